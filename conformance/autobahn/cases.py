@@ -1,0 +1,32 @@
+"""Which cases of the suite a run selects."""
+from fnmatch import fnmatchcase
+
+# 12.* and 13.* test permessage-deflate: they are for a peer that offers compression, so they are asked for by name.
+DEFAULT = ("1", "2", "3", "4", "5", "6", "7", "9", "10")
+# 9.* sends messages of up to 16 MiB; without it a run takes seconds.
+QUICK = ("1", "2", "3", "4", "5", "6", "7", "10")
+
+
+class UnknownCase(ValueError):
+    """A pattern that no case of the suite answers to."""
+
+
+def select(known, patterns, exclude=()):
+    """The ids out of `known`, in its order, that some pattern matches and no excluded one does.
+
+    A pattern is an id (`7.1.5`), the beginning of one up to a dot (`7`, `7.1`), or has `*` for any rest (`7.*`).
+    A pattern that matches nothing is a slip of the pen, and would test less than its author meant: UnknownCase.
+    """
+    for pattern in (*patterns, *exclude):
+        if not any(matches(case, pattern) for case in known):
+            raise UnknownCase("no such case: %s" % pattern)
+
+    def listed(case, among):
+        return any(matches(case, pattern) for pattern in among)
+
+    return [case for case in known if listed(case, patterns) and not listed(case, exclude)]
+
+
+def matches(case, pattern):
+    """Whether the pattern means this case."""
+    return fnmatchcase(case, pattern) or case.startswith(pattern + ".")
