@@ -39,6 +39,24 @@ pub(super) fn copy(dst: &mut [u8], src: &[u8], key: [u8; 4]) {
     unsafe { neon(dst.as_mut_ptr(), src.as_ptr(), src.len(), key) };
 }
 
+/// Appends `src`, masked, to `out`. Its bytes are written to the spare room of `out` directly, so that they go through
+/// memory once.
+///
+/// # Panics
+///
+/// If `src` has fewer than [`SHORT`] bytes.
+pub(super) fn append(out: &mut Vec<u8>, src: &[u8], key: [u8; 4]) {
+    assert!(src.len() >= SHORT);
+    out.reserve(src.len());
+    let room = &mut out.spare_capacity_mut()[..src.len()];
+    // SAFETY: `room` may be written, `src` may be read, both are `src.len()` bytes, at least WIDTH, and a mutable borrow does not
+    // overlap another. Every AArch64 target with std has NEON.
+    unsafe { neon(room.as_mut_ptr().cast(), src.as_ptr(), src.len(), key) };
+    let len = out.len() + src.len();
+    // SAFETY: the capacity is at least `len`, as there was such a `room`; its bytes have all been written just now.
+    unsafe { out.set_len(len) };
+}
+
 /// Writes the `len` bytes at `src`, masked, to `dst`; true if all written bytes are ASCII.
 ///
 /// # Safety

@@ -86,8 +86,7 @@ pub fn apply_ascii(data: &mut [u8], key: [u8; 4]) -> bool {
 pub fn copy(dst: &mut [u8], src: &[u8], key: [u8; 4]) {
     assert_eq!(dst.len(), src.len(), "a masked copy needs a destination as long as its source");
     if src.len() < SHORT {
-        dst.copy_from_slice(src);
-        short::apply(dst, key);
+        short::copy(dst, src, key);
     } else {
         long::copy(dst, src, key);
     }
@@ -106,14 +105,12 @@ pub fn copy(dst: &mut [u8], src: &[u8], key: [u8; 4]) {
 /// ```
 #[inline]
 pub fn append(out: &mut Vec<u8>, src: &[u8], key: [u8; 4]) {
-    // Each piece is masked while it is still in the first-level cache, so that a large payload goes through
-    // memory once. A piece is a multiple of four bytes: the key need not be turned.
-    const PIECE: usize = 8 * 1024;
-    out.reserve(src.len());
-    for piece in src.chunks(PIECE) {
+    if src.len() < SHORT {
         let start = out.len();
-        out.extend_from_slice(piece);
-        apply(&mut out[start..], key);
+        out.resize(start + src.len(), 0);
+        short::copy(&mut out[start..], src, key);
+    } else {
+        long::append(out, src, key);
     }
 }
 

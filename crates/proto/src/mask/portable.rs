@@ -24,3 +24,10 @@ pub(super) fn copy(dst: &mut [u8], src: &[u8], key: [u8; 4]) {
     dst.copy_from_slice(src);
     apply(dst, key);
 }
+
+/// Appends `src`, masked, to `out`.
+pub(super) fn append(out: &mut Vec<u8>, src: &[u8], key: [u8; 4]) {
+    let start = out.len();
+    out.extend_from_slice(src);
+    apply(&mut out[start..], key);
+}

@@ -89,6 +89,10 @@ fn the_portable_code_agrees_with_a_loop_over_bytes() {
             dst.fill(0);
             portable::copy(dst, src, key);
             assert_eq!(dst, expected, "copied, {} bytes, key {key:?}", dst.len());
+            let mut out = vec![GUARD];
+            portable::append(&mut out, src, key);
+            assert_eq!(out[0], GUARD);
+            assert_eq!(out[1..], expected, "appended, {} bytes, key {key:?}", dst.len());
         }
     });
     finds_the_one_high_byte(LENGTHS, portable::apply);
@@ -119,10 +123,14 @@ fn every_routine_agrees_with_a_loop_over_bytes() {
 fn appends_behind_what_is_there() {
     let sample = sample(40_000);
     for len in LENGTHS.chain([8191, 8192, 8193, 16_384, 40_000]) {
-        let mut out = b"head".to_vec();
-        append(&mut out, &sample[..len], KEYS[1]);
-        assert_eq!(out[..4], *b"head");
-        assert_eq!(out[4..], by_bytes(&sample[..len], KEYS[1]), "{len} bytes");
+        // Without room to spare, with just enough, and with more.
+        for room in [4, 4 + len, 100_000] {
+            let mut out = Vec::with_capacity(room);
+            out.extend_from_slice(b"head");
+            append(&mut out, &sample[..len], KEYS[1]);
+            assert_eq!(out[..4], *b"head");
+            assert_eq!(out[4..], by_bytes(&sample[..len], KEYS[1]), "{len} bytes");
+        }
     }
 }
 
