@@ -1,4 +1,5 @@
 """Which cases of the suite a run selects."""
+
 from fnmatch import fnmatchcase
 
 # 12.* and 13.* test permessage-deflate: they are for a peer that offers compression, so they are asked for by name.

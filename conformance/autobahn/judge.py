@@ -3,6 +3,7 @@
 The suite marks each case twice: how the peer behaved, and how the connection was closed. `wstest` exits 0 whatever it
 found, and leaves cases that never ran out of its report without a word. So nothing but an explicit good mark passes.
 """
+
 import collections
 import json
 import os
@@ -10,6 +11,7 @@ import os
 # A strict peer is asked for: NON-STRICT and UNIMPLEMENTED are not among these. INFORMATIONAL cases have no wrong answer.
 GOOD = ("OK", "INFORMATIONAL")
 REASON_LENGTH = 240
+MISSING_SHOWN = 20
 
 Failure = collections.namedtuple("Failure", "case behaviour close reason")
 
@@ -50,14 +52,17 @@ class Judgement:
         if self.counts:
             row = "  %-15s %-15s %5s"
             yield row % ("behaviour", "close", "cases")
-            for (behaviour, close), count in sorted(self.counts.items(), key=lambda item: (-item[1], item[0])):
+            for (behaviour, close), count in sorted(
+                self.counts.items(), key=lambda item: (-item[1], item[0])
+            ):
                 yield row % (behaviour, close, count)
         if self.failures:
             yield "failed (%d):" % len(self.failures)
             for failure in self.failures:
                 yield "  %-8s %s, close %s: %s" % failure
         if self.missing:
-            yield "never ran (%d): %s" % (len(self.missing), " ".join(self.missing))
+            more = " ..." if len(self.missing) > MISSING_SHOWN else ""
+            yield "never ran (%d): %s%s" % (len(self.missing), " ".join(self.missing[:MISSING_SHOWN]), more)
         for problem in self.problems:
             yield "failed: " + problem
 
@@ -83,7 +88,9 @@ def judge(index, agent, selected, details):
             report = details(result.get("reportfile", ""))
             judgement.failures.append(Failure(case, behaviour, close, reason(behaviour, close, report)))
     if judgement.missing and not results and index:
-        judgement.problems.append("the report knows %s, but no agent %r" % (", ".join(map(repr, sorted(index))), agent))
+        judgement.problems.append(
+            "the report knows %s, but no agent %r" % (", ".join(map(repr, sorted(index))), agent)
+        )
     return judgement
 
 

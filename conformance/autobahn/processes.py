@@ -1,4 +1,6 @@
 """Child processes that end with this one, whatever ends it, and never outlive their time limit."""
+
+import contextlib
 import os
 import re
 import signal
@@ -7,8 +9,11 @@ import time
 
 POLL = 0.05
 GRACE = 5.0
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _running = []
+# The signals that came while they are held; None while they are not.
+_held = None
 
 
 class Process:
@@ -19,18 +24,17 @@ class Process:
     """
 
     def __init__(self, argv, log, show_errors=False, **options):
-        self.argv = argv
         self.log = log
-        with open(log, "wb") as output:
+        with open(log, "wb") as output, signals_held():
             self.popen = subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=None if show_errors else subprocess.STDOUT,
                 start_new_session=True,
-                **options
+                **options,
             )
-        _running.append(self)
+            _running.append(self)
 
     def __enter__(self):
         return self
@@ -94,17 +98,39 @@ def end_all():
         process.end()
 
 
+def leave(number):
+    """Unwinds the program for a signal."""
+    raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+
+
 def raise_on_signals():
     """Lets SIGTERM and SIGHUP unwind the program as Ctrl-C does, so that the children are ended."""
 
-    def leave(number, _frame):
-        raise SystemExit(128 + number)
+    def handle(number, _frame):
+        if _held is None:
+            leave(number)
+        _held.append(number)
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, leave)
+    for number in ENDING:
+        # under nohup SIGHUP is ignored, and stays so
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, handle)
+
+
+@contextlib.contextmanager
+def signals_held():
+    """Puts signals off to the block's end: one amid the start of a child would leave a child that nobody knows of."""
+    global _held
+    _held = []
+    try:
+        yield
+    finally:
+        held, _held = _held, None
+        if held:
+            leave(held[0])
 
 
 def ignore_signals():
     """Lets nothing interrupt the last clearing up, not even an impatient second Ctrl-C."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in ENDING:
         signal.signal(number, signal.SIG_IGN)

@@ -4,7 +4,10 @@
 exit status: 0 every selected case passed; 1 some failed or never ran; 2 it could not be run; 77 skipped, for want of a
 CPython 2.7 on Linux x86_64; 130, 129, 143 ended by Ctrl-C, SIGHUP, SIGTERM.
 """
+
 import argparse
+import contextlib
+import fcntl
 import json
 import os
 import shlex
@@ -48,45 +51,89 @@ def main():
 
 
 def parse(arguments):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("positional", nargs="*", metavar="CASE", help="a case or pattern: 1.1.1, 7, '12.*' (default: 1-7, 9, 10)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "positional",
+        nargs="*",
+        metavar="CASE",
+        help="a case or pattern: 1.1.1, 7, '12.*' (default: 1-7, 9, 10)",
+    )
     parser.add_argument("--cases", nargs="+", default=[], metavar="CASE", help="the same, as an option")
     parser.add_argument("--quick", action="store_true", help="1-7 and 10: all that takes no large messages")
-    parser.add_argument("--exclude", action="append", default=[], metavar="CASE", help="leave out (repeatable)")
     parser.add_argument(
-        "--role", choices=("server", "client", "both"),
+        "--exclude", action="append", default=[], metavar="CASE", help="leave out (repeatable)"
+    )
+    parser.add_argument(
+        "--role",
+        choices=("server", "client", "both"),
         help="what is tested (default: both; with only --url or only --command, that one)",
     )
     program = parser.add_argument_group("the project's own program")
-    program.add_argument("--face", action="append", default=[], help="listener, blocking, ... (repeatable; default: listener)")
+    program.add_argument(
+        "--face", action="append", default=[], help="listener, blocking, ... (repeatable; default: listener)"
+    )
     program.add_argument("--program", metavar="PATH", help="a %s that is already built" % PACKAGE)
     program.add_argument("--profile", choices=("debug", "release"), help="how to build it (default: release)")
-    program.add_argument("--program-arg", action="append", default=[], metavar="ARG", help="pass on to it (repeatable)")
+    program.add_argument(
+        "--program-arg", action="append", default=[], metavar="ARG", help="pass on to it (repeatable)"
+    )
     other = parser.add_argument_group("any other program")
     other.add_argument("--url", help="test the echo server at this ws:// URL of this machine")
-    other.add_argument("--command", help="test the echo client that this starts; {url} and {agent} are filled in")
+    other.add_argument(
+        "--command", help="test the echo client that this starts; {url} and {agent} are filled in"
+    )
     limits = parser.add_argument_group("limits")
-    limits.add_argument("--time-limit", type=seconds, default=900.0, metavar="S", help="for each run, install or build (default: 900)")
-    limits.add_argument("--patience", type=seconds, metavar="S", help="how long the suite waits for a close (its default: 1)")
-    limits.add_argument("--option", type=option, action="append", default=[], metavar="NAME=JSON", help="any option of the suite's protocol")
-    parser.add_argument("--prefix", default=os.path.join(ROOT, "target", "autobahn"), help="where the suite and the reports go (default: target/autobahn)")
+    limits.add_argument(
+        "--time-limit",
+        type=seconds,
+        default=900.0,
+        metavar="S",
+        help="for each run, install or build (default: 900)",
+    )
+    limits.add_argument(
+        "--patience", type=seconds, metavar="S", help="how long the suite waits for a close (its default: 1)"
+    )
+    limits.add_argument(
+        "--option",
+        type=option,
+        action="append",
+        default=[],
+        metavar="NAME=JSON",
+        help="any option of the suite's protocol",
+    )
+    parser.add_argument(
+        "--prefix",
+        default=os.path.join(ROOT, "target", "autobahn"),
+        help="where the suite and the reports go (default: target/autobahn)",
+    )
     options = parser.parse_intermixed_args(arguments)
 
     options.patterns = options.positional + options.cases
     if options.quick and options.patterns:
         parser.error("--quick and cases exclude each other")
     if options.role is None:
-        options.role = "both" if bool(options.url) == bool(options.command) else "server" if options.url else "client"
+        options.role = (
+            "both" if bool(options.url) == bool(options.command) else "server" if options.url else "client"
+        )
     if options.url and options.role == "client":
         parser.error("--url is for the role server")
     if options.command and options.role == "server":
         parser.error("--command is for the role client")
     options.roles = ("server", "client") if options.role == "both" else (options.role,)
-    if options.url and (urlsplit(options.url).scheme != "ws" or urlsplit(options.url).hostname not in ("127.0.0.1", "localhost")):
+    if options.url and (
+        urlsplit(options.url).scheme != "ws"
+        or urlsplit(options.url).hostname not in ("127.0.0.1", "localhost")
+    ):
         parser.error("the suite sends malformed traffic: --url has to be ws://127.0.0.1:PORT")
-    options.own = [role for role in options.roles if not (options.url if role == "server" else options.command)]
+    options.own = [
+        role for role in options.roles if not (options.url if role == "server" else options.command)
+    ]
     if not options.own and (options.face or options.program or options.profile or options.program_arg):
-        parser.error("with nothing but --url and --command, no option of the project's own program has a meaning")
+        parser.error(
+            "with nothing but --url and --command, no option of the project's own program has a meaning"
+        )
     if options.program and options.profile:
         parser.error("--program is built already: no --profile")
     return options
@@ -128,24 +175,15 @@ def run(options):
     return 1 if failed else 0
 
 
-class only_run:
+@contextlib.contextmanager
+def only_run(prefix):
     """Keeps a second run out: it would overwrite this one's reports, and each would upset the other's time limits."""
-
-    def __init__(self, prefix):
-        self.path = os.path.join(prefix, "lock")
-
-    def __enter__(self):
-        import fcntl
-
-        self.file = open(self.path, "w")
+    with open(os.path.join(prefix, "lock"), "w") as lock:
         try:
-            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            self.file.close()
-            raise suite.CannotRun("another run is using %s" % os.path.dirname(self.path))
-
-    def __exit__(self, *_):
-        self.file.close()
+            raise suite.CannotRun("another run is using %s" % prefix) from None
+        yield
 
 
 def build(options, prefix):
@@ -194,9 +232,14 @@ class Run:
         try:
             judgement = judge.judge_folder(self.folder, self.agent, self.selected)
         except (OSError, ValueError) as error:
-            raise suite.CannotRun("the suite left no report: %s; see %s" % (error, os.path.join(self.folder, "wstest.log")))
+            raise suite.CannotRun(
+                "the suite left no report: %s; see %s" % (error, os.path.join(self.folder, "wstest.log"))
+            )
         judgement.problems += self.problems
-        print("%s: %d of %d cases ran, in %.0f s" % (name, judgement.ran, len(self.selected), time.monotonic() - started))
+        print(
+            "%s: %d of %d cases ran, in %.0f s"
+            % (name, judgement.ran, len(self.selected), time.monotonic() - started)
+        )
         for line in judgement.lines():
             print(line)
         print("report: %s" % os.path.join(self.folder, "index.html"), flush=True)
@@ -222,7 +265,9 @@ class Run:
                 return
             code = server.stop()
             if code is None:
-                self.problems.append("the server did not end within %g s of SIGTERM%s" % (processes.GRACE, server.tail()))
+                self.problems.append(
+                    "the server did not end within %g s of SIGTERM%s" % (processes.GRACE, server.tail())
+                )
             elif code != 0:
                 self.problems.append("the server ended with %d on SIGTERM%s" % (code, server.tail()))
 
@@ -242,7 +287,10 @@ class Run:
             if self.face:
                 argv = self.own_argv("--url", url, "--agent", self.agent)
             else:
-                argv = [word.replace("{url}", url).replace("{agent}", self.agent) for word in shlex.split(self.options.command)]
+                argv = [
+                    word.replace("{url}", url).replace("{agent}", self.agent)
+                    for word in shlex.split(self.options.command)
+                ]
             with self.start(argv) as client:
                 code = client.wait(self.left())
                 if code is None:
@@ -271,7 +319,13 @@ class Run:
             if self.role == "server":
                 protocol["serverConnectionDropTimeout"] = self.options.patience
         protocol.update(self.options.option)
-        return {"cases": self.selected, "exclude-cases": [], "exclude-agent-cases": {}, "options": protocol, **more}
+        return {
+            "cases": self.selected,
+            "exclude-cases": [],
+            "exclude-agent-cases": {},
+            "options": protocol,
+            **more,
+        }
 
 
 def listens(url):

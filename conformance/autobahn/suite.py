@@ -1,4 +1,5 @@
 """Finds CPython 2.7, installs the Autobahn Testsuite for it, and starts its wstest."""
+
 import glob
 import hashlib
 import json
@@ -43,12 +44,18 @@ def find_python2(environ):
         where = "PYTHON2=" + environ["PYTHON2"]
     else:
         pyenv = environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv")
-        candidates = ["python2.7", "python2", *sorted(glob.glob(os.path.join(pyenv, "versions", "2.7*", "bin", "python2.7")))]
+        candidates = [
+            "python2.7",
+            "python2",
+            *sorted(glob.glob(os.path.join(pyenv, "versions", "2.7*", "bin", "python2.7"))),
+        ]
         where = "PATH, pyenv"
     for candidate in candidates:
         # A pyenv shim is found on PATH and yet only prints a complaint: what counts is that it runs.
         try:
-            probe = subprocess.run([candidate, "-E", "-c", PROBE], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=30)
+            probe = subprocess.run(
+                [candidate, "-E", "-c", PROBE], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=30
+            )
         except (OSError, subprocess.TimeoutExpired):
             continue
         path = probe.stdout.decode(errors="replace").strip()
@@ -98,8 +105,16 @@ class Suite:
                 archive.extractall(tools)
         # Without isolation: an isolated build would fetch what it builds with from the index, newest version, no hash.
         self._pip(
-            [self.python2, "-s"], "install", limit, "--no-build-isolation", "--no-cache-dir", "--target", self.packages,
-            "-r", PINS, env=dict(os.environ, PYTHONPATH=tools),
+            [self.python2, "-s"],
+            "install",
+            limit,
+            "--no-build-isolation",
+            "--no-cache-dir",
+            "--target",
+            self.packages,
+            "-r",
+            PINS,
+            env=dict(os.environ, PYTHONPATH=tools),
         )
         for folder in (tools, wheels):
             shutil.rmtree(folder)
@@ -108,14 +123,30 @@ class Suite:
         for python in (sys.executable, self.python2, "python3"):
             try:
                 probe = [python, "-m", "pip", "--version"]
-                if subprocess.run(probe, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60).returncode == 0:
+                if (
+                    subprocess.run(
+                        probe, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60
+                    ).returncode
+                    == 0
+                ):
                     return [python]
             except (OSError, subprocess.TimeoutExpired):
                 pass
-        raise CannotRun("no pip to install the suite with (tried %s, %s, python3)" % (sys.executable, self.python2))
+        raise CannotRun(
+            "no pip to install the suite with (tried %s, %s, python3)" % (sys.executable, self.python2)
+        )
 
     def _pip(self, python, command, limit, *arguments, **options):
-        argv = [*python, "-m", "pip", command, "--disable-pip-version-check", "--no-deps", "--require-hashes", *arguments]
+        argv = [
+            *python,
+            "-m",
+            "pip",
+            command,
+            "--disable-pip-version-check",
+            "--no-deps",
+            "--require-hashes",
+            *arguments,
+        ]
         with Process(argv, os.path.join(self.prefix, "pip-%s.log" % command), **options) as pip:
             code = pip.wait(limit)
             if code is None:
@@ -140,7 +171,9 @@ class Suite:
         with open(path, "w") as file:
             json.dump(dict(spec, outdir=folder), file, indent=1)
         # -u 0: no web server beside it
-        return Process(self._wstest("-m", mode, "-s", path, "-u", "0"), os.path.join(folder, "wstest.log"), cwd=folder)
+        return Process(
+            self._wstest("-m", mode, "-s", path, "-u", "0"), os.path.join(folder, "wstest.log"), cwd=folder
+        )
 
 
 def read(path):

@@ -7,16 +7,30 @@ from judge import REASON_LENGTH, judge, judge_folder
 
 
 def result(behaviour="OK", close="OK", file="case.json"):
-    return {"behavior": behaviour, "behaviorClose": close, "reportfile": file, "remoteCloseCode": 1000, "duration": 2}
+    return {
+        "behavior": behaviour,
+        "behaviorClose": close,
+        "reportfile": file,
+        "remoteCloseCode": 1000,
+        "duration": 2,
+    }
 
 
 def judged(results, selected=None, details=None, agent="peer"):
-    return judge({"peer": results}, agent, list(results) if selected is None else selected, lambda _: details or {})
+    return judge(
+        {"peer": results}, agent, list(results) if selected is None else selected, lambda _: details or {}
+    )
 
 
 class Marks(unittest.TestCase):
     def test_passes_ok_and_informational(self):
-        judgement = judged({"1.1.1": result(), "7.1.6": result("INFORMATIONAL", "INFORMATIONAL"), "7.13.1": result("INFORMATIONAL")})
+        judgement = judged(
+            {
+                "1.1.1": result(),
+                "7.1.6": result("INFORMATIONAL", "INFORMATIONAL"),
+                "7.13.1": result("INFORMATIONAL"),
+            }
+        )
         self.assertEqual((judgement.passed, judgement.failed), (3, 0))
 
     def test_fails_every_other_behaviour(self):
@@ -76,10 +90,14 @@ class Reasons(unittest.TestCase):
         words = {"result": "wrong echo", "resultClose": "wrong code", "wasNotCleanReason": "peer dropped TCP"}
         self.assertEqual(self.reason("FAILED", "OK", **words), "wrong echo")
         self.assertEqual(self.reason("OK", "UNCLEAN", **words), "wrong code; peer dropped TCP")
-        self.assertEqual(self.reason("FAILED", "UNCLEAN", **words), "wrong echo; wrong code; peer dropped TCP")
+        self.assertEqual(
+            self.reason("FAILED", "UNCLEAN", **words), "wrong echo; wrong code; peer dropped TCP"
+        )
 
     def test_says_the_same_only_once(self):
-        self.assertEqual(self.reason("FAILED", "WRONG CODE", result="no code", resultClose="no code"), "no code")
+        self.assertEqual(
+            self.reason("FAILED", "WRONG CODE", result="no code", resultClose="no code"), "no code"
+        )
 
     def test_puts_a_long_reason_on_one_line_and_cuts_it(self):
         reason = self.reason("FAILED", "OK", result="a\n  b " * 500)
@@ -92,7 +110,9 @@ class Reasons(unittest.TestCase):
 
 class Lines(unittest.TestCase):
     def test_lists_marks_failures_missing_cases_and_problems(self):
-        judgement = judged({"1.1.1": result(), "3.2": result("NON-STRICT")}, ["1.1.1", "3.2", "5.1"], {"result": "no echo"})
+        judgement = judged(
+            {"1.1.1": result(), "3.2": result("NON-STRICT")}, ["1.1.1", "3.2", "5.1"], {"result": "no echo"}
+        )
         judgement.problems.append("the client ended with 1")
         self.assertEqual(
             [" ".join(line.split()) for line in judgement.lines()],
@@ -107,6 +127,11 @@ class Lines(unittest.TestCase):
             ],
         )
 
+    def test_names_only_the_first_of_many_missing_cases(self):
+        judgement = judged({}, ["6.%d" % n for n in range(1, 146)])
+        line = list(judgement.lines())[0]
+        self.assertTrue(line.startswith("never ran (145): 6.1 6.2 ") and line.endswith(" 6.20 ..."), line)
+
 
 class Folder(unittest.TestCase):
     def setUp(self):
@@ -119,7 +144,9 @@ class Folder(unittest.TestCase):
             file.write(content)
 
     def test_reads_the_index_and_the_cases_own_reports(self):
-        self.write("index.json", json.dumps({"peer": {"6.3.1": result("FAILED", file="peer_6_3_1.json")}}).encode())
+        self.write(
+            "index.json", json.dumps({"peer": {"6.3.1": result("FAILED", file="peer_6_3_1.json")}}).encode()
+        )
         self.write("peer_6_3_1.json", b'{"result": "bytes \xff here"}')
         failure = judge_folder(self.folder, "peer", ["6.3.1"]).failures[0]
         self.assertEqual(failure.reason, "bytes \ufffd here")
