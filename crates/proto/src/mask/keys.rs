@@ -1,7 +1,8 @@
 //! Masking keys (RFC 6455, sections 5.3 and 10.3): unpredictable, and a new one for each frame.
 //!
-//! A key is four bytes from the operating system's random source. A system call for each frame would cost more than
-//! all the rest of sending it, so that the source is asked for a batch, and each key of the batch is used once.
+//! A key is four bytes from the operating system's random source. A system call for each frame would cost
+//! more than all the rest of sending it, so that the source is asked for a batch, and each key of the batch
+//! is used once.
 
 use std::fmt;
 
@@ -10,9 +11,9 @@ const BATCH: usize = 1024;
 
 /// A supply of masking keys, drawn from the operating system's random source 4 KiB at a time.
 ///
-/// A supply without end, made to be shared by all connections of one thread: it holds 4 KiB of heap from the first key
-/// on, and nothing before. It cannot be cloned, because a clone would hand out the same keys again; for the same
-/// reason it must not be used on both sides of a `fork`.
+/// A supply without end, made to be shared by all connections of one thread: it holds 4 KiB of heap from the
+/// first key on, and nothing before. It cannot be cloned, because a clone would hand out the same keys again;
+/// for the same reason it must not be used on both sides of a `fork`.
 ///
 /// ```
 /// use threadwire_proto::mask::Keys;
@@ -41,8 +42,8 @@ impl Keys {
         Self { batch: Vec::new(), used: 0, source: Source::System }
     }
 
-    /// A supply of these keys, over and over: **for tests only**, as a peer that knows the keys to come can choose the
-    /// bytes that go over the wire (RFC 6455, section 10.3).
+    /// A supply of these keys, over and over: **for tests only**, as a peer that knows the keys to come can
+    /// choose the bytes that go over the wire (RFC 6455, section 10.3).
     ///
     /// ```
     /// use threadwire_proto::mask::Keys;
@@ -64,8 +65,8 @@ impl Keys {
     ///
     /// # Panics
     ///
-    /// If the operating system's random source fails, as std's `HashMap` does: there is no safe way to go on without
-    /// it. It does not fail on a healthy system.
+    /// If the operating system's random source fails, as std's `HashMap` does: there is no safe way to go on
+    /// without it. It does not fail on a healthy system.
     #[expect(
         clippy::should_implement_trait,
         reason = "a supply has no end: a caller should not have to unwrap"
@@ -84,7 +85,7 @@ impl Keys {
     fn refill(&mut self, draw: impl FnOnce(&mut [u8]) -> Result<(), getrandom::Error>) {
         if let Source::System = self.source {
             self.batch.resize(BATCH, [0; 4]);
-            // Should drawing panic and the panic be caught, no key of this batch may be taken for a drawn one.
+            // If drawing panics and the panic is caught, no key of this batch may be taken for a drawn one.
             self.used = BATCH;
             if let Err(error) = draw(self.batch.as_flattened_mut()) {
                 panic!("cannot draw masking keys: the operating system's random source failed: {error}");

@@ -1,15 +1,15 @@
 //! Masking (RFC 6455, section 5.3): every payload byte a client sends is XORed with a four-byte key.
 //!
-//! Masking and unmasking are the same operation. The work is split by size, because each size has its own cost:
+//! Masking and unmasking are the same operation. The work is split by size, as each size has its own cost:
 //!
-//! - fewer than 64 bytes (`short`): two overlapping words in safe Rust, inlined into the caller. A small message
-//!   must not pay for a choice of instructions.
-//! - 64 bytes and more (`x86_64`, `aarch64`): the widest vectors of AVX2, SSE2 and NEON that this processor has,
-//!   found at run time, so that a plain `cargo build --release` gets them. On other processors, a loop in safe Rust
-//!   (`portable`).
+//! - fewer than 64 bytes (`short`): two overlapping words in safe Rust, inlined into the caller. A small
+//!   message must not pay for a choice of instructions.
+//! - 64 bytes and more (`x86_64`, `aarch64`): the widest vectors of AVX2, SSE2 and NEON that this processor
+//!   has, found at run time, so that a plain `cargo build --release` gets them. On other processors, a loop
+//!   in safe Rust (`portable`).
 //!
-//! Every routine also learns, in the same pass, whether all resulting bytes are ASCII: [`apply_ascii`] hands that on,
-//! and text that is ASCII needs no second pass to be known as UTF-8.
+//! Every routine also learns, in the same pass, whether all resulting bytes are ASCII: [`apply_ascii`] hands
+//! that on, and text that is ASCII needs no second pass to be known as UTF-8.
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
@@ -37,8 +37,8 @@ const SHORT: usize = 64;
 
 /// XORs `data` with `key`, in place: masks what is plain, unmasks what is masked.
 ///
-/// Byte `i` is combined with `key[i % 4]` (RFC 6455, section 5.3). For data that begins in the middle of a payload,
-/// turn the key first: see [`rotate`].
+/// Byte `i` is combined with `key[i % 4]` (RFC 6455, section 5.3). For data that begins in the middle of a
+/// payload, turn the key first: see [`rotate`].
 ///
 /// ```
 /// use threadwire_proto::mask;
@@ -116,7 +116,8 @@ pub fn append(out: &mut Vec<u8>, src: &[u8], key: [u8; 4]) {
 
 /// The key as it applies `offset` bytes further on: `rotate(key, n)[0]` is the byte for payload byte `n`.
 ///
-/// For a payload that arrives in pieces: the piece that begins at payload byte `n` is unmasked with `rotate(key, n)`.
+/// For a payload that arrives in pieces: the piece that begins at payload byte `n` is unmasked with
+/// `rotate(key, n)`.
 ///
 /// ```
 /// use threadwire_proto::mask;
@@ -126,6 +127,6 @@ pub fn append(out: &mut Vec<u8>, src: &[u8], key: [u8; 4]) {
 /// ```
 #[inline]
 pub const fn rotate(key: [u8; 4], offset: usize) -> [u8; 4] {
-    // In little-endian order the first byte is the lowest, so that a turn to the right moves later bytes forward.
+    // In little-endian order the first byte is the lowest: a turn to the right moves later bytes forward.
     u32::from_le_bytes(key).rotate_right(8 * (offset % 4) as u32).to_le_bytes()
 }

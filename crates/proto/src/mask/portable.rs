@@ -1,5 +1,5 @@
-//! Masking of long data in safe Rust: for processors without vector code of their own, and the measure that the
-//! vector code is tested against.
+//! Masking of long data in safe Rust: for processors without vector code of their own, and the measure that
+//! the vector code is tested against.
 
 use super::{SHORT, short};
 

@@ -1,7 +1,8 @@
 //! Masking of fewer than 64 bytes, in safe Rust.
 //!
-//! There is no loop over the bytes. The data is covered by one word from its front and one from its end, which may
-//! overlap; both are read before either is written, so that a byte under both words gets the same value twice.
+//! There is no loop over the bytes. The data is covered by one word from its front and one from its end,
+//! which may overlap; both are read before either is written, so that a byte under both words gets the same
+//! value twice.
 
 use super::{SHORT, rotate};
 
@@ -25,8 +26,8 @@ pub(super) fn apply(data: &mut [u8], key: [u8; 4]) -> bool {
     }
 }
 
-/// Writes `src`, masked, to `dst` of the same length. To copy first and mask then would be slower: the processor
-/// has to wait for bytes that it reads in other words than it wrote them in.
+/// Writes `src`, masked, to `dst` of the same length. To copy first and mask then would be slower: the
+/// processor has to wait for bytes that it reads in other words than it wrote them in.
 #[inline]
 pub(super) fn copy(dst: &mut [u8], src: &[u8], key: [u8; 4]) {
     debug_assert!(src.len() < SHORT && src.len() == dst.len());

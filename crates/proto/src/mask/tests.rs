@@ -34,8 +34,8 @@ fn in_every_place(lengths: impl Iterator<Item = usize> + Clone, check: impl Fn(&
     }
 }
 
-/// A vector kernel, as a masked copy that says whether all it wrote is ASCII: for every length from `least` on, every
-/// alignment, and data that is ASCII but for one byte.
+/// A vector kernel, as a masked copy that says whether all it wrote is ASCII: for every length from `least`
+/// on, every alignment, and data that is ASCII but for one byte.
 pub(super) fn agrees_with_the_portable_code(
     least: usize,
     kernel: impl Fn(&mut [u8], &[u8], [u8; 4]) -> bool,

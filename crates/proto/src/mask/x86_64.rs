@@ -1,10 +1,11 @@
-//! Masking of long data with AVX2 or SSE2, picked at run time. This file is `unsafe`: it reads and writes through
-//! pointers, and calls functions that only some processors can run.
+//! Masking of long data with AVX2 or SSE2, picked at run time. This file is `unsafe`: it reads and writes
+//! through pointers, and calls functions that only some processors can run.
 //!
-//! Both kernels go the same way. The first and the last vector of the data are masked in registers before anything
-//! is written; then whole vectors between them, at aligned addresses (a payload follows its header, so that it
-//! nearly never begins at one); and last the two ends are written, over bytes that have the same value already where
-//! they overlap the middle. So there is no loop over single bytes, and no access outside the data.
+//! Both kernels go the same way. The first and the last vector of the data are masked in registers before
+//! anything is written; then whole vectors between them, at aligned addresses (a payload follows its header,
+//! so that it nearly never begins at one); and last the two ends are written, over bytes that have the same
+//! value already where they overlap the middle. So there is no loop over single bytes, and no access outside
+//! the data.
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
@@ -19,8 +20,8 @@ use super::{SHORT, rotate};
 #[inline]
 pub(super) fn apply(data: &mut [u8], key: [u8; 4]) -> bool {
     let (at, len) = (data.as_mut_ptr(), data.len());
-    // SAFETY: `data` is borrowed mutably: its `len` bytes may be read and written, and source and destination are
-    // the same bytes.
+    // SAFETY: `data` is borrowed mutably: its `len` bytes may be read and written, and source and destination
+    // are the same bytes.
     unsafe { mask(at, at, len, key) }
 }
 
@@ -32,13 +33,13 @@ pub(super) fn apply(data: &mut [u8], key: [u8; 4]) -> bool {
 #[inline]
 pub(super) fn copy(dst: &mut [u8], src: &[u8], key: [u8; 4]) {
     assert_eq!(dst.len(), src.len());
-    // SAFETY: `dst` and `src` have the same length, one may be written and the other read, and a mutable borrow
-    // does not overlap another.
+    // SAFETY: `dst` and `src` have the same length, one may be written and the other read, and a mutable
+    // borrow does not overlap another.
     unsafe { mask(dst.as_mut_ptr(), src.as_ptr(), src.len(), key) };
 }
 
-/// Appends `src`, masked, to `out`. Its bytes are written to the spare room of `out` directly, so that they go through
-/// memory once.
+/// Appends `src`, masked, to `out`. Its bytes are written to the spare room of `out` directly, so that they
+/// go through memory once.
 ///
 /// # Panics
 ///
@@ -46,11 +47,11 @@ pub(super) fn copy(dst: &mut [u8], src: &[u8], key: [u8; 4]) {
 pub(super) fn append(out: &mut Vec<u8>, src: &[u8], key: [u8; 4]) {
     out.reserve(src.len());
     let room = &mut out.spare_capacity_mut()[..src.len()];
-    // SAFETY: `room` may be written, `src` may be read, both are `src.len()` bytes, and a mutable borrow does not
-    // overlap another.
+    // SAFETY: `room` may be written, `src` may be read, both are `src.len()` bytes, and a mutable borrow does
+    // not overlap another.
     unsafe { mask(room.as_mut_ptr().cast(), src.as_ptr(), src.len(), key) };
     let len = out.len() + src.len();
-    // SAFETY: the capacity is at least `len`, as there was such a `room`; its bytes have all been written just now.
+    // SAFETY: the capacity is at least `len`, as there was a `room`; all its bytes have been written just now.
     unsafe { out.set_len(len) };
 }
 
@@ -58,15 +59,16 @@ pub(super) fn append(out: &mut Vec<u8>, src: &[u8], key: [u8; 4]) {
 ///
 /// # Safety
 ///
-/// `len` bytes at `src` must be readable and `len` bytes at `dst` writable; the two must be the same bytes, or not
-/// overlap.
+/// `len` bytes at `src` must be readable and `len` bytes at `dst` writable; the two must be the same bytes,
+/// or not overlap.
 unsafe fn mask(dst: *mut u8, src: *const u8, len: usize, key: [u8; 4]) -> bool {
     assert!(len >= SHORT);
     if is_x86_feature_detected!("avx2") {
         // SAFETY: the processor has AVX2, `len` is not below 32, and the caller vouches for the pointers.
         unsafe { avx2(dst, src, len, key) }
     } else {
-        // SAFETY: every x86-64 processor has SSE2, `len` is not below 16, and the caller vouches for the pointers.
+        // SAFETY: every x86-64 processor has SSE2, `len` is not below 16, and the caller vouches for the
+        // pointers.
         unsafe { sse2(dst, src, len, key) }
     }
 }
@@ -89,14 +91,14 @@ macro_rules! kernel {
 
             let masked = |at: usize, key: $vector| {
                 debug_assert!(at + WIDTH <= len);
-                // SAFETY: every caller below keeps `at + WIDTH <= len`, and `src` is readable for `len` bytes. The
-                // load needs no alignment.
+                // SAFETY: every caller below keeps `at + WIDTH <= len`, and `src` is readable for `len`
+                // bytes. The load needs no alignment.
                 $xor(unsafe { $load(src.add(at).cast()) }, key)
             };
             let write = |at: usize, vector: $vector| {
                 debug_assert!(at + WIDTH <= len);
-                // SAFETY: every caller below keeps `at + WIDTH <= len`, and `dst` is writable for `len` bytes. The
-                // store needs no alignment.
+                // SAFETY: every caller below keeps `at + WIDTH <= len`, and `dst` is writable for `len`
+                // bytes. The store needs no alignment.
                 unsafe { $store(dst.add(at).cast(), vector) }
             };
             let key_at = |at: usize| $splat(i32::from_ne_bytes(rotate(key, at)));
@@ -106,9 +108,9 @@ macro_rules! kernel {
             let end = masked(last, key_at(last));
             let mut seen = $or(front, end);
 
-            // `at` begins below WIDTH, so that the front reaches it; the middle stops at most WIDTH - 1 bytes before
-            // the end of the data, so that the end reaches back to it. No byte of the middle is read after it is
-            // written, also where source and destination are the same.
+            // `at` begins below WIDTH, so that the front reaches it; the middle stops at most WIDTH - 1 bytes
+            // before the end of the data, so that the end reaches back to it. No byte of the middle is read
+            // after it is written, also where source and destination are the same.
             let mut at = dst.addr().wrapping_neg() % WIDTH;
             let middle_key = key_at(at);
             while at + 4 * WIDTH <= len {
@@ -171,13 +173,15 @@ mod tests {
         }
         agrees_with_the_portable_code(32, |dst, src, key| {
             assert_eq!(dst.len(), src.len());
-            // SAFETY: AVX2 was detected; the lengths are equal and not below 32; the two borrows do not overlap.
+            // SAFETY: AVX2 was detected; the lengths are equal and not below 32; the two borrows do not
+            // overlap.
             unsafe { avx2(dst.as_mut_ptr(), src.as_ptr(), src.len(), key) }
         });
         agrees_with_the_portable_code(32, |dst, src, key| {
             dst.copy_from_slice(src);
             let at = dst.as_mut_ptr();
-            // SAFETY: AVX2 was detected; the length is not below 32; both pointers are to the same borrowed bytes.
+            // SAFETY: AVX2 was detected; the length is not below 32; both pointers are to the same borrowed
+            // bytes.
             unsafe { avx2(at, at, dst.len(), key) }
         });
     }
