@@ -1,0 +1,227 @@
+//! Finding the end of a head in a buffer that grows, and saying no as early as possible.
+//!
+//! A head arrives in pieces of any size. [`HeadReader`] looks at each byte once, however it is cut, so that a peer
+//! that sends byte by byte costs no more than one that sends all at once. On the way it refuses what can never become
+//! a head: other protocols from their first bytes, each broken line where it ends, and what is beyond the limits.
+//! httparse reads the lines; it is asked to take the whole head apart once, when the end is there.
+//!
+//! Stricter than RFC 9112 allows a recipient to be, since proxies and servers that disagree about where a line ends
+//! are how requests are smuggled: a line ends with CR LF and nothing else, and no empty line comes first.
+
+use super::client::Answer;
+use super::error::{HandshakeError, quote};
+use super::headers::is_token_byte;
+use super::server::Request;
+
+/// How large a head may be. Past a limit a head is refused at once, complete or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of the whole head with its last, empty line. Default: 16 KiB.
+    pub max_head: usize,
+    /// Header fields. Default: 128.
+    pub max_headers: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_head: 16 * 1024, max_headers: 128 }
+    }
+}
+
+/// Reads one head from a buffer that grows. Keep one beside each buffer that waits for a head.
+///
+/// Each call gets the buffer from the same first byte on, with what it had before and whatever came since. Once a
+/// head is returned the reader starts again: the next call expects a buffer without that head.
+///
+/// ```
+/// use threadwire_proto::handshake::{HeadReader, Limits};
+///
+/// let mut reader = HeadReader::new(Limits::default());
+/// let mut buffer = b"GET /chat HTTP/1.1\r\nHost: exam".to_vec();
+/// assert!(reader.request(&buffer)?.is_none());
+/// buffer.extend_from_slice(b"ple.com\r\n\r\n\x81\x80");
+/// let (request, head) = reader.request(&buffer)?.unwrap();
+/// assert_eq!((request.path(), request.host()), ("/chat", Some("example.com")));
+/// assert_eq!(&buffer[head..], b"\x81\x80");
+/// # Ok::<(), threadwire_proto::handshake::HandshakeError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct HeadReader {
+    limits: Limits,
+    at: Position,
+}
+
+/// How far the search for the end has come.
+#[derive(Debug, Clone, Copy, Default)]
+struct Position {
+    /// Bytes looked at.
+    scanned: usize,
+    /// Where the line begins that `scanned` is in.
+    line_start: usize,
+    /// Whole lines seen.
+    lines: usize,
+    /// Whether the first word of the first line is complete.
+    past_first_word: bool,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Request,
+    Answer,
+}
+
+/// The extent of a complete head.
+struct Extent {
+    bytes: usize,
+    headers: usize,
+}
+
+impl HeadReader {
+    /// A reader at the start of a head.
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, at: Position::default() }
+    }
+
+    /// The request at the start of `buf` and the length of its head in bytes, or `None` if it is not all there yet.
+    /// What follows the head in `buf` is not looked at: it may be frames already.
+    ///
+    /// # Errors
+    ///
+    /// As soon as what is there cannot become a request within the limits. Answer with
+    /// [`HandshakeError::response`] and close.
+    pub fn request(&mut self, buf: &[u8]) -> Result<Option<(Request, usize)>, HandshakeError> {
+        let Some(head) = self.find_end(buf, Kind::Request)? else { return Ok(None) };
+        let mut fields = vec![httparse::EMPTY_HEADER; head.headers];
+        let mut parsed = httparse::Request::new(&mut fields);
+        parsed.parse(&buf[..head.bytes]).map_err(|error| malformed(1, error))?;
+        Ok(Some((Request::from_parsed(&parsed)?, head.bytes)))
+    }
+
+    /// The server's answer at the start of `buf` and the length of its head in bytes, or `None` if it is not all
+    /// there yet. What follows the head in `buf` is not looked at: frames after a 101, otherwise the body.
+    ///
+    /// # Errors
+    ///
+    /// As soon as what is there cannot become an answer within the limits.
+    pub fn answer(&mut self, buf: &[u8]) -> Result<Option<(Answer, usize)>, HandshakeError> {
+        let Some(head) = self.find_end(buf, Kind::Answer)? else { return Ok(None) };
+        let mut fields = vec![httparse::EMPTY_HEADER; head.headers];
+        let mut parsed = httparse::Response::new(&mut fields);
+        parsed.parse(&buf[..head.bytes]).map_err(|error| malformed(1, error))?;
+        Ok(Some((Answer::from_parsed(&parsed)?, head.bytes)))
+    }
+
+    fn find_end(&mut self, buf: &[u8], kind: Kind) -> Result<Option<Extent>, HandshakeError> {
+        if buf.len() < self.at.scanned {
+            self.at = Position::default();
+        }
+        let visible = &buf[..buf.len().min(self.limits.max_head)];
+        while self.at.scanned < visible.len() {
+            let byte = self.check_byte(visible, kind)?;
+            self.at.scanned += 1;
+            if byte != b'\n' {
+                continue;
+            }
+            let line = &visible[self.at.line_start..self.at.scanned];
+            if line == b"\r\n" {
+                let head = Extent { bytes: self.at.scanned, headers: self.at.lines - 1 };
+                self.at = Position::default();
+                return Ok(Some(head));
+            }
+            self.check_line(line, kind)?;
+            self.at.lines += 1;
+            self.at.line_start = self.at.scanned;
+        }
+        let limit = self.limits.max_head;
+        match buf.len() < limit {
+            true => Ok(None),
+            false if self.at.lines == 0 => Err(HandshakeError::StartLineTooLong { limit }),
+            false => Err(HandshakeError::HeadTooLarge { limit }),
+        }
+    }
+
+    /// Refuses the byte at `scanned` if no head can have it there.
+    fn check_byte(&mut self, visible: &[u8], kind: Kind) -> Result<u8, HandshakeError> {
+        let at = self.at.scanned;
+        let byte = visible[at];
+        if self.at.lines == 0 && !self.at.past_first_word {
+            match kind {
+                Kind::Request if byte == b' ' && at > 0 => self.at.past_first_word = true,
+                Kind::Request if is_token_byte(byte) => {}
+                Kind::Request => return Err(not_http(&visible[..=at], "a request line, as GET / HTTP/1.1")),
+                // The byte after these seven ends the word soon enough, or is refused with the line.
+                Kind::Answer if b"HTTP/1.".get(at) == Some(&byte) => self.at.past_first_word = at == 6,
+                Kind::Answer => return Err(not_http(&visible[..=at], "a status line, as HTTP/1.1 101")),
+            }
+        }
+        let after_cr = at > 0 && visible[at - 1] == b'\r';
+        match byte {
+            b'\n' if !after_cr => Err(self.malformed("it ends with a bare LF, expected CR LF")),
+            b'\n' | b'\r' if after_cr == (byte == b'\n') => Ok(byte),
+            _ if after_cr => Err(self.malformed("it has a CR that no LF follows")),
+            b' ' | b'\t' if at == self.at.line_start => {
+                Err(self.malformed("it begins with white space, folded headers are obsolete"))
+            }
+            _ if byte.is_ascii_control() && byte != b'\t' => {
+                Err(self.malformed("it has a control character"))
+            }
+            _ => Ok(byte),
+        }
+    }
+
+    /// Refuses a whole line, with its end, if no head can have it there.
+    fn check_line(&self, line: &[u8], kind: Kind) -> Result<(), HandshakeError> {
+        let parsed = match (self.at.lines, kind) {
+            (0, Kind::Request) => httparse::Request::new(&mut []).parse(line).map(|_| ()),
+            (0, Kind::Answer) => httparse::Response::new(&mut []).parse(line).map(|_| ()),
+            _ if self.at.lines > self.limits.max_headers => {
+                return Err(HandshakeError::TooManyHeaders { limit: self.limits.max_headers });
+            }
+            _ => httparse::parse_headers(line, &mut [httparse::EMPTY_HEADER]).map(|_| ()),
+        };
+        parsed.map_err(|error| match error {
+            httparse::Error::Version => wrong_version(line, kind),
+            error => malformed(self.at.lines + 1, error),
+        })
+    }
+
+    fn malformed(&self, what: &'static str) -> HandshakeError {
+        HandshakeError::Malformed { line: self.at.lines + 1, what }
+    }
+}
+
+fn malformed(line: usize, error: httparse::Error) -> HandshakeError {
+    use httparse::Error::*;
+    let what = match error {
+        HeaderName => "it has no header name, expected a token and a colon right behind it",
+        HeaderValue => "its header value has a character that is not allowed",
+        Token => "it has a method or target with a character that is not allowed",
+        Status => "its status is not three digits and a reason",
+        Version => "its HTTP version cannot be read",
+        NewLine => "its end is not CR LF",
+        TooManyHeaders => "it is one header too many",
+    };
+    HandshakeError::Malformed { line, what }
+}
+
+/// A first line with another version than HTTP/1.0 or 1.1, or with something else where the version should be.
+fn wrong_version(line: &[u8], kind: Kind) -> HandshakeError {
+    let mut words = line.trim_ascii_end().split(|&byte| byte == b' ');
+    let version = match kind {
+        Kind::Request => words.nth(2),
+        Kind::Answer => words.next(),
+    };
+    match version {
+        Some(b"HTTP/1.0" | b"HTTP/1.1") => malformed(1, httparse::Error::Status),
+        Some(version) if version.starts_with(b"HTTP/") => {
+            HandshakeError::HttpVersion { found: quote(version) }
+        }
+        _ => malformed(1, httparse::Error::Version),
+    }
+}
+
+fn not_http(start: &[u8], expected: &'static str) -> HandshakeError {
+    let tls = start[0] == 0x16;
+    let found = if tls { "0x16, the start of a TLS handshake,".to_owned() } else { quote(start) };
+    HandshakeError::NotHttp { found, expected }
+}

@@ -1,0 +1,167 @@
+//! What the opening handshake demands of headers, as data, and the checks that both sides share.
+
+use super::error::{HandshakeError, quote};
+use super::extension::{self, Extension};
+use super::headers::{HeaderError, Headers};
+
+/// What one header must hold, in words that an error repeats.
+pub(super) struct Rule {
+    pub(super) name: &'static str,
+    pub(super) expected: &'static str,
+    pub(super) rule: &'static str,
+}
+
+const CLIENT: &str = "RFC 6455, section 4.1";
+const SERVER: &str = "RFC 6455, section 4.2.1";
+
+// What a server asks of a request.
+pub(super) const HOST: Rule =
+    Rule { name: "Host", expected: "one host and perhaps a port", rule: "RFC 9112, section 3.2" };
+pub(super) const ORIGIN: Rule = Rule { name: "Origin", expected: "one origin", rule: "RFC 6454, section 7" };
+pub(super) const CONNECTION: Rule =
+    Rule { name: "Connection", expected: "a list with \"Upgrade\" in it", rule: SERVER };
+pub(super) const KEY: Rule =
+    Rule { name: "Sec-WebSocket-Key", expected: "16 bytes in base64, 24 characters", rule: SERVER };
+pub(super) const SUBPROTOCOLS: Rule =
+    Rule { name: "Sec-WebSocket-Protocol", expected: "a list of tokens, each once", rule: CLIENT };
+
+// What a client asks of an answer.
+pub(super) const UPGRADED: Rule = Rule { name: "Upgrade", expected: "\"websocket\"", rule: CLIENT };
+pub(super) const CONNECTED: Rule =
+    Rule { name: "Connection", expected: "a list with \"Upgrade\" in it", rule: CLIENT };
+pub(super) const ACCEPT: Rule =
+    Rule { name: "Sec-WebSocket-Accept", expected: "the hash of the key", rule: CLIENT };
+pub(super) const SUBPROTOCOL: Rule =
+    Rule { name: "Sec-WebSocket-Protocol", expected: "one of the subprotocols offered", rule: CLIENT };
+
+// What both ask of each other.
+pub(super) const EXTENSIONS: Rule = Rule {
+    name: "Sec-WebSocket-Extensions",
+    expected: "a list of extensions, as name; parameter=value",
+    rule: "RFC 6455, section 9.1",
+};
+
+impl Rule {
+    /// The header's value, which must be there exactly once.
+    pub(super) fn one<'h>(&self, headers: &'h Headers) -> Result<&'h [u8], HandshakeError> {
+        let Self { name, expected, rule } = *self;
+        self.at_most_one(headers)?.ok_or(HandshakeError::MissingHeader { name, expected, rule })
+    }
+
+    /// The header's value, if it is there, which it may be once.
+    pub(super) fn at_most_one<'h>(&self, headers: &'h Headers) -> Result<Option<&'h [u8]>, HandshakeError> {
+        let Self { name, rule, .. } = *self;
+        match headers.get_all_bytes(name).count() {
+            0 => Ok(None),
+            1 => Ok(headers.get_bytes(name)),
+            count => Err(HandshakeError::RepeatedHeader { name, count, rule }),
+        }
+    }
+
+    /// That the lists in the header's fields hold `token`, in any case.
+    pub(super) fn lists(&self, headers: &Headers, token: &str) -> Result<(), HandshakeError> {
+        let Self { name, expected, rule } = *self;
+        match joined(headers, name) {
+            None => Err(HandshakeError::MissingHeader { name, expected, rule }),
+            Some(_) if headers.contains_token(name, token) => Ok(()),
+            Some(found) => Err(self.broken_by(&found)),
+        }
+    }
+
+    /// The error for a value that is something else.
+    pub(super) fn broken_by(&self, found: &[u8]) -> HandshakeError {
+        let Self { name, expected, rule } = *self;
+        HandshakeError::InvalidHeader { name, found: quote(found), expected, rule }
+    }
+}
+
+/// The values of all fields of a name as the one list they mean together (RFC 9110, section 5.3).
+pub(super) fn joined(headers: &Headers, name: &str) -> Option<Vec<u8>> {
+    let values: Vec<&[u8]> = headers.get_all_bytes(name).collect();
+    if values.is_empty() { None } else { Some(values.join(&b", "[..])) }
+}
+
+/// Whether this is `host` or `host:port`, with a name, an IPv4 address or an IPv6 address in brackets as the host
+/// (RFC 3986, section 3.2.2). A comma is refused, though a name could hold one: it is how two hosts become one header.
+pub(super) fn is_authority(text: &[u8]) -> bool {
+    let host_len = match text {
+        [b'[', rest @ ..] => match rest.iter().position(|&byte| byte == b']') {
+            Some(end)
+                if end > 0 && rest[..end].iter().all(|b| b.is_ascii_hexdigit() || b":.".contains(b)) =>
+            {
+                end + 2
+            }
+            _ => return false,
+        },
+        _ => text.iter().position(|&byte| byte == b':').unwrap_or(text.len()),
+    };
+    let (host, port) = text.split_at(host_len);
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(byte);
+    let port_is_fine = match port {
+        [] => true,
+        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    !host.is_empty() && (host[0] == b'[' || host.iter().all(plain)) && port_is_fine
+}
+
+/// A host that was refused, quoted without the user and password that may stand in front of it.
+pub(super) fn quote_host(text: &[u8]) -> String {
+    match text.iter().rposition(|&byte| byte == b'@') {
+        Some(at) => quote(&[b"(hidden)", &text[at..]].concat()),
+        None => quote(text),
+    }
+}
+
+/// Whether a request may have this target: a path, or an absolute http URI (RFC 6455, section 4.2.1, point 1).
+pub(super) fn is_target(target: &str) -> bool {
+    let visible = target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
+    visible
+        && (target.starts_with('/')
+            || split_absolute(target).is_some_and(|(host, _)| is_authority(host.as_bytes())))
+}
+
+/// The authority of an absolute http URI, and its path with the query, which may be empty.
+pub(super) fn split_absolute(target: &str) -> Option<(&str, &str)> {
+    let (scheme, rest) = target.split_once("://")?;
+    if !(scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")) {
+        return None;
+    }
+    Some(rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len())))
+}
+
+/// The headers that a user may not set, since the handshake writes them or has no place for them.
+pub(super) fn refuse_reserved(name: &str) -> Result<(), HeaderError> {
+    const RESERVED: [(&str, &str); 9] = [
+        ("Upgrade", "the handshake writes it"),
+        ("Connection", "the handshake writes it"),
+        ("Sec-WebSocket-Key", "the handshake writes it"),
+        ("Sec-WebSocket-Version", "the handshake writes it"),
+        ("Sec-WebSocket-Accept", "the handshake writes it"),
+        ("Sec-WebSocket-Protocol", "offer or choose subprotocols by their own method"),
+        ("Sec-WebSocket-Extensions", "offer or agree on extensions by their own method"),
+        ("Content-Length", "a WebSocket handshake has no body"),
+        ("Transfer-Encoding", "a WebSocket handshake has no body"),
+    ];
+    match RESERVED.iter().find(|(reserved, _)| reserved.eq_ignore_ascii_case(name)) {
+        Some((_, instead)) => Err(HeaderError::Reserved { name: name.to_owned(), instead }),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn subprotocol_not_offered(found: &[u8], offered: &[String]) -> HandshakeError {
+    HandshakeError::SubprotocolNotOffered { found: quote(found), offered: or_none(offered.join(", ")) }
+}
+
+/// That an extension of that name was offered. Whether its parameters fit the offer only the extension can tell.
+pub(super) fn check_offered(extension: &Extension, offered: &[Extension]) -> Result<(), HandshakeError> {
+    if offered.iter().any(|offer| offer.name() == extension.name()) {
+        return Ok(());
+    }
+    let found = quote(extension.name().as_bytes());
+    Err(HandshakeError::ExtensionNotOffered { found, offered: or_none(extension::list(offered)) })
+}
+
+fn or_none(list: String) -> String {
+    if list.is_empty() { "none".to_owned() } else { list }
+}

@@ -1,0 +1,325 @@
+//! The server's side: a client's request, its checks, and the 101 that accepts it (RFC 6455, section 4.2).
+
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::error::{HandshakeError, quote};
+use super::extension::{self, Extension};
+use super::headers::{HeaderError, Headers, is_token, write_field};
+use super::response::write_status_line;
+use super::rules::{self, Rule};
+use super::{HeadReader, Limits, accept_key};
+
+/// A request as it was received. Not yet checked to be a handshake: a router can answer plain HTTP with it too, and
+/// then call [`upgrade`](Self::upgrade) where a WebSocket is meant to be.
+///
+/// `Debug` hides the query, which often carries a token, and the headers that carry credentials.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Request {
+    method: String,
+    target: String,
+    minor_version: u8,
+    headers: Headers,
+}
+
+impl Request {
+    /// The request at the start of `buf` and the length of its head in bytes, or `None` if it is not all there yet.
+    /// For a buffer that grows piece by piece use a [`HeadReader`], which does not begin anew each time.
+    ///
+    /// # Errors
+    ///
+    /// As soon as what is there cannot become a request within the limits.
+    pub fn parse(buf: &[u8], limits: &Limits) -> Result<Option<(Self, usize)>, HandshakeError> {
+        HeadReader::new(*limits).request(buf)
+    }
+
+    pub(super) fn from_parsed(parsed: &httparse::Request<'_, '_>) -> Result<Self, HandshakeError> {
+        let mut headers = Headers::new();
+        for field in parsed.headers.iter() {
+            headers.append(field.name, field.value)?;
+        }
+        Ok(Self {
+            method: parsed.method.unwrap_or_default().to_owned(),
+            target: parsed.path.unwrap_or_default().to_owned(),
+            minor_version: parsed.version.unwrap_or_default(),
+            headers,
+        })
+    }
+
+    /// The method, as `GET`. Methods are case-sensitive.
+    pub fn method(&self) -> &str {
+        &self.method
+    }
+
+    /// The target as it was sent: a path with its query, as `/chat?room=1`, or an absolute URI if a proxy is meant.
+    pub fn target(&self) -> &str {
+        &self.target
+    }
+
+    /// The path of the target without the query, still percent-encoded; `/` if an absolute URI has none.
+    pub fn path(&self) -> &str {
+        match self.split_target().0 {
+            "" => "/",
+            path => path,
+        }
+    }
+
+    /// The query of the target without its question mark, still percent-encoded.
+    pub fn query(&self) -> Option<&str> {
+        self.split_target().1
+    }
+
+    fn split_target(&self) -> (&str, Option<&str>) {
+        let path_and_query = rules::split_absolute(&self.target).map_or(&*self.target, |(_, rest)| rest);
+        match path_and_query.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (path_and_query, None),
+        }
+    }
+
+    /// The minor version of HTTP: 1 for HTTP/1.1, 0 for HTTP/1.0. Others are refused when parsed.
+    pub fn minor_version(&self) -> u8 {
+        self.minor_version
+    }
+
+    /// All headers.
+    pub fn headers(&self) -> &Headers {
+        &self.headers
+    }
+
+    /// The first value of a header, if it is UTF-8.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)
+    }
+
+    /// The host that is asked for, perhaps with a port: from the target if that is an absolute URI, which then counts
+    /// more (RFC 9112, section 3.2.2), otherwise from `Host`.
+    pub fn host(&self) -> Option<&str> {
+        match rules::split_absolute(&self.target) {
+            Some((authority, _)) => Some(authority),
+            None => self.header("Host"),
+        }
+    }
+
+    /// The origin of the page that asks, sent by browsers; `null` is one too. A server that trusts cookies must check
+    /// it (RFC 6455, section 10.2).
+    pub fn origin(&self) -> Option<&str> {
+        self.header("Origin")
+    }
+
+    /// The subprotocols the client offers, the one it likes best first.
+    pub fn subprotocols(&self) -> impl Iterator<Item = &str> {
+        self.headers.list("Sec-WebSocket-Protocol").filter_map(|name| str::from_utf8(name).ok())
+    }
+
+    /// Checks that this is a proper opening handshake, by every rule of RFC 6455, section 4.2.1.
+    ///
+    /// # Errors
+    ///
+    /// The first rule that is broken; [`HandshakeError::response`] is the answer to it.
+    pub fn upgrade(&self) -> Result<Upgrade, HandshakeError> {
+        let headers = &self.headers;
+        if self.minor_version == 0 {
+            return Err(HandshakeError::HttpVersion { found: "HTTP/1.0".to_owned() });
+        }
+        if self.method != "GET" {
+            return Err(HandshakeError::Method { found: quote(self.method.as_bytes()) });
+        }
+        if !rules::is_target(&self.target) {
+            return Err(HandshakeError::Target);
+        }
+        let host = rules::HOST.one(headers)?;
+        if !rules::is_authority(host) {
+            let Rule { name, expected, rule } = rules::HOST;
+            return Err(HandshakeError::InvalidHeader {
+                name,
+                found: rules::quote_host(host),
+                expected,
+                rule,
+            });
+        }
+        rules::ORIGIN.at_most_one(headers)?;
+        self.has_no_body()?;
+        if !headers.contains_token("Upgrade", "websocket") {
+            return Err(HandshakeError::UpgradeRequired { found: self.quoted("Upgrade") });
+        }
+        rules::CONNECTION.lists(headers, "upgrade")?;
+        // Two fields are joined to "13, 13", which is not 13 either.
+        if rules::joined(headers, "Sec-WebSocket-Version").as_deref() != Some(b"13") {
+            return Err(HandshakeError::WebSocketVersion { found: self.quoted("Sec-WebSocket-Version") });
+        }
+        let key = rules::KEY.one(headers)?;
+        if !STANDARD.decode(key).is_ok_and(|nonce| nonce.len() == 16) {
+            return Err(rules::KEY.broken_by(key));
+        }
+        Ok(Upgrade {
+            accept: accept_key(&String::from_utf8_lossy(key)),
+            offered_subprotocols: self.checked_subprotocols()?,
+            offered_extensions: extension::parse(headers)?,
+            subprotocol: None,
+            extensions: Vec::new(),
+            headers: Headers::new(),
+        })
+    }
+
+    /// What follows the head is read as frames, so nothing may say that it is a body.
+    fn has_no_body(&self) -> Result<(), HandshakeError> {
+        if self.headers.get_all_bytes("Content-Length").any(|length| length != b"0") {
+            return Err(HandshakeError::Body { name: "Content-Length" });
+        }
+        match self.headers.contains("Transfer-Encoding") {
+            true => Err(HandshakeError::Body { name: "Transfer-Encoding" }),
+            false => Ok(()),
+        }
+    }
+
+    fn checked_subprotocols(&self) -> Result<Vec<String>, HandshakeError> {
+        let mut offered: Vec<String> = Vec::new();
+        for name in self.headers.list(rules::SUBPROTOCOLS.name) {
+            let fine = is_token(name) && offered.iter().all(|other| other.as_bytes() != name);
+            if !fine {
+                return Err(rules::SUBPROTOCOLS.broken_by(name));
+            }
+            offered.push(String::from_utf8_lossy(name).into_owned());
+        }
+        Ok(offered)
+    }
+
+    fn quoted(&self, name: &str) -> String {
+        rules::joined(&self.headers, name).map_or_else(|| "missing".to_owned(), |value| quote(&value))
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let query = if self.query().is_some() { "?(hidden)" } else { "" };
+        f.debug_struct("Request")
+            .field("method", &self.method)
+            .field("target", &format_args!("{}{query}", self.path()))
+            .field("minor_version", &self.minor_version)
+            .field("headers", &self.headers)
+            .finish()
+    }
+}
+
+/// A checked handshake, and the 101 that accepts it: choose what to agree on, then [`encode`](Self::encode).
+/// Whatever follows what was encoded is frames.
+///
+/// ```
+/// use threadwire_proto::handshake::{Limits, Request};
+///
+/// let request = b"GET /chat HTTP/1.1\r\n\
+///     Host: server.example.com\r\n\
+///     Upgrade: websocket\r\n\
+///     Connection: keep-alive, Upgrade\r\n\
+///     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+///     Sec-WebSocket-Protocol: chat, superchat\r\n\
+///     Sec-WebSocket-Version: 13\r\n\r\n";
+/// let (request, _) = Request::parse(request, &Limits::default())?.expect("a whole head");
+/// let mut upgrade = request.upgrade()?;
+/// assert_eq!(upgrade.choose_subprotocol(["superchat"]), Some("superchat"));
+/// let mut out = Vec::new();
+/// upgrade.encode(&mut out);
+/// assert!(String::from_utf8_lossy(&out).contains("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"));
+/// # Ok::<(), threadwire_proto::handshake::HandshakeError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upgrade {
+    accept: String,
+    offered_subprotocols: Vec<String>,
+    offered_extensions: Vec<Extension>,
+    subprotocol: Option<String>,
+    extensions: Vec<Extension>,
+    headers: Headers,
+}
+
+impl Upgrade {
+    /// The value of `Sec-WebSocket-Accept`.
+    pub fn accept_key(&self) -> &str {
+        &self.accept
+    }
+
+    /// The subprotocols the client offers, the one it likes best first.
+    pub fn offered_subprotocols(&self) -> impl Iterator<Item = &str> {
+        self.offered_subprotocols.iter().map(String::as_str)
+    }
+
+    /// The extensions the client offers, the one it likes best first.
+    pub fn offered_extensions(&self) -> &[Extension] {
+        &self.offered_extensions
+    }
+
+    /// The subprotocol chosen, if any.
+    pub fn subprotocol(&self) -> Option<&str> {
+        self.subprotocol.as_deref()
+    }
+
+    /// The extensions agreed on, in the order they were agreed.
+    pub fn extensions(&self) -> &[Extension] {
+        &self.extensions
+    }
+
+    /// Chooses the first of `supported` that the client offers, and returns it. Without one in common, none is chosen:
+    /// whether to go on is the server's decision.
+    pub fn choose_subprotocol<S: AsRef<str>>(
+        &mut self,
+        supported: impl IntoIterator<Item = S>,
+    ) -> Option<&str> {
+        let in_common =
+            |name: S| self.offered_subprotocols.iter().find(|offered| *offered == name.as_ref()).cloned();
+        self.subprotocol = supported.into_iter().find_map(in_common);
+        self.subprotocol()
+    }
+
+    /// Chooses this subprotocol.
+    ///
+    /// # Errors
+    ///
+    /// [`HandshakeError::SubprotocolNotOffered`] if the client does not offer it; it would have to fail the connection.
+    pub fn set_subprotocol(&mut self, name: &str) -> Result<(), HandshakeError> {
+        match self.choose_subprotocol([name]) {
+            Some(_) => Ok(()),
+            None => Err(rules::subprotocol_not_offered(name.as_bytes(), &self.offered_subprotocols)),
+        }
+    }
+
+    /// Agrees on an extension, which whoever calls this must then speak.
+    ///
+    /// # Errors
+    ///
+    /// [`HandshakeError::ExtensionNotOffered`] if the client does not offer one of that name; it would have to fail
+    /// the connection.
+    pub fn add_extension(&mut self, extension: Extension) -> Result<(), HandshakeError> {
+        rules::check_offered(&extension, &self.offered_extensions)?;
+        self.extensions.push(extension);
+        Ok(())
+    }
+
+    /// Adds a header to the answer, as a cookie.
+    ///
+    /// # Errors
+    ///
+    /// [`HeaderError`] if name or value may not be sent, or if it is one that belongs to the handshake or to a body.
+    pub fn add_header(&mut self, name: &str, value: impl AsRef<[u8]>) -> Result<(), HeaderError> {
+        rules::refuse_reserved(name)?;
+        self.headers.append(name, value)
+    }
+
+    /// Appends the answer to `out` as it goes on the wire: a 101 with what was chosen.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        write_status_line(out, 101);
+        write_field(out, "Upgrade", "websocket");
+        write_field(out, "Connection", "Upgrade");
+        write_field(out, "Sec-WebSocket-Accept", &self.accept);
+        if let Some(subprotocol) = &self.subprotocol {
+            write_field(out, "Sec-WebSocket-Protocol", subprotocol);
+        }
+        if !self.extensions.is_empty() {
+            write_field(out, "Sec-WebSocket-Extensions", extension::list(&self.extensions));
+        }
+        self.headers.encode(out);
+        out.extend_from_slice(b"\r\n");
+    }
+}

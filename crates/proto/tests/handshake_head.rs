@@ -1,0 +1,335 @@
+//! Reading heads: pieces, limits, garbage, and what follows.
+
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+use threadwire_proto::handshake::{Answer, HandshakeError, HeadReader, Limits, Request};
+
+const REQUEST: &[u8] =
+    b"GET /chat?room=1 HTTP/1.1\r\nHost: example.com\r\nX-Empty:\r\nUpgrade: websocket\r\n\
+    Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+const ANSWER: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+const FRAMES: &[u8] = b"\x81\x02hi\r\n\r\n\x00\xff";
+
+fn limits(max_head: usize, max_headers: usize) -> Limits {
+    Limits { max_head, max_headers }
+}
+
+fn parse_request(head: &[u8]) -> Result<Option<(Request, usize)>, HandshakeError> {
+    Request::parse(head, &Limits::default())
+}
+
+fn parse_answer(head: &[u8]) -> Result<Option<(Answer, usize)>, HandshakeError> {
+    Answer::parse(head, &Limits::default())
+}
+
+#[test]
+fn every_split_of_a_request_gives_the_same_request() {
+    let whole = parse_request(REQUEST).unwrap().unwrap();
+    assert_eq!(whole.1, REQUEST.len());
+    for split in 0..REQUEST.len() {
+        assert_eq!(parse_request(&REQUEST[..split]).unwrap(), None, "split at {split}");
+        let mut reader = HeadReader::new(Limits::default());
+        assert_eq!(reader.request(&REQUEST[..split]).unwrap(), None, "split at {split}");
+        assert_eq!(reader.request(REQUEST).unwrap().unwrap(), whole, "split at {split}");
+    }
+}
+
+#[test]
+fn every_split_of_an_answer_gives_the_same_answer() {
+    let whole = parse_answer(ANSWER).unwrap().unwrap();
+    assert_eq!(whole.1, ANSWER.len());
+    for split in 0..ANSWER.len() {
+        assert_eq!(parse_answer(&ANSWER[..split]).unwrap(), None, "split at {split}");
+        let mut reader = HeadReader::new(Limits::default());
+        assert_eq!(reader.answer(&ANSWER[..split]).unwrap(), None, "split at {split}");
+        assert_eq!(reader.answer(ANSWER).unwrap().unwrap(), whole, "split at {split}");
+    }
+}
+
+#[test]
+fn reads_byte_by_byte() {
+    let mut reader = HeadReader::new(Limits::default());
+    for end in 0..REQUEST.len() {
+        assert_eq!(reader.request(&REQUEST[..end]).unwrap(), None);
+    }
+    assert!(reader.request(REQUEST).unwrap().is_some());
+}
+
+#[test]
+fn what_follows_the_head_is_left_alone() {
+    let (_, head) = parse_request(&[REQUEST, FRAMES].concat()).unwrap().unwrap();
+    assert_eq!(head, REQUEST.len());
+    let (_, head) = parse_answer(&[ANSWER, FRAMES].concat()).unwrap().unwrap();
+    assert_eq!(head, ANSWER.len());
+}
+
+#[test]
+fn reads_one_head_after_another() {
+    let interim = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n";
+    let both = [&interim[..], ANSWER].concat();
+    let mut reader = HeadReader::new(Limits::default());
+    assert_eq!(reader.answer(&both[..20]).unwrap(), None);
+    let (first, head) = reader.answer(&both).unwrap().unwrap();
+    assert!(first.is_interim());
+    let (second, _) = reader.answer(&both[head..]).unwrap().unwrap();
+    assert_eq!((second.status(), second.is_interim()), (101, false));
+}
+
+#[test]
+fn a_slow_byte_by_byte_head_costs_no_more_than_one_look_at_each_byte() {
+    let head = [b"GET / HTTP/1.1\r\nX: ".to_vec(), vec![b'x'; 1 << 20]].concat();
+    let mut reader = HeadReader::new(limits(1 << 22, 128));
+    let started = Instant::now();
+    for end in 0..head.len() {
+        assert!(reader.request(&head[..end]).unwrap().is_none());
+    }
+    // Looking at everything anew each time would be 5 * 10^11 bytes: minutes.
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+}
+
+#[test]
+fn refuses_a_head_over_the_limit_before_it_ends() {
+    let refused = |head: &[u8], limit| Request::parse(head, &limits(limit, 128)).unwrap_err();
+    let fits = REQUEST.len();
+    assert!(Request::parse(REQUEST, &limits(fits, 128)).unwrap().is_some());
+    assert_eq!(refused(REQUEST, fits - 1), HandshakeError::HeadTooLarge { limit: fits - 1 });
+    assert!(Request::parse(&REQUEST[..99], &limits(100, 128)).unwrap().is_none());
+    assert_eq!(refused(&REQUEST[..100], 100), HandshakeError::HeadTooLarge { limit: 100 });
+    assert_eq!(refused(&REQUEST[..100], 100).response().status(), 431);
+    assert_eq!(refused(b"GET /aaaaaaaaaaaaaaaa", 20), HandshakeError::StartLineTooLong { limit: 20 });
+    assert_eq!(refused(b"GET /aaaaaaaaaaaaaaaa", 20).response().status(), 414);
+    let answer = Answer::parse(&ANSWER[..100], &limits(100, 128)).unwrap_err();
+    assert_eq!(answer, HandshakeError::HeadTooLarge { limit: 100 });
+}
+
+#[test]
+fn the_default_limits_hold() {
+    let head = |bytes: usize| {
+        let start = "GET / HTTP/1.1\r\nX: ";
+        format!("{start}{}\r\n\r\n", "x".repeat(bytes - start.len() - 4)).into_bytes()
+    };
+    assert!(parse_request(&head(16 * 1024)).unwrap().is_some());
+    assert_eq!(parse_request(&head(16 * 1024 + 1)), Err(HandshakeError::HeadTooLarge { limit: 16 * 1024 }));
+}
+
+#[test]
+fn refuses_too_many_headers_before_the_head_ends() {
+    let head = |count: usize| format!("GET / HTTP/1.1\r\n{}", "A: b\r\n".repeat(count)).into_bytes();
+    let whole = [head(128), b"\r\n".to_vec()].concat();
+    assert_eq!(parse_request(&whole).unwrap().unwrap().0.headers().len(), 128);
+    let error = parse_request(&head(129)).unwrap_err();
+    assert_eq!(error, HandshakeError::TooManyHeaders { limit: 128 });
+    assert_eq!(error.response().status(), 431);
+    let none = Request::parse(b"GET / HTTP/1.1\r\n\r\n", &limits(1000, 0)).unwrap();
+    assert!(none.unwrap().0.headers().is_empty());
+}
+
+#[test]
+fn refuses_other_protocols_from_their_first_bytes() {
+    for (start, place) in [
+        (&b"\x16\x03\x01\x02\x00\x01"[..], "TLS"),
+        (b"\x81\x85abcd", "\\x81"),
+        (b"\r\nGET / HTTP/1.1", "\\r"),
+        (b" GET / HTTP/1.1", " "),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", "SSH-2.0-OpenSSH_9.6"),
+        (b"{\"json\":", "{"),
+        (b"GET\t/", "GET\\t"),
+        (b"\0", "\\x00"),
+    ] {
+        let error = parse_request(start).unwrap_err();
+        assert!(matches!(error, HandshakeError::NotHttp { .. }), "{error}");
+        assert!(error.to_string().contains(place), "{error}");
+        assert_eq!(error.response().status(), 400);
+    }
+    for start in [
+        &b"h"[..],
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        b"\x15\x03\x03",
+        b"HTTP/2",
+        b"HTTPS",
+        b"GET / HTTP/1.1",
+        b"\n",
+    ] {
+        let error = parse_answer(start).unwrap_err();
+        assert!(matches!(error, HandshakeError::NotHttp { .. }), "{error}");
+    }
+}
+
+#[test]
+fn refuses_a_broken_line_where_it_ends() {
+    for (head, line) in [
+        ("GET /\r\n", 1),
+        ("GET / HTTP/1.1 \r\n", 1),
+        ("GET  / HTTP/1.1\r\n", 1),
+        ("GET / b HTTP/1.1\r\n", 1),
+        ("GET / FTP/1.1\r\n", 1),
+        ("GET /\x07 HTTP", 1),
+        ("GET / HTTP/1.1\n", 1),
+        ("GET / HTTP/1.1\rH", 1),
+        ("GET / HTTP/1.1\r\nHost\r\n", 2),
+        ("GET / HTTP/1.1\r\n: a\r\n", 2),
+        ("GET / HTTP/1.1\r\nHost : a\r\n", 2),
+        ("GET / HTTP/1.1\r\n Host: a", 2),
+        ("GET / HTTP/1.1\r\nHost: a\r\n b", 3),
+        ("GET / HTTP/1.1\r\nHost: a\r\n\tb", 3),
+        ("GET / HTTP/1.1\r\nHost: a\n", 2),
+        ("GET / HTTP/1.1\r\nHost: a\rb", 2),
+        ("GET / HTTP/1.1\r\nHost: a\r\r", 2),
+        ("GET / HTTP/1.1\r\nHost: a\0", 2),
+        ("GET / HTTP/1.1\r\nHost: a\r\nB: \x1b", 3),
+        ("GET / HTTP/1.1\r\nHost: a\r\nB\u{e9}: c\r\n", 3),
+        ("GET / HTTP/1.1\r\nHost: a\r\n\n", 3),
+    ] {
+        match parse_request(head.as_bytes()) {
+            Err(error @ HandshakeError::Malformed { line: found, .. }) => {
+                assert_eq!(found, line, "{head:?}: {error}");
+                assert_eq!(error.response().status(), 400);
+            }
+            other => panic!("{head:?} gave {other:?}"),
+        }
+    }
+    for (head, line) in [
+        ("HTTP/1.1\r\n", 1),
+        ("HTTP/1.1 10\r\n", 1),
+        ("HTTP/1.1 1010\r\n", 1),
+        ("HTTP/1.1 abc\r\n", 1),
+        ("HTTP/1.1 101\n", 1),
+        ("HTTP/1.1 101 \x08", 1),
+        ("HTTP/1.1 101 ok\r\nUpgrade\r\n", 2),
+        ("HTTP/1.1 101 ok\r\nUpgrade: a\r\n b", 3),
+    ] {
+        match parse_answer(head.as_bytes()) {
+            Err(HandshakeError::Malformed { line: found, .. }) => assert_eq!(found, line, "{head:?}"),
+            other => panic!("{head:?} gave {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn refuses_other_http_versions_with_505() {
+    for version in ["HTTP/2.0", "HTTP/0.9", "HTTP/3", "HTTP/1.7"] {
+        let error = parse_request(format!("GET / {version}\r\n").as_bytes()).unwrap_err();
+        assert_eq!(error, HandshakeError::HttpVersion { found: format!("\"{version}\"") });
+        assert_eq!(error.response().status(), 505);
+    }
+    let preface = parse_request(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap_err();
+    assert_eq!(preface.response().status(), 505);
+    let answer = parse_answer(b"HTTP/1.7 101 ok\r\n").unwrap_err();
+    assert_eq!(answer, HandshakeError::HttpVersion { found: "\"HTTP/1.7\"".into() });
+}
+
+#[test]
+fn accepts_status_lines_with_any_reason_or_none() {
+    for (line, reason) in [
+        ("101 Switching Protocols", "Switching Protocols"),
+        ("101 null", "null"),
+        ("101 ", ""),
+        ("101", ""),
+        ("101 WebSocket Protocol Handshake", "WebSocket Protocol Handshake"),
+        ("101 \u{e9}", ""),
+    ] {
+        let (answer, _) = parse_answer(format!("HTTP/1.1 {line}\r\n\r\n").as_bytes()).unwrap().unwrap();
+        assert_eq!((answer.status(), answer.reason()), (101, reason), "{line:?}");
+    }
+}
+
+#[test]
+fn an_error_stays_an_error_as_more_arrives() {
+    let mut reader = HeadReader::new(Limits::default());
+    let error = reader.request(b"GET / HTTP/1.1\r\nHost\r\n").unwrap_err();
+    assert_eq!(reader.request(b"GET / HTTP/1.1\r\nHost\r\nA: b\r\n\r\n").unwrap_err(), error);
+}
+
+/// Bytes that get further into the parsers than random ones do.
+fn almost_a_head() -> impl Strategy<Value = Vec<u8>> {
+    let part = prop::sample::select(vec![
+        "GET ",
+        "/",
+        "?a=b",
+        " HTTP/1.1",
+        "\r\n",
+        "\r",
+        "\n",
+        ":",
+        " ",
+        "\t",
+        ",",
+        ";",
+        "=",
+        "\"",
+        "\\",
+        "websocket",
+        "HTTP/1.1 101",
+        "HTTP/1.",
+        "Host: a",
+        "Connection: Upgrade",
+        "Sec-WebSocket-Version: 13",
+        "\u{e9}",
+        "\0",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Extensions: ",
+        "Sec-WebSocket-Protocol: ",
+        "Sec-WebSocket-Key: ",
+        "dGhlIHNhbXBsZSBub25jZQ==",
+        "http://",
+        "[::1]",
+        "@",
+        "#",
+        "*",
+    ]);
+    prop::collection::vec(part, 0..40).prop_map(|parts| parts.concat().into_bytes())
+}
+
+fn mutated(head: &'static [u8]) -> impl Strategy<Value = Vec<u8>> {
+    (0..head.len(), any::<u8>(), 0..3usize).prop_map(|(at, byte, kind)| {
+        let mut head = head.to_vec();
+        match kind {
+            0 => head[at] = byte,
+            1 => head.insert(at, byte),
+            _ => drop(head.remove(at)),
+        }
+        head
+    })
+}
+
+fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        prop::collection::vec(any::<u8>(), 0..300),
+        almost_a_head(),
+        almost_a_head().prop_map(|rest| [b"GET / HTTP/1.1\r\n", &rest[..], b"\r\n\r\n"].concat()),
+        almost_a_head().prop_map(|rest| [b"HTTP/1.1 101 x\r\n", &rest[..], b"\r\n\r\n"].concat()),
+        mutated(REQUEST),
+        mutated(ANSWER),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_it_panic_and_pieces_change_nothing(bytes in any_bytes(), cuts in prop::collection::vec(0..300usize, 0..4)) {
+        let request = parse_request(&bytes);
+        let answer = parse_answer(&bytes);
+        let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(bytes.len())).collect();
+        cuts.sort();
+        cuts.push(bytes.len());
+        let (mut requests, mut answers) = (HeadReader::new(Limits::default()), HeadReader::new(Limits::default()));
+        let in_pieces = cuts.iter().map(|&cut| requests.request(&bytes[..cut])).find(|step| !matches!(step, Ok(None)));
+        prop_assert_eq!(in_pieces.unwrap_or(Ok(None)).ok(), request.clone().ok());
+        let in_pieces = cuts.iter().map(|&cut| answers.answer(&bytes[..cut])).find(|step| !matches!(step, Ok(None)));
+        prop_assert_eq!(in_pieces.unwrap_or(Ok(None)).ok(), answer.clone().ok());
+
+        if let Ok(Some((request, head))) = request {
+            prop_assert!(head <= bytes.len() && bytes[..head].ends_with(b"\r\n\r\n"));
+            let _ = (request.path(), request.query(), request.host(), request.subprotocols().count());
+            match request.upgrade() {
+                Ok(upgrade) => upgrade.encode(&mut Vec::new()),
+                Err(error) => prop_assert!(error.to_string().len() < 1000 && error.response().status() >= 400),
+            }
+        }
+        if let Ok(Some((answer, _))) = answer {
+            let client = threadwire_proto::handshake::RequestBuilder::new("a", "/").unwrap().build_with_nonce([0; 16]);
+            let _ = (answer.content_length(), client.verify(answer).is_ok());
+        }
+    }
+}
