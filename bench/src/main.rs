@@ -1,3 +1,117 @@
-//! Placeholder.
+//! Threadwire's benchmarks: its servers beside a raw baseline and, with the feature `peers`, other libraries.
+//!
+//! - `echo`: messages per second, CPU time per message and round trips, in several scenarios.
+//! - `idle`: memory per idle connection.
+//! - `server`: one of the built-in servers, for other load generators.
+//!
+//! Each server under test is a process of its own, alone on one core; the load is made by this process on another.
 
-fn main() {}
+mod client;
+mod counting_allocator;
+mod echo;
+mod fail;
+mod frame;
+mod idle;
+mod load;
+mod measure;
+mod pin;
+mod process;
+mod report;
+mod scenario;
+mod servers;
+mod stats;
+
+use clap::{Parser, Subcommand};
+use counting_allocator::CountingAllocator;
+use std::io;
+use std::process::ExitCode;
+use std::thread;
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
+
+#[cfg(feature = "peers")]
+const PEERS: &str = "Other libraries are built in: see the names of `server --help`.";
+#[cfg(not(feature = "peers"))]
+const PEERS: &str = "Other libraries (tokio-tungstenite, fastwebsockets, tokio-websockets) are measured too if they are \
+                     built in: cargo run --release -p threadwire-bench --features peers -- echo";
+
+/// Measures WebSocket echo servers side by side.
+#[derive(Debug, Parser)]
+#[command(version, after_help = PEERS)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Messages per second, server CPU time per message and round trips, beside the raw baseline.
+    #[command(after_help = PEERS)]
+    Echo(echo::Options),
+    /// Heap and resident bytes per idle connection.
+    #[command(after_help = PEERS)]
+    Idle(idle::Options),
+    /// Runs one of the built-in echo servers on 127.0.0.1.
+    Server {
+        /// Which one.
+        #[arg(value_parser = builtin_names())]
+        name: String,
+        /// Where it listens.
+        #[arg(long)]
+        port: u16,
+        /// Counts its heap, answers the line `heap` with the live bytes, and ends with its input.
+        #[arg(long, hide = true)]
+        control: bool,
+    },
+    /// Runs a command on one core, and ends it with its parent.
+    #[command(hide = true)]
+    Launch {
+        #[arg(long)]
+        core: usize,
+        #[arg(long)]
+        parent: u32,
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
+}
+
+fn builtin_names() -> clap::builder::PossibleValuesParser {
+    servers::BUILTIN.iter().map(|server| server.name).collect::<Vec<_>>().into()
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Echo(options) => echo::run(&options),
+        Command::Idle(options) => idle::run(&options),
+        Command::Server { name, port, control } => serve(&name, port, control),
+        Command::Launch { core, parent, command } => process::launch(core, parent, &command),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(name: &str, port: u16, control: bool) -> fail::Result<()> {
+    let server = servers::find(name).ok_or_else(|| fail!("there is no server {name:?}"))?;
+    if control {
+        counting_allocator::start();
+        // Only here: with a second thread the kernel counts references at each system call, which `echo` would see.
+        thread::spawn(answer);
+    }
+    (server.run)(port)
+}
+
+/// Answers the questions of the parent until it closes the pipe.
+fn answer() {
+    for line in io::stdin().lines().map_while(Result::ok) {
+        if line == "heap" {
+            println!("{}", counting_allocator::live());
+        }
+    }
+    std::process::exit(0);
+}

@@ -1,0 +1,161 @@
+//! The `echo` command: all servers through all scenarios, in interleaved rounds.
+
+use crate::client;
+use crate::fail;
+use crate::fail::Result;
+use crate::load::Load;
+use crate::measure;
+use crate::pin::{self, Cores};
+use crate::process::Server;
+use crate::report::{self, Measurement, Results};
+use crate::scenario::{self, Filter, Scenario};
+use crate::servers::BASELINE;
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+/// Load before each measurement, which is not counted.
+const WARM_UP: Duration = Duration::from_millis(100);
+/// What starting a server, connecting to it and ending it take, for the announcement.
+const AROUND: Duration = Duration::from_millis(40);
+/// After the last echo a server has at most this to do until it sleeps.
+const SETTLE: Duration = Duration::from_millis(2);
+
+/// What to do.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// How often each server is measured in each scenario.
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Seconds of each measurement.
+    #[arg(long, default_value_t = 0.5, value_parser = seconds)]
+    seconds: f64,
+    /// Only scenarios and servers with these parts in their names: SCENARIO, SCENARIO/SERVER or /SERVER, for instance
+    /// `64x16`, `utf8/tokio-tungstenite` or `/fastwebsockets`; the baseline is always there. May be repeated.
+    #[arg(long, value_name = "FILTER")]
+    only: Vec<Filter>,
+    /// One more server: a command that serves 127.0.0.1 at {port}, for instance
+    /// `--server "python=python3 echo.py {port}"`. May be repeated.
+    #[arg(long, value_name = "NAME=COMMAND")]
+    server: Vec<Server>,
+    /// Writes all measurements to this file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Prints the tables for a document instead of those for a terminal.
+    #[arg(long)]
+    markdown: bool,
+}
+
+fn seconds(text: &str) -> std::result::Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.01..=60.0).contains(&seconds) => Ok(seconds),
+        _ => Err("expected seconds from 0.01 to 60".to_owned()),
+    }
+}
+
+/// Runs the command.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    measure::supported()?;
+    let cores = pin::cores()?;
+    pin::pin(cores.load)?;
+    let servers = Server::all(&options.server)?;
+    let plan: Vec<(Scenario, Vec<&Server>)> = scenario::all()
+        .into_iter()
+        .filter_map(|scenario| selected(scenario, &servers, &options.only))
+        .collect();
+    if plan.is_empty() {
+        return Err(fail!("no scenario or server has a name like that"));
+    }
+    announce(options, &plan, cores);
+    check(&plan, cores)?;
+
+    let mut results = Results::new(options.rounds, options.seconds, cores);
+    for (scenario, servers) in &plan {
+        for round in 0..options.rounds as usize {
+            for turn in 0..servers.len() {
+                // Rotated, so that no server always follows the same one.
+                let server = servers[(turn + round) % servers.len()];
+                let measured = measure(server, scenario, cores, Duration::from_secs_f64(options.seconds));
+                let measured = measured.map_err(|error| fail!("{}, {scenario}: {error}", server.name))?;
+                results.measurements.push(Measurement { round, ..measured });
+            }
+        }
+        if options.markdown {
+            eprintln!("{scenario} is done");
+        } else {
+            print!("{}", report::table(&results, *scenario));
+        }
+    }
+    if options.markdown {
+        print!("{}", report::markdown(&results));
+    }
+    if let Some(path) = &options.json {
+        serde_json::to_writer(BufWriter::new(File::create(path)?), &results)?;
+    }
+    Ok(())
+}
+
+/// The servers that the filters leave for a scenario; the baseline is among them if any is.
+fn selected<'s>(
+    scenario: Scenario,
+    servers: &'s [Server],
+    filters: &[Filter],
+) -> Option<(Scenario, Vec<&'s Server>)> {
+    let admitted = |server: &Server| Filter::admits(filters, &scenario.to_string(), &server.name);
+    let any = servers.iter().any(admitted);
+    let servers = servers.iter().filter(|server| server.name == BASELINE || admitted(server));
+    any.then(|| (scenario, servers.collect()))
+}
+
+fn announce(options: &Options, plan: &[(Scenario, Vec<&Server>)], cores: Cores) {
+    let measurements = plan.iter().map(|(_, servers)| servers.len() as u32).sum::<u32>() * options.rounds;
+    let each = Duration::from_secs_f64(options.seconds) + WARM_UP + AROUND;
+    eprintln!(
+        "{} scenarios, {} rounds of {} s: {measurements} measurements, about {:.0} s. \
+         Server on core {}, load on core {}.",
+        plan.len(),
+        options.rounds,
+        options.seconds,
+        (each * measurements).as_secs_f64(),
+        cores.server,
+        cores.load,
+    );
+}
+
+/// Refuses to measure a server that does not echo.
+fn check(plan: &[(Scenario, Vec<&Server>)], cores: Cores) -> Result<()> {
+    let mut checked: Vec<&str> = Vec::new();
+    for server in plan.iter().flat_map(|(_, servers)| servers) {
+        if !checked.contains(&server.name.as_str()) {
+            let result = server.start(cores.server, false).and_then(|running| client::check(running.port));
+            result.map_err(|error| fail!("{} does not work: {error}", server.name))?;
+            checked.push(&server.name);
+        }
+    }
+    Ok(())
+}
+
+/// Measures a server in a process of its own, which is ended before this returns.
+fn measure(server: &Server, scenario: &Scenario, cores: Cores, time: Duration) -> Result<Measurement> {
+    let running = server.start(cores.server, false)?;
+    let mut load = Load::connect(running.port, scenario)?;
+    load.run(WARM_UP)?;
+    thread::sleep(SETTLE);
+    let before = measure::cpu_time(running.id())?;
+    let outcome = load.run(time)?;
+    thread::sleep(SETTLE);
+    let server_cpu = measure::cpu_time(running.id())? - before;
+    Ok(Measurement {
+        scenario: *scenario,
+        server: server.name.clone(),
+        round: 0,
+        messages: outcome.messages,
+        elapsed_ns: outcome.elapsed.as_nanos() as u64,
+        server_cpu_ns: server_cpu,
+        load_cpu_ns: outcome.cpu,
+        p50_ns: outcome.round_trips.value_at_quantile(0.5),
+        p99_ns: outcome.round_trips.value_at_quantile(0.99),
+    })
+}

@@ -1,0 +1,32 @@
+//! The servers under test that are built into this program, by name.
+//!
+//! Each is an echo server as its library's users would write it, on one thread, with `TCP_NODELAY`. To add one: write
+//! `fn run(port: u16) -> Outcome` in a file of its own and give it a line in [`BUILTIN`].
+
+mod mask;
+mod raw;
+
+use std::error::Error;
+
+/// What a server returns. It runs until it is killed, so it returns only when it cannot go on.
+pub(crate) type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
+
+/// A server that is built into this program.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Builtin {
+    /// Its name on the command line and in tables.
+    pub(crate) name: &'static str,
+    /// Serves 127.0.0.1 at this port until the process ends.
+    pub(crate) run: fn(port: u16) -> Outcome,
+}
+
+/// The server that all others are compared with.
+pub(crate) const BASELINE: &str = "raw";
+
+/// All of them, in the order of the tables; the baseline first.
+pub(crate) const BUILTIN: &[Builtin] = &[Builtin { name: BASELINE, run: raw::run }];
+
+/// The built-in server of this name.
+pub(crate) fn find(name: &str) -> Option<Builtin> {
+    BUILTIN.iter().copied().find(|server| server.name == name)
+}

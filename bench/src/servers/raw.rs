@@ -1,0 +1,374 @@
+//! The yardstick: an echo on bare epoll (mio) that speaks the frames correctly and does nothing else.
+//!
+//! No library is between it and the kernel, and it validates next to nothing: no UTF-8, no reserved bits, no assembly
+//! of fragments (each is echoed as it came), no limit but one on a frame's length. What it costs is what the kernel,
+//! the frame headers and the unmasking cost. Per wake-up: one `epoll_wait`, one `recv` per ready connection (a short
+//! read means drained: readiness is edge-triggered), and one `send` with the replies to all of it.
+//!
+//! All connections share one receive buffer. Only a connection whose frames are long has a buffer of its own, so that
+//! the pieces of a frame arrive where the reply leaves from, and are never copied. A lone frame is answered in place:
+//! its reply is unmasked where it lies, and the shorter header written in front of it. Of several frames, each is
+//! unmasked into the output, side by side.
+
+use super::Outcome;
+use super::mask::{unmask, unmask_into};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use mio::event::Event;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token};
+use sha1::{Digest as _, Sha1};
+use slab::Slab;
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::mem;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Range;
+
+const LISTENER: Token = Token(usize::MAX);
+
+/// The shared receive buffer.
+const BUFFER: usize = 256 * 1024;
+/// Frames of this many bytes and more are received in a buffer of their connection.
+const LONG: usize = 32 * 1024;
+/// What such a buffer has more than the frame, so that a read that ends with the frame is a short one.
+const SLACK: usize = 4096;
+/// The longest frame, and the longest request of an upgrade.
+const LONGEST: usize = 64 << 20;
+const LONGEST_REQUEST: usize = 16 * 1024;
+
+/// Serves 127.0.0.1 at `port`.
+pub(super) fn run(port: u16) -> Outcome {
+    let mut poll = Poll::new()?;
+    let mut listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+    let mut events = Events::with_capacity(1024);
+    let mut connections = Slab::new();
+    let mut shared = Shared { input: vec![0; BUFFER], output: vec![0; BUFFER] };
+    loop {
+        match poll.poll(&mut events, None) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            other => other?,
+        }
+        for event in &events {
+            if event.token() == LISTENER {
+                accept(&poll, &listener, &mut connections)?;
+            } else if let Some(connection) = connections.get_mut(event.token().0)
+                && !matches!(connection.ready(event, &mut shared), Ok(Next::Wait))
+            {
+                connections.remove(event.token().0);
+            }
+        }
+    }
+}
+
+fn accept(poll: &Poll, listener: &TcpListener, connections: &mut Slab<Connection>) -> io::Result<()> {
+    loop {
+        let mut stream = match listener.accept() {
+            Ok((stream, _)) => stream,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        stream.set_nodelay(true)?;
+        let entry = connections.vacant_entry();
+        // Both directions once: a change of interest at every short write would cost a system call.
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        poll.registry().register(&mut stream, Token(entry.key()), interest)?;
+        entry.insert(Connection::new(stream));
+    }
+}
+
+/// The buffers that are lent to each connection in turn.
+struct Shared {
+    input: Vec<u8>,
+    output: Vec<u8>,
+}
+
+/// What to do with a connection after its turn.
+enum Next {
+    Wait,
+    Drop,
+}
+
+struct Connection {
+    stream: TcpStream,
+    upgraded: bool,
+    closing: bool,
+    /// There is more to read, for which no event will come again.
+    unread: bool,
+    /// Shorter than [`LONG`]: the beginning of an incomplete frame, all of it. Otherwise this connection's receive
+    /// buffer, of which the first `held` bytes are taken by an incomplete frame.
+    own: Vec<u8>,
+    held: usize,
+    /// What the socket had no room for. While there is some, nothing more is read.
+    unsent: Vec<u8>,
+    rest: Range<usize>,
+}
+
+impl Connection {
+    fn new(stream: TcpStream) -> Connection {
+        let (own, unsent) = (Vec::new(), Vec::new());
+        Connection {
+            stream,
+            upgraded: false,
+            closing: false,
+            unread: false,
+            own,
+            held: 0,
+            unsent,
+            rest: 0..0,
+        }
+    }
+
+    fn ready(&mut self, event: &Event, shared: &mut Shared) -> io::Result<Next> {
+        self.unread |= event.is_readable();
+        if !self.rest.is_empty() && !self.flush()? {
+            return Ok(Next::Wait);
+        }
+        while self.unread {
+            let mut own = mem::take(&mut self.own);
+            let long = own.len() >= LONG;
+            let (input, held) = if long {
+                (&mut own[..], self.held)
+            } else {
+                shared.input[..own.len()].copy_from_slice(&own);
+                (&mut shared.input[..], own.len())
+            };
+            let room = input.len() - held;
+            let got = match self.stream.read(&mut input[held..]) {
+                Ok(0) => return Ok(Next::Drop),
+                Ok(got) => got,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.own = own;
+                    self.unread = false;
+                    break;
+                }
+                Err(error) => return Err(error),
+            };
+            // The end of the stream shares its edge with the data before it: then read on to the 0.
+            self.unread = got == room || event.is_read_closed();
+
+            let input = &mut input[..held + got];
+            let mut work = Work::default();
+            if !self.upgraded {
+                self.upgrade(input, &mut work, &mut shared.output)?;
+            }
+            if self.upgraded {
+                self.frames(input, &mut work, &mut shared.output)?;
+            }
+            let reply = match work.reply {
+                Reply::None => &[],
+                Reply::InPlace(ref range) => &input[range.clone()],
+                Reply::Gathered(length) => &shared.output[..length],
+            };
+            let sent = write(&mut self.stream, reply)?;
+            let unsent = &reply[sent..];
+            let kept = &input[work.done..];
+            if unsent.is_empty() {
+                if long {
+                    self.held = kept.len();
+                    own.copy_within(work.done..held + got, 0);
+                    if own.len() < work.needed + SLACK {
+                        own.resize(work.needed + SLACK, 0);
+                    }
+                    self.own = own;
+                } else {
+                    self.keep(own, work.needed, &shared.input[work.done..held + got]);
+                }
+            } else {
+                self.keep(Vec::new(), work.needed, kept);
+                match work.reply {
+                    Reply::InPlace(range) if long => {
+                        self.rest = range.start + sent..range.end;
+                        self.unsent = own;
+                    }
+                    _ => {
+                        self.rest = 0..unsent.len();
+                        self.unsent = unsent.to_vec();
+                    }
+                }
+                return Ok(Next::Wait);
+            }
+            if self.closing {
+                return Ok(Next::Drop);
+            }
+        }
+        Ok(Next::Wait)
+    }
+
+    /// Sends more of what is unsent; whether that was all.
+    fn flush(&mut self) -> io::Result<bool> {
+        self.rest.start += write(&mut self.stream, &self.unsent[self.rest.clone()])?;
+        if !self.rest.is_empty() {
+            return Ok(false);
+        }
+        let unsent = mem::take(&mut self.unsent);
+        if unsent.len() >= LONG && self.own.is_empty() {
+            self.own = unsent;
+            self.held = 0;
+        }
+        Ok(true)
+    }
+
+    /// Keeps the beginning of a frame of `needed` bytes (0 if not yet known) in `buffer`.
+    fn keep(&mut self, mut buffer: Vec<u8>, needed: usize, bytes: &[u8]) {
+        buffer.clear();
+        buffer.extend_from_slice(bytes);
+        self.held = bytes.len();
+        if needed >= LONG {
+            buffer.resize(needed + SLACK, 0);
+        }
+        self.own = buffer;
+    }
+
+    /// Answers the request of an upgrade, if `input` has all of it.
+    fn upgrade(&mut self, input: &[u8], work: &mut Work, output: &mut [u8]) -> io::Result<()> {
+        let Some(end) = input.windows(4).position(|window| window == b"\r\n\r\n") else {
+            return if input.len() > LONGEST_REQUEST { Err(invalid()) } else { Ok(()) };
+        };
+        let head = str::from_utf8(&input[..end]).map_err(|_| invalid())?;
+        let key = head
+            .lines()
+            .filter_map(|line| line.split_once(':'))
+            .find(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-key"))
+            .map(|(_, value)| value.trim())
+            .ok_or_else(invalid)?;
+        let digest =
+            Sha1::new().chain_update(key).chain_update("258EAFA5-E914-47DA-95CA-C5AB0DC85B11").finalize();
+        let response = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Accept: {}\r\n\r\n",
+            BASE64_STANDARD.encode(digest),
+        );
+        output[..response.len()].copy_from_slice(response.as_bytes());
+        self.upgraded = true;
+        work.reply = Reply::Gathered(response.len());
+        work.done = end + 4;
+        Ok(())
+    }
+
+    /// Turns the complete frames of `input` into replies, after what `work` has already done.
+    fn frames(&mut self, input: &mut [u8], work: &mut Work, output: &mut Vec<u8>) -> io::Result<()> {
+        if output.len() < input.len() {
+            output.resize(input.len(), 0);
+        }
+        let mut filled = if let Reply::Gathered(length) = work.reply { length } else { 0 };
+        loop {
+            let rest = &mut input[work.done..];
+            let Some(frame) = Frame::parse(rest)? else { break };
+            let Some(more) = rest.len().checked_sub(frame.end) else {
+                work.needed = frame.end;
+                break;
+            };
+            let first = match frame.first & 0x0f {
+                0x8 => {
+                    self.closing = true;
+                    frame.first
+                }
+                0x9 => 0x8a,
+                0xa => {
+                    work.done += frame.end;
+                    continue;
+                }
+                _ => frame.first,
+            };
+            // A masked header is an unmasked one and the key: the reply's is this one without its mask bit.
+            let length = frame.payload - 4;
+            let mut header = [0; 10];
+            header[..length].copy_from_slice(&rest[..length]);
+            header[0] = first;
+            header[1] &= 0x7f;
+            if filled == 0 && (more == 0 || !Frame::is_complete(&rest[frame.end..])) {
+                unmask(&mut rest[frame.payload..frame.end], frame.key);
+                rest[4..frame.payload].copy_from_slice(&header[..length]);
+                work.reply = Reply::InPlace(work.done + 4..work.done + frame.end);
+            } else {
+                output[filled..filled + length].copy_from_slice(&header[..length]);
+                filled += length;
+                let payload = &rest[frame.payload..frame.end];
+                unmask_into(&mut output[filled..filled + payload.len()], payload, frame.key);
+                filled += payload.len();
+                work.reply = Reply::Gathered(filled);
+            }
+            work.done += frame.end;
+        }
+        Ok(())
+    }
+}
+
+/// What one read came to.
+#[derive(Default)]
+struct Work {
+    reply: Reply,
+    /// How many bytes of the input are done with.
+    done: usize,
+    /// The length of the incomplete frame after them, if it is known; else 0.
+    needed: usize,
+}
+
+#[derive(Default)]
+enum Reply {
+    #[default]
+    None,
+    /// It lies in the input.
+    InPlace(Range<usize>),
+    /// It is this much of the output.
+    Gathered(usize),
+}
+
+/// Where the parts of a frame are (RFC 6455, section 5.2).
+struct Frame {
+    first: u8,
+    key: [u8; 4],
+    payload: usize,
+    end: usize,
+}
+
+impl Frame {
+    /// The frame that `bytes` begin with; `None` if its header is incomplete.
+    fn parse(bytes: &[u8]) -> io::Result<Option<Frame>> {
+        let [first, second, rest @ ..] = bytes else { return Ok(None) };
+        if second & 0x80 == 0 {
+            return Err(invalid());
+        }
+        let (length, rest) = match second & 0x7f {
+            126 => {
+                let Some((length, rest)) = rest.split_first_chunk() else { return Ok(None) };
+                (usize::from(u16::from_be_bytes(*length)), rest)
+            }
+            127 => {
+                let Some((length, rest)) = rest.split_first_chunk() else { return Ok(None) };
+                (usize::try_from(u64::from_be_bytes(*length)).map_err(|_| invalid())?, rest)
+            }
+            length => (usize::from(length), rest),
+        };
+        if length > LONGEST {
+            return Err(invalid());
+        }
+        let Some((key, rest)) = rest.split_first_chunk() else { return Ok(None) };
+        let payload = bytes.len() - rest.len();
+        Ok(Some(Frame { first: *first, key: *key, payload, end: payload + length }))
+    }
+
+    fn is_complete(bytes: &[u8]) -> bool {
+        matches!(Frame::parse(bytes), Ok(Some(frame)) if frame.end <= bytes.len())
+    }
+}
+
+/// Writes until all is written or the socket is full; how much that was.
+///
+/// After a short write it tries again: there is often room by then, and an event costs more than a failed `send`.
+fn write(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    let mut sent = 0;
+    while sent < bytes.len() {
+        match stream.write(&bytes[sent..]) {
+            Ok(more) => sent += more,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(sent)
+}
+
+fn invalid() -> io::Error {
+    ErrorKind::InvalidData.into()
+}
