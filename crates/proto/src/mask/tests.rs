@@ -36,6 +36,7 @@ fn in_every_place(lengths: impl Iterator<Item = usize> + Clone, check: impl Fn(&
 
 /// A vector kernel, as a masked copy that says whether all it wrote is ASCII: for every length from `least`
 /// on, every alignment, and data that is ASCII but for one byte.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(super) fn agrees_with_the_portable_code(
     least: usize,
     kernel: impl Fn(&mut [u8], &[u8], [u8; 4]) -> bool,
