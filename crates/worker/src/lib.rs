@@ -1,1 +1,39 @@
-//! Placeholder.
+//! Threads with an event loop: sockets, timers and calls from other threads arrive in one place, and every wait
+//! keeps that loop turning.
+//!
+//! A thread gets its loop the first time it asks for it ([`EventLoop::current`]); a [`Worker`] is a thread that
+//! lives around one, can be stopped from anywhere, and gives back a result. Whatever a thread waits for -
+//! [`sleep`], [`wait_forever`], [`Worker::join`] - its loop goes on meanwhile, and a stop ends the wait with
+//! [`Stopped`].
+//!
+//! ```
+//! use std::time::Duration;
+//! use threadwire_worker::{EventLoop, Worker, sleep, wait_forever};
+//!
+//! let worker = Worker::spawn(|| {
+//!     EventLoop::current().after(Duration::ZERO, || println!("a timer, on the worker's thread"));
+//!     wait_forever()
+//! });
+//! worker.remote().post(|_| println!("a call from another thread"))?;
+//! sleep(Duration::from_millis(1))?;
+//! worker.stop();
+//! assert!(worker.join()?.was_stopped());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+#![forbid(unsafe_code)]
+
+mod event_loop;
+mod remote;
+mod source;
+mod stop;
+mod timer;
+mod wait;
+mod worker;
+
+pub use event_loop::EventLoop;
+pub use remote::{Rejected, Remote};
+pub use source::{Ready, Source, Token};
+pub use stop::Stopped;
+pub use timer::TimerId;
+pub use wait::{sleep, update, wait_forever, wait_until};
+pub use worker::{Builder, Ended, Worker};

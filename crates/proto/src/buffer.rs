@@ -1,0 +1,147 @@
+//! Memory for payloads that arrive in more than one piece.
+
+use std::ops::Deref;
+
+/// Above this many bytes a buffer grows by what has arrived, not by what was announced: a length on the wire is a
+/// claim, not memory.
+const TRUST: usize = 64 << 10;
+
+/// Bytes that have arrived, followed by room for more that is already initialised, so that a socket can read into
+/// it directly.
+#[derive(Debug, Default)]
+pub struct Buffer {
+    /// All of it is initialised; only the first `length` bytes count.
+    bytes: Vec<u8>,
+    length: usize,
+}
+
+impl Buffer {
+    /// Appends bytes.
+    pub(crate) fn append(&mut self, bytes: &[u8]) {
+        let (inside, beyond) = bytes.split_at(bytes.len().min(self.bytes.len() - self.length));
+        self.bytes[self.length..self.length + inside.len()].copy_from_slice(inside);
+        self.bytes.extend_from_slice(beyond);
+        self.length += bytes.len();
+    }
+
+    /// Room to read `wanted` more bytes into, or fewer: no more than doubles what is there.
+    pub(crate) fn room(&mut self, wanted: usize) -> &mut [u8] {
+        let most = self.length.max(TRUST);
+        let end = self.length + wanted.min(most);
+        if self.bytes.len() < end {
+            self.bytes.resize(end, 0);
+        }
+        // What is initialised already costs nothing, however far it reaches.
+        let end = self.bytes.len().min(self.length + wanted);
+        &mut self.bytes[self.length..end]
+    }
+
+    /// Makes sure that `wanted` more bytes can be appended without moving what is there, as far as the claim is
+    /// trusted.
+    pub(crate) fn reserve(&mut self, wanted: usize) {
+        let most = self.length.max(TRUST);
+        self.bytes.reserve_exact((self.length + wanted.min(most)).saturating_sub(self.bytes.len()));
+    }
+
+    /// `count` bytes were read into [`room`](Buffer::room): they count now, and are returned.
+    pub(crate) fn commit(&mut self, count: usize) -> &mut [u8] {
+        let start = self.length;
+        self.length = (start + count).min(self.bytes.len());
+        &mut self.bytes[start..self.length]
+    }
+
+    /// The bytes, as a vector.
+    pub fn into_vec(mut self) -> Vec<u8> {
+        self.bytes.truncate(self.length);
+        self.bytes
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
+/// Buffers that wait to be used again, so that long messages do not cost an allocation and its page faults each.
+/// Bounded: at most 8 buffers of at most 1 MiB each are kept.
+#[derive(Debug, Default)]
+pub struct Pool {
+    free: Vec<Buffer>,
+}
+
+impl Pool {
+    const MOST: usize = 8;
+    const LARGEST: usize = 1 << 20;
+
+    /// A pool with nothing in it.
+    pub fn new() -> Pool {
+        Pool::default()
+    }
+
+    /// An empty buffer for about `wanted` bytes: the smallest free one that has the room, or a new one.
+    pub(crate) fn take(&mut self, wanted: usize) -> Buffer {
+        let fits = (0..self.free.len())
+            .filter(|&index| self.free[index].bytes.len() >= wanted)
+            .min_by_key(|&index| self.free[index].bytes.len());
+        fits.map(|index| self.free.swap_remove(index)).unwrap_or_default()
+    }
+
+    /// Takes a buffer back.
+    pub fn give(&mut self, mut buffer: Buffer) {
+        // Small ones are cheaper to allocate than to keep.
+        if self.free.len() < Pool::MOST && (4096..=Pool::LARGEST).contains(&buffer.bytes.len()) {
+            buffer.length = 0;
+            self.free.push(buffer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn appends_inside_and_beyond_what_is_initialised() {
+        let mut buffer = Buffer::default();
+        buffer.room(4)[..2].copy_from_slice(b"ab");
+        assert_eq!(buffer.commit(2), b"ab");
+        buffer.append(b"cdefgh");
+        assert_eq!(&*buffer, b"abcdefgh");
+        assert_eq!(buffer.into_vec(), b"abcdefgh");
+    }
+
+    #[test]
+    fn a_claim_is_not_memory() {
+        let mut buffer = Buffer::default();
+        assert_eq!(buffer.room(usize::MAX >> 1).len(), TRUST);
+        buffer.commit(TRUST);
+        buffer.append(b"x");
+        assert!(buffer.room(1 << 40).len() <= 2 * TRUST);
+        let mut buffer = Buffer::default();
+        buffer.reserve(1 << 40);
+        assert!(buffer.bytes.capacity() <= TRUST);
+    }
+
+    #[test]
+    fn the_pool_gives_back_what_fits_and_keeps_little() {
+        let mut pool = Pool::new();
+        for size in [100_000, 50_000, 2 << 20, 10] {
+            let mut buffer = Buffer::default();
+            buffer.append(&vec![1; size]);
+            pool.give(buffer);
+        }
+        assert_eq!(pool.free.len(), 2, "neither the huge one nor the tiny one");
+        let buffer = pool.take(40_000);
+        assert_eq!((buffer.bytes.len(), buffer.len()), (50_000, 0));
+        assert_eq!(pool.take(200_000).bytes.len(), 0, "too small ones are not given out");
+        for _ in 0..100 {
+            let mut buffer = Buffer::default();
+            buffer.append(&[0; 4096]);
+            pool.give(buffer);
+        }
+        assert_eq!(pool.free.len(), Pool::MOST);
+    }
+}

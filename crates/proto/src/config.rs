@@ -1,0 +1,73 @@
+//! What the two sides of a connection agree on beforehand: roles, limits, and how much is done for the user.
+
+use std::time::Duration;
+
+/// Which end of the connection this is. A client masks what it sends and a server does not (RFC 6455,
+/// section 5.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The end that opened the connection.
+    Client,
+    /// The end that accepted it.
+    Server,
+}
+
+/// What [`Connection::receive`](crate::Connection::receive) hands out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Level {
+    /// Whole messages, however many frames they came in.
+    #[default]
+    Messages,
+    /// Every frame as it came. Order, lengths and UTF-8 are checked all the same.
+    Frames,
+}
+
+/// How much one peer may make us hold. A peer that goes past a limit is sent a close frame with 1009.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The longest payload of one data frame, in bytes. 16 MiB by default.
+    pub max_frame: usize,
+    /// The longest message, in bytes, over all its fragments. 16 MiB by default. At [`Level::Frames`] nothing is
+    /// assembled, and only `max_frame` applies.
+    pub max_message: usize,
+    /// The most fragments one message may have. 131,072 by default.
+    pub max_fragments: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { max_frame: 16 << 20, max_message: 16 << 20, max_fragments: 131_072 }
+    }
+}
+
+/// The settings of one [`Connection`](crate::Connection).
+///
+/// ```
+/// use threadwire_proto::{Config, Limits};
+///
+/// let small = Config { limits: Limits { max_message: 64 << 10, ..Limits::default() }, ..Config::default() };
+/// assert!(small.auto_pong);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Messages (the default) or frames.
+    pub level: Level,
+    /// The limits on what is received.
+    pub limits: Limits,
+    /// Whether a ping is answered with a pong of the same payload (RFC 6455, section 5.5.2). True by default.
+    pub auto_pong: bool,
+    /// How long the closing handshake may take in all, from the first close frame to the end of TCP. 5 s by
+    /// default.
+    pub close_timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            level: Level::default(),
+            limits: Limits::default(),
+            auto_pong: true,
+            close_timeout: Duration::from_secs(5),
+        }
+    }
+}

@@ -1,0 +1,400 @@
+//! One open connection, without its socket: received bytes in and events out, messages in and bytes out.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    CloseCode, CloseFrame, Config, Frame, Message, OpCode, Pool, Reader, Role, SendError, Violation,
+    close::fit_reason,
+    frame::{self, Header, MAX_CONTROL},
+    mask::Keys,
+    state::{Action, Input, State, step},
+};
+
+/// What the connections of one thread share: memory for long payloads, and masking keys.
+#[derive(Debug, Default)]
+pub struct Shared {
+    /// Buffers for payloads that arrive in pieces.
+    pub pool: Pool,
+    /// Masking keys for what clients send.
+    pub keys: Keys,
+}
+
+impl Shared {
+    /// An empty pool, and keys from the system's random source.
+    pub fn new() -> Shared {
+        Shared::default()
+    }
+}
+
+/// Something that the peer did.
+#[derive(Debug)]
+pub enum Event<'b> {
+    /// A message (or a data frame, at [`Level::Frames`](crate::Level::Frames)), a ping or a pong. A ping was
+    /// answered already, unless that was switched off.
+    Frame(Frame<'b>),
+    /// The peer closes, or answers our closing. The frame has its code and reason; [`Connection::closing`] keeps
+    /// them.
+    Close(Frame<'b>),
+    /// The peer broke a rule. A close frame that says so was written, unless one was sent before.
+    Failed(Violation),
+}
+
+/// Which side began to close.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Initiator {
+    /// This side: by a call, or because the peer broke a rule.
+    Local,
+    /// The peer: by a close frame, or by ending TCP.
+    Peer,
+}
+
+/// How a connection closes, as far as it has come.
+#[derive(Clone, Debug)]
+pub struct Closing {
+    /// Which side began.
+    pub initiator: Initiator,
+    /// The code and reason of the close frame that we sent.
+    pub sent: Option<(Option<CloseCode>, String)>,
+    /// The code and reason of the close frame that the peer sent.
+    pub received: Option<(Option<CloseCode>, String)>,
+    /// The rule that the peer broke, if that is why.
+    pub violation: Option<Violation>,
+    /// Whether the peer took longer than the configured time to answer.
+    pub timed_out: bool,
+    deadline: Option<Instant>,
+}
+
+impl Closing {
+    fn begun_by(initiator: Initiator) -> Closing {
+        Closing { initiator, sent: None, received: None, violation: None, timed_out: false, deadline: None }
+    }
+
+    /// Whether both sides sent a close frame, and neither broke a rule.
+    pub fn is_clean(&self) -> bool {
+        self.sent.is_some() && self.received.is_some() && self.violation.is_none()
+    }
+
+    /// The close code of the connection (RFC 6455, section 7.1.5): the peer's, or 1005 if its close frame had none;
+    /// where the peer broke a rule, the code that we told it; 1006 where there was no close frame.
+    pub fn code(&self) -> CloseCode {
+        match (&self.received, &self.violation) {
+            (_, Some(violation)) => violation.code(),
+            (Some((code, _)), None) => code.unwrap_or(CloseCode::NO_STATUS),
+            (None, None) => CloseCode::ABNORMAL,
+        }
+    }
+
+    /// The reason that belongs to [`code`](Closing::code).
+    pub fn reason(&self) -> &str {
+        let from = if self.violation.is_some() { &self.sent } else { &self.received };
+        from.as_ref().map_or("", |(_, reason)| reason)
+    }
+}
+
+/// An open connection.
+///
+/// It writes to no socket: what is to be sent is appended to a vector that the caller passes in and empties.
+/// See the [crate's page](crate) for an example.
+#[derive(Debug)]
+pub struct Connection {
+    reader: Reader,
+    role: Role,
+    state: State,
+    auto_pong: bool,
+    /// Whether a message of ours was begun with a fragment and not finished.
+    mid_message: bool,
+    close_timeout: Duration,
+    closing: Option<Box<Closing>>,
+    /// The last ping that was not answered at once, as the peer does not read what we send.
+    late_pong: Option<Box<[u8]>>,
+}
+
+impl Connection {
+    /// With this many bytes waiting to be written, pings are not answered one by one any more: only the last one
+    /// is, once the output has drained (RFC 6455, section 5.5.3, allows that). A peer that pings and never reads
+    /// can't fill our memory with pongs.
+    pub const PONG_ROOM: usize = 64 << 10;
+
+    /// A connection whose opening handshake has just been completed.
+    pub fn new(role: Role, config: &Config) -> Connection {
+        Connection {
+            reader: Reader::new(role, config),
+            role,
+            state: State::Open,
+            auto_pong: config.auto_pong,
+            mid_message: false,
+            close_timeout: config.close_timeout,
+            closing: None,
+            late_pong: None,
+        }
+    }
+
+    /// Takes the next event off the front of `input`; `None` when the input is used up. What has to be answered
+    /// (pings, close frames, broken rules) is answered by appending to `out`.
+    ///
+    /// Once the connection is closed or failed, input is dropped unread.
+    #[inline]
+    pub fn receive<'b>(
+        &mut self,
+        input: &mut &'b mut [u8],
+        shared: &mut Shared,
+        out: &mut Vec<u8>,
+    ) -> Option<Event<'b>> {
+        loop {
+            if matches!(self.state, State::Closed | State::Failed | State::Ended) {
+                *input = &mut [];
+                return None;
+            }
+            match self.reader.next(input, &mut shared.pool) {
+                Ok(None) => return None,
+                Ok(Some(frame)) if !frame.opcode().is_control() && self.state == State::Open => {
+                    return Some(Event::Frame(frame));
+                }
+                Ok(Some(frame)) => {
+                    if let Some(event) = self.receive_slowly(frame, shared, out) {
+                        return Some(event);
+                    }
+                }
+                Err(violation) => {
+                    self.fail(violation, shared, out);
+                    *input = &mut [];
+                    return Some(Event::Failed(violation));
+                }
+            }
+        }
+    }
+
+    /// A frame that needs more than to be handed on.
+    #[cold]
+    fn receive_slowly<'b>(
+        &mut self,
+        frame: Frame<'b>,
+        shared: &mut Shared,
+        out: &mut Vec<u8>,
+    ) -> Option<Event<'b>> {
+        let input = match frame.opcode() {
+            OpCode::Ping => Input::Ping,
+            OpCode::Pong => Input::Pong,
+            OpCode::Close => Input::Close,
+            _ => Input::Data,
+        };
+        let close = match (input, CloseFrame::parse(frame.payload())) {
+            (Input::Close, Ok(close)) => Some((close.code, close.reason.to_owned())),
+            (Input::Close, Err(violation)) => {
+                self.fail(violation, shared, out);
+                return Some(Event::Failed(violation));
+            }
+            _ => None,
+        };
+        let (action, next) = step(self.state, input);
+        self.state = next;
+        match action {
+            Action::Deliver => return Some(Event::Frame(frame)),
+            Action::AnswerPing => {
+                if self.auto_pong && out.len() > Connection::PONG_ROOM {
+                    self.late_pong = Some(frame.payload().into());
+                } else if self.auto_pong {
+                    self.write(OpCode::Pong, true, frame.payload(), shared, out);
+                }
+                return Some(Event::Frame(frame));
+            }
+            Action::AnswerClose => {
+                let code = close.as_ref().and_then(|close| close.0);
+                self.write_close(CloseFrame { code, reason: "" }, Initiator::Peer, shared, out);
+            }
+            Action::Complete => {}
+            _ => {
+                frame.recycle(&mut shared.pool);
+                return None;
+            }
+        }
+        self.closing_by(Initiator::Peer).received = close;
+        Some(Event::Close(frame))
+    }
+
+    fn fail(&mut self, violation: Violation, shared: &mut Shared, out: &mut Vec<u8>) {
+        let (action, next) = step(self.state, Input::Violation);
+        self.state = next;
+        if action == Action::Fail {
+            let reason = violation.to_string();
+            let frame = CloseFrame { code: Some(violation.code()), reason: fit_reason(&reason) };
+            self.write_close(frame, Initiator::Local, shared, out);
+        }
+        self.closing_by(Initiator::Local).violation = Some(violation);
+    }
+
+    /// Sends a message in one frame.
+    #[inline]
+    pub fn send(
+        &mut self,
+        message: Message<'_>,
+        shared: &mut Shared,
+        out: &mut Vec<u8>,
+    ) -> Result<(), SendError> {
+        self.send_frame(message.opcode(), true, message.as_bytes(), shared, out)
+    }
+
+    /// Sends a frame: a message or a fragment of one, a ping or a pong. Close frames have
+    /// [`close`](Connection::close).
+    #[inline]
+    pub fn send_frame(
+        &mut self,
+        opcode: OpCode,
+        fin: bool,
+        payload: &[u8],
+        shared: &mut Shared,
+        out: &mut Vec<u8>,
+    ) -> Result<(), SendError> {
+        self.begin_frame(opcode, fin, payload.len())?;
+        self.write(opcode, fin, payload, shared, out);
+        Ok(())
+    }
+
+    /// Sends a frame of which the payload is written by the caller, right after the header that this returns: a
+    /// long payload then need not be copied. Only for servers: a client's payload has to be masked, so that a copy
+    /// is needed anyway; `None` says so, and nothing has happened.
+    #[inline]
+    pub fn send_header(
+        &mut self,
+        opcode: OpCode,
+        fin: bool,
+        length: usize,
+    ) -> Result<Option<frame::EncodedHeader>, SendError> {
+        if self.role == Role::Client {
+            return Ok(None);
+        }
+        self.begin_frame(opcode, fin, length)?;
+        Ok(Some(Header { fin, rsv: 0, opcode, mask: None, length: length as u64 }.encode()))
+    }
+
+    /// Checks that a frame may be sent now, and remembers that it was.
+    #[inline]
+    fn begin_frame(&mut self, opcode: OpCode, fin: bool, length: usize) -> Result<(), SendError> {
+        if step(self.state, Input::Send).0 != Action::Write {
+            return Err(SendError::NotOpen);
+        }
+        if opcode.is_control() {
+            return match (fin, length) {
+                (false, _) => Err(SendError::FragmentedControl(opcode)),
+                (true, length) if length > MAX_CONTROL => Err(SendError::ControlTooLong { opcode, length }),
+                _ => Ok(()),
+            };
+        }
+        match (self.mid_message, opcode == OpCode::Continuation) {
+            (false, true) => return Err(SendError::NothingToContinue),
+            (true, false) => return Err(SendError::MessageUnfinished),
+            _ => {}
+        }
+        self.mid_message = !fin;
+        Ok(())
+    }
+
+    /// Closes: sends a close frame, after which nothing more is sent, and what the peer still sends is dropped until
+    /// it answers. A connection that is closing already is left as it is.
+    pub fn close(
+        &mut self,
+        frame: CloseFrame<'_>,
+        shared: &mut Shared,
+        out: &mut Vec<u8>,
+    ) -> Result<(), SendError> {
+        frame.check()?;
+        let (action, next) = step(self.state, Input::SendClose);
+        self.state = next;
+        if action == Action::Write {
+            self.write_close(frame, Initiator::Local, shared, out);
+        }
+        Ok(())
+    }
+
+    /// The output was written out: answers a ping that had to wait for that. See
+    /// [`PONG_ROOM`](Connection::PONG_ROOM).
+    #[inline]
+    pub fn drained(&mut self, shared: &mut Shared, out: &mut Vec<u8>) {
+        if self.late_pong.is_some() && self.state == State::Open {
+            let payload = self.late_pong.take().unwrap_or_default();
+            self.write(OpCode::Pong, true, &payload, shared, out);
+        }
+    }
+
+    /// TCP ended, orderly or not.
+    pub fn tcp_ended(&mut self) {
+        self.state = step(self.state, Input::TcpEnded).1;
+        self.closing_by(Initiator::Peer);
+    }
+
+    /// When closing is to be given up: [`Config::close_timeout`] after the first call that finds the connection no
+    /// longer open. `None` while it is open, and after its end.
+    pub fn deadline(&mut self, now: Instant) -> Option<Instant> {
+        if matches!(self.state, State::Open | State::Ended) {
+            return None;
+        }
+        let after = self.close_timeout;
+        let closing = self.closing_by(Initiator::Local);
+        Some(*closing.deadline.get_or_insert(now + after))
+    }
+
+    /// Gives closing up if its [`deadline`](Connection::deadline) has passed. Returns whether the connection has
+    /// ended.
+    pub fn expire(&mut self, now: Instant) -> bool {
+        if self.deadline(now).is_some_and(|deadline| deadline <= now) {
+            let (action, next) = step(self.state, Input::Deadline);
+            self.state = next;
+            self.closing_by(Initiator::Local).timed_out = action == Action::GiveUp;
+        }
+        self.state == State::Ended
+    }
+
+    /// Whether this side should end TCP once the output is written: a server after both close frames, and either
+    /// side after a broken rule (RFC 6455, sections 7.1.1 and 7.1.7). A client lets the server go first.
+    pub fn should_end_tcp(&self) -> bool {
+        match self.state {
+            State::Open | State::Closing => false,
+            State::Closed => self.role == Role::Server,
+            State::Failed | State::Ended => true,
+        }
+    }
+
+    /// Where the connection stands.
+    #[inline]
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Which end this is.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// How the connection closes, once it does.
+    pub fn closing(&self) -> Option<&Closing> {
+        self.closing.as_deref()
+    }
+
+    /// The receiving half, for reading straight into a long payload: see [`Reader::room`].
+    #[inline]
+    pub fn reader(&mut self) -> &mut Reader {
+        &mut self.reader
+    }
+
+    fn closing_by(&mut self, initiator: Initiator) -> &mut Closing {
+        self.closing.get_or_insert_with(|| Box::new(Closing::begun_by(initiator)))
+    }
+
+    fn write_close(
+        &mut self,
+        frame: CloseFrame<'_>,
+        initiator: Initiator,
+        shared: &mut Shared,
+        out: &mut Vec<u8>,
+    ) {
+        let (payload, length) = frame.payload();
+        self.write(OpCode::Close, true, &payload[..length], shared, out);
+        self.closing_by(initiator).sent = Some((frame.code, frame.reason.to_owned()));
+    }
+
+    #[inline]
+    fn write(&mut self, opcode: OpCode, fin: bool, payload: &[u8], shared: &mut Shared, out: &mut Vec<u8>) {
+        let mask = (self.role == Role::Client).then(|| shared.keys.next());
+        Header { fin, rsv: 0, opcode, mask, length: payload.len() as u64 }.append_to(out, payload);
+    }
+}

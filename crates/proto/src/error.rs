@@ -1,0 +1,147 @@
+//! What can go wrong: the peer breaks a rule, or we are asked to.
+
+use crate::{CloseCode, OpCode, utf8::InvalidUtf8};
+
+/// A rule of RFC 6455, or a limit of ours, that the peer broke. The connection is then failed: a close frame with
+/// [`code`](Violation::code) is sent, and nothing more is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Violation {
+    /// A reserved bit is set, and no extension that would give it a meaning was agreed on.
+    #[error("reserved bits {0:#05b} are set, but no extension was negotiated")]
+    ReservedBits(u8),
+    /// An opcode that the RFC reserves.
+    #[error("opcode {0:#x} is reserved")]
+    ReservedOpCode(u8),
+    /// A control frame without FIN.
+    #[error("a {0} frame is fragmented: control frames must not be")]
+    FragmentedControl(OpCode),
+    /// A control frame with more than 125 bytes.
+    #[error("a {0} frame announces more than 125 bytes of payload")]
+    ControlTooLong(OpCode),
+    /// A length that a shorter form would have held.
+    #[error("a payload length of {0} is not in its shortest form")]
+    LengthNotMinimal(u64),
+    /// A 64-bit length with its highest bit set.
+    #[error("a payload length has its highest bit set")]
+    LengthTooLarge,
+    /// A client sent a frame without a mask.
+    #[error("a client's frame is not masked")]
+    Unmasked,
+    /// A server sent a frame with a mask.
+    #[error("a server's frame is masked")]
+    Masked,
+    /// A continuation frame where no message was begun.
+    #[error("a continuation frame continues no message")]
+    NothingToContinue,
+    /// A new message inside another one's fragments.
+    #[error("a {0} frame begins a message before the last one was finished")]
+    MessageUnfinished(OpCode),
+    /// A text message that is not UTF-8.
+    #[error(transparent)]
+    InvalidUtf8(#[from] InvalidUtf8),
+    /// A close frame with a payload of one byte.
+    #[error("a close frame has a payload of one byte: a code takes two")]
+    CloseCodeCut,
+    /// A close code that must not be sent.
+    #[error("close code {0} must not be sent")]
+    CloseCodeInvalid(u16),
+    /// A close reason that is not UTF-8.
+    #[error("the reason of a close frame is not UTF-8")]
+    CloseReasonNotUtf8,
+    /// A frame longer than the limit.
+    #[error("a frame of {length} bytes is over the limit of {limit}")]
+    FrameTooLong {
+        /// The length that the frame announced, in bytes.
+        length: u64,
+        /// The limit in force, in bytes.
+        limit: usize,
+    },
+    /// A message longer than the limit.
+    #[error("a message of at least {length} bytes is over the limit of {limit}")]
+    MessageTooLong {
+        /// The length of the message as far as its fragments have announced it, in bytes.
+        length: u64,
+        /// The limit in force, in bytes.
+        limit: usize,
+    },
+    /// A message in more fragments than the limit.
+    #[error("a message has more fragments than the limit of {limit}")]
+    TooManyFragments {
+        /// The limit in force.
+        limit: u32,
+    },
+}
+
+impl Violation {
+    /// The close code that tells the peer (RFC 6455, section 7.4.1).
+    ///
+    /// ```
+    /// use threadwire_proto::{CloseCode, Violation};
+    /// assert_eq!(Violation::Unmasked.code(), CloseCode::PROTOCOL_ERROR);
+    /// ```
+    pub fn code(&self) -> CloseCode {
+        match self {
+            Violation::InvalidUtf8(_) | Violation::CloseReasonNotUtf8 => CloseCode::INVALID_DATA,
+            Violation::FrameTooLong { .. }
+            | Violation::MessageTooLong { .. }
+            | Violation::TooManyFragments { .. } => CloseCode::TOO_BIG,
+            _ => CloseCode::PROTOCOL_ERROR,
+        }
+    }
+
+    /// The section of RFC 6455 that has the rule.
+    ///
+    /// ```
+    /// assert_eq!(threadwire_proto::Violation::Unmasked.section(), "5.1");
+    /// ```
+    pub fn section(&self) -> &'static str {
+        match self {
+            Violation::Unmasked | Violation::Masked => "5.1",
+            Violation::ReservedBits(_)
+            | Violation::ReservedOpCode(_)
+            | Violation::LengthNotMinimal(_)
+            | Violation::LengthTooLarge => "5.2",
+            Violation::NothingToContinue | Violation::MessageUnfinished(_) => "5.4",
+            Violation::FragmentedControl(_) | Violation::ControlTooLong(_) => "5.5",
+            Violation::CloseCodeCut | Violation::CloseReasonNotUtf8 => "5.5.1",
+            Violation::CloseCodeInvalid(_) => "7.4",
+            Violation::InvalidUtf8(_) => "8.1",
+            Violation::FrameTooLong { .. }
+            | Violation::MessageTooLong { .. }
+            | Violation::TooManyFragments { .. } => "10.4",
+        }
+    }
+}
+
+/// Why something was not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The connection is closing or closed: nothing follows a close frame (RFC 6455, section 5.5.1).
+    #[error("the connection is closed or closing")]
+    NotOpen,
+    /// A control frame's payload is longer than 125 bytes (RFC 6455, section 5.5).
+    #[error("a {opcode} frame takes at most 125 bytes of payload, not {length}")]
+    ControlTooLong {
+        /// The kind of frame.
+        opcode: OpCode,
+        /// The length that was asked for, in bytes.
+        length: usize,
+    },
+    /// A control frame was to be sent in fragments (RFC 6455, section 5.5).
+    #[error("a {0} frame can't be fragmented")]
+    FragmentedControl(OpCode),
+    /// A close code that must not be sent (RFC 6455, section 7.4).
+    #[error("close code {0} must not be sent: use 1000-1003, 1007-1014 or 3000-4999")]
+    CloseCodeInvalid(u16),
+    /// A close reason without a code.
+    #[error("a close reason needs a code")]
+    ReasonWithoutCode,
+    /// A continuation was to be sent where no message was begun (RFC 6455, section 5.4).
+    #[error("there is no unfinished message to continue")]
+    NothingToContinue,
+    /// A message was to be sent before the fragments of the last one were finished (RFC 6455, section 5.4).
+    #[error("a message sent in fragments is not finished yet")]
+    MessageUnfinished,
+}

@@ -1,0 +1,336 @@
+//! Frames: the header on the wire (RFC 6455, section 5.2), and a received frame.
+
+use std::fmt;
+
+use crate::{Buffer, CloseFrame, Message, Pool, Violation, mask, utf8};
+
+/// The longest payload of a control frame, in bytes (RFC 6455, section 5.5).
+pub const MAX_CONTROL: usize = 125;
+
+/// What a frame is (RFC 6455, section 5.2). The reserved opcodes have no value here: a frame that carries one is
+/// a [`Violation`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum OpCode {
+    /// 0: goes on with the message that an earlier frame began.
+    Continuation = 0,
+    /// 1: begins a text message.
+    Text = 1,
+    /// 2: begins a binary message.
+    Binary = 2,
+    /// 8: closes the connection.
+    Close = 8,
+    /// 9: asks for a pong.
+    Ping = 9,
+    /// 10: answers a ping, or just says that we live.
+    Pong = 10,
+}
+
+impl OpCode {
+    /// Whether it is close, ping or pong.
+    pub const fn is_control(self) -> bool {
+        self as u8 & 0x8 != 0
+    }
+
+    const fn parse(bits: u8) -> Result<OpCode, Violation> {
+        Ok(match bits {
+            0 => OpCode::Continuation,
+            1 => OpCode::Text,
+            2 => OpCode::Binary,
+            8 => OpCode::Close,
+            9 => OpCode::Ping,
+            10 => OpCode::Pong,
+            _ => return Err(Violation::ReservedOpCode(bits)),
+        })
+    }
+}
+
+impl fmt::Display for OpCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            OpCode::Continuation => "continuation",
+            OpCode::Text => "text",
+            OpCode::Binary => "binary",
+            OpCode::Close => "close",
+            OpCode::Ping => "ping",
+            OpCode::Pong => "pong",
+        })
+    }
+}
+
+/// The header of a frame.
+///
+/// ```
+/// use threadwire_proto::frame::{Header, OpCode};
+///
+/// let header = Header { fin: true, rsv: 0, opcode: OpCode::Text, mask: None, length: 5 };
+/// let wire = header.encode();
+/// assert_eq!(&*wire, b"\x81\x05");
+/// assert_eq!(Header::parse(&wire), Ok(Some((header, 2))));
+/// assert_eq!(Header::parse(b"\x81"), Ok(None), "more bytes are needed");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Whether the frame is the last one of its message.
+    pub fin: bool,
+    /// The three reserved bits: RSV1 is 4, RSV2 is 2, RSV3 is 1.
+    pub rsv: u8,
+    /// What the frame is.
+    pub opcode: OpCode,
+    /// The key that the payload is masked with, if it is.
+    pub mask: Option<[u8; 4]>,
+    /// The length of the payload in bytes.
+    pub length: u64,
+}
+
+impl Header {
+    /// The longest header, in bytes.
+    pub const MAX_SIZE: usize = 14;
+
+    /// Reads a header from the front of `bytes`: the header and its size, or `None` if more bytes are needed. What
+    /// can be refused is refused at the first byte that shows it.
+    #[inline]
+    pub fn parse(bytes: &[u8]) -> Result<Option<(Header, usize)>, Violation> {
+        let [first, rest @ ..] = bytes else { return Ok(None) };
+        let opcode = OpCode::parse(first & 0x0f)?;
+        let fin = first & 0x80 != 0;
+        let rsv = first >> 4 & 0x7;
+        if !fin && opcode.is_control() {
+            return Err(Violation::FragmentedControl(opcode));
+        }
+        let [second, rest @ ..] = rest else { return Ok(None) };
+        let short = second & 0x7f;
+        let (length, rest, size) = match short {
+            0..=125 => (u64::from(short), rest, 2),
+            _ if opcode.is_control() => return Err(Violation::ControlTooLong(opcode)),
+            126 => {
+                let Some((length, rest)) = rest.split_first_chunk() else { return Ok(None) };
+                let length = u64::from(u16::from_be_bytes(*length));
+                if length < 126 {
+                    return Err(Violation::LengthNotMinimal(length));
+                }
+                (length, rest, 4)
+            }
+            _ => {
+                let Some((length, rest)) = rest.split_first_chunk() else { return Ok(None) };
+                let length = u64::from_be_bytes(*length);
+                if length >> 63 != 0 {
+                    return Err(Violation::LengthTooLarge);
+                }
+                if length <= u64::from(u16::MAX) {
+                    return Err(Violation::LengthNotMinimal(length));
+                }
+                (length, rest, 10)
+            }
+        };
+        if second & 0x80 == 0 {
+            return Ok(Some((Header { fin, rsv, opcode, mask: None, length }, size)));
+        }
+        let Some(key) = rest.first_chunk() else { return Ok(None) };
+        Ok(Some((Header { fin, rsv, opcode, mask: Some(*key), length }, size + 4)))
+    }
+
+    /// The header as it goes on the wire, its length in the shortest form.
+    #[inline]
+    pub fn encode(&self) -> EncodedHeader {
+        let mut bytes = [0; Header::MAX_SIZE];
+        bytes[0] = u8::from(self.fin) << 7 | (self.rsv & 0x7) << 4 | self.opcode as u8;
+        let masked = u8::from(self.mask.is_some()) << 7;
+        let mut size = match self.length {
+            0..=125 => {
+                bytes[1] = masked | self.length as u8;
+                2
+            }
+            126..=0xffff => {
+                bytes[1] = masked | 126;
+                bytes[2..4].copy_from_slice(&(self.length as u16).to_be_bytes());
+                4
+            }
+            _ => {
+                bytes[1] = masked | 127;
+                bytes[2..10].copy_from_slice(&self.length.to_be_bytes());
+                10
+            }
+        };
+        if let Some(key) = self.mask {
+            bytes[size..size + 4].copy_from_slice(&key);
+            size += 4;
+        }
+        EncodedHeader { bytes, size: size as u8 }
+    }
+
+    /// Appends the frame to `out`: the header, and the payload, masked if the header has a key.
+    #[inline]
+    pub fn append_to(&self, out: &mut Vec<u8>, payload: &[u8]) {
+        debug_assert_eq!(self.length, payload.len() as u64);
+        let header = self.encode();
+        out.reserve(header.len() + payload.len());
+        out.extend_from_slice(&header);
+        match self.mask {
+            Some(key) => mask::append(out, payload, key),
+            None => out.extend_from_slice(payload),
+        }
+    }
+}
+
+/// A header as bytes; dereferences to them.
+#[derive(Clone, Copy)]
+pub struct EncodedHeader {
+    bytes: [u8; Header::MAX_SIZE],
+    size: u8,
+}
+
+impl std::ops::Deref for EncodedHeader {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.size)]
+    }
+}
+
+/// A received frame, unmasked and checked. At [`Level::Messages`](crate::Level::Messages) a data frame is a whole
+/// message, however many frames it came in.
+///
+/// Its payload lies in the buffer that it was read into, where it fits: keeping it longer than the buffer does not
+/// compile, and [`to_vec`](slice::to_vec) on the payload copies it.
+pub struct Frame<'b> {
+    pub(crate) fin: bool,
+    pub(crate) rsv: u8,
+    pub(crate) opcode: OpCode,
+    pub(crate) payload: Payload<'b>,
+    /// Set where the payload is a whole text message, and so UTF-8 as a whole.
+    pub(crate) is_text: bool,
+    pub(crate) is_last_in_input: bool,
+}
+
+/// Where a payload lies.
+pub(crate) enum Payload<'b> {
+    /// In the input.
+    Lent(&'b [u8]),
+    /// In a buffer of its own, as it came in more than one piece.
+    Own(Buffer),
+}
+
+impl Frame<'_> {
+    /// Whether this is the last frame of its message.
+    pub fn fin(&self) -> bool {
+        self.fin
+    }
+
+    /// The reserved bits: RSV1 is 4, RSV2 is 2, RSV3 is 1. None is ever set unless an extension was negotiated.
+    pub fn rsv(&self) -> u8 {
+        self.rsv
+    }
+
+    /// What the frame is.
+    #[inline]
+    pub fn opcode(&self) -> OpCode {
+        self.opcode
+    }
+
+    /// The payload, unmasked.
+    #[inline]
+    pub fn payload(&self) -> &[u8] {
+        match &self.payload {
+            Payload::Lent(bytes) => bytes,
+            Payload::Own(buffer) => buffer,
+        }
+    }
+
+    /// The frame as a message: `None` for control frames and for fragments.
+    #[inline]
+    pub fn message(&self) -> Option<Message<'_>> {
+        if self.is_text {
+            return Some(Message::Text(utf8::trusted(self.payload())));
+        }
+        (self.fin && self.opcode == OpCode::Binary).then(|| Message::Binary(self.payload()))
+    }
+
+    /// What a close frame says: `None` for the other frames.
+    pub fn close(&self) -> Option<CloseFrame<'_>> {
+        if self.opcode == OpCode::Close { CloseFrame::parse(self.payload()).ok() } else { None }
+    }
+
+    /// Whether no other whole frame lies behind this one in what was received with it: a good moment to do what
+    /// should be done once for many frames.
+    #[inline]
+    pub fn is_last_in_input(&self) -> bool {
+        self.is_last_in_input
+    }
+
+    /// Gives the frame's memory back, to be used for another.
+    #[inline]
+    pub fn recycle(self, pool: &mut Pool) {
+        if let Payload::Own(buffer) = self.payload {
+            pool.give(buffer);
+        }
+    }
+}
+
+impl fmt::Debug for Frame<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Frame")
+            .field("fin", &self.fin)
+            .field("rsv", &self.rsv)
+            .field("opcode", &self.opcode)
+            .field("length", &self.payload().len())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_it_encodes_it_parses_and_every_cut_asks_for_more() {
+        for length in [0, 1, 125, 126, 127, 65_535, 65_536, 1 << 40, (1 << 63) - 1] {
+            for mask in [None, Some([1, 2, 3, 4])] {
+                let header = Header { fin: true, rsv: 0, opcode: OpCode::Binary, mask, length };
+                let wire = header.encode();
+                assert_eq!(Header::parse(&wire), Ok(Some((header, wire.len()))));
+                for cut in 0..wire.len() {
+                    assert_eq!(Header::parse(&wire[..cut]), Ok(None), "{cut} of {} bytes", wire.len());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn refuses_reserved_opcodes_at_the_first_byte() {
+        for bits in [3, 4, 5, 6, 7, 11, 12, 13, 14, 15] {
+            assert_eq!(Header::parse(&[0x80 | bits]), Err(Violation::ReservedOpCode(bits)));
+        }
+    }
+
+    #[test]
+    fn refuses_control_frames_that_are_fragmented_or_long() {
+        for opcode in [OpCode::Close, OpCode::Ping, OpCode::Pong] {
+            assert_eq!(Header::parse(&[opcode as u8]), Err(Violation::FragmentedControl(opcode)));
+            assert_eq!(Header::parse(&[0x80 | opcode as u8, 126]), Err(Violation::ControlTooLong(opcode)));
+            assert_eq!(Header::parse(&[0x80 | opcode as u8, 127]), Err(Violation::ControlTooLong(opcode)));
+        }
+    }
+
+    #[test]
+    fn refuses_lengths_that_are_not_in_their_shortest_form() {
+        assert_eq!(Header::parse(b"\x82\x7e\x00\x7d"), Err(Violation::LengthNotMinimal(125)));
+        assert_eq!(
+            Header::parse(b"\x82\x7f\x00\x00\x00\x00\x00\x00\xff\xff"),
+            Err(Violation::LengthNotMinimal(65_535))
+        );
+        assert_eq!(
+            Header::parse(b"\x82\x7f\x80\x00\x00\x00\x00\x00\x00\x00"),
+            Err(Violation::LengthTooLarge)
+        );
+    }
+
+    #[test]
+    fn keeps_the_reserved_bits() {
+        for rsv in 0..8 {
+            let header = Header { fin: false, rsv, opcode: OpCode::Text, mask: None, length: 0 };
+            assert_eq!(Header::parse(&header.encode()), Ok(Some((header, 2))));
+        }
+    }
+}

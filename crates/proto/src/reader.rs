@@ -1,0 +1,316 @@
+//! The receiving half: bytes in, frames or whole messages out.
+//!
+//! A frame that lies whole in the input is unmasked there and lent out. Everything else - a header cut in two, a
+//! payload of which a part has arrived, the fragments of a message - is kept here: unmasked and checked as it
+//! arrives, so that no byte is looked at twice and text fails at the byte that breaks it.
+
+use std::mem;
+
+use crate::{
+    Buffer, Config, Frame, Level, Limits, OpCode, Pool, Role, Violation,
+    frame::{Header, Payload},
+    mask,
+    message::Assembly,
+};
+
+/// Turns received bytes into checked frames, or into whole messages (see [`Level`]).
+///
+/// ```
+/// use threadwire_proto::{Config, OpCode, Pool, Reader, Role};
+///
+/// let mut reader = Reader::new(Role::Client, &Config::default());
+/// let mut pool = Pool::new();
+/// let mut wire = *b"\x81\x02hi\x82";
+/// let mut input = &mut wire[..];
+/// let frame = reader.next(&mut input, &mut pool)?.unwrap();
+/// assert_eq!((frame.opcode(), frame.payload()), (OpCode::Text, &b"hi"[..]));
+/// assert!(reader.next(&mut input, &mut pool)?.is_none(), "the second frame has only begun");
+/// # Ok::<(), threadwire_proto::Violation>(())
+/// ```
+#[derive(Debug)]
+pub struct Reader {
+    role: Role,
+    level: Level,
+    limits: Limits,
+    assembly: Assembly,
+    /// The front of a header that has not arrived whole: `head_size` bytes of it.
+    head: [u8; Header::MAX_SIZE],
+    head_size: u8,
+    arriving: Option<Arriving>,
+    /// The payload so far of the data frame that is arriving; of the whole message at [`Level::Messages`].
+    body: Buffer,
+    /// Bytes at the end of `body`'s room that were read there directly and not looked at yet.
+    unread: usize,
+    /// The payload so far of the control frame that is arriving, perhaps between the fragments of a message.
+    control: Buffer,
+}
+
+/// A frame whose header is known and whose payload is still arriving.
+#[derive(Debug)]
+struct Arriving {
+    /// The mask in it is turned to fit the next byte.
+    header: Header,
+    /// The opcode of the message it belongs to; its own if it is a control frame.
+    opcode: OpCode,
+    /// Bytes of payload still to come.
+    missing: u64,
+}
+
+impl Reader {
+    /// Below this many bytes, what is missing of a payload is not worth a buffer of its own in a vectored read.
+    const DIRECT: u64 = 4096;
+
+    /// A reader at the beginning of a connection, of which this end has the role `role`.
+    pub fn new(role: Role, config: &Config) -> Reader {
+        Reader {
+            role,
+            level: config.level,
+            limits: config.limits,
+            assembly: Assembly::default(),
+            head: [0; Header::MAX_SIZE],
+            head_size: 0,
+            arriving: None,
+            body: Buffer::default(),
+            unread: 0,
+            control: Buffer::default(),
+        }
+    }
+
+    /// Takes the next frame off the front of `input`; `None` when the input is used up. What a frame lacks is
+    /// expected at the front of the next input.
+    ///
+    /// After a [`Violation`] the reader must not be used again: where the next frame would begin is not known.
+    #[inline]
+    pub fn next<'b>(
+        &mut self,
+        input: &mut &'b mut [u8],
+        pool: &mut Pool,
+    ) -> Result<Option<Frame<'b>>, Violation> {
+        loop {
+            if self.arriving.is_none() {
+                let Some(header) = self.header(input)? else { return Ok(None) };
+                let opcode = self.check(&header)?;
+                let joins = self.level == Level::Messages
+                    && !opcode.is_control()
+                    && (!header.fin || header.opcode == OpCode::Continuation);
+                if !joins && header.length <= input.len() as u64 {
+                    return self.lend(header, opcode, input).map(Some);
+                }
+                self.expect(header, opcode, pool);
+            }
+            match self.arrive(input)? {
+                Arrival::Frame(frame) => return Ok(Some(frame)),
+                Arrival::Fragment => {}
+                Arrival::Partial => return Ok(None),
+            }
+        }
+    }
+
+    /// Whether the connection stands between two messages, with nothing half received.
+    pub fn is_idle(&self) -> bool {
+        self.head_size == 0 && self.arriving.is_none() && !self.assembly.in_message()
+    }
+
+    /// Where a long payload that is arriving goes on: a socket may read its next bytes straight into here, and
+    /// what does not fit into the next input. Say how many with [`commit`](Reader::commit).
+    #[inline]
+    pub fn room(&mut self) -> Option<&mut [u8]> {
+        match &self.arriving {
+            Some(frame) if frame.missing >= Reader::DIRECT && !frame.opcode.is_control() => {
+                Some(self.body.room(usize::try_from(frame.missing).unwrap_or(usize::MAX)))
+            }
+            _ => None,
+        }
+    }
+
+    /// `count` bytes were read into [`room`](Reader::room). The next call of [`next`](Reader::next) looks at them.
+    pub fn commit(&mut self, count: usize) {
+        self.unread = count;
+    }
+
+    /// The next header, if all of it is there. Bytes of one that is not are kept.
+    #[inline]
+    fn header(&mut self, input: &mut &mut [u8]) -> Result<Option<Header>, Violation> {
+        if self.head_size == 0
+            && let Some((header, size)) = Header::parse(input)?
+        {
+            take(input, size);
+            return Ok(Some(header));
+        }
+        self.cut_header(input)
+    }
+
+    /// A header of which a part has arrived before, or of which only a part is there.
+    #[cold]
+    fn cut_header(&mut self, input: &mut &mut [u8]) -> Result<Option<Header>, Violation> {
+        let had = usize::from(self.head_size);
+        let more = input.len().min(Header::MAX_SIZE - had);
+        self.head[had..had + more].copy_from_slice(&input[..more]);
+        match Header::parse(&self.head[..had + more])? {
+            Some((header, size)) => {
+                take(input, size - had);
+                self.head_size = 0;
+                Ok(Some(header))
+            }
+            None => {
+                take(input, more);
+                self.head_size = (had + more) as u8;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Checks a header against the rules that depend on more than itself. Returns the opcode of the message that
+    /// the frame belongs to, or its own if it is a control frame.
+    #[inline]
+    fn check(&mut self, header: &Header) -> Result<OpCode, Violation> {
+        if header.rsv != 0 {
+            return Err(Violation::ReservedBits(header.rsv));
+        }
+        match (self.role, header.mask) {
+            (Role::Server, None) => return Err(Violation::Unmasked),
+            (Role::Client, Some(_)) => return Err(Violation::Masked),
+            _ => {}
+        }
+        if header.opcode.is_control() {
+            return Ok(header.opcode);
+        }
+        if header.length > self.limits.max_frame as u64 {
+            return Err(Violation::FrameTooLong { length: header.length, limit: self.limits.max_frame });
+        }
+        self.assembly.begin(header, (self.level == Level::Messages).then_some(&self.limits))
+    }
+
+    /// A frame that lies whole in the input.
+    #[inline]
+    fn lend<'b>(
+        &mut self,
+        header: Header,
+        opcode: OpCode,
+        input: &mut &'b mut [u8],
+    ) -> Result<Frame<'b>, Violation> {
+        let payload = take(input, header.length as usize);
+        self.unveil(&header, opcode, payload)?;
+        if opcode == OpCode::Text && header.fin {
+            self.assembly.finish_text()?;
+        }
+        Ok(Frame {
+            fin: header.fin,
+            rsv: header.rsv,
+            opcode: header.opcode,
+            payload: Payload::Lent(payload),
+            is_text: header.fin && header.opcode == OpCode::Text,
+            is_last_in_input: !has_whole_frame(input),
+        })
+    }
+
+    /// Unmasks bytes of a payload and, if they are text, checks them.
+    #[inline]
+    fn unveil(&mut self, header: &Header, opcode: OpCode, bytes: &mut [u8]) -> Result<(), Violation> {
+        match (header.mask, opcode) {
+            (Some(key), OpCode::Text) => {
+                let ascii = mask::apply_ascii(bytes, key);
+                self.assembly.check_text(bytes, ascii)
+            }
+            (None, OpCode::Text) => self.assembly.check_text(bytes, false),
+            (Some(key), _) => {
+                mask::apply(bytes, key);
+                Ok(())
+            }
+            (None, _) => Ok(()),
+        }
+    }
+
+    /// A header has arrived, and its payload will be kept.
+    #[cold]
+    fn expect(&mut self, header: Header, opcode: OpCode, pool: &mut Pool) {
+        let length = usize::try_from(header.length).unwrap_or(usize::MAX);
+        if !opcode.is_control() {
+            if self.body.is_empty() {
+                self.body = pool.take(length);
+            }
+            self.body.reserve(length);
+        }
+        self.arriving = Some(Arriving { header, opcode, missing: header.length });
+    }
+
+    /// Takes what the input has of the payload that is arriving.
+    #[cold]
+    fn arrive<'b>(&mut self, input: &mut &'b mut [u8]) -> Result<Arrival<'b>, Violation> {
+        let Some(mut frame) = self.arriving.take() else { return Ok(Arrival::Partial) };
+        let is_control = frame.opcode.is_control();
+
+        if self.unread > 0 {
+            let mut body = mem::take(&mut self.body);
+            let bytes = body.commit(mem::take(&mut self.unread));
+            let verdict = self.unveil(&frame.header, frame.opcode, bytes);
+            frame.pass(bytes.len());
+            self.body = body;
+            verdict?;
+        }
+        let here = usize::try_from(frame.missing).unwrap_or(usize::MAX).min(input.len());
+        let bytes = take(input, here);
+        self.unveil(&frame.header, frame.opcode, bytes)?;
+        frame.pass(here);
+        if is_control { &mut self.control } else { &mut self.body }.append(bytes);
+
+        let Header { fin, rsv, .. } = frame.header;
+        if frame.missing > 0 {
+            self.arriving = Some(frame);
+            return Ok(Arrival::Partial);
+        }
+        let is_last_in_input = !has_whole_frame(input);
+        if is_control {
+            let payload = Payload::Own(mem::take(&mut self.control));
+            let opcode = frame.opcode;
+            return Ok(Arrival::Frame(Frame { fin, rsv, opcode, payload, is_text: false, is_last_in_input }));
+        }
+        if fin && frame.opcode == OpCode::Text {
+            self.assembly.finish_text()?;
+        }
+        let opcode = match self.level {
+            Level::Messages if !fin => return Ok(Arrival::Fragment),
+            Level::Messages => frame.opcode,
+            Level::Frames => frame.header.opcode,
+        };
+        let payload = Payload::Own(mem::take(&mut self.body));
+        let is_text = fin && opcode == OpCode::Text;
+        Ok(Arrival::Frame(Frame { fin, rsv, opcode, payload, is_text, is_last_in_input }))
+    }
+}
+
+/// What [`Reader::arrive`] came to.
+enum Arrival<'b> {
+    /// More of the payload has to come.
+    Partial,
+    /// A frame is whole, but not its message.
+    Fragment,
+    /// A frame, or a message.
+    Frame(Frame<'b>),
+}
+
+impl Arriving {
+    /// `count` bytes of the payload have been dealt with.
+    fn pass(&mut self, count: usize) {
+        self.missing -= count as u64;
+        self.header.mask = self.header.mask.map(|key| mask::rotate(key, count));
+    }
+}
+
+/// Whether a frame lies whole at the front of `input`, or something that is none.
+#[inline]
+fn has_whole_frame(input: &[u8]) -> bool {
+    match Header::parse(input) {
+        Ok(None) => false,
+        Ok(Some((header, size))) => header.length <= (input.len() - size) as u64,
+        Err(_) => true,
+    }
+}
+
+/// Takes the first `count` bytes off the front of `input`.
+#[inline]
+fn take<'b>(input: &mut &'b mut [u8], count: usize) -> &'b mut [u8] {
+    let (front, rest) = mem::take(input).split_at_mut(count);
+    *input = rest;
+    front
+}

@@ -1,0 +1,441 @@
+//! One thread's event loop.
+//!
+//! It is made to be re-entered: a callback may wait, and then the loop turns inside of it. Two things follow.
+//! All state lies in cells, and no borrow of a cell spans a callback. And what is still to be done - sockets that are
+//! ready, timers that are due, calls from other threads - is state of the loop, taken out one by one: the system tells
+//! readiness once, so what an outer turn kept to itself, an inner one would never learn.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::rc::Rc;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use mio::event::Event;
+use mio::{Events, Interest, Poll};
+use slab::Slab;
+
+use crate::remote::Call;
+use crate::timer::Timers;
+use crate::{Ready, Remote, Source, Stopped, TimerId, Token};
+
+const WAKER: mio::Token = mio::Token(usize::MAX);
+/// A token is an index into the table of sources and, above that, a number that no other source at that index had.
+const INDEX_BITS: u32 = usize::BITS / 2;
+const INDEX_MASK: usize = (1 << INDEX_BITS) - 1;
+/// The most calls from other threads that one turn runs, so that a flood of them leaves room for the sockets.
+const CALLS_PER_TURN: usize = 256;
+
+thread_local! {
+    static CURRENT: RefCell<Option<Rc<EventLoop>>> = const { RefCell::new(None) };
+}
+
+/// A thread's event loop. It belongs to its thread; [`remote`](EventLoop::remote) reaches it from others.
+pub struct EventLoop {
+    poll: RefCell<Poll>,
+    events: RefCell<Events>,
+    sources: RefCell<Slab<Entry>>,
+    /// Counts the sources there have ever been.
+    attached: Cell<usize>,
+    ready: RefCell<VecDeque<(Token, Ready)>>,
+    /// Sources to be flushed before the next poll.
+    dirty: RefCell<Vec<Token>>,
+    timers: RefCell<Timers<Box<dyn FnOnce()>>>,
+    inbox: Receiver<Call>,
+    /// Calls that were taken out of the inbox, and not run yet.
+    calls: RefCell<VecDeque<Call>>,
+    remote: Remote,
+    depth: Cell<usize>,
+    finished: Cell<bool>,
+}
+
+struct Entry {
+    token: Token,
+    source: Rc<dyn Source>,
+}
+
+impl EventLoop {
+    /// How deep waits may be nested (a callback that waits, in which a callback is called that waits, and so on)
+    /// before no further callback is called. The waits then still flush, and end when they are due or by a stop.
+    pub const MAX_NESTING: usize = 32;
+
+    /// The loop of this thread. A thread that has none gets one.
+    ///
+    /// # Panics
+    ///
+    /// If the system refuses what a loop needs: two file descriptors.
+    pub fn current() -> Rc<EventLoop> {
+        let make =
+            || Rc::new(EventLoop::new().expect("the system has no descriptors left for an event loop"));
+        CURRENT
+            .try_with(|current| Rc::clone(current.borrow_mut().get_or_insert_with(make)))
+            // The thread is ending: a loop that nobody else will see.
+            .unwrap_or_else(|_| make())
+    }
+
+    /// Takes the loop away from this thread, which gets another one if it asks again.
+    pub(crate) fn take_current() -> Option<Rc<EventLoop>> {
+        CURRENT.try_with(|current| current.borrow_mut().take()).ok().flatten()
+    }
+
+    fn new() -> io::Result<EventLoop> {
+        let poll = Poll::new()?;
+        let (remote, inbox) = Remote::new(mio::Waker::new(poll.registry(), WAKER)?);
+        Ok(EventLoop {
+            poll: RefCell::new(poll),
+            events: RefCell::new(Events::with_capacity(1024)),
+            sources: RefCell::default(),
+            attached: Cell::new(0),
+            ready: RefCell::default(),
+            dirty: RefCell::default(),
+            timers: RefCell::new(Timers::new()),
+            inbox,
+            calls: RefCell::default(),
+            remote,
+            depth: Cell::new(0),
+            finished: Cell::new(false),
+        })
+    }
+
+    /// Reaches this loop from other threads.
+    pub fn remote(&self) -> Remote {
+        self.remote.clone()
+    }
+
+    /// Whether the worker was asked to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.remote.state().is_stopping()
+    }
+
+    /// Has `socket` watched by this loop. `make` gets the socket, and the token by which its source is known.
+    pub fn attach<S: mio::event::Source>(
+        &self,
+        mut socket: S,
+        interest: Interest,
+        make: impl FnOnce(S, Token) -> Rc<dyn Source>,
+    ) -> io::Result<Token> {
+        let index = self.sources.borrow().vacant_key();
+        let number = self.attached.get().wrapping_add(1) & (INDEX_MASK >> 1);
+        self.attached.set(number);
+        let token = Token(mio::Token(number << INDEX_BITS | index));
+        self.poll.borrow().registry().register(&mut socket, token.0, interest)?;
+        let source = make(socket, token);
+        // `make` is the caller's code, and may have attached something itself.
+        let mut sources = self.sources.borrow_mut();
+        if sources.vacant_key() == index {
+            sources.insert(Entry { token, source });
+            return Ok(token);
+        }
+        drop(sources);
+        panic!("EventLoop::attach: `make` must not attach other sources");
+    }
+
+    /// Puts another source into the place of one, such as a connection into that of its handshake.
+    pub fn replace(&self, token: Token, source: Rc<dyn Source>) {
+        let old = match self.sources.borrow_mut().get_mut(index(token)) {
+            Some(entry) if entry.token == token => Some(std::mem::replace(&mut entry.source, source)),
+            _ => None,
+        };
+        // Dropped only now: it may hold the caller's values, whose own drops may call back.
+        drop(old);
+    }
+
+    /// Stops watching `socket`, and forgets its source.
+    pub fn detach(&self, token: Token, socket: &mut impl mio::event::Source) {
+        if let Err(error) = self.poll.borrow().registry().deregister(socket) {
+            tracing::debug!(%error, "can't deregister a socket");
+        }
+        let old = {
+            let mut sources = self.sources.borrow_mut();
+            match sources.get(index(token)) {
+                Some(entry) if entry.token == token => Some(sources.remove(index(token))),
+                _ => None,
+            }
+        };
+        drop(old);
+    }
+
+    /// How many sources are attached.
+    pub fn source_count(&self) -> usize {
+        self.sources.borrow().len()
+    }
+
+    /// Has the source called again as if it had become ready, behind those that are ready already: the way to be
+    /// fair when there is more to read.
+    pub fn requeue(&self, token: Token, ready: Ready) {
+        self.ready.borrow_mut().push_back((token, ready));
+    }
+
+    /// Has the source flushed before the loop polls next.
+    pub fn flush_later(&self, token: Token) {
+        self.dirty.borrow_mut().push(token);
+    }
+
+    /// Runs `call` on this thread at `due`, from within a wait.
+    pub fn at(&self, due: Instant, call: impl FnOnce() + 'static) -> TimerId {
+        self.timers.borrow_mut().set(due, Box::new(call))
+    }
+
+    /// Runs `call` on this thread after `delay`, from within a wait.
+    ///
+    /// ```
+    /// use std::{cell::Cell, rc::Rc, time::Duration};
+    /// use threadwire_worker::{EventLoop, sleep};
+    ///
+    /// let rang = Rc::new(Cell::new(false));
+    /// let bell = Rc::clone(&rang);
+    /// EventLoop::current().after(Duration::ZERO, move || bell.set(true));
+    /// sleep(Duration::from_millis(1))?;
+    /// assert!(rang.get());
+    /// # Ok::<(), threadwire_worker::Stopped>(())
+    /// ```
+    pub fn after(&self, delay: Duration, call: impl FnOnce() + 'static) -> TimerId {
+        self.at(Instant::now() + delay, call)
+    }
+
+    /// Forgets a timer. Returns whether it was still to come.
+    pub fn cancel(&self, timer: TimerId) -> bool {
+        let call = self.timers.borrow_mut().cancel(timer);
+        call.is_some()
+    }
+
+    /// Turns the loop until `done` says so (`Ok(true)`), or until the given time has come (`Ok(false)`), or until the
+    /// worker is stopped. It is the one wait that all others are made of.
+    ///
+    /// Waits nest: a callback may wait, and the callbacks of that wait too, [`MAX_NESTING`](EventLoop::MAX_NESTING)
+    /// deep. They end last in, first out: an outer wait that is due returns when the waits inside of it have ended. Use
+    /// a timer, or another worker, where that is not wanted.
+    pub fn wait(&self, until: Option<Instant>, mut done: impl FnMut() -> bool) -> Result<bool, Stopped> {
+        let _nested = Nested::enter(&self.depth);
+        loop {
+            if self.is_stopping() {
+                return Err(Stopped);
+            }
+            if done() {
+                return Ok(true);
+            }
+            if until.is_some_and(|until| until <= Instant::now()) {
+                return Ok(false);
+            }
+            self.turn(until);
+        }
+    }
+
+    /// Does what there is to do, without waiting: the hook for a program that has a loop of its own.
+    pub fn update(&self) -> Result<(), Stopped> {
+        let _nested = Nested::enter(&self.depth);
+        if !self.is_stopping() {
+            self.turn(Some(Instant::now()));
+        }
+        if self.is_stopping() { Err(Stopped) } else { Ok(()) }
+    }
+
+    /// One turn: flush, poll, and do what there is to do.
+    fn turn(&self, until: Option<Instant>) {
+        self.flush();
+        let may_call = self.depth.get() <= EventLoop::MAX_NESTING;
+        self.poll(until, may_call);
+        self.serve_sources(may_call);
+        if may_call {
+            self.run_timers();
+            self.run_calls();
+        }
+    }
+
+    fn flush(&self) {
+        while let Some(token) = pop(&self.dirty, Vec::pop) {
+            if let Some(source) = self.source(token) {
+                source.flush();
+            }
+        }
+    }
+
+    fn poll(&self, until: Option<Instant>, may_call: bool) {
+        let mut timeout = self.timeout(until, may_call);
+        let sleeps = timeout != Some(Duration::ZERO);
+        if sleeps {
+            let state = self.remote.state();
+            state.fall_asleep();
+            if self.has_mail(may_call) {
+                timeout = Some(Duration::ZERO);
+            }
+        }
+        let mut events = self.events.borrow_mut();
+        let polled = self.poll.borrow_mut().poll(&mut events, timeout);
+        if sleeps {
+            self.remote.state().wake_up();
+        }
+        match polled {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return,
+            Err(error) => panic!("an event loop can't poll: {error}"),
+        }
+        let mut queue = self.ready.borrow_mut();
+        queue.extend(events.iter().filter(|event| event.token() != WAKER).map(translate));
+    }
+
+    /// How long the next poll may sleep.
+    fn timeout(&self, until: Option<Instant>, may_call: bool) -> Option<Duration> {
+        if may_call && (!self.ready.borrow().is_empty() || !self.calls.borrow().is_empty()) {
+            return Some(Duration::ZERO);
+        }
+        let timer = if may_call { self.timers.borrow().next() } else { None };
+        let next = match (until, timer) {
+            (Some(until), Some(timer)) => until.min(timer),
+            (until, timer) => until.or(timer)?,
+        };
+        Some(next.saturating_duration_since(Instant::now()))
+    }
+
+    /// Whether other threads have left something that the loop can deal with now.
+    fn has_mail(&self, may_call: bool) -> bool {
+        if self.is_stopping() && !self.finished.get() {
+            return true;
+        }
+        if may_call && let Ok(call) = self.inbox.try_recv() {
+            self.calls.borrow_mut().push_back(call);
+            return true;
+        }
+        false
+    }
+
+    /// Calls the sources that are ready now. What they requeue waits for the next turn.
+    fn serve_sources(&self, may_call: bool) {
+        for _ in 0..self.ready.borrow().len() {
+            if self.is_stopping() && !self.finished.get() {
+                return;
+            }
+            let Some((token, ready)) = pop(&self.ready, VecDeque::pop_front) else { return };
+            let Some(source) = self.source(token) else { continue };
+            if may_call {
+                source.ready(ready);
+                continue;
+            }
+            // Too deep for callbacks, but writing goes on.
+            let later = Ready { writable: false, ..ready };
+            if ready.writable {
+                source.ready(Ready { writable: true, ..Ready::default() });
+            }
+            if !later.is_empty() {
+                self.requeue(token, later);
+            }
+        }
+    }
+
+    fn run_timers(&self) {
+        if self.timers.borrow().next().is_none() {
+            return;
+        }
+        let now = Instant::now();
+        // Not those that are set meanwhile: a timer that sets itself again must not keep the sockets waiting.
+        let last = self.timers.borrow().last_set();
+        while let Some(call) = pop(&self.timers, |timers| timers.pop(now, last)) {
+            call();
+        }
+    }
+
+    fn run_calls(&self) {
+        for _ in 0..CALLS_PER_TURN {
+            if self.is_stopping() && !self.finished.get() {
+                return;
+            }
+            let call = pop(&self.calls, VecDeque::pop_front).or_else(|| self.inbox.try_recv().ok());
+            let Some(call) = call else { return };
+            call(self);
+        }
+    }
+
+    fn source(&self, token: Token) -> Option<Rc<dyn Source>> {
+        let sources = self.sources.borrow();
+        let entry = sources.get(index(token))?;
+        (entry.token == token).then(|| Rc::clone(&entry.source))
+    }
+
+    /// The end of the loop's life: what was posted before is still done, every source is told to stop, and gets until
+    /// `grace` has passed to detach. Waits return [`Stopped`] at once from here on. Returns how many sources had to be
+    /// abandoned.
+    pub(crate) fn finish(&self, grace: Duration) -> usize {
+        self.remote.stop();
+        self.finished.set(true);
+        let _nested = Nested::enter(&self.depth);
+        let deadline = Instant::now() + grace;
+        loop {
+            self.turn(Some(Instant::now()));
+            if !self.has_mail(true) || Instant::now() >= deadline {
+                break;
+            }
+        }
+        let sources: Vec<Token> = self.sources.borrow().iter().map(|(_, entry)| entry.token).collect();
+        for token in sources {
+            if let Some(source) = self.source(token) {
+                source.stop();
+            }
+        }
+        while self.source_count() > 0 && Instant::now() < deadline {
+            self.turn(Some(deadline));
+        }
+        self.abandon()
+    }
+
+    /// Lets go of everything that is left.
+    fn abandon(&self) -> usize {
+        let left: Vec<Entry> = self.sources.borrow_mut().drain().collect();
+        for entry in &left {
+            Rc::clone(&entry.source).abandon();
+        }
+        let timers = std::mem::replace(&mut *self.timers.borrow_mut(), Timers::new());
+        let calls = std::mem::take(&mut *self.calls.borrow_mut());
+        let count = left.len();
+        drop((left, timers, calls));
+        count
+    }
+}
+
+impl Drop for EventLoop {
+    fn drop(&mut self) {
+        self.abandon();
+    }
+}
+
+impl std::fmt::Debug for EventLoop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EventLoop").field("sources", &self.source_count()).finish_non_exhaustive()
+    }
+}
+
+/// Counts how deep waits are nested.
+struct Nested<'a>(&'a Cell<usize>, usize);
+
+impl Nested<'_> {
+    fn enter(depth: &Cell<usize>) -> Nested<'_> {
+        let before = depth.get();
+        depth.set(before + 1);
+        Nested(depth, before)
+    }
+}
+
+impl Drop for Nested<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.1);
+    }
+}
+
+fn index(token: Token) -> usize {
+    token.0.0 & INDEX_MASK
+}
+
+fn translate(event: &Event) -> (Token, Ready) {
+    let ready = Ready {
+        // An error is read (or written) out of the socket, as its own answer.
+        readable: event.is_readable() || event.is_error(),
+        writable: event.is_writable() || event.is_error(),
+        read_closed: event.is_read_closed(),
+    };
+    (Token(event.token()), ready)
+}
+
+/// Takes something out of a cell. The borrow ends here, before anything is done with what was taken.
+fn pop<C, T>(cell: &RefCell<C>, take: impl FnOnce(&mut C) -> Option<T>) -> Option<T> {
+    take(&mut cell.borrow_mut())
+}

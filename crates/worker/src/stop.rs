@@ -1,0 +1,18 @@
+//! How a stop shows up in code that waits.
+
+/// The worker was asked to stop. Every wait returns it, also those that begin afterwards: pass it on with `?`, and
+/// let drop guards clean up.
+///
+/// ```
+/// use threadwire_worker::{Stopped, Worker, wait_forever};
+///
+/// let worker = Worker::spawn(|| -> Result<(), Stopped> {
+///     wait_forever()?;
+///     unreachable!("a wait that nothing but a stop ends")
+/// });
+/// worker.stop();
+/// assert!(worker.join().unwrap().was_stopped());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the worker was asked to stop")]
+pub struct Stopped;
