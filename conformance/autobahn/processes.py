@@ -1,5 +1,6 @@
 """Child processes that end with this one, whatever ends it, and never outlive their time limit."""
 
+import atexit
 import contextlib
 import os
 import re
@@ -115,6 +116,7 @@ def raise_on_signals():
         # under nohup SIGHUP is ignored, and stays so
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, handle)
+    atexit.register(end_all)
 
 
 @contextlib.contextmanager
