@@ -3,8 +3,16 @@
 //! Each is an echo server as its library's users would write it, on one thread, with `TCP_NODELAY`. To add one: write
 //! `fn run(port: u16) -> Outcome` in a file of its own and give it a line in [`BUILTIN`].
 
+#[cfg(feature = "peers")]
+mod fastwebsockets;
 mod mask;
 mod raw;
+#[cfg(feature = "peers")]
+mod tokio_echo;
+#[cfg(feature = "peers")]
+mod tokio_tungstenite;
+#[cfg(feature = "peers")]
+mod tokio_websockets;
 
 use std::error::Error;
 
@@ -24,7 +32,15 @@ pub(crate) struct Builtin {
 pub(crate) const BASELINE: &str = "raw";
 
 /// All of them, in the order of the tables; the baseline first.
-pub(crate) const BUILTIN: &[Builtin] = &[Builtin { name: BASELINE, run: raw::run }];
+pub(crate) const BUILTIN: &[Builtin] = &[
+    Builtin { name: BASELINE, run: raw::run },
+    #[cfg(feature = "peers")]
+    Builtin { name: "tokio-tungstenite", run: tokio_tungstenite::run },
+    #[cfg(feature = "peers")]
+    Builtin { name: "fastwebsockets", run: fastwebsockets::run },
+    #[cfg(feature = "peers")]
+    Builtin { name: "tokio-websockets", run: tokio_websockets::run },
+];
 
 /// The built-in server of this name.
 pub(crate) fn find(name: &str) -> Option<Builtin> {
