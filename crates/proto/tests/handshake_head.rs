@@ -1,9 +1,8 @@
 //! Reading heads: pieces, limits, garbage, and what follows.
 
-use std::time::{Duration, Instant};
-
 use proptest::prelude::*;
-use threadwire_proto::handshake::{Answer, HandshakeError, HeadReader, Limits, Request};
+use proptest::test_runner::RngSeed;
+use threadwire_proto::handshake::{Answer, HandshakeError, HeadReader, Limits, Request, RequestBuilder};
 
 const REQUEST: &[u8] =
     b"GET /chat?room=1 HTTP/1.1\r\nHost: example.com\r\nX-Empty:\r\nUpgrade: websocket\r\n\
@@ -78,15 +77,17 @@ fn reads_one_head_after_another() {
 }
 
 #[test]
-fn a_slow_byte_by_byte_head_costs_no_more_than_one_look_at_each_byte() {
-    let head = [b"GET / HTTP/1.1\r\nX: ".to_vec(), vec![b'x'; 1 << 20]].concat();
-    let mut reader = HeadReader::new(limits(1 << 22, 128));
-    let started = Instant::now();
-    for end in 0..head.len() {
-        assert!(reader.request(&head[..end]).unwrap().is_none());
+fn looks_at_each_byte_once_however_slowly_it_comes() {
+    let mut reader = HeadReader::new(Limits::default());
+    let start = b"GET / HTTP/1.1\r\nHost: a\r\nX: ";
+    assert_eq!(reader.request(start), Ok(None));
+    // Where it has looked there is garbage now, which it would refuse if it came back.
+    let mut buffer = vec![0; start.len()];
+    for _ in 0..1000 {
+        buffer.push(b'x');
+        assert_eq!(reader.request(&buffer), Ok(None));
+        *buffer.last_mut().unwrap() = 0;
     }
-    // Looking at everything anew each time would be 5 * 10^11 bytes: minutes.
-    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
 }
 
 #[test]
@@ -208,6 +209,21 @@ fn refuses_a_broken_line_where_it_ends() {
 }
 
 #[test]
+fn says_what_is_wrong_with_a_line() {
+    for (head, message) in [
+        (&b"GET / HTTP/1.1\n"[..], "line 1 of the head: it ends with a bare LF, expected CR LF"),
+        (b"GET / HTTP/1.1\rx", "a CR that no LF follows"),
+        (b"GET / HTTP/1.1\r\nA: b\r\n c", "line 3 of the head: it begins with white space"),
+        (b"GET / HTTP/1.1\r\nA: \0", "a control character"),
+        (b"GET / HTTP/1.1\r\nA : b\r\n", "a colon right behind it"),
+        (b"GET /a b HTTP/1.1\r\n", "its HTTP version cannot be read"),
+    ] {
+        let error = parse_request(head).unwrap_err();
+        assert!(error.to_string().contains(message), "{error}");
+    }
+}
+
+#[test]
 fn refuses_other_http_versions_with_505() {
     for version in ["HTTP/2.0", "HTTP/0.9", "HTTP/3", "HTTP/1.7"] {
         let error = parse_request(format!("GET / {version}\r\n").as_bytes()).unwrap_err();
@@ -305,31 +321,65 @@ fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-proptest! {
-    #[test]
-    fn no_bytes_make_it_panic_and_pieces_change_nothing(bytes in any_bytes(), cuts in prop::collection::vec(0..300usize, 0..4)) {
-        let request = parse_request(&bytes);
-        let answer = parse_answer(&bytes);
-        let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(bytes.len())).collect();
-        cuts.sort();
-        cuts.push(bytes.len());
-        let (mut requests, mut answers) = (HeadReader::new(Limits::default()), HeadReader::new(Limits::default()));
-        let in_pieces = cuts.iter().map(|&cut| requests.request(&bytes[..cut])).find(|step| !matches!(step, Ok(None)));
-        prop_assert_eq!(in_pieces.unwrap_or(Ok(None)).ok(), request.clone().ok());
-        let in_pieces = cuts.iter().map(|&cut| answers.answer(&bytes[..cut])).find(|step| !matches!(step, Ok(None)));
-        prop_assert_eq!(in_pieces.unwrap_or(Ok(None)).ok(), answer.clone().ok());
+/// What a reader says in the end of a buffer that grows up to each of the cuts.
+fn in_pieces<T>(
+    bytes: &[u8],
+    cuts: &[usize],
+    read: impl Fn(&mut HeadReader, &[u8]) -> Result<Option<T>, HandshakeError>,
+) -> Result<Option<T>, HandshakeError> {
+    let mut cuts: Vec<usize> = cuts.iter().map(|&cut| cut.min(bytes.len())).collect();
+    cuts.sort();
+    cuts.push(bytes.len());
+    let mut reader = HeadReader::new(Limits::default());
+    let mut steps = cuts.iter().map(|&cut| read(&mut reader, &bytes[..cut]));
+    steps.find(|step| !matches!(step, Ok(None))).unwrap_or(Ok(None))
+}
 
-        if let Ok(Some((request, head))) = request {
+/// The same cases in every run, so that a failure stays until it is mended.
+fn fixed_cases() -> ProptestConfig {
+    ProptestConfig {
+        cases: 4000,
+        rng_seed: RngSeed::Fixed(6455),
+        failure_persistence: None,
+        ..Default::default()
+    }
+}
+
+proptest! {
+    #![proptest_config(fixed_cases())]
+
+    #[test]
+    fn pieces_change_nothing_whatever_the_bytes(
+        bytes in any_bytes(),
+        cuts in prop::collection::vec(0..300usize, 0..4),
+    ) {
+        prop_assert_eq!(in_pieces(&bytes, &cuts, HeadReader::request), parse_request(&bytes));
+        prop_assert_eq!(in_pieces(&bytes, &cuts, HeadReader::answer), parse_answer(&bytes));
+    }
+
+    #[test]
+    fn no_bytes_make_a_server_panic(bytes in any_bytes()) {
+        if let Ok(Some((request, head))) = parse_request(&bytes) {
             prop_assert!(head <= bytes.len() && bytes[..head].ends_with(b"\r\n\r\n"));
             let _ = (request.path(), request.query(), request.host(), request.subprotocols().count());
             match request.upgrade() {
                 Ok(upgrade) => upgrade.encode(&mut Vec::new()),
-                Err(error) => prop_assert!(error.to_string().len() < 1000 && error.response().status() >= 400),
+                Err(error) => {
+                    prop_assert!(error.to_string().len() < 1000);
+                    prop_assert!((400..=505).contains(&error.response().status()));
+                }
             }
         }
-        if let Ok(Some((answer, _))) = answer {
-            let client = threadwire_proto::handshake::RequestBuilder::new("a", "/").unwrap().build_with_nonce([0; 16]);
-            let _ = (answer.content_length(), client.verify(answer).is_ok());
+    }
+
+    #[test]
+    fn no_bytes_make_a_client_panic_or_accept_them(bytes in any_bytes()) {
+        // The nonce of the only proper answer among the bytes is another one.
+        let client = RequestBuilder::new("a", "/").unwrap().build_with_nonce([0; 16]);
+        if let Ok(Some((answer, head))) = parse_answer(&bytes) {
+            prop_assert!(head <= bytes.len() && bytes[..head].ends_with(b"\r\n\r\n"));
+            let _ = answer.content_length();
+            prop_assert!(client.verify(answer).is_err());
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The client's side: the request, the server's answer, and whether the answer accepts it (RFC 6455, section 4.1).
+//! The client's side: the request, the server's answer, and whether the answer accepts it (RFC 6455, section
+//! 4.1).
 
 use std::fmt;
 
@@ -10,8 +11,8 @@ use super::extension::{self, Extension};
 use super::headers::{Headers, is_token, write_field};
 use super::{HeadReader, Limits, accept_key, rules};
 
-/// Describes a handshake request. It can be [built](Self::build) again and again, for each attempt to connect, with a
-/// fresh key each time.
+/// Describes a handshake request. It can be [built](Self::build) again and again, for each attempt to
+/// connect, with a fresh key each time.
 ///
 /// ```
 /// use threadwire_proto::handshake::RequestBuilder;
@@ -33,13 +34,14 @@ pub struct RequestBuilder {
 }
 
 impl RequestBuilder {
-    /// A request for `target`, a path with its query as `/chat?room=1`, at `host`, a name or address and, unless it is
-    /// the scheme's default, a port. It has a `User-Agent` that names this crate, and no `Origin`.
+    /// A request for `target`, a path with its query as `/chat?room=1`, at `host`, a name or address and,
+    /// unless it is the scheme's default, a port. It has a `User-Agent` that names this crate, and no
+    /// `Origin`.
     ///
     /// # Errors
     ///
-    /// [`HandshakeError::Host`] or [`HandshakeError::Target`] if one of them is not that. Names and paths with other
-    /// characters than ASCII must have been encoded before (IDNA, percent-encoding).
+    /// [`HandshakeError::Host`] or [`HandshakeError::Target`] if one of them is not that. Names and paths
+    /// with other characters than ASCII must have been encoded before (IDNA, percent-encoding).
     pub fn new(host: &str, target: &str) -> Result<Self, HandshakeError> {
         if !(target.starts_with('/') && rules::is_target(target)) {
             return Err(HandshakeError::Target);
@@ -55,13 +57,13 @@ impl RequestBuilder {
         })
     }
 
-    /// Sets or adds a header: `Host`, `Origin` and `User-Agent` take the place of what was there, all others are
-    /// added.
+    /// Sets or adds a header: `Host`, `Origin` and `User-Agent` take the place of what was there, all others
+    /// are added.
     ///
     /// # Errors
     ///
-    /// [`HandshakeError::Header`] if name or value may not be sent, or if the handshake writes this header itself:
-    /// `Upgrade`, `Connection`, all `Sec-WebSocket-` ones, and those that announce a body.
+    /// [`HandshakeError::Header`] if name or value may not be sent, or if the handshake writes this header
+    /// itself: `Upgrade`, `Connection`, all `Sec-WebSocket-` ones, and those that announce a body.
     /// [`HandshakeError::Host`] for a `Host` that is none.
     pub fn header(&mut self, name: &str, value: impl AsRef<[u8]>) -> Result<&mut Self, HandshakeError> {
         rules::refuse_reserved(name)?;
@@ -84,7 +86,8 @@ impl RequestBuilder {
         self.header("Origin", origin)
     }
 
-    /// Removes all headers of that name, as the default `User-Agent`. `Host` and what the handshake writes stay.
+    /// Removes all headers of that name, as the default `User-Agent`. `Host` and what the handshake writes
+    /// stay.
     pub fn remove_header(&mut self, name: &str) -> &mut Self {
         self.headers.remove(name);
         self
@@ -94,7 +97,8 @@ impl RequestBuilder {
     ///
     /// # Errors
     ///
-    /// [`HandshakeError::Token`] for a name that is not a token or that was offered before; those in front of it stay.
+    /// [`HandshakeError::Token`] for a name that is not a token or that was offered before; those in front of
+    /// it stay.
     pub fn subprotocols<S: AsRef<str>>(
         &mut self,
         names: impl IntoIterator<Item = S>,
@@ -109,7 +113,8 @@ impl RequestBuilder {
         Ok(self)
     }
 
-    /// Offers an extension behind those offered before, which whoever calls this must speak if it is accepted.
+    /// Offers an extension behind those offered before, which whoever calls this must speak if it is
+    /// accepted.
     pub fn extension(&mut self, extension: Extension) -> &mut Self {
         self.extensions.push(extension);
         self
@@ -147,7 +152,8 @@ impl fmt::Debug for RequestBuilder {
     }
 }
 
-/// A handshake request with its key: [encode](Self::encode) it, send it, and let it [verify](Self::verify) the answer.
+/// A handshake request with its key: [encode](Self::encode) it, send it, and let it [verify](Self::verify)
+/// the answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientRequest {
     parts: RequestBuilder,
@@ -178,8 +184,8 @@ impl ClientRequest {
     ///
     /// # Errors
     ///
-    /// [`HandshakeError::Status`] with the answer in it if the status is not 101, otherwise the first rule that is
-    /// broken. Either way the connection must be closed.
+    /// [`HandshakeError::Status`] with the answer in it if the status is not 101, otherwise the first rule
+    /// that is broken. Either way the connection must be closed.
     pub fn verify(&self, answer: Answer) -> Result<Accepted, HandshakeError> {
         if answer.status != 101 {
             return Err(HandshakeError::Status(Box::new(answer)));
@@ -226,8 +232,8 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The answer at the start of `buf` and the length of its head in bytes, or `None` if it is not all there yet.
-    /// For a buffer that grows piece by piece use a [`HeadReader`], which does not begin anew each time.
+    /// The answer at the start of `buf` and the length of its head in bytes, or `None` if it is not all there
+    /// yet. For a buffer that grows piece by piece use a [`HeadReader`], which does not begin anew each time.
     ///
     /// # Errors
     ///
@@ -270,13 +276,14 @@ impl Answer {
         self.headers.get(name)
     }
 
-    /// Whether another answer follows: a 100 or 103 may come before the one that counts (RFC 9110, section 15.2).
+    /// Whether another answer follows: a 100 or 103 may come before the one that counts (RFC 9110, section
+    /// 15.2).
     pub fn is_interim(&self) -> bool {
         matches!(self.status, 100 | 102..=199)
     }
 
-    /// The length of the body in bytes as the server states it; `None` if it does not, or not clearly. The body of
-    /// an answer to reject a handshake then ends where the connection does, unless it is chunked.
+    /// The length of the body in bytes as the server states it; `None` if it does not, or not clearly. The
+    /// body of an answer to reject a handshake then ends where the connection does, unless it is chunked.
     pub fn content_length(&self) -> Option<u64> {
         let mut lengths = self.headers.get_all("Content-Length");
         let length = lengths.next().filter(|length| length.bytes().all(|byte| byte.is_ascii_digit()))?;
@@ -304,7 +311,8 @@ impl Answer {
 pub struct Accepted {
     /// The subprotocol the server chose, if it chose one of those offered.
     pub subprotocol: Option<String>,
-    /// The extensions the server accepted; only names that were offered. Their parameters are as the server sent them.
+    /// The extensions the server accepted; only names that were offered. Their parameters are as the server
+    /// sent them.
     pub extensions: Vec<Extension>,
     /// All headers of the answer.
     pub headers: Headers,

@@ -9,9 +9,9 @@ const QUOTED_BYTES: usize = 64;
 
 /// Why an opening handshake failed.
 ///
-/// Every message names what was found, what was expected and the section that says so. Values from the peer are
-/// quoted with control and non-ASCII bytes escaped, at most 64 bytes of them, and only from fields that carry no
-/// credentials; a request's target is never quoted.
+/// Every message names what was found, what was expected and the section that says so. Values from the peer
+/// are quoted with control and non-ASCII bytes escaped, at most 64 bytes of them, and only from fields that
+/// carry no credentials; a request's target is never quoted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HandshakeError {
@@ -31,7 +31,8 @@ pub enum HandshakeError {
         /// What is wrong with it.
         what: &'static str,
     },
-    /// The first line alone is longer than a whole head may be ([`Limits::max_head`](super::Limits::max_head)).
+    /// The first line alone is longer than a whole head may be
+    /// ([`Limits::max_head`](super::Limits::max_head)).
     #[error("the first line is longer than the limit of {limit} bytes for a whole head")]
     StartLineTooLong {
         /// The limit in bytes.
@@ -61,14 +62,17 @@ pub enum HandshakeError {
         /// The method, quoted.
         found: String,
     },
-    /// The request's target is neither a path nor an absolute http URI. Targets may hold secrets and are not quoted.
+    /// The request's target is neither a path nor an absolute http URI. Targets may hold secrets and are not
+    /// quoted.
     #[error(
-        "the request target is not a path beginning with \"/\" or an http URI, in visible ASCII and without \"#\" (RFC 6455, section 3)"
+        "the request target is not a path beginning with \"/\" or an http URI, in visible ASCII and \
+         without \"#\" (RFC 6455, section 3)"
     )]
     Target,
     /// A plain HTTP request: it does not ask to upgrade to WebSocket.
     #[error(
-        "Upgrade is {found}, expected websocket: this server speaks only WebSocket here (RFC 6455, section 4.2.1)"
+        "Upgrade is {found}, expected websocket: this server speaks only WebSocket here \
+         (RFC 6455, section 4.2.1)"
     )]
     UpgradeRequired {
         /// The request's `Upgrade`, quoted, or "missing".
@@ -76,7 +80,8 @@ pub enum HandshakeError {
     },
     /// The client asks for another version of the WebSocket protocol, or does not say which.
     #[error(
-        "Sec-WebSocket-Version is {found}, expected 13, the only version there is here (RFC 6455, section 4.4)"
+        "Sec-WebSocket-Version is {found}, expected 13, the only version there is here \
+         (RFC 6455, section 4.4)"
     )]
     WebSocketVersion {
         /// The request's `Sec-WebSocket-Version`, quoted, or "missing".
@@ -114,14 +119,15 @@ pub enum HandshakeError {
         /// The section that says so.
         rule: &'static str,
     },
-    /// The request announces a body, which a handshake has not: what follows the head would be read as frames.
+    /// The request announces a body, which a handshake has not: what follows the head would be read as
+    /// frames.
     #[error("{name} announces a body, a WebSocket handshake has none (RFC 6455, section 4.1)")]
     Body {
         /// `Content-Length` or `Transfer-Encoding`.
         name: &'static str,
     },
-    /// The `Sec-WebSocket-Accept` of the answer does not belong to the key that was sent: something on the way
-    /// answered for the server, or replayed an old answer.
+    /// The `Sec-WebSocket-Accept` of the answer does not belong to the key that was sent: something on the
+    /// way answered for the server, or replayed an old answer.
     #[error("Sec-WebSocket-Accept is {found}, expected \"{expected}\" (RFC 6455, section 4.1)")]
     WrongAccept {
         /// The answer's value, quoted.
@@ -145,8 +151,8 @@ pub enum HandshakeError {
         /// What the client offered, for reading.
         offered: String,
     },
-    /// The server answered with another status than 101. The answer is kept: a redirect, a challenge and a refusal
-    /// are told from it.
+    /// The server answered with another status than 101. The answer is kept: a redirect, a challenge and a
+    /// refusal are told from it.
     #[error("the server answered with status {}, expected 101 (RFC 6455, section 4.1)", .0.status())]
     Status(
         /// The server's answer, with as much of its body as was [given to it](Answer::with_body).
@@ -166,7 +172,8 @@ pub enum HandshakeError {
         /// What was given, quoted, without anything in front of an `@`.
         found: String,
     },
-    /// A response was asked for whose status is not a final one. A 101 is written by [`Upgrade`](super::Upgrade).
+    /// A response was asked for whose status is not a final one. A 101 is written by
+    /// [`Upgrade`](super::Upgrade).
     #[error("{0} is not the status of a response, expected 200 to 599 (RFC 9110, section 15)")]
     InvalidStatus(
         /// The status asked for.
@@ -185,10 +192,11 @@ pub enum HandshakeError {
 }
 
 impl HandshakeError {
-    /// The response that tells a client why its request was refused: the right status, the headers that status
-    /// asks for, and the error's message as text.
+    /// The response that tells a client why its request was refused: the right status, the headers that
+    /// status asks for, and the error's message as text.
     ///
-    /// Errors that no request can cause (a client's, or a server's own mistake) become a 500 that tells nothing.
+    /// Errors that no request can cause (a client's, or a server's own mistake) become a 500 that tells
+    /// nothing.
     pub fn response(&self) -> Response {
         let response = match self {
             Self::NotHttp { .. }
@@ -211,7 +219,8 @@ impl HandshakeError {
     }
 }
 
-/// Bytes from outside, made fit to be read by people: in quotes, escaped, and cut off where they are too long.
+/// Bytes from outside, made fit to be read by people: in quotes, escaped, and cut off where they are too
+/// long.
 pub(super) fn quote(bytes: &[u8]) -> String {
     match bytes.get(..QUOTED_BYTES) {
         Some(start) if bytes.len() > QUOTED_BYTES => format!("\"{}\"...", start.escape_ascii()),

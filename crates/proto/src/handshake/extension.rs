@@ -65,8 +65,8 @@ impl fmt::Display for Extension {
     }
 }
 
-/// The extensions that all `Sec-WebSocket-Extensions` fields hold together, in order. White space may stand around
-/// every separator; empty elements of the list are passed over.
+/// The extensions that all `Sec-WebSocket-Extensions` fields hold together, in order. White space may stand
+/// around every separator; empty elements of the list are passed over.
 pub(super) fn parse(headers: &Headers) -> Result<Vec<Extension>, HandshakeError> {
     let mut extensions = Vec::new();
     for value in headers.get_all_bytes(rules::EXTENSIONS.name) {

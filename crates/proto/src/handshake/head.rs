@@ -1,12 +1,14 @@
 //! Finding the end of a head in a buffer that grows, and saying no as early as possible.
 //!
-//! A head arrives in pieces of any size. [`HeadReader`] looks at each byte once, however it is cut, so that a peer
-//! that sends byte by byte costs no more than one that sends all at once. On the way it refuses what can never become
-//! a head: other protocols from their first bytes, each broken line where it ends, and what is beyond the limits.
-//! httparse reads the lines; it is asked to take the whole head apart once, when the end is there.
+//! A head arrives in pieces of any size. [`HeadReader`] looks at each byte once, however it is cut, so that a
+//! peer that sends byte by byte costs no more than one that sends all at once. On the way it refuses what can
+//! never become a head: other protocols from their first bytes, each broken line where it ends, and what is
+//! beyond the limits. httparse reads the lines; it is asked to take the whole head apart once, when the end
+//! is there.
 //!
-//! Stricter than RFC 9112 allows a recipient to be, since proxies and servers that disagree about where a line ends
-//! are how requests are smuggled: a line ends with CR LF and nothing else, and no empty line comes first.
+//! Stricter than RFC 9112 allows a recipient to be, since proxies and servers that disagree about where a
+//! line ends are how requests are smuggled: a line ends with CR LF and nothing else, and no empty line comes
+//! first.
 
 use super::client::Answer;
 use super::error::{HandshakeError, quote};
@@ -30,8 +32,8 @@ impl Default for Limits {
 
 /// Reads one head from a buffer that grows. Keep one beside each buffer that waits for a head.
 ///
-/// Each call gets the buffer from the same first byte on, with what it had before and whatever came since. Once a
-/// head is returned the reader starts again: the next call expects a buffer without that head.
+/// Each call gets the buffer from the same first byte on, with what it had before and whatever came since.
+/// Once a head is returned the reader starts again: the next call expects a buffer without that head.
 ///
 /// ```
 /// use threadwire_proto::handshake::{HeadReader, Limits};
@@ -82,8 +84,8 @@ impl HeadReader {
         Self { limits, at: Position::default() }
     }
 
-    /// The request at the start of `buf` and the length of its head in bytes, or `None` if it is not all there yet.
-    /// What follows the head in `buf` is not looked at: it may be frames already.
+    /// The request at the start of `buf` and the length of its head in bytes, or `None` if it is not all
+    /// there yet. What follows the head in `buf` is not looked at: it may be frames already.
     ///
     /// # Errors
     ///
@@ -97,8 +99,9 @@ impl HeadReader {
         Ok(Some((Request::from_parsed(&parsed)?, head.bytes)))
     }
 
-    /// The server's answer at the start of `buf` and the length of its head in bytes, or `None` if it is not all
-    /// there yet. What follows the head in `buf` is not looked at: frames after a 101, otherwise the body.
+    /// The server's answer at the start of `buf` and the length of its head in bytes, or `None` if it is not
+    /// all there yet. What follows the head in `buf` is not looked at: frames after a 101, otherwise the
+    /// body.
     ///
     /// # Errors
     ///
@@ -155,14 +158,14 @@ impl HeadReader {
             }
         }
         let after_cr = at > 0 && visible[at - 1] == b'\r';
-        match byte {
-            b'\n' if !after_cr => Err(self.malformed("it ends with a bare LF, expected CR LF")),
-            b'\n' | b'\r' if after_cr == (byte == b'\n') => Ok(byte),
-            _ if after_cr => Err(self.malformed("it has a CR that no LF follows")),
-            b' ' | b'\t' if at == self.at.line_start => {
+        match (after_cr, byte) {
+            (true, b'\n') | (false, b'\r') => Ok(byte),
+            (true, _) => Err(self.malformed("it has a CR that no LF follows")),
+            (false, b'\n') => Err(self.malformed("it ends with a bare LF, expected CR LF")),
+            (false, b' ' | b'\t') if at == self.at.line_start => {
                 Err(self.malformed("it begins with white space, folded headers are obsolete"))
             }
-            _ if byte.is_ascii_control() && byte != b'\t' => {
+            (false, _) if byte.is_ascii_control() && byte != b'\t' => {
                 Err(self.malformed("it has a control character"))
             }
             _ => Ok(byte),
@@ -204,7 +207,8 @@ fn malformed(line: usize, error: httparse::Error) -> HandshakeError {
     HandshakeError::Malformed { line, what }
 }
 
-/// A first line with another version than HTTP/1.0 or 1.1, or with something else where the version should be.
+/// A first line with another version than HTTP/1.0 or 1.1, or with something else where the version should
+/// be.
 fn wrong_version(line: &[u8], kind: Kind) -> HandshakeError {
     let mut words = line.trim_ascii_end().split(|&byte| byte == b' ');
     let version = match kind {

@@ -1,19 +1,21 @@
 //! Header fields: an ordered list of names and values, looked up without regard to case.
 //!
-//! Nothing gets in that could change the shape of a head: a name is a token and a value holds no line end, NUL or
-//! other control character, whoever appends it. Header injection therefore cannot happen further out, where the head
-//! is written.
+//! Nothing gets in that could change the shape of a head: a name is a token and a value holds no line end,
+//! NUL or other control character, whoever appends it. Header injection therefore cannot happen further out,
+//! where the head is written.
 
 use std::fmt;
 
+use super::error::quote;
+
 /// Header fields in the order they were received or added; a name may appear more than once.
 ///
-/// Names compare without regard to ASCII case and keep the spelling they came in. Values are bytes: HTTP allows any
-/// byte from 0x80 up in them and gives it no meaning. The methods that return `&str` pass over a value that is not
-/// UTF-8; their `_bytes` twins see every value.
+/// Names compare without regard to ASCII case and keep the spelling they came in. Values are bytes: HTTP
+/// allows any byte from 0x80 up in them and gives it no meaning. The methods that return `&str` pass over a
+/// value that is not UTF-8; their `_bytes` twins see every value.
 ///
-/// `Debug` hides the values of fields that carry credentials (`Authorization`, `Proxy-Authorization`, `Cookie`,
-/// `Set-Cookie`), so that a head can be logged.
+/// `Debug` hides the values of fields that carry credentials (`Authorization`, `Proxy-Authorization`,
+/// `Cookie`, `Set-Cookie`), so that a head can be logged.
 ///
 /// ```
 /// use threadwire_proto::handshake::Headers;
@@ -35,14 +37,15 @@ pub struct Headers {
 #[non_exhaustive]
 pub enum HeaderError {
     /// The name is not a token: letters, digits and ``!#$%&'*+-.^_`|~``, at least one.
-    #[error("{} is not a header name, expected a token (RFC 9110, section 5.6.2)", super::error::quote(.name.as_bytes()))]
+    #[error("{} is not a header name, expected a token (RFC 9110, section 5.6.2)", quote(.name.as_bytes()))]
     Name {
         /// The name as given.
         name: String,
     },
     /// The value holds a control character other than a tab; a line end would start another header.
     #[error(
-        "the value of {name} has byte 0x{byte:02x} at offset {offset}, control characters are not allowed (RFC 9110, section 5.5)"
+        "the value of {name} has byte 0x{byte:02x} at offset {offset}, \
+         control characters are not allowed (RFC 9110, section 5.5)"
     )]
     Value {
         /// The header's name.
@@ -72,7 +75,8 @@ impl Headers {
     ///
     /// # Errors
     ///
-    /// [`HeaderError::Name`] if the name is not a token, [`HeaderError::Value`] if the value holds a control character.
+    /// [`HeaderError::Name`] if the name is not a token, [`HeaderError::Value`] if the value holds a control
+    /// character.
     pub fn append(&mut self, name: &str, value: impl AsRef<[u8]>) -> Result<(), HeaderError> {
         let value = checked(name, value.as_ref())?;
         self.fields.push((name.to_owned(), value.to_vec()));
@@ -129,8 +133,8 @@ impl Headers {
         self.list(name).any(|element| element.eq_ignore_ascii_case(token.as_bytes()))
     }
 
-    /// The elements of the comma separated list that the fields of that name hold together, without the white space
-    /// around them; empty elements are passed over (RFC 9110, section 5.6.1).
+    /// The elements of the comma separated list that the fields of that name hold together, without the white
+    /// space around them; empty elements are passed over (RFC 9110, section 5.6.1).
     pub(super) fn list(&self, name: &str) -> impl Iterator<Item = &[u8]> {
         self.get_all_bytes(name)
             .flat_map(|value| value.split(|&byte| byte == b','))

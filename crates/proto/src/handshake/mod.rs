@@ -1,14 +1,15 @@
 //! The opening handshake: an HTTP request and its answer, without I/O (RFC 6455, section 4).
 //!
-//! A server gives the bytes it receives to a [`HeadReader`] until it has a [`Request`]. It may answer it with a plain
-//! [`Response`]; or it [checks](Request::upgrade) it and gets an [`Upgrade`], which writes the 101, or a
-//! [`HandshakeError`], which knows the [response](HandshakeError::response) that says so. A client describes its
-//! request with a [`RequestBuilder`], sends what the [`ClientRequest`] encodes, reads an [`Answer`], and lets the
-//! request [verify](ClientRequest::verify) it.
+//! A server gives the bytes it receives to a [`HeadReader`] until it has a [`Request`]. It may answer it with
+//! a plain [`Response`]; or it [checks](Request::upgrade) it and gets an [`Upgrade`], which writes the 101,
+//! or a [`HandshakeError`], which knows the [response](HandshakeError::response) that says so. A client
+//! describes its request with a [`RequestBuilder`], sends what the [`ClientRequest`] encodes, reads an
+//! [`Answer`], and lets the request [verify](ClientRequest::verify) it.
 //!
-//! Both are strict. What a peer can do to make the two ends, or a proxy between them, see different messages in the
-//! same bytes is refused: repeated headers that may come once, bodies, folded lines, line ends other than CR LF.
-//! What only looks unusual is accepted: any case, lists over several headers, reason phrases that make no sense.
+//! Both are strict. What a peer can do to make the two ends, or a proxy between them, see different messages
+//! in the same bytes is refused: repeated headers that may come once, bodies, folded lines, line ends other
+//! than CR LF. What only looks unusual is accepted: any case, lists over several headers, reason phrases that
+//! make no sense.
 //!
 //! ```
 //! use threadwire_proto::handshake::{Answer, Limits, Request, RequestBuilder};
@@ -48,8 +49,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest, Sha1};
 
-/// The value of `Sec-WebSocket-Accept` that belongs to a `Sec-WebSocket-Key`: the SHA-1 of the key and a fixed GUID,
-/// in base64 (RFC 6455, section 4.2.2, point 5.4). It proves that the server understood the request, nothing more.
+/// The value of `Sec-WebSocket-Accept` that belongs to a `Sec-WebSocket-Key`: the SHA-1 of the key and a
+/// fixed GUID, in base64 (RFC 6455, section 4.2.2, point 5.4). It proves that the server understood the
+/// request, nothing more.
 ///
 /// ```
 /// use threadwire_proto::handshake::accept_key;

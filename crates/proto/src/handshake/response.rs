@@ -3,14 +3,15 @@
 use super::error::HandshakeError;
 use super::headers::{HeaderError, Headers, write_field};
 
-/// A plain HTTP response with a body: a refusal, a redirect, the answer to a health check. The connection ends with
-/// it. The 101 that begins a WebSocket is not made here but by [`Upgrade`](super::Upgrade).
+/// A plain HTTP response with a body: a refusal, a redirect, the answer to a health check. The connection
+/// ends with it. The 101 that begins a WebSocket is not made here but by [`Upgrade`](super::Upgrade).
 ///
 /// ```
 /// use threadwire_proto::handshake::Response;
 ///
 /// let mut out = Vec::new();
-/// Response::new(401)?.with_header("WWW-Authenticate", "Basic realm=\"feed\"")?.with_body("who?\n").encode(&mut out);
+/// let refusal = Response::new(401)?.with_header("WWW-Authenticate", "Basic realm=\"feed\"")?;
+/// refusal.with_body("who?\n").encode(&mut out);
 /// assert!(out.starts_with(b"HTTP/1.1 401 Unauthorized\r\n"));
 /// assert!(out.ends_with(b"\r\n\r\nwho?\n"));
 /// # Ok::<(), threadwire_proto::handshake::HandshakeError>(())
@@ -49,8 +50,8 @@ impl Response {
     ///
     /// # Errors
     ///
-    /// [`HeaderError`] if name or value may not be sent, or if it is one that [`encode`](Self::encode) writes:
-    /// `Connection`, `Content-Length`, `Transfer-Encoding`.
+    /// [`HeaderError`] if name or value may not be sent, or if it is one that [`encode`](Self::encode)
+    /// writes: `Connection`, `Content-Length`, `Transfer-Encoding`.
     pub fn with_header(mut self, name: &str, value: impl AsRef<[u8]>) -> Result<Self, HeaderError> {
         const OURS: [&str; 3] = ["Connection", "Content-Length", "Transfer-Encoding"];
         if OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours)) {
@@ -61,8 +62,9 @@ impl Response {
         Ok(self)
     }
 
-    /// Sets the body. It is sent as `text/plain; charset=utf-8` unless a `Content-Type` header says otherwise, and
-    /// not at all where HTTP allows none: with the statuses 204 and 304 (RFC 9110, section 6.4.1).
+    /// Sets the body. It is sent as `text/plain; charset=utf-8` unless a `Content-Type` header says
+    /// otherwise, and not at all where HTTP allows none: with the statuses 204 and 304 (RFC 9110, section
+    /// 6.4.1).
     pub fn with_body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = body.into();
         self
@@ -83,8 +85,8 @@ impl Response {
         &self.body
     }
 
-    /// Appends the response to `out` as it goes on the wire, with `Content-Length`, `Connection: close` and, if there
-    /// is a body without one, a `Content-Type`.
+    /// Appends the response to `out` as it goes on the wire, with `Content-Length`, `Connection: close` and,
+    /// if there is a body without one, a `Content-Type`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         write_status_line(out, self.status);
         self.headers.encode(out);
@@ -108,7 +110,8 @@ pub(super) fn write_status_line(out: &mut Vec<u8>, status: u16) {
     out.extend_from_slice(format!("HTTP/1.1 {status} {}\r\n", reason(status)).as_bytes());
 }
 
-/// The reason phrase that the registry of status codes gives; an unknown status has an empty one (RFC 9112, section 4).
+/// The reason phrase that the registry of status codes gives; an unknown status has an empty one (RFC 9112,
+/// section 4).
 fn reason(status: u16) -> &'static str {
     match status {
         101 => "Switching Protocols",

@@ -81,8 +81,9 @@ pub(super) fn joined(headers: &Headers, name: &str) -> Option<Vec<u8>> {
     if values.is_empty() { None } else { Some(values.join(&b", "[..])) }
 }
 
-/// Whether this is `host` or `host:port`, with a name, an IPv4 address or an IPv6 address in brackets as the host
-/// (RFC 3986, section 3.2.2). A comma is refused, though a name could hold one: it is how two hosts become one header.
+/// Whether this is `host` or `host:port`, with a name, an IPv4 address or an IPv6 address in brackets as the
+/// host (RFC 3986, section 3.2.2). A comma is refused, though a name could hold one: it is how two hosts
+/// become one header.
 pub(super) fn is_authority(text: &[u8]) -> bool {
     let host_len = match text {
         [b'[', rest @ ..] => match rest.iter().position(|&byte| byte == b']') {
@@ -113,7 +114,8 @@ pub(super) fn quote_host(text: &[u8]) -> String {
     }
 }
 
-/// Whether a request may have this target: a path, or an absolute http URI (RFC 6455, section 4.2.1, point 1).
+/// Whether a request may have this target: a path, or an absolute http URI (RFC 6455, section 4.2.1, point
+/// 1).
 pub(super) fn is_target(target: &str) -> bool {
     let visible = target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
     visible
@@ -153,7 +155,8 @@ pub(super) fn subprotocol_not_offered(found: &[u8], offered: &[String]) -> Hands
     HandshakeError::SubprotocolNotOffered { found: quote(found), offered: or_none(offered.join(", ")) }
 }
 
-/// That an extension of that name was offered. Whether its parameters fit the offer only the extension can tell.
+/// That an extension of that name was offered. Whether its parameters fit the offer only the extension can
+/// tell.
 pub(super) fn check_offered(extension: &Extension, offered: &[Extension]) -> Result<(), HandshakeError> {
     if offered.iter().any(|offer| offer.name() == extension.name()) {
         return Ok(());

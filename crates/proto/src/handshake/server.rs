@@ -12,8 +12,8 @@ use super::response::write_status_line;
 use super::rules::{self, Rule};
 use super::{HeadReader, Limits, accept_key};
 
-/// A request as it was received. Not yet checked to be a handshake: a router can answer plain HTTP with it too, and
-/// then call [`upgrade`](Self::upgrade) where a WebSocket is meant to be.
+/// A request as it was received. Not yet checked to be a handshake: a router can answer plain HTTP with it
+/// too, and then call [`upgrade`](Self::upgrade) where a WebSocket is meant to be.
 ///
 /// `Debug` hides the query, which often carries a token, and the headers that carry credentials.
 #[derive(Clone, PartialEq, Eq)]
@@ -25,8 +25,9 @@ pub struct Request {
 }
 
 impl Request {
-    /// The request at the start of `buf` and the length of its head in bytes, or `None` if it is not all there yet.
-    /// For a buffer that grows piece by piece use a [`HeadReader`], which does not begin anew each time.
+    /// The request at the start of `buf` and the length of its head in bytes, or `None` if it is not all
+    /// there yet. For a buffer that grows piece by piece use a [`HeadReader`], which does not begin anew each
+    /// time.
     ///
     /// # Errors
     ///
@@ -53,7 +54,8 @@ impl Request {
         &self.method
     }
 
-    /// The target as it was sent: a path with its query, as `/chat?room=1`, or an absolute URI if a proxy is meant.
+    /// The target as it was sent: a path with its query, as `/chat?room=1`, or an absolute URI if a proxy is
+    /// meant.
     pub fn target(&self) -> &str {
         &self.target
     }
@@ -94,8 +96,8 @@ impl Request {
         self.headers.get(name)
     }
 
-    /// The host that is asked for, perhaps with a port: from the target if that is an absolute URI, which then counts
-    /// more (RFC 9112, section 3.2.2), otherwise from `Host`.
+    /// The host that is asked for, perhaps with a port: from the target if that is an absolute URI, which
+    /// then counts more (RFC 9112, section 3.2.2), otherwise from `Host`.
     pub fn host(&self) -> Option<&str> {
         match rules::split_absolute(&self.target) {
             Some((authority, _)) => Some(authority),
@@ -103,8 +105,8 @@ impl Request {
         }
     }
 
-    /// The origin of the page that asks, sent by browsers; `null` is one too. A server that trusts cookies must check
-    /// it (RFC 6455, section 10.2).
+    /// The origin of the page that asks, sent by browsers; `null` is one too. A server that trusts cookies
+    /// must check it (RFC 6455, section 10.2).
     pub fn origin(&self) -> Option<&str> {
         self.header("Origin")
     }
@@ -261,8 +263,8 @@ impl Upgrade {
         &self.extensions
     }
 
-    /// Chooses the first of `supported` that the client offers, and returns it. Without one in common, none is chosen:
-    /// whether to go on is the server's decision.
+    /// Chooses the first of `supported` that the client offers, and returns it. Without one in common, none
+    /// is chosen: whether to go on is the server's decision.
     pub fn choose_subprotocol<S: AsRef<str>>(
         &mut self,
         supported: impl IntoIterator<Item = S>,
@@ -277,7 +279,8 @@ impl Upgrade {
     ///
     /// # Errors
     ///
-    /// [`HandshakeError::SubprotocolNotOffered`] if the client does not offer it; it would have to fail the connection.
+    /// [`HandshakeError::SubprotocolNotOffered`] if the client does not offer it; it would have to fail the
+    /// connection.
     pub fn set_subprotocol(&mut self, name: &str) -> Result<(), HandshakeError> {
         match self.choose_subprotocol([name]) {
             Some(_) => Ok(()),
@@ -289,8 +292,8 @@ impl Upgrade {
     ///
     /// # Errors
     ///
-    /// [`HandshakeError::ExtensionNotOffered`] if the client does not offer one of that name; it would have to fail
-    /// the connection.
+    /// [`HandshakeError::ExtensionNotOffered`] if the client does not offer one of that name; it would have
+    /// to fail the connection.
     pub fn add_extension(&mut self, extension: Extension) -> Result<(), HandshakeError> {
         rules::check_offered(&extension, &self.offered_extensions)?;
         self.extensions.push(extension);
@@ -301,7 +304,8 @@ impl Upgrade {
     ///
     /// # Errors
     ///
-    /// [`HeaderError`] if name or value may not be sent, or if it is one that belongs to the handshake or to a body.
+    /// [`HeaderError`] if name or value may not be sent, or if it is one that belongs to the handshake or to
+    /// a body.
     pub fn add_header(&mut self, name: &str, value: impl AsRef<[u8]>) -> Result<(), HeaderError> {
         rules::refuse_reserved(name)?;
         self.headers.append(name, value)
