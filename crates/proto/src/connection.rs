@@ -61,12 +61,22 @@ pub struct Closing {
     pub violation: Option<Violation>,
     /// Whether the peer took longer than the configured time to answer.
     pub timed_out: bool,
+    /// Whether the peer ended TCP before the closing handshake was complete.
+    pub lost: bool,
     deadline: Option<Instant>,
 }
 
 impl Closing {
     fn begun_by(initiator: Initiator) -> Closing {
-        Closing { initiator, sent: None, received: None, violation: None, timed_out: false, deadline: None }
+        Closing {
+            initiator,
+            sent: None,
+            received: None,
+            violation: None,
+            timed_out: false,
+            lost: false,
+            deadline: None,
+        }
     }
 
     /// Whether both sides sent a close frame, and neither broke a rule.
@@ -194,6 +204,8 @@ impl Connection {
                 if self.auto_pong && out.len() > Connection::PONG_ROOM {
                     self.late_pong = Some(frame.payload().into());
                 } else if self.auto_pong {
+                    // It answers all pings before this one too.
+                    self.late_pong = None;
                     self.write(OpCode::Pong, true, frame.payload(), shared, out);
                 }
                 return Some(Event::Frame(frame));
@@ -318,8 +330,15 @@ impl Connection {
 
     /// TCP ended, orderly or not.
     pub fn tcp_ended(&mut self) {
+        let (action, next) = step(self.state, Input::TcpEnded);
+        self.state = next;
+        self.closing_by(Initiator::Peer).lost |= action == Action::Lost;
+    }
+
+    /// We end TCP, whatever state the connection is in.
+    pub fn abort(&mut self) {
         self.state = step(self.state, Input::TcpEnded).1;
-        self.closing_by(Initiator::Peer);
+        self.closing_by(Initiator::Local);
     }
 
     /// When closing is to be given up: [`Config::close_timeout`] after the first call that finds the connection no
