@@ -1,1 +1,70 @@
-//! Placeholder.
+//! WebSockets for programs made of threads.
+//!
+//! Every thread that uses this crate has one event loop ([`worker::EventLoop`]): its sockets, its timers and the calls
+//! that other threads make to it all arrive there, and every wait keeps that loop turning. A connection lives on the
+//! loop of its thread. What happens to it is told to a [`Listener`]; what is sent in answer to what was read together
+//! leaves together, in one write.
+//!
+//! # A server
+//!
+//! ```
+//! use threadwire::{Accept, Connection, Error, Listener, Message, Server};
+//!
+//! struct Echo;
+//!
+//! impl Listener for Echo {
+//!     fn on_message(&mut self, ws: &Connection, message: Message<'_>) -> Result<(), Error> {
+//!         ws.send(message)
+//!     }
+//! }
+//!
+//! let server = Server::bind("127.0.0.1:0")?.workers(2).serve(|_request| Accept::with(Echo))?;
+//! println!("listening on {}", server.local_addr());
+//! # server.stop();
+//! server.join()?;
+//! # Ok::<(), Error>(())
+//! ```
+//!
+//! # A client
+//!
+//! ```
+//! use threadwire::{Connection, Message, connect, wait_until};
+//! # use threadwire::{Accept, Server};
+//! # let server = Server::bind("127.0.0.1:0")?.serve(|_| Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m)))?;
+//! # let url = format!("ws://{}", server.local_addr());
+//!
+//! let ws = connect(&url, |ws: &Connection, message: Message<'_>| {
+//!     println!("{message}");
+//!     ws.close()
+//! })?;
+//! ws.send("hello")?;
+//! wait_until(None, || !ws.is_open())?;
+//! # server.stop();
+//! # server.join()?;
+//! # Ok::<(), threadwire::Error>(())
+//! ```
+#![forbid(unsafe_code)]
+
+mod config;
+mod connection;
+mod dial;
+mod error;
+mod listener;
+mod local;
+mod outbox;
+mod server;
+mod stream;
+
+/// The threads and event loops under it all: the `threadwire-worker` crate.
+pub use threadwire_worker as worker;
+
+pub use config::Config;
+pub use connection::{Closed, Connection};
+pub use dial::Target;
+pub use error::{Error, LimitKind, TimeoutKind, UrlPart};
+pub use listener::Listener;
+pub use listener::client::{Client, connect};
+pub use listener::server::{Accept, Running, Server, Spread};
+pub use threadwire_proto::handshake::{HeaderError, Headers, Request, Response};
+pub use threadwire_proto::{CloseCode, Frame, Initiator, Level, Limits, Message, OpCode, Violation};
+pub use threadwire_worker::{Stopped, sleep, update, wait_forever, wait_until};

@@ -302,7 +302,8 @@ impl EventLoop {
 
     /// Calls the sources that are ready now. What they requeue waits for the next turn.
     fn serve_sources(&self, may_call: bool) {
-        for _ in 0..self.ready.borrow().len() {
+        let ready_now = self.ready.borrow().len();
+        for _ in 0..ready_now {
             if self.is_stopping() && !self.finished.get() {
                 return;
             }

@@ -1,0 +1,76 @@
+//! The settings of connections, on either side.
+
+use std::time::Duration;
+
+use threadwire_proto::{Level, Limits, handshake};
+
+/// The settings of a connection. Each has a default that fits most programs, and a stated policy past it.
+///
+/// ```
+/// use std::time::Duration;
+/// use threadwire::{Config, Limits};
+///
+/// let config = Config {
+///     limits: Limits { max_message: 64 << 10, ..Limits::default() },
+///     close_timeout: Duration::from_secs(1),
+///     ..Config::default()
+/// };
+/// assert!(config.auto_pong);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// How long frames and messages from the peer may be. Past it, the connection is closed with 1009.
+    pub limits: Limits,
+    /// Whether pings are answered by themselves. True by default; otherwise a listener answers them with
+    /// [`Connection::pong`](crate::Connection::pong).
+    pub auto_pong: bool,
+    /// How long the opening handshake may take: on a client from the first try to reach the server on, on a server
+    /// from accepting the connection on. 10 s by default. Past it, a client's attempt fails, and a server drops the
+    /// connection.
+    pub open_timeout: Duration,
+    /// How long the closing handshake may take, from the first close frame to the end of TCP. 5 s by default. Past it,
+    /// TCP is dropped.
+    pub close_timeout: Duration,
+    /// How many bytes may wait to be written because the peer does not read them. 16 MiB by default. Past it, sending
+    /// fails with [`Error::Limit`](crate::Error::Limit). A message of any size is taken when nothing waits, and control
+    /// frames always are.
+    pub max_buffered: usize,
+    /// The longest head of an opening handshake in bytes; 16 KiB by default. A server answers a longer one with 431 (or
+    /// 414), a client fails.
+    pub max_head: usize,
+    /// The most header fields in such a head; 128 by default. Past it, the same happens.
+    pub max_headers: usize,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        let protocol = threadwire_proto::Config::default();
+        let head = handshake::Limits::default();
+        Config {
+            limits: protocol.limits,
+            auto_pong: protocol.auto_pong,
+            open_timeout: Duration::from_secs(10),
+            close_timeout: protocol.close_timeout,
+            max_buffered: 16 << 20,
+            max_head: head.max_head,
+            max_headers: head.max_headers,
+        }
+    }
+}
+
+impl Config {
+    /// What of it concerns the protocol.
+    pub(crate) fn protocol(&self, level: Level) -> threadwire_proto::Config {
+        threadwire_proto::Config {
+            level,
+            limits: self.limits,
+            auto_pong: self.auto_pong,
+            close_timeout: self.close_timeout,
+        }
+    }
+
+    /// What of it concerns the heads of opening handshakes.
+    pub(crate) fn head_limits(&self) -> handshake::Limits {
+        handshake::Limits { max_head: self.max_head, max_headers: self.max_headers }
+    }
+}

@@ -1,0 +1,160 @@
+//! The last step: the opening handshake (RFC 6455, section 4.1).
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use threadwire_proto::Role;
+use threadwire_proto::handshake::{Answer, HandshakeError, HeadReader};
+use threadwire_worker::{EventLoop, Ready, Source, Token};
+
+use super::Attempt;
+use crate::stream::Stream;
+use crate::{Connection, Error, connection::Opening};
+
+/// As much of the body of a refusal as is kept for the error.
+const MAX_BODY: usize = 4 << 10;
+
+/// A handshake under way.
+struct Upgrading {
+    attempt: Rc<Attempt>,
+    token: Token,
+    state: RefCell<Option<State>>,
+}
+
+struct State {
+    stream: Stream,
+    /// The request, as far as it has not left.
+    request: Vec<u8>,
+    /// What was received.
+    received: Vec<u8>,
+    head: HeadReader,
+    /// An answer other than 101, whose body is arriving.
+    refusal: Option<Answer>,
+}
+
+/// Sends the request over a connected stream, in the place that the stream has on the loop.
+pub(super) fn start(attempt: &Rc<Attempt>, stream: Stream, token: Token) {
+    let mut request = Vec::new();
+    attempt.request.encode(&mut request);
+    let head = HeadReader::new(attempt.config.head_limits());
+    let state = State { stream, request, received: Vec::new(), head, refusal: None };
+    let upgrading =
+        Rc::new(Upgrading { attempt: Rc::clone(attempt), token, state: RefCell::new(Some(state)) });
+    EventLoop::current().replace(token, Rc::clone(&upgrading) as Rc<dyn Source>);
+    let cancelled = Rc::clone(&upgrading);
+    *attempt.cancel.borrow_mut() = Some(Box::new(move || cancelled.detach()));
+    upgrading.ready(Ready { readable: true, writable: true, read_closed: false });
+}
+
+/// How far the handshake has come.
+enum Progress {
+    /// More has to arrive.
+    Waiting,
+    /// The server agrees; this many bytes of what was received are its answer. The flag says whether the socket may hold
+    /// more.
+    Open(usize, bool),
+}
+
+impl State {
+    fn step(&mut self, attempt: &Attempt) -> Result<Progress, Error> {
+        while !self.request.is_empty() {
+            match self.stream.write(&self.request) {
+                Ok(count) => drop(self.request.drain(..count)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        loop {
+            let start = self.received.len();
+            self.received.resize(start + 4096, 0);
+            let read = self.stream.read(&mut self.received[start..]);
+            self.received.truncate(start + read.as_ref().copied().unwrap_or(0));
+            let (ended, may_have_more) = match read {
+                Ok(count) => (count == 0, count == 4096),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Progress::Waiting),
+                Err(error) => return Err(error.into()),
+            };
+            if let Some(head) = self.answer(attempt, ended)? {
+                return Ok(Progress::Open(head, may_have_more));
+            }
+            if ended {
+                return Err(Error::Lost);
+            }
+        }
+    }
+
+    /// Looks at what was received: the length of the answer's head, if it is a 101 and as it must be.
+    fn answer(&mut self, attempt: &Attempt, ended: bool) -> Result<Option<usize>, Error> {
+        loop {
+            if let Some(refusal) = self.refusal.take() {
+                let whole =
+                    refusal.content_length().is_some_and(|length| self.received.len() as u64 >= length);
+                if !whole && !ended && self.received.len() < MAX_BODY {
+                    self.refusal = Some(refusal);
+                    return Ok(None);
+                }
+                self.received.truncate(MAX_BODY);
+                let refusal = refusal.with_body(std::mem::take(&mut self.received));
+                return Err(HandshakeError::Status(Box::new(refusal)).into());
+            }
+            let Some((answer, head)) = self.head.answer(&self.received)? else { return Ok(None) };
+            if answer.status() == 101 {
+                attempt.request.verify(answer)?;
+                return Ok(Some(head));
+            }
+            self.received.drain(..head);
+            if !answer.is_interim() {
+                self.refusal = Some(answer);
+            }
+        }
+    }
+}
+
+impl Upgrading {
+    fn detach(&self) {
+        let state = self.state.borrow_mut().take();
+        if let Some(mut state) = state {
+            EventLoop::current().detach(self.token, &mut state.stream);
+        }
+    }
+}
+
+impl Source for Upgrading {
+    fn ready(self: Rc<Self>, _ready: Ready) {
+        let progress = match &mut *self.state.borrow_mut() {
+            Some(state) => state.step(&self.attempt),
+            None => return,
+        };
+        match progress {
+            Ok(Progress::Waiting) => {}
+            Ok(Progress::Open(head, may_have_more)) => {
+                let state = self.state.borrow_mut().take();
+                self.attempt.cancel.borrow_mut().take();
+                let (Some(mut state), Some((listener, done))) = (state, self.attempt.finish()) else {
+                    return;
+                };
+                done(Ok(Connection::open(Opening {
+                    role: Role::Client,
+                    stream: state.stream,
+                    token: self.token,
+                    listener,
+                    config: Arc::clone(&self.attempt.config),
+                    output: Vec::new(),
+                    early: &mut state.received[head..],
+                    may_have_more,
+                })));
+            }
+            Err(error) => self.attempt.fail(error),
+        }
+    }
+
+    fn stop(self: Rc<Self>) {
+        self.attempt.fail(Error::Stopped);
+    }
+
+    fn abandon(self: Rc<Self>) {
+        self.attempt.fail(Error::Stopped);
+    }
+}

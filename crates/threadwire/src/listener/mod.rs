@@ -1,0 +1,103 @@
+//! The callback face: what happens to a connection is told to a [`Listener`], on the connection's thread, while the bytes
+//! still lie in the buffer they were received in.
+
+pub(crate) mod client;
+pub(crate) mod server;
+
+use threadwire_proto::{Frame, Level, Message};
+
+use crate::{Closed, Connection, Error};
+
+/// What happens to a connection.
+///
+/// All of it is called on the thread of the connection, one call at a time. A call may wait (in
+/// [`sleep`](crate::sleep), say): then other connections go on, and what arrives for this one waits until it returns. A
+/// call that returns an error, or panics, closes its connection with 1011 (with 1001 for
+/// [`Error::Stopped`](crate::Error::Stopped)), and no other; the error is found in [`Closed::error`].
+///
+/// Closures are listeners for messages: anything that is `FnMut(&Connection, Message<'_>) -> Result<(), Error>`.
+///
+/// ```
+/// use threadwire::{Closed, Connection, Error, Listener, Message};
+///
+/// #[derive(Default)]
+/// struct Counter { messages: u64 }
+///
+/// impl Listener for Counter {
+///     fn on_open(&mut self, ws: &Connection) -> Result<(), Error> {
+///         ws.send("welcome")
+///     }
+///
+///     fn on_message(&mut self, ws: &Connection, _message: Message<'_>) -> Result<(), Error> {
+///         self.messages += 1;
+///         ws.send(&self.messages.to_string())
+///     }
+///
+///     fn on_close(&mut self, _ws: &Connection, closed: &Closed) {
+///         println!("{closed} after {} messages", self.messages);
+///     }
+/// }
+/// ```
+#[allow(unused_variables, reason = "the names of the arguments are documentation")]
+pub trait Listener: 'static {
+    /// Whether it listens to messages or to frames. Asked once, before the connection opens; messages by default. At
+    /// [`Level::Frames`] only `on_frame` is called for what arrives.
+    fn level(&self) -> Level {
+        Level::Messages
+    }
+
+    /// The connection is open.
+    fn on_open(&mut self, ws: &Connection) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// A message has arrived. It lies in the receive buffer: what is to be kept must be copied.
+    ///
+    /// ```compile_fail
+    /// use threadwire::{Connection, Error, Listener, Message};
+    ///
+    /// struct Keeper { last: &'static str }
+    ///
+    /// impl Listener for Keeper {
+    ///     fn on_message(&mut self, _ws: &Connection, message: Message<'_>) -> Result<(), Error> {
+    ///         self.last = message.as_text().unwrap_or_default(); // does not live long enough
+    ///         Ok(())
+    ///     }
+    /// }
+    /// ```
+    fn on_message(&mut self, ws: &Connection, message: Message<'_>) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// A frame has arrived, of whatever kind; order, lengths and UTF-8 were checked. Pings and close frames were answered
+    /// already. Only called at [`Level::Frames`].
+    fn on_frame(&mut self, ws: &Connection, frame: &Frame<'_>) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// A ping has arrived, and was answered unless [`Config::auto_pong`](crate::Config::auto_pong) is off.
+    fn on_ping(&mut self, ws: &Connection, payload: &[u8]) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// A pong has arrived.
+    fn on_pong(&mut self, ws: &Connection, payload: &[u8]) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// The connection has ended. Called exactly once for each connection that opened, however it ended, and last.
+    fn on_close(&mut self, ws: &Connection, closed: &Closed) {}
+
+    /// The connection could not be opened: called instead of everything else, for attempts that nobody waits for
+    /// ([`Client::start`](crate::Client::start)).
+    fn on_failed(&mut self, error: &Error) {}
+}
+
+impl<F> Listener for F
+where
+    F: FnMut(&Connection, Message<'_>) -> Result<(), Error> + 'static,
+{
+    fn on_message(&mut self, ws: &Connection, message: Message<'_>) -> Result<(), Error> {
+        self(ws, message)
+    }
+}

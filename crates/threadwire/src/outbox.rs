@@ -1,0 +1,142 @@
+//! What waits to be written.
+
+use std::io::{self, IoSlice};
+
+use crate::local::Local;
+use crate::stream::Stream;
+
+/// Output in the order in which it is to leave. It has memory of its own only while something is in it.
+#[derive(Default)]
+pub(crate) struct Outbox {
+    bytes: Vec<u8>,
+    /// How much of `bytes` has left already.
+    sent: usize,
+    /// The system takes no more until it says so.
+    blocked: bool,
+    /// Nothing can leave any more: what comes is dropped.
+    broken: bool,
+}
+
+impl Outbox {
+    /// With something in it to begin with.
+    pub(crate) fn with(bytes: Vec<u8>) -> Outbox {
+        Outbox { bytes, ..Outbox::default() }
+    }
+
+    /// How many bytes wait.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len() - self.sent
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
+    /// The system takes more again.
+    pub(crate) fn unblock(&mut self) {
+        self.blocked = false;
+    }
+
+    /// The end of the queue, to append to.
+    #[inline]
+    pub(crate) fn end(&mut self, local: &Local) -> &mut Vec<u8> {
+        if self.bytes.capacity() == 0 {
+            self.bytes = local.lend_output();
+        }
+        &mut self.bytes
+    }
+
+    /// The same, without lending memory for it: for the few bytes that the protocol may add by itself.
+    #[inline]
+    pub(crate) fn end_unlent(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// Writes what waits, until all of it has left or the system takes no more.
+    pub(crate) fn write(&mut self, stream: &mut Stream, local: &Local) -> io::Result<()> {
+        if self.broken {
+            self.clear(local);
+        }
+        while !self.blocked && !self.is_empty() {
+            let result = stream.write(&self.bytes[self.sent..]);
+            self.sent += self.count(result, local)?;
+        }
+        if self.is_empty() {
+            self.clear(local);
+        } else if self.sent > self.bytes.len() / 2 {
+            // Moves less than what has left: the cost stays in proportion, however long the queue is.
+            self.bytes.drain(..self.sent);
+            self.sent = 0;
+        }
+        Ok(())
+    }
+
+    /// Writes what waits, then a frame whose payload stays where it is. What the system does not take of it is copied.
+    pub(crate) fn write_frame(
+        &mut self,
+        header: &[u8],
+        payload: &[u8],
+        stream: &mut Stream,
+        local: &Local,
+    ) -> io::Result<()> {
+        let mut written = 0;
+        while !self.blocked && written < header.len() + payload.len() {
+            let slices = [
+                IoSlice::new(&self.bytes[self.sent..]),
+                IoSlice::new(&header[written.min(header.len())..]),
+                IoSlice::new(&payload[written.saturating_sub(header.len())..]),
+            ];
+            let result = stream.write_vectored(&slices);
+            let count = self.count(result, local)?;
+            let waited = count.min(self.len());
+            self.sent += waited;
+            written += count - waited;
+        }
+        if self.is_empty() {
+            self.bytes.clear();
+            self.sent = 0;
+        }
+        if written < header.len() + payload.len() {
+            let end = self.end(local);
+            end.extend_from_slice(&header[written.min(header.len())..]);
+            end.extend_from_slice(&payload[written.saturating_sub(header.len())..]);
+        }
+        Ok(())
+    }
+
+    /// What a write has come to: how many bytes have left. After an error none ever will.
+    fn count(&mut self, result: io::Result<usize>, local: &Local) -> io::Result<usize> {
+        match result {
+            Ok(0) => {
+                self.break_off(local);
+                Err(io::ErrorKind::WriteZero.into())
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.blocked = true;
+                Ok(0)
+            }
+            Err(error) => {
+                self.break_off(local);
+                Err(error)
+            }
+            Ok(count) => Ok(count),
+        }
+    }
+
+    fn break_off(&mut self, local: &Local) {
+        self.broken = true;
+        self.clear(local);
+    }
+
+    fn clear(&mut self, local: &Local) {
+        self.sent = 0;
+        self.bytes.clear();
+        local.return_output(std::mem::take(&mut self.bytes));
+    }
+}

@@ -1,0 +1,104 @@
+//! Accepting connections, and handing them round.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use mio::Interest;
+use mio::net::{TcpListener, TcpStream};
+use threadwire_worker::{EventLoop, Ready, Remote, Source, Token};
+
+use super::{Service, upgrade};
+
+/// The most connections accepted in one turn of the loop, so that a flood of them leaves room for those that are open.
+const PER_TURN: usize = 64;
+
+/// How long to wait when the system can't give another socket: until connections end, trying again is no use.
+const PAUSE: Duration = Duration::from_millis(50);
+
+struct Acceptor {
+    service: Service,
+    token: Token,
+    socket: RefCell<Option<TcpListener>>,
+    /// Who else gets connections, and whose turn it is; the last turn is ours.
+    others: Vec<Remote>,
+    turn: Cell<usize>,
+}
+
+pub(super) fn start(service: Service, socket: std::net::TcpListener, others: Vec<Remote>) -> io::Result<()> {
+    let turn = Cell::new(others.len());
+    EventLoop::current().attach(TcpListener::from_std(socket), Interest::READABLE, |socket, token| {
+        Rc::new(Acceptor { service, token, socket: RefCell::new(Some(socket)), others, turn })
+    })?;
+    Ok(())
+}
+
+impl Acceptor {
+    /// Takes one connection. False if there is none now.
+    fn accept(&self) -> io::Result<bool> {
+        let accepted = match &*self.socket.borrow() {
+            Some(socket) => socket.accept(),
+            None => return Ok(false),
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                tracing::debug!(%peer, "accepted");
+                self.hand_on(stream);
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) if belongs_to_the_peer(&error) => {
+                tracing::debug!(%error, "a connection ended before it was accepted");
+                Ok(true)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gives a connection to the worker whose turn it is.
+    fn hand_on(&self, stream: TcpStream) {
+        let turn = self.turn.get();
+        self.turn.set(if turn == self.others.len() { 0 } else { turn + 1 });
+        let Some(other) = self.others.get(turn) else { return upgrade::start(&self.service, stream) };
+        let service = self.service.clone();
+        if other.post(move |_| upgrade::start(&service, stream)).is_err() {
+            tracing::debug!("dropped a connection: its worker has ended");
+        }
+    }
+}
+
+/// Errors of `accept` that tell of the connection that was to be accepted, not of the socket that accepts.
+fn belongs_to_the_peer(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        error.kind(),
+        Kind::ConnectionAborted | Kind::ConnectionReset | Kind::Interrupted | Kind::TimedOut
+    )
+}
+
+impl Source for Acceptor {
+    fn ready(self: Rc<Self>, _ready: Ready) {
+        for _ in 0..PER_TURN {
+            match self.accept() {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "can't accept connections for now");
+                    let token = self.token;
+                    EventLoop::current()
+                        .after(PAUSE, move || EventLoop::current().requeue(token, Ready::READABLE));
+                    return;
+                }
+            }
+        }
+        EventLoop::current().requeue(self.token, Ready::READABLE);
+    }
+
+    fn stop(self: Rc<Self>) {
+        let socket = self.socket.borrow_mut().take();
+        if let Some(mut socket) = socket {
+            EventLoop::current().detach(self.token, &mut socket);
+        }
+    }
+}

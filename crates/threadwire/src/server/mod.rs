@@ -1,0 +1,67 @@
+//! Serving: listen, accept, upgrade.
+
+mod accept;
+mod upgrade;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use threadwire_proto::handshake::Request;
+use threadwire_worker::Remote;
+
+use crate::{Accept, Config, Error};
+
+/// What says what becomes of a request.
+type Hook = dyn Fn(&Request) -> Accept + Send + Sync;
+
+/// How many connections may wait to be accepted.
+const BACKLOG: i32 = 4096;
+
+/// Listens on an address. With `shared`, others of this process may do so too.
+pub(crate) fn listen(addr: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    // On Windows it would let anybody take the port over.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    #[cfg(unix)]
+    socket.set_reuse_port(shared)?;
+    #[cfg(not(unix))]
+    let _ = shared;
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// What every worker of a server needs to serve a connection.
+#[derive(Clone)]
+pub(crate) struct Service {
+    hook: Arc<Hook>,
+    config: Arc<Config>,
+}
+
+impl Service {
+    pub(crate) fn new(hook: impl Fn(&Request) -> Accept + Send + Sync + 'static, config: Config) -> Service {
+        Service { hook: Arc::new(hook), config: Arc::new(config) }
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Accepts connections on this thread, and hands them round: to this worker, and to each of the others.
+    pub(crate) fn listen(&self, socket: TcpListener, others: Vec<Remote>) -> io::Result<()> {
+        accept::start(self.clone(), socket, others)
+    }
+
+    /// What becomes of a request. A hook that panics answers with 500.
+    fn ask(&self, request: &Request) -> Accept {
+        catch_unwind(AssertUnwindSafe(|| (self.hook)(request))).unwrap_or_else(|payload| {
+            tracing::error!(error = %Error::panicked(payload), "accepting a request failed");
+            Accept::status(500)
+        })
+    }
+}
