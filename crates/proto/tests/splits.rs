@@ -244,7 +244,7 @@ fn every_cut_in_two_gives_the_same() {
 #[test]
 fn pieces_of_every_kind_give_the_same() {
     for_all(|stream, new, check| {
-        let random = (3..10).map(|seed| Chunks::Random(Rng(seed)));
+        let random = (3..7).map(|seed| Chunks::Random(Rng(seed)));
         for mut chunks in Chunks::all().into_iter().chain(random) {
             let mut peer = new();
             for piece in chunks.cut(&stream.wire) {
@@ -274,7 +274,7 @@ fn read(peer: &mut Peer, mut bytes: &[u8]) -> bool {
 fn reading_straight_into_long_payloads_gives_the_same() {
     let mut direct = 0;
     for_all(|stream, new, check| {
-        for seed in 0..10 {
+        for seed in 0..5 {
             let mut peer = new();
             for piece in Chunks::Random(Rng(seed)).cut(&stream.wire) {
                 direct += u32::from(read(&mut peer, piece));
@@ -287,7 +287,7 @@ fn reading_straight_into_long_payloads_gives_the_same() {
         }
         check(peer, "read directly, 10,000 bytes at a time");
     });
-    assert!(direct > 1000, "there was room only {direct} times");
+    assert!(direct > 500, "there was room only {direct} times");
 }
 
 #[test]
