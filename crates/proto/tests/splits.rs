@@ -68,39 +68,30 @@ impl Outcome {
 struct Stream {
     name: String,
     wire: Vec<u8>,
-    /// Where frames and their payloads begin.
-    borders: Vec<usize>,
+    /// Where the headers of the frames lie.
+    headers: Vec<Range<usize>>,
 }
 
 impl Stream {
     fn new(to: Role, name: impl Into<String>, frames: &[(u8, &[u8])]) -> Stream {
-        let mut stream = Stream { name: name.into(), wire: Vec::new(), borders: Vec::new() };
+        let mut stream = Stream { name: name.into(), wire: Vec::new(), headers: Vec::new() };
         for (head, payload) in frames {
-            stream.raw(&frame(to, *head, payload));
-            stream.borders.push(stream.wire.len() - payload.len());
+            let start = stream.wire.len();
+            stream.wire.extend(frame(to, *head, payload));
+            stream.headers.push(start..stream.wire.len() - payload.len());
         }
         stream
     }
 
-    fn raw(&mut self, bytes: &[u8]) {
-        self.borders.push(self.wire.len());
-        self.wire.extend(bytes);
-    }
-
-    /// Where it is cut in two: everywhere, or around the borders and in a few other places.
+    /// Where it is cut in two: everywhere, or in and around its headers and in a few other places.
     fn cuts(&self) -> Vec<usize> {
         let length = self.wire.len();
         if length <= SHORT {
             return (0..=length).collect();
         }
-        let near = |border: usize| -> Range<usize> { border.saturating_sub(6)..(border + 6).min(length) };
+        let headers = self.headers.iter().flat_map(|header| header.start.saturating_sub(1)..header.end + 2);
         let chosen = [1000, 4095, 4096, 4097, length / 2, length - 4097, length - 1, length];
-        self.borders
-            .iter()
-            .flat_map(|border| near(*border))
-            .chain(chosen)
-            .filter(|cut| *cut <= length)
-            .collect()
+        headers.chain(chosen).filter(|cut| *cut <= length).collect()
     }
 }
 
@@ -200,7 +191,7 @@ fn streams(to: Role) -> Vec<Stream> {
     ];
     for (name, bytes) in raw {
         let mut stream = Stream::new(to, name, &[good, ping]);
-        stream.raw(bytes);
+        stream.wire.extend(bytes);
         streams.push(stream);
     }
     streams
