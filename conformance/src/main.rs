@@ -1,3 +1,72 @@
-//! Placeholder.
+//! An echo server and an echo client of every face, to be judged by test suites, and a check of any echo server.
 
-fn main() {}
+mod check;
+mod faces;
+mod fuzzed;
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use faces::Face;
+
+/// Echo servers and clients of every face of Threadwire, for test suites.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    role: Role,
+}
+
+#[derive(Subcommand)]
+enum Role {
+    /// Serve an echo until SIGTERM or Ctrl-C.
+    Server {
+        #[command(flatten)]
+        common: Common,
+        /// Where to listen; port 0 has the system choose one.
+        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9001")]
+        listen: String,
+    },
+    /// Run all cases of a fuzzing server, then have it write its reports.
+    Client {
+        #[command(flatten)]
+        common: Common,
+        /// The fuzzing server, ws://HOST:PORT
+        #[arg(long)]
+        url: String,
+        /// The name in the reports.
+        #[arg(long, default_value = "threadwire")]
+        agent: String,
+    },
+    /// Check any echo server: sizes, types, fragments, pings, closing.
+    Check {
+        #[command(flatten)]
+        common: Common,
+        /// The echo server, ws://HOST:PORT[/PATH]
+        #[arg(long)]
+        url: String,
+    },
+}
+
+#[derive(Args)]
+struct Common {
+    /// The face of the library to use.
+    #[arg(long, value_enum, default_value = "listener")]
+    face: Face,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().role {
+        Role::Server { common, listen } => common.face.serve(&listen).map(|()| true),
+        Role::Client { common, url, agent } => fuzzed::run(common.face, &url, &agent).map(|()| true),
+        Role::Check { common, url } => check::run(common.face, &url),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("threadwire-conformance: {error}");
+            ExitCode::from(2)
+        }
+    }
+}

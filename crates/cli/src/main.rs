@@ -1,3 +1,52 @@
-//! Placeholder.
+//! The `threadwire` command.
 
-fn main() {}
+mod connect;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// WebSockets for programs made of threads.
+#[derive(Parser)]
+#[command(name = "threadwire", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve an echo: every message goes back to where it came from.
+    ///
+    /// Ctrl-C and SIGTERM close every connection with 1001 and end the server within a second.
+    Serve(serve::Options),
+    /// Talk to a server: lines from the terminal go out, messages are printed.
+    ///
+    /// Ctrl-D closes the connection with 1000. Exit codes: 0 if the connection was closed in the normal way, 1 if it
+    /// failed, 2 if it could not be tried at all (a bad URL or option), 130 after Ctrl-C.
+    Connect(connect::Options),
+}
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::builder()
+                .with_default_directive(tracing_subscriber::filter::LevelFilter::WARN.into())
+                .with_env_var("THREADWIRE_LOG")
+                .from_env_lossy(),
+        )
+        .with_writer(std::io::stderr)
+        .init();
+    match Cli::parse().command {
+        Command::Serve(options) => serve::run(&options),
+        Command::Connect(options) => connect::run(&options),
+    }
+}
+
+/// Says what went wrong, in one line, and with which exit code that ends the command.
+fn fail(error: &threadwire::Error) -> ExitCode {
+    eprintln!("threadwire: {error}");
+    let is_usage = matches!(error, threadwire::Error::Url { .. });
+    ExitCode::from(if is_usage { 2 } else { 1 })
+}

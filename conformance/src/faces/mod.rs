@@ -1,0 +1,70 @@
+//! What a face has to be able to do here. Each face is a file.
+
+mod listener;
+
+use clap::ValueEnum;
+use threadwire::{CloseCode, Error, OpCode};
+
+/// A face of the library.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Face {
+    /// Callbacks.
+    Listener,
+}
+
+/// A frame to send.
+pub(crate) struct Step {
+    pub(crate) opcode: OpCode,
+    pub(crate) fin: bool,
+    pub(crate) payload: Vec<u8>,
+}
+
+/// What came back.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    /// The messages: whether it is text, and the payload.
+    pub(crate) messages: Vec<(bool, Vec<u8>)>,
+    /// The payloads of the pongs.
+    pub(crate) pongs: Vec<Vec<u8>>,
+    /// How the connection was closed: the code, and whether cleanly. None if it was not.
+    pub(crate) closed: Option<(CloseCode, bool)>,
+    /// What went wrong on our side.
+    pub(crate) error: Option<String>,
+}
+
+impl Face {
+    /// Serves an echo until a signal.
+    pub(crate) fn serve(self, listen: &str) -> Result<(), Error> {
+        match self {
+            Face::Listener => listener::serve(listen),
+        }
+    }
+
+    /// Connects, and echoes until the server closes.
+    pub(crate) fn echo(self, url: &str) -> Result<(), Error> {
+        match self {
+            Face::Listener => listener::echo(url),
+        }
+    }
+
+    /// Connects, and takes one message.
+    pub(crate) fn ask(self, url: &str) -> Result<String, Error> {
+        match self {
+            Face::Listener => listener::ask(url),
+        }
+    }
+
+    /// Connects, sends the frames, waits until `messages` messages and `pongs` pongs came back (or nothing more does),
+    /// and closes with this code.
+    pub(crate) fn exchange(
+        self,
+        url: &str,
+        steps: &[Step],
+        expected: (usize, usize),
+        code: CloseCode,
+    ) -> Result<Seen, Error> {
+        match self {
+            Face::Listener => listener::exchange(url, steps, expected, code),
+        }
+    }
+}

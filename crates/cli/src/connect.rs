@@ -1,0 +1,154 @@
+//! `threadwire connect`
+
+use std::cell::RefCell;
+use std::fmt::Write as _;
+use std::io::{BufRead, Write};
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::Duration;
+
+use clap::Args;
+use threadwire::worker::{Ended, EventLoop, Remote, Worker};
+use threadwire::{Client, CloseCode, Config, Connection, Error, Listener, Message, Stopped, wait_until};
+
+/// How long a server may take to answer our close frame, so that Ctrl-D and Ctrl-C are not felt to hang.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// As much of a binary message as is shown, in bytes.
+const SHOWN: usize = 32;
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Where to connect to: ws://HOST[:PORT][/PATH][?QUERY]
+    url: String,
+}
+
+/// What the terminal has to say.
+enum Input {
+    Line(String),
+    /// Ctrl-D.
+    End,
+}
+
+/// How the connection ended.
+type Outcome = Rc<RefCell<Option<ExitCode>>>;
+
+pub(crate) fn run(options: &Options) -> ExitCode {
+    let ended = Worker::builder().grace(CLOSE_TIMEOUT).run(|| match talk(&options.url) {
+        Ok(code) => Ok(code),
+        Err(Error::Stopped) => Err(Stopped),
+        Err(error) => Ok(crate::fail(&error)),
+    });
+    match ended {
+        Ended::Done(code) => code,
+        Ended::Stopped => ExitCode::from(130),
+        Ended::Panicked(payload) => std::panic::resume_unwind(payload),
+    }
+}
+
+fn talk(url: &str) -> Result<ExitCode, Error> {
+    let remote = EventLoop::current().remote();
+    let stop = remote.clone();
+    ctrlc::set_handler(move || stop.stop()).map_err(Error::other)?;
+
+    let outcome = Outcome::default();
+    let config = Config { close_timeout: CLOSE_TIMEOUT, ..Config::default() };
+    let ws = Client::new(url)?.config(config).connect(Printer { outcome: Rc::clone(&outcome) })?;
+    eprintln!("connected: type lines to send, Ctrl-D closes");
+
+    let input = read_terminal(remote);
+    loop {
+        let mut next = None;
+        wait_until(None, || {
+            next = input.try_recv().ok();
+            next.is_some() || outcome.borrow().is_some()
+        })?;
+        match next {
+            Some(Input::Line(line)) => ws.send(&line)?,
+            Some(Input::End) => ws.close()?,
+            None => break,
+        }
+    }
+    let code = outcome.borrow().unwrap_or(ExitCode::FAILURE);
+    Ok(code)
+}
+
+/// Reads lines on a thread of its own: reading from a terminal blocks.
+fn read_terminal(remote: Remote) -> Receiver<Input> {
+    let (send, receive) = mpsc::channel();
+    thread::spawn(move || {
+        let lines = std::io::stdin().lock().lines().map_while(Result::ok).map(Input::Line);
+        for input in lines.chain([Input::End]) {
+            // Wakes the loop, which then looks into the channel.
+            if send.send(input).is_err() || remote.post(|_| {}).is_err() {
+                return;
+            }
+        }
+    });
+    receive
+}
+
+/// Prints what arrives.
+struct Printer {
+    outcome: Outcome,
+}
+
+impl Listener for Printer {
+    fn on_message(&mut self, _ws: &Connection, message: Message<'_>) -> Result<(), Error> {
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{}", readable(message))?;
+        Ok(out.flush()?)
+    }
+
+    fn on_close(&mut self, _ws: &Connection, closed: &threadwire::Closed) {
+        eprintln!("{closed}");
+        let fine = [CloseCode::NORMAL, CloseCode::GOING_AWAY, CloseCode::NO_STATUS];
+        let is_normal = closed.clean && fine.contains(&closed.code);
+        *self.outcome.borrow_mut() = Some(if is_normal { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
+}
+
+/// A message as a terminal can show it: a server must not be able to move the cursor, or worse.
+fn readable(message: Message<'_>) -> String {
+    match message {
+        Message::Text(text) => {
+            let mut shown = String::with_capacity(text.len());
+            for c in text.chars() {
+                match c {
+                    '\n' | '\t' => shown.push(c),
+                    c if c.is_control() => shown.extend(c.escape_default()),
+                    c => shown.push(c),
+                }
+            }
+            shown
+        }
+        Message::Binary(bytes) => {
+            let mut shown = format!("<{} bytes", bytes.len());
+            for (index, byte) in bytes.iter().take(SHOWN).enumerate() {
+                let space = if index == 0 { ": " } else { " " };
+                let _ = write!(shown, "{space}{byte:02x}");
+            }
+            shown + if bytes.len() > SHOWN { " ...>" } else { ">" }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_what_would_control_the_terminal() {
+        assert_eq!(readable(Message::Text("a\x1b[2Jb\r\u{9b}31m\n")), "a\\u{1b}[2Jb\\r\\u{9b}31m\n");
+        assert_eq!(readable(Message::Text("grüße 你好")), "grüße 你好");
+    }
+
+    #[test]
+    fn shows_the_beginning_of_binary_messages() {
+        assert_eq!(readable(Message::Binary(&[])), "<0 bytes>");
+        assert_eq!(readable(Message::Binary(&[0, 255])), "<2 bytes: 00 ff>");
+        assert!(readable(Message::Binary(&[7; 40])).ends_with("07 ...>"));
+    }
+}
