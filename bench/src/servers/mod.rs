@@ -5,6 +5,7 @@
 
 #[cfg(feature = "peers")]
 mod fastwebsockets;
+mod listener;
 mod mask;
 mod raw;
 #[cfg(feature = "peers")]
@@ -34,6 +35,7 @@ pub(crate) const BASELINE: &str = "raw";
 /// All of them, in the order of the tables; the baseline first.
 pub(crate) const BUILTIN: &[Builtin] = &[
     Builtin { name: BASELINE, run: raw::run },
+    Builtin { name: "listener", run: listener::run },
     #[cfg(feature = "peers")]
     Builtin { name: "tokio-tungstenite", run: tokio_tungstenite::run },
     #[cfg(feature = "peers")]

@@ -1,0 +1,19 @@
+//! Threadwire's callback face, as its users write an echo.
+
+use super::Outcome;
+use std::net::Ipv4Addr;
+use threadwire::{Accept, Connection, Error, Listener, Message, Server};
+
+struct Echo;
+
+impl Listener for Echo {
+    fn on_message(&mut self, ws: &Connection, message: Message<'_>) -> Result<(), Error> {
+        ws.send(message)
+    }
+}
+
+/// Serves 127.0.0.1 at `port`.
+pub(super) fn run(port: u16) -> Outcome {
+    Server::bind((Ipv4Addr::LOCALHOST, port))?.serve(|_request| Accept::with(Echo))?.join()?;
+    Ok(())
+}
