@@ -3,10 +3,10 @@
 use crate::client;
 use crate::fail;
 use crate::fail::Result;
-use crate::load::Load;
+use crate::load::{Load, Outcome};
 use crate::measure;
 use crate::pin::{self, Cores};
-use crate::process::Server;
+use crate::process::{Running, Server};
 use crate::report::{self, Measurement, Results};
 use crate::scenario::{self, Filter, Scenario};
 use crate::servers::BASELINE;
@@ -16,10 +16,12 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-/// Load before each measurement, which is not counted.
+/// Load after each start of a server, which is not counted.
 const WARM_UP: Duration = Duration::from_millis(100);
+/// Seconds for which a server is loaded before it is the next one's turn, at most.
+const SLICE: f64 = 0.1;
 /// What starting a server, connecting to it and ending it take, for the announcement.
-const AROUND: Duration = Duration::from_millis(40);
+const AROUND: Duration = Duration::from_millis(60);
 /// After the last echo a server has at most this to do until it sleeps.
 const SETTLE: Duration = Duration::from_millis(2);
 
@@ -73,14 +75,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
     let mut results = Results::new(options.rounds, options.seconds, cores);
     for (scenario, servers) in &plan {
-        for round in 0..options.rounds as usize {
-            for turn in 0..servers.len() {
-                // Rotated, so that no server always follows the same one.
-                let server = servers[(turn + round) % servers.len()];
-                let measured = measure(server, scenario, cores, Duration::from_secs_f64(options.seconds));
-                let measured = measured.map_err(|error| fail!("{}, {scenario}: {error}", server.name))?;
-                results.measurements.push(Measurement { round, ..measured });
-            }
+        for number in 0..options.rounds as usize {
+            results.measurements.extend(round(number, servers, scenario, cores, options.seconds)?);
         }
         if options.markdown {
             eprintln!("{scenario} is done");
@@ -137,25 +133,68 @@ fn check(plan: &[(Scenario, Vec<&Server>)], cores: Cores) -> Result<()> {
     Ok(())
 }
 
-/// Measures a server in a process of its own, which is ended before this returns.
-fn measure(server: &Server, scenario: &Scenario, cores: Cores, time: Duration) -> Result<Measurement> {
-    let running = server.start(cores.server, false)?;
-    let mut load = Load::connect(running.port, scenario)?;
-    load.run(WARM_UP)?;
-    thread::sleep(SETTLE);
-    let before = measure::cpu_time(running.id())?;
-    let outcome = load.run(time)?;
-    thread::sleep(SETTLE);
-    let server_cpu = measure::cpu_time(running.id())? - before;
-    Ok(Measurement {
+/// Measures each server for `seconds`, in a new process; all are ended before this returns.
+///
+/// They take turns in slices: the speed of a machine wanders in less than a second, and the measurements of a round
+/// shall share that. The processes whose turn it is not sleep.
+fn round(
+    number: usize,
+    servers: &[&Server],
+    scenario: &Scenario,
+    cores: Cores,
+    seconds: f64,
+) -> Result<Vec<Measurement>> {
+    let slices = (seconds / SLICE).ceil() as u32;
+    let slice = Duration::from_secs_f64(seconds) / slices;
+    let start = |server: &&Server| {
+        Turn::start(server, scenario, cores.server)
+            .map_err(|error| fail!("{}, {scenario}: {error}", server.name))
+    };
+    let mut turns = servers.iter().map(start).collect::<Result<Vec<Turn>>>()?;
+    for at in 0..slices as usize {
+        for turn in 0..turns.len() {
+            // Rotated, so that no server is always the first.
+            let turn = (turn + at + number) % servers.len();
+            turns[turn].run(slice).map_err(|error| fail!("{}, {scenario}: {error}", servers[turn].name))?;
+        }
+    }
+    let measurements = turns.iter().zip(servers).map(|(turn, server)| Measurement {
         scenario: *scenario,
         server: server.name.clone(),
-        round: 0,
-        messages: outcome.messages,
-        elapsed_ns: outcome.elapsed.as_nanos() as u64,
-        server_cpu_ns: server_cpu,
-        load_cpu_ns: outcome.cpu,
-        p50_ns: outcome.round_trips.value_at_quantile(0.5),
-        p99_ns: outcome.round_trips.value_at_quantile(0.99),
-    })
+        round: number,
+        messages: turn.total.messages,
+        elapsed_ns: turn.total.elapsed.as_nanos() as u64,
+        server_cpu_ns: turn.server_cpu,
+        load_cpu_ns: turn.total.cpu,
+        p50_ns: turn.total.round_trips.value_at_quantile(0.5),
+        p99_ns: turn.total.round_trips.value_at_quantile(0.99),
+    });
+    Ok(measurements.collect())
+}
+
+/// A server of a round, and what it has done so far.
+struct Turn {
+    // Before the server, so that its connections are closed first.
+    load: Load,
+    running: Running,
+    total: Outcome,
+    server_cpu: u64,
+}
+
+impl Turn {
+    fn start(server: &Server, scenario: &Scenario, core: usize) -> Result<Turn> {
+        let running = server.start(core, false)?;
+        let mut load = Load::connect(running.port, scenario)?;
+        load.run(WARM_UP)?;
+        Ok(Turn { load, running, total: Outcome::none()?, server_cpu: 0 })
+    }
+
+    fn run(&mut self, slice: Duration) -> Result<()> {
+        thread::sleep(SETTLE);
+        let before = measure::cpu_time(self.running.id())?;
+        let outcome = self.load.run(slice)?;
+        thread::sleep(SETTLE);
+        self.server_cpu += measure::cpu_time(self.running.id())? - before;
+        self.total.add(&outcome)
+    }
 }

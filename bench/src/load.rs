@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 
 /// Whose silence ends a measurement.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The longest round trip that is told from longer ones, in nanoseconds.
+const LONGEST: u64 = 10_000_000_000;
 /// The receive buffer, shared by all connections.
 const BUFFER: usize = 256 * 1024;
 /// One message of so many has its payload compared (of a connection; the first is among them).
@@ -47,6 +49,22 @@ pub(crate) struct Outcome {
     pub(crate) round_trips: Histogram<u64>,
     /// Nanoseconds of CPU that the load itself took.
     pub(crate) cpu: u64,
+}
+
+impl Outcome {
+    /// That of no run at all.
+    pub(crate) fn none() -> Result<Outcome> {
+        let round_trips = Histogram::new_with_max(LONGEST, 3)?;
+        Ok(Outcome { messages: 0, elapsed: Duration::ZERO, round_trips, cpu: 0 })
+    }
+
+    /// Adds that of another run.
+    pub(crate) fn add(&mut self, other: &Outcome) -> Result<()> {
+        self.messages += other.messages;
+        self.elapsed += other.elapsed;
+        self.cpu += other.cpu;
+        Ok(self.round_trips.add(&other.round_trips)?)
+    }
 }
 
 /// The messages of a scenario, which follow each other in a circle as long as what is in flight.
@@ -127,11 +145,11 @@ impl Load {
     /// Keeps all connections busy for this long, then waits for what is in flight: afterwards the server is idle again,
     /// so what it used between is what these messages cost.
     pub(crate) fn run(&mut self, time: Duration) -> Result<Outcome> {
-        let mut round_trips = Histogram::new_with_max(60_000_000_000, 3)?;
+        let mut outcome = Outcome::none()?;
         let cpu = measure::own_cpu_time();
         let begin = self.now();
         let end = begin + time.as_nanos() as u64;
-        let (mut messages, mut pending) = (0, 0);
+        let mut pending = 0;
         for client in &mut self.clients {
             client.send(&self.messages, self.messages.in_flight, begin)?;
             pending += self.messages.in_flight;
@@ -158,8 +176,8 @@ impl Load {
                     continue;
                 }
                 now = self.start.elapsed().as_nanos() as u64;
-                client.record(now, echoes, &mut round_trips);
-                messages += echoes as u64;
+                client.record(now, echoes, &mut outcome.round_trips);
+                outcome.messages += echoes as u64;
                 if now < end {
                     client.send(&self.messages, echoes, now)?;
                 } else {
@@ -167,8 +185,9 @@ impl Load {
                 }
             }
         }
-        let elapsed = Duration::from_nanos(now - begin);
-        Ok(Outcome { messages, elapsed, round_trips, cpu: measure::own_cpu_time() - cpu })
+        outcome.elapsed = Duration::from_nanos(now - begin);
+        outcome.cpu = measure::own_cpu_time() - cpu;
+        Ok(outcome)
     }
 
     fn now(&self) -> u64 {
