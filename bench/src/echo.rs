@@ -31,7 +31,7 @@ pub(crate) struct Options {
     /// How often each server is measured in each scenario.
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// Seconds of each measurement.
+    /// Seconds for which it is loaded each time.
     #[arg(long, default_value_t = 0.5, value_parser = seconds)]
     seconds: f64,
     /// Only scenarios and servers with these parts in their names: SCENARIO, SCENARIO/SERVER or /SERVER, for instance
@@ -75,8 +75,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
     let mut results = Results::new(options.rounds, options.seconds, cores);
     for (scenario, servers) in &plan {
-        for number in 0..options.rounds as usize {
-            results.measurements.extend(round(number, servers, scenario, cores, options.seconds)?);
+        let parts = scenario.parts();
+        for number in 0..(options.rounds * parts) as usize {
+            let seconds = options.seconds / f64::from(parts);
+            results.measurements.extend(round(number, servers, scenario, cores, seconds)?);
         }
         if options.markdown {
             eprintln!("{scenario} is done");
@@ -106,15 +108,15 @@ fn selected<'s>(
 }
 
 fn announce(options: &Options, plan: &[(Scenario, Vec<&Server>)], cores: Cores) {
-    let measurements = plan.iter().map(|(_, servers)| servers.len() as u32).sum::<u32>() * options.rounds;
-    let each = Duration::from_secs_f64(options.seconds) + WARM_UP + AROUND;
+    let measured: u32 = plan.iter().map(|(_, servers)| servers.len() as u32).sum();
+    let started: u32 = plan.iter().map(|(scenario, servers)| servers.len() as u32 * scenario.parts()).sum();
+    let round = Duration::from_secs_f64(options.seconds) * measured + (WARM_UP + AROUND) * started;
     eprintln!(
-        "{} scenarios, {} rounds of {} s: {measurements} measurements, about {:.0} s. \
-         Server on core {}, load on core {}.",
+        "{} scenarios, {} rounds of {} s for each server: about {:.0} s. Server on core {}, load on core {}.",
         plan.len(),
         options.rounds,
         options.seconds,
-        (each * measurements).as_secs_f64(),
+        (round * options.rounds).as_secs_f64(),
         cores.server,
         cores.load,
     );

@@ -33,9 +33,9 @@ pub(crate) struct Measurement {
 /// All of a run.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Results {
-    /// How many rounds there are.
+    /// How many rounds there are; scenarios of long messages divide each into several.
     pub(crate) rounds: u32,
-    /// Seconds of each measurement.
+    /// Seconds that each server is loaded in a round.
     pub(crate) seconds: f64,
     /// What ran where.
     pub(crate) cores: Cores,

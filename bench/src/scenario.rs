@@ -62,6 +62,14 @@ impl fmt::Display for Scenario {
 }
 
 impl Scenario {
+    /// Into how many rounds, each with a new process, a round is divided.
+    ///
+    /// The cost of long messages depends on what a process and its sockets happen to be given (memory, windows), by more
+    /// than servers differ: only many short lives of it have a stable median.
+    pub(crate) fn parts(&self) -> u32 {
+        if self.bytes > 65_536 { 4 } else { 1 }
+    }
+
     /// The opcode of its messages.
     pub(crate) fn opcode(&self) -> u8 {
         if self.kind == Kind::Binary { BINARY } else { TEXT }
