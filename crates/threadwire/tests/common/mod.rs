@@ -1,0 +1,161 @@
+//! What the tests share: a bound on their time, a listener that writes down what it hears, a peer whose every byte is
+//! made by hand, and somebody who must not notice any of it.
+
+pub mod peer;
+pub mod recorder;
+
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use threadwire::{Accept, Config, Connection, Error, Message, Request, Running, Server};
+
+use peer::{Peer, TEXT};
+use recorder::{Call, Log};
+
+/// How long anything may take before the test fails. Nothing here waits for that long unless something is broken.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A timeout that is to pass while a test waits for it.
+pub const SOON: Duration = Duration::from_millis(50);
+
+/// Runs a test on a thread of its own, with a loop of its own, and fails it where it would hang.
+pub fn bounded(test: impl FnOnce() + Send + 'static) {
+    let (running, ended) = mpsc::channel::<()>();
+    let thread = thread::spawn(move || {
+        let result = catch_unwind(AssertUnwindSafe(test));
+        drop(running);
+        result
+    });
+    match ended.recv_timeout(PATIENCE) {
+        Err(RecvTimeoutError::Timeout) => panic!("still running after {PATIENCE:?}"),
+        _ => {
+            if let Ok(Err(payload)) | Err(payload) = thread.join() {
+                resume_unwind(payload);
+            }
+        }
+    }
+}
+
+/// A server that stops when the test lets go of it.
+pub struct Serving {
+    running: Option<Running>,
+    /// Where it listens.
+    pub addr: SocketAddr,
+}
+
+impl Serving {
+    /// A server with this hook, and on one worker unless `server` says otherwise.
+    pub fn with(server: Server, accept: impl Fn(&Request) -> Accept + Send + Sync + 'static) -> Serving {
+        let running = server.serve(accept).unwrap();
+        Serving { addr: running.local_addr(), running: Some(running) }
+    }
+
+    /// A server on one worker. At `/echo` it echoes; everywhere else it writes down what it hears, and does with it
+    /// what `react` says.
+    pub fn recording<F>(config: Config, log: &Log, react: F) -> Serving
+    where
+        F: Fn(&Connection, &Call) -> Result<(), Error> + Clone + Send + Sync + 'static,
+    {
+        let log = log.clone();
+        Serving::with(bind().config(config), move |request| match request.path() {
+            "/echo" => Accept::with(echo),
+            "/frames" => Accept::with(log.frames(react.clone())),
+            _ => Accept::with(log.listener(react.clone())),
+        })
+    }
+
+    /// The URL of a path.
+    pub fn url(&self, path: &str) -> String {
+        format!("ws://{}{path}", self.addr)
+    }
+
+    /// Opens a connection by hand.
+    pub fn peer(&self) -> Peer {
+        Peer::open(self.addr, "/")
+    }
+
+    /// The server itself, to be stopped and joined by the test.
+    pub fn into_running(mut self) -> Running {
+        self.running.take().unwrap()
+    }
+
+    /// Somebody who exchanges messages with the server until the end of the test.
+    pub fn bystander(&self) -> Bystander {
+        Bystander::start(self.addr)
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        if let Some(running) = &self.running {
+            running.stop();
+        }
+    }
+}
+
+/// A server at a port that the system chooses.
+pub fn bind() -> Server {
+    Server::bind("127.0.0.1:0").unwrap()
+}
+
+/// The settings of most tests: what must not time out has all the time there is.
+pub fn patient() -> Config {
+    Config { open_timeout: PATIENCE, close_timeout: PATIENCE, ..Config::default() }
+}
+
+/// A listener that echoes.
+pub fn echo(ws: &Connection, message: Message<'_>) -> Result<(), Error> {
+    ws.send(message)
+}
+
+/// Does nothing about a call.
+pub fn ignore(_ws: &Connection, _call: &Call) -> Result<(), Error> {
+    Ok(())
+}
+
+/// An echo client that goes on all the time, on the same worker as what is tested: it must not notice anything.
+pub struct Bystander {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<usize>,
+}
+
+impl Bystander {
+    fn start(addr: SocketAddr) -> Bystander {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let mut peer = Peer::open(addr, "/echo");
+        let thread = thread::spawn(move || {
+            let mut count = 0;
+            loop {
+                // Once more after the end of what is tested: the connection still works.
+                let is_last = stopped.load(Ordering::SeqCst);
+                let text = format!("message {count}");
+                peer.send(TEXT, text.as_bytes());
+                assert_eq!(peer.text(), text);
+                count += 1;
+                if is_last {
+                    break;
+                }
+            }
+            peer.close(1000, "");
+            assert_eq!(peer.closed(), (1000, String::new()));
+            assert!(peer.ended());
+            count
+        });
+        Bystander { stop, thread }
+    }
+
+    /// Fails if it noticed anything.
+    pub fn noticed_nothing(self) {
+        self.stop.store(true, Ordering::SeqCst);
+        match self.thread.join() {
+            Ok(count) => assert!(count > 0),
+            Err(payload) => resume_unwind(payload),
+        }
+    }
+}
