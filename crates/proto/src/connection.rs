@@ -39,6 +39,26 @@ pub enum Event<'b> {
     Failed(Violation),
 }
 
+impl<'b> Event<'b> {
+    /// The frame that has arrived, if one has.
+    #[inline]
+    pub fn frame(&self) -> Option<&Frame<'b>> {
+        match self {
+            Event::Frame(frame) | Event::Close(frame) => Some(frame),
+            Event::Failed(_) => None,
+        }
+    }
+
+    /// Gives the frame's memory back, if it has any.
+    #[inline]
+    pub fn recycle(self, pool: &mut Pool) {
+        match self {
+            Event::Frame(frame) | Event::Close(frame) => frame.recycle(pool),
+            Event::Failed(_) => {}
+        }
+    }
+}
+
 /// Which side began to close.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Initiator {
@@ -85,7 +105,7 @@ impl Closing {
     }
 
     /// The close code of the connection (RFC 6455, section 7.1.5): the peer's, or 1005 if its close frame had none;
-    /// where the peer broke a rule, the code that we told it; 1006 where there was no close frame.
+    /// where the peer broke a rule, the code for that; 1006 where there was no close frame.
     pub fn code(&self) -> CloseCode {
         match (&self.received, &self.violation) {
             (_, Some(violation)) => violation.code(),
@@ -96,8 +116,12 @@ impl Closing {
 
     /// The reason that belongs to [`code`](Closing::code).
     pub fn reason(&self) -> &str {
-        let from = if self.violation.is_some() { &self.sent } else { &self.received };
-        from.as_ref().map_or("", |(_, reason)| reason)
+        match (&self.received, &self.sent, &self.violation) {
+            // It was told, unless a close frame of another kind had been sent before.
+            (_, Some((code, reason)), Some(violation)) if *code == Some(violation.code()) => reason,
+            (Some((_, reason)), _, None) => reason,
+            _ => "",
+        }
     }
 }
 
@@ -143,6 +167,11 @@ impl Connection {
     /// (pings, close frames, broken rules) is answered by appending to `out`.
     ///
     /// Once the connection is closed or failed, input is dropped unread.
+    ///
+    /// Pass all output that waits to be written as `out`, not a vector of its own for each call: by its length the
+    /// connection sees that the peer does not read, and stops answering every single ping ([`PONG_ROOM`]).
+    ///
+    /// [`PONG_ROOM`]: Connection::PONG_ROOM
     #[inline]
     pub fn receive<'b>(
         &mut self,
@@ -188,14 +217,16 @@ impl Connection {
             OpCode::Close => Input::Close,
             _ => Input::Data,
         };
-        let close = match (input, CloseFrame::parse(frame.payload())) {
-            (Input::Close, Ok(close)) => Some((close.code, close.reason.to_owned())),
-            (Input::Close, Err(violation)) => {
-                self.fail(violation, shared, out);
-                return Some(Event::Failed(violation));
+        let mut close = None;
+        if input == Input::Close {
+            match CloseFrame::parse(frame.payload()) {
+                Ok(CloseFrame { code, reason }) => close = Some((code, reason.to_owned())),
+                Err(violation) => {
+                    self.fail(violation, shared, out);
+                    return Some(Event::Failed(violation));
+                }
             }
-            _ => None,
-        };
+        }
         let (action, next) = step(self.state, input);
         self.state = next;
         match action {
@@ -287,6 +318,7 @@ impl Connection {
         }
         if opcode.is_control() {
             return match (fin, length) {
+                _ if opcode == OpCode::Close => Err(SendError::CloseByFrame),
                 (false, _) => Err(SendError::FragmentedControl(opcode)),
                 (true, length) if length > MAX_CONTROL => Err(SendError::ControlTooLong { opcode, length }),
                 _ => Ok(()),

@@ -132,6 +132,9 @@ pub enum SendError {
     /// A control frame was to be sent in fragments (RFC 6455, section 5.5).
     #[error("a {0} frame can't be fragmented")]
     FragmentedControl(OpCode),
+    /// A close frame was to be sent like any other: closing is more than a frame.
+    #[error("a close frame is sent by closing the connection")]
+    CloseByFrame,
     /// A close code that must not be sent (RFC 6455, section 7.4).
     #[error("close code {0} must not be sent: use 1000-1003, 1007-1014 or 3000-4999")]
     CloseCodeInvalid(u16),

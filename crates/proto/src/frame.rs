@@ -134,8 +134,8 @@ impl Header {
     #[inline]
     pub fn encode(&self) -> EncodedHeader {
         let mut bytes = [0; Header::MAX_SIZE];
-        bytes[0] = u8::from(self.fin) << 7 | (self.rsv & 0x7) << 4 | self.opcode as u8;
-        let masked = u8::from(self.mask.is_some()) << 7;
+        let [first, masked] = self.first_bytes();
+        bytes[0] = first;
         let mut size = match self.length {
             0..=125 => {
                 bytes[1] = masked | self.length as u8;
@@ -163,13 +163,34 @@ impl Header {
     #[inline]
     pub fn append_to(&self, out: &mut Vec<u8>, payload: &[u8]) {
         debug_assert_eq!(self.length, payload.len() as u64);
-        let header = self.encode();
-        out.reserve(header.len() + payload.len());
-        out.extend_from_slice(&header);
+        out.reserve(Header::MAX_SIZE + payload.len());
+        // Each form as a whole: bytes that are put together in memory and read back at once are slow to read.
+        let [first, masked] = self.first_bytes();
+        match self.length {
+            0..=125 => out.extend_from_slice(&[first, masked | self.length as u8]),
+            126..=0xffff => {
+                let [high, low] = (self.length as u16).to_be_bytes();
+                out.extend_from_slice(&[first, masked | 126, high, low]);
+            }
+            _ => {
+                out.extend_from_slice(&[first, masked | 127]);
+                out.extend_from_slice(&self.length.to_be_bytes());
+            }
+        }
         match self.mask {
-            Some(key) => mask::append(out, payload, key),
+            Some(key) => {
+                out.extend_from_slice(&key);
+                mask::append(out, payload, key);
+            }
             None => out.extend_from_slice(payload),
         }
+    }
+
+    /// The first byte, and the mask bit of the second.
+    #[inline]
+    fn first_bytes(&self) -> [u8; 2] {
+        let first = u8::from(self.fin) << 7 | (self.rsv & 0x7) << 4 | self.opcode as u8;
+        [first, u8::from(self.mask.is_some()) << 7]
     }
 }
 
@@ -259,12 +280,17 @@ impl Frame<'_> {
         self.is_last_in_input
     }
 
-    /// Gives the frame's memory back, to be used for another.
-    #[inline]
+    /// Gives the frame's memory back, if it has any, to be used for another.
     pub fn recycle(self, pool: &mut Pool) {
         if let Payload::Own(buffer) = self.payload {
             pool.give(buffer);
         }
+    }
+
+    /// Whether the frame has memory that is worth to be [given back](Frame::recycle).
+    #[inline]
+    pub fn owns_memory(&self) -> bool {
+        matches!(self.payload, Payload::Own(_))
     }
 }
 

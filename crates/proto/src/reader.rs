@@ -300,10 +300,17 @@ impl Arriving {
 /// Whether a frame lies whole at the front of `input`, or something that is none.
 #[inline]
 fn has_whole_frame(input: &[u8]) -> bool {
-    match Header::parse(input) {
-        Ok(None) => false,
-        Ok(Some((header, size))) => header.length <= (input.len() - size) as u64,
-        Err(_) => true,
+    match input {
+        [] | [_] => false,
+        [_, second, ..] if second & 0x7f <= 125 => {
+            let key = if second & 0x80 == 0 { 0 } else { 4 };
+            input.len() >= 2 + key + usize::from(second & 0x7f)
+        }
+        _ => match Header::parse(input) {
+            Ok(None) => false,
+            Ok(Some((header, size))) => header.length <= (input.len() - size) as u64,
+            Err(_) => true,
+        },
     }
 }
 

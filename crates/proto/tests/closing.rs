@@ -11,8 +11,8 @@ use chunks::Chunks;
 use pair::{LATENCY, Pair};
 use peer::{BINARY, CLOSE, PING, PONG, Peer, Seen, TEXT, frame, frames};
 use threadwire_proto::{
-    CloseCode, CloseFrame, Config, Connection, Initiator, Message, OpCode, Role, SendError, Violation,
-    state::State,
+    CloseCode, CloseFrame, Config, Connection, Initiator, Message, OpCode, Role, SendError, Shared,
+    Violation, state::State,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -495,4 +495,16 @@ fn a_late_pong_does_not_follow_the_pong_to_a_later_ping() {
     server.feed(&frame(Role::Server, PING, b"second"));
     server.connection.drained(&mut server.shared, &mut server.out);
     assert_eq!(frames(Role::Server, &server.out), [(PONG, b"second".to_vec())]);
+}
+
+#[test]
+fn the_reason_of_a_failure_while_closing_is_not_our_own_farewell() {
+    let mut c = Connection::new(Role::Client, &Config::default());
+    let (mut shared, mut out) = (Shared::new(), Vec::new());
+    c.close(CloseFrame { code: Some(CloseCode::NORMAL), reason: "bye" }, &mut shared, &mut out).unwrap();
+    let mut bytes = *b"\x83";
+    let mut input = &mut bytes[..];
+    while c.receive(&mut input, &mut shared, &mut out).is_some() {}
+    let closing = c.closing().unwrap();
+    assert_eq!((closing.code().get(), closing.reason()), (1002, ""), "1002 with the reason of our 1000");
 }

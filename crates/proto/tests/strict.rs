@@ -687,7 +687,8 @@ fn refuses_to_send_what_a_peer_would_refuse() {
         let Peer { connection, shared, out, .. } = &mut peer;
         let mut send =
             |opcode, fin, length| connection.send_frame(opcode, fin, &vec![0; length], shared, out);
-        for opcode in [OpCode::Close, OpCode::Ping, OpCode::Pong] {
+        assert_eq!(send(OpCode::Close, true, 2), Err(SendError::CloseByFrame));
+        for opcode in [OpCode::Ping, OpCode::Pong] {
             assert_eq!(send(opcode, false, 0), Err(SendError::FragmentedControl(opcode)));
             assert_eq!(send(opcode, true, 126), Err(SendError::ControlTooLong { opcode, length: 126 }));
         }
@@ -728,4 +729,19 @@ fn a_header_for_a_payload_that_is_written_apart_follows_the_same_rules() {
     assert!(client.connection.send_header(OpCode::Text, false, 1).unwrap().is_none());
     let sent = client.connection.send(Message::Text("x"), &mut client.shared, &mut client.out);
     assert_eq!(sent, Ok(()), "a header that was not given begins no message");
+}
+
+#[test]
+fn a_close_frame_does_not_slip_through_as_any_other() {
+    for role in ROLES {
+        let mut peer = peer(role);
+        let Peer { connection, shared, out, .. } = &mut peer;
+        let sent = connection.send_frame(OpCode::Close, true, b"\x00\x00", shared, out);
+        assert_eq!(sent, Err(SendError::CloseByFrame));
+        assert!(out.is_empty());
+        if role == Role::Server {
+            assert!(connection.send_header(OpCode::Close, true, 0).is_err());
+        }
+        assert_eq!(connection.state(), State::Open);
+    }
 }

@@ -371,18 +371,21 @@ impl Connection {
                 let mut shared = inner.local.shared.borrow_mut();
                 inner.protocol.borrow_mut().receive(&mut input, &mut shared, outbox.end_unlent())
             };
-            let frame = match event {
-                None => return Ok(()),
-                Some(Event::Failed(violation)) => {
-                    self.note(Error::Protocol { rule: violation });
+            let Some(event) = event else { return Ok(()) };
+            let frame = match &event {
+                Event::Frame(frame) | Event::Close(frame) => frame,
+                Event::Failed(rule) => {
+                    self.note(Error::Protocol { rule: *rule });
                     return Ok(());
                 }
-                Some(Event::Frame(frame) | Event::Close(frame)) => frame,
             };
             inner.more_follows.set(!frame.is_last_in_input());
-            let result = self.tell(listener, &frame);
+            let owns_memory = frame.owns_memory();
+            let result = self.tell(listener, frame);
             inner.more_follows.set(false);
-            frame.recycle(&mut inner.local.shared.borrow_mut().pool);
+            if owns_memory {
+                event.recycle(&mut inner.local.shared.borrow_mut().pool);
+            }
             result?;
         }
     }
