@@ -286,12 +286,6 @@ impl Frame<'_> {
             pool.give(buffer);
         }
     }
-
-    /// Whether the frame has memory that is worth to be [given back](Frame::recycle).
-    #[inline]
-    pub fn owns_memory(&self) -> bool {
-        matches!(self.payload, Payload::Own(_))
-    }
 }
 
 impl fmt::Debug for Frame<'_> {

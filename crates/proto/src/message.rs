@@ -104,6 +104,7 @@ pub(crate) struct Assembly {
 
 impl Assembly {
     /// Whether the next data frame must be a continuation.
+    #[inline]
     pub(crate) fn in_message(&self) -> bool {
         self.begun.is_some()
     }

@@ -7,10 +7,11 @@
 use std::mem;
 
 use crate::{
-    Buffer, Config, Frame, Level, Limits, OpCode, Pool, Role, Violation,
+    Buffer, Config, Frame, Level, Limits, Message, OpCode, Pool, Role, Violation,
     frame::{Header, Payload},
     mask,
     message::Assembly,
+    utf8,
 };
 
 /// Turns received bytes into checked frames, or into whole messages (see [`Level`]).
@@ -106,7 +107,44 @@ impl Reader {
         }
     }
 
+    /// Takes a whole message off the front of `input`, if it lies there in one frame: by far the commonest case, made
+    /// short. `None` if anything else comes next, or if nothing does; nothing has happened then, and
+    /// [`next`](Reader::next) deals with it. Always `None` at [`Level::Frames`].
+    #[inline]
+    pub fn whole_message<'b>(&mut self, input: &mut &'b mut [u8]) -> Option<Message<'b>> {
+        if !self.is_idle() || self.level == Level::Frames {
+            return None;
+        }
+        let (header, size) = Header::parse(input).ok()??;
+        let is_text = header.opcode == OpCode::Text;
+        let is_plain = header.fin
+            && header.rsv == 0
+            && (is_text || header.opcode == OpCode::Binary)
+            && header.mask.is_some() == (self.role == Role::Server)
+            && header.length <= (input.len() - size) as u64
+            && header.length <= self.limits.max_frame.min(self.limits.max_message) as u64;
+        if !is_plain {
+            return None;
+        }
+        let length = header.length as usize;
+        let payload = &mut input[size..size + length];
+        let key = header.mask.unwrap_or_default();
+        let is_ascii = match header.mask {
+            Some(_) => mask::apply_ascii(payload, key),
+            None => false,
+        };
+        if is_text && !is_ascii && !utf8::is_valid(payload) {
+            // As it was, so that it is refused where everything is.
+            mask::apply(payload, key);
+            return None;
+        }
+        take(input, size);
+        let payload = &*take(input, length);
+        Some(if is_text { Message::Text(utf8::trusted(payload)) } else { Message::Binary(payload) })
+    }
+
     /// Whether the connection stands between two messages, with nothing half received.
+    #[inline]
     pub fn is_idle(&self) -> bool {
         self.head_size == 0 && self.arriving.is_none() && !self.assembly.in_message()
     }

@@ -11,6 +11,13 @@
 
 mod trusted;
 
+/// Whether bytes that are all there are a valid text.
+#[inline]
+pub(crate) fn is_valid(bytes: &[u8]) -> bool {
+    let mut validator = Validator::default();
+    validator.feed(bytes).is_ok() && validator.is_complete()
+}
+
 #[cfg(test)]
 mod tests;
 

@@ -366,6 +366,13 @@ impl Connection {
     fn deliver(&self, listener: &mut dyn Listener, mut input: &mut [u8]) -> Result<(), Error> {
         let inner = &*self.0;
         loop {
+            let message = inner.protocol.borrow_mut().receive_message(&mut input);
+            if let Some(message) = message {
+                inner.more_follows.set(!input.is_empty());
+                listener.on_message(self, message)?;
+                continue;
+            }
+            inner.more_follows.set(false);
             let event = {
                 let mut outbox = inner.outbox.borrow_mut();
                 let mut shared = inner.local.shared.borrow_mut();
@@ -379,18 +386,13 @@ impl Connection {
                     return Ok(());
                 }
             };
-            inner.more_follows.set(!frame.is_last_in_input());
-            let owns_memory = frame.owns_memory();
+            inner.more_follows.set(!input.is_empty());
             let result = self.tell(listener, frame);
-            inner.more_follows.set(false);
-            if owns_memory {
-                event.recycle(&mut inner.local.shared.borrow_mut().pool);
-            }
+            event.recycle(&mut inner.local.shared.borrow_mut().pool);
             result?;
         }
     }
 
-    #[inline]
     fn tell(&self, listener: &mut dyn Listener, frame: &Frame<'_>) -> Result<(), Error> {
         if self.0.level == Level::Frames {
             return listener.on_frame(self, frame);
