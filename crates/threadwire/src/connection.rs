@@ -8,7 +8,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::io::{self, IoSliceMut};
+use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -16,20 +16,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use threadwire_proto::state::State;
-use threadwire_proto::{
-    CloseCode, CloseFrame, Closing, Connection as Protocol, Event, Frame, Initiator, Level, Message, OpCode,
-    Role,
-};
+use threadwire_proto::{CloseCode, CloseFrame, Event, Frame, Level, Message, OpCode, Role};
 use threadwire_worker::{EventLoop, Ready, Source, TimerId, Token};
 
-use crate::error::{LimitKind, TimeoutKind};
-use crate::local::Local;
-use crate::outbox::Outbox;
+use crate::link::{Link, Received};
 use crate::stream::Stream;
-use crate::{Config, Error, Listener};
-
-/// Payloads from this many bytes on are written from where they lie instead of being copied.
-const DIRECT_WRITE: usize = 8 << 10;
+use crate::{Closed, Config, Error, Listener};
 
 /// With this many bytes gathered, they leave without waiting for the end of the read, or for the loop's next turn.
 const FLUSH_AT: usize = 128 << 10;
@@ -45,12 +37,7 @@ pub struct Connection(Rc<Inner>);
 
 struct Inner {
     token: Token,
-    local: Rc<Local>,
-    config: Arc<Config>,
-    /// None once TCP has ended.
-    stream: RefCell<Option<Stream>>,
-    protocol: RefCell<Protocol>,
-    outbox: RefCell<Outbox>,
+    link: RefCell<Link>,
     level: Level,
     /// Missing while a callback runs, and after `on_close`.
     listener: RefCell<Option<Box<dyn Listener>>>,
@@ -58,8 +45,6 @@ struct Inner {
     unread: Cell<Ready>,
     /// Whether the last read may have left something behind.
     may_have_more: Cell<bool>,
-    /// Whether another frame lies behind the one that is being worked on.
-    more_follows: Cell<bool>,
     /// Whether a flush was asked for.
     dirty: Cell<bool>,
     phase: Cell<Phase>,
@@ -82,40 +67,6 @@ enum Phase {
     Over,
 }
 
-/// How a connection ended.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct Closed {
-    /// The close code (RFC 6455, section 7.1.5): the peer's, 1005 if its close frame had none, 1006 if there was no close
-    /// frame. If the peer broke the protocol, the code that it was told.
-    pub code: CloseCode,
-    /// The reason that came with the code.
-    pub reason: String,
-    /// Which side began to close.
-    pub initiator: Initiator,
-    /// Whether both sides sent a close frame, and neither broke a rule.
-    pub clean: bool,
-    /// What went wrong, if something did.
-    pub error: Option<Error>,
-}
-
-impl fmt::Display for Closed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let by = match self.initiator {
-            Initiator::Local => "us",
-            Initiator::Peer => "the peer",
-        };
-        write!(f, "closed by {by} with {}", self.code)?;
-        if !self.reason.is_empty() {
-            write!(f, ": {}", self.reason)?;
-        }
-        match &self.error {
-            Some(error) => write!(f, " ({error})"),
-            None => Ok(()),
-        }
-    }
-}
-
 /// What a listener uses.
 impl Connection {
     /// Sends a message: text or bytes.
@@ -132,32 +83,14 @@ impl Connection {
     /// [`Continuation`](OpCode::Continuation) on all but the first), a ping or a pong. Fragments of a text message need
     /// not end at a character; that they make UTF-8 together is up to the caller.
     pub fn send_frame(&self, opcode: OpCode, fin: bool, payload: &[u8]) -> Result<(), Error> {
-        let inner = &*self.0;
-        let mut outbox = inner.outbox.borrow_mut();
-        let limit = inner.config.max_buffered;
-        if !opcode.is_control() && !outbox.is_empty() && outbox.len() + payload.len() > limit {
-            return Err(Error::Limit { kind: LimitKind::Buffered, limit });
+        let mut link = self.0.link.borrow_mut();
+        let sent = link.send_frame(opcode, fin, payload);
+        let gathered = link.buffered();
+        drop(link);
+        match sent {
+            Err(Error::Io(error)) => self.write_failed(error),
+            sent => sent?,
         }
-        if payload.len() >= DIRECT_WRITE && !inner.more_follows.get() && !outbox.is_blocked() {
-            let header = inner.protocol.borrow_mut().send_header(opcode, fin, payload.len())?;
-            if let (Some(header), Some(stream)) = (header, &mut *inner.stream.borrow_mut()) {
-                let written = outbox.write_frame(&header, payload, stream, &inner.local);
-                drop(outbox);
-                if let Err(error) = written {
-                    self.write_failed(error);
-                }
-                return Ok(());
-            }
-        }
-        inner.protocol.borrow_mut().send_frame(
-            opcode,
-            fin,
-            payload,
-            &mut inner.local.shared.borrow_mut(),
-            outbox.end(&inner.local),
-        )?;
-        let gathered = outbox.len();
-        drop(outbox);
         self.flush_soon(gathered);
         Ok(())
     }
@@ -184,22 +117,17 @@ impl Connection {
     /// Fails, and does nothing, if the code must not be sent (1000-1003, 1007-1014 and 3000-4999 may) or the reason is
     /// longer than 123 bytes.
     pub fn close_with(&self, code: CloseCode, reason: &str) -> Result<(), Error> {
-        let inner = &*self.0;
-        let mut outbox = inner.outbox.borrow_mut();
-        inner.protocol.borrow_mut().close(
-            CloseFrame { code: Some(code), reason },
-            &mut inner.local.shared.borrow_mut(),
-            outbox.end(&inner.local),
-        )?;
-        let gathered = outbox.len();
-        drop(outbox);
+        let mut link = self.0.link.borrow_mut();
+        link.close(CloseFrame { code: Some(code), reason })?;
+        let gathered = link.buffered();
+        drop(link);
         self.flush_soon(gathered);
         Ok(())
     }
 
     /// Drops TCP without a closing handshake. The peer sees that the connection broke.
     pub fn abort(&self) {
-        self.0.protocol.borrow_mut().abort();
+        self.0.link.borrow_mut().abort();
         self.mark_dirty();
     }
 
@@ -210,22 +138,22 @@ impl Connection {
 
     /// Whether messages can be sent.
     pub fn is_open(&self) -> bool {
-        self.0.protocol.borrow().state() == State::Open
+        self.0.link.borrow().state() == State::Open
     }
 
     /// How many bytes wait to be written.
     pub fn buffered(&self) -> usize {
-        self.0.outbox.borrow().len()
+        self.0.link.borrow().buffered()
     }
 
     /// The peer's address. Fails once TCP has ended.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.0.stream.borrow().as_ref().ok_or(io::ErrorKind::NotConnected)?.peer_addr()
+        self.0.link.borrow().stream()?.peer_addr()
     }
 
     /// This end's address. Fails once TCP has ended.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.stream.borrow().as_ref().ok_or(io::ErrorKind::NotConnected)?.local_addr()
+        self.0.link.borrow().stream()?.local_addr()
     }
 }
 
@@ -250,22 +178,18 @@ impl Connection {
     pub(crate) fn open(opening: Opening<'_>) -> Connection {
         let Opening { role, stream, token, listener, config, output, early, may_have_more } = opening;
         let level = listener.level();
+        let link = Link::new(stream, role, &config.protocol(level), config.max_buffered, output);
         let connection = Connection(Rc::new(Inner {
             token,
-            local: Local::current(),
-            stream: RefCell::new(Some(stream)),
-            protocol: RefCell::new(Protocol::new(role, &config.protocol(level))),
-            outbox: RefCell::new(Outbox::with(output)),
+            link: RefCell::new(link),
             level,
             listener: RefCell::new(Some(listener)),
             unread: Cell::default(),
             may_have_more: Cell::new(may_have_more),
-            more_follows: Cell::new(false),
             dirty: Cell::new(false),
             phase: Cell::new(Phase::Running),
             timer: Cell::new(None),
             error: RefCell::default(),
-            config,
         }));
         let event_loop = EventLoop::current();
         event_loop.replace(token, Rc::clone(&connection.0) as Rc<dyn Source>);
@@ -281,15 +205,6 @@ impl Connection {
     }
 }
 
-/// What one read has come to.
-enum Received {
-    /// The peer has ended the stream.
-    End,
-    /// Bytes: `in_input` of them in the receive buffer, others perhaps where a long payload is gathered. `is_full` if
-    /// there was no room for more.
-    Bytes { in_input: usize, is_full: bool },
-}
-
 /// Reading.
 impl Connection {
     fn read(&self, ready: Ready) {
@@ -297,9 +212,10 @@ impl Connection {
             return self.discard();
         }
         let ran = self.call(|listener| {
-            let mut input = self.0.local.lend_input();
+            let local = Rc::clone(self.0.link.borrow().local());
+            let mut input = local.lend_input();
             let result = self.read_with(listener, ready, &mut input);
-            self.0.local.return_input(input);
+            local.return_input(input);
             result
         });
         if !ran {
@@ -310,10 +226,11 @@ impl Connection {
     /// Reads once, and hands out what came. Reads on only to see the end of the stream, where it was announced.
     fn read_with(&self, listener: &mut dyn Listener, ready: Ready, input: &mut [u8]) -> Result<(), Error> {
         loop {
-            let (count, is_full) = match self.receive(input) {
+            let received = self.0.link.borrow_mut().read(input);
+            let (count, is_full) = match received {
                 Ok(Received::Bytes { in_input, is_full }) => (in_input, is_full),
                 Ok(Received::End) => {
-                    self.0.protocol.borrow_mut().tcp_ended();
+                    self.0.link.borrow_mut().tcp_ended();
                     return Ok(());
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -322,7 +239,7 @@ impl Connection {
                 }
                 Err(error) => {
                     self.note(error.into());
-                    self.0.protocol.borrow_mut().tcp_ended();
+                    self.0.link.borrow_mut().tcp_ended();
                     return Ok(());
                 }
             };
@@ -338,57 +255,24 @@ impl Connection {
         }
     }
 
-    /// One read: into the long payload that is arriving, if there is one, and then into `input`.
-    fn receive(&self, input: &mut [u8]) -> io::Result<Received> {
-        let mut stream = self.0.stream.borrow_mut();
-        let Some(stream) = &mut *stream else { return Err(io::ErrorKind::WouldBlock.into()) };
-        let mut protocol = self.0.protocol.borrow_mut();
-        let reader = protocol.reader();
-        let (direct, total) = match reader.room() {
-            None => (0, stream.read(input)?),
-            Some(room) => {
-                let direct = room.len();
-                let buffers = &mut [IoSliceMut::new(room), IoSliceMut::new(input)];
-                (direct, stream.read_vectored(buffers)?)
-            }
-        };
-        if total == 0 {
-            return Ok(Received::End);
-        }
-        if direct > 0 {
-            reader.commit(total.min(direct));
-        }
-        let is_full = total == direct + input.len();
-        Ok(Received::Bytes { in_input: total.saturating_sub(direct), is_full })
-    }
-
     /// Hands out what `input` holds.
     fn deliver(&self, listener: &mut dyn Listener, mut input: &mut [u8]) -> Result<(), Error> {
-        let inner = &*self.0;
         loop {
-            let message = inner.protocol.borrow_mut().receive_message(&mut input);
+            let message = self.0.link.borrow_mut().next_message(&mut input);
             if let Some(message) = message {
-                inner.more_follows.set(!input.is_empty());
                 listener.on_message(self, message)?;
                 continue;
             }
-            inner.more_follows.set(false);
-            let event = {
-                let mut outbox = inner.outbox.borrow_mut();
-                let mut shared = inner.local.shared.borrow_mut();
-                inner.protocol.borrow_mut().receive(&mut input, &mut shared, outbox.end_unlent())
-            };
+            let event = self.0.link.borrow_mut().next_event(&mut input);
             let Some(event) = event else { return Ok(()) };
-            let frame = match &event {
-                Event::Frame(frame) | Event::Close(frame) => frame,
+            let result = match &event {
+                Event::Frame(frame) | Event::Close(frame) => self.tell(listener, frame),
                 Event::Failed(rule) => {
                     self.note(Error::Protocol { rule: *rule });
-                    return Ok(());
+                    Ok(())
                 }
             };
-            inner.more_follows.set(!input.is_empty());
-            let result = self.tell(listener, frame);
-            event.recycle(&mut inner.local.shared.borrow_mut().pool);
+            self.0.link.borrow().recycle(event);
             result?;
         }
     }
@@ -407,14 +291,15 @@ impl Connection {
 
     /// Reads and drops what the peer still sends, until it ends.
     fn discard(&self) {
-        let mut input = self.0.local.lend_input();
-        let read = self.0.stream.borrow_mut().as_mut().map(|stream| stream.read(&mut input));
-        self.0.local.return_input(input);
+        let mut link = self.0.link.borrow_mut();
+        let local = Rc::clone(link.local());
+        let mut input = local.lend_input();
+        let read = link.read_away(&mut input);
+        local.return_input(input);
         match read {
-            Some(Ok(1..)) => EventLoop::current().requeue(self.0.token, Ready::READABLE),
-            Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Some(_) => self.0.protocol.borrow_mut().tcp_ended(),
-            None => {}
+            Ok(1..) => EventLoop::current().requeue(self.0.token, Ready::READABLE),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            _ => link.tcp_ended(),
         }
     }
 }
@@ -432,7 +317,7 @@ impl Connection {
             Ok(Err(error)) => self.callback_failed(error),
             Err(payload) => self.callback_failed(Error::panicked(payload)),
         }
-        self.0.more_follows.set(false);
+        self.0.link.borrow_mut().end_of_input();
         let unread = self.0.unread.take();
         if !unread.is_empty() {
             EventLoop::current().requeue(self.0.token, unread);
@@ -461,7 +346,8 @@ impl Connection {
     fn report(&self) {
         let taken = self.0.listener.borrow_mut().take();
         let Some(mut listener) = taken else { return };
-        let closed = self.closed();
+        let error = self.0.error.borrow_mut().take();
+        let closed = Closed::new(self.0.link.borrow().closing(), error.map(|error| *error));
         tracing::debug!(%closed, "connection closed");
         let result = catch_unwind(AssertUnwindSafe(|| {
             listener.on_close(self, &closed);
@@ -472,34 +358,10 @@ impl Connection {
         }
     }
 
-    fn closed(&self) -> Closed {
-        let error = self.0.error.borrow_mut().take().map(|error| *error);
-        let protocol = self.0.protocol.borrow();
-        let Some(closing) = protocol.closing() else {
-            let (code, reason) = (CloseCode::ABNORMAL, String::new());
-            return Closed { code, reason, initiator: Initiator::Local, clean: false, error };
-        };
-        Closed {
-            code: closing.code(),
-            reason: closing.reason().to_owned(),
-            initiator: closing.initiator,
-            clean: closing.is_clean(),
-            error: error.or_else(|| implied_error(closing)),
-        }
-    }
-
     /// Remembers what went wrong, unless something did before.
     fn note(&self, error: Error) {
         self.0.error.borrow_mut().get_or_insert_with(|| Box::new(error));
     }
-}
-
-/// What went wrong, where nothing else was noted.
-fn implied_error(closing: &Closing) -> Option<Error> {
-    if closing.timed_out {
-        return Some(Error::Timeout(TimeoutKind::Close));
-    }
-    closing.lost.then_some(Error::Lost)
 }
 
 /// Writing, and ending.
@@ -522,11 +384,7 @@ impl Connection {
 
     /// Writes what was gathered, as far as the system takes it.
     fn write(&self) {
-        let inner = &*self.0;
-        let mut outbox = inner.outbox.borrow_mut();
-        let Some(stream) = &mut *inner.stream.borrow_mut() else { return };
-        let written = outbox.write(stream, &inner.local);
-        drop(outbox);
+        let written = self.0.link.borrow_mut().write();
         if let Err(error) = written {
             self.write_failed(error);
         }
@@ -543,37 +401,21 @@ impl Connection {
     /// After anything has happened: writes, and goes on with the end if it has begun.
     #[inline]
     fn settle(&self) {
-        let inner = &*self.0;
-        if !inner.outbox.borrow().is_empty() {
+        if self.0.link.borrow().buffered() > 0 {
             self.write();
-            if inner.outbox.borrow().is_empty() {
-                self.drained();
-            }
         }
-        if inner.protocol.borrow().state() != State::Open {
+        if !self.is_open() {
             self.wind_down();
-        }
-    }
-
-    fn drained(&self) {
-        let inner = &*self.0;
-        let mut outbox = inner.outbox.borrow_mut();
-        let mut shared = inner.local.shared.borrow_mut();
-        inner.protocol.borrow_mut().drained(&mut shared, outbox.end_unlent());
-        drop(shared);
-        let left = !outbox.is_empty();
-        drop(outbox);
-        if left {
-            self.write();
         }
     }
 
     #[cold]
     fn wind_down(&self) {
-        let state = self.0.protocol.borrow().state();
-        let should_end = self.0.protocol.borrow().should_end_tcp() && self.0.outbox.borrow().is_empty();
-        let phase = self.0.phase.get();
-        match phase {
+        let (state, should_end) = {
+            let link = self.0.link.borrow();
+            (link.state(), link.should_end_tcp())
+        };
+        match self.0.phase.get() {
             Phase::Over => return,
             _ if state == State::Ended => return self.hang_up(),
             // Nothing of the peer's is left unread, and nothing more will come: closing TCP can't reset it.
@@ -581,19 +423,15 @@ impl Connection {
                 return self.hang_up();
             }
             Phase::Running if should_end => {
-                if let Some(stream) = &mut *self.0.stream.borrow_mut() {
-                    // Where that fails, so will reading.
-                    let _ = stream.shutdown_write();
-                }
+                self.0.link.borrow_mut().shutdown_write();
                 self.0.phase.set(Phase::Lingering);
                 self.report();
                 EventLoop::current().requeue(self.0.token, Ready::READABLE);
             }
             _ => {}
         }
-        if self.0.timer.get().is_none()
-            && let Some(deadline) = self.0.protocol.borrow_mut().deadline(Instant::now())
-        {
+        let deadline = self.0.link.borrow_mut().deadline(Instant::now());
+        if let (None, Some(deadline)) = (self.0.timer.get(), deadline) {
             let connection = self.clone();
             let timer = EventLoop::current().at(deadline, move || connection.expire());
             self.0.timer.set(Some(timer));
@@ -603,7 +441,7 @@ impl Connection {
     /// Closing takes too long.
     fn expire(&self) {
         self.0.timer.set(None);
-        self.0.protocol.borrow_mut().expire(Instant::now());
+        self.0.link.borrow_mut().expire(Instant::now());
         self.settle();
     }
 
@@ -614,7 +452,7 @@ impl Connection {
         if let Some(timer) = self.0.timer.take() {
             event_loop.cancel(timer);
         }
-        let stream = self.0.stream.borrow_mut().take();
+        let stream = self.0.link.borrow_mut().take_stream();
         if let Some(mut stream) = stream {
             event_loop.detach(self.0.token, &mut stream);
         }
@@ -625,8 +463,8 @@ impl Connection {
 impl Source for Inner {
     fn ready(self: Rc<Self>, ready: Ready) {
         let connection = Connection(self);
-        if ready.writable && connection.0.outbox.borrow().is_blocked() {
-            connection.0.outbox.borrow_mut().unblock();
+        if ready.writable {
+            connection.0.link.borrow_mut().writable();
         }
         if ready.readable || ready.read_closed {
             connection.read(ready);
@@ -651,13 +489,13 @@ impl Source for Inner {
 
     fn abandon(self: Rc<Self>) {
         let connection = Connection(self);
-        connection.0.protocol.borrow_mut().abort();
+        connection.0.link.borrow_mut().abort();
         connection.hang_up();
     }
 }
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection").field("state", &self.0.protocol.borrow().state()).finish_non_exhaustive()
+        f.debug_struct("Connection").field("state", &self.0.link.borrow().state()).finish_non_exhaustive()
     }
 }

@@ -45,10 +45,12 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod closed;
 mod config;
 mod connection;
 mod dial;
 mod error;
+mod link;
 mod listener;
 mod local;
 mod outbox;
@@ -58,8 +60,9 @@ mod stream;
 /// The threads and event loops under it all: the `threadwire-worker` crate.
 pub use threadwire_worker as worker;
 
+pub use closed::Closed;
 pub use config::Config;
-pub use connection::{Closed, Connection};
+pub use connection::Connection;
 pub use dial::Target;
 pub use error::{Error, LimitKind, TimeoutKind, UrlPart};
 pub use listener::Listener;

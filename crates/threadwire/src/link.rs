@@ -1,0 +1,220 @@
+//! A stream, the protocol on it, and what waits to be written: a connection without its listener.
+//!
+//! Nothing here calls back into the program, so a link can be borrowed for the length of a call.
+
+use std::io::{self, IoSliceMut};
+use std::rc::Rc;
+use std::time::Instant;
+
+use threadwire_proto::state::State;
+use threadwire_proto::{
+    CloseFrame, Closing, Config as ProtocolConfig, Connection as Protocol, Event, Message, OpCode, Role,
+};
+
+use crate::Error;
+use crate::error::LimitKind;
+use crate::local::Local;
+use crate::outbox::Outbox;
+use crate::stream::Stream;
+
+/// Payloads from this many bytes on are written from where they lie instead of being copied.
+const DIRECT_WRITE: usize = 8 << 10;
+
+/// What one read has come to.
+pub(crate) enum Received {
+    /// The peer has ended the stream.
+    End,
+    /// Bytes: `in_input` of them in the receive buffer, others perhaps where a long payload is gathered. `is_full` if
+    /// there was no room for more.
+    Bytes { in_input: usize, is_full: bool },
+}
+
+pub(crate) struct Link {
+    /// None once TCP has ended.
+    stream: Option<Stream>,
+    protocol: Protocol,
+    outbox: Outbox,
+    local: Rc<Local>,
+    max_buffered: usize,
+    /// Whether something lies in the input behind the message that is being worked on.
+    more_follows: bool,
+}
+
+impl Link {
+    /// A link over an open stream. `output` is what still has to leave.
+    pub(crate) fn new(
+        stream: Stream,
+        role: Role,
+        config: &ProtocolConfig,
+        max_buffered: usize,
+        output: Vec<u8>,
+    ) -> Link {
+        Link {
+            stream: Some(stream),
+            protocol: Protocol::new(role, config),
+            outbox: Outbox::with(output),
+            local: Local::current(),
+            max_buffered,
+            more_follows: false,
+        }
+    }
+
+    pub(crate) fn state(&self) -> State {
+        self.protocol.state()
+    }
+
+    pub(crate) fn closing(&self) -> Option<&Closing> {
+        self.protocol.closing()
+    }
+
+    pub(crate) fn local(&self) -> &Rc<Local> {
+        &self.local
+    }
+
+    /// The stream, or the error that says that it has ended.
+    pub(crate) fn stream(&self) -> io::Result<&Stream> {
+        self.stream.as_ref().ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    pub(crate) fn take_stream(&mut self) -> Option<Stream> {
+        self.stream.take()
+    }
+
+    /// How many bytes wait to be written.
+    pub(crate) fn buffered(&self) -> usize {
+        self.outbox.len()
+    }
+}
+
+/// Reading.
+impl Link {
+    /// One read: into the long payload that is arriving, if there is one, and then into `input`.
+    pub(crate) fn read(&mut self, input: &mut [u8]) -> io::Result<Received> {
+        let Some(stream) = &mut self.stream else { return Err(io::ErrorKind::WouldBlock.into()) };
+        let reader = self.protocol.reader();
+        let (direct, total) = match reader.room() {
+            None => (0, stream.read(input)?),
+            Some(room) => {
+                let direct = room.len();
+                (direct, stream.read_vectored(&mut [IoSliceMut::new(room), IoSliceMut::new(input)])?)
+            }
+        };
+        if total == 0 {
+            return Ok(Received::End);
+        }
+        if direct > 0 {
+            reader.commit(total.min(direct));
+        }
+        let is_full = total == direct + input.len();
+        Ok(Received::Bytes { in_input: total.saturating_sub(direct), is_full })
+    }
+
+    /// Reads what nobody wants any more.
+    pub(crate) fn read_away(&mut self, input: &mut [u8]) -> io::Result<usize> {
+        match &mut self.stream {
+            Some(stream) => stream.read(input),
+            None => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    /// The next message, if it lies in `input` as a whole: see [`Protocol::receive_message`].
+    #[inline]
+    pub(crate) fn next_message<'b>(&mut self, input: &mut &'b mut [u8]) -> Option<Message<'b>> {
+        let message = self.protocol.receive_message(input);
+        self.more_follows = !input.is_empty();
+        message
+    }
+
+    /// The next thing that the peer has done; `None` if `input` is used up.
+    pub(crate) fn next_event<'b>(&mut self, input: &mut &'b mut [u8]) -> Option<Event<'b>> {
+        let mut shared = self.local.shared.borrow_mut();
+        let event = self.protocol.receive(input, &mut shared, self.outbox.end_unlent());
+        self.more_follows = !input.is_empty();
+        event
+    }
+
+    /// The event was dealt with.
+    pub(crate) fn recycle(&self, event: Event<'_>) {
+        event.recycle(&mut self.local.shared.borrow_mut().pool);
+    }
+
+    /// All that was read was dealt with.
+    pub(crate) fn end_of_input(&mut self) {
+        self.more_follows = false;
+    }
+}
+
+/// Sending.
+impl Link {
+    /// Sends a frame, or puts it into the outbox; a long one leaves at once, unless another may follow soon. Fails with
+    /// [`Error::Io`] if the stream took it no more: the connection is broken, but that is for its reader to find out.
+    #[inline]
+    pub(crate) fn send_frame(&mut self, opcode: OpCode, fin: bool, payload: &[u8]) -> Result<(), Error> {
+        let buffered = self.outbox.len();
+        if buffered + payload.len() > self.max_buffered && buffered > 0 && !opcode.is_control() {
+            return Err(Error::Limit { kind: LimitKind::Buffered, limit: self.max_buffered });
+        }
+        if payload.len() >= DIRECT_WRITE && !self.more_follows && !self.outbox.is_blocked() {
+            let header = self.protocol.send_header(opcode, fin, payload.len())?;
+            if let (Some(header), Some(stream)) = (header, &mut self.stream) {
+                return Ok(self.outbox.write_frame(&header, payload, stream, &self.local)?);
+            }
+        }
+        let mut shared = self.local.shared.borrow_mut();
+        self.protocol.send_frame(opcode, fin, payload, &mut shared, self.outbox.end(&self.local))?;
+        Ok(())
+    }
+
+    /// Writes what waits, as far as the system takes it.
+    pub(crate) fn write(&mut self) -> io::Result<()> {
+        let Some(stream) = &mut self.stream else { return Ok(()) };
+        self.outbox.write(stream, &self.local)?;
+        if self.outbox.is_empty() {
+            self.protocol.drained(&mut self.local.shared.borrow_mut(), self.outbox.end_unlent());
+            self.outbox.write(stream, &self.local)?;
+        }
+        Ok(())
+    }
+
+    /// The system takes more again.
+    pub(crate) fn writable(&mut self) {
+        self.outbox.unblock();
+    }
+}
+
+/// Ending.
+impl Link {
+    pub(crate) fn close(&mut self, frame: CloseFrame<'_>) -> Result<(), Error> {
+        let mut shared = self.local.shared.borrow_mut();
+        Ok(self.protocol.close(frame, &mut shared, self.outbox.end(&self.local))?)
+    }
+
+    /// Tells the peer that nothing more will come.
+    pub(crate) fn shutdown_write(&mut self) {
+        if let Some(stream) = &mut self.stream {
+            // Where that fails, so will reading.
+            let _ = stream.shutdown_write();
+        }
+    }
+
+    pub(crate) fn tcp_ended(&mut self) {
+        self.protocol.tcp_ended();
+    }
+
+    pub(crate) fn abort(&mut self) {
+        self.protocol.abort();
+    }
+
+    /// Whether it is for this side to end TCP, and all that was to be said has been.
+    pub(crate) fn should_end_tcp(&self) -> bool {
+        self.protocol.should_end_tcp() && self.outbox.is_empty()
+    }
+
+    pub(crate) fn deadline(&mut self, now: Instant) -> Option<Instant> {
+        self.protocol.deadline(now)
+    }
+
+    pub(crate) fn expire(&mut self, now: Instant) {
+        self.protocol.expire(now);
+    }
+}
