@@ -4,7 +4,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 
 use threadwire_proto::handshake::{Headers, Request, Response};
-use threadwire_worker::{Remote, Worker, wait_forever};
+use threadwire_worker::{Ended, Remote, Worker, wait_forever};
 
 use crate::server::{Service, listen};
 use crate::{Config, Error, Listener};
@@ -75,9 +75,46 @@ impl Server {
         self,
         accept: impl Fn(&Request) -> Accept + Send + Sync + 'static,
     ) -> Result<Running, Error> {
+        self.prepare(accept)?.spawn(0)
+    }
+
+    /// Serves until this thread's event loop is stopped, on this thread: it becomes one of the workers, and the only one
+    /// unless [`workers`](Server::workers) says otherwise. Stop it through the [`Remote`] of its loop.
+    ///
+    /// ```
+    /// use threadwire::{Accept, Connection, Message, Server, worker::EventLoop};
+    ///
+    /// let stopper = EventLoop::current().remote();
+    /// # let stop = stopper.clone();
+    /// # std::thread::spawn(move || stop.stop());
+    /// Server::bind("127.0.0.1:0")?.run(|_| Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m)))?;
+    /// # Ok::<(), threadwire::Error>(())
+    /// ```
+    pub fn run(self, accept: impl Fn(&Request) -> Accept + Send + Sync + 'static) -> Result<(), Error> {
+        let mut prepared = self.prepare(accept)?;
+        let socket = prepared.sockets.remove(0);
+        let (service, local_addr) = (prepared.service.clone(), prepared.local_addr);
+        let others = prepared.spawn(1)?;
+        let remotes = if others.hands_on { others.stopper().remotes } else { Vec::new() };
+        let ended = Worker::builder().grace(service.config().close_timeout).run(|| {
+            if let Err(source) = service.listen(socket, remotes) {
+                return Ok(Err(Error::Listen { addr: local_addr.to_string(), source }));
+            }
+            wait_forever().map(Ok)
+        });
+        others.stop();
+        others.join()?;
+        match ended {
+            Ended::Done(result) => result,
+            Ended::Stopped => Ok(()),
+            Ended::Panicked(payload) => Err(Error::panicked(payload)),
+        }
+    }
+
+    fn prepare(self, accept: impl Fn(&Request) -> Accept + Send + Sync + 'static) -> Result<Prepared, Error> {
         let local_addr = self.local_addr()?;
         let service = Service::new(accept, self.config);
-        let mut sockets = match self.spread {
+        let sockets = match self.spread {
             Spread::ReusePort if self.workers > 1 && cfg!(unix) => {
                 // Sharing an address has to be agreed on before anybody listens there.
                 drop(self.socket);
@@ -86,13 +123,29 @@ impl Server {
             }
             _ => vec![self.socket],
         };
-        let hands_on = sockets.len() < self.workers;
-        let mut running = Running { local_addr, workers: Vec::new() };
-        // The first worker comes last, when the others are there that it hands connections to.
-        for number in (0..self.workers).rev() {
-            let socket = if number < sockets.len() { sockets.pop() } else { None };
+        Ok(Prepared { local_addr, service, workers: self.workers, sockets })
+    }
+}
+
+/// A server whose workers are to be started.
+struct Prepared {
+    local_addr: SocketAddr,
+    service: Service,
+    workers: usize,
+    /// One for each worker that accepts, the first worker's first.
+    sockets: Vec<TcpListener>,
+}
+
+impl Prepared {
+    /// Starts the workers from number `first` on.
+    fn spawn(mut self, first: usize) -> Result<Running, Error> {
+        let hands_on = self.sockets.len() + first.min(1) < self.workers;
+        let mut running = Running { local_addr: self.local_addr, workers: Vec::new(), hands_on };
+        // The first worker comes last, when the others are there that it may hand connections to.
+        for number in (first..self.workers).rev() {
+            let socket = if self.sockets.len() > number - first { self.sockets.pop() } else { None };
             let others = if hands_on && number == 0 { running.stopper().remotes } else { Vec::new() };
-            let service = service.clone();
+            let service = self.service.clone();
             let grace = service.config().close_timeout;
             let worker =
                 Worker::builder().name(format!("threadwire {number}")).grace(grace).spawn(move || {
@@ -114,6 +167,8 @@ impl Server {
 pub struct Running {
     local_addr: SocketAddr,
     workers: Vec<Worker<()>>,
+    /// Whether the first worker hands connections to the others.
+    hands_on: bool,
 }
 
 impl Running {
@@ -149,7 +204,7 @@ impl Running {
     /// [`Config::close_timeout`]. The loop of the calling thread goes on meanwhile. Fails if a worker panicked.
     pub fn join(self) -> Result<(), Error> {
         for worker in self.workers {
-            if let threadwire_worker::Ended::Panicked(payload) = worker.join()? {
+            if let Ended::Panicked(payload) = worker.join()? {
                 return Err(Error::panicked(payload));
             }
         }
