@@ -357,6 +357,12 @@ impl Connection {
         Ok(())
     }
 
+    /// Whether [`drained`](Connection::drained) would have something to say.
+    #[inline]
+    pub fn has_late_pong(&self) -> bool {
+        self.late_pong.is_some()
+    }
+
     /// The output was written out: answers a ping that had to wait for that. See
     /// [`PONG_ROOM`](Connection::PONG_ROOM).
     #[inline]
@@ -404,6 +410,7 @@ impl Connection {
 
     /// Whether this side should end TCP once the output is written: a server after both close frames, and either
     /// side after a broken rule (RFC 6455, sections 7.1.1 and 7.1.7). A client lets the server go first.
+    #[inline]
     pub fn should_end_tcp(&self) -> bool {
         match self.state {
             State::Open | State::Closing => false,

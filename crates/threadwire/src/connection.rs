@@ -256,11 +256,15 @@ impl Connection {
     }
 
     /// Hands out what `input` holds.
+    #[inline]
     fn deliver(&self, listener: &mut dyn Listener, mut input: &mut [u8]) -> Result<(), Error> {
         loop {
             let message = self.0.link.borrow_mut().next_message(&mut input);
             if let Some(message) = message {
                 listener.on_message(self, message)?;
+                if input.is_empty() {
+                    return Ok(());
+                }
                 continue;
             }
             let event = self.0.link.borrow_mut().next_event(&mut input);
@@ -383,6 +387,7 @@ impl Connection {
     }
 
     /// Writes what was gathered, as far as the system takes it.
+    #[inline]
     fn write(&self) {
         let written = self.0.link.borrow_mut().write();
         if let Err(error) = written {

@@ -18,7 +18,7 @@ use crate::outbox::Outbox;
 use crate::stream::Stream;
 
 /// Payloads from this many bytes on are written from where they lie instead of being copied.
-const DIRECT_WRITE: usize = 8 << 10;
+const DIRECT_WRITE: usize = 32 << 10;
 
 /// What one read has come to.
 pub(crate) enum Received {
@@ -59,6 +59,7 @@ impl Link {
         }
     }
 
+    #[inline]
     pub(crate) fn state(&self) -> State {
         self.protocol.state()
     }
@@ -67,6 +68,7 @@ impl Link {
         self.protocol.closing()
     }
 
+    #[inline]
     pub(crate) fn local(&self) -> &Rc<Local> {
         &self.local
     }
@@ -81,6 +83,7 @@ impl Link {
     }
 
     /// How many bytes wait to be written.
+    #[inline]
     pub(crate) fn buffered(&self) -> usize {
         self.outbox.len()
     }
@@ -89,6 +92,7 @@ impl Link {
 /// Reading.
 impl Link {
     /// One read: into the long payload that is arriving, if there is one, and then into `input`.
+    #[inline]
     pub(crate) fn read(&mut self, input: &mut [u8]) -> io::Result<Received> {
         let Some(stream) = &mut self.stream else { return Err(io::ErrorKind::WouldBlock.into()) };
         let reader = self.protocol.reader();
@@ -139,6 +143,7 @@ impl Link {
     }
 
     /// All that was read was dealt with.
+    #[inline]
     pub(crate) fn end_of_input(&mut self) {
         self.more_follows = false;
     }
@@ -166,10 +171,11 @@ impl Link {
     }
 
     /// Writes what waits, as far as the system takes it.
+    #[inline]
     pub(crate) fn write(&mut self) -> io::Result<()> {
         let Some(stream) = &mut self.stream else { return Ok(()) };
         self.outbox.write(stream, &self.local)?;
-        if self.outbox.is_empty() {
+        if self.outbox.is_empty() && self.protocol.has_late_pong() {
             self.protocol.drained(&mut self.local.shared.borrow_mut(), self.outbox.end_unlent());
             self.outbox.write(stream, &self.local)?;
         }
@@ -177,6 +183,7 @@ impl Link {
     }
 
     /// The system takes more again.
+    #[inline]
     pub(crate) fn writable(&mut self) {
         self.outbox.unblock();
     }

@@ -33,11 +33,13 @@ impl Local {
     }
 
     /// Lends a receive buffer. It is moved out, so that it can stay lent while a callback turns the loop.
+    #[inline]
     pub(crate) fn lend_input(&self) -> Box<[u8]> {
         let kept = self.inputs.borrow_mut().pop();
         kept.unwrap_or_else(|| vec![0; INPUT_SIZE].into())
     }
 
+    #[inline]
     pub(crate) fn return_input(&self, input: Box<[u8]>) {
         let mut inputs = self.inputs.borrow_mut();
         if inputs.len() < INPUTS_KEPT {
@@ -46,10 +48,12 @@ impl Local {
     }
 
     /// Lends an empty buffer for output.
+    #[inline]
     pub(crate) fn lend_output(&self) -> Vec<u8> {
         self.outputs.borrow_mut().pop().unwrap_or_default()
     }
 
+    #[inline]
     pub(crate) fn return_output(&self, mut output: Vec<u8>) {
         let mut outputs = self.outputs.borrow_mut();
         if outputs.len() < OUTPUTS_KEPT && (1..=LARGEST_OUTPUT_KEPT).contains(&output.capacity()) {

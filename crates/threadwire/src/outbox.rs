@@ -34,11 +34,13 @@ impl Outbox {
         self.len() == 0
     }
 
+    #[inline]
     pub(crate) fn is_blocked(&self) -> bool {
         self.blocked
     }
 
     /// The system takes more again.
+    #[inline]
     pub(crate) fn unblock(&mut self) {
         self.blocked = false;
     }
@@ -59,6 +61,7 @@ impl Outbox {
     }
 
     /// Writes what waits, until all of it has left or the system takes no more.
+    #[inline]
     pub(crate) fn write(&mut self, stream: &mut Stream, local: &Local) -> io::Result<()> {
         if self.broken {
             self.clear(local);
@@ -92,7 +95,7 @@ impl Outbox {
                 IoSlice::new(&header[written.min(header.len())..]),
                 IoSlice::new(&payload[written.saturating_sub(header.len())..]),
             ];
-            let result = stream.write_vectored(&slices);
+            let result = stream.write_vectored(&slices[usize::from(self.is_empty())..]);
             let count = self.count(result, local)?;
             let waited = count.min(self.len());
             self.sent += waited;
@@ -111,6 +114,7 @@ impl Outbox {
     }
 
     /// What a write has come to: how many bytes have left. After an error none ever will.
+    #[inline]
     fn count(&mut self, result: io::Result<usize>, local: &Local) -> io::Result<usize> {
         match result {
             Ok(0) => {
@@ -134,6 +138,7 @@ impl Outbox {
         self.clear(local);
     }
 
+    #[inline]
     fn clear(&mut self, local: &Local) {
         self.sent = 0;
         self.bytes.clear();

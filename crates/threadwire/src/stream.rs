@@ -29,11 +29,13 @@ impl Stream {
         retry(|| socket.read_vectored(buffers))
     }
 
+    #[inline]
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let Stream::Tcp(socket) = self;
         retry(|| socket.read(buffer))
     }
 
+    #[inline]
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Stream::Tcp(socket) = self;
         retry(|| socket.write(bytes))
@@ -68,6 +70,7 @@ impl Stream {
 }
 
 /// A signal that arrives during a system call is no reason to fail.
+#[inline]
 fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {

@@ -65,6 +65,7 @@ impl EventLoop {
     /// # Panics
     ///
     /// If the system refuses what a loop needs: two file descriptors.
+    #[inline]
     pub fn current() -> Rc<EventLoop> {
         let make =
             || Rc::new(EventLoop::new().expect("the system has no descriptors left for an event loop"));
@@ -168,6 +169,7 @@ impl EventLoop {
     }
 
     /// Has the source flushed before the loop polls next.
+    #[inline]
     pub fn flush_later(&self, token: Token) {
         self.dirty.borrow_mut().push(token);
     }
@@ -347,6 +349,7 @@ impl EventLoop {
         }
     }
 
+    #[inline]
     fn source(&self, token: Token) -> Option<Rc<dyn Source>> {
         let sources = self.sources.borrow();
         let entry = sources.get(index(token))?;
