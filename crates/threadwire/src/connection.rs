@@ -26,6 +26,9 @@ use crate::{Closed, Config, Error, Listener};
 /// With this many bytes gathered, they leave without waiting for the end of the read, or for the loop's next turn.
 const FLUSH_AT: usize = 128 << 10;
 
+/// How often one connection may be read for a long message before it is the others' turn.
+const READS_PER_TURN: u32 = 8;
+
 /// An open connection: a cheap clone that stays on its thread. A [`Listener`] gets it with every call, and may keep it for
 /// a timer or another callback; calls on a connection that is closed say so and do nothing else.
 ///
@@ -223,9 +226,10 @@ impl Connection {
         }
     }
 
-    /// Reads once, and hands out what came. Reads on only to see the end of the stream, where it was announced.
+    /// Reads once, and hands out what came. Reads on for the rest of a long message, as far as one turn allows, and to see
+    /// the end of the stream, where it was announced.
     fn read_with(&self, listener: &mut dyn Listener, ready: Ready, input: &mut [u8]) -> Result<(), Error> {
-        loop {
+        for reads in 1.. {
             let received = self.0.link.borrow_mut().read(input);
             let (count, is_full) = match received {
                 Ok(Received::Bytes { in_input, is_full }) => (in_input, is_full),
@@ -245,14 +249,15 @@ impl Connection {
             };
             self.0.may_have_more.set(is_full);
             self.deliver(listener, &mut input[..count])?;
-            if is_full {
+            if is_full && !(reads < READS_PER_TURN && self.0.link.borrow_mut().is_mid_payload()) {
                 EventLoop::current().requeue(self.0.token, ready);
-                return Ok(());
+                break;
             }
-            if !ready.read_closed {
-                return Ok(());
+            if !is_full && !ready.read_closed {
+                break;
             }
         }
+        Ok(())
     }
 
     /// Hands out what `input` holds.

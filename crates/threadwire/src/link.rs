@@ -20,6 +20,12 @@ use crate::stream::Stream;
 /// Payloads from this many bytes on are written from where they lie instead of being copied.
 const DIRECT_WRITE: usize = 32 << 10;
 
+/// A peer that sends messages of this many bytes and more is read in another way: see [`Link::read`].
+const LONG: usize = 64 << 10;
+
+/// How much of a long message is read before its length is known.
+const FIRST_OF_LONG: usize = 16 << 10;
+
 /// What one read has come to.
 pub(crate) enum Received {
     /// The peer has ended the stream.
@@ -29,6 +35,13 @@ pub(crate) enum Received {
     Bytes { in_input: usize, is_full: bool },
 }
 
+impl Received {
+    #[inline]
+    fn new(total: usize, in_input: usize, is_full: bool) -> Received {
+        if total == 0 { Received::End } else { Received::Bytes { in_input, is_full } }
+    }
+}
+
 pub(crate) struct Link {
     /// None once TCP has ended.
     stream: Option<Stream>,
@@ -36,6 +49,8 @@ pub(crate) struct Link {
     outbox: Outbox,
     local: Rc<Local>,
     max_buffered: usize,
+    /// Whether the last message was a long one.
+    expects_long: bool,
     /// Whether something lies in the input behind the message that is being worked on.
     more_follows: bool,
 }
@@ -55,6 +70,7 @@ impl Link {
             outbox: Outbox::with(output),
             local: Local::current(),
             max_buffered,
+            expects_long: false,
             more_follows: false,
         }
     }
@@ -92,25 +108,31 @@ impl Link {
 /// Reading.
 impl Link {
     /// One read: into the long payload that is arriving, if there is one, and then into `input`.
+    ///
+    /// What comes before the length of a message is known lies in `input`, and the part of a long payload in it has to be
+    /// copied. So where long messages are to be expected, only little is read to begin with, and the rest goes where it
+    /// belongs.
     #[inline]
     pub(crate) fn read(&mut self, input: &mut [u8]) -> io::Result<Received> {
         let Some(stream) = &mut self.stream else { return Err(io::ErrorKind::WouldBlock.into()) };
         let reader = self.protocol.reader();
-        let (direct, total) = match reader.room() {
-            None => (0, stream.read(input)?),
-            Some(room) => {
-                let direct = room.len();
-                (direct, stream.read_vectored(&mut [IoSliceMut::new(room), IoSliceMut::new(input)])?)
-            }
-        };
-        if total == 0 {
-            return Ok(Received::End);
-        }
-        if direct > 0 {
+        if let Some(room) = reader.room() {
+            let direct = room.len();
+            self.expects_long = direct >= LONG - FIRST_OF_LONG;
+            let total = stream.read_vectored(&mut [IoSliceMut::new(room), IoSliceMut::new(input)])?;
             reader.commit(total.min(direct));
+            let is_full = total == direct + input.len();
+            return Ok(Received::new(total, total.saturating_sub(direct), is_full));
         }
-        let is_full = total == direct + input.len();
-        Ok(Received::Bytes { in_input: total.saturating_sub(direct), is_full })
+        let first = if self.expects_long { FIRST_OF_LONG } else { input.len() };
+        let total = stream.read(&mut input[..first])?;
+        self.expects_long &= total == first;
+        Ok(Received::new(total, total, total == first))
+    }
+
+    /// Whether a long payload is arriving.
+    pub(crate) fn is_mid_payload(&mut self) -> bool {
+        self.protocol.reader().room().is_some()
     }
 
     /// Reads what nobody wants any more.
