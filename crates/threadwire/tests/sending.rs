@@ -632,6 +632,43 @@ fn a_peer_that_pings_and_never_reads_does_not_fill_our_memory() {
 }
 
 #[test]
+fn a_pong_that_was_put_off_leaves_when_a_flush_has_emptied_the_outbox() {
+    bounded(|| {
+        let host = Host::listen();
+        let url = host.url();
+        let host = host.run(|host| host.upgrade(b""));
+        let log = Log::new();
+        let flush = |ws: &Connection, call: &Call| {
+            if *call == Call::text("flush") {
+                ws.flush();
+                assert_eq!(ws.buffered(), 0, "the sockets took less than expected: this tests nothing");
+            }
+            Ok(())
+        };
+        let ws = connect(&url, log.listener(flush)).unwrap();
+        let mut peer = host.join().unwrap();
+        // Until a little more waits than pongs are answered behind.
+        const SIZE: usize = 10_000;
+        let mut count = 0;
+        while ws.buffered() < 80_000 {
+            ws.send(&vec![count as u8; SIZE]).unwrap();
+            ws.flush();
+            count += 1;
+        }
+        peer.send(PING, b"late");
+        wait_until(None, || log.calls().contains(&Call::Ping(b"late".to_vec()))).unwrap();
+        // The peer reads what has left, and sends; only then the loop turns: one event, readable and writable.
+        let whole = count * (SIZE + 8) - ws.buffered();
+        peer.skip(whole);
+        peer.send(TEXT, b"flush");
+        wait_until(None, || log.calls().contains(&Call::text("flush"))).unwrap();
+        update().unwrap();
+        peer.skip(count * (SIZE + 8) - whole);
+        assert_eq!(peer.frame(), (PONG, b"late".to_vec()));
+    });
+}
+
+#[test]
 fn a_listener_that_echoes_needs_no_more_than_a_function() {
     bounded(|| {
         let serving = Serving::with(bind(), |_| Accept::with(echo));

@@ -3,12 +3,14 @@
 pub mod common;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
 use common::peer::{Peer, TEXT, masked, request, request_with};
 use common::recorder::{Call, Log};
 use common::{Serving, bind, bounded, echo, ignore, patient};
+use threadwire::worker::{EventLoop, Remote};
 use threadwire::{Accept, Config, Connection, Error, Message, Request, Response, Server, Spread};
 
 /// A listener that answers every message with the name of its thread.
@@ -468,6 +470,53 @@ fn a_stopper_stops_from_another_thread() {
         running.join().unwrap();
         thread.join().unwrap();
     });
+}
+
+/// A server that runs on a thread of this name; its address, and what stops it.
+fn run(server: Server) -> (SocketAddr, Remote, thread::JoinHandle<Result<(), Error>>) {
+    let addr = server.local_addr().unwrap();
+    let (tell, told) = mpsc::channel();
+    let thread = thread::Builder::new().name("main".to_owned()).spawn(move || {
+        tell.send(EventLoop::current().remote()).unwrap();
+        server.run(|_| Accept::with(name_thread))
+    });
+    (addr, told.recv().unwrap(), thread.unwrap())
+}
+
+#[test]
+fn serves_on_the_calling_thread() {
+    for (workers, spread) in [(1, Spread::RoundRobin), (3, Spread::RoundRobin), (3, Spread::ReusePort)] {
+        bounded(move || {
+            let (addr, stopper, thread) = run(bind().workers(workers).spread(spread).config(patient()));
+            let mut peers: Vec<Peer> = (0..6).map(|_| Peer::open(addr, "/")).collect();
+            let mut threads: HashMap<String, usize> = HashMap::new();
+            for peer in &mut peers {
+                peer.send(TEXT, b"where?");
+                *threads.entry(peer.text()).or_default() += 1;
+            }
+            match (workers, spread) {
+                (1, _) => assert_eq!(threads, HashMap::from([("main".to_owned(), 6)])),
+                (_, Spread::RoundRobin) => {
+                    let names = ["main", "threadwire 1", "threadwire 2"].map(|name| (name.to_owned(), 2));
+                    assert_eq!(threads, HashMap::from(names));
+                }
+                _ => assert_eq!(threads.values().sum::<usize>(), 6),
+            }
+            stopper.stop();
+            // The workers need not end in the order of the peers.
+            let closing = peers.into_iter().map(|mut peer| {
+                thread::spawn(move || {
+                    assert_eq!(peer.code(), 1001);
+                    peer.close(1001, "");
+                    assert!(peer.ended_orderly());
+                })
+            });
+            for thread in closing.collect::<Vec<_>>() {
+                thread.join().unwrap();
+            }
+            thread.join().unwrap().unwrap();
+        });
+    }
 }
 
 #[test]

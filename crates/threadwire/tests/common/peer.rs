@@ -154,6 +154,14 @@ impl Peer {
         std::mem::take(&mut self.received)
     }
 
+    /// Reads this many bytes, and forgets them.
+    pub fn skip(&mut self, count: usize) {
+        while self.received.len() < count {
+            assert!(self.read(), "the stream has ended");
+        }
+        self.received.drain(..count);
+    }
+
     /// The head of a request or of a response.
     pub fn head(&mut self) -> String {
         loop {
