@@ -472,7 +472,7 @@ fn a_stopper_stops_from_another_thread() {
     });
 }
 
-/// A server that runs on a thread of this name; its address, and what stops it.
+/// A server that runs on a thread called `main`: its address, what stops it, and the thread.
 fn run(server: Server) -> (SocketAddr, Remote, thread::JoinHandle<Result<(), Error>>) {
     let addr = server.local_addr().unwrap();
     let (tell, told) = mpsc::channel();
@@ -480,7 +480,12 @@ fn run(server: Server) -> (SocketAddr, Remote, thread::JoinHandle<Result<(), Err
         tell.send(EventLoop::current().remote()).unwrap();
         server.run(|_| Accept::with(name_thread))
     });
-    (addr, told.recv().unwrap(), thread.unwrap())
+    let remote = told.recv().unwrap();
+    // It listens when its loop turns.
+    let (tell, told) = mpsc::channel();
+    remote.post(move |_| tell.send(()).unwrap()).unwrap();
+    told.recv().unwrap();
+    (addr, remote, thread.unwrap())
 }
 
 #[test]
