@@ -10,6 +10,9 @@ use crate::{
     state::{Action, Input, State, step},
 };
 
+/// Thirty years.
+const NEVER: Duration = Duration::from_secs(60 * 60 * 24 * 365 * 30);
+
 /// What the connections of one thread share: memory for long payloads, and masking keys.
 #[derive(Debug, Default)]
 pub struct Shared {
@@ -394,7 +397,9 @@ impl Connection {
         }
         let after = self.close_timeout;
         let closing = self.closing_by(Initiator::Local);
-        Some(*closing.deadline.get_or_insert(now + after))
+        // What the clock can't count to is so far off that it never comes.
+        let deadline = || now.checked_add(after).unwrap_or_else(|| now + NEVER);
+        Some(*closing.deadline.get_or_insert_with(deadline))
     }
 
     /// Gives closing up if its [`deadline`](Connection::deadline) has passed. Returns whether the connection has

@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use threadwire_proto::state::State;
 use threadwire_proto::{CloseCode, CloseFrame, Event, Frame, Level, Message, OpCode, Role};
@@ -51,6 +51,8 @@ struct Inner {
     /// Whether a flush was asked for.
     dirty: Cell<bool>,
     phase: Cell<Phase>,
+    /// Closing has taken too long, but it may be that we have not read the answer.
+    overdue: Cell<bool>,
     /// Set while the connection closes.
     timer: Cell<Option<TimerId>>,
     /// What went wrong first.
@@ -172,14 +174,14 @@ pub(crate) struct Opening<'a> {
     pub(crate) output: Vec<u8>,
     /// What was received behind the handshake.
     pub(crate) early: &'a mut [u8],
-    /// Whether the socket may hold still more.
-    pub(crate) may_have_more: bool,
+    /// What the socket is ready for, as far as that was not dealt with.
+    pub(crate) unread: Ready,
 }
 
 /// Coming to life.
 impl Connection {
     pub(crate) fn open(opening: Opening<'_>) -> Connection {
-        let Opening { role, stream, token, listener, config, output, early, may_have_more } = opening;
+        let Opening { role, stream, token, listener, config, output, early, unread } = opening;
         let level = listener.level();
         let link = Link::new(stream, role, &config.protocol(level), config.max_buffered, output);
         let connection = Connection(Rc::new(Inner {
@@ -188,7 +190,8 @@ impl Connection {
             level,
             listener: RefCell::new(Some(listener)),
             unread: Cell::default(),
-            may_have_more: Cell::new(may_have_more),
+            may_have_more: Cell::new(unread.readable),
+            overdue: Cell::new(false),
             dirty: Cell::new(false),
             phase: Cell::new(Phase::Running),
             timer: Cell::new(None),
@@ -197,12 +200,12 @@ impl Connection {
         let event_loop = EventLoop::current();
         event_loop.replace(token, Rc::clone(&connection.0) as Rc<dyn Source>);
         connection.call(|listener| {
-            listener.on_open(&connection)?;
-            connection.deliver(listener, early)
+            connection.guard(|| listener.on_open(&connection));
+            connection.deliver(listener, early);
         });
         connection.settle();
-        if may_have_more {
-            event_loop.requeue(token, Ready::READABLE);
+        if !unread.is_empty() {
+            event_loop.requeue(token, unread);
         }
         connection
     }
@@ -217,9 +220,8 @@ impl Connection {
         let ran = self.call(|listener| {
             let local = Rc::clone(self.0.link.borrow().local());
             let mut input = local.lend_input();
-            let result = self.read_with(listener, ready, &mut input);
+            self.read_with(listener, ready, &mut input);
             local.return_input(input);
-            result
         });
         if !ran {
             self.0.unread.set(self.0.unread.get() | ready);
@@ -228,27 +230,22 @@ impl Connection {
 
     /// Reads once, and hands out what came. Reads on for the rest of a long message, as far as one turn allows, and to see
     /// the end of the stream, where it was announced.
-    fn read_with(&self, listener: &mut dyn Listener, ready: Ready, input: &mut [u8]) -> Result<(), Error> {
+    fn read_with(&self, listener: &mut dyn Listener, ready: Ready, input: &mut [u8]) {
         for reads in 1.. {
             let received = self.0.link.borrow_mut().read(input);
             let (count, is_full) = match received {
                 Ok(Received::Bytes { in_input, is_full }) => (in_input, is_full),
-                Ok(Received::End) => {
-                    self.0.link.borrow_mut().tcp_ended();
-                    return Ok(());
-                }
+                Ok(Received::End) => return self.0.link.borrow_mut().tcp_ended(),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.0.may_have_more.set(false);
-                    return Ok(());
+                    return self.0.may_have_more.set(false);
                 }
                 Err(error) => {
                     self.note(error.into());
-                    self.0.link.borrow_mut().tcp_ended();
-                    return Ok(());
+                    return self.0.link.borrow_mut().tcp_ended();
                 }
             };
             self.0.may_have_more.set(is_full);
-            self.deliver(listener, &mut input[..count])?;
+            self.deliver(listener, &mut input[..count]);
             if is_full && !(reads < READS_PER_TURN && self.0.link.borrow_mut().is_mid_payload()) {
                 EventLoop::current().requeue(self.0.token, ready);
                 break;
@@ -257,14 +254,19 @@ impl Connection {
                 break;
             }
         }
-        Ok(())
     }
 
-    /// Hands out what `input` holds.
+    /// Hands out what `input` holds. A callback that fails closes the connection, but what came behind what it failed on
+    /// still counts: the peer's own close frame, say.
     #[inline]
-    fn deliver(&self, listener: &mut dyn Listener, mut input: &mut [u8]) -> Result<(), Error> {
+    fn deliver(&self, listener: &mut dyn Listener, mut input: &mut [u8]) {
+        while !self.guard(|| self.deliver_until_failure(listener, &mut input)) {}
+    }
+
+    #[inline]
+    fn deliver_until_failure(&self, listener: &mut dyn Listener, input: &mut &mut [u8]) -> Result<(), Error> {
         loop {
-            let message = self.0.link.borrow_mut().next_message(&mut input);
+            let message = self.0.link.borrow_mut().next_message(input);
             if let Some(message) = message {
                 listener.on_message(self, message)?;
                 if input.is_empty() {
@@ -272,8 +274,12 @@ impl Connection {
                 }
                 continue;
             }
-            let event = self.0.link.borrow_mut().next_event(&mut input);
+            let event = self.0.link.borrow_mut().next_event(input);
             let Some(event) = event else { return Ok(()) };
+            if self.buffered() > 0 {
+                // What the protocol has answered by itself leaves also if the callback waits.
+                self.mark_dirty();
+            }
             let result = match &event {
                 Event::Frame(frame) | Event::Close(frame) => self.tell(listener, frame),
                 Event::Failed(rule) => {
@@ -315,17 +321,12 @@ impl Connection {
 
 /// Calling the listener.
 impl Connection {
-    /// Runs `call` with the listener, unless it is busy or gone. An error or a panic of it closes the connection.
-    fn call(&self, call: impl FnOnce(&mut dyn Listener) -> Result<(), Error>) -> bool {
+    /// Runs `call` with the listener, unless it is busy or gone.
+    fn call(&self, call: impl FnOnce(&mut dyn Listener)) -> bool {
         let taken = self.0.listener.borrow_mut().take();
         let Some(mut listener) = taken else { return false };
-        let result = catch_unwind(AssertUnwindSafe(|| call(&mut *listener)));
+        call(&mut *listener);
         *self.0.listener.borrow_mut() = Some(listener);
-        match result {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => self.callback_failed(error),
-            Err(payload) => self.callback_failed(Error::panicked(payload)),
-        }
         self.0.link.borrow_mut().end_of_input();
         let unread = self.0.unread.take();
         if !unread.is_empty() {
@@ -337,11 +338,22 @@ impl Connection {
         true
     }
 
+    /// Runs code of the listener's. False if it failed: then the connection is closing now.
+    #[inline]
+    fn guard(&self, callback: impl FnOnce() -> Result<(), Error>) -> bool {
+        match catch_unwind(AssertUnwindSafe(callback)) {
+            Ok(Ok(())) => return true,
+            Ok(Err(error)) => self.callback_failed(error),
+            Err(payload) => self.callback_failed(Error::panicked(payload)),
+        }
+        false
+    }
+
     #[cold]
     fn callback_failed(&self, error: Error) {
         let code = match error {
             // The connection was closed under the callback: nothing is wrong with it.
-            Error::Closed => return,
+            Error::Closed if !self.is_open() => return,
             Error::Stopped => CloseCode::GOING_AWAY,
             _ => CloseCode::INTERNAL_ERROR,
         };
@@ -353,6 +365,11 @@ impl Connection {
 
     /// Calls `on_close`, once, as the last call of all. If a callback is still running, it is called when that returns.
     fn report(&self) {
+        if EventLoop::current().is_too_deep() {
+            let connection = self.clone();
+            EventLoop::current().after(Duration::ZERO, move || connection.report());
+            return;
+        }
         let taken = self.0.listener.borrow_mut().take();
         let Some(mut listener) = taken else { return };
         let error = self.0.error.borrow_mut().take();
@@ -448,9 +465,14 @@ impl Connection {
         }
     }
 
-    /// Closing takes too long.
+    /// Closing takes too long. While a callback keeps us from reading, the peer can't be blamed for that.
     fn expire(&self) {
-        self.0.timer.set(None);
+        let is_busy = self.0.listener.borrow().is_none() && self.0.phase.get() == Phase::Running;
+        if is_busy {
+            self.0.overdue.set(true);
+            self.0.unread.set(self.0.unread.get() | Ready::READABLE);
+            return;
+        }
         self.0.link.borrow_mut().expire(Instant::now());
         self.settle();
     }
@@ -462,6 +484,7 @@ impl Connection {
         if let Some(timer) = self.0.timer.take() {
             event_loop.cancel(timer);
         }
+        self.0.overdue.set(false);
         let stream = self.0.link.borrow_mut().take_stream();
         if let Some(mut stream) = stream {
             event_loop.detach(self.0.token, &mut stream);
@@ -473,6 +496,7 @@ impl Connection {
 impl Source for Inner {
     fn ready(self: Rc<Self>, ready: Ready) {
         let connection = Connection(self);
+        let was_overdue = connection.0.overdue.get();
         if ready.writable {
             connection.0.link.borrow_mut().writable();
         }
@@ -480,6 +504,9 @@ impl Source for Inner {
             connection.read(ready);
         }
         connection.settle();
+        if was_overdue {
+            connection.expire();
+        }
     }
 
     fn flush(self: Rc<Self>) {

@@ -8,6 +8,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ use mio::{Events, Interest, Poll};
 use slab::Slab;
 
 use crate::remote::Call;
-use crate::timer::Timers;
+use crate::timer::{self, Timers};
 use crate::{Ready, Remote, Source, Stopped, TimerId, Token};
 
 const WAKER: mio::Token = mio::Token(usize::MAX);
@@ -53,6 +54,8 @@ pub struct EventLoop {
 struct Entry {
     token: Token,
     source: Rc<dyn Source>,
+    /// Whether it was told to stop.
+    told: bool,
 }
 
 impl EventLoop {
@@ -116,26 +119,42 @@ impl EventLoop {
         interest: Interest,
         make: impl FnOnce(S, Token) -> Rc<dyn Source>,
     ) -> io::Result<Token> {
-        let index = self.sources.borrow().vacant_key();
+        let token = self.next_token();
+        self.poll.borrow().registry().register(&mut socket, token.0, interest)?;
+        self.insert(token, make(socket, token));
+        Ok(token)
+    }
+
+    /// Takes a source in that has no socket (yet): it is called when it is [requeued](EventLoop::requeue), and at the end.
+    pub fn attach_idle(&self, make: impl FnOnce(Token) -> Rc<dyn Source>) -> Token {
+        let token = self.next_token();
+        self.insert(token, make(token));
+        token
+    }
+
+    fn next_token(&self) -> Token {
         let number = self.attached.get().wrapping_add(1) & (INDEX_MASK >> 1);
         self.attached.set(number);
-        let token = Token(mio::Token(number << INDEX_BITS | index));
-        self.poll.borrow().registry().register(&mut socket, token.0, interest)?;
-        let source = make(socket, token);
-        // `make` is the caller's code, and may have attached something itself.
+        Token(mio::Token(number << INDEX_BITS | self.sources.borrow().vacant_key()))
+    }
+
+    fn insert(&self, token: Token, source: Rc<dyn Source>) {
         let mut sources = self.sources.borrow_mut();
-        if sources.vacant_key() == index {
-            sources.insert(Entry { token, source });
-            return Ok(token);
+        if sources.vacant_key() == index(token) {
+            sources.insert(Entry { token, source, told: false });
+            return;
         }
         drop(sources);
-        panic!("EventLoop::attach: `make` must not attach other sources");
+        panic!("what makes a source for an event loop must not attach another one to it");
     }
 
     /// Puts another source into the place of one, such as a connection into that of its handshake.
     pub fn replace(&self, token: Token, source: Rc<dyn Source>) {
         let old = match self.sources.borrow_mut().get_mut(index(token)) {
-            Some(entry) if entry.token == token => Some(std::mem::replace(&mut entry.source, source)),
+            Some(entry) if entry.token == token => {
+                entry.told = false;
+                Some(std::mem::replace(&mut entry.source, source))
+            }
             _ => None,
         };
         // Dropped only now: it may hold the caller's values, whose own drops may call back.
@@ -147,6 +166,11 @@ impl EventLoop {
         if let Err(error) = self.poll.borrow().registry().deregister(socket) {
             tracing::debug!(%error, "can't deregister a socket");
         }
+        self.detach_idle(token);
+    }
+
+    /// Forgets a source that has no socket.
+    pub fn detach_idle(&self, token: Token) {
         let old = {
             let mut sources = self.sources.borrow_mut();
             match sources.get(index(token)) {
@@ -193,13 +217,19 @@ impl EventLoop {
     /// # Ok::<(), threadwire_worker::Stopped>(())
     /// ```
     pub fn after(&self, delay: Duration, call: impl FnOnce() + 'static) -> TimerId {
-        self.at(Instant::now() + delay, call)
+        self.at(timer::after(Instant::now(), delay), call)
     }
 
     /// Forgets a timer. Returns whether it was still to come.
     pub fn cancel(&self, timer: TimerId) -> bool {
         let call = self.timers.borrow_mut().cancel(timer);
         call.is_some()
+    }
+
+    /// Whether waits are nested so deep that no callback may be called. What has to be called then can be left to a timer:
+    /// it rings when the waits have ended.
+    pub fn is_too_deep(&self) -> bool {
+        self.depth.get() > EventLoop::MAX_NESTING
     }
 
     /// Turns the loop until `done` says so (`Ok(true)`), or until the given time has come (`Ok(false)`), or until the
@@ -236,7 +266,7 @@ impl EventLoop {
     /// One turn: flush, poll, and do what there is to do.
     fn turn(&self, until: Option<Instant>) {
         self.flush();
-        let may_call = self.depth.get() <= EventLoop::MAX_NESTING;
+        let may_call = !self.is_too_deep();
         self.poll(until, may_call);
         self.serve_sources(may_call);
         if may_call {
@@ -362,31 +392,42 @@ impl EventLoop {
     pub(crate) fn finish(&self, grace: Duration) -> usize {
         self.remote.stop();
         self.finished.set(true);
-        let _nested = Nested::enter(&self.depth);
-        let deadline = Instant::now() + grace;
+        let deadline = timer::after(Instant::now(), grace);
+        let turn = |until| contain(|| self.turn(Some(until)));
         loop {
-            self.turn(Some(Instant::now()));
+            turn(Instant::now());
             if !self.has_mail(true) || Instant::now() >= deadline {
                 break;
             }
         }
-        let sources: Vec<Token> = self.sources.borrow().iter().map(|(_, entry)| entry.token).collect();
-        for token in sources {
-            if let Some(source) = self.source(token) {
-                source.stop();
-            }
-        }
+        self.tell_to_stop();
         while self.source_count() > 0 && Instant::now() < deadline {
-            self.turn(Some(deadline));
+            turn(deadline);
+            // Also those that have come meanwhile.
+            self.tell_to_stop();
         }
         self.abandon()
+    }
+
+    /// Tells each source, once, that the loop is about to end.
+    fn tell_to_stop(&self) {
+        let mut untold = Vec::new();
+        for (_, entry) in self.sources.borrow_mut().iter_mut().filter(|(_, entry)| !entry.told) {
+            entry.told = true;
+            untold.push(entry.token);
+        }
+        for token in untold {
+            if let Some(source) = self.source(token) {
+                contain(|| source.stop());
+            }
+        }
     }
 
     /// Lets go of everything that is left.
     fn abandon(&self) -> usize {
         let left: Vec<Entry> = self.sources.borrow_mut().drain().collect();
         for entry in &left {
-            Rc::clone(&entry.source).abandon();
+            contain(|| Rc::clone(&entry.source).abandon());
         }
         let timers = std::mem::replace(&mut *self.timers.borrow_mut(), Timers::new());
         let calls = std::mem::take(&mut *self.calls.borrow_mut());
@@ -405,6 +446,13 @@ impl Drop for EventLoop {
 impl std::fmt::Debug for EventLoop {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("EventLoop").field("sources", &self.source_count()).finish_non_exhaustive()
+    }
+}
+
+/// Runs a part of the loop's end. A panic in a callback must not keep the others from ending orderly.
+fn contain(part: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(part)).is_err() {
+        tracing::error!("a callback panicked while its worker ended");
     }
 }
 

@@ -1,7 +1,13 @@
 //! What is to be done at a later time.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// The time `delay` after `now`. What the clock can't count to is so far off that it never comes.
+pub(crate) fn after(now: Instant, delay: Duration) -> Instant {
+    const NEVER: Duration = Duration::from_secs(60 * 60 * 24 * 365 * 30);
+    now.checked_add(delay).unwrap_or_else(|| now + NEVER)
+}
 
 /// Names a timer, to cancel it with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -43,6 +43,7 @@ pub use extension::Extension;
 pub use head::{HeadReader, Limits};
 pub use headers::{HeaderError, Headers};
 pub use response::Response;
+pub use rules::refuse_reserved;
 pub use server::{Request, Upgrade};
 
 use base64::Engine;

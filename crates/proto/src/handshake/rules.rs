@@ -132,8 +132,18 @@ pub(super) fn split_absolute(target: &str) -> Option<(&str, &str)> {
     Some(rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len())))
 }
 
-/// The headers that a user may not set, since the handshake writes them or has no place for them.
-pub(super) fn refuse_reserved(name: &str) -> Result<(), HeaderError> {
+/// Refuses the headers that a user may not set, since the handshake writes them or has no place for them.
+///
+/// ```
+/// use threadwire_proto::handshake::refuse_reserved;
+/// assert!(refuse_reserved("Set-Cookie").is_ok());
+/// assert!(refuse_reserved("sec-websocket-accept").is_err());
+/// ```
+///
+/// # Errors
+///
+/// [`HeaderError::Reserved`], which says what to do instead.
+pub fn refuse_reserved(name: &str) -> Result<(), HeaderError> {
     const RESERVED: [(&str, &str); 9] = [
         ("Upgrade", "the handshake writes it"),
         ("Connection", "the handshake writes it"),

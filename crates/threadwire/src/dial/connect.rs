@@ -79,7 +79,7 @@ impl Connecting {
 }
 
 impl Source for Connecting {
-    fn ready(self: Rc<Self>, _ready: Ready) {
+    fn ready(self: Rc<Self>, ready: Ready) {
         let state = match &*self.stream.borrow() {
             None => return,
             Some(stream) => match stream.take_error() {
@@ -96,7 +96,7 @@ impl Source for Connecting {
             Ok(true) => {
                 let stream = self.stream.borrow_mut().take();
                 if let Some(stream) = stream {
-                    upgrade::start(&self.attempt, stream, self.token);
+                    upgrade::start(&self.attempt, stream, self.token, ready);
                 }
             }
             Ok(false) => {}

@@ -66,11 +66,6 @@ impl Attempt {
         attempt
     }
 
-    /// Whether it is still under way.
-    pub(crate) fn is_pending(&self) -> bool {
-        self.pending.borrow().is_some()
-    }
-
     /// Ends it with an error, unless it has ended.
     pub(crate) fn fail(&self, error: Error) {
         let cancel = self.cancel.borrow_mut().take();

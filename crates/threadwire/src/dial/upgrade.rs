@@ -1,6 +1,6 @@
 //! The last step: the opening handshake (RFC 6455, section 4.1).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,6 +21,8 @@ struct Upgrading {
     attempt: Rc<Attempt>,
     token: Token,
     state: RefCell<Option<State>>,
+    /// Whether the end of the stream was announced.
+    ends: Cell<bool>,
 }
 
 struct State {
@@ -35,25 +37,29 @@ struct State {
 }
 
 /// Sends the request over a connected stream, in the place that the stream has on the loop.
-pub(super) fn start(attempt: &Rc<Attempt>, stream: Stream, token: Token) {
+pub(super) fn start(attempt: &Rc<Attempt>, stream: Stream, token: Token, ready: Ready) {
     let mut request = Vec::new();
     attempt.request.encode(&mut request);
     let head = HeadReader::new(attempt.config.head_limits());
     let state = State { stream, request, received: Vec::new(), head, refusal: None };
-    let upgrading =
-        Rc::new(Upgrading { attempt: Rc::clone(attempt), token, state: RefCell::new(Some(state)) });
+    let upgrading = Rc::new(Upgrading {
+        attempt: Rc::clone(attempt),
+        token,
+        state: RefCell::new(Some(state)),
+        ends: Cell::new(false),
+    });
     EventLoop::current().replace(token, Rc::clone(&upgrading) as Rc<dyn Source>);
     let cancelled = Rc::clone(&upgrading);
     *attempt.cancel.borrow_mut() = Some(Box::new(move || cancelled.detach()));
-    upgrading.ready(Ready { readable: true, writable: true, read_closed: false });
+    upgrading.ready(ready);
 }
 
 /// How far the handshake has come.
 enum Progress {
     /// More has to arrive.
     Waiting,
-    /// The server agrees; this many bytes of what was received are its answer. The flag says whether the socket may hold
-    /// more.
+    /// The server agrees; this many bytes of what was received are its answer. The flag says whether the last read may have
+    /// left something behind.
     Open(usize, bool),
 }
 
@@ -122,7 +128,8 @@ impl Upgrading {
 }
 
 impl Source for Upgrading {
-    fn ready(self: Rc<Self>, _ready: Ready) {
+    fn ready(self: Rc<Self>, ready: Ready) {
+        self.ends.set(self.ends.get() | ready.read_closed);
         let progress = match &mut *self.state.borrow_mut() {
             Some(state) => state.step(&self.attempt),
             None => return,
@@ -143,7 +150,11 @@ impl Source for Upgrading {
                     config: Arc::clone(&self.attempt.config),
                     output: Vec::new(),
                     early: &mut state.received[head..],
-                    may_have_more,
+                    unread: Ready {
+                        readable: may_have_more || self.ends.get(),
+                        writable: false,
+                        read_closed: self.ends.get(),
+                    },
                 })));
             }
             Err(error) => self.attempt.fail(error),

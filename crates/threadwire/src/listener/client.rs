@@ -1,6 +1,7 @@
 //! Connections that this side opens.
 
 use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -100,8 +101,9 @@ impl Client {
     /// [`Listener::on_failed`], from within a later wait of this thread.
     pub fn start(&self, listener: impl Listener) -> Result<(), Error> {
         self.attempt(Box::new(listener), |result| {
-            if let Err((mut listener, error)) = result {
-                listener.on_failed(&error);
+            let Err((mut listener, error)) = result else { return };
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| listener.on_failed(&error))) {
+                tracing::error!(error = %Error::panicked(payload), "on_failed failed");
             }
         })?;
         Ok(())

@@ -3,10 +3,10 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 
-use threadwire_proto::handshake::{Headers, Request, Response};
+use threadwire_proto::handshake::{Headers, Request, Response, refuse_reserved};
 use threadwire_worker::{Ended, Remote, Worker, wait_forever};
 
-use crate::server::{Service, listen};
+use crate::server::{Service, listen, share};
 use crate::{Config, Error, Listener};
 
 /// A server: an address that is listened on, and the workers that serve what comes. See the [crate's page](crate) for an
@@ -115,12 +115,8 @@ impl Server {
         let local_addr = self.local_addr()?;
         let service = Service::new(accept, self.config);
         let sockets = match self.spread {
-            Spread::ReusePort if self.workers > 1 && cfg!(unix) => {
-                // Sharing an address has to be agreed on before anybody listens there.
-                drop(self.socket);
-                let shared = (0..self.workers).map(|_| listen(local_addr, true)).collect::<io::Result<_>>();
-                shared.map_err(|source| Error::Listen { addr: local_addr.to_string(), source })?
-            }
+            Spread::ReusePort if self.workers > 1 && cfg!(unix) => share(self.socket, self.workers)
+                .map_err(|source| Error::Listen { addr: local_addr.to_string(), source })?,
             _ => vec![self.socket],
         };
         Ok(Prepared { local_addr, service, workers: self.workers, sockets })
@@ -278,6 +274,7 @@ impl Accept {
     /// to the handshake itself. Has no effect on an answer that is no upgrade: put headers into the [`Response`].
     pub fn header(mut self, name: &str, value: &str) -> Result<Accept, Error> {
         if let Answer::Upgrade { headers, .. } = &mut self.0 {
+            refuse_reserved(name)?;
             headers.append(name, value)?;
         }
         Ok(self)

@@ -8,6 +8,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+#[cfg(unix)]
+use socket2::SockRef;
 use socket2::{Domain, Protocol, Socket, Type};
 use threadwire_proto::handshake::Request;
 use threadwire_worker::Remote;
@@ -34,6 +36,24 @@ pub(crate) fn listen(addr: SocketAddr, shared: bool) -> io::Result<TcpListener> 
     socket.bind(&addr.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// Makes `count` sockets, of which the system chooses one for each connection, out of one that listens already.
+pub(crate) fn share(socket: TcpListener, count: usize) -> io::Result<Vec<TcpListener>> {
+    let addr = socket.local_addr()?;
+    let mut sockets = Vec::new();
+    if cfg!(any(target_os = "linux", target_os = "android")) {
+        // A socket may agree to share its address when it listens already: connections that wait there are not lost.
+        #[cfg(unix)]
+        SockRef::from(&socket).set_reuse_port(true)?;
+        sockets.push(socket);
+    } else {
+        drop(socket);
+    }
+    while sockets.len() < count {
+        sockets.push(listen(addr, true)?);
+    }
+    Ok(sockets)
 }
 
 /// What every worker of a server needs to serve a connection.

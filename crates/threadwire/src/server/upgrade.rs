@@ -24,6 +24,8 @@ struct Upgrading {
     service: Service,
     token: Token,
     state: RefCell<Option<State>>,
+    /// Whether the end of the stream was announced: then it is read on to.
+    ends: Cell<bool>,
     timer: Cell<Option<TimerId>>,
 }
 
@@ -47,6 +49,7 @@ pub(super) fn start(service: &Service, stream: TcpStream) {
                 service: service.clone(),
                 token,
                 state: RefCell::new(Some(State { stream, received: Vec::new(), head, refusal: None })),
+                ends: Cell::new(false),
                 timer: Cell::default(),
             });
             upgrading = Some(Rc::clone(&source));
@@ -76,7 +79,7 @@ enum Progress {
     /// The connection is over.
     Over(&'static str),
     /// It is upgraded.
-    Open { listener: Box<dyn Listener>, upgrade: Box<Upgrade>, early: Early, may_have_more: bool },
+    Open { listener: Box<dyn Listener>, upgrade: Box<Upgrade>, early: Early, unread: Ready },
 }
 
 /// Where the bytes lie that came behind the request.
@@ -103,7 +106,7 @@ impl Upgrading {
                 return Progress::Over("reading failed");
             }
         };
-        let may_have_more = count == input.len();
+        let may_have_more = count == input.len() || self.ends.get();
         let parsed = if state.received.is_empty() {
             state.head.request(&input[..count])
         } else {
@@ -118,7 +121,9 @@ impl Upgrading {
                     } else {
                         Early::Own(state.received.split_off(head))
                     };
-                    return Progress::Open { listener, upgrade: Box::new(upgrade), early, may_have_more };
+                    let unread =
+                        Ready { readable: may_have_more, writable: false, read_closed: self.ends.get() };
+                    return Progress::Open { listener, upgrade: Box::new(upgrade), early, unread };
                 }
                 Err(response) => response,
             },
@@ -126,7 +131,7 @@ impl Upgrading {
                 if state.received.is_empty() {
                     state.received.extend_from_slice(&input[..count]);
                 }
-                return Progress::Waiting;
+                return if may_have_more { Progress::Again } else { Progress::Waiting };
             }
             Err(error) => {
                 tracing::debug!(%error, "refused a request");
@@ -166,7 +171,7 @@ impl Upgrading {
         })
     }
 
-    fn open(&self, listener: Box<dyn Listener>, upgrade: &Upgrade, early: &mut [u8], may_have_more: bool) {
+    fn open(&self, listener: Box<dyn Listener>, upgrade: &Upgrade, early: &mut [u8], unread: Ready) {
         if let Some(timer) = self.timer.take() {
             EventLoop::current().cancel(timer);
         }
@@ -182,7 +187,7 @@ impl Upgrading {
             config: Arc::clone(&self.service.config),
             output,
             early,
-            may_have_more,
+            unread,
         });
     }
 
@@ -225,18 +230,19 @@ impl State {
 }
 
 impl Source for Upgrading {
-    fn ready(self: Rc<Self>, _ready: Ready) {
+    fn ready(self: Rc<Self>, ready: Ready) {
+        self.ends.set(self.ends.get() | ready.read_closed);
         let local = Local::current();
         let mut input = local.lend_input();
         match self.advance(&mut input) {
             Progress::Waiting => {}
             Progress::Again => EventLoop::current().requeue(self.token, Ready::READABLE),
             Progress::Over(why) => self.drop_it(why),
-            Progress::Open { listener, upgrade, early, may_have_more } => match early {
+            Progress::Open { listener, upgrade, early, unread } => match early {
                 Early::Input(start, end) => {
-                    self.open(listener, &upgrade, &mut input[start..end], may_have_more);
+                    self.open(listener, &upgrade, &mut input[start..end], unread);
                 }
-                Early::Own(mut bytes) => self.open(listener, &upgrade, &mut bytes, may_have_more),
+                Early::Own(mut bytes) => self.open(listener, &upgrade, &mut bytes, unread),
             },
         }
         local.return_input(input);
