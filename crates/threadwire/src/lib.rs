@@ -71,3 +71,8 @@ pub use listener::server::{Accept, Running, Server, Spread};
 pub use threadwire_proto::handshake::{HeaderError, Headers, Request, Response};
 pub use threadwire_proto::{CloseCode, Frame, Initiator, Level, Limits, Message, OpCode, Violation};
 pub use threadwire_worker::{Stopped, sleep, update, wait_forever, wait_until};
+
+/// The examples of the README are tests too.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
