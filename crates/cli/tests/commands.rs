@@ -1,0 +1,192 @@
+//! The command as a person uses it: what it prints, and how it exits.
+#![cfg(unix)]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::thread;
+
+/// A command that is ended with the test, whatever happens.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Running {
+    fn start(args: &[&str]) -> Running {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_threadwire"));
+        command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Running(command.spawn().unwrap())
+    }
+
+    fn out(&mut self) -> BufReader<ChildStdout> {
+        BufReader::new(self.0.stdout.take().unwrap())
+    }
+
+    fn signal(&self, name: &str) {
+        let killed = Command::new("kill").args([name, &self.0.id().to_string()]).status().unwrap();
+        assert!(killed.success());
+    }
+
+    fn type_in(&mut self, text: &str) {
+        self.0.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Ctrl-D.
+    fn end_input(&mut self) {
+        self.0.stdin = None;
+    }
+
+    /// The exit code, and what was printed on stderr.
+    fn end(mut self) -> (Option<i32>, String) {
+        let mut err = String::new();
+        self.0.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+        (self.0.wait().unwrap().code(), err)
+    }
+}
+
+fn line(from: &mut impl BufRead) -> String {
+    let mut line = String::new();
+    from.read_line(&mut line).unwrap();
+    line
+}
+
+/// A server on a port of the system's choice, and its URL.
+fn serve(args: &[&str]) -> (Running, String) {
+    let mut server = Running::start(&[&["serve", "--listen", "127.0.0.1:0"], args].concat());
+    let says = line(&mut server.out());
+    let url = says.strip_prefix("listening on ").expect("it says where it listens").trim_end().to_owned();
+    (server, url)
+}
+
+fn run(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_threadwire")).args(args).stdin(Stdio::null()).output().unwrap()
+}
+
+/// How a command fails: its exit code and the one line that says why.
+fn failure(args: &[&str]) -> (Option<i32>, String) {
+    let output = run(args);
+    assert!(output.stdout.is_empty(), "{output:?}");
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn lines_go_out_messages_come_in_and_ctrl_d_closes_with_1000() {
+    for workers in ["1", "3"] {
+        let (server, url) = serve(&["--workers", workers]);
+        let mut client = Running::start(&["connect", &url]);
+        let mut out = client.out();
+        for text in ["hello\n", "grüße 你好\n", "\n"] {
+            client.type_in(text);
+            assert_eq!(line(&mut out), text);
+        }
+        client.end_input();
+        let (code, err) = client.end();
+        assert_eq!(code, Some(0), "{err}");
+        assert!(err.contains("closed by us with 1000 (normal closure)"), "{err}");
+        server.signal("-TERM");
+        assert_eq!(server.end(), (Some(0), String::new()));
+    }
+}
+
+#[test]
+fn what_is_typed_before_ctrl_d_is_sent_and_its_echo_may_be_cut_off_but_not_torn() {
+    let (_server, url) = serve(&[]);
+    let mut client = Running::start(&["connect", &url]);
+    client.type_in("one\ntwo\n");
+    client.end_input();
+    let mut printed = String::new();
+    client.out().read_to_string(&mut printed).unwrap();
+    assert!(["", "one\n", "one\ntwo\n"].contains(&printed.as_str()), "{printed}");
+    assert_eq!(client.end().0, Some(0));
+}
+
+#[test]
+fn signals_close_every_connection_with_1001() {
+    for signal in ["-TERM", "-INT"] {
+        let (server, url) = serve(&["--workers", "2"]);
+        let mut clients: Vec<Running> = (0..4).map(|_| Running::start(&["connect", &url])).collect();
+        for client in &mut clients {
+            client.type_in("there?\n");
+            assert_eq!(line(&mut client.out()), "there?\n");
+        }
+        server.signal(signal);
+        assert_eq!(server.end(), (Some(0), String::new()));
+        for client in clients {
+            let (code, err) = client.end();
+            assert_eq!(code, Some(0), "{err}");
+            assert!(err.contains("closed by the peer with 1001 (going away)"), "{err}");
+        }
+    }
+}
+
+#[test]
+fn ctrl_c_ends_a_client_with_130() {
+    let (_server, url) = serve(&[]);
+    let mut client = Running::start(&["connect", &url]);
+    client.type_in("there?\n");
+    assert_eq!(line(&mut client.out()), "there?\n");
+    client.signal("-INT");
+    let (code, err) = client.end();
+    assert_eq!(code, Some(130));
+    assert!(err.contains("closed by us with 1001"), "{err}");
+}
+
+#[test]
+fn a_refused_connection_names_the_address() {
+    let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (code, err) = failure(&["connect", &format!("ws://{addr}/")]);
+    assert_eq!(code, Some(1));
+    assert_eq!(err, format!("threadwire: can't connect to {addr}: connection refused\n"));
+}
+
+#[test]
+fn a_bad_url_says_which_part_is_wrong_and_exits_with_2() {
+    for (url, says) in [
+        ("http://127.0.0.1/", "its scheme is \"http\", expected ws"),
+        ("127.0.0.1", "its scheme is missing"),
+        ("ws://127.0.0.1:x/", "its port is not a number"),
+        ("ws://", "its host is missing"),
+        ("ws://127.0.0.1/#top", "its fragment has no meaning here"),
+    ] {
+        let (code, err) = failure(&["connect", url]);
+        assert_eq!(code, Some(2), "{url}: {err}");
+        assert!(err.contains(says), "{url}: {err}");
+    }
+}
+
+#[test]
+fn an_address_in_use_is_named() {
+    let (_server, url) = serve(&[]);
+    let addr = url.strip_prefix("ws://").unwrap();
+    let (code, err) = failure(&["serve", "--listen", addr]);
+    assert_eq!(code, Some(1));
+    assert_eq!(err, format!("threadwire: can't listen on {addr}: address already in use\n"));
+}
+
+#[test]
+fn bad_options_exit_with_2() {
+    for args in [&["serve", "--workers", "0"][..], &["serve", "--nonsense"], &["connect"], &["nonsense"]] {
+        assert_eq!(run(args).status.code(), Some(2), "{args:?}");
+    }
+}
+
+#[test]
+fn a_server_that_is_no_websocket_server_is_called_so() {
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = socket.local_addr().unwrap();
+    let server = thread::spawn(move || {
+        let (mut peer, _) = socket.accept().unwrap();
+        let mut head = [0; 1024];
+        let _ = peer.read(&mut head).unwrap();
+        peer.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").unwrap();
+    });
+    let (code, err) = failure(&["connect", &format!("ws://{addr}/")]);
+    server.join().unwrap();
+    assert_eq!(code, Some(1));
+    assert!(err.contains("the server answered with status 404, expected 101"), "{err}");
+}
