@@ -85,6 +85,28 @@ fn replies_to_what_was_read_together_leave_together() {
 }
 
 #[test]
+fn a_long_reply_waits_for_those_behind_it() {
+    bounded(|| {
+        let (halt, reached, go) = Halt::new();
+        let serving = Serving::recording(patient(), &Log::new(), move |ws, call| match call {
+            Call::Text(text) if text == "long" => ws.send(&pattern(60_000)),
+            Call::Text(text) => {
+                halt.here();
+                ws.send(text.as_str())
+            }
+            _ => Ok(()),
+        });
+        let mut peer = serving.peer();
+        peer.bytes([masked(TEXT, b"long"), masked(TEXT, b"short")].concat());
+        reached.recv().unwrap();
+        assert!(peer.is_silent(), "it has left by itself");
+        go.send(()).unwrap();
+        assert!(peer.frame() == (BINARY, pattern(60_000)));
+        assert_eq!(peer.text(), "short");
+    });
+}
+
+#[test]
 fn pongs_and_the_close_frame_leave_together_with_the_replies() {
     bounded(|| {
         let (halt, reached, go) = Halt::new();

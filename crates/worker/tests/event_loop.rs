@@ -116,14 +116,15 @@ fn what_a_timer_holds_is_dropped_when_it_is_cancelled() {
 #[test]
 fn a_timer_that_sets_itself_again_starves_nobody() {
     bounded(|| {
-        fn again(stop: Rc<Cell<bool>>, count: Rc<Cell<usize>>) {
+        // Due again at once, and for a time that is past.
+        fn again(due: Instant, stop: Rc<Cell<bool>>, count: Rc<Cell<usize>>) {
             count.set(count.get() + 1);
             if !stop.get() {
-                EventLoop::current().after(Duration::ZERO, move || again(stop, count));
+                EventLoop::current().at(due, move || again(due, stop, count));
             }
         }
         let (stop, count) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(0)));
-        again(Rc::clone(&stop), Rc::clone(&count));
+        again(Instant::now(), Rc::clone(&stop), Rc::clone(&count));
         let called = Arc::new(AtomicBool::new(false));
         let calls = Arc::clone(&called);
         EventLoop::current().remote().post(move |_| calls.store(true, Ordering::SeqCst)).unwrap();
