@@ -634,3 +634,28 @@ fn waiting_for_an_attempt_serves_timers_and_other_connections() {
         assert_eq!(log.calls(), [Call::Open, Call::text("from a timer")]);
     });
 }
+
+#[test]
+fn a_stop_ends_an_attempt_that_is_still_resolving() {
+    bounded(|| {
+        let log = Log::new();
+        let theirs = log.clone();
+        let worker = Worker::spawn(move || {
+            Client::new("ws://nosuch.invalid/").unwrap().start(theirs.listener(ignore)).unwrap();
+            Ok(())
+        });
+        worker.join().unwrap();
+        assert!(matches!(log.calls()[..], [Call::Failed(_)]), "{:?}", log.calls());
+    });
+}
+
+#[test]
+fn start_calls_nothing_before_it_returns() {
+    bounded(|| {
+        let log = Log::new();
+        // The system refuses a broadcast address without sending anything.
+        Client::new("ws://255.255.255.255:9/").unwrap().start(log.listener(ignore)).unwrap();
+        assert_eq!(log.calls(), []);
+        wait_until(None, || log.calls().len() == 1).unwrap();
+    });
+}

@@ -4,10 +4,13 @@ pub mod common;
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use common::peer::{BINARY, CLOSE, Host, PING, PONG, Peer, TEXT, farewell, frame, masked};
+use common::peer::{BINARY, CLOSE, Host, PING, PONG, Peer, TEXT, farewell, frame, masked, request, upgraded};
 use common::recorder::{Call, End, Log};
 use common::{PATIENCE, SOON, Serving, bind, bounded, ignore, patient};
 use threadwire::worker::{EventLoop, Worker};
@@ -687,4 +690,125 @@ fn pings_are_answered_until_the_close_frame_and_not_after_it() {
         assert!(peer.ended_orderly());
     };
     server(patient(), obey, ask, End::clean(Initiator::Local, 4000, ""));
+}
+
+#[test]
+fn a_client_whose_server_ends_right_behind_the_101_hears_of_it() {
+    for resets in [false, true] {
+        bounded(move || {
+            let host = Host::listen();
+            let url = host.url();
+            let (asked, (go, goes)) = (Arc::new(AtomicBool::new(false)), mpsc::channel());
+            let asks = Arc::clone(&asked);
+            let host = host.run(move |host| {
+                let mut peer = host.accept();
+                let head = peer.head();
+                asks.store(true, Ordering::SeqCst);
+                goes.recv().unwrap();
+                peer.bytes(upgraded(&head));
+                if resets { peer.reset() } else { drop(peer) }
+            });
+            let log = Log::new();
+            Client::new(&url).unwrap().config(patient()).start(log.listener(ignore)).unwrap();
+            while !asked.load(Ordering::SeqCst) {
+                update().unwrap();
+            }
+            // The loop does not turn until 101 and FIN are both there: one event.
+            go.send(()).unwrap();
+            host.join().unwrap();
+            wait_until(None, || log.calls().len() == 2).unwrap();
+            assert_eq!((log.wait_end().code, log.wait_end().initiator), (1006, Initiator::Peer));
+        });
+    }
+}
+
+#[test]
+fn a_server_whose_client_ends_right_behind_the_request_hears_of_it() {
+    bounded(|| {
+        let log = Log::new();
+        let server = bind().config(patient());
+        let mut peer = Peer::connect(server.local_addr().unwrap());
+        peer.bytes([request("/").into_bytes(), masked(TEXT, b"early")].concat());
+        peer.end();
+        let theirs = log.clone();
+        let _serving = Serving::with(server, move |_| Accept::with(theirs.listener(ignore)));
+        assert!(peer.head().starts_with("HTTP/1.1 101 "));
+        log.wait_for(&Call::text("early"));
+        assert_eq!(log.wait_end(), End::failed(Initiator::Peer, 1006, false, LOST));
+    });
+}
+
+#[test]
+fn an_endless_close_timeout_is_no_timeout() {
+    bounded(|| {
+        let config = Config { close_timeout: Duration::MAX, ..patient() };
+        let log = Log::new();
+        let serving = Serving::recording(config, &log, |ws, call| match call {
+            Call::Text(_) => ws.close(),
+            _ => Ok(()),
+        });
+        let mut peer = serving.peer();
+        peer.send(TEXT, b"close");
+        assert_eq!(peer.code(), 1000);
+        peer.close(1000, "");
+        assert!(peer.ended_orderly());
+        serving.bystander().noticed_nothing();
+        let running = serving.into_running();
+        running.stop();
+        running.join().unwrap();
+    });
+}
+
+#[test]
+fn a_client_started_while_the_worker_ends_does_not_hold_it_up() {
+    bounded(|| {
+        let serving = Serving::recording(patient(), &Log::new(), ignore);
+        let url = serving.url("/echo");
+        let log = Log::new();
+        let theirs = log.clone();
+        let worker = Worker::builder()
+            .grace(PATIENCE / 2)
+            .spawn(move || {
+                let again = Client::new(&url).unwrap();
+                let (next, second) = (again.clone(), theirs.clone());
+                again
+                    .connect(theirs.listener(move |_, call| {
+                        if let Call::Closed(_) = call {
+                            next.start(second.listener(ignore)).unwrap();
+                        }
+                        Ok(())
+                    }))
+                    .unwrap();
+                wait_forever()
+            })
+            .unwrap();
+        log.wait_for(&Call::Open);
+        let start = Instant::now();
+        worker.stop();
+        worker.join().unwrap();
+        assert!(start.elapsed() < PATIENCE / 4, "it took {:?}: {:?}", start.elapsed(), log.calls());
+    });
+}
+
+#[test]
+fn a_panic_in_a_last_call_does_not_keep_connections_from_being_closed() {
+    bounded(|| {
+        let host = Host::listen();
+        let url = host.url();
+        let host = host.run(|host| {
+            let mut peer = host.upgrade(b"");
+            assert_eq!(peer.frame_or_end(), Some((CLOSE, farewell(1001, ""))));
+            peer.close(1001, "");
+        });
+        let log = Log::new();
+        let theirs = log.clone();
+        let worker = Worker::spawn(move || {
+            Client::new(&url).unwrap().connect(theirs.listener(ignore)).unwrap();
+            EventLoop::current().remote().post(|_| panic!("boom")).unwrap();
+            Ok(())
+        });
+        worker.join().unwrap();
+        host.join().unwrap();
+        assert_eq!(log.wait_end(), End::clean(Initiator::Local, 1001, ""));
+    });
 }

@@ -2,10 +2,16 @@
 
 pub mod common;
 
+use std::sync::{Arc, Mutex, mpsc};
+
 use common::peer::{BINARY, CLOSE, PING, PONG, Peer, TEXT, farewell, masked, request};
 use common::recorder::{Call, End, Log};
-use common::{SOON, Serving, bounded, ignore, patient};
-use threadwire::{Accept, Config, Connection, Error, Initiator, Limits, Server};
+use common::{PATIENCE, SOON, Serving, bind, bounded, echo, ignore, patient};
+use threadwire::worker::Worker;
+use threadwire::{
+    Accept, Client, Config, Connection, Error, Initiator, Limits, Listener, Message, connect, update,
+    wait_forever, wait_until,
+};
 
 /// Runs a scenario beside a bystander who must not notice it.
 fn alone<F>(config: Config, react: F, scenario: impl FnOnce(&Serving, &Log) + Send + 'static)
@@ -139,11 +145,9 @@ fn a_panic_in_on_close_is_not_noticed_by_others() {
 #[test]
 fn a_panic_in_the_accept_hook_answers_with_500() {
     bounded(|| {
-        let serving = Serving::with(Server::bind("127.0.0.1:0").unwrap().config(patient()), |request| {
-            match request.path() {
-                "/echo" => Accept::with(common::echo),
-                _ => panic!("boom"),
-            }
+        let serving = Serving::with(bind().config(patient()), |request| match request.path() {
+            "/echo" => Accept::with(echo),
+            _ => panic!("boom"),
         });
         let bystander = serving.bystander();
         let mut peer = Peer::connect(serving.addr);
@@ -383,4 +387,132 @@ fn an_open_connection_outlives_the_open_timeout() {
             assert_eq!(peer.text(), "heard");
         },
     );
+}
+
+/// Fails at every text.
+fn fail(_ws: &Connection, call: &Call) -> Result<(), Error> {
+    if matches!(call, Call::Text(_)) { Err(Error::other("failed")) } else { Ok(()) }
+}
+
+#[test]
+fn a_close_frame_behind_a_message_whose_callback_fails_is_heard() {
+    bounded(|| {
+        let log = Log::new();
+        let serving = Serving::recording(patient(), &log, fail);
+        let mut peer = serving.peer();
+        peer.bytes([masked(TEXT, b"x"), masked(CLOSE, &farewell(1000, ""))].concat());
+        assert_eq!(peer.code(), 1011);
+        assert!(peer.ended_orderly());
+        assert_eq!(log.wait_end(), End::failed(Initiator::Local, 1000, true, "failed"));
+    });
+}
+
+#[test]
+fn a_frame_cut_behind_a_message_whose_callback_fails_is_put_together() {
+    bounded(|| {
+        let log = Log::new();
+        let serving = Serving::recording(patient(), &log, fail);
+        let mut peer = serving.peer();
+        // What looks like a frame of its own, for those who lost its beginning.
+        let cut = masked(BINARY, &masked(TEXT, &[b'x'; 100]));
+        peer.bytes([masked(TEXT, b"x"), cut[..20].to_vec()].concat());
+        assert_eq!(peer.code(), 1011);
+        peer.bytes(&cut[20..]);
+        peer.close(1011, "");
+        assert!(peer.ended_orderly());
+        assert_eq!(log.wait_end(), End::failed(Initiator::Local, 1011, true, "failed"));
+    });
+}
+
+#[test]
+fn a_close_frame_sent_together_with_the_request_is_heard_though_on_open_fails() {
+    bounded(|| {
+        let log = Log::new();
+        let serving = Serving::recording(patient(), &log, |_, call| match call {
+            Call::Open => panic!("boom"),
+            _ => Ok(()),
+        });
+        let mut peer = Peer::connect(serving.addr);
+        peer.bytes([request("/").into_bytes(), masked(CLOSE, &farewell(1000, ""))].concat());
+        assert!(peer.head().starts_with("HTTP/1.1 101 "));
+        assert_eq!(peer.code(), 1011);
+        assert!(peer.ended_orderly());
+        assert_eq!(log.wait_end().code, 1000);
+    });
+}
+
+#[test]
+fn the_end_of_tcp_behind_a_message_whose_callback_fails_is_heard() {
+    bounded(|| {
+        let log = Log::new();
+        let (halt, halted) = mpsc::channel::<()>();
+        let halted = Arc::new(Mutex::new(halted));
+        let theirs = log.clone();
+        let serving = Serving::with(bind().config(patient()), move |request| {
+            if request.path() == "/halt" {
+                let halted = Arc::clone(&halted);
+                let log = theirs.clone();
+                return Accept::with(move |_: &Connection, _: Message<'_>| {
+                    log.note("halted");
+                    let _ = halted.lock().unwrap().recv();
+                    Ok(())
+                });
+            }
+            Accept::with(theirs.listener(fail))
+        });
+        let (mut peer, mut halter) = (serving.peer(), Peer::open(serving.addr, "/halt"));
+        halter.send(TEXT, b"halt");
+        log.wait_for(&Call::Note("halted".to_owned()));
+        peer.send(TEXT, b"x");
+        peer.end();
+        halt.send(()).unwrap();
+        assert_eq!(peer.code(), 1011);
+        assert!(peer.ended());
+        assert_eq!(log.wait_end().code, 1006);
+    });
+}
+
+#[test]
+fn a_panic_in_on_failed_is_not_noticed_by_others() {
+    bounded(|| {
+        struct Panics(mpsc::Sender<()>);
+        impl Listener for Panics {
+            fn on_failed(&mut self, _: &Error) {
+                self.0.send(()).unwrap();
+                panic!("boom");
+            }
+        }
+        let (tell, told) = mpsc::channel();
+        let worker = Worker::spawn(move || {
+            let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            Client::new(&format!("ws://{closed}/")).unwrap().start(Panics(tell)).unwrap();
+            wait_forever()
+        });
+        told.recv().unwrap();
+        worker.stop();
+        let ended = worker.join().unwrap();
+        assert!(ended.was_stopped(), "{ended:?}");
+    });
+}
+
+#[test]
+fn a_callback_that_fails_on_another_connection_closes_its_own() {
+    bounded(|| {
+        let serving = Serving::with(bind().config(patient()), |_| Accept::with(echo));
+        let other = connect(&serving.url("/"), echo).unwrap();
+        other.abort();
+        update().unwrap();
+        let log = Log::new();
+        let ws = connect(
+            &serving.url("/"),
+            log.listener(move |_, call| match call {
+                Call::Text(text) => other.send(text.as_str()),
+                _ => Ok(()),
+            }),
+        )
+        .unwrap();
+        ws.send("hello").unwrap();
+        wait_until(Some(PATIENCE / 4), || log.end().is_some()).unwrap();
+        assert_eq!(log.end(), Some(End::failed(Initiator::Local, 1011, true, "the connection is closed")));
+    });
 }

@@ -2,7 +2,7 @@
 
 pub mod common;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use common::peer::{BINARY, PING, PONG, Peer, TEXT, masked};
 use common::recorder::{Call, End, Log};
-use common::{Serving, bind, bounded, echo, patient};
+use common::{SOON, Serving, bind, bounded, echo, patient};
 use threadwire::worker::EventLoop;
-use threadwire::{Accept, Connection, Error, Initiator, Message, connect, sleep, wait_until};
+use threadwire::{Accept, Config, Connection, Error, Initiator, Message, OpCode, connect, sleep, wait_until};
 
 /// What callbacks wait for. It is opened by a message to `/open`, so from within the waiting loop.
 #[derive(Clone, Default)]
@@ -495,5 +495,102 @@ fn on_close_may_wait() {
         let calls = hall.log.wait_for(&Call::Note("returned".to_owned()));
         assert_eq!(calls.len(), 3);
         assert_eq!(hall.log.ends(), 1);
+    });
+}
+
+#[test]
+fn a_ping_read_together_with_what_waits_is_answered_before_it_waits() {
+    bounded(|| {
+        let gate = Arc::new(AtomicBool::new(false));
+        let opened = Arc::clone(&gate);
+        let serving = Serving::recording(patient(), &Log::new(), move |_, call| {
+            if matches!(call, Call::Text(_)) {
+                while !opened.load(Ordering::SeqCst) {
+                    sleep(Duration::from_millis(1))?;
+                }
+            }
+            Ok(())
+        });
+        let mut peer = serving.peer();
+        peer.bytes([masked(PING, b"there?"), masked(TEXT, b"wait")].concat());
+        assert_eq!(peer.frame(), (PONG, b"there?".to_vec()));
+        gate.store(true, Ordering::SeqCst);
+    });
+}
+
+#[test]
+fn a_close_frame_is_answered_before_on_frame_waits() {
+    bounded(|| {
+        let gate = Arc::new(AtomicBool::new(false));
+        let opened = Arc::clone(&gate);
+        let serving = Serving::recording(patient(), &Log::new(), move |_, call| {
+            if matches!(call, Call::Frame(OpCode::Close, ..)) {
+                while !opened.load(Ordering::SeqCst) {
+                    sleep(Duration::from_millis(1))?;
+                }
+            }
+            Ok(())
+        });
+        let mut peer = Peer::open(serving.addr, "/frames");
+        peer.close(1000, "");
+        assert_eq!(peer.code(), 1000);
+        gate.store(true, Ordering::SeqCst);
+    });
+}
+
+#[test]
+fn a_peer_that_answered_in_time_is_not_accused_of_being_late() {
+    bounded(|| {
+        let log = Log::new();
+        let config = Config { close_timeout: SOON, ..patient() };
+        let serving = Serving::recording(config, &log, |ws, call| {
+            if matches!(call, Call::Text(_)) {
+                ws.close()?;
+                sleep(2 * SOON)?;
+            }
+            Ok(())
+        });
+        let mut peer = serving.peer();
+        peer.send(TEXT, b"close");
+        assert_eq!(peer.code(), 1000);
+        peer.close(1000, "");
+        assert_eq!(log.wait_end(), End::clean(Initiator::Local, 1000, ""));
+    });
+}
+
+#[test]
+fn on_close_is_not_called_deeper_than_the_limit() {
+    bounded(|| {
+        let serving = Serving::with(bind().config(patient()), |_| Accept::with(echo));
+        thread_local! {
+            static DEPTH: Cell<usize> = const { Cell::new(0) };
+            static MOST: Cell<usize> = const { Cell::new(0) };
+        }
+        fn deeper(ws: Connection) {
+            DEPTH.set(DEPTH.get() + 1);
+            MOST.set(MOST.get().max(DEPTH.get()));
+            let next = ws.clone();
+            if DEPTH.get() == EventLoop::MAX_NESTING {
+                ws.abort();
+            } else {
+                EventLoop::current().after(Duration::ZERO, move || deeper(next));
+            }
+            sleep(Duration::from_millis(1)).unwrap();
+            DEPTH.set(DEPTH.get() - 1);
+        }
+        let log = Log::new();
+        let ws = connect(
+            &serving.url("/"),
+            log.listener(|_, call| {
+                if matches!(call, Call::Closed(_)) {
+                    MOST.set(MOST.get().max(DEPTH.get() + 1));
+                }
+                Ok(())
+            }),
+        )
+        .unwrap();
+        EventLoop::current().after(Duration::ZERO, move || deeper(ws));
+        wait_until(None, || log.end().is_some() && DEPTH.get() == 0).unwrap();
+        assert_eq!(MOST.get(), EventLoop::MAX_NESTING);
     });
 }

@@ -2,7 +2,9 @@
 
 pub mod common;
 
+use std::cell::RefCell;
 use std::io::Read;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
@@ -476,5 +478,53 @@ fn drop_guards_run_at_a_stop() {
         worker.stop();
         assert!(worker.join().unwrap().was_stopped());
         assert_eq!(told.iter().collect::<Vec<_>>(), ["cleaned up"]);
+    });
+}
+
+#[test]
+fn an_endless_delay_and_an_endless_grace_are_allowed() {
+    bounded(|| {
+        let ended = Worker::<()>::builder().grace(Duration::MAX).run(|| Ok(1));
+        assert_eq!(ended.done(), Some(1));
+        let timer = EventLoop::current().after(Duration::MAX, || {});
+        update().unwrap();
+        assert!(EventLoop::current().cancel(timer));
+    });
+}
+
+#[test]
+fn a_source_attached_while_the_worker_ends_is_told_to_stop() {
+    bounded(|| {
+        let log = Log::new();
+        let mut kept = None;
+        let (theirs, late) = (log.clone(), Rc::new(RefCell::new(None)));
+        let keeps = Rc::clone(&late);
+        let ended = Worker::<()>::builder().grace(PATIENCE).run(|| {
+            let (first, ours) = Probe::attach_stubborn("first", &theirs);
+            kept = Some(ours);
+            let log = theirs.clone();
+            EventLoop::current().after(Duration::from_millis(1), move || {
+                *keeps.borrow_mut() = Some(Probe::attach("late", &log, |_| {}).1);
+                first.detach();
+            });
+            Ok(())
+        });
+        assert!(ended.done().is_some());
+        assert_eq!(log.take(), ["first: stop", "first: dropped", "late: stop", "late: dropped"]);
+    });
+}
+
+#[test]
+fn a_panic_in_a_last_call_is_contained() {
+    bounded(|| {
+        let log = Log::new();
+        let mut kept = None;
+        let ended = Worker::<()>::builder().grace(PATIENCE).run(|| {
+            kept = Some(Probe::attach("a", &log, |_| {}).1);
+            EventLoop::current().remote().post(|_| panic!("boom")).unwrap();
+            Ok("the result")
+        });
+        assert_eq!(ended.done(), Some("the result"));
+        assert_eq!(log.take(), ["a: stop", "a: dropped"]);
     });
 }
