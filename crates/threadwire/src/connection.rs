@@ -504,7 +504,7 @@ impl Source for Inner {
             connection.read(ready);
         }
         connection.settle();
-        if was_overdue {
+        if was_overdue && !connection.0.may_have_more.get() {
             connection.expire();
         }
     }
@@ -516,9 +516,6 @@ impl Source for Inner {
 
     fn stop(self: Rc<Self>) {
         let connection = Connection(self);
-        if connection.0.phase.get() == Phase::Lingering {
-            return connection.hang_up();
-        }
         // Only a code that must not be sent, or a long reason, could make this fail.
         let _ = connection.close_with(CloseCode::GOING_AWAY, "");
         connection.settle();

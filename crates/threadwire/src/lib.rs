@@ -57,6 +57,8 @@ mod outbox;
 mod server;
 mod stream;
 
+/// The protocol without I/O: the `threadwire-proto` crate.
+pub use threadwire_proto as proto;
 /// The threads and event loops under it all: the `threadwire-worker` crate.
 pub use threadwire_worker as worker;
 
@@ -67,9 +69,11 @@ pub use dial::Target;
 pub use error::{Error, LimitKind, TimeoutKind, UrlPart};
 pub use listener::Listener;
 pub use listener::client::{Client, connect};
-pub use listener::server::{Accept, Running, Server, Spread};
-pub use threadwire_proto::handshake::{HeaderError, Headers, Request, Response};
-pub use threadwire_proto::{CloseCode, Frame, Initiator, Level, Limits, Message, OpCode, Violation};
+pub use listener::server::{Accept, Running, Server, Spread, Stopper};
+pub use threadwire_proto::handshake::{Answer, HandshakeError, HeaderError, Headers, Request, Response};
+pub use threadwire_proto::{
+    CloseCode, Frame, Initiator, Level, Limits, Message, OpCode, SendError, Violation,
+};
 pub use threadwire_worker::{Stopped, sleep, update, wait_forever, wait_until};
 
 /// The examples of the README are tests too.

@@ -4,9 +4,9 @@ pub mod common;
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -810,5 +810,34 @@ fn a_panic_in_a_last_call_does_not_keep_connections_from_being_closed() {
         worker.join().unwrap();
         host.join().unwrap();
         assert_eq!(log.wait_end(), End::clean(Initiator::Local, 1001, ""));
+    });
+}
+
+#[test]
+fn a_peer_that_never_answers_at_a_stop_is_told_as_a_timeout() {
+    bounded(|| {
+        let log = Log::new();
+        let (go, goes) = mpsc::channel::<()>();
+        let goes = Arc::new(Mutex::new(goes));
+        let notes = log.clone();
+        let serving =
+            Serving::recording(Config { close_timeout: SOON, ..patient() }, &log, move |_, call| {
+                if matches!(call, Call::Text(_)) {
+                    // Done at the end, before the sources are told to stop.
+                    EventLoop::current().remote().post(|_| std::thread::sleep(SOON / 2)).unwrap();
+                    notes.note("posted");
+                    goes.lock().unwrap().recv().unwrap();
+                }
+                Ok(())
+            });
+        let mut peer = serving.peer();
+        peer.send(TEXT, b"go");
+        log.wait_for(&Call::Note("posted".to_owned()));
+        let running = serving.into_running();
+        running.stop();
+        go.send(()).unwrap();
+        running.join().unwrap();
+        let error = "the peer's answer to our close frame took too long";
+        assert_eq!(log.wait_end(), End::failed(Initiator::Local, 1006, false, error));
     });
 }

@@ -386,13 +386,13 @@ impl EventLoop {
         (entry.token == token).then(|| Rc::clone(&entry.source))
     }
 
-    /// The end of the loop's life: what was posted before is still done, every source is told to stop, and gets until
-    /// `grace` has passed to detach. Waits return [`Stopped`] at once from here on. Returns how many sources had to be
+    /// The end of the loop's life: what was posted before is still done (for at most `grace`), every source is told to stop,
+    /// and from then on gets until `grace` has passed to detach. Waits return [`Stopped`] at once from here on. Returns how many sources had to be
     /// abandoned.
     pub(crate) fn finish(&self, grace: Duration) -> usize {
         self.remote.stop();
         self.finished.set(true);
-        let deadline = timer::after(Instant::now(), grace);
+        let mut deadline = timer::after(Instant::now(), grace);
         let turn = |until| contain(|| self.turn(Some(until)));
         loop {
             turn(Instant::now());
@@ -400,6 +400,7 @@ impl EventLoop {
                 break;
             }
         }
+        deadline = timer::after(Instant::now(), grace);
         self.tell_to_stop();
         while self.source_count() > 0 && Instant::now() < deadline {
             turn(deadline);

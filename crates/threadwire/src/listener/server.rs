@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::sync::mpsc;
 
 use threadwire_proto::handshake::{Headers, Request, Response, refuse_reserved};
 use threadwire_worker::{Ended, Remote, Worker, wait_forever};
@@ -96,13 +97,15 @@ impl Server {
         let (service, local_addr) = (prepared.service.clone(), prepared.local_addr);
         let others = prepared.spawn(1)?;
         let remotes = if others.hands_on { others.stopper().remotes } else { Vec::new() };
-        let ended = Worker::builder().grace(service.config().close_timeout).run(|| {
-            if let Err(source) = service.listen(socket, remotes) {
-                return Ok(Err(Error::Listen { addr: local_addr.to_string(), source }));
-            }
-            wait_forever().map(Ok)
+        let ended = Worker::builder().grace(service.grace()).run(|| {
+            let served = match service.listen(socket, remotes) {
+                Ok(()) => wait_forever().map(Ok),
+                Err(source) => Ok(Err(Error::Listen { addr: local_addr.to_string(), source })),
+            };
+            // All at once, so that their times to close run side by side.
+            others.stop();
+            served
         });
-        others.stop();
         others.join()?;
         match ended {
             Ended::Done(result) => result,
@@ -142,17 +145,21 @@ impl Prepared {
             let socket = if self.sockets.len() > number - first { self.sockets.pop() } else { None };
             let others = if hands_on && number == 0 { running.stopper().remotes } else { Vec::new() };
             let service = self.service.clone();
-            let grace = service.config().close_timeout;
-            let worker =
-                Worker::builder().name(format!("threadwire {number}")).grace(grace).spawn(move || {
-                    if let Some(socket) = socket
-                        && let Err(error) = service.listen(socket, others)
-                    {
-                        tracing::error!(%error, "can't listen");
-                    }
-                    wait_forever()
-                })?;
-            running.workers.push(worker);
+            let (tell, told) = mpsc::channel();
+            let builder = Worker::builder().name(format!("threadwire {number}")).grace(service.grace());
+            let worker = builder.spawn(move || {
+                // The other end is there: it waits for this.
+                let _ = tell.send(socket.map_or(Ok(()), |socket| service.listen(socket, others)));
+                wait_forever()
+            });
+            let started = worker.and_then(|worker| {
+                running.workers.push(worker);
+                told.recv().unwrap_or_else(|_| Err(io::Error::other("a worker did not start")))
+            });
+            if let Err(source) = started {
+                running.stop();
+                return Err(Error::Listen { addr: self.local_addr.to_string(), source });
+            }
         }
         Ok(running)
     }
@@ -199,12 +206,13 @@ impl Running {
     /// Waits until the server has been stopped and every connection has ended, at the latest after
     /// [`Config::close_timeout`]. The loop of the calling thread goes on meanwhile. Fails if a worker panicked.
     pub fn join(self) -> Result<(), Error> {
+        let mut result = Ok(());
         for worker in self.workers {
             if let Ended::Panicked(payload) = worker.join()? {
-                return Err(Error::panicked(payload));
+                result = Err(Error::panicked(payload));
             }
         }
-        Ok(())
+        result
     }
 }
 
@@ -241,8 +249,6 @@ impl Accept {
     }
 
     /// Answers with a status: 403 to refuse, 404 for a path that is not there, 200 for a health check.
-    ///
-    /// Fails for a status that is not one from 200 to 599.
     ///
     /// ```
     /// use threadwire::{Accept, Connection, Message, Request};

@@ -7,6 +7,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 #[cfg(unix)]
 use socket2::SockRef;
@@ -68,8 +69,9 @@ impl Service {
         Service { hook: Arc::new(hook), config: Arc::new(config) }
     }
 
-    pub(crate) fn config(&self) -> &Config {
-        &self.config
+    /// How long a worker may take to close its connections: a little longer than each of them may.
+    pub(crate) fn grace(&self) -> Duration {
+        self.config.close_timeout.saturating_add(Duration::from_millis(100))
     }
 
     /// Accepts connections on this thread, and hands them round: to this worker, and to each of the others.
