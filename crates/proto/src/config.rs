@@ -25,18 +25,18 @@ pub enum Level {
 /// How much one peer may make us hold. A peer that goes past a limit is sent a close frame with 1009.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The longest payload of one data frame, in bytes. 16 MiB by default.
-    pub max_frame: usize,
-    /// The longest message, in bytes, over all its fragments. 16 MiB by default. At [`Level::Frames`] nothing is
-    /// assembled, and only `max_frame` applies.
+    /// The longest message, in bytes, over all its fragments. 16 MiB by default. Applies at [`Level::Messages`].
     pub max_message: usize,
-    /// The most fragments one message may have. 131,072 by default.
+    /// The longest payload of one data frame, in bytes. 16 MiB by default. Applies at [`Level::Frames`], where nothing is
+    /// assembled.
+    pub max_frame: usize,
+    /// The most fragments one message may have. 131,072 by default. Applies at [`Level::Messages`].
     pub max_fragments: u32,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { max_frame: 16 << 20, max_message: 16 << 20, max_fragments: 131_072 }
+        Limits { max_message: 16 << 20, max_frame: 16 << 20, max_fragments: 131_072 }
     }
 }
 

@@ -381,12 +381,14 @@ impl Connection {
         let (action, next) = step(self.state, Input::TcpEnded);
         self.state = next;
         self.closing_by(Initiator::Peer).lost |= action == Action::Lost;
+        self.reader.end();
     }
 
     /// We end TCP, whatever state the connection is in.
     pub fn abort(&mut self) {
         self.state = step(self.state, Input::TcpEnded).1;
         self.closing_by(Initiator::Local);
+        self.reader.end();
     }
 
     /// When closing is to be given up: [`Config::close_timeout`] after the first call that finds the connection no
@@ -409,6 +411,7 @@ impl Connection {
             let (action, next) = step(self.state, Input::Deadline);
             self.state = next;
             self.closing_by(Initiator::Local).timed_out = action == Action::GiveUp;
+            self.reader.end();
         }
         self.state == State::Ended
     }

@@ -122,7 +122,7 @@ impl Reader {
             && (is_text || header.opcode == OpCode::Binary)
             && header.mask.is_some() == (self.role == Role::Server)
             && header.length <= (input.len() - size) as u64
-            && header.length <= self.limits.max_frame.min(self.limits.max_message) as u64;
+            && header.length <= self.limits.max_message as u64;
         if !is_plain {
             return None;
         }
@@ -143,6 +143,21 @@ impl Reader {
         Some(if is_text { Message::Text(utf8::trusted(payload)) } else { Message::Binary(payload) })
     }
 
+    /// Whether a long payload is arriving, so that there is [`room`](Reader::room) for it.
+    #[inline]
+    pub fn is_mid_payload(&self) -> bool {
+        let arriving = self.arriving.as_ref();
+        arriving.is_some_and(|frame| frame.missing >= Reader::DIRECT && !frame.opcode.is_control())
+    }
+
+    /// Nothing more will be read: lets go of what is kept.
+    pub(crate) fn end(&mut self) {
+        self.arriving = None;
+        self.unread = 0;
+        self.body = Buffer::default();
+        self.control = Buffer::default();
+    }
+
     /// Whether the connection stands between two messages, with nothing half received.
     #[inline]
     pub fn is_idle(&self) -> bool {
@@ -153,12 +168,8 @@ impl Reader {
     /// what does not fit into the next input. Say how many with [`commit`](Reader::commit).
     #[inline]
     pub fn room(&mut self) -> Option<&mut [u8]> {
-        match &self.arriving {
-            Some(frame) if frame.missing >= Reader::DIRECT && !frame.opcode.is_control() => {
-                Some(self.body.room(usize::try_from(frame.missing).unwrap_or(usize::MAX)))
-            }
-            _ => None,
-        }
+        let missing = self.arriving.as_ref()?.missing;
+        self.is_mid_payload().then(|| self.body.room(usize::try_from(missing).unwrap_or(usize::MAX)))
     }
 
     /// `count` bytes were read into [`room`](Reader::room). The next call of [`next`](Reader::next) looks at them.
@@ -213,10 +224,13 @@ impl Reader {
         if header.opcode.is_control() {
             return Ok(header.opcode);
         }
-        if header.length > self.limits.max_frame as u64 {
-            return Err(Violation::FrameTooLong { length: header.length, limit: self.limits.max_frame });
+        match self.level {
+            Level::Messages => self.assembly.begin(header, Some(&self.limits)),
+            Level::Frames if header.length > self.limits.max_frame as u64 => {
+                Err(Violation::FrameTooLong { length: header.length, limit: self.limits.max_frame })
+            }
+            Level::Frames => self.assembly.begin(header, None),
         }
-        self.assembly.begin(header, (self.level == Level::Messages).then_some(&self.limits))
     }
 
     /// A frame that lies whole in the input.

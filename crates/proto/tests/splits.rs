@@ -182,7 +182,7 @@ fn make_streams(to: Role) -> Vec<Stream> {
 
     let mask = if to == Role::Server { 0x80 } else { 0 };
     let raw: [(&str, &[u8]); 7] = [
-        ("a frame over the limit", &[BINARY, mask | 127, 0, 0, 0, 0, 0, 1, 0x11, 0x71, 1, 2, 3, 4, 5]),
+        ("one frame over the limit", &[BINARY, mask | 127, 0, 0, 0, 0, 0, 1, 0x11, 0xd5, 1, 2, 3, 4, 5]),
         ("a message over the limit", &[ENDS, mask | 127, 0, 0, 0, 0, 0, 1, 0x11, 0x70, 1, 2, 3, 4, 5]),
         ("a wrong mask bit", &[BINARY, (mask ^ 0x80) | 1, 1, 2, 3, 4, 5, 6]),
         ("16 bits for 125", &[BINARY, mask | 126, 0, 125, 1, 2, 3, 4, 5, 6]),

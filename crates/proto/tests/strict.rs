@@ -514,11 +514,16 @@ fn a_frame_over_the_limit_is_refused_by_its_header() {
     let limits = Limits { max_frame: 1000, ..Limits::default() };
     for role in ROLES {
         for head in [TEXT, BINARY, TEXT_BEGINS] {
-            let mut fits = limited(role, limits);
+            let mut whole = limited(role, limits);
+            whole.feed(&frame(role, head, &[b'x'; 2000]));
+            assert_eq!(whole.connection.state(), State::Open, "of messages, the length of the whole counts");
+
+            let frames = Config { level: Level::Frames, limits, ..Config::default() };
+            let mut fits = Peer::new(role, &frames);
             fits.feed(&frame(role, head, &[b'x'; 1000]));
             assert_eq!(fits.connection.state(), State::Open);
 
-            let mut long = limited(role, limits);
+            let mut long = Peer::new(role, &frames);
             let bytes = frame(role, head, &[b'x'; 1001]);
             long.feed(&bytes[..bytes.len() - 1001]);
             let violation = Violation::FrameTooLong { length: 1001, limit: 1000 };
@@ -588,8 +593,15 @@ fn a_huge_claim_is_refused_at_once() {
     for (role, mask) in [(Role::Client, 0), (Role::Server, 0x80)] {
         for length in [(16 << 20) + 1, 1 << 32, 1 << 62, (1 << 63) - 1_u64] {
             let bytes = [&[BINARY, mask | 127][..], &length.to_be_bytes(), &[0; 4]].concat();
-            let limit = Limits::default().max_frame;
-            refuses(role, &bytes, Violation::FrameTooLong { length, limit }, 1009);
+            let limit = 16 << 20;
+            for (level, violation) in [
+                (Level::Messages, Violation::MessageTooLong { length, limit }),
+                (Level::Frames, Violation::FrameTooLong { length, limit }),
+            ] {
+                let mut peer = Peer::new(role, &Config { level, ..Config::default() });
+                peer.feed(&bytes);
+                assert_failed(role, &mut peer, violation);
+            }
         }
     }
 }

@@ -15,6 +15,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use threadwire_proto::handshake::Headers;
 use threadwire_proto::state::State;
 use threadwire_proto::{CloseCode, CloseFrame, Event, Frame, Level, Message, OpCode, Role};
 use threadwire_worker::{EventLoop, Ready, Source, TimerId, Token};
@@ -26,6 +27,9 @@ use crate::{Closed, Config, Error, Listener};
 /// With this many bytes gathered, they leave without waiting for the end of the read, or for the loop's next turn.
 const FLUSH_AT: usize = 128 << 10;
 
+/// How many reads may go by before a peer is given up that may have answered our close frame while we did not read.
+const MOST_LOOKS: u32 = 64;
+
 /// How often one connection may be read for a long message before it is the others' turn.
 const READS_PER_TURN: u32 = 8;
 
@@ -35,6 +39,9 @@ const READS_PER_TURN: u32 = 8;
 /// What is sent from callbacks while one read is worked through leaves in one write after it; what is sent otherwise leaves
 /// when the thread's event loop turns next, that is with the next wait. Code that sends and then computes for long calls
 /// [`flush`](Connection::flush).
+///
+/// Dropping a `Connection` does not close it: it lives on its thread's loop until it is closed, and
+/// [`Listener::on_close`] is told.
 #[derive(Clone)]
 pub struct Connection(Rc<Inner>);
 
@@ -50,9 +57,11 @@ struct Inner {
     may_have_more: Cell<bool>,
     /// Whether a flush was asked for.
     dirty: Cell<bool>,
+    agreed: Option<Box<Agreed>>,
     phase: Cell<Phase>,
-    /// Closing has taken too long, but it may be that we have not read the answer.
-    overdue: Cell<bool>,
+    /// Closing has taken too long, but it may be that we have not read the answer: how often it was looked for since. None
+    /// if there is still time.
+    overdue: Cell<Option<u32>>,
     /// Set while the connection closes.
     timer: Cell<Option<TimerId>>,
     /// What went wrong first.
@@ -77,7 +86,20 @@ impl Connection {
     /// Sends a message: text or bytes.
     ///
     /// Fails if the connection is not open, or if more than [`Config::max_buffered`] bytes wait for a peer that does not
-    /// read.
+    /// read. In a callback, `?` passes that on, and then closes the callback's own connection: right for an echo; in a
+    /// chat room, where it is another's connection that failed, look at the error instead.
+    ///
+    /// ```
+    /// use threadwire::{Connection, Error, Message};
+    ///
+    /// fn tell_all(room: &[Connection], message: Message<'_>) {
+    ///     for member in room {
+    ///         if let Err(error) = member.send(message) {
+    ///             println!("{member:?} did not get it: {error}");
+    ///         }
+    ///     }
+    /// }
+    /// ```
     #[inline]
     pub fn send<'a>(&self, message: impl Into<Message<'a>>) -> Result<(), Error> {
         let message = message.into();
@@ -116,8 +138,8 @@ impl Connection {
     }
 
     /// Closes: sends a close frame behind all that was sent before. Messages that still arrive are dropped; when the peer
-    /// has answered, or [`Config::close_timeout`] has passed, [`Listener::on_close`] is called. Does nothing if the
-    /// connection is closing already.
+    /// has answered, or [`Config::close_timeout`] has passed, [`Listener::on_close`] is called. (A client also waits for the
+    /// server to end TCP, within the same time.) Does nothing if the connection is closing already.
     ///
     /// Fails, and does nothing, if the code must not be sent (1000-1003, 1007-1014 and 3000-4999 may) or the reason is
     /// longer than 123 bytes.
@@ -146,9 +168,32 @@ impl Connection {
         self.0.link.borrow().state() == State::Open
     }
 
+    /// Whether it has come to its end: TCP is over, and [`Listener::on_close`] was called, or is due when the callback that is
+    /// running returns.
+    pub fn has_ended(&self) -> bool {
+        self.0.phase.get() == Phase::Over
+    }
+
+    /// Waits until the connection [has ended](Connection::has_ended), while this thread's event loop goes on. After
+    /// [`close`](Connection::close) that takes at most [`Config::close_timeout`]. Fails if the worker is stopped.
+    pub fn wait_closed(&self) -> Result<(), Error> {
+        EventLoop::current().wait(None, || self.has_ended())?;
+        Ok(())
+    }
+
     /// How many bytes wait to be written.
     pub fn buffered(&self) -> usize {
         self.0.link.borrow().buffered()
+    }
+
+    /// The subprotocol that was agreed on, if one was.
+    pub fn subprotocol(&self) -> Option<&str> {
+        self.0.agreed.as_ref()?.subprotocol.as_deref()
+    }
+
+    /// The headers of the server's answer to the handshake; on a server, those that the program added to it.
+    pub fn response_headers(&self) -> Option<&Headers> {
+        self.0.agreed.as_ref().map(|agreed| &agreed.headers)
     }
 
     /// The peer's address. Fails once TCP has ended.
@@ -162,6 +207,13 @@ impl Connection {
     }
 }
 
+/// What the opening handshake came to.
+pub(crate) struct Agreed {
+    pub(crate) subprotocol: Option<String>,
+    /// The headers of the server's answer.
+    pub(crate) headers: Headers,
+}
+
 /// What a connection begins with, when its opening handshake is done.
 pub(crate) struct Opening<'a> {
     pub(crate) role: Role,
@@ -170,6 +222,8 @@ pub(crate) struct Opening<'a> {
     pub(crate) token: Token,
     pub(crate) listener: Box<dyn Listener>,
     pub(crate) config: Arc<Config>,
+    /// None if there is nothing to tell.
+    pub(crate) agreed: Option<Box<Agreed>>,
     /// What is still to be written: it leaves together with what `on_open` sends.
     pub(crate) output: Vec<u8>,
     /// What was received behind the handshake.
@@ -181,7 +235,7 @@ pub(crate) struct Opening<'a> {
 /// Coming to life.
 impl Connection {
     pub(crate) fn open(opening: Opening<'_>) -> Connection {
-        let Opening { role, stream, token, listener, config, output, early, unread } = opening;
+        let Opening { role, stream, token, listener, config, agreed, output, early, unread } = opening;
         let level = listener.level();
         let link = Link::new(stream, role, &config.protocol(level), config.max_buffered, output);
         let connection = Connection(Rc::new(Inner {
@@ -191,14 +245,19 @@ impl Connection {
             listener: RefCell::new(Some(listener)),
             unread: Cell::default(),
             may_have_more: Cell::new(unread.readable),
-            overdue: Cell::new(false),
+            overdue: Cell::new(None),
             dirty: Cell::new(false),
+            agreed,
             phase: Cell::new(Phase::Running),
             timer: Cell::new(None),
             error: RefCell::default(),
         }));
         let event_loop = EventLoop::current();
         event_loop.replace(token, Rc::clone(&connection.0) as Rc<dyn Source>);
+        if connection.buffered() > 0 {
+            // The answer to the handshake leaves also if `on_open` waits.
+            connection.mark_dirty();
+        }
         connection.call(|listener| {
             connection.guard(|| listener.on_open(&connection));
             connection.deliver(listener, early);
@@ -355,6 +414,8 @@ impl Connection {
             // The connection was closed under the callback: nothing is wrong with it.
             Error::Closed if !self.is_open() => return,
             Error::Stopped => CloseCode::GOING_AWAY,
+            // The peer does not read.
+            Error::Limit { .. } => CloseCode::POLICY,
             _ => CloseCode::INTERNAL_ERROR,
         };
         tracing::debug!(%error, "a callback failed");
@@ -469,7 +530,7 @@ impl Connection {
     fn expire(&self) {
         let is_busy = self.0.listener.borrow().is_none() && self.0.phase.get() == Phase::Running;
         if is_busy {
-            self.0.overdue.set(true);
+            self.0.overdue.set(Some(0));
             self.0.unread.set(self.0.unread.get() | Ready::READABLE);
             return;
         }
@@ -484,7 +545,7 @@ impl Connection {
         if let Some(timer) = self.0.timer.take() {
             event_loop.cancel(timer);
         }
-        self.0.overdue.set(false);
+        self.0.overdue.set(None);
         let stream = self.0.link.borrow_mut().take_stream();
         if let Some(mut stream) = stream {
             event_loop.detach(self.0.token, &mut stream);
@@ -504,8 +565,13 @@ impl Source for Inner {
             connection.read(ready);
         }
         connection.settle();
-        if was_overdue && !connection.0.may_have_more.get() {
-            connection.expire();
+        if let Some(looked) = was_overdue {
+            // As long as there is more to read, the answer may be behind it; but not without end.
+            let goes_on = connection.0.may_have_more.get() && looked < MOST_LOOKS;
+            connection.0.overdue.set(goes_on.then_some(looked + 1));
+            if !goes_on {
+                connection.expire();
+            }
         }
     }
 
@@ -523,6 +589,9 @@ impl Source for Inner {
 
     fn abandon(self: Rc<Self>) {
         let connection = Connection(self);
+        // One try: nothing is polled any more.
+        let _ = connection.close_with(CloseCode::GOING_AWAY, "");
+        connection.write();
         connection.0.link.borrow_mut().abort();
         connection.hang_up();
     }

@@ -28,7 +28,7 @@
 //! # A client
 //!
 //! ```
-//! use threadwire::{Connection, Message, connect, wait_until};
+//! use threadwire::{Connection, Message, connect};
 //! # use threadwire::{Accept, Server};
 //! # let server = Server::bind("127.0.0.1:0")?.serve(|_| Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m)))?;
 //! # let url = format!("ws://{}", server.local_addr());
@@ -38,12 +38,16 @@
 //!     ws.close()
 //! })?;
 //! ws.send("hello")?;
-//! wait_until(None, || !ws.is_open())?;
+//! ws.wait_closed()?;
 //! # server.stop();
 //! # server.join()?;
 //! # Ok::<(), threadwire::Error>(())
 //! ```
 #![forbid(unsafe_code)]
+
+// A short read counts as "there is no more", which is not how readiness works on Windows.
+#[cfg(not(unix))]
+compile_error!("this version of threadwire needs a Unix system");
 
 mod closed;
 mod config;
@@ -70,7 +74,8 @@ pub use error::{Error, LimitKind, TimeoutKind, UrlPart};
 pub use listener::Listener;
 pub use listener::client::{Client, connect};
 pub use listener::server::{Accept, Running, Server, Spread, Stopper};
-pub use threadwire_proto::handshake::{Answer, HandshakeError, HeaderError, Headers, Request, Response};
+pub use server::Request;
+pub use threadwire_proto::handshake::{Answer, HandshakeError, HeaderError, Headers, Response};
 pub use threadwire_proto::{
     CloseCode, Frame, Initiator, Level, Limits, Message, OpCode, SendError, Violation,
 };

@@ -20,6 +20,9 @@ use crate::stream::Stream;
 /// Payloads from this many bytes on are written from where they lie instead of being copied.
 const DIRECT_WRITE: usize = 32 << 10;
 
+/// How much further than other frames control frames may go, when too much waits to be written.
+const CONTROL_ROOM: usize = 1 << 20;
+
 /// A peer that sends messages of this many bytes and more is read in another way: see [`Link::read`].
 const LONG: usize = 64 << 10;
 
@@ -49,6 +52,8 @@ pub(crate) struct Link {
     outbox: Outbox,
     local: Rc<Local>,
     max_buffered: usize,
+    /// Where the last late pong lies in the output: until it has left, there is no other.
+    late_pong_at: u64,
     /// Whether the last message was a long one.
     expects_long: bool,
     /// Whether something lies in the input behind the message that is being worked on.
@@ -70,6 +75,7 @@ impl Link {
             outbox: Outbox::with(output),
             local: Local::current(),
             max_buffered,
+            late_pong_at: 0,
             expects_long: false,
             more_follows: false,
         }
@@ -94,7 +100,9 @@ impl Link {
         self.stream.as_ref().ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
+    /// The end: lets go of everything, and of the stream.
     pub(crate) fn take_stream(&mut self) -> Option<Stream> {
+        self.outbox = Outbox::default();
         self.stream.take()
     }
 
@@ -132,7 +140,7 @@ impl Link {
 
     /// Whether a long payload is arriving.
     pub(crate) fn is_mid_payload(&mut self) -> bool {
-        self.protocol.reader().room().is_some()
+        self.protocol.reader().is_mid_payload()
     }
 
     /// Reads what nobody wants any more.
@@ -178,8 +186,8 @@ impl Link {
     #[inline]
     pub(crate) fn send_frame(&mut self, opcode: OpCode, fin: bool, payload: &[u8]) -> Result<(), Error> {
         let buffered = self.outbox.len();
-        if buffered + payload.len() > self.max_buffered && buffered > 0 && !opcode.is_control() {
-            return Err(Error::Limit { kind: LimitKind::Buffered, limit: self.max_buffered });
+        if buffered + payload.len() > self.max_buffered && buffered > 0 {
+            self.refuse_more(opcode, buffered)?;
         }
         if payload.len() >= DIRECT_WRITE && !self.more_follows && !self.outbox.is_blocked() {
             let header = self.protocol.send_header(opcode, fin, payload.len())?;
@@ -192,13 +200,26 @@ impl Link {
         Ok(())
     }
 
+    /// More waits than may. Control frames are few and small, and may go some way further.
+    #[cold]
+    fn refuse_more(&self, opcode: OpCode, buffered: usize) -> Result<(), Error> {
+        if self.state() != State::Open {
+            return Err(Error::Closed);
+        }
+        if opcode.is_control() && buffered < self.max_buffered.saturating_add(CONTROL_ROOM) {
+            return Ok(());
+        }
+        Err(Error::Limit { kind: LimitKind::Buffered, limit: self.max_buffered })
+    }
+
     /// Writes what waits, as far as the system takes it.
     #[inline]
     pub(crate) fn write(&mut self) -> io::Result<()> {
         let Some(stream) = &mut self.stream else { return Ok(()) };
         self.outbox.write(stream, &self.local)?;
-        if self.outbox.is_empty() && self.protocol.has_late_pong() {
+        if self.protocol.has_late_pong() && self.outbox.written() >= self.late_pong_at {
             self.protocol.drained(&mut self.local.shared.borrow_mut(), self.outbox.end_unlent());
+            self.late_pong_at = self.outbox.written() + self.outbox.len() as u64;
             self.outbox.write(stream, &self.local)?;
         }
         Ok(())

@@ -11,6 +11,8 @@ pub(crate) struct Outbox {
     bytes: Vec<u8>,
     /// How much of `bytes` has left already.
     sent: usize,
+    /// How many bytes have ever left.
+    written: u64,
     /// The system takes no more until it says so.
     blocked: bool,
     /// Nothing can leave any more: what comes is dropped.
@@ -27,6 +29,12 @@ impl Outbox {
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.bytes.len() - self.sent
+    }
+
+    /// How many bytes have ever left.
+    #[inline]
+    pub(crate) fn written(&self) -> u64 {
+        self.written
     }
 
     #[inline]
@@ -102,8 +110,7 @@ impl Outbox {
             written += count - waited;
         }
         if self.is_empty() {
-            self.bytes.clear();
-            self.sent = 0;
+            self.clear(local);
         }
         if written < header.len() + payload.len() {
             let end = self.end(local);
@@ -129,7 +136,10 @@ impl Outbox {
                 self.break_off(local);
                 Err(error)
             }
-            Ok(count) => Ok(count),
+            Ok(count) => {
+                self.written += count as u64;
+                Ok(count)
+            }
         }
     }
 

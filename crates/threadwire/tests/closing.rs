@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use common::peer::{BINARY, CLOSE, Host, PING, PONG, Peer, TEXT, farewell, frame, masked, request, upgraded};
 use common::recorder::{Call, End, Log};
-use common::{PATIENCE, SOON, Serving, bind, bounded, ignore, patient};
+use common::{PATIENCE, SOON, Serving, bind, bounded, echo, ignore, patient};
 use threadwire::worker::{EventLoop, Worker};
 use threadwire::{
     Accept, Client, CloseCode, Config, Connection, Error, Initiator, TimeoutKind, update, wait_forever,
@@ -482,15 +482,21 @@ fn a_connection_needs_nobody_to_hold_it() {
 }
 
 #[test]
-fn a_thread_that_ends_ends_its_connections() {
+fn a_thread_that_ends_says_goodbye_and_sends_what_was_to_be_sent() {
     bounded(|| {
         let log = Log::new();
         let host = Host::listen();
         let url = host.url();
-        let host = host.run(|host| assert!(host.upgrade(b"").ended()));
+        let host = host.run(|host| {
+            let mut peer = host.upgrade(b"");
+            assert_eq!(peer.text(), "last words");
+            assert_eq!(peer.code(), 1001);
+            assert!(peer.ended());
+        });
         let theirs = log.clone();
         let thread = std::thread::spawn(move || {
-            Client::new(&url).unwrap().connect(theirs.listener(ignore)).unwrap();
+            let ws = Client::new(&url).unwrap().connect(theirs.listener(ignore)).unwrap();
+            ws.send("last words").unwrap();
         });
         thread.join().unwrap();
         host.join().unwrap();
@@ -839,5 +845,32 @@ fn a_peer_that_never_answers_at_a_stop_is_told_as_a_timeout() {
         running.join().unwrap();
         let error = "the peer's answer to our close frame took too long";
         assert_eq!(log.wait_end(), End::failed(Initiator::Local, 1006, false, error));
+    });
+}
+
+#[test]
+fn a_client_that_closes_as_its_last_act_is_heard_with_its_own_code() {
+    bounded(|| {
+        let host = Host::listen();
+        let url = host.url();
+        let host = host.run(|host| assert_eq!(host.upgrade(b"").code(), 1000));
+        std::thread::spawn(move || Client::new(&url).unwrap().connect(echo).unwrap().close().unwrap())
+            .join()
+            .unwrap();
+        host.join().unwrap();
+    });
+}
+
+#[test]
+fn waiting_for_the_end_returns_when_on_close_was_called() {
+    bounded(|| {
+        let log = Log::new();
+        let serving = Serving::recording(patient(), &Log::new(), ignore);
+        let ws = Client::new(&serving.url("/")).unwrap().connect(log.listener(ignore)).unwrap();
+        assert!(!ws.has_ended());
+        ws.close().unwrap();
+        ws.wait_closed().unwrap();
+        assert!(ws.has_ended());
+        assert_eq!(log.end(), Some(End::clean(Initiator::Local, 1000, "")));
     });
 }

@@ -249,9 +249,6 @@ fn a_message_over_the_limit_closes_with_1009() {
     let config = Config { limits: Limits { max_message: 10, ..Limits::default() }, ..patient() };
     let reason = "a message of at least 11 bytes is over the limit of 10";
     violates(config, masked(TEXT, b"12345678901"), 1009, reason, "10.4");
-    let config = Config { limits: Limits { max_frame: 10, ..Limits::default() }, ..patient() };
-    let reason = "a frame of 11 bytes is over the limit of 10";
-    violates(config, masked(TEXT, b"12345678901"), 1009, reason, "10.4");
 }
 
 #[test]

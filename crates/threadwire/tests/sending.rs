@@ -699,3 +699,85 @@ fn a_listener_that_echoes_needs_no_more_than_a_function() {
         assert_eq!(peer.text(), "hello");
     });
 }
+
+#[test]
+fn pings_are_answered_though_the_backlog_never_empties() {
+    bounded(|| {
+        // Keeps the outbox full: whatever leaves is replaced at once.
+        let serving = Serving::recording(patient(), &Log::new(), |ws, call| {
+            if matches!(call, Call::Text(_)) {
+                let again = ws.clone();
+                fn refill(ws: &Connection) {
+                    while ws.is_open() && ws.buffered() < 4 << 20 {
+                        ws.send(&vec![0; 256 << 10]).unwrap();
+                    }
+                    let next = ws.clone();
+                    if ws.is_open() {
+                        EventLoop::current().after(Duration::ZERO, move || refill(&next));
+                    }
+                }
+                refill(&again);
+            }
+            Ok(())
+        });
+        let mut peer = serving.peer();
+        peer.send(TEXT, b"go");
+        let _ = peer.frame();
+        peer.send(PING, b"there?");
+        let pong = std::iter::repeat_with(|| peer.frame()).find(|(first, _)| *first == PONG);
+        assert_eq!(pong, Some((PONG, b"there?".to_vec())));
+    });
+}
+
+#[test]
+fn control_frames_may_go_further_than_messages_but_not_without_end() {
+    bounded(|| {
+        let config = Config { max_buffered: 64 << 10, ..patient() };
+        let host = Host::listen();
+        let url = host.url();
+        let (done, is_done) = mpsc::channel::<()>();
+        let host = host.run(move |host| {
+            let _peer = host.upgrade(b"");
+            let _ = is_done.recv();
+        });
+        let ws = Client::new(&url).unwrap().config(config).connect(echo).unwrap();
+        let mut pongs = 0;
+        let error = loop {
+            match ws.pong(&[0; 125]) {
+                Ok(()) => pongs += 1,
+                Err(error) => break error,
+            }
+            assert!(pongs < 1_000_000, "there is no end to them");
+        };
+        assert!(matches!(error, Error::Limit { .. }), "{error}");
+        assert!(ws.buffered() > 64 << 10 && ws.buffered() < 2 << 20, "{}", ws.buffered());
+        drop(done);
+        host.join().unwrap();
+    });
+}
+
+#[test]
+fn a_callback_that_sends_more_than_may_wait_closes_with_1008() {
+    bounded(|| {
+        let log = Log::new();
+        let config = Config { max_buffered: 64 << 10, ..patient() };
+        let serving = Serving::recording(config, &log, |ws, call| {
+            if matches!(call, Call::Text(_)) {
+                loop {
+                    ws.send(&[0; 8 << 10])?;
+                }
+            }
+            Ok(())
+        });
+        let mut peer = serving.peer();
+        peer.send(TEXT, b"go");
+        log.wait(|calls| calls.contains(&Call::text("go")));
+        while let Some((first, payload)) = peer.frame_or_end() {
+            if first == CLOSE {
+                assert_eq!(payload[..2], 1008_u16.to_be_bytes());
+                return;
+            }
+        }
+        panic!("there was no close frame");
+    });
+}

@@ -179,7 +179,7 @@ fn route(request: &Request) -> Accept {
                 .with_body("short and stout\n"),
         ),
         "/cookie" => Accept::with(echo).header("Set-Cookie", "id=1").unwrap().header("X-Other", "2").unwrap(),
-        "/chat" => Accept::with(echo).subprotocol("chat.v2"),
+        "/chat" => Accept::with(echo).subprotocol("chat.v2").unwrap(),
         "/query" => {
             let query = request.query().unwrap_or("none").to_owned();
             Accept::with(move |ws: &Connection, _: Message<'_>| ws.send(&query))
@@ -560,5 +560,71 @@ fn an_endless_open_timeout_is_no_timeout() {
         peer.send(TEXT, b"hello");
         assert_eq!(peer.text(), "hello");
         Client::new(&serving.url("/")).unwrap().config(config).connect(echo).unwrap();
+    });
+}
+
+#[test]
+fn the_hook_sees_where_a_request_comes_from() {
+    bounded(|| {
+        let (tell, told) = mpsc::channel();
+        let serving = Serving::with(bind(), move |request| {
+            tell.send((request.peer_addr(), request.path().to_owned())).unwrap();
+            Accept::with(echo)
+        });
+        let ws = Client::new(&serving.url("/here")).unwrap().connect(echo).unwrap();
+        assert_eq!(told.recv().unwrap(), (ws.local_addr().unwrap(), "/here".to_owned()));
+    });
+}
+
+#[test]
+fn both_sides_know_the_subprotocol_and_the_headers_that_were_agreed_on() {
+    bounded(|| {
+        let (tell, told) = mpsc::channel();
+        let serving = Serving::with(bind(), move |_| {
+            let tell = tell.clone();
+            Accept::with(move |ws: &Connection, _: Message<'_>| {
+                tell.send(ws.subprotocol().map(str::to_owned)).unwrap();
+                ws.close()
+            })
+            .subprotocol("b")
+            .and_then(|accept| accept.header("X-Server", "one"))
+            .unwrap()
+        });
+        let client = Client::new(&serving.url("/")).unwrap().subprotocols(["a", "b"]).unwrap();
+        let ws = client.connect(echo).unwrap();
+        assert_eq!(ws.subprotocol(), Some("b"));
+        assert_eq!(ws.response_headers().and_then(|headers| headers.get("X-Server")), Some("one"));
+        ws.send("tell").unwrap();
+        ws.wait_closed().unwrap();
+        assert_eq!(told.recv().unwrap().as_deref(), Some("b"));
+    });
+}
+
+#[test]
+fn a_refusal_has_headers_and_no_subprotocol() {
+    bounded(|| {
+        assert!(Accept::status(403).subprotocol("a").is_err());
+        let serving = Serving::with(bind(), |_| Accept::status(403).header("X-Why", "no").unwrap());
+        let mut peer = Peer::connect(serving.addr);
+        peer.bytes(request("/"));
+        assert!(peer.head().contains("\r\nX-Why: no\r\n"));
+    });
+}
+
+#[test]
+fn a_panic_in_a_timer_of_a_connection_leaves_its_worker_alive() {
+    bounded(|| {
+        let serving = Serving::recording(patient(), &Log::new(), |_, call| {
+            if matches!(call, Call::Text(_)) {
+                EventLoop::current().after(Duration::ZERO, || panic!("boom"));
+            }
+            Ok(())
+        });
+        let bystander = serving.bystander();
+        let mut peer = serving.peer();
+        peer.send(TEXT, b"panic");
+        peer.close(1000, "");
+        assert_eq!(peer.code(), 1000);
+        bystander.noticed_nothing();
     });
 }

@@ -6,9 +6,10 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::time::Duration;
 
-use common::peer::{BINARY, PING, PONG, Peer, TEXT, masked};
+use common::peer::{BINARY, Host, PING, PONG, Peer, TEXT, masked, request};
 use common::recorder::{Call, End, Log};
 use common::{SOON, Serving, bind, bounded, echo, patient};
 use threadwire::worker::EventLoop;
@@ -149,7 +150,7 @@ fn what_came_with_the_handshake_waits_for_on_open() {
             _ => Ok(()),
         });
         let mut peer = Peer::connect(hall.serving.addr);
-        peer.bytes([common::peer::request("/").into_bytes(), masked(TEXT, b"early")].concat());
+        peer.bytes([request("/").into_bytes(), masked(TEXT, b"early")].concat());
         assert!(peer.head().starts_with("HTTP/1.1 101 "), "the answer leaves before it waits");
         assert_eq!(peer.text(), "opening");
         peer.send(TEXT, b"later");
@@ -592,5 +593,78 @@ fn on_close_is_not_called_deeper_than_the_limit() {
         EventLoop::current().after(Duration::ZERO, move || deeper(ws));
         wait_until(None, || log.end().is_some() && DEPTH.get() == 0).unwrap();
         assert_eq!(MOST.get(), EventLoop::MAX_NESTING);
+    });
+}
+
+#[test]
+fn an_accept_hook_may_wait_and_what_comes_meanwhile_is_not_lost() {
+    bounded(|| {
+        let gate = Arc::new(AtomicBool::new(false));
+        let (tell, told) = mpsc::channel();
+        let opened = Arc::clone(&gate);
+        let serving = Serving::with(bind().config(patient()), move |request| {
+            if request.path() == "/slow" {
+                tell.send(()).unwrap();
+                while !opened.load(Ordering::SeqCst) {
+                    sleep(Duration::from_millis(1)).unwrap();
+                }
+            }
+            Accept::with(echo)
+        });
+        let mut peer = Peer::connect(serving.addr);
+        peer.bytes(request("/slow"));
+        told.recv().unwrap();
+        peer.bytes(masked(TEXT, b"early"));
+        // The loop has seen it: others are served behind it.
+        let mut other = serving.peer();
+        other.send(TEXT, b"meanwhile");
+        assert_eq!(other.text(), "meanwhile");
+        gate.store(true, Ordering::SeqCst);
+        assert!(peer.head().starts_with("HTTP/1.1 101 "));
+        assert_eq!(peer.text(), "early");
+    });
+}
+
+#[test]
+fn an_accept_hook_that_waits_longer_than_a_handshake_may_take_is_dropped() {
+    bounded(|| {
+        let config = Config { open_timeout: SOON, ..patient() };
+        let serving = Serving::with(bind().config(config), |_| {
+            sleep(2 * SOON).unwrap();
+            Accept::with(echo)
+        });
+        let mut peer = Peer::connect(serving.addr);
+        peer.bytes(request("/"));
+        assert!(peer.ended());
+    });
+}
+
+#[test]
+fn the_answer_to_the_handshake_leaves_before_on_open_waits() {
+    bounded(|| {
+        let gate = Arc::new(AtomicBool::new(false));
+        let opened = Arc::clone(&gate);
+        let serving = Serving::recording(patient(), &Log::new(), move |_, call| {
+            while matches!(call, Call::Open) && !opened.load(Ordering::SeqCst) {
+                sleep(Duration::from_millis(1))?;
+            }
+            Ok(())
+        });
+        let peer = serving.peer();
+        gate.store(true, Ordering::SeqCst);
+        drop(peer);
+    });
+}
+
+#[test]
+fn what_was_sent_leaves_with_a_wait_that_has_nothing_to_wait_for() {
+    bounded(|| {
+        let host = Host::listen();
+        let url = host.url();
+        let host = host.run(|host| assert_eq!(host.upgrade(b"").text(), "hello"));
+        let ws = connect(&url, echo).unwrap();
+        ws.send("hello").unwrap();
+        assert!(wait_until(None, || true).unwrap());
+        host.join().unwrap();
     });
 }

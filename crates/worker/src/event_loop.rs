@@ -39,7 +39,8 @@ pub struct EventLoop {
     sources: RefCell<Slab<Entry>>,
     /// Counts the sources there have ever been.
     attached: Cell<usize>,
-    ready: RefCell<VecDeque<(Token, Ready)>>,
+    /// Sources that have something to do, each of them once; what it is lies with the source.
+    ready: RefCell<VecDeque<Token>>,
     /// Sources to be flushed before the next poll.
     dirty: RefCell<Vec<Token>>,
     timers: RefCell<Timers<Box<dyn FnOnce()>>>,
@@ -48,12 +49,18 @@ pub struct EventLoop {
     calls: RefCell<VecDeque<Call>>,
     remote: Remote,
     depth: Cell<usize>,
+    /// How many waits in a row had nothing to wait for.
+    immediate: Cell<u32>,
     finished: Cell<bool>,
+    /// Whether there may be sources that were not told to stop, though the others were.
+    untold: Cell<bool>,
 }
 
 struct Entry {
     token: Token,
     source: Rc<dyn Source>,
+    /// What it is ready for. Unless that is nothing, its token is in the queue.
+    queued: Ready,
     /// Whether it was told to stop.
     told: bool,
 }
@@ -98,7 +105,9 @@ impl EventLoop {
             calls: RefCell::default(),
             remote,
             depth: Cell::new(0),
+            immediate: Cell::new(0),
             finished: Cell::new(false),
+            untold: Cell::new(false),
         })
     }
 
@@ -113,6 +122,10 @@ impl EventLoop {
     }
 
     /// Has `socket` watched by this loop. `make` gets the socket, and the token by which its source is known.
+    ///
+    /// # Panics
+    ///
+    /// If `make` attaches another source itself.
     pub fn attach<S: mio::event::Source>(
         &self,
         mut socket: S,
@@ -141,7 +154,8 @@ impl EventLoop {
     fn insert(&self, token: Token, source: Rc<dyn Source>) {
         let mut sources = self.sources.borrow_mut();
         if sources.vacant_key() == index(token) {
-            sources.insert(Entry { token, source, told: false });
+            sources.insert(Entry { token, source, queued: Ready::default(), told: false });
+            self.untold.set(true);
             return;
         }
         drop(sources);
@@ -153,6 +167,7 @@ impl EventLoop {
         let old = match self.sources.borrow_mut().get_mut(index(token)) {
             Some(entry) if entry.token == token => {
                 entry.told = false;
+                self.untold.set(true);
                 Some(std::mem::replace(&mut entry.source, source))
             }
             _ => None,
@@ -189,7 +204,24 @@ impl EventLoop {
     /// Has the source called again as if it had become ready, behind those that are ready already: the way to be
     /// fair when there is more to read.
     pub fn requeue(&self, token: Token, ready: Ready) {
-        self.ready.borrow_mut().push_back((token, ready));
+        let mut sources = self.sources.borrow_mut();
+        let Some(entry) = sources.get_mut(index(token)).filter(|entry| entry.token == token) else { return };
+        if entry.queued.is_empty() && !ready.is_empty() {
+            self.ready.borrow_mut().push_back(token);
+        }
+        entry.queued = entry.queued | ready;
+    }
+
+    /// Takes the next source that has something to do, and what that is.
+    #[inline]
+    fn next_ready(&self) -> Option<(Token, Ready, Rc<dyn Source>)> {
+        loop {
+            let token = pop(&self.ready, VecDeque::pop_front)?;
+            let mut sources = self.sources.borrow_mut();
+            if let Some(entry) = sources.get_mut(index(token)).filter(|entry| entry.token == token) {
+                return Some((token, std::mem::take(&mut entry.queued), Rc::clone(&entry.source)));
+            }
+        }
     }
 
     /// Has the source flushed before the loop polls next.
@@ -240,17 +272,32 @@ impl EventLoop {
     /// a timer, or another worker, where that is not wanted.
     pub fn wait(&self, until: Option<Instant>, mut done: impl FnMut() -> bool) -> Result<bool, Stopped> {
         let _nested = Nested::enter(&self.depth);
+        // What was gathered leaves, also if there is nothing to wait for.
+        self.flush();
+        let mut has_turned = false;
         loop {
             if self.is_stopping() {
                 return Err(Stopped);
             }
-            if done() {
-                return Ok(true);
-            }
-            if until.is_some_and(|until| until <= Instant::now()) {
-                return Ok(false);
+            let done = done();
+            if done || until.is_some_and(|until| until <= Instant::now()) {
+                if !has_turned {
+                    self.turn_now_and_then();
+                }
+                return Ok(done);
             }
             self.turn(until);
+            has_turned = true;
+        }
+    }
+
+    /// A program that waits in a loop for what is always there already must not starve its sockets.
+    fn turn_now_and_then(&self) {
+        const NOW_AND_THEN: u32 = 16;
+        let immediate = self.immediate.get() + 1;
+        self.immediate.set(immediate);
+        if immediate >= NOW_AND_THEN {
+            self.turn(Some(Instant::now()));
         }
     }
 
@@ -265,6 +312,7 @@ impl EventLoop {
 
     /// One turn: flush, poll, and do what there is to do.
     fn turn(&self, until: Option<Instant>) {
+        self.immediate.set(0);
         self.flush();
         let may_call = !self.is_too_deep();
         self.poll(until, may_call);
@@ -303,8 +351,9 @@ impl EventLoop {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return,
             Err(error) => panic!("an event loop can't poll: {error}"),
         }
-        let mut queue = self.ready.borrow_mut();
-        queue.extend(events.iter().filter(|event| event.token() != WAKER).map(translate));
+        for event in events.iter().filter(|event| event.token() != WAKER) {
+            self.requeue(Token(event.token()), translate(event));
+        }
     }
 
     /// How long the next poll may sleep.
@@ -339,8 +388,7 @@ impl EventLoop {
             if self.is_stopping() && !self.finished.get() {
                 return;
             }
-            let Some((token, ready)) = pop(&self.ready, VecDeque::pop_front) else { return };
-            let Some(source) = self.source(token) else { continue };
+            let Some((token, ready, source)) = self.next_ready() else { return };
             if may_call {
                 source.ready(ready);
                 continue;
@@ -364,7 +412,7 @@ impl EventLoop {
         // Not those that are set meanwhile: a timer that sets itself again must not keep the sockets waiting.
         let last = self.timers.borrow().last_set();
         while let Some(call) = pop(&self.timers, |timers| timers.pop(now, last)) {
-            call();
+            contain(call);
         }
     }
 
@@ -375,7 +423,7 @@ impl EventLoop {
             }
             let call = pop(&self.calls, VecDeque::pop_front).or_else(|| self.inbox.try_recv().ok());
             let Some(call) = call else { return };
-            call(self);
+            contain(|| call(self));
         }
     }
 
@@ -412,6 +460,9 @@ impl EventLoop {
 
     /// Tells each source, once, that the loop is about to end.
     fn tell_to_stop(&self) {
+        if !self.untold.replace(false) {
+            return;
+        }
         let mut untold = Vec::new();
         for (_, entry) in self.sources.borrow_mut().iter_mut().filter(|(_, entry)| !entry.told) {
             entry.told = true;
@@ -450,10 +501,11 @@ impl std::fmt::Debug for EventLoop {
     }
 }
 
-/// Runs a part of the loop's end. A panic in a callback must not keep the others from ending orderly.
-fn contain(part: impl FnOnce()) {
-    if catch_unwind(AssertUnwindSafe(part)).is_err() {
-        tracing::error!("a callback panicked while its worker ended");
+/// Runs a callback. If it panics, the thread's panic hook has said so, and everybody else goes on.
+#[inline]
+fn contain(callback: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(callback)).is_err() {
+        tracing::error!("a timer, a call from another thread or the end of a source panicked");
     }
 }
 
@@ -478,14 +530,13 @@ fn index(token: Token) -> usize {
     token.0.0 & INDEX_MASK
 }
 
-fn translate(event: &Event) -> (Token, Ready) {
-    let ready = Ready {
+fn translate(event: &Event) -> Ready {
+    Ready {
         // An error is read (or written) out of the socket, as its own answer.
         readable: event.is_readable() || event.is_error(),
         writable: event.is_writable() || event.is_error(),
         read_closed: event.is_read_closed(),
-    };
-    (Token(event.token()), ready)
+    }
 }
 
 /// Takes something out of a cell. The borrow ends here, before anything is done with what was taken.

@@ -30,6 +30,9 @@ mod timer;
 mod wait;
 mod worker;
 
+/// The sockets that a loop watches are those of this version of mio.
+pub use mio;
+
 pub use event_loop::EventLoop;
 pub use remote::{Rejected, Remote};
 pub use source::{Ready, Source, Token};

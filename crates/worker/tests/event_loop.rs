@@ -398,8 +398,7 @@ fn waits_nest_to_the_limit_and_no_deeper() {
 fn a_panic_in_a_wait_leaves_the_depth_as_it_was() {
     bounded(|| {
         for _ in 0..2 * EventLoop::MAX_NESTING {
-            EventLoop::current().after(Duration::ZERO, || panic!("boom"));
-            let caught = std::panic::catch_unwind(|| sleep(Duration::from_millis(1)));
+            let caught = std::panic::catch_unwind(|| wait_until(None, || panic!("boom")));
             assert!(caught.is_err());
         }
         let log = Log::new();
@@ -635,5 +634,35 @@ fn a_thread_that_ends_abandons_its_sources() {
             attached.unwrap();
         });
         assert_eq!(told.iter().collect::<Vec<_>>(), ["abandon"]);
+    });
+}
+
+#[test]
+fn a_source_that_is_ready_again_and_again_is_queued_once() {
+    bounded(|| {
+        let log = Log::new();
+        let (probe, _ours) = Probe::attach("a", &log, |_| {});
+        for _ in 0..10 {
+            EventLoop::current().requeue(probe.token.get().unwrap(), Ready::READABLE);
+        }
+        turn();
+        assert_eq!(log.take(), ["a: readable"]);
+        turn();
+        assert!(log.is_empty());
+    });
+}
+
+#[test]
+fn what_is_there_already_does_not_starve_the_loop() {
+    bounded(|| {
+        let log = Log::new();
+        let said = log.clone();
+        EventLoop::current().after(Duration::ZERO, move || said.say("called"));
+        let mut waits = 0;
+        while log.is_empty() {
+            wait_until(None, || true).unwrap();
+            waits += 1;
+        }
+        assert!(waits <= 16, "{waits}");
     });
 }

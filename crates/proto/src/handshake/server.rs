@@ -1,5 +1,6 @@
 //! The server's side: a client's request, its checks, and the 101 that accepts it (RFC 6455, section 4.2).
 
+use std::collections::HashSet;
 use std::fmt;
 
 use base64::Engine;
@@ -179,8 +180,10 @@ impl Request {
 
     fn checked_subprotocols(&self) -> Result<Vec<String>, HandshakeError> {
         let mut offered: Vec<String> = Vec::new();
+        // A set, as a head has room for thousands of names.
+        let mut seen = HashSet::new();
         for name in self.headers.list(rules::SUBPROTOCOLS.name) {
-            let fine = is_token(name) && offered.iter().all(|other| other.as_bytes() != name);
+            let fine = is_token(name) && seen.insert(name);
             if !fine {
                 return Err(rules::SUBPROTOCOLS.broken_by(name));
             }

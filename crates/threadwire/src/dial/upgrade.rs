@@ -10,11 +10,18 @@ use threadwire_proto::handshake::{Answer, HandshakeError, HeadReader};
 use threadwire_worker::{EventLoop, Ready, Source, Token};
 
 use super::Attempt;
+use crate::connection::{Agreed, Opening};
 use crate::stream::Stream;
-use crate::{Connection, Error, connection::Opening};
+use crate::{Connection, Error};
 
 /// As much of the body of a refusal as is kept for the error.
 const MAX_BODY: usize = 4 << 10;
+
+/// How much is read at once.
+const PIECE: usize = 4 << 10;
+
+/// The most answers that announce another (100, 103) before the one that counts.
+const MAX_INTERIM: u32 = 8;
 
 /// A handshake under way.
 struct Upgrading {
@@ -34,6 +41,8 @@ struct State {
     head: HeadReader,
     /// An answer other than 101, whose body is arriving.
     refusal: Option<Answer>,
+    /// How many answers have come that only announce another.
+    interim: u32,
 }
 
 /// Sends the request over a connected stream, in the place that the stream has on the loop.
@@ -41,7 +50,7 @@ pub(super) fn start(attempt: &Rc<Attempt>, stream: Stream, token: Token, ready: 
     let mut request = Vec::new();
     attempt.request.encode(&mut request);
     let head = HeadReader::new(attempt.config.head_limits());
-    let state = State { stream, request, received: Vec::new(), head, refusal: None };
+    let state = State { stream, request, received: Vec::new(), head, refusal: None, interim: 0 };
     let upgrading = Rc::new(Upgrading {
         attempt: Rc::clone(attempt),
         token,
@@ -58,9 +67,11 @@ pub(super) fn start(attempt: &Rc<Attempt>, stream: Stream, token: Token, ready: 
 enum Progress {
     /// More has to arrive.
     Waiting,
+    /// The socket may hold more.
+    Again,
     /// The server agrees; this many bytes of what was received are its answer. The flag says whether the last read may have
     /// left something behind.
-    Open(usize, bool),
+    Open { agreed: Box<Agreed>, head: usize, may_have_more: bool },
 }
 
 impl State {
@@ -72,27 +83,25 @@ impl State {
                 Err(error) => return Err(error.into()),
             }
         }
-        loop {
-            let start = self.received.len();
-            self.received.resize(start + 4096, 0);
-            let read = self.stream.read(&mut self.received[start..]);
-            self.received.truncate(start + read.as_ref().copied().unwrap_or(0));
-            let (ended, may_have_more) = match read {
-                Ok(count) => (count == 0, count == 4096),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Progress::Waiting),
-                Err(error) => return Err(error.into()),
-            };
-            if let Some(head) = self.answer(attempt, ended)? {
-                return Ok(Progress::Open(head, may_have_more));
-            }
-            if ended {
-                return Err(Error::Lost);
-            }
+        let start = self.received.len();
+        self.received.resize(start + PIECE, 0);
+        let read = self.stream.read(&mut self.received[start..]);
+        self.received.truncate(start + read.as_ref().copied().unwrap_or(0));
+        let count = match read {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Progress::Waiting),
+            Err(error) => return Err(error.into()),
+        };
+        match self.answer(attempt, count == 0)? {
+            Some((head, agreed)) => Ok(Progress::Open { agreed, head, may_have_more: count == PIECE }),
+            None if count == 0 => Err(Error::Lost),
+            // Read on to the end, a piece each turn: the server must not be able to hold the loop.
+            None => Ok(Progress::Again),
         }
     }
 
     /// Looks at what was received: the length of the answer's head, if it is a 101 and as it must be.
-    fn answer(&mut self, attempt: &Attempt, ended: bool) -> Result<Option<usize>, Error> {
+    fn answer(&mut self, attempt: &Attempt, ended: bool) -> Result<Option<(usize, Box<Agreed>)>, Error> {
         loop {
             if let Some(refusal) = self.refusal.take() {
                 let whole =
@@ -107,11 +116,13 @@ impl State {
             }
             let Some((answer, head)) = self.head.answer(&self.received)? else { return Ok(None) };
             if answer.status() == 101 {
-                attempt.request.verify(answer)?;
-                return Ok(Some(head));
+                let accepted = attempt.request.verify(answer)?;
+                let agreed = Agreed { subprotocol: accepted.subprotocol, headers: accepted.headers };
+                return Ok(Some((head, Box::new(agreed))));
             }
             self.received.drain(..head);
-            if !answer.is_interim() {
+            self.interim += u32::from(answer.is_interim());
+            if !answer.is_interim() || self.interim > MAX_INTERIM {
                 self.refusal = Some(answer);
             }
         }
@@ -136,7 +147,8 @@ impl Source for Upgrading {
         };
         match progress {
             Ok(Progress::Waiting) => {}
-            Ok(Progress::Open(head, may_have_more)) => {
+            Ok(Progress::Again) => EventLoop::current().requeue(self.token, Ready::READABLE),
+            Ok(Progress::Open { agreed, head, may_have_more }) => {
                 let state = self.state.borrow_mut().take();
                 self.attempt.cancel.borrow_mut().take();
                 let (Some(mut state), Some((listener, done))) = (state, self.attempt.finish()) else {
@@ -148,6 +160,7 @@ impl Source for Upgrading {
                     token: self.token,
                     listener,
                     config: Arc::clone(&self.attempt.config),
+                    agreed: Some(agreed),
                     output: Vec::new(),
                     early: &mut state.received[head..],
                     unread: Ready {

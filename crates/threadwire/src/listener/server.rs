@@ -4,11 +4,11 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::mpsc;
 
-use threadwire_proto::handshake::{Headers, Request, Response, refuse_reserved};
+use threadwire_proto::handshake::{Headers, Response, refuse_reserved};
 use threadwire_worker::{Ended, Remote, Worker, wait_forever};
 
 use crate::server::{Service, listen, share};
-use crate::{Config, Error, Listener};
+use crate::{Config, Error, Listener, Request};
 
 /// A server: an address that is listened on, and the workers that serve what comes. See the [crate's page](crate) for an
 /// example.
@@ -106,6 +106,8 @@ impl Server {
             others.stop();
             served
         });
+        // Also if the closure above was not run to its end.
+        others.stop();
         others.join()?;
         match ended {
             Ended::Done(result) => result,
@@ -276,22 +278,28 @@ impl Accept {
         Accept(Answer::Respond(response))
     }
 
-    /// Adds a header to the 101 response. Fails for a name or a value that must not be sent, and for the headers that belong
-    /// to the handshake itself. Has no effect on an answer that is no upgrade: put headers into the [`Response`].
+    /// Adds a header to the answer, whatever it is. Fails for a name or a value that must not be sent, and for the headers
+    /// that belong to the handshake itself.
     pub fn header(mut self, name: &str, value: &str) -> Result<Accept, Error> {
-        if let Answer::Upgrade { headers, .. } = &mut self.0 {
-            refuse_reserved(name)?;
-            headers.append(name, value)?;
-        }
+        refuse_reserved(name)?;
+        self.0 = match self.0 {
+            Answer::Upgrade { listener, mut headers, subprotocol } => {
+                headers.append(name, value)?;
+                Answer::Upgrade { listener, headers, subprotocol }
+            }
+            Answer::Respond(response) => Answer::Respond(response.with_header(name, value)?),
+        };
         Ok(self)
     }
 
-    /// Chooses a subprotocol, one of those that the request offers; otherwise the request is answered with 500.
-    pub fn subprotocol(mut self, name: &str) -> Accept {
-        if let Answer::Upgrade { subprotocol, .. } = &mut self.0 {
-            *subprotocol = Some(name.to_owned());
+    /// Chooses a subprotocol, one of those that the request offers; otherwise the request is answered with 500. Fails for an
+    /// answer that is no upgrade.
+    pub fn subprotocol(mut self, name: &str) -> Result<Accept, Error> {
+        match &mut self.0 {
+            Answer::Upgrade { subprotocol, .. } => *subprotocol = Some(name.to_owned()),
+            Answer::Respond(_) => return Err(Error::other("only an upgrade has a subprotocol")),
         }
-        self
+        Ok(self)
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mio::Interest;
 use mio::net::{TcpListener, TcpStream};
@@ -44,7 +45,7 @@ impl Acceptor {
         match accepted {
             Ok((stream, peer)) => {
                 tracing::debug!(%peer, "accepted");
-                self.hand_on(stream);
+                self.hand_on(stream, peer);
                 Ok(true)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
@@ -57,12 +58,15 @@ impl Acceptor {
     }
 
     /// Gives a connection to the worker whose turn it is.
-    fn hand_on(&self, stream: TcpStream) {
+    fn hand_on(&self, stream: TcpStream, peer: SocketAddr) {
+        let since = Instant::now();
         let turn = self.turn.get();
         self.turn.set(if turn == self.others.len() { 0 } else { turn + 1 });
-        let Some(other) = self.others.get(turn) else { return upgrade::start(&self.service, stream) };
+        let Some(other) = self.others.get(turn) else {
+            return upgrade::start(&self.service, stream, peer, since);
+        };
         let service = self.service.clone();
-        if other.post(move |_| upgrade::start(&service, stream)).is_err() {
+        if other.post(move |_| upgrade::start(&service, stream, peer, since)).is_err() {
             tracing::debug!("dropped a connection: its worker has ended");
         }
     }

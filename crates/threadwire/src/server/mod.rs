@@ -1,6 +1,7 @@
 //! Serving: listen, accept, upgrade.
 
 mod accept;
+mod request;
 mod upgrade;
 
 use std::io;
@@ -12,8 +13,9 @@ use std::time::Duration;
 #[cfg(unix)]
 use socket2::SockRef;
 use socket2::{Domain, Protocol, Socket, Type};
-use threadwire_proto::handshake::Request;
 use threadwire_worker::Remote;
+
+pub use request::Request;
 
 use crate::{Accept, Config, Error};
 

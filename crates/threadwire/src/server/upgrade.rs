@@ -2,17 +2,19 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use mio::Interest;
 use mio::net::TcpStream;
 use threadwire_proto::Role;
-use threadwire_proto::handshake::{HandshakeError, HeadReader, Request, Response, Upgrade};
+use threadwire_proto::handshake::{HandshakeError, HeadReader, Headers, Response, Upgrade};
 use threadwire_worker::{EventLoop, Ready, Source, TimerId, Token};
 
-use super::Service;
-use crate::connection::Opening;
+use super::{Request, Service};
+use crate::connection::{Agreed, Opening};
 use crate::listener::server::Answer;
 use crate::local::Local;
 use crate::outbox::Outbox;
@@ -23,9 +25,13 @@ use crate::{Connection, Listener};
 struct Upgrading {
     service: Service,
     token: Token,
+    peer: SocketAddr,
+    /// Missing while the program is asked, which may wait, and when the handshake is over.
     state: RefCell<Option<State>>,
-    /// Whether the end of the stream was announced: then it is read on to.
-    ends: Cell<bool>,
+    /// Readiness that came while the program was asked.
+    missed: Cell<Ready>,
+    /// Why the connection is to be dropped, if that was decided while the program was asked.
+    verdict: Cell<Option<&'static str>>,
     timer: Cell<Option<TimerId>>,
 }
 
@@ -34,33 +40,39 @@ struct State {
     /// What was received, if the request did not come in one piece.
     received: Vec<u8>,
     head: HeadReader,
+    /// Whether the end of the stream was announced: then it is read on to.
+    ends: bool,
     /// A response that is no upgrade: once it has left, the peer's end is awaited, so that it can be read.
     refusal: Option<Outbox>,
 }
 
-/// Begins the handshake of a connection, on this thread's loop.
-pub(super) fn start(service: &Service, stream: TcpStream) {
+/// Begins the handshake of a connection that was accepted at `since`, on this thread's loop.
+pub(super) fn start(service: &Service, stream: TcpStream, peer: SocketAddr, since: Instant) {
     let event_loop = EventLoop::current();
     let mut upgrading = None;
-    let attached =
-        event_loop.attach(Stream::tcp(stream), Interest::READABLE | Interest::WRITABLE, |stream, token| {
-            let head = HeadReader::new(service.config.head_limits());
-            let source = Rc::new(Upgrading {
-                service: service.clone(),
-                token,
-                state: RefCell::new(Some(State { stream, received: Vec::new(), head, refusal: None })),
-                ends: Cell::new(false),
-                timer: Cell::default(),
-            });
-            upgrading = Some(Rc::clone(&source));
-            source
+    let interest = Interest::READABLE | Interest::WRITABLE;
+    let attached = event_loop.attach(Stream::tcp(stream), interest, |stream, token| {
+        let head = HeadReader::new(service.config.head_limits());
+        let state = State { stream, received: Vec::new(), head, ends: false, refusal: None };
+        let source = Rc::new(Upgrading {
+            service: service.clone(),
+            token,
+            peer,
+            state: RefCell::new(Some(state)),
+            missed: Cell::default(),
+            verdict: Cell::default(),
+            timer: Cell::default(),
         });
+        upgrading = Some(Rc::clone(&source));
+        source
+    });
     match (attached, upgrading) {
         (Ok(_), Some(upgrading)) => {
             let late = Rc::downgrade(&upgrading);
-            let timer = event_loop.after(service.config.open_timeout, move || {
+            let left = service.config.open_timeout.saturating_sub(since.elapsed());
+            let timer = event_loop.after(left, move || {
                 if let Some(upgrading) = late.upgrade() {
-                    upgrading.drop_it("it took too long");
+                    upgrading.condemn("it took too long");
                 }
             });
             upgrading.timer.set(Some(timer));
@@ -78,8 +90,8 @@ enum Progress {
     Again,
     /// The connection is over.
     Over(&'static str),
-    /// It is upgraded.
-    Open { listener: Box<dyn Listener>, upgrade: Box<Upgrade>, early: Early, unread: Ready },
+    /// The request is there.
+    Asked(threadwire_proto::handshake::Request, Early),
 }
 
 /// Where the bytes lie that came behind the request.
@@ -90,14 +102,20 @@ enum Early {
     Own(Vec<u8>),
 }
 
-impl Upgrading {
-    fn advance(&self, input: &mut [u8]) -> Progress {
-        let mut state = self.state.borrow_mut();
-        let Some(state) = &mut *state else { return Progress::Waiting };
-        if state.refusal.is_some() {
-            return state.finish_refusal(input);
+/// What an upgrade is made of.
+struct Granted {
+    listener: Box<dyn Listener>,
+    upgrade: Upgrade,
+    headers: Headers,
+}
+
+impl State {
+    /// Reads once, and looks whether the request is there.
+    fn advance(&mut self, input: &mut [u8]) -> Progress {
+        if self.refusal.is_some() {
+            return self.finish_refusal(input);
         }
-        let count = match state.stream.read(input) {
+        let count = match self.stream.read(input) {
             Ok(0) => return Progress::Over("the peer left"),
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Progress::Waiting,
@@ -106,105 +124,36 @@ impl Upgrading {
                 return Progress::Over("reading failed");
             }
         };
-        let may_have_more = count == input.len() || self.ends.get();
-        let parsed = if state.received.is_empty() {
-            state.head.request(&input[..count])
+        let is_first = self.received.is_empty();
+        let parsed = if is_first {
+            self.head.request(&input[..count])
         } else {
-            state.received.extend_from_slice(&input[..count]);
-            state.head.request(&state.received)
+            self.received.extend_from_slice(&input[..count]);
+            self.head.request(&self.received)
         };
-        let refused = match parsed {
-            Ok(Some((request, head))) => match self.answer(&request) {
-                Ok((listener, upgrade)) => {
-                    let early = if state.received.is_empty() {
-                        Early::Input(head, count)
-                    } else {
-                        Early::Own(state.received.split_off(head))
-                    };
-                    let unread =
-                        Ready { readable: may_have_more, writable: false, read_closed: self.ends.get() };
-                    return Progress::Open { listener, upgrade: Box::new(upgrade), early, unread };
-                }
-                Err(response) => response,
-            },
+        match parsed {
+            Ok(Some((request, head))) if is_first => Progress::Asked(request, Early::Input(head, count)),
+            Ok(Some((request, head))) => Progress::Asked(request, Early::Own(self.received.split_off(head))),
             Ok(None) => {
-                if state.received.is_empty() {
-                    state.received.extend_from_slice(&input[..count]);
+                if is_first {
+                    self.received.extend_from_slice(&input[..count]);
                 }
-                return if may_have_more { Progress::Again } else { Progress::Waiting };
+                if self.ends || count == input.len() { Progress::Again } else { Progress::Waiting }
             }
             Err(error) => {
                 tracing::debug!(%error, "refused a request");
-                error.response()
+                self.refuse(&error.response(), input)
             }
-        };
-        let mut response = Vec::new();
-        refused.encode(&mut response);
-        state.refusal = Some(Outbox::with(response));
-        state.finish_refusal(input)
-    }
-
-    /// Asks the program, and checks the request: a connection, or the response that the peer gets instead.
-    fn answer(&self, request: &Request) -> Result<(Box<dyn Listener>, Upgrade), Response> {
-        let (listener, headers, subprotocol) = match self.service.ask(request).0 {
-            Answer::Respond(response) => return Err(response),
-            Answer::Upgrade { listener, headers, subprotocol } => (listener, headers, subprotocol),
-        };
-        let prepare = || -> Result<Upgrade, HandshakeError> {
-            let mut upgrade = request.upgrade()?;
-            if let Some(subprotocol) = &subprotocol {
-                upgrade.set_subprotocol(subprotocol)?;
-            }
-            for (name, value) in headers.iter() {
-                upgrade.add_header(name, value)?;
-            }
-            Ok(upgrade)
-        };
-        prepare().map(|upgrade| (listener, upgrade)).map_err(|error| {
-            let response = error.response();
-            if response.status() >= 500 {
-                tracing::error!(%error, "a request can't be answered as the program wants");
-            } else {
-                tracing::debug!(%error, "refused a request");
-            }
-            response
-        })
-    }
-
-    fn open(&self, listener: Box<dyn Listener>, upgrade: &Upgrade, early: &mut [u8], unread: Ready) {
-        if let Some(timer) = self.timer.take() {
-            EventLoop::current().cancel(timer);
-        }
-        let state = self.state.borrow_mut().take();
-        let Some(state) = state else { return };
-        let mut output = Local::current().lend_output();
-        upgrade.encode(&mut output);
-        Connection::open(Opening {
-            role: Role::Server,
-            stream: state.stream,
-            token: self.token,
-            listener,
-            config: Arc::clone(&self.service.config),
-            output,
-            early,
-            unread,
-        });
-    }
-
-    fn drop_it(&self, why: &str) {
-        let event_loop = EventLoop::current();
-        if let Some(timer) = self.timer.take() {
-            event_loop.cancel(timer);
-        }
-        let state = self.state.borrow_mut().take();
-        if let Some(mut state) = state {
-            tracing::debug!(why, "dropped a connection before it was open");
-            event_loop.detach(self.token, &mut state.stream);
         }
     }
-}
 
-impl State {
+    fn refuse(&mut self, response: &Response, input: &mut [u8]) -> Progress {
+        let mut bytes = Vec::new();
+        response.encode(&mut bytes);
+        self.refusal = Some(Outbox::with(bytes));
+        self.finish_refusal(input)
+    }
+
     /// Writes a response, then waits for the peer's end.
     fn finish_refusal(&mut self, input: &mut [u8]) -> Progress {
         let Some(outbox) = &mut self.refusal else { return Progress::Waiting };
@@ -229,26 +178,135 @@ impl State {
     }
 }
 
+impl Upgrading {
+    /// Asks the program, and checks the request: a connection, or the response that the peer gets instead.
+    fn ask(&self, request: threadwire_proto::handshake::Request) -> Result<Granted, Response> {
+        let request = Request::new(request, self.peer);
+        let (listener, headers, subprotocol) = match self.service.ask(&request).0 {
+            Answer::Respond(response) => return Err(response),
+            Answer::Upgrade { listener, headers, subprotocol } => (listener, headers, subprotocol),
+        };
+        let prepare = || -> Result<Upgrade, HandshakeError> {
+            let mut upgrade = request.upgrade()?;
+            if let Some(subprotocol) = &subprotocol {
+                upgrade.set_subprotocol(subprotocol)?;
+            }
+            for (name, value) in headers.iter() {
+                upgrade.add_header(name, value)?;
+            }
+            Ok(upgrade)
+        };
+        match prepare() {
+            Ok(upgrade) => Ok(Granted { listener, upgrade, headers }),
+            Err(error) => {
+                let response = error.response();
+                if response.status() >= 500 {
+                    tracing::error!(%error, "a request can't be answered as the program wants");
+                } else {
+                    tracing::debug!(%error, "refused a request");
+                }
+                Err(response)
+            }
+        }
+    }
+
+    fn open(&self, state: State, granted: Granted, early: Early, input: &mut [u8]) {
+        self.stop_timer();
+        let Granted { listener, upgrade, headers } = granted;
+        let mut output = Local::current().lend_output();
+        upgrade.encode(&mut output);
+        let subprotocol = upgrade.subprotocol().map(str::to_owned);
+        let agreed =
+            (subprotocol.is_some() || !headers.is_empty()).then(|| Box::new(Agreed { subprotocol, headers }));
+        let (mut own, is_full);
+        let early = match early {
+            Early::Input(start, end) => {
+                is_full = end == input.len();
+                &mut input[start..end]
+            }
+            Early::Own(bytes) => {
+                // How much the last read took is not known any more: look once too often.
+                (own, is_full) = (bytes, true);
+                &mut own[..]
+            }
+        };
+        let missed = self.missed.take();
+        let unread = Ready {
+            readable: is_full || state.ends || missed.readable,
+            writable: missed.writable,
+            read_closed: state.ends || missed.read_closed,
+        };
+        Connection::open(Opening {
+            role: Role::Server,
+            stream: state.stream,
+            token: self.token,
+            listener,
+            config: Arc::clone(&self.service.config),
+            agreed,
+            output,
+            early,
+            unread,
+        });
+    }
+
+    /// The handshake goes on.
+    fn keep(&self, state: State) {
+        *self.state.borrow_mut() = Some(state);
+        EventLoop::current().requeue(self.token, self.missed.take());
+    }
+
+    /// The connection is to be dropped; if the program is being asked, as soon as it has answered.
+    fn condemn(&self, why: &'static str) {
+        self.verdict.set(Some(why));
+        let state = self.state.borrow_mut().take();
+        if let Some(state) = state {
+            self.end(state, why);
+        }
+    }
+
+    fn end(&self, mut state: State, why: &str) {
+        self.stop_timer();
+        tracing::debug!(why, "dropped a connection before it was open");
+        EventLoop::current().detach(self.token, &mut state.stream);
+    }
+
+    fn stop_timer(&self) {
+        if let Some(timer) = self.timer.take() {
+            EventLoop::current().cancel(timer);
+        }
+    }
+}
+
 impl Source for Upgrading {
     fn ready(self: Rc<Self>, ready: Ready) {
-        self.ends.set(self.ends.get() | ready.read_closed);
+        let state = self.state.borrow_mut().take();
+        let Some(mut state) = state else { return self.missed.set(self.missed.get() | ready) };
+        state.ends |= ready.read_closed;
         let local = Local::current();
         let mut input = local.lend_input();
-        match self.advance(&mut input) {
-            Progress::Waiting => {}
-            Progress::Again => EventLoop::current().requeue(self.token, Ready::READABLE),
-            Progress::Over(why) => self.drop_it(why),
-            Progress::Open { listener, upgrade, early, unread } => match early {
-                Early::Input(start, end) => {
-                    self.open(listener, &upgrade, &mut input[start..end], unread);
+        let mut progress = state.advance(&mut input);
+        if let Progress::Asked(request, early) = progress {
+            match (self.ask(request), self.verdict.get()) {
+                (_, Some(why)) => progress = Progress::Over(why),
+                (Ok(granted), None) => {
+                    self.open(state, granted, early, &mut input);
+                    return local.return_input(input);
                 }
-                Early::Own(mut bytes) => self.open(listener, &upgrade, &mut bytes, unread),
-            },
+                (Err(response), None) => progress = state.refuse(&response, &mut input),
+            }
         }
         local.return_input(input);
+        match progress {
+            Progress::Over(why) => self.end(state, why),
+            Progress::Again => {
+                self.missed.set(self.missed.get() | Ready::READABLE);
+                self.keep(state);
+            }
+            Progress::Waiting | Progress::Asked(..) => self.keep(state),
+        }
     }
 
     fn stop(self: Rc<Self>) {
-        self.drop_it("the server stops");
+        self.condemn("the server stops");
     }
 }
