@@ -72,8 +72,10 @@ pub use connection::Connection;
 pub use dial::Target;
 pub use error::{Error, LimitKind, TimeoutKind, UrlPart};
 pub use listener::Listener;
+pub use listener::accept::Accept;
 pub use listener::client::{Client, connect};
-pub use listener::server::{Accept, Running, Server, Spread, Stopper};
+pub use listener::running::{Running, Stopper};
+pub use listener::server::{Server, Spread};
 pub use server::Request;
 pub use threadwire_proto::handshake::{Answer, HandshakeError, HeaderError, Headers, Response};
 pub use threadwire_proto::{

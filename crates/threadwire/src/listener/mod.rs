@@ -1,7 +1,9 @@
 //! The callback face: what happens to a connection is told to a [`Listener`], on the connection's thread, while the bytes
 //! still lie in the buffer they were received in.
 
+pub(crate) mod accept;
 pub(crate) mod client;
+pub(crate) mod running;
 pub(crate) mod server;
 
 use threadwire_proto::{Frame, Level, Message};

@@ -41,22 +41,13 @@ pub(crate) fn listen(addr: SocketAddr, shared: bool) -> io::Result<TcpListener> 
     Ok(socket.into())
 }
 
-/// Makes `count` sockets, of which the system chooses one for each connection, out of one that listens already.
-pub(crate) fn share(socket: TcpListener, count: usize) -> io::Result<Vec<TcpListener>> {
+/// Makes `count` more sockets that listen where `socket` does. The system chooses one of them all for each connection.
+pub(crate) fn share(socket: &TcpListener, count: usize) -> io::Result<Vec<TcpListener>> {
     let addr = socket.local_addr()?;
-    let mut sockets = Vec::new();
-    if cfg!(any(target_os = "linux", target_os = "android")) {
-        // A socket may agree to share its address when it listens already: connections that wait there are not lost.
-        #[cfg(unix)]
-        SockRef::from(&socket).set_reuse_port(true)?;
-        sockets.push(socket);
-    } else {
-        drop(socket);
-    }
-    while sockets.len() < count {
-        sockets.push(listen(addr, true)?);
-    }
-    Ok(sockets)
+    // A socket may agree to share its address also when it listens already: connections that wait there are not lost.
+    #[cfg(unix)]
+    SockRef::from(socket).set_reuse_port(count > 0)?;
+    (0..count).map(|_| listen(addr, true)).collect()
 }
 
 /// What every worker of a server needs to serve a connection.

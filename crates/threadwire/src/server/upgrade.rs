@@ -15,7 +15,7 @@ use threadwire_worker::{EventLoop, Ready, Source, TimerId, Token};
 
 use super::{Request, Service};
 use crate::connection::{Agreed, Opening};
-use crate::listener::server::Answer;
+use crate::listener::accept::Answer;
 use crate::local::Local;
 use crate::outbox::Outbox;
 use crate::stream::Stream;

@@ -1,0 +1,86 @@
+//! What becomes of a request.
+
+use threadwire_proto::handshake::{Headers, Response, refuse_reserved};
+
+use crate::{Error, Listener};
+
+/// What becomes of a request.
+pub struct Accept(pub(crate) Answer);
+
+pub(crate) enum Answer {
+    /// It is upgraded to a connection, if it asks for that as it must.
+    Upgrade { listener: Box<dyn Listener>, headers: Headers, subprotocol: Option<String> },
+    /// It is answered, and that is all.
+    Respond(Response),
+}
+
+impl Accept {
+    /// Upgrades to a connection that `listener` listens to. A request that does not ask for that as RFC 6455 wants it is
+    /// answered with what is wrong with it.
+    pub fn with(listener: impl Listener) -> Accept {
+        Accept(Answer::Upgrade { listener: Box::new(listener), headers: Headers::new(), subprotocol: None })
+    }
+
+    /// Answers with a status: 403 to refuse, 404 for a path that is not there, 200 for a health check.
+    ///
+    /// ```
+    /// use threadwire::{Accept, Connection, Message, Request};
+    ///
+    /// fn accept(request: &Request) -> Accept {
+    ///     match request.path() {
+    ///         "/echo" => Accept::with(|ws: &Connection, message: Message<'_>| ws.send(message)),
+    ///         _ => Accept::status(404),
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If the status is not from 200 to 599.
+    pub fn status(status: u16) -> Accept {
+        match Response::new(status) {
+            Ok(response) => Accept::respond(response),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Answers with a response of your own.
+    pub fn respond(response: Response) -> Accept {
+        Accept(Answer::Respond(response))
+    }
+
+    /// Adds a header to the answer, whatever it is. Fails for a name or a value that must not be sent, and for the headers
+    /// that belong to the handshake itself.
+    pub fn header(mut self, name: &str, value: &str) -> Result<Accept, Error> {
+        refuse_reserved(name)?;
+        self.0 = match self.0 {
+            Answer::Upgrade { listener, mut headers, subprotocol } => {
+                headers.append(name, value)?;
+                Answer::Upgrade { listener, headers, subprotocol }
+            }
+            Answer::Respond(response) => Answer::Respond(response.with_header(name, value)?),
+        };
+        Ok(self)
+    }
+
+    /// Chooses a subprotocol, one of those that the request offers; otherwise the request is answered with 500. Fails for an
+    /// answer that is no upgrade.
+    pub fn subprotocol(mut self, name: &str) -> Result<Accept, Error> {
+        match &mut self.0 {
+            Answer::Upgrade { subprotocol, .. } => *subprotocol = Some(name.to_owned()),
+            Answer::Respond(_) => return Err(Error::other("only an upgrade has a subprotocol")),
+        }
+        Ok(self)
+    }
+}
+
+impl std::fmt::Debug for Accept {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.0 {
+            Answer::Upgrade { headers, subprotocol, .. } => {
+                f.debug_struct("Upgrade").field("headers", headers).field("subprotocol", subprotocol).finish()
+            }
+            Answer::Respond(response) => f.debug_tuple("Respond").field(response).finish(),
+        }
+    }
+}

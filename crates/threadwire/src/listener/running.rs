@@ -1,0 +1,109 @@
+//! A server at work, and how it is stopped.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::mpsc;
+
+use threadwire_worker::{Ended, Remote, Worker, wait_forever};
+
+use crate::Error;
+use crate::server::Service;
+
+/// A server at work. Dropping it does not stop it.
+#[derive(Debug)]
+pub struct Running {
+    local_addr: SocketAddr,
+    workers: Vec<Worker<()>>,
+}
+
+impl Running {
+    pub(super) fn new(local_addr: SocketAddr) -> Running {
+        Running { local_addr, workers: Vec::new() }
+    }
+
+    /// Starts a worker; with a socket it accepts connections, and hands them round. If it can't, those that are at work
+    /// are stopped.
+    pub(super) fn start(
+        &mut self,
+        number: usize,
+        service: &Service,
+        socket: Option<TcpListener>,
+        hand_to: Vec<Remote>,
+    ) -> Result<(), Error> {
+        let (tell, told) = mpsc::channel();
+        let builder = Worker::builder().name(format!("threadwire {number}")).grace(service.grace());
+        let service = service.clone();
+        let worker = builder.spawn(move || {
+            // The other end is there: it waits for this.
+            let _ = tell.send(socket.map_or(Ok(()), |socket| service.listen(socket, hand_to)));
+            wait_forever()
+        });
+        let started = worker.and_then(|worker| {
+            self.workers.push(worker);
+            told.recv().unwrap_or_else(|_| Err(io::Error::other("a worker did not start")))
+        });
+        started.map_err(|source| {
+            self.stop();
+            Error::Listen { addr: self.local_addr.to_string(), source }
+        })
+    }
+
+    pub(super) fn remotes(&self) -> Vec<Remote> {
+        self.workers.iter().map(Worker::remote).collect()
+    }
+
+    /// The address that is listened on.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Stops: no connection is accepted any more, and each one that is open is closed with 1001. Returns at once; see
+    /// [`join`](Running::join).
+    pub fn stop(&self) {
+        for worker in &self.workers {
+            worker.stop();
+        }
+    }
+
+    /// Stops the server, from any thread: for a signal handler, say, while this thread waits in [`join`](Running::join).
+    ///
+    /// ```
+    /// use threadwire::{Accept, Connection, Message, Server};
+    ///
+    /// let server = Server::bind("127.0.0.1:0")?.serve(|_| Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m)))?;
+    /// let stopper = server.stopper();
+    /// std::thread::spawn(move || stopper.stop());
+    /// server.join()?;
+    /// # Ok::<(), threadwire::Error>(())
+    /// ```
+    pub fn stopper(&self) -> Stopper {
+        Stopper { remotes: self.remotes() }
+    }
+
+    /// Waits until the server has been stopped and every connection has ended, at the latest after
+    /// [`Config::close_timeout`]. The loop of the calling thread goes on meanwhile. Fails if a worker panicked.
+    pub fn join(self) -> Result<(), Error> {
+        let mut result = Ok(());
+        for worker in self.workers {
+            if let Ended::Panicked(payload) = worker.join()? {
+                result = Err(Error::panicked(payload));
+            }
+        }
+        result
+    }
+}
+
+/// Stops a [`Running`] server from any thread.
+#[derive(Clone, Debug)]
+pub struct Stopper {
+    remotes: Vec<Remote>,
+}
+
+impl Stopper {
+    /// As [`Running::stop`].
+    pub fn stop(&self) {
+        for remote in &self.remotes {
+            remote.stop();
+        }
+    }
+}
