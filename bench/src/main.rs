@@ -2,6 +2,7 @@
 //!
 //! - `echo`: messages per second, CPU time per message and round trips, in several scenarios.
 //! - `idle`: memory per idle connection.
+//! - `workers`: events, round trips, lives and stops of workers, beside plain threads and actor libraries.
 //! - `server`: one of the built-in servers, for other load generators.
 //!
 //! Each server under test is a process of its own, alone on one core; the load is made by this process on another.
@@ -20,6 +21,7 @@ mod report;
 mod scenario;
 mod servers;
 mod stats;
+mod workers;
 
 use clap::{Parser, Subcommand};
 use counting_allocator::CountingAllocator;
@@ -36,7 +38,7 @@ const PEERS: &str = "Other libraries are built in: see the names of `server --he
 const PEERS: &str = "Other libraries (tokio-tungstenite, fastwebsockets, tokio-websockets) are measured too if they are \
                      built in: cargo run --release -p threadwire-bench --features peers -- echo";
 
-/// Measures WebSocket echo servers side by side.
+/// Measures WebSocket echo servers, and workers, side by side.
 #[derive(Debug, Parser)]
 #[command(version, after_help = PEERS)]
 struct Cli {
@@ -52,6 +54,9 @@ enum Command {
     /// Heap and resident bytes per idle connection.
     #[command(after_help = PEERS)]
     Idle(idle::Options),
+    /// Events per second, round trips, lives and stops of workers, beside threads with a channel and actor libraries.
+    #[command(after_help = workers::ABOUT)]
+    Workers(workers::Options),
     /// Runs one of the built-in echo servers on 127.0.0.1.
     Server {
         /// Which one.
@@ -84,6 +89,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Echo(options) => echo::run(&options),
         Command::Idle(options) => idle::run(&options),
+        Command::Workers(options) => workers::run(&options),
         Command::Server { name, port, control } => serve(&name, port, control),
         Command::Launch { core, parent, command } => process::launch(core, parent, &command),
     };
