@@ -22,7 +22,9 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod block_on;
 mod event_loop;
+mod promise;
 mod remote;
 mod source;
 mod stop;
@@ -34,7 +36,9 @@ mod worker;
 /// The sockets that a loop watches are those of this version of mio.
 pub use mio;
 
+pub use block_on::block_on;
 pub use event_loop::EventLoop;
+pub use promise::{Async, Defer, PromiseError, Resolver};
 pub use remote::{Rejected, Remote};
 pub use source::{Ready, Source, Token};
 pub use stop::Stopped;

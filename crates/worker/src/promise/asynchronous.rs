@@ -1,0 +1,184 @@
+//! A closure on a thread of its own, and its result.
+
+use std::any::Any;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::PromiseError;
+use super::core::{Core, Outcome, Settled};
+use crate::{EventLoop, StopToken, Stopped, Worker};
+
+/// The result of a closure that runs on another thread: a worker of its own ([`Async::run`]) or one of a
+/// [`Pool`](crate::Pool).
+///
+/// It has one consumer: the value is given away once, a second `get` fails with [`PromiseError::Taken`]. A thread waits
+/// with [`get`](Async::get), while its loop turns; a task of any executor, or [`block_on`](crate::block_on), with
+/// `.await`.
+///
+/// Dropping it lets the closure run on, and its result is dropped. [`cancel`](Async::cancel) stops it.
+///
+/// ```
+/// use threadwire_worker::Async;
+///
+/// let sum = Async::run(|| Ok((1..=100).sum::<u32>())); // whatever blocks or computes
+/// assert_eq!(sum.get()?, 5050);
+/// # Ok::<(), threadwire_worker::PromiseError>(())
+/// ```
+pub struct Async<T> {
+    core: Arc<Core<T>>,
+    stop: StopToken,
+    /// Where the task that awaits it is registered.
+    place: Option<usize>,
+}
+
+impl<T: Send + 'static> Async<T> {
+    /// Runs `task` as a worker on a new thread. Nobody waits for its end but whoever gets the result: when the process
+    /// ends, the thread ends with it.
+    ///
+    /// A panic becomes [`PromiseError::Panicked`]; `Err(Stopped)` becomes [`PromiseError::Cancelled`].
+    ///
+    /// # Panics
+    ///
+    /// If the system refuses another thread; [`Async::try_run`] returns an error instead.
+    pub fn run(task: impl FnOnce() -> Result<T, Stopped> + Send + 'static) -> Async<T> {
+        Async::try_run(task).expect("the system refuses to start a thread")
+    }
+
+    /// The same, but fails if the system refuses another thread.
+    pub fn try_run(task: impl FnOnce() -> Result<T, Stopped> + Send + 'static) -> io::Result<Async<T>> {
+        let (promise, settle) = Async::new(PromiseError::Abandoned);
+        thread::Builder::new().name("async".to_owned()).spawn(|| {
+            Worker::builder().run(move || {
+                settle.run(task);
+                Ok(())
+            })
+        })?;
+        Ok(promise)
+    }
+
+    /// `unsettled` is what the end of a [`Settle`] that was not used says.
+    pub(crate) fn new(unsettled: PromiseError) -> (Async<T>, Settle<T>) {
+        let core = Arc::new(Core::new());
+        let stop = StopToken::new();
+        let settle = Settle { core: Arc::clone(&core), stop: stop.clone(), unsettled };
+        (Async { core, stop, place: None }, settle)
+    }
+}
+
+impl<T> Async<T> {
+    /// Waits for the result, while the loop of this thread turns. Fails with [`PromiseError::Stopped`] if the worker of
+    /// this thread is asked to stop; the closure runs on then.
+    pub fn get(&self) -> Result<T, PromiseError> {
+        self.core.wait(None, Outcome::take)
+    }
+
+    /// The same for at most `timeout`: then it fails with [`PromiseError::TimedOut`], and the result may still come.
+    pub fn get_timeout(&self, timeout: Duration) -> Result<T, PromiseError> {
+        self.core.wait(Instant::now().checked_add(timeout), Outcome::take)
+    }
+
+    /// The result, if it is there. Never turns the loop.
+    pub fn try_get(&self) -> Option<Result<T, PromiseError>> {
+        self.core.look(Outcome::take)
+    }
+
+    /// Whether there is a result: a value, a panic, or that it was cancelled.
+    pub fn is_settled(&self) -> bool {
+        self.core.is_settled()
+    }
+
+    /// Asks for its end: whoever gets the result has [`PromiseError::Cancelled`] at once; the closure is not begun, or
+    /// each of its waits returns [`Stopped`]. A closure that computes and never waits runs to its end; so that it
+    /// does not, let it call [`update`](crate::update) now and then. Returns false if there was a result already, which
+    /// stays.
+    ///
+    /// ```
+    /// use threadwire_worker::{Async, PromiseError, wait_forever};
+    /// let endless = Async::run(wait_forever);
+    /// assert!(endless.cancel());
+    /// assert!(matches!(endless.get(), Err(PromiseError::Cancelled)));
+    /// ```
+    pub fn cancel(&self) -> bool {
+        let was_first = self.core.settle(Err(PromiseError::Cancelled)).is_ok();
+        if was_first {
+            self.stop.stop();
+        }
+        was_first
+    }
+}
+
+/// Ready when there is a result. Polled again after that it fails with [`PromiseError::Taken`].
+impl<T> Future for Async<T> {
+    type Output = Result<T, PromiseError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        this.core.poll(&mut this.place, context, Outcome::take)
+    }
+}
+
+impl<T> Drop for Async<T> {
+    fn drop(&mut self) {
+        self.core.leave(self.place);
+    }
+}
+
+impl<T> fmt::Debug for Async<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Async").field("settled", &self.is_settled()).finish_non_exhaustive()
+    }
+}
+
+/// The other end of an [`Async`]: runs the closure. Its drop settles what is not settled.
+pub(crate) struct Settle<T> {
+    core: Arc<Core<T>>,
+    stop: StopToken,
+    unsettled: PromiseError,
+}
+
+impl<T> Settle<T> {
+    pub(crate) fn stop_token(&self) -> &StopToken {
+        &self.stop
+    }
+
+    /// Runs `task` on this thread, whose waits end when the [`Async`] is cancelled meanwhile. Not at all if it is
+    /// cancelled already.
+    pub(crate) fn run(self, task: impl FnOnce() -> Result<T, Stopped>) {
+        if self.stop.is_stopped() {
+            return self.settle(Err(PromiseError::Cancelled));
+        }
+        let stoppable = self.stop.bind(EventLoop::current().remote());
+        let result = catch_unwind(AssertUnwindSafe(task));
+        drop(stoppable);
+        self.settle(match result {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(Stopped)) => Err(PromiseError::Cancelled),
+            Err(payload) => Err(PromiseError::Panicked(message(payload.as_ref()))),
+        });
+    }
+
+    fn settle(&self, settled: Settled<T>) {
+        // A value that comes too late is dropped here.
+        drop(self.core.settle(settled));
+    }
+}
+
+impl<T> Drop for Settle<T> {
+    fn drop(&mut self) {
+        self.settle(Err(self.unsettled.clone()));
+    }
+}
+
+fn message(payload: &(dyn Any + Send)) -> Arc<str> {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("without a message")
+        .into()
+}
