@@ -25,12 +25,14 @@
 mod block_on;
 mod event_loop;
 mod promise;
+mod queue;
 mod remote;
 mod source;
 mod stop;
 mod stop_token;
 mod timer;
 mod wait;
+mod waiters;
 mod worker;
 
 /// The sockets that a loop watches are those of this version of mio.
@@ -39,6 +41,7 @@ pub use mio;
 pub use block_on::block_on;
 pub use event_loop::EventLoop;
 pub use promise::{Async, Defer, PromiseError, Resolver};
+pub use queue::{GetError, Iter, PutError, Queue, Task};
 pub use remote::{Rejected, Remote};
 pub use source::{Ready, Source, Token};
 pub use stop::Stopped;
