@@ -7,20 +7,46 @@ use threadwire_proto::{CloseCode, Closing, Initiator};
 use crate::Error;
 use crate::error::TimeoutKind;
 
-/// How a connection ended.
+/// How a connection ended, as [`Listener::on_close`](crate::Listener::on_close) is told.
+///
+/// ```
+/// use std::{cell::RefCell, rc::Rc};
+/// use threadwire::{CloseCode, Closed, Connection, Listener, connect};
+/// # use threadwire::{Accept, Message, Server};
+/// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+/// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
+/// # let url = format!("ws://{}", server.local_addr());
+///
+/// struct Log(Rc<RefCell<String>>);
+///
+/// impl Listener for Log {
+///     fn on_close(&mut self, _ws: &Connection, closed: &Closed) {
+///         assert!(closed.clean, "{closed}");
+///         *self.0.borrow_mut() = closed.to_string();
+///     }
+/// }
+///
+/// let log = Rc::new(RefCell::new(String::new()));
+/// let ws = connect(&url, Log(Rc::clone(&log)))?;
+/// ws.close_with(CloseCode::GOING_AWAY, "lunch")?;
+/// ws.wait_closed()?;
+/// assert_eq!(*log.borrow(), "closed by us with 1001 (going away)"); // the reason was ours: the peer had none
+/// # Ok::<(), threadwire::Error>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Closed {
     /// The close code (RFC 6455, section 7.1.5): the peer's, 1005 if its close frame had none, 1006 if there was no close
     /// frame. If the peer broke the protocol, the code for that.
     pub code: CloseCode,
-    /// The reason that came with the code.
+    /// The reason that came with the code: the peer's, or what rule it broke. Empty if there was none.
     pub reason: String,
-    /// Which side began to close.
+    /// Which side began to close. A broken rule is answered by us; TCP that ends by itself was ended by the peer.
     pub initiator: Initiator,
     /// Whether both sides sent a close frame, and neither broke a rule.
     pub clean: bool,
-    /// What went wrong, if something did.
+    /// What went wrong first, if something did: the peer broke a rule, left or was too slow, or a callback failed (which
+    /// may well end in a clean close with 1011).
     pub error: Option<Error>,
 }
 

@@ -32,8 +32,8 @@ pub struct Config {
     /// TCP is dropped.
     pub close_timeout: Duration,
     /// How many bytes may wait to be written because the peer does not read them. 16 MiB by default. Past it, sending
-    /// fails with [`Error::Limit`](crate::Error::Limit). A message of any size is taken when nothing waits, and control
-    /// frames always are.
+    /// fails with [`Error::Limit`](crate::Error::Limit). A message of any size is taken when nothing waits; pings and
+    /// pongs are taken up to 1 MiB past the limit, and a close frame always is.
     pub max_buffered: usize,
     /// The longest head of an opening handshake in bytes; 16 KiB by default. A server answers a longer one with 431 (or
     /// 414), a client fails.

@@ -42,6 +42,22 @@ const READS_PER_TURN: u32 = 8;
 ///
 /// Dropping a `Connection` does not close it: it lives on its thread's loop until it is closed, and
 /// [`Listener::on_close`] is told.
+///
+/// ```
+/// use threadwire::{Connection, Error, Message, connect};
+/// # use threadwire::{Accept, Server};
+/// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+/// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
+/// # let url = format!("ws://{}", server.local_addr());
+///
+/// let ws = connect(&url, |ws: &Connection, _message: Message<'_>| ws.close())?;
+/// let same = ws.clone();
+/// same.send("hello")?;
+/// ws.wait_closed()?; // the answer has come, and the listener has closed
+/// assert!(same.has_ended());
+/// assert!(matches!(same.send("too late"), Err(Error::Closed)));
+/// # Ok::<(), threadwire::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Connection(Rc<Inner>);
 
@@ -85,9 +101,11 @@ enum Phase {
 impl Connection {
     /// Sends a message: text or bytes.
     ///
-    /// Fails if the connection is not open, or if more than [`Config::max_buffered`] bytes wait for a peer that does not
-    /// read. In a callback, `?` passes that on, and then closes the callback's own connection: right for an echo; in a
-    /// chat room, where it is another's connection that failed, look at the error instead.
+    /// Fails with [`Error::Closed`] if the connection is not open, with [`Error::Limit`] if more than
+    /// [`Config::max_buffered`] bytes would wait for a peer that does not read, and with [`Error::Send`] between the
+    /// fragments of a message ([`send_frame`](Connection::send_frame)). In a callback, `?` passes that on, and then
+    /// closes the callback's own connection: right for an echo; in a chat room, where it is another's connection that
+    /// failed, look at the error instead.
     ///
     /// ```
     /// use threadwire::{Connection, Error, Message};
@@ -109,6 +127,32 @@ impl Connection {
     /// Sends one frame: a message, a fragment of one (`fin` false on all but the last, the opcode
     /// [`Continuation`](OpCode::Continuation) on all but the first), a ping or a pong. Fragments of a text message need
     /// not end at a character; that they make UTF-8 together is up to the caller.
+    ///
+    /// Fails as [`send`](Connection::send) does, and with [`Error::Send`] if the frame must not be sent: a close frame
+    /// ([`close`](Connection::close) is for that), a control frame that is longer than 125 bytes or a fragment, a
+    /// continuation of nothing, or a new message before the last one is finished.
+    ///
+    /// ```
+    /// use std::{cell::RefCell, rc::Rc};
+    /// use threadwire::{Connection, Error, Message, OpCode, SendError, connect};
+    /// # use threadwire::{Accept, Server};
+    /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+    /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    ///
+    /// let whole = Rc::new(RefCell::new(String::new()));
+    /// let heard = Rc::clone(&whole);
+    /// let ws = connect(&url, move |ws: &Connection, message: Message<'_>| {
+    ///     *heard.borrow_mut() = message.to_string();
+    ///     ws.close()
+    /// })?;
+    /// ws.send_frame(OpCode::Text, false, b"in two ")?;
+    /// assert!(matches!(ws.send("between"), Err(Error::Send(SendError::MessageUnfinished))));
+    /// ws.send_frame(OpCode::Continuation, true, b"fragments")?;
+    /// ws.wait_closed()?;
+    /// assert_eq!(*whole.borrow(), "in two fragments");
+    /// # Ok::<(), threadwire::Error>(())
+    /// ```
     pub fn send_frame(&self, opcode: OpCode, fin: bool, payload: &[u8]) -> Result<(), Error> {
         let mut link = self.0.link.borrow_mut();
         let sent = link.send_frame(opcode, fin, payload);
@@ -122,12 +166,14 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends a ping. The peer answers with a pong of the same payload, of at most 125 bytes.
+    /// Sends a ping with a payload of at most 125 bytes. The peer answers with a pong of the same payload: see
+    /// [`Listener::on_pong`]. Fails as [`send_frame`](Connection::send_frame) does.
     pub fn ping(&self, payload: &[u8]) -> Result<(), Error> {
         self.send_frame(OpCode::Ping, true, payload)
     }
 
-    /// Sends a pong, as an answer to a ping or unasked. At most 125 bytes.
+    /// Sends a pong with a payload of at most 125 bytes, unasked or as an answer to a ping: only needed for that where
+    /// [`Config::auto_pong`] is off. Fails as [`send_frame`](Connection::send_frame) does.
     pub fn pong(&self, payload: &[u8]) -> Result<(), Error> {
         self.send_frame(OpCode::Pong, true, payload)
     }
@@ -141,8 +187,23 @@ impl Connection {
     /// has answered, or [`Config::close_timeout`] has passed, [`Listener::on_close`] is called. (A client also waits for the
     /// server to end TCP, within the same time.) Does nothing if the connection is closing already.
     ///
-    /// Fails, and does nothing, if the code must not be sent (1000-1003, 1007-1014 and 3000-4999 may) or the reason is
-    /// longer than 123 bytes.
+    /// Fails with [`Error::Send`], and does nothing, if the code must not be sent (1000-1003, 1007-1014 and 3000-4999
+    /// may) or the reason is longer than 123 bytes ([`fit_reason`](crate::proto::close::fit_reason) cuts one).
+    ///
+    /// ```
+    /// use threadwire::{CloseCode, Connection, Message, connect};
+    /// # use threadwire::{Accept, Server};
+    /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+    /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    ///
+    /// let ws = connect(&url, |_ws: &Connection, _message: Message<'_>| Ok(()))?;
+    /// assert!(ws.close_with(CloseCode::ABNORMAL, "").is_err(), "1006 is only reported, never sent");
+    /// ws.close_with(CloseCode::new(4001), "another tab has taken over")?;
+    /// assert!(!ws.is_open());
+    /// ws.wait_closed()?;
+    /// # Ok::<(), threadwire::Error>(())
+    /// ```
     pub fn close_with(&self, code: CloseCode, reason: &str) -> Result<(), Error> {
         let mut link = self.0.link.borrow_mut();
         link.close(CloseFrame { code: Some(code), reason })?;
@@ -152,18 +213,49 @@ impl Connection {
         Ok(())
     }
 
-    /// Drops TCP without a closing handshake. The peer sees that the connection broke.
+    /// Drops TCP without a closing handshake, when the thread's event loop turns next; [`Listener::on_close`] is told
+    /// 1006. The peer sees that the connection broke.
+    ///
+    /// ```
+    /// use threadwire::{Connection, Message, connect};
+    /// # use threadwire::{Accept, Server};
+    /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+    /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    ///
+    /// let ws = connect(&url, |_ws: &Connection, _message: Message<'_>| Ok(()))?;
+    /// ws.abort();
+    /// assert!(!ws.is_open() && !ws.has_ended());
+    /// ws.wait_closed()?; // at once: nobody is waited for
+    /// # Ok::<(), threadwire::Error>(())
+    /// ```
     pub fn abort(&self) {
         self.0.link.borrow_mut().abort();
         self.mark_dirty();
     }
 
-    /// Writes what was gathered, now instead of at the loop's next turn.
+    /// Writes what was gathered, now instead of at the loop's next turn, as far as the system takes it. If the
+    /// connection turns out to be broken, [`Listener::on_close`] is told.
+    ///
+    /// ```
+    /// use threadwire::{Connection, Message, connect};
+    /// # use threadwire::{Accept, Server};
+    /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+    /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    ///
+    /// let ws = connect(&url, |_ws: &Connection, _message: Message<'_>| Ok(()))?;
+    /// ws.send("first this, then the long sums")?;
+    /// assert!(ws.buffered() > 0);
+    /// ws.flush();
+    /// assert_eq!(ws.buffered(), 0); // it is on its way
+    /// # Ok::<(), threadwire::Error>(())
+    /// ```
     pub fn flush(&self) {
         self.write();
     }
 
-    /// Whether messages can be sent.
+    /// Whether messages can be sent: neither side has begun to close.
     pub fn is_open(&self) -> bool {
         self.0.link.borrow().state() == State::Open
     }
@@ -175,33 +267,55 @@ impl Connection {
     }
 
     /// Waits until the connection [has ended](Connection::has_ended), while this thread's event loop goes on. After
-    /// [`close`](Connection::close) that takes at most [`Config::close_timeout`]. Fails if the worker is stopped.
+    /// [`close`](Connection::close) that takes at most [`Config::close_timeout`]. Fails with [`Error::Stopped`] if the
+    /// worker is stopped.
     pub fn wait_closed(&self) -> Result<(), Error> {
         EventLoop::current().wait(None, || self.has_ended())?;
         Ok(())
     }
 
-    /// How many bytes wait to be written.
+    /// How many bytes wait to be written, with the headers of their frames. 0 once the connection has ended.
     pub fn buffered(&self) -> usize {
         self.0.link.borrow().buffered()
     }
 
-    /// The subprotocol that was agreed on, if one was.
+    /// The subprotocol that was agreed on, if one was (RFC 6455, section 1.9).
+    ///
+    /// ```
+    /// use threadwire::{Accept, Client, Connection, Error, Message, Request, Server};
+    ///
+    /// fn accept(request: &Request) -> Result<Accept, Error> {
+    ///     let upgrade = Accept::with(|ws: &Connection, message: Message<'_>| ws.send(message));
+    ///     match request.subprotocols().find(|name| *name == "chat.v2") {
+    ///         Some(name) => upgrade.subprotocol(name)?.header("X-Room", "lobby"),
+    ///         None => Ok(Accept::status(400)),
+    ///     }
+    /// }
+    /// let serve = |request: &Request| accept(request).unwrap_or_else(|_| Accept::status(500));
+    /// let server = Server::bind("127.0.0.1:0")?.serve(serve)?;
+    ///
+    /// let client = Client::new(&format!("ws://{}", server.local_addr()))?.subprotocols(["chat.v3", "chat.v2"])?;
+    /// let ws = client.connect(|_ws: &Connection, _message: Message<'_>| Ok(()))?;
+    /// assert_eq!(ws.subprotocol(), Some("chat.v2"));
+    /// assert_eq!(ws.response_headers().and_then(|headers| headers.get("X-Room")), Some("lobby"));
+    /// # Ok::<(), threadwire::Error>(())
+    /// ```
     pub fn subprotocol(&self) -> Option<&str> {
         self.0.agreed.as_ref()?.subprotocol.as_deref()
     }
 
-    /// The headers of the server's answer to the handshake; on a server, those that the program added to it.
+    /// The headers of the server's answer to the handshake; on a server, those that the program added to it, or `None` if
+    /// it neither added any nor chose a subprotocol.
     pub fn response_headers(&self) -> Option<&Headers> {
         self.0.agreed.as_ref().map(|agreed| &agreed.headers)
     }
 
-    /// The peer's address. Fails once TCP has ended.
+    /// The peer's address. Fails with [`NotConnected`](io::ErrorKind::NotConnected) once TCP has ended.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         self.0.link.borrow().stream()?.peer_addr()
     }
 
-    /// This end's address. Fails once TCP has ended.
+    /// This end's address. Fails with [`NotConnected`](io::ErrorKind::NotConnected) once TCP has ended.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.0.link.borrow().stream()?.local_addr()
     }

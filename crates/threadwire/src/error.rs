@@ -11,6 +11,22 @@ use threadwire_worker::Stopped;
 type Source = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why something failed. Each says what was tried, and carries what lies underneath as its source.
+///
+/// ```
+/// use threadwire::{Connection, Error, HandshakeError, Message, connect};
+/// # use threadwire::{Accept, Server};
+/// # let server = Server::bind("127.0.0.1:0")?.serve(|_| Accept::status(403))?;
+/// # let url = format!("ws://{}", server.local_addr());
+///
+/// let said = match connect(&url, |_ws: &Connection, _message: Message<'_>| Ok(())) {
+///     Ok(_) => "welcome".to_owned(),
+///     Err(Error::Handshake(HandshakeError::Status(answer))) => format!("refused with {}", answer.status()),
+///     Err(error @ (Error::Connect { .. } | Error::Timeout(_) | Error::Lost)) => format!("try again: {error}"),
+///     Err(error) => return Err(error),
+/// };
+/// assert_eq!(said, "refused with 403");
+/// # Ok::<(), threadwire::Error>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -26,10 +42,11 @@ pub enum Error {
         /// The rule.
         rule: Violation,
     },
-    /// The peer ended TCP without a close frame (RFC 6455, section 7.1.5: code 1006).
+    /// The peer ended TCP without a close frame (RFC 6455, section 7.1.5: code 1006), or during the opening handshake.
     #[error("the peer ended the connection without a close frame")]
     Lost,
-    /// The opening handshake failed.
+    /// The opening handshake failed; a server that answers with another status than 101 is
+    /// [`HandshakeError::Status`]. Also for a header or a subprotocol that can't be sent.
     #[error("the opening handshake failed: {0}")]
     Handshake(#[from] HandshakeError),
     /// A URL that can't be connected to.
@@ -69,12 +86,12 @@ pub enum Error {
     /// Reading, writing, or another request to the system failed.
     #[error("{}", plain(.0))]
     Io(#[from] io::Error),
-    /// A limit of ours is reached, see [`Config`](crate::Config).
+    /// A limit of ours on what we send is reached, see [`Config`](crate::Config).
     #[error("{kind} is over the limit of {limit} bytes")]
     Limit {
         /// Which one.
         kind: LimitKind,
-        /// The limit in force.
+        /// The limit in force, in bytes.
         limit: usize,
     },
     /// Something that must not be sent (RFC 6455, sections 5.4, 5.5 and 7.4).
@@ -83,7 +100,7 @@ pub enum Error {
     /// A callback panicked, with this message.
     #[error("a callback panicked: {0}")]
     Panicked(String),
-    /// The worker was asked to stop.
+    /// The worker was asked to stop: what every wait answers then ([`Stopped`]), to be passed on with `?`.
     #[error("the worker was asked to stop")]
     Stopped,
     /// An error of the program's own, see [`Error::other`].
@@ -92,6 +109,18 @@ pub enum Error {
 }
 
 /// What took too long.
+///
+/// ```
+/// use std::{net::TcpListener, time::Duration};
+/// use threadwire::{Client, Config, Connection, Error, Message, TimeoutKind};
+///
+/// let silent = TcpListener::bind("127.0.0.1:0")?;
+/// let client = Client::new(&format!("ws://{}", silent.local_addr()?))?
+///     .config(Config { open_timeout: Duration::from_millis(1), ..Config::default() });
+/// let result = client.connect(|_ws: &Connection, _message: Message<'_>| Ok(()));
+/// assert!(matches!(result, Err(Error::Timeout(TimeoutKind::Open))));
+/// # Ok::<(), threadwire::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TimeoutKind {
@@ -111,6 +140,20 @@ impl std::fmt::Display for TimeoutKind {
 }
 
 /// Which limit was reached.
+///
+/// ```
+/// use threadwire::{Client, Config, Connection, Error, LimitKind, Message};
+/// # use threadwire::{Accept, Server};
+/// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+/// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
+/// # let url = format!("ws://{}", server.local_addr());
+///
+/// let client = Client::new(&url)?.config(Config { max_buffered: 8, ..Config::default() });
+/// let ws = client.connect(|_ws: &Connection, _message: Message<'_>| Ok(()))?;
+/// ws.send("taken, as nothing waits")?;
+/// assert!(matches!(ws.send("again"), Err(Error::Limit { kind: LimitKind::Buffered, limit: 8 })));
+/// # Ok::<(), threadwire::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LimitKind {
@@ -127,6 +170,13 @@ impl std::fmt::Display for LimitKind {
 }
 
 /// A part of a URL.
+///
+/// ```
+/// use threadwire::{Error, Target, UrlPart};
+///
+/// let Err(Error::Url { part, .. }) = Target::parse("ws://example.com:99999/") else { panic!("a port too far") };
+/// assert_eq!(part, UrlPart::Port);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UrlPart {

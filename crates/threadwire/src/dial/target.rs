@@ -25,7 +25,8 @@ pub struct Target {
 }
 
 impl Target {
-    /// Takes a URL apart. Only `ws` can be connected to for now.
+    /// Takes a URL apart. Only `ws` can be connected to for now. Fails with [`Error::Url`], which names the part that is
+    /// wrong. User name and password are dropped.
     pub fn parse(url: &str) -> Result<Target, Error> {
         let fail = |part, problem: String| Error::Url { url: redacted(url), part, problem };
         let parsed = Url::parse(url).map_err(|error| match error {

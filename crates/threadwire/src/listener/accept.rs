@@ -4,7 +4,28 @@ use threadwire_proto::handshake::{Headers, Response, refuse_reserved};
 
 use crate::{Error, Listener};
 
-/// What becomes of a request.
+/// What becomes of a request: an upgrade to a connection, or a plain answer.
+///
+/// ```
+/// use threadwire::{Accept, Connection, Error, Message, Request, Response};
+///
+/// fn accept(request: &Request) -> Result<Accept, Error> {
+///     match request.header("Authorization") {
+///         Some("Bearer 123") => Accept::with(|ws: &Connection, message: Message<'_>| ws.send(message))
+///             .header("Set-Cookie", "seen=yes"),
+///         Some(_) => Ok(Accept::respond(Response::new(403)?.with_body("not you\n"))),
+///         None => Accept::status(401).header("WWW-Authenticate", "Bearer"),
+///     }
+/// }
+///
+/// let serve = |request: &Request| accept(request).unwrap_or_else(|_| Accept::status(500));
+/// # let server = threadwire::Server::bind("127.0.0.1:0")?.serve(serve)?;
+/// # let client = threadwire::Client::new(&format!("ws://{}", server.local_addr()))?;
+/// # assert!(client.connect(|_: &Connection, _: Message<'_>| Ok(())).is_err());
+/// # let client = client.header("Authorization", "Bearer 123")?;
+/// # assert!(client.connect(|_: &Connection, _: Message<'_>| Ok(()))?.response_headers().is_some());
+/// # Ok::<(), Error>(())
+/// ```
 pub struct Accept(pub(crate) Answer);
 
 pub(crate) enum Answer {
@@ -15,8 +36,8 @@ pub(crate) enum Answer {
 }
 
 impl Accept {
-    /// Upgrades to a connection that `listener` listens to. A request that does not ask for that as RFC 6455 wants it is
-    /// answered with what is wrong with it.
+    /// Upgrades to a connection that `listener` listens to. A request that does not ask for that as RFC 6455 (section
+    /// 4.2.1) wants it is answered with what is wrong with it, and the listener is dropped.
     pub fn with(listener: impl Listener) -> Accept {
         Accept(Answer::Upgrade { listener: Box::new(listener), headers: Headers::new(), subprotocol: None })
     }
@@ -44,13 +65,13 @@ impl Accept {
         }
     }
 
-    /// Answers with a response of your own.
+    /// Answers with a response of your own; the connection ends with it.
     pub fn respond(response: Response) -> Accept {
         Accept(Answer::Respond(response))
     }
 
-    /// Adds a header to the answer, whatever it is. Fails for a name or a value that must not be sent, and for the headers
-    /// that belong to the handshake itself.
+    /// Adds a header to the answer, whatever it is. Fails with [`Error::Handshake`] for a name or a value that must not
+    /// be sent, and for the headers that belong to the handshake itself.
     pub fn header(mut self, name: &str, value: &str) -> Result<Accept, Error> {
         refuse_reserved(name)?;
         self.0 = match self.0 {
@@ -63,8 +84,10 @@ impl Accept {
         Ok(self)
     }
 
-    /// Chooses a subprotocol, one of those that the request offers; otherwise the request is answered with 500. Fails for an
-    /// answer that is no upgrade.
+    /// Chooses a subprotocol, one of those that the request offers; otherwise the request is answered with 500. Fails
+    /// with [`Error::Other`] for an answer that is no upgrade. There is an example at [`Connection::subprotocol`].
+    ///
+    /// [`Connection::subprotocol`]: crate::Connection::subprotocol
     pub fn subprotocol(mut self, name: &str) -> Result<Accept, Error> {
         match &mut self.0 {
             Answer::Upgrade { subprotocol, .. } => *subprotocol = Some(name.to_owned()),

@@ -14,35 +14,49 @@ use crate::{Config, Connection, Error, Listener};
 /// Opens a connection, and waits until it is open or has failed; this thread's event loop goes on meanwhile. The first
 /// call to the listener may come before this returns.
 ///
-/// It fails with [`Error::Url`], [`Error::Resolve`], [`Error::Connect`], [`Error::Handshake`] or [`Error::Timeout`], or with
-/// [`Error::Stopped`] if the worker is stopped.
+/// It fails with [`Error::Url`], [`Error::Resolve`], [`Error::Connect`], [`Error::Handshake`] or [`Error::Timeout`];
+/// with [`Error::Lost`] or [`Error::Io`] if the server goes away before it has answered; and with [`Error::Stopped`] if
+/// the worker is stopped. The listener is then dropped, and not called.
 ///
-/// ```no_run
-/// use threadwire::{Connection, Message, connect, wait_forever};
+/// ```
+/// use std::{cell::Cell, rc::Rc};
+/// use threadwire::{Connection, Message, connect, wait_until};
+/// # use threadwire::{Accept, Server};
+/// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+/// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
+/// # let url = format!("ws://{}", server.local_addr());
 ///
-/// let ws = connect("ws://127.0.0.1:9001/", |_ws: &Connection, message: Message<'_>| {
-///     println!("{message}");
+/// let answers = Rc::new(Cell::new(0));
+/// let count = Rc::clone(&answers);
+/// let ws = connect(&url, move |_ws: &Connection, _message: Message<'_>| {
+///     count.set(count.get() + 1);
 ///     Ok(())
 /// })?;
-/// ws.send("hello")?;
-/// wait_forever()?;
+/// ws.send("one")?;
+/// ws.send("two")?;
+/// wait_until(None, || answers.get() == 2)?;
 /// # Ok::<(), threadwire::Error>(())
 /// ```
 pub fn connect(url: &str, listener: impl Listener) -> Result<Connection, Error> {
     Client::new(url)?.connect(listener)
 }
 
-/// A connection to be opened, with its settings. It may be opened more than once.
+/// A connection to be opened, with its settings. It may be opened more than once: each time is a connection of its own.
 ///
-/// ```no_run
+/// ```
+/// use std::time::Duration;
 /// use threadwire::{Client, Config, Connection, Message};
+/// # use threadwire::{Accept, Server};
+/// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+/// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
+/// # let url = format!("ws://{}", server.local_addr());
 ///
-/// let ws = Client::new("ws://127.0.0.1:9001/feed")?
+/// let client = Client::new(&url)?
 ///     .header("Authorization", "Bearer 1234")?
-///     .connect(|_ws: &Connection, message: Message<'_>| {
-///         println!("{message}");
-///         Ok(())
-///     })?;
+///     .config(Config { open_timeout: Duration::from_secs(2), ..Config::default() });
+/// let quiet = |_ws: &Connection, _message: Message<'_>| Ok(());
+/// let (first, second) = (client.connect(quiet)?, client.connect(quiet)?);
+/// assert_ne!(first.local_addr()?, second.local_addr()?);
 /// # Ok::<(), threadwire::Error>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -53,27 +67,37 @@ pub struct Client {
 }
 
 impl Client {
-    /// A connection to this URL, `ws://HOST[:PORT][/PATH][?QUERY]`.
+    /// A connection to this URL, `ws://HOST[:PORT][/PATH][?QUERY]`; the port is 80 by default. Nothing is opened yet.
+    ///
+    /// Fails with [`Error::Url`] for what can't be connected to.
+    ///
+    /// ```
+    /// use threadwire::{Client, Error, UrlPart};
+    /// let result = Client::new("http://example.com/");
+    /// assert!(matches!(result, Err(Error::Url { part: UrlPart::Scheme, .. })));
+    /// ```
     pub fn new(url: &str) -> Result<Client, Error> {
         let target = Target::parse(url)?;
         let request = RequestBuilder::new(&target.authority(), target.resource())?;
         Ok(Client { target, request, config: Config::default() })
     }
 
-    /// Limits and timeouts.
+    /// Limits and timeouts; [`Config::default`] without this.
     pub fn config(mut self, config: Config) -> Client {
         self.config = config;
         self
     }
 
-    /// Adds a header to the request. `Host`, `Origin` and `User-Agent` replace what is there. Fails for a name or a value
-    /// that must not be sent, and for the headers that belong to the handshake itself.
+    /// Adds a header to the request. `Host`, `Origin` and `User-Agent` replace what is there. Fails with
+    /// [`Error::Handshake`] for a name or a value that must not be sent, and for the headers that belong to the handshake
+    /// itself.
     pub fn header(mut self, name: &str, value: &str) -> Result<Client, Error> {
         self.request.header(name, value)?;
         Ok(self)
     }
 
-    /// Offers subprotocols, the best one first. Fails for names that are not tokens.
+    /// Offers subprotocols, the best one first, behind those offered before. What the server chose is found at
+    /// [`Connection::subprotocol`]. Fails with [`Error::Handshake`] for names that are not tokens, or that come twice.
     pub fn subprotocols<S: AsRef<str>>(
         mut self,
         names: impl IntoIterator<Item = S>,
@@ -99,6 +123,26 @@ impl Client {
 
     /// Begins to open the connection, and returns. The listener hears how it goes on: [`Listener::on_open`] or
     /// [`Listener::on_failed`], from within a later wait of this thread.
+    ///
+    /// ```
+    /// use std::{cell::Cell, rc::Rc};
+    /// use threadwire::{Client, Error, Listener, wait_until};
+    /// # let unused = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    /// # let url = format!("ws://{unused}");
+    ///
+    /// struct Feed(Rc<Cell<bool>>);
+    ///
+    /// impl Listener for Feed {
+    ///     fn on_failed(&mut self, error: &Error) {
+    ///         self.0.set(matches!(error, Error::Connect { .. })); // nobody listens there
+    ///     }
+    /// }
+    ///
+    /// let failed = Rc::new(Cell::new(false));
+    /// Client::new(&url)?.start(Feed(Rc::clone(&failed)))?;
+    /// wait_until(None, || failed.get())?;
+    /// # Ok::<(), threadwire::Error>(())
+    /// ```
     pub fn start(&self, listener: impl Listener) -> Result<(), Error> {
         self.attempt(Box::new(listener), |result| {
             let Err((mut listener, error)) = result else { return };

@@ -14,8 +14,10 @@ use crate::{Closed, Connection, Error};
 ///
 /// All of it is called on the thread of the connection, one call at a time. A call may wait (in
 /// [`sleep`](crate::sleep), say): then other connections go on, and what arrives for this one waits until it returns. A
-/// call that returns an error, or panics, closes its connection with 1011 (with 1001 for
-/// [`Error::Stopped`](crate::Error::Stopped)), and no other; the error is found in [`Closed::error`].
+/// call that returns an error, or panics, closes its connection with 1011, and no other; the error is found in
+/// [`Closed::error`]. The code is 1001 for [`Error::Stopped`](crate::Error::Stopped), and 1008 for
+/// [`Error::Limit`](crate::Error::Limit). To return [`Error::Closed`](crate::Error::Closed) when the connection is closed
+/// is no failure.
 ///
 /// Closures are listeners for messages: anything that is `FnMut(&Connection, Message<'_>) -> Result<(), Error>`.
 ///
@@ -48,7 +50,7 @@ pub trait Listener: 'static {
         Level::Messages
     }
 
-    /// The connection is open.
+    /// The connection is open: called first of all, before anything that the peer has sent.
     fn on_open(&mut self, ws: &Connection) -> Result<(), Error> {
         Ok(())
     }
@@ -71,27 +73,91 @@ pub trait Listener: 'static {
         Ok(())
     }
 
-    /// A frame has arrived, of whatever kind; order, lengths and UTF-8 were checked. Pings and close frames were answered
-    /// already. Only called at [`Level::Frames`].
+    /// A frame has arrived, of whatever kind; order, lengths and UTF-8 were checked. Pings (unless
+    /// [`Config::auto_pong`](crate::Config::auto_pong) is off) and close frames were answered already. Only called at
+    /// [`Level::Frames`].
+    ///
+    /// ```
+    /// use threadwire::{Connection, Error, Frame, Level, Listener, OpCode};
+    /// # use std::{cell::RefCell, rc::Rc};
+    /// # use threadwire::{Accept, Message, Server, connect};
+    ///
+    /// struct Echo; // that passes fragments on as they come, and holds no message
+    ///
+    /// impl Listener for Echo {
+    ///     fn level(&self) -> Level {
+    ///         Level::Frames
+    ///     }
+    ///
+    ///     fn on_frame(&mut self, ws: &Connection, frame: &Frame<'_>) -> Result<(), Error> {
+    ///         match frame.opcode() {
+    ///             OpCode::Close | OpCode::Ping | OpCode::Pong => Ok(()),
+    ///             opcode => ws.send_frame(opcode, frame.fin(), frame.payload()),
+    ///         }
+    ///     }
+    /// }
+    /// # let server = Server::bind("127.0.0.1:0")?.serve(|_| Accept::with(Echo))?;
+    /// # let heard = Rc::new(RefCell::new(String::new()));
+    /// # let hear = Rc::clone(&heard);
+    /// # let ws = connect(&format!("ws://{}", server.local_addr()), move |ws: &Connection, message: Message<'_>| {
+    /// #     *hear.borrow_mut() = message.to_string();
+    /// #     ws.close()
+    /// # })?;
+    /// # ws.send_frame(OpCode::Text, false, b"by ")?;
+    /// # ws.send_frame(OpCode::Continuation, true, b"pieces")?;
+    /// # ws.wait_closed()?;
+    /// # assert_eq!(*heard.borrow(), "by pieces");
+    /// # Ok::<(), Error>(())
+    /// ```
     fn on_frame(&mut self, ws: &Connection, frame: &Frame<'_>) -> Result<(), Error> {
         Ok(())
     }
 
-    /// A ping has arrived, and was answered unless [`Config::auto_pong`](crate::Config::auto_pong) is off.
+    /// A ping has arrived, with a payload of at most 125 bytes, and was answered unless
+    /// [`Config::auto_pong`](crate::Config::auto_pong) is off.
     fn on_ping(&mut self, ws: &Connection, payload: &[u8]) -> Result<(), Error> {
         Ok(())
     }
 
-    /// A pong has arrived.
+    /// A pong has arrived: the answer to a ping, with the ping's payload, or one that nobody asked for. Where several
+    /// pings are under way, the peer may answer only the last (RFC 6455, section 5.5.3).
+    ///
+    /// ```
+    /// use std::{cell::Cell, rc::Rc, time::{Duration, Instant}};
+    /// use threadwire::{Connection, Error, Listener, connect};
+    /// # use threadwire::{Accept, Message, Server};
+    /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+    /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    ///
+    /// struct Probe { sent: Instant, took: Rc<Cell<Option<Duration>>> }
+    ///
+    /// impl Listener for Probe {
+    ///     fn on_open(&mut self, ws: &Connection) -> Result<(), Error> {
+    ///         ws.ping(b"1")
+    ///     }
+    ///
+    ///     fn on_pong(&mut self, ws: &Connection, payload: &[u8]) -> Result<(), Error> {
+    ///         self.took.set((payload == b"1").then(|| self.sent.elapsed()));
+    ///         ws.close()
+    ///     }
+    /// }
+    ///
+    /// let took = Rc::default();
+    /// connect(&url, Probe { sent: Instant::now(), took: Rc::clone(&took) })?.wait_closed()?;
+    /// assert!(took.get().is_some());
+    /// # Ok::<(), Error>(())
+    /// ```
     fn on_pong(&mut self, ws: &Connection, payload: &[u8]) -> Result<(), Error> {
         Ok(())
     }
 
-    /// The connection has ended. Called exactly once for each connection that opened, however it ended, and last.
+    /// The connection has ended. Called exactly once for each connection that opened, however it ended, and last. There
+    /// is an example at [`Closed`].
     fn on_close(&mut self, ws: &Connection, closed: &Closed) {}
 
     /// The connection could not be opened: called instead of everything else, for attempts that nobody waits for
-    /// ([`Client::start`](crate::Client::start)).
+    /// ([`Client::start`](crate::Client::start), with an example).
     fn on_failed(&mut self, error: &Error) {}
 }
 

@@ -10,6 +10,18 @@ use crate::Error;
 use crate::server::Service;
 
 /// A server at work. Dropping it does not stop it.
+///
+/// ```
+/// use threadwire::{Accept, Connection, Message, Server, connect};
+///
+/// let server = Server::bind("127.0.0.1:0")?.serve(|_| Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m)))?;
+/// let url = format!("ws://{}", server.local_addr());
+/// let ws = connect(&url, |_ws: &Connection, _message: Message<'_>| Ok(()))?;
+/// server.stop();
+/// ws.wait_closed()?; // the server closed with 1001
+/// server.join()?;
+/// # Ok::<(), threadwire::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Running {
     local_addr: SocketAddr,
@@ -52,7 +64,7 @@ impl Running {
         self.workers.iter().map(Worker::remote).collect()
     }
 
-    /// The address that is listened on.
+    /// The address that is listened on, with the port that the system chose if port 0 was asked for.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
     }
@@ -65,7 +77,8 @@ impl Running {
         }
     }
 
-    /// Stops the server, from any thread: for a signal handler, say, while this thread waits in [`join`](Running::join).
+    /// What stops the server from any thread: for a signal handler, say, while this thread waits in
+    /// [`join`](Running::join).
     ///
     /// ```
     /// use threadwire::{Accept, Connection, Message, Server};
@@ -80,8 +93,10 @@ impl Running {
         Stopper { remotes: self.remotes() }
     }
 
-    /// Waits until the server has been stopped and every connection has ended, at the latest after
-    /// [`Config::close_timeout`]. The loop of the calling thread goes on meanwhile. Fails if a worker panicked.
+    /// Waits until the server has been stopped and every connection has ended, which is at the latest 100 ms after
+    /// [`Config::close_timeout`](crate::Config::close_timeout) has passed since the stop. The loop of the calling thread
+    /// goes on meanwhile. Fails with [`Error::Panicked`] if a worker panicked, and with [`Error::Stopped`] if the
+    /// calling thread is itself asked to stop.
     pub fn join(self) -> Result<(), Error> {
         let mut result = Ok(());
         for worker in self.workers {
@@ -93,7 +108,7 @@ impl Running {
     }
 }
 
-/// Stops a [`Running`] server from any thread.
+/// Stops a [`Running`] server from any thread: see [`Running::stopper`], with an example.
 #[derive(Clone, Debug)]
 pub struct Stopper {
     remotes: Vec<Remote>,

@@ -10,8 +10,25 @@ use super::running::Running;
 use crate::server::{Service, listen, share};
 use crate::{Config, Error, Request};
 
-/// A server: an address that is listened on, and the workers that serve what comes. See the [crate's page](crate) for an
-/// example.
+/// A server: an address that is listened on, and the workers that serve what comes.
+///
+/// ```
+/// use std::time::Duration;
+/// use threadwire::{Accept, Config, Connection, Limits, Message, Server};
+///
+/// let limits = Limits { max_message: 64 << 10, ..Limits::default() };
+/// let server = Server::bind("127.0.0.1:0")?
+///     .workers(2)
+///     .config(Config { limits, close_timeout: Duration::from_secs(1), ..Config::default() })
+///     .serve(|request| match request.path() {
+///         "/echo" => Accept::with(|ws: &Connection, message: Message<'_>| ws.send(message)),
+///         _ => Accept::status(404),
+///     })?;
+/// assert_ne!(server.local_addr().port(), 0);
+/// server.stop();
+/// server.join()?;
+/// # Ok::<(), threadwire::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Server {
     socket: TcpListener,
@@ -21,6 +38,13 @@ pub struct Server {
 }
 
 /// How connections are spread over several workers.
+///
+/// ```
+/// use threadwire::{Server, Spread};
+/// let server = Server::bind("127.0.0.1:0")?.workers(2).spread(Spread::ReusePort);
+/// assert_eq!(Spread::default(), Spread::RoundRobin);
+/// # Ok::<(), threadwire::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Spread {
     /// The first worker accepts, and hands connections to each worker in turn: as even as can be.
@@ -34,7 +58,17 @@ pub enum Spread {
 
 impl Server {
     /// Listens on an address, `127.0.0.1:9001` say. Port 0 has the system choose one, see
-    /// [`local_addr`](Server::local_addr). A name that has several addresses is listened on at the first that works.
+    /// [`local_addr`](Server::local_addr). A name that has several addresses is listened on at the first that works;
+    /// it is resolved on this thread, whose loop has to wait for that.
+    ///
+    /// Fails with [`Error::Listen`].
+    ///
+    /// ```
+    /// use threadwire::{Error, Server};
+    /// let first = Server::bind("127.0.0.1:0")?;
+    /// assert!(matches!(Server::bind(first.local_addr()?), Err(Error::Listen { .. })), "the port is taken");
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn bind(addr: impl ToSocketAddrs + std::fmt::Debug) -> Result<Server, Error> {
         let fail = |source| Error::Listen { addr: format!("{addr:?}").trim_matches('"').to_owned(), source };
         let mut result = Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
@@ -54,25 +88,27 @@ impl Server {
         self
     }
 
-    /// How connections are spread over the workers.
+    /// How connections are spread over the workers; [`Spread::RoundRobin`] by default.
     pub fn spread(mut self, spread: Spread) -> Server {
         self.spread = spread;
         self
     }
 
-    /// Limits and timeouts of every connection.
+    /// Limits and timeouts of every connection; [`Config::default`] without this.
     pub fn config(mut self, config: Config) -> Server {
         self.config = config;
         self
     }
 
-    /// The address that is listened on.
+    /// The address that is listened on, with the port that the system chose if port 0 was asked for.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }
 
     /// Starts the workers, and returns. `accept` is called on one of them for every request, also for one that does not
-    /// ask for an upgrade, and says what becomes of it.
+    /// ask for an upgrade, and says what becomes of it. If it panics, the request is answered with 500.
+    ///
+    /// Fails with [`Error::Listen`] if a worker can't be started or can't listen.
     pub fn serve(
         self,
         accept: impl Fn(&Request) -> Accept + Send + Sync + 'static,
@@ -85,6 +121,9 @@ impl Server {
 
     /// Serves until this thread's event loop is stopped, on this thread: it becomes one of the workers, and the only one
     /// unless [`workers`](Server::workers) says otherwise. Stop it through the [`Remote`] of its loop.
+    ///
+    /// Fails with [`Error::Listen`] as [`serve`](Server::serve) does, and with [`Error::Panicked`] if a worker panicked.
+    /// A stop is no failure here.
     ///
     /// ```
     /// use threadwire::{Accept, Connection, Message, Server, worker::EventLoop};
