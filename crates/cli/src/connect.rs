@@ -2,16 +2,16 @@
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
-use std::io::{BufRead, Write};
 use std::process::ExitCode;
 use std::rc::Rc;
-use std::sync::mpsc::{self, Receiver};
-use std::thread;
 use std::time::Duration;
 
 use clap::Args;
-use threadwire::worker::{Ended, EventLoop, Remote, Worker};
+use threadwire::worker::{Ended, EventLoop, Worker};
 use threadwire::{Client, CloseCode, Config, Connection, Error, Listener, Message, Stopped, wait_until};
+use threadwire_worker::printer::Typed;
+
+use crate::terminal::{self, Keyboard};
 
 /// How long a server may take to answer our close frame, so that Ctrl-D and Ctrl-C are not felt to hang.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -25,22 +25,19 @@ pub(crate) struct Options {
     url: String,
 }
 
-/// What the terminal has to say.
-enum Input {
-    Line(String),
-    /// Ctrl-D.
-    End,
-}
-
 /// How the connection ended.
 type Outcome = Rc<RefCell<Option<ExitCode>>>;
 
 pub(crate) fn run(options: &Options) -> ExitCode {
-    let ended = Worker::builder().grace(CLOSE_TIMEOUT).run(|| match talk(&options.url) {
-        Ok(code) => Ok(code),
-        Err(Error::Stopped) => Err(Stopped),
-        Err(error) => Ok(crate::fail(&error)),
-    });
+    let ended = {
+        // When the worker has ended, and with it the connection, there is no more to print.
+        let _closes = terminal::Closes;
+        Worker::builder().grace(CLOSE_TIMEOUT).run(|| match talk(&options.url) {
+            Ok(code) => Ok(code),
+            Err(Error::Stopped) => Err(Stopped),
+            Err(error) => Ok(crate::fail(&error)),
+        })
+    };
     match ended {
         Ended::Done(code) => code,
         Ended::Stopped => ExitCode::from(130),
@@ -51,6 +48,7 @@ pub(crate) fn run(options: &Options) -> ExitCode {
 fn talk(url: &str) -> Result<ExitCode, Error> {
     let remote = EventLoop::current().remote();
     let stop = remote.clone();
+    // In front of an input line, Ctrl-C is a key, but there are others who send signals.
     ctrlc::set_handler(move || stop.stop()).map_err(Error::other)?;
 
     let outcome = Outcome::default();
@@ -58,36 +56,22 @@ fn talk(url: &str) -> Result<ExitCode, Error> {
     let ws = Client::new(url)?.config(config).connect(Printer { outcome: Rc::clone(&outcome) })?;
     eprintln!("connected: type lines to send, Ctrl-D closes");
 
-    let input = read_terminal(remote);
+    let keyboard = Keyboard::open()?;
     loop {
         let mut next = None;
         wait_until(None, || {
-            next = input.try_recv().ok();
+            next = keyboard.try_read();
             next.is_some() || outcome.borrow().is_some()
         })?;
         match next {
-            Some(Input::Line(line)) => ws.send(&line)?,
-            Some(Input::End) => ws.close()?,
+            Some(Typed::Line(line)) => ws.send(&line)?,
+            Some(Typed::End) => ws.close()?,
+            Some(Typed::Interrupt) => remote.stop(),
             None => break,
         }
     }
     let code = outcome.borrow().unwrap_or(ExitCode::FAILURE);
     Ok(code)
-}
-
-/// Reads lines on a thread of its own: reading from a terminal blocks.
-fn read_terminal(remote: Remote) -> Receiver<Input> {
-    let (send, receive) = mpsc::channel();
-    thread::spawn(move || {
-        let lines = std::io::stdin().lock().lines().map_while(Result::ok).map(Input::Line);
-        for input in lines.chain([Input::End]) {
-            // Wakes the loop, which then looks into the channel.
-            if send.send(input).is_err() || remote.post(|_| {}).is_err() {
-                return;
-            }
-        }
-    });
-    receive
 }
 
 /// Prints what arrives.
@@ -97,13 +81,11 @@ struct Printer {
 
 impl Listener for Printer {
     fn on_message(&mut self, _ws: &Connection, message: Message<'_>) -> Result<(), Error> {
-        let mut out = std::io::stdout().lock();
-        writeln!(out, "{}", readable(message))?;
-        Ok(out.flush()?)
+        Ok(terminal::show(&readable(message))?)
     }
 
     fn on_close(&mut self, _ws: &Connection, closed: &threadwire::Closed) {
-        eprintln!("{closed}");
+        terminal::say(&closed.to_string());
         let fine = [CloseCode::NORMAL, CloseCode::GOING_AWAY, CloseCode::NO_STATUS];
         let is_normal = closed.clean && fine.contains(&closed.code);
         *self.outcome.borrow_mut() = Some(if is_normal { ExitCode::SUCCESS } else { ExitCode::FAILURE });

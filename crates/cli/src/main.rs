@@ -2,6 +2,7 @@
 
 mod connect;
 mod serve;
+mod terminal;
 
 use std::process::ExitCode;
 
@@ -29,6 +30,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    let command = Cli::parse().command;
     tracing_subscriber::fmt()
         .with_env_filter(
             tracing_subscriber::EnvFilter::builder()
@@ -36,9 +38,11 @@ fn main() -> ExitCode {
                 .with_env_var("THREADWIRE_LOG")
                 .from_env_lossy(),
         )
-        .with_writer(std::io::stderr)
+        // What is printed above an input line does nothing to the terminal, nor does it change colours.
+        .with_ansi(matches!(command, Command::Serve(_)))
+        .with_writer(|| terminal::Log)
         .init();
-    match Cli::parse().command {
+    match command {
         Command::Serve(options) => serve::run(&options),
         Command::Connect(options) => connect::run(&options),
     }
@@ -46,7 +50,7 @@ fn main() -> ExitCode {
 
 /// Says what went wrong, in one line, and with which exit code that ends the command.
 fn fail(error: &threadwire::Error) -> ExitCode {
-    eprintln!("threadwire: {error}");
+    terminal::say(&format!("threadwire: {error}"));
     let is_usage = matches!(error, threadwire::Error::Url { .. });
     ExitCode::from(if is_usage { 2 } else { 1 })
 }

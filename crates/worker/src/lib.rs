@@ -24,6 +24,8 @@
 
 mod block_on;
 mod event_loop;
+#[cfg(feature = "printer")]
+pub mod printer;
 mod promise;
 mod queue;
 mod remote;
