@@ -88,7 +88,7 @@ pub(crate) fn table(samples: &[Sample], measure: Measure) -> String {
     out
 }
 
-/// One table of all measures, for a document: a row is a metric, a column an arm.
+/// One table of all measures, for a document: a row is a metric, a column an arm. What was left out is blank.
 pub(crate) fn markdown(samples: &[Sample], measures: &[Measure]) -> String {
     let arms = arms(samples);
     let Some((first, others)) = arms.split_first() else { return String::new() };
@@ -104,7 +104,11 @@ pub(crate) fn markdown(samples: &[Sample], measures: &[Measure]) -> String {
             let of = |arm| cell(samples, *measure, at, arm, first);
             let row =
                 [format!("{}: {}", measure.title(), metric.title), number(of(first).value, metric.digits)];
-            line(row.into_iter().chain(others.iter().map(|arm| number(of(arm).ratio, 2))).collect());
+            let measured = |arm| samples.iter().any(|one| one.measure == *measure && one.arm == arm);
+            let ratios = others
+                .iter()
+                .map(|arm| if measured(*arm) { number(of(arm).ratio, 2) } else { String::new() });
+            line(row.into_iter().chain(ratios).collect());
         }
     }
     out
@@ -146,6 +150,14 @@ mod tests {
         assert_eq!(words(&table(&samples(), Measure::PingPongOneCore), "unable"), "unable - - - -");
         let markdown = markdown(&samples(), &[Measure::PingPongOneCore]);
         assert!(markdown.contains("p50 us | 20.0 | 1.50 | - |"), "{markdown}");
+    }
+
+    #[test]
+    fn what_was_left_out_is_blank() {
+        let mut samples = samples();
+        samples.push(Sample { measure: Measure::Lives, arm: "std", round: 0, values: Some([50.0, 80.0]) });
+        let markdown = markdown(&samples, &[Measure::Lives]);
+        assert!(markdown.contains("CPU us/worker | 80.0 |  |  |"), "{markdown}");
     }
 
     #[test]
