@@ -24,6 +24,7 @@
 
 mod block_on;
 mod event_loop;
+mod pool;
 #[cfg(feature = "printer")]
 pub mod printer;
 mod promise;
@@ -42,6 +43,7 @@ pub use mio;
 
 pub use block_on::block_on;
 pub use event_loop::EventLoop;
+pub use pool::{Map, Pool, PoolBuilder};
 pub use promise::{Async, Defer, PromiseError, Resolver};
 pub use queue::{GetError, Iter, PutError, Queue, Task};
 pub use remote::{Rejected, Remote};

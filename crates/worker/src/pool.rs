@@ -1,0 +1,457 @@
+//! A fixed number of threads that work off a bounded queue.
+//!
+//! Each thread has an event loop, which lives from one task to the next, so that what a task leaves to it (a connection,
+//! a timer) goes on. A stop can't be taken back from a loop: after a task that was cancelled while it ran, the thread
+//! ends its loop as a worker does, and begins another.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use slab::Slab;
+
+use crate::promise::Settle;
+use crate::{Async, Defer, Ended, EventLoop, PromiseError, PutError, Queue, StopToken, Stopped, Worker};
+
+/// Threads that run what is submitted, in order, each with an event loop of its own.
+///
+/// - **Bounded**: [`submit`](Pool::submit) waits while as many tasks as the [capacity](PoolBuilder::capacity) wait for a
+///   thread.
+/// - **Isolated**: a panic is that task's [`PromiseError::Panicked`], and its thread goes on.
+/// - **Stoppable**: [`Async::cancel`] takes back a task that has not begun, and stops one that runs: each of its waits
+///   returns [`Stopped`]. A task that computes should call [`update`](crate::update) now and then.
+/// - **Its drop** does not wait, and leaves nothing behind: it discards what has not begun, and stops what runs, like
+///   [`shutdown_now`](Pool::shutdown_now). Call [`shutdown`](Pool::shutdown) to have all done, or get the results first.
+///
+/// A task must not wait for one that is behind it in the same pool: all threads might do that. A pool is shared by
+/// reference or in an [`Arc`].
+///
+/// ```
+/// use threadwire_worker::Pool;
+///
+/// let pool = Pool::new(2);
+/// let sum = pool.submit(|| Ok((1..=100).sum::<u32>()))?;
+/// let broken = pool.submit(|| -> Result<(), _> { panic!("broken") })?;
+/// assert_eq!(sum.get()?, 5050);
+/// assert_eq!(broken.get().unwrap_err().to_string(), "panicked: broken");
+/// pool.shutdown()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Pool {
+    shared: Arc<Shared>,
+    threads: usize,
+    /// Resolved when the last thread has ended.
+    ended: Defer<()>,
+}
+
+struct Shared {
+    jobs: Queue<Job>,
+    running: Mutex<Running>,
+}
+
+#[derive(Default)]
+struct Running {
+    tasks: Slab<StopToken>,
+    /// Nothing begins any more.
+    halted: bool,
+}
+
+struct Job {
+    run: Box<dyn FnOnce() + Send>,
+    stop: StopToken,
+}
+
+/// Settings of a pool, see [`Pool::builder`].
+#[derive(Clone, Debug)]
+pub struct PoolBuilder {
+    name: String,
+    threads: Option<usize>,
+    capacity: Option<usize>,
+}
+
+impl PoolBuilder {
+    /// How many threads there are. As many as the machine runs at once by default.
+    ///
+    /// # Panics
+    ///
+    /// At [`build`](PoolBuilder::build), if it is 0.
+    pub fn threads(mut self, threads: usize) -> PoolBuilder {
+        self.threads = Some(threads);
+        self
+    }
+
+    /// How many tasks may wait for a thread. 4 for each thread by default.
+    ///
+    /// # Panics
+    ///
+    /// At [`build`](PoolBuilder::build), if it is 0.
+    pub fn capacity(mut self, capacity: usize) -> PoolBuilder {
+        self.capacity = Some(capacity);
+        self
+    }
+
+    /// What the threads are called, followed by `-` and a number. `pool` by default.
+    pub fn name(mut self, name: impl Into<String>) -> PoolBuilder {
+        self.name = name.into();
+        self
+    }
+
+    /// Starts the threads. Fails if the system refuses one of them.
+    pub fn build(self) -> io::Result<Pool> {
+        let available = || thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let threads = self.threads.unwrap_or_else(available);
+        assert!(threads > 0, "a pool needs at least one thread");
+        let jobs = Queue::new(self.capacity.unwrap_or(threads.saturating_mul(4)));
+        let shared = Arc::new(Shared { jobs, running: Mutex::default() });
+        // Ended by its drop if a thread is refused.
+        let pool = Pool { shared: Arc::clone(&shared), threads, ended: Defer::new() };
+        let last_out = Arc::new(LastOut(pool.ended.clone()));
+        for number in 0..threads {
+            let (shared, last_out) = (Arc::clone(&shared), Arc::clone(&last_out));
+            thread::Builder::new().name(format!("{}-{number}", self.name)).spawn(move || {
+                shared.work();
+                drop(last_out);
+            })?;
+        }
+        Ok(pool)
+    }
+}
+
+/// Held by all threads of a pool.
+struct LastOut(Defer<()>);
+
+impl Drop for LastOut {
+    fn drop(&mut self) {
+        // Nobody else resolves it.
+        let _ = self.0.resolve(());
+    }
+}
+
+impl Pool {
+    /// A pool of `threads` threads, with room for 4 waiting tasks for each.
+    ///
+    /// # Panics
+    ///
+    /// If `threads` is 0, or if the system refuses a thread; [`PoolBuilder::build`] returns an error instead.
+    pub fn new(threads: usize) -> Pool {
+        Pool::builder().threads(threads).build().expect("the system refuses to start a thread")
+    }
+
+    /// A pool with settings.
+    ///
+    /// ```
+    /// use threadwire_worker::Pool;
+    /// let pool = Pool::builder().name("resize").threads(2).capacity(16).build()?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn builder() -> PoolBuilder {
+        PoolBuilder { name: "pool".to_owned(), threads: None, capacity: None }
+    }
+
+    /// Has `task` run on one of the threads, and waits for room if too many wait for one.
+    ///
+    /// The error gives `task` back: [`PutError::Closed`] if the pool was shut down, [`PutError::Stopped`] if the worker
+    /// of this thread is asked to stop.
+    pub fn submit<T, F>(&self, task: F) -> Result<Async<T>, PutError<F>>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> Result<T, Stopped> + Send + 'static,
+    {
+        // A pool dropped or shut down before the task begins has cancelled it.
+        let (promise, settle) = Async::new(PromiseError::Cancelled);
+        self.shared.jobs.put_with(None, (task, settle), Job::new).map_err(give_back)?;
+        Ok(promise)
+    }
+
+    /// The same, if there is room now, else [`PutError::Full`]. Never turns the loop.
+    ///
+    /// ```
+    /// use threadwire_worker::{Defer, Pool, PutError};
+    /// let pool = Pool::builder().threads(1).capacity(1).build()?;
+    /// let started = Defer::new();
+    /// let running = pool.submit({
+    ///     let started = started.clone();
+    ///     move || {
+    ///         let _ = started.resolve(());
+    ///         threadwire_worker::wait_forever()
+    ///     }
+    /// })?;
+    /// started.get()?;
+    /// let waiting = pool.try_submit(|| Ok(()))?;
+    /// assert!(matches!(pool.try_submit(|| Ok(())), Err(PutError::Full(_))));
+    /// # running.cancel();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn try_submit<T, F>(&self, task: F) -> Result<Async<T>, PutError<F>>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> Result<T, Stopped> + Send + 'static,
+    {
+        let (promise, settle) = Async::new(PromiseError::Cancelled);
+        self.shared.jobs.try_put_with((task, settle), Job::new).map_err(give_back)?;
+        Ok(promise)
+    }
+
+    /// Runs `task` for each of `inputs`, several at a time, and gives the results in the order of the inputs. Inputs are
+    /// taken as there is room in the pool, the first of them when the first result is asked for. Dropping the iterator
+    /// cancels what it has not given.
+    ///
+    /// An item is an error if its task panicked or was cancelled; the others go on. It ends after the last input, or with
+    /// [`PromiseError::Stopped`] if the worker of this thread is asked to stop, or with [`PromiseError::Cancelled`] for the
+    /// first input that a pool that was shut down does not take.
+    ///
+    /// ```
+    /// use threadwire_worker::Pool;
+    /// let pool = Pool::new(2);
+    /// let squares: Result<Vec<u32>, _> = pool.map(1..=4, |number| Ok(number * number)).collect();
+    /// assert_eq!(squares?, [1, 4, 9, 16]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn map<I, T, F>(&self, inputs: I, task: F) -> Map<'_, I::IntoIter, T>
+    where
+        I: IntoIterator,
+        I::Item: Send + 'static,
+        T: Send + 'static,
+        F: Fn(I::Item) -> Result<T, Stopped> + Send + Sync + 'static,
+    {
+        let inputs = inputs.into_iter();
+        Map { pool: self, inputs, task: Arc::new(task), next: None, results: VecDeque::new(), ended: false }
+    }
+
+    /// How many threads there are.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// How many tasks wait for a thread now, those included that were cancelled meanwhile.
+    pub fn waiting(&self) -> usize {
+        self.shared.jobs.len()
+    }
+
+    /// How many tasks run now. One whose result is there may count for a moment more.
+    pub fn running(&self) -> usize {
+        self.shared.running().tasks.len()
+    }
+
+    /// Takes no more tasks, and waits until all that were submitted are done and the threads have ended, while the loop
+    /// of this thread turns. `Err` if the worker of this thread is asked to stop meanwhile; the pool goes on then.
+    pub fn shutdown(&self) -> Result<(), Stopped> {
+        self.shared.jobs.close();
+        self.wait_for_threads()
+    }
+
+    /// The same, but what has not begun is discarded, and what runs is stopped: [`PromiseError::Cancelled`] for
+    /// whoever waits for it. A task that computes and never looks is still waited for.
+    ///
+    /// ```
+    /// use threadwire_worker::{Pool, PromiseError, wait_forever};
+    /// let pool = Pool::new(2);
+    /// let endless = pool.submit(wait_forever)?;
+    /// pool.shutdown_now()?;
+    /// assert!(matches!(endless.get(), Err(PromiseError::Cancelled)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn shutdown_now(&self) -> Result<(), Stopped> {
+        self.halt();
+        self.wait_for_threads()
+    }
+
+    fn halt(&self) {
+        let running: Vec<StopToken> = {
+            let mut running = self.shared.running();
+            running.halted = true;
+            running.tasks.iter().map(|(_, stop)| stop.clone()).collect()
+        };
+        self.shared.jobs.close();
+        let discarded = self.shared.jobs.discard();
+        for stop in running {
+            stop.stop();
+        }
+        // Last: the drop of what a task holds may panic.
+        drop(discarded);
+    }
+
+    fn wait_for_threads(&self) -> Result<(), Stopped> {
+        match self.ended.get() {
+            Err(PromiseError::Stopped(stopped)) => Err(stopped),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.halt();
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("threads", &self.threads)
+            .field("running", &self.running())
+            .field("waiting", &self.waiting())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Job {
+    fn new<T, F>((task, settle): (F, Settle<T>)) -> Job
+    where
+        T: Send + 'static,
+        F: FnOnce() -> Result<T, Stopped> + Send + 'static,
+    {
+        Job { stop: settle.stop_token().clone(), run: Box::new(move || settle.run(task)) }
+    }
+}
+
+fn give_back<F, T>(error: PutError<(F, Settle<T>)>) -> PutError<F> {
+    match error {
+        PutError::Full((task, _)) => PutError::Full(task),
+        PutError::Closed((task, _)) => PutError::Closed(task),
+        PutError::Stopped((task, _)) => PutError::Stopped(task),
+    }
+}
+
+impl Shared {
+    fn running(&self) -> MutexGuard<'_, Running> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The life of a thread: loop after loop, until the queue has ended.
+    fn work(&self) {
+        loop {
+            match Worker::builder().run(|| self.serve()) {
+                Ended::Done(()) => return,
+                // A task was stopped, and the loop with it.
+                Ended::Stopped => {}
+                // Not a task: something that one left to the loop.
+                Ended::Panicked(_) => tracing::error!("a callback panicked on an idle thread of a pool"),
+            }
+        }
+    }
+
+    fn serve(&self) -> Result<(), Stopped> {
+        let event_loop = EventLoop::current();
+        while let Some(job) = self.jobs.get()? {
+            self.run(job.into_inner());
+            if event_loop.is_stopping() {
+                return Err(Stopped);
+            }
+        }
+        Ok(())
+    }
+
+    fn run(&self, job: Job) {
+        let place = {
+            let mut running = self.running();
+            if running.halted {
+                drop(running);
+                return;
+            }
+            running.tasks.insert(job.stop)
+        };
+        // The task's own panics are its result; this is one of a value's drop.
+        if catch_unwind(AssertUnwindSafe(job.run)).is_err() {
+            tracing::error!("a value panicked when a pool dropped it");
+        }
+        self.running().tasks.remove(place);
+    }
+}
+
+type Boxed<T> = Box<dyn FnOnce() -> Result<T, Stopped> + Send>;
+
+/// Results in the order of their inputs, see [`Pool::map`].
+pub struct Map<'a, I: Iterator, T> {
+    pool: &'a Pool,
+    inputs: I,
+    task: Arc<dyn Fn(I::Item) -> Result<T, Stopped> + Send + Sync>,
+    /// What the pool had no room for.
+    next: Option<Boxed<T>>,
+    results: VecDeque<Async<T>>,
+    ended: bool,
+}
+
+impl<I, T> Map<'_, I, T>
+where
+    I: Iterator,
+    I::Item: Send + 'static,
+    T: Send + 'static,
+{
+    fn next_task(&mut self) -> Option<Boxed<T>> {
+        let next = self.next.take();
+        next.or_else(|| {
+            let input = self.inputs.next()?;
+            let task = Arc::clone(&self.task);
+            Some(Box::new(move || task(input)))
+        })
+    }
+
+    /// Submits what there is room for, and waits for room only if there is no result to wait for.
+    fn fill(&mut self) -> Result<(), PromiseError> {
+        let most = self.pool.threads.saturating_add(self.pool.shared.jobs.capacity());
+        while self.results.len() < most
+            && let Some(task) = self.next_task()
+        {
+            let submitted =
+                if self.results.is_empty() { self.pool.submit(task) } else { self.pool.try_submit(task) };
+            match submitted {
+                Ok(result) => self.results.push_back(result),
+                Err(PutError::Stopped(_)) => return Err(Stopped.into()),
+                Err(refused) => {
+                    let closed = matches!(refused, PutError::Closed(_));
+                    self.next = Some(refused.into_inner());
+                    if closed && self.results.is_empty() {
+                        return Err(PromiseError::Cancelled);
+                    }
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<I, T> Iterator for Map<'_, I, T>
+where
+    I: Iterator,
+    I::Item: Send + 'static,
+    T: Send + 'static,
+{
+    type Item = Result<T, PromiseError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let result = match self.fill() {
+            Ok(()) => self.results.front().map(Async::get),
+            Err(error) => Some(Err(error)),
+        };
+        match result {
+            Some(Ok(_)) => drop(self.results.pop_front()),
+            Some(Err(PromiseError::Stopped(_))) | None => self.ended = true,
+            // Of a task, or of the pool.
+            Some(Err(_)) => self.ended = self.results.pop_front().is_none(),
+        }
+        result
+    }
+}
+
+impl<I: Iterator, T> Drop for Map<'_, I, T> {
+    fn drop(&mut self) {
+        for result in &self.results {
+            result.cancel();
+        }
+    }
+}
+
+impl<I: Iterator, T> fmt::Debug for Map<'_, I, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Map").field("submitted", &self.results.len()).finish_non_exhaustive()
+    }
+}
