@@ -217,21 +217,19 @@ fn a_close_gives_waiting_putters_their_values_back_and_lets_getters_drain() {
 fn waits_serve_the_loop() {
     bounded(|| {
         let queue = Queue::new(1);
-        let later = |call: Box<dyn FnOnce(&Queue<u32>)>| {
+        let later = |call: fn(&Queue<u32>)| {
             let queue = queue.clone();
             EventLoop::current().after(Duration::ZERO, move || call(&queue));
         };
-        later(Box::new(|queue| queue.try_put(1).unwrap()));
+        later(|queue| queue.try_put(1).unwrap());
         let task = queue.get().unwrap().unwrap();
         let task = Rc::new(RefCell::new(Some(task)));
-        later(Box::new({
-            let task = Rc::clone(&task);
-            move |_| drop(task.take())
-        }));
+        let held = Rc::clone(&task);
+        EventLoop::current().after(Duration::ZERO, move || drop(held.take()));
         queue.join().unwrap();
         assert!(task.borrow().is_none());
         queue.put(2).unwrap();
-        later(Box::new(|queue| drop(queue.try_get().unwrap())));
+        later(|queue| drop(queue.try_get().unwrap()));
         queue.put(3).unwrap();
         assert_eq!(queue.len(), 1);
     });
