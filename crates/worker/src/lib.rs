@@ -23,14 +23,21 @@
 #![forbid(unsafe_code)]
 
 mod event_loop;
+mod inbox;
+mod mail;
+mod node;
 mod remote;
 mod source;
 mod stop;
+mod sync;
 mod timer;
 mod wait;
+mod waker;
 mod worker;
 
 pub use event_loop::EventLoop;
+pub use inbox::Overflow;
+pub use node::WorkerId;
 pub use remote::{Rejected, Remote};
 pub use source::{Ready, Source, Token};
 pub use stop::Stopped;
