@@ -10,32 +10,37 @@ use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::mpsc::Receiver;
+use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
+use mio::Interest;
 use mio::event::Event;
-use mio::{Events, Interest, Poll};
 use slab::Slab;
 
-use crate::remote::Call;
+use crate::inbox::STOP;
+use crate::mail::Mail;
+use crate::node::{Node, WorkerId};
 use crate::timer::{self, Timers};
+use crate::waker::{self, Poller, WAKER, Waker};
 use crate::{Ready, Remote, Source, Stopped, TimerId, Token};
 
-const WAKER: mio::Token = mio::Token(usize::MAX);
 /// A token is an index into the table of sources and, above that, a number that no other source at that index had.
 const INDEX_BITS: u32 = usize::BITS / 2;
 const INDEX_MASK: usize = (1 << INDEX_BITS) - 1;
-/// The most calls from other threads that one turn runs, so that a flood of them leaves room for the sockets.
-const CALLS_PER_TURN: usize = 256;
+/// The most mail from other threads that one turn delivers, so that a flood of them leaves room for the sockets.
+const MAIL_PER_TURN: usize = 256;
 
 thread_local! {
     static CURRENT: RefCell<Option<Rc<EventLoop>>> = const { RefCell::new(None) };
+    /// The number of the worker whose loop that is, or 0: to be read without counting references.
+    static CURRENT_ID: Cell<u64> = const { Cell::new(0) };
 }
 
 /// A thread's event loop. It belongs to its thread; [`remote`](EventLoop::remote) reaches it from others.
 pub struct EventLoop {
-    poll: RefCell<Poll>,
-    events: RefCell<Events>,
+    /// Made when the first socket comes.
+    poller: RefCell<Option<Poller>>,
     sources: RefCell<Slab<Entry>>,
     /// Counts the sources there have ever been.
     attached: Cell<usize>,
@@ -44,10 +49,9 @@ pub struct EventLoop {
     /// Sources to be flushed before the next poll.
     dirty: RefCell<Vec<Token>>,
     timers: RefCell<Timers<Box<dyn FnOnce()>>>,
-    inbox: Receiver<Call>,
-    /// Calls that were taken out of the inbox, and not run yet.
-    calls: RefCell<VecDeque<Call>>,
-    remote: Remote,
+    /// What was taken out of the inbox, and not delivered yet.
+    mail: RefCell<VecDeque<Box<dyn Mail>>>,
+    node: Arc<Node>,
     depth: Cell<usize>,
     /// How many waits in a row had nothing to wait for.
     immediate: Cell<u32>,
@@ -71,39 +75,48 @@ impl EventLoop {
     pub const MAX_NESTING: usize = 32;
 
     /// The loop of this thread. A thread that has none gets one.
-    ///
-    /// # Panics
-    ///
-    /// If the system refuses what a loop needs: two file descriptors.
     #[inline]
     pub fn current() -> Rc<EventLoop> {
-        let make =
-            || Rc::new(EventLoop::new().expect("the system has no descriptors left for an event loop"));
         CURRENT
-            .try_with(|current| Rc::clone(current.borrow_mut().get_or_insert_with(make)))
+            .try_with(|current| Rc::clone(current.borrow_mut().get_or_insert_with(EventLoop::automatic)))
             // The thread is ending: a loop that nobody else will see.
-            .unwrap_or_else(|_| make())
+            .unwrap_or_else(|_| EventLoop::automatic())
     }
 
-    /// Takes the loop away from this thread, which gets another one if it asks again.
-    pub(crate) fn take_current() -> Option<Rc<EventLoop>> {
-        CURRENT.try_with(|current| current.borrow_mut().take()).ok().flatten()
+    /// The worker whose loop this thread has, if it has one.
+    pub(crate) fn current_id() -> Option<WorkerId> {
+        match CURRENT_ID.get() {
+            0 => None,
+            id => Some(WorkerId(id)),
+        }
     }
 
-    fn new() -> io::Result<EventLoop> {
-        let poll = Poll::new()?;
-        let (remote, inbox) = Remote::new(mio::Waker::new(poll.registry(), WAKER)?);
-        Ok(EventLoop {
-            poll: RefCell::new(poll),
-            events: RefCell::new(Events::with_capacity(1024)),
+    /// Gives this thread another loop, or none, and returns the one it had. A thread without asks for one again.
+    pub(crate) fn set_current(event_loop: Option<Rc<EventLoop>>) -> Option<Rc<EventLoop>> {
+        CURRENT_ID.set(event_loop.as_ref().map_or(0, |event_loop| event_loop.node.id.0));
+        CURRENT.try_with(|current| current.replace(event_loop)).ok().flatten()
+    }
+
+    /// A loop for a thread that is no worker.
+    fn automatic() -> Rc<EventLoop> {
+        let node = Arc::new(Node::new(thread::current().name().map(Arc::from), None));
+        node.inbox.open();
+        CURRENT_ID.set(node.id.0);
+        EventLoop::new(node)
+    }
+
+    /// The loop of a worker that runs on this thread.
+    pub(crate) fn new(node: Arc<Node>) -> Rc<EventLoop> {
+        node.inbox.set_waker(Waker::Park(thread::current()));
+        Rc::new(EventLoop {
+            poller: RefCell::default(),
             sources: RefCell::default(),
             attached: Cell::new(0),
             ready: RefCell::default(),
             dirty: RefCell::default(),
             timers: RefCell::new(Timers::new()),
-            inbox,
-            calls: RefCell::default(),
-            remote,
+            mail: RefCell::default(),
+            node,
             depth: Cell::new(0),
             immediate: Cell::new(0),
             finished: Cell::new(false),
@@ -113,12 +126,24 @@ impl EventLoop {
 
     /// Reaches this loop from other threads.
     pub fn remote(&self) -> Remote {
-        self.remote.clone()
+        Remote(Arc::clone(&self.node))
     }
 
     /// Whether the worker was asked to stop.
+    #[inline]
     pub fn is_stopping(&self) -> bool {
-        self.remote.state().is_stopping()
+        self.node.inbox.has(STOP)
+    }
+
+    /// Runs `work` on the poll, which is made if there is none.
+    fn with_poll<R>(&self, work: impl FnOnce(&mio::Registry) -> io::Result<R>) -> io::Result<R> {
+        let mut poller = self.poller.borrow_mut();
+        if poller.is_none() {
+            let (made, waker) = Poller::new()?;
+            self.node.inbox.set_waker(waker);
+            *poller = Some(made);
+        }
+        work(poller.as_ref().expect("it was just made").poll.registry())
     }
 
     /// Has `socket` watched by this loop. `make` gets the socket, and the token by which its source is known.
@@ -133,7 +158,7 @@ impl EventLoop {
         make: impl FnOnce(S, Token) -> Rc<dyn Source>,
     ) -> io::Result<Token> {
         let token = self.next_token();
-        self.poll.borrow().registry().register(&mut socket, token.0, interest)?;
+        self.with_poll(|registry| registry.register(&mut socket, token.0, interest))?;
         self.insert(token, make(socket, token));
         Ok(token)
     }
@@ -178,7 +203,7 @@ impl EventLoop {
 
     /// Stops watching `socket`, and forgets its source.
     pub fn detach(&self, token: Token, socket: &mut impl mio::event::Source) {
-        if let Err(error) = self.poll.borrow().registry().deregister(socket) {
+        if let Err(error) = self.with_poll(|registry| registry.deregister(socket)) {
             tracing::debug!(%error, "can't deregister a socket");
         }
         self.detach_idle(token);
@@ -319,7 +344,7 @@ impl EventLoop {
         self.serve_sources(may_call);
         if may_call {
             self.run_timers();
-            self.run_calls();
+            self.deliver_mail();
         }
     }
 
@@ -334,31 +359,35 @@ impl EventLoop {
     fn poll(&self, until: Option<Instant>, may_call: bool) {
         let mut timeout = self.timeout(until, may_call);
         let sleeps = timeout != Some(Duration::ZERO);
-        if sleeps {
-            let state = self.remote.state();
-            state.fall_asleep();
-            if self.has_mail(may_call) {
-                timeout = Some(Duration::ZERO);
-            }
+        if sleeps && !self.node.inbox.fall_asleep(may_call) {
+            timeout = Some(Duration::ZERO);
         }
-        let mut events = self.events.borrow_mut();
-        let polled = self.poll.borrow_mut().poll(&mut events, timeout);
+        let mut poller = self.poller.borrow_mut();
+        let polled = match &mut *poller {
+            Some(poller) => poller.poll.poll(&mut poller.events, timeout),
+            None => {
+                waker::park(timeout);
+                Ok(())
+            }
+        };
         if sleeps {
-            self.remote.state().wake_up();
+            self.node.inbox.wake_up();
         }
         match polled {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return,
             Err(error) => panic!("an event loop can't poll: {error}"),
         }
-        for event in events.iter().filter(|event| event.token() != WAKER) {
-            self.requeue(Token(event.token()), translate(event));
+        if let Some(poller) = &*poller {
+            for event in poller.events.iter().filter(|event| event.token() != WAKER) {
+                self.requeue(Token(event.token()), translate(event));
+            }
         }
     }
 
     /// How long the next poll may sleep.
     fn timeout(&self, until: Option<Instant>, may_call: bool) -> Option<Duration> {
-        if may_call && (!self.ready.borrow().is_empty() || !self.calls.borrow().is_empty()) {
+        if may_call && (!self.ready.borrow().is_empty() || !self.mail.borrow().is_empty()) {
             return Some(Duration::ZERO);
         }
         let timer = if may_call { self.timers.borrow().next() } else { None };
@@ -367,18 +396,6 @@ impl EventLoop {
             (until, timer) => until.or(timer)?,
         };
         Some(next.saturating_duration_since(Instant::now()))
-    }
-
-    /// Whether other threads have left something that the loop can deal with now.
-    fn has_mail(&self, may_call: bool) -> bool {
-        if self.is_stopping() && !self.finished.get() {
-            return true;
-        }
-        if may_call && let Ok(call) = self.inbox.try_recv() {
-            self.calls.borrow_mut().push_back(call);
-            return true;
-        }
-        false
     }
 
     /// Calls the sources that are ready now. What they requeue waits for the next turn.
@@ -416,15 +433,25 @@ impl EventLoop {
         }
     }
 
-    fn run_calls(&self) {
-        for _ in 0..CALLS_PER_TURN {
+    fn deliver_mail(&self) {
+        for _ in 0..MAIL_PER_TURN {
             if self.is_stopping() && !self.finished.get() {
                 return;
             }
-            let call = pop(&self.calls, VecDeque::pop_front).or_else(|| self.inbox.try_recv().ok());
-            let Some(call) = call else { return };
-            contain(|| call(self));
+            let Some(mail) = self.next_mail() else { return };
+            contain(|| mail.deliver(self));
         }
+    }
+
+    #[inline]
+    fn next_mail(&self) -> Option<Box<dyn Mail>> {
+        let mut taken = self.mail.borrow_mut();
+        if taken.is_empty() && !self.node.inbox.take(&mut taken) {
+            return None;
+        }
+        let mail = taken.pop_front();
+        self.node.inbox.set_taken(taken.len());
+        mail
     }
 
     #[inline]
@@ -438,13 +465,13 @@ impl EventLoop {
     /// and from then on gets until `grace` has passed to detach. Waits return [`Stopped`] at once from here on. Returns how many sources had to be
     /// abandoned.
     pub(crate) fn finish(&self, grace: Duration) -> usize {
-        self.remote.stop();
+        self.node.inbox.signal(STOP, 0);
         self.finished.set(true);
         let mut deadline = timer::after(Instant::now(), grace);
         let turn = |until| contain(|| self.turn(Some(until)));
         loop {
             turn(Instant::now());
-            if !self.has_mail(true) || Instant::now() >= deadline {
+            if self.node.inbox.len() == 0 || Instant::now() >= deadline {
                 break;
             }
         }
@@ -482,9 +509,10 @@ impl EventLoop {
             contain(|| Rc::clone(&entry.source).abandon());
         }
         let timers = std::mem::replace(&mut *self.timers.borrow_mut(), Timers::new());
-        let calls = std::mem::take(&mut *self.calls.borrow_mut());
+        let mail = std::mem::take(&mut *self.mail.borrow_mut());
+        let late = self.node.inbox.close();
         let count = left.len();
-        drop((left, timers, calls));
+        drop((left, timers, mail, late));
         count
     }
 }

@@ -24,6 +24,9 @@
 
 mod block_on;
 mod event_loop;
+mod inbox;
+mod mail;
+mod node;
 mod pool;
 #[cfg(feature = "printer")]
 pub mod printer;
@@ -33,9 +36,11 @@ mod remote;
 mod source;
 mod stop;
 mod stop_token;
+mod sync;
 mod timer;
 mod wait;
 mod waiters;
+mod waker;
 mod worker;
 
 /// The sockets that a loop watches are those of this version of mio.
@@ -43,6 +48,8 @@ pub use mio;
 
 pub use block_on::block_on;
 pub use event_loop::EventLoop;
+pub use inbox::Overflow;
+pub use node::WorkerId;
 pub use pool::{Map, Pool, PoolBuilder};
 pub use promise::{Async, Defer, PromiseError, Resolver};
 pub use queue::{GetError, Iter, PutError, Queue, Task};

@@ -1,94 +1,54 @@
-//! How other threads reach a loop.
-//!
-//! The queue is lock-free; the waker costs a system call, so it is used only when the loop sleeps, and once however
-//! many calls arrive meanwhile. The loop says "I sleep", looks into the queue once more, and only then sleeps; a
-//! sender puts its call into the queue, and only then looks whether the loop sleeps. The two fences make sure that
-//! at least one of them sees what the other wrote.
+//! How other threads reach a worker.
 
+use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
-use std::sync::mpsc::{self, Receiver, Sender};
 
 use crate::EventLoop;
+use crate::inbox::STOP;
+use crate::mail::{Call, Mail};
+use crate::node::{Node, WorkerId};
 
-/// A call from another thread.
-pub(crate) type Call = Box<dyn FnOnce(&EventLoop) + Send>;
-
-/// Reaches an event loop from any thread: cheap to clone, `Send` and `Sync`.
+/// Reaches a worker, or the loop of any thread, from everywhere: cheap to clone, `Send` and `Sync`.
 #[derive(Clone)]
-pub struct Remote {
-    calls: Sender<Call>,
-    state: Arc<State>,
-}
+pub struct Remote(pub(crate) Arc<Node>);
 
-/// What a loop shares with its remotes.
-pub(crate) struct State {
-    waker: mio::Waker,
-    sleeping: AtomicBool,
-    stop: AtomicBool,
-}
-
-/// The loop has ended, and takes no more calls. The call that was refused was dropped.
+/// The worker does not run, and takes no calls. The call that was refused was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the worker has ended")]
 pub struct Rejected;
 
 impl Remote {
-    pub(crate) fn new(waker: mio::Waker) -> (Remote, Receiver<Call>) {
-        let (calls, inbox) = mpsc::channel();
-        let state = State { waker, sleeping: AtomicBool::new(false), stop: AtomicBool::new(false) };
-        (Remote { calls, state: Arc::new(state) }, inbox)
+    /// Which worker it is.
+    pub fn id(&self) -> WorkerId {
+        self.0.id
     }
 
-    pub(crate) fn state(&self) -> &State {
-        &self.state
+    /// The name that the worker was given, if any.
+    pub fn name(&self) -> Option<&str> {
+        self.0.name.as_deref()
     }
 
-    /// Has `call` run on the loop's thread, at the loop's next turn. Calls of one thread keep their order. Fails if
-    /// the loop has ended; a call that is still queued when it ends is dropped without being run.
+    /// Has `call` run on the worker's thread, at its loop's next turn. What one thread posts and fires keeps its order.
+    /// Fails if the worker does not run. Calls don't count for the limit of its inbox.
     pub fn post(&self, call: impl FnOnce(&EventLoop) + Send + 'static) -> Result<(), Rejected> {
-        self.calls.send(Box::new(call)).map_err(|_| Rejected)?;
-        self.state.wake();
-        Ok(())
+        let call: Box<dyn Mail> = Box::new(Call(call));
+        self.0.inbox.push(call, false).map(drop).map_err(|_| Rejected)
     }
 
-    /// Asks the loop's worker to stop: every wait on its thread, now and later, returns
-    /// [`Stopped`](crate::Stopped). Goes ahead of queued calls.
+    /// How many events and calls the worker has not begun to deal with.
+    pub fn queued(&self) -> usize {
+        self.0.inbox.len()
+    }
+
+    /// Asks the worker to stop: every wait on its thread, now and later, returns [`Stopped`](crate::Stopped). That goes ahead
+    /// of what is queued, which is still delivered before the worker ends.
     pub fn stop(&self) {
-        self.state.stop.store(true, Ordering::Release);
-        self.state.wake();
+        self.0.inbox.signal(STOP, 0);
     }
 }
 
-impl std::fmt::Debug for Remote {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Remote").field("stopping", &self.state.is_stopping()).finish_non_exhaustive()
-    }
-}
-
-impl State {
-    pub(crate) fn is_stopping(&self) -> bool {
-        self.stop.load(Ordering::Acquire)
-    }
-
-    /// To be called after something was left for the loop.
-    fn wake(&self) {
-        fence(Ordering::SeqCst);
-        if self.sleeping.load(Ordering::Relaxed)
-            && self.sleeping.swap(false, Ordering::Relaxed)
-            && let Err(error) = self.waker.wake()
-        {
-            tracing::error!(%error, "can't wake an event loop");
-        }
-    }
-
-    /// Says that the loop is about to sleep. What was left for it must be looked for afterwards.
-    pub(crate) fn fall_asleep(&self) {
-        self.sleeping.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-    }
-
-    pub(crate) fn wake_up(&self) {
-        self.sleeping.store(false, Ordering::Relaxed);
+impl fmt::Debug for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remote").field("id", &self.id().0).field("name", &self.name()).finish_non_exhaustive()
     }
 }

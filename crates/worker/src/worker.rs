@@ -3,11 +3,11 @@
 use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use crate::node::Node;
 use crate::{EventLoop, Remote, Stopped};
 
 /// A thread with an event loop. Dropping it does not stop it.
@@ -81,23 +81,22 @@ impl Builder {
         task: impl FnOnce() -> Result<R, Stopped> + Send + 'static,
     ) -> io::Result<Worker<R>> {
         let outcome = Arc::new(Outcome(Mutex::new(Waiting { ended: None, joiner: None })));
-        let (started, start) = mpsc::sync_channel(1);
+        let node = Arc::new(Node::new(self.name.as_deref().map(Arc::from), None));
+        node.inbox.open();
         let mut builder = thread::Builder::new();
         if let Some(name) = &self.name {
             builder = builder.name(name.clone());
         }
         builder.spawn({
-            let outcome = Arc::clone(&outcome);
+            let (outcome, node) = (Arc::clone(&outcome), Arc::clone(&node));
             move || {
                 // Whatever happens, whoever joins is told.
                 let mut report = Report { outcome, ended: None };
-                let _ = started.send(EventLoop::current().remote());
+                EventLoop::set_current(Some(EventLoop::new(node)));
                 report.ended = Some(self.run(task));
             }
         })?;
-        let remote =
-            start.recv().map_err(|_| io::Error::other("the worker's event loop could not be made"))?;
-        Ok(Worker { remote, outcome })
+        Ok(Worker { remote: Remote(node), outcome })
     }
 
     /// Runs a task as a worker on the calling thread: it can be stopped through the [`Remote`] of its loop, and when it
@@ -122,7 +121,7 @@ impl Builder {
         if abandoned > 0 {
             tracing::warn!(worker = self.name, abandoned, "sources did not finish within the grace period");
         }
-        EventLoop::take_current();
+        EventLoop::set_current(None);
         ended
     }
 }
@@ -203,8 +202,7 @@ impl<R> Drop for Report<R> {
             waiting.joiner.take()
         };
         if let Some(joiner) = joiner {
-            // A joiner that has ended waits no more.
-            let _ = joiner.post(|_| {});
+            joiner.0.inbox.poke();
         }
     }
 }

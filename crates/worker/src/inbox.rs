@@ -1,0 +1,290 @@
+//! What other threads leave for a loop.
+//!
+//! One queue under a lock, and under the same lock everything that a lost wake-up could hide behind: whether the loop
+//! sleeps, whether somebody poked it, whether the inbox is open. A sender that finds the loop asleep wakes it, once
+//! however many items follow; a loop that wants to sleep is told if something came. So there are no fences to get wrong,
+//! and closing is a state: each item is either refused, and given back, or will come out.
+//!
+//! The loop takes the whole queue by swapping it for an empty one, so that a burst costs it one lock. With a limit it
+//! takes one by one, since what is taken can't be counted, or dropped, any more.
+//!
+//! Signals (stop, pause) lie beside the queue and never wait behind it. Nothing here knows what it carries, nor how a
+//! loop is woken: that is how a test can check all of it under a model checker.
+
+use std::collections::VecDeque;
+use std::mem;
+
+use crate::sync::{AtomicBool, AtomicU8, AtomicUsize, Mutex, MutexGuard, Ordering, PoisonError};
+
+/// The worker is asked to stop.
+pub(crate) const STOP: u8 = 1;
+/// It is asked to stop without delivering what is queued.
+pub(crate) const DISCARD: u8 = 2;
+/// Its task is held.
+pub(crate) const PAUSE: u8 = 4;
+
+/// What an inbox carries.
+pub(crate) trait Item {
+    /// Whether the limit applies to it.
+    fn counts(&self) -> bool;
+}
+
+/// How a sleeping loop is woken.
+pub(crate) trait Wake: Clone {
+    /// Ends the sleep, or the next one if it has not begun yet.
+    fn wake(&self);
+}
+
+/// What happens to an event that comes when the inbox is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overflow {
+    /// It is refused, and the sender gets it back.
+    #[default]
+    Error,
+    /// The sender waits until there is room, while its own loop goes on. Its own stop ends that wait.
+    Wait,
+    /// The oldest event makes room.
+    DropOldest,
+}
+
+/// Why an item was not taken, and the item.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Refused<T> {
+    Closed(T),
+    Full(T),
+    /// Full, and the sender shall wait for room, see [`Inbox::notify_of_room`].
+    Later(T),
+}
+
+/// Keeps what the loop reads for each item off the cache lines that senders write to.
+#[repr(align(128))]
+struct Apart {
+    /// How many items the loop has taken and not begun yet.
+    taken: AtomicUsize,
+    signals: AtomicU8,
+}
+
+pub(crate) struct Inbox<T, W> {
+    state: Mutex<State<T, W>>,
+    /// The length of the queue: a hint to the loop, that a lock is worth while.
+    queued: AtomicUsize,
+    /// Set under the lock only. That the loop clears it without one costs at most a wake-up in vain.
+    sleeping: AtomicBool,
+    apart: Apart,
+}
+
+struct State<T, W> {
+    queue: VecDeque<T>,
+    /// How many of the queue the limit applies to.
+    counted: usize,
+    limit: Option<(usize, Overflow)>,
+    open: bool,
+    /// Whether the loop shall look around before it sleeps next.
+    poked: bool,
+    waker: Option<W>,
+    /// To be called when there is room.
+    waiting: Vec<Box<dyn FnOnce() + Send>>,
+}
+
+impl<T: Item, W: Wake> Inbox<T, W> {
+    /// An inbox that is closed, see [`open`](Inbox::open). `limit`: how many items that count it takes, and what happens then.
+    pub(crate) fn new(limit: Option<(usize, Overflow)>) -> Inbox<T, W> {
+        let state = State {
+            queue: VecDeque::new(),
+            counted: 0,
+            limit,
+            open: false,
+            poked: false,
+            waker: None,
+            waiting: Vec::new(),
+        };
+        Inbox {
+            state: Mutex::new(state),
+            queued: AtomicUsize::new(0),
+            sleeping: AtomicBool::new(false),
+            apart: Apart { taken: AtomicUsize::new(0), signals: AtomicU8::new(0) },
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<T, W>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes items from now on. No signal is left of earlier times.
+    pub(crate) fn open(&self) {
+        let mut state = self.lock();
+        state.open = true;
+        state.poked = false;
+        self.apart.signals.store(0, Ordering::Release);
+        self.sleeping.store(false, Ordering::Relaxed);
+    }
+
+    /// How the loop is woken from now on. To be called by the loop, which is awake.
+    pub(crate) fn set_waker(&self, waker: W) {
+        self.lock().waker = Some(waker);
+    }
+
+    /// Takes no more items, and returns those that were left.
+    pub(crate) fn close(&self) -> VecDeque<T> {
+        let (left, waiting, waker);
+        {
+            let mut state = self.lock();
+            state.open = false;
+            state.counted = 0;
+            self.queued.store(0, Ordering::Relaxed);
+            left = mem::take(&mut state.queue);
+            waiting = mem::take(&mut state.waiting);
+            waker = state.waker.take();
+        }
+        drop(waker);
+        waiting.into_iter().for_each(|tell| tell());
+        left
+    }
+
+    /// Leaves an item for the loop. `exempt` from the limit is a loop that sends to itself, and would wait for itself.
+    /// Returns the item that was dropped for it, if any.
+    #[inline]
+    pub(crate) fn push(&self, item: T, exempt: bool) -> Result<Option<T>, Refused<T>> {
+        let mut dropped = None;
+        let mut state = self.lock();
+        if !state.open {
+            return Err(Refused::Closed(item));
+        }
+        if let Some((most, overflow)) = state.limit
+            && item.counts()
+        {
+            if state.counted >= most && !exempt {
+                match overflow {
+                    Overflow::Error => return Err(Refused::Full(item)),
+                    Overflow::Wait => return Err(Refused::Later(item)),
+                    Overflow::DropOldest => dropped = state.drop_oldest(),
+                }
+            }
+            state.counted += 1;
+        }
+        state.queue.push_back(item);
+        self.queued.store(state.queue.len(), Ordering::Relaxed);
+        let waker = self.rouse(&state);
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        Ok(dropped)
+    }
+
+    /// Has `tell` called once there is room, or the inbox is closed: at once, if that is so already.
+    pub(crate) fn notify_of_room(&self, tell: Box<dyn FnOnce() + Send>) {
+        {
+            let mut state = self.lock();
+            if state.open && state.limit.is_some_and(|(most, _)| state.counted >= most) {
+                state.waiting.push(tell);
+                return;
+            }
+        }
+        tell();
+    }
+
+    /// Moves items out, into `batch`, which is empty. Returns whether there were any.
+    #[inline]
+    pub(crate) fn take(&self, batch: &mut VecDeque<T>) -> bool {
+        if self.queued.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        let mut waiting = Vec::new();
+        {
+            let mut state = self.lock();
+            if state.limit.is_none() {
+                mem::swap(&mut state.queue, batch);
+            } else if let Some(item) = state.queue.pop_front() {
+                if item.counts() {
+                    state.counted -= 1;
+                    waiting = mem::take(&mut state.waiting);
+                }
+                batch.push_back(item);
+            }
+            self.queued.store(state.queue.len(), Ordering::Relaxed);
+        }
+        waiting.into_iter().for_each(|tell| tell());
+        !batch.is_empty()
+    }
+
+    /// Says how many items of those that were taken have not begun yet.
+    #[inline]
+    pub(crate) fn set_taken(&self, count: usize) {
+        self.apart.taken.store(count, Ordering::Relaxed);
+    }
+
+    /// How many items have been left and have not begun yet.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().queue.len() + self.apart.taken.load(Ordering::Relaxed)
+    }
+
+    /// Has the loop look around: it wakes up if it sleeps, and does not fall asleep if it is about to.
+    pub(crate) fn poke(&self) {
+        let mut state = self.lock();
+        state.poked = true;
+        let waker = self.rouse(&state);
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Sets some signals and clears others, unless the inbox is closed. Returns whether it was open.
+    pub(crate) fn signal(&self, set: u8, clear: u8) -> bool {
+        let mut state = self.lock();
+        if !state.open {
+            return false;
+        }
+        let signals = self.apart.signals.load(Ordering::Relaxed);
+        self.apart.signals.store(signals & !clear | set, Ordering::Release);
+        state.poked = true;
+        let waker = self.rouse(&state);
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        true
+    }
+
+    /// Whether one of these signals is set.
+    #[inline]
+    pub(crate) fn has(&self, signals: u8) -> bool {
+        self.apart.signals.load(Ordering::Acquire) & signals != 0
+    }
+
+    /// Says that the loop is about to sleep. Returns false if it must not: it was poked, or (if it minds) there are items.
+    #[inline]
+    pub(crate) fn fall_asleep(&self, minds_items: bool) -> bool {
+        let mut state = self.lock();
+        if mem::take(&mut state.poked) || (minds_items && !state.queue.is_empty()) {
+            return false;
+        }
+        self.sleeping.store(true, Ordering::Relaxed);
+        true
+    }
+
+    /// Says that the loop is awake.
+    #[inline]
+    pub(crate) fn wake_up(&self) {
+        self.sleeping.store(false, Ordering::Relaxed);
+    }
+
+    /// The waker, if it must be used. It costs a system call, so that is done after the lock.
+    #[inline]
+    fn rouse(&self, state: &State<T, W>) -> Option<W> {
+        if !self.sleeping.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.sleeping.store(false, Ordering::Relaxed);
+        state.waker.clone()
+    }
+}
+
+impl<T: Item, W> State<T, W> {
+    fn drop_oldest(&mut self) -> Option<T> {
+        let oldest = self.queue.iter().position(Item::counts)?;
+        self.counted -= 1;
+        self.queue.remove(oldest)
+    }
+}

@@ -1,0 +1,36 @@
+//! What travels through an inbox.
+
+use std::any::Any;
+
+use crate::EventLoop;
+use crate::inbox::Item;
+
+/// Something that is to be done on a worker's thread. It is `Any`, so that a sender can get back what was refused.
+pub(crate) trait Mail: Any + Send {
+    /// Does it.
+    fn deliver(self: Box<Self>, event_loop: &EventLoop);
+
+    /// Whether it is an event: those are what a limit counts, and what [`stop_now`](crate::Remote::stop_now) discards. Calls are
+    /// not, since sockets depend on them.
+    fn is_event(&self) -> bool {
+        false
+    }
+
+    /// The worker took it, and ends without having delivered it.
+    fn discard(self: Box<Self>, _event_loop: &EventLoop) {}
+}
+
+impl Item for Box<dyn Mail> {
+    fn counts(&self) -> bool {
+        self.is_event()
+    }
+}
+
+/// A closure from another thread.
+pub(crate) struct Call<F>(pub(crate) F);
+
+impl<F: FnOnce(&EventLoop) + Send + 'static> Mail for Call<F> {
+    fn deliver(self: Box<Self>, event_loop: &EventLoop) {
+        (self.0)(event_loop);
+    }
+}
