@@ -22,25 +22,39 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod event;
 mod event_loop;
 mod inbox;
+mod listener;
 mod mail;
 mod node;
 mod remote;
+mod restart;
 mod source;
+mod status;
 mod stop;
 mod sync;
 mod timer;
+mod topic;
+mod tree;
 mod wait;
 mod waker;
 mod worker;
 
+pub use event::{Event, ListenerFailed, Named, Reject, Undeliverable, Undelivered};
 pub use event_loop::EventLoop;
 pub use inbox::Overflow;
+pub use listener::{Answer, Listen, ListenerId, listen, listen_named, unlisten};
 pub use node::WorkerId;
 pub use remote::{Rejected, Remote};
+pub use restart::{NotStarted, Restartable, StartError};
 pub use source::{Ready, Source, Token};
+pub use status::{Outcome, Status, StatusChange};
 pub use stop::Stopped;
 pub use timer::TimerId;
-pub use wait::{sleep, update, wait_forever, wait_until};
+pub use tree::{Change, ChildEvent, Stuck};
+pub use wait::{
+    EventWait, broadcast, bubble, cancel, checkpoint, later, sleep, update, wait_event, wait_event_from,
+    wait_event_timeout, wait_for, wait_forever, wait_until, wait_worker,
+};
 pub use worker::{Builder, Ended, Worker};

@@ -146,7 +146,9 @@ impl Prepared {
             let others = if hands_on && number == 0 { running.stopper().remotes } else { Vec::new() };
             let service = self.service.clone();
             let (tell, told) = mpsc::channel();
-            let builder = Worker::builder().name(format!("threadwire {number}")).grace(service.grace());
+            // A server outlives the worker that started it, until it is stopped.
+            let builder =
+                Worker::builder().name(format!("threadwire {number}")).grace(service.grace()).no_parent();
             let worker = builder.spawn(move || {
                 // The other end is there: it waits for this.
                 let _ = tell.send(socket.map_or(Ok(()), |socket| service.listen(socket, others)));
@@ -200,7 +202,7 @@ impl Running {
     /// # Ok::<(), threadwire::Error>(())
     /// ```
     pub fn stopper(&self) -> Stopper {
-        Stopper { remotes: self.workers.iter().map(Worker::remote).collect() }
+        Stopper { remotes: self.workers.iter().map(|worker| worker.remote()).collect() }
     }
 
     /// Waits until the server has been stopped and every connection has ended, at the latest after
