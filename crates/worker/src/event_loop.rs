@@ -15,26 +15,42 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use mio::Interest;
-use mio::event::Event;
 use slab::Slab;
 
-use crate::inbox::STOP;
+use crate::inbox::{DISCARD, PAUSE, STOP};
 use crate::mail::Mail;
 use crate::node::{Node, WorkerId};
 use crate::timer::{self, Timers};
+use crate::topic::{AnyTopic, Topic, Topics};
 use crate::waker::{self, Poller, WAKER, Waker};
-use crate::{Ready, Remote, Source, Stopped, TimerId, Token};
+use crate::{Outcome, Ready, Remote, Source, Stopped, TimerId, Token, event};
 
 /// A token is an index into the table of sources and, above that, a number that no other source at that index had.
 const INDEX_BITS: u32 = usize::BITS / 2;
 const INDEX_MASK: usize = (1 << INDEX_BITS) - 1;
 /// The most mail from other threads that one turn delivers, so that a flood of them leaves room for the sockets.
 const MAIL_PER_TURN: usize = 256;
+/// How often at most a [checkpoint](crate::checkpoint) polls.
+const CHECK_EVERY: Duration = Duration::from_millis(1);
+/// How long the children of a thread that is no worker may take at its end.
+const GRACE_OF_THREAD: Duration = Duration::from_secs(2);
 
 thread_local! {
-    static CURRENT: RefCell<Option<Rc<EventLoop>>> = const { RefCell::new(None) };
+    static CURRENT: Slot = const { Slot(RefCell::new(None)) };
     /// The number of the worker whose loop that is, or 0: to be read without counting references.
     static CURRENT_ID: Cell<u64> = const { Cell::new(0) };
+}
+
+/// A thread's place for its loop.
+struct Slot(RefCell<Option<Rc<EventLoop>>>);
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        CURRENT_ID.set(0);
+        if let Some(event_loop) = self.0.get_mut().take() {
+            event_loop.end_of_thread();
+        }
+    }
 }
 
 /// A thread's event loop. It belongs to its thread; [`remote`](EventLoop::remote) reaches it from others.
@@ -52,9 +68,18 @@ pub struct EventLoop {
     /// What was taken out of the inbox, and not delivered yet.
     mail: RefCell<VecDeque<Box<dyn Mail>>>,
     node: Arc<Node>,
+    topics: Topics,
+    /// A topic that keeps events for the task's next wait.
+    keeping: RefCell<Option<Rc<dyn AnyTopic>>>,
+    /// Whether a wait has got what it waits for: no more mail before it returns.
+    interrupted: Cell<bool>,
     depth: Cell<usize>,
     /// How many waits in a row had nothing to wait for.
     immediate: Cell<u32>,
+    /// When the loop has last polled.
+    turned: Cell<Instant>,
+    /// How long the children of a thread that is no worker may take at its end.
+    grace: Cell<Duration>,
     finished: Cell<bool>,
     /// Whether there may be sources that were not told to stop, though the others were.
     untold: Cell<bool>,
@@ -78,7 +103,7 @@ impl EventLoop {
     #[inline]
     pub fn current() -> Rc<EventLoop> {
         CURRENT
-            .try_with(|current| Rc::clone(current.borrow_mut().get_or_insert_with(EventLoop::automatic)))
+            .try_with(|current| Rc::clone(current.0.borrow_mut().get_or_insert_with(EventLoop::automatic)))
             // The thread is ending: a loop that nobody else will see.
             .unwrap_or_else(|_| EventLoop::automatic())
     }
@@ -94,13 +119,14 @@ impl EventLoop {
     /// Gives this thread another loop, or none, and returns the one it had. A thread without asks for one again.
     pub(crate) fn set_current(event_loop: Option<Rc<EventLoop>>) -> Option<Rc<EventLoop>> {
         CURRENT_ID.set(event_loop.as_ref().map_or(0, |event_loop| event_loop.node.id.0));
-        CURRENT.try_with(|current| current.replace(event_loop)).ok().flatten()
+        CURRENT.try_with(|current| current.0.replace(event_loop)).ok().flatten()
     }
 
     /// A loop for a thread that is no worker.
     fn automatic() -> Rc<EventLoop> {
-        let node = Arc::new(Node::new(thread::current().name().map(Arc::from), None));
-        node.inbox.open();
+        let node = Arc::new(Node::new(thread::current().name().map(Arc::from), false, None));
+        node.start();
+        node.begin();
         CURRENT_ID.set(node.id.0);
         EventLoop::new(node)
     }
@@ -117,8 +143,13 @@ impl EventLoop {
             timers: RefCell::new(Timers::new()),
             mail: RefCell::default(),
             node,
+            topics: Topics::default(),
+            keeping: RefCell::default(),
+            interrupted: Cell::new(false),
             depth: Cell::new(0),
             immediate: Cell::new(0),
+            turned: Cell::new(Instant::now()),
+            grace: Cell::new(GRACE_OF_THREAD),
             finished: Cell::new(false),
             untold: Cell::new(false),
         })
@@ -129,10 +160,56 @@ impl EventLoop {
         Remote(Arc::clone(&self.node))
     }
 
-    /// Whether the worker was asked to stop.
+    pub(crate) fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    pub(crate) fn topics(&self) -> &Topics {
+        &self.topics
+    }
+
+    /// Whether the worker was asked to stop, or is ending.
     #[inline]
     pub fn is_stopping(&self) -> bool {
-        self.node.inbox.has(STOP)
+        self.node.inbox.has(STOP) || self.finished.get()
+    }
+
+    /// Whether the worker's task is [held](Remote::pause).
+    #[inline]
+    pub fn is_paused(&self) -> bool {
+        self.node.inbox.has(PAUSE)
+    }
+
+    /// How long this thread's children may take to end when it ends, if it is no worker; after that they are left to
+    /// themselves, and reported. 2 s by default.
+    pub fn set_grace(&self, grace: Duration) {
+        self.grace.set(grace);
+    }
+
+    /// Whether a wait that begins now is the task's own, and not that of a callback.
+    pub(crate) fn is_outermost(&self) -> bool {
+        self.depth.get() == 0
+    }
+
+    /// Whether the task is held in a wait: the loop turns for others only.
+    pub(crate) fn is_holding(&self) -> bool {
+        self.depth.get() > 0 && self.is_paused()
+    }
+
+    /// Has no more mail delivered before the waits have been asked whether they are over.
+    pub(crate) fn interrupt(&self) {
+        self.interrupted.set(true);
+    }
+
+    /// Keeps events for the task's next wait, if that is for such events.
+    pub(crate) fn keep_for_task<T: Send + 'static>(
+        &self,
+        topic: &Rc<Topic<T>>,
+        events: VecDeque<Rc<event::Event<T>>>,
+    ) {
+        topic.keep(events);
+        let topic: Rc<dyn AnyTopic> = topic.clone();
+        self.keeping.replace(Some(topic));
     }
 
     /// Runs `work` on the poll, which is made if there is none.
@@ -295,7 +372,13 @@ impl EventLoop {
     /// Waits nest: a callback may wait, and the callbacks of that wait too, [`MAX_NESTING`](EventLoop::MAX_NESTING)
     /// deep. They end last in, first out: an outer wait that is due returns when the waits inside of it have ended. Use
     /// a timer, or another worker, where that is not wanted.
+    ///
+    /// While the worker is [paused](Remote::pause), the outermost wait does not end.
     pub fn wait(&self, until: Option<Instant>, mut done: impl FnMut() -> bool) -> Result<bool, Stopped> {
+        let is_of_task = self.is_outermost();
+        if is_of_task && let Some(topic) = self.keeping.take() {
+            topic.forget_kept();
+        }
         let _nested = Nested::enter(&self.depth);
         // What was gathered leaves, also if there is nothing to wait for.
         self.flush();
@@ -303,6 +386,11 @@ impl EventLoop {
         loop {
             if self.is_stopping() {
                 return Err(Stopped);
+            }
+            if is_of_task && self.is_paused() {
+                self.turn(None);
+                has_turned = true;
+                continue;
             }
             let done = done();
             if done || until.is_some_and(|until| until <= Instant::now()) {
@@ -326,13 +414,29 @@ impl EventLoop {
         }
     }
 
-    /// Does what there is to do, without waiting: the hook for a program that has a loop of its own.
+    /// Does what there is to do, without waiting (unless the worker is paused): the hook for a program that has a loop of
+    /// its own.
     pub fn update(&self) -> Result<(), Stopped> {
+        let is_of_task = self.is_outermost();
         let _nested = Nested::enter(&self.depth);
         if !self.is_stopping() {
             self.turn(Some(Instant::now()));
         }
+        while is_of_task && self.is_paused() && !self.is_stopping() {
+            self.turn(None);
+        }
         if self.is_stopping() { Err(Stopped) } else { Ok(()) }
+    }
+
+    /// As [`update`](EventLoop::update), if it is worth while.
+    #[inline]
+    pub(crate) fn checkpoint(&self) -> Result<(), Stopped> {
+        let inbox = &self.node.inbox;
+        if inbox.has(STOP | PAUSE) || inbox.has_some() || self.turned.get().elapsed() >= CHECK_EVERY {
+            self.update()?;
+            self.turned.set(Instant::now());
+        }
+        Ok(())
     }
 
     /// One turn: flush, poll, and do what there is to do.
@@ -402,7 +506,7 @@ impl EventLoop {
     fn serve_sources(&self, may_call: bool) {
         let ready_now = self.ready.borrow().len();
         for _ in 0..ready_now {
-            if self.is_stopping() && !self.finished.get() {
+            if self.must_return() {
                 return;
             }
             let Some((token, ready, source)) = self.next_ready() else { return };
@@ -435,12 +539,31 @@ impl EventLoop {
 
     fn deliver_mail(&self) {
         for _ in 0..MAIL_PER_TURN {
-            if self.is_stopping() && !self.finished.get() {
+            if self.must_return() {
                 return;
             }
             let Some(mail) = self.next_mail() else { return };
-            contain(|| mail.deliver(self));
+            contain(|| self.deliver(mail));
+            if self.interrupted.get() {
+                self.interrupted.set(false);
+                return;
+            }
         }
+    }
+
+    /// Whether the waits are to return, and nothing else is to be begun.
+    #[inline]
+    fn must_return(&self) -> bool {
+        self.node.inbox.has(STOP) && !self.finished.get()
+    }
+
+    #[inline]
+    fn deliver(&self, mail: Box<dyn Mail>) {
+        // Only at the end of a run: before, a stop lets nothing be delivered at all.
+        if self.node.inbox.has(DISCARD) && mail.is_event() {
+            return mail.discard(&self.remote());
+        }
+        mail.deliver(self);
     }
 
     #[inline]
@@ -461,28 +584,67 @@ impl EventLoop {
         (entry.token == token).then(|| Rc::clone(&entry.source))
     }
 
-    /// The end of the loop's life: what was posted before is still done (for at most `grace`), every source is told to stop,
-    /// and from then on gets until `grace` has passed to detach. Waits return [`Stopped`] at once from here on. Returns how many sources had to be
-    /// abandoned.
+    /// The end of a run: what was left for the worker before is still delivered (for at most `grace`); then the children
+    /// are stopped and waited for, and every source is told to stop, and has until `grace` has passed to detach. Waits return
+    /// [`Stopped`] at once from here on. Returns how many sources had to be abandoned.
     pub(crate) fn finish(&self, grace: Duration) -> usize {
-        self.node.inbox.signal(STOP, 0);
+        self.node.stop(STOP);
         self.finished.set(true);
         let mut deadline = timer::after(Instant::now(), grace);
-        let turn = |until| contain(|| self.turn(Some(until)));
+        let turn = |until| contain(|| self.turn(until));
         loop {
-            turn(Instant::now());
+            turn(Some(Instant::now()));
             if self.node.inbox.len() == 0 || Instant::now() >= deadline {
                 break;
             }
         }
         deadline = timer::after(Instant::now(), grace);
-        self.tell_to_stop();
-        while self.source_count() > 0 && Instant::now() < deadline {
-            turn(deadline);
+        self.node.stop_children();
+        let mut abandoned = 0;
+        loop {
             // Also those that have come meanwhile.
             self.tell_to_stop();
+            if Instant::now() >= deadline {
+                abandoned += self.abandon_sources();
+            }
+            let has_sources = self.source_count() > 0;
+            if !has_sources && !self.node.must_wait_for_children() {
+                break;
+            }
+            turn(has_sources.then_some(deadline));
         }
-        self.abandon()
+        let is_late = Instant::now() >= deadline;
+        self.close(
+            |mail| if is_late { mail.discard(&self.remote()) } else { contain(|| self.deliver(mail)) },
+        );
+        self.node.store_kept(self.kept_listeners());
+        abandoned + self.let_go()
+    }
+
+    /// The end of a thread that is no worker. Nothing is called any more.
+    fn end_of_thread(&self) {
+        self.finished.set(true);
+        self.abandon_sources();
+        self.close(|mail| mail.discard(&self.remote()));
+        self.node.stop_children();
+        for left in self.node.await_children(self.grace.get()) {
+            let (worker, parent) = (left.label(), self.node.label());
+            tracing::warn!(
+                worker,
+                parent,
+                "a worker is still at work at the end of the thread that started it"
+            );
+        }
+        self.let_go();
+        self.node.end(Outcome::Done);
+    }
+
+    /// Takes no more mail, and deals with what is left.
+    fn close(&self, deal_with: impl Fn(Box<dyn Mail>)) {
+        let late = self.node.inbox.close();
+        let taken = self.mail.take();
+        self.node.inbox.set_taken(0);
+        taken.into_iter().chain(late).for_each(deal_with);
     }
 
     /// Tells each source, once, that the loop is about to end.
@@ -502,24 +664,32 @@ impl EventLoop {
         }
     }
 
-    /// Lets go of everything that is left.
-    fn abandon(&self) -> usize {
+    /// Lets go of the sources that are left. Returns how many there were.
+    fn abandon_sources(&self) -> usize {
         let left: Vec<Entry> = self.sources.borrow_mut().drain().collect();
         for entry in &left {
             contain(|| Rc::clone(&entry.source).abandon());
         }
+        left.len()
+    }
+
+    /// Lets go of everything.
+    fn let_go(&self) -> usize {
+        let count = self.abandon_sources();
         let timers = std::mem::replace(&mut *self.timers.borrow_mut(), Timers::new());
-        let mail = std::mem::take(&mut *self.mail.borrow_mut());
-        let late = self.node.inbox.close();
-        let count = left.len();
-        drop((left, timers, mail, late));
+        drop(timers);
+        self.keeping.take();
+        self.forget_topics();
         count
     }
 }
 
 impl Drop for EventLoop {
     fn drop(&mut self) {
-        self.abandon();
+        // One that was made while its thread was ending.
+        if !self.finished.get() {
+            self.end_of_thread();
+        }
     }
 }
 
@@ -558,7 +728,7 @@ fn index(token: Token) -> usize {
     token.0.0 & INDEX_MASK
 }
 
-fn translate(event: &Event) -> Ready {
+fn translate(event: &mio::event::Event) -> Ready {
     Ready {
         // An error is read (or written) out of the socket, as its own answer.
         readable: event.is_readable() || event.is_error(),

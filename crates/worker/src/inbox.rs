@@ -214,6 +214,12 @@ impl<T: Item, W: Wake> Inbox<T, W> {
         self.apart.taken.store(count, Ordering::Relaxed);
     }
 
+    /// Whether a look is worth while.
+    #[inline]
+    pub(crate) fn has_some(&self) -> bool {
+        self.queued.load(Ordering::Relaxed) > 0
+    }
+
     /// How many items have been left and have not begun yet.
     pub(crate) fn len(&self) -> usize {
         self.lock().queue.len() + self.apart.taken.load(Ordering::Relaxed)

@@ -23,8 +23,10 @@
 #![forbid(unsafe_code)]
 
 mod block_on;
+mod event;
 mod event_loop;
 mod inbox;
+mod listener;
 mod mail;
 mod node;
 mod pool;
@@ -33,11 +35,15 @@ pub mod printer;
 mod promise;
 mod queue;
 mod remote;
+mod restart;
 mod source;
+mod status;
 mod stop;
 mod stop_token;
 mod sync;
 mod timer;
+mod topic;
+mod tree;
 mod wait;
 mod waiters;
 mod waker;
@@ -47,16 +53,24 @@ mod worker;
 pub use mio;
 
 pub use block_on::block_on;
+pub use event::{Event, ListenerFailed, Named, Reject, Undeliverable, Undelivered};
 pub use event_loop::EventLoop;
 pub use inbox::Overflow;
+pub use listener::{Answer, Listen, ListenerId, listen, listen_named, unlisten};
 pub use node::WorkerId;
 pub use pool::{Map, Pool, PoolBuilder};
 pub use promise::{Async, Defer, PromiseError, Resolver};
 pub use queue::{GetError, Iter, PutError, Queue, Task};
 pub use remote::{Rejected, Remote};
+pub use restart::{NotStarted, Restartable, StartError};
 pub use source::{Ready, Source, Token};
+pub use status::{Outcome, Status, StatusChange};
 pub use stop::Stopped;
 pub use stop_token::{StopBinding, StopToken};
 pub use timer::TimerId;
-pub use wait::{sleep, update, wait_forever, wait_until};
+pub use tree::{Change, ChildEvent, Stuck};
+pub use wait::{
+    EventWait, broadcast, bubble, cancel, checkpoint, later, sleep, update, wait_event, wait_event_from,
+    wait_event_timeout, wait_for, wait_forever, wait_until, wait_worker,
+};
 pub use worker::{Builder, Ended, Worker};

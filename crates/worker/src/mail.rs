@@ -2,8 +2,8 @@
 
 use std::any::Any;
 
-use crate::EventLoop;
 use crate::inbox::Item;
+use crate::{EventLoop, Remote};
 
 /// Something that is to be done on a worker's thread. It is `Any`, so that a sender can get back what was refused.
 pub(crate) trait Mail: Any + Send {
@@ -17,7 +17,7 @@ pub(crate) trait Mail: Any + Send {
     }
 
     /// The worker took it, and ends without having delivered it.
-    fn discard(self: Box<Self>, _event_loop: &EventLoop) {}
+    fn discard(self: Box<Self>, _by: &Remote) {}
 }
 
 impl Item for Box<dyn Mail> {

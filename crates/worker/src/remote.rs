@@ -1,14 +1,38 @@
-//! How other threads reach a worker.
+//! How all threads reach a worker.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use crate::EventLoop;
-use crate::inbox::STOP;
+use crate::event::{Event, Returning, Undeliverable, Undelivered};
+use crate::inbox::{DISCARD, Refused, STOP};
+use crate::listener::{Answer, Listen};
 use crate::mail::{Call, Mail};
 use crate::node::{Node, WorkerId};
+use crate::status::Status;
+use crate::tree::{self, Stuck};
+use crate::{EventLoop, ListenerId, Stopped};
 
-/// Reaches a worker, or the loop of any thread, from everywhere: cheap to clone, `Send` and `Sync`.
+/// Reaches a worker, or the loop of any thread, from everywhere: cheap to clone, `Send` and `Sync`, and usable on every
+/// thread, be it a worker, a task's of some runtime, or one that was never heard of.
+///
+/// ```
+/// use threadwire_worker::{Event, Worker, listen, wait_event, wait_forever};
+///
+/// struct Add(u32);
+/// struct Sum(u32);
+/// let worker = Worker::spawn(|| {
+///     let mut sum = 0;
+///     listen(move |event: &Event<Add>| sum += event.0);
+///     wait_forever()
+/// });
+/// worker.fire(Add(1))?;
+/// worker.stop();
+/// assert!(worker.join()?.was_stopped());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Remote(pub(crate) Arc<Node>);
 
@@ -23,9 +47,27 @@ impl Remote {
         self.0.id
     }
 
-    /// The name that the worker was given, if any.
+    /// The name that the worker was given, or that of the thread if it is a loop without a worker.
     pub fn name(&self) -> Option<&str> {
         self.0.name.as_deref()
+    }
+
+    /// How the worker is at this moment. See [`watch`](Remote::watch) to be told of changes.
+    ///
+    /// ```
+    /// use threadwire_worker::{Outcome, Status, Worker, wait_worker};
+    /// let worker = Worker::spawn(|| Ok(()));
+    /// wait_worker(&worker)?;
+    /// assert_eq!(worker.status(), Status::Ended(Outcome::Done));
+    /// # Ok::<(), threadwire_worker::Stopped>(())
+    /// ```
+    pub fn status(&self) -> Status {
+        self.0.life().status.clone()
+    }
+
+    /// Whether its parent does not wait for it, see [`Builder::daemon`](crate::Builder::daemon).
+    pub fn is_daemon(&self) -> bool {
+        self.0.daemon
     }
 
     /// Has `call` run on the worker's thread, at its loop's next turn. What one thread posts and fires keeps its order.
@@ -35,20 +77,215 @@ impl Remote {
         self.0.inbox.push(call, false).map(drop).map_err(|_| Rejected)
     }
 
+    /// Fires an event at the worker: its listeners and waits for `Event<T>` get it, at its loop's next turn. The current
+    /// worker is its sender.
+    ///
+    /// Events of one sender arrive in the order in which they were fired; between senders there is no order. An event that
+    /// nobody listens or waits for is dropped.
+    ///
+    /// # Errors
+    ///
+    /// With the value, if the worker does not run, or if its inbox is full and such is its
+    /// [policy](crate::Builder::inbox). What was taken is delivered, unless the worker is stopped with
+    /// [`stop_now`](Remote::stop_now).
+    ///
+    /// ```
+    /// use threadwire_worker::{Undeliverable, Worker};
+    /// let worker = Worker::spawn(|| Ok(()));
+    /// let remote = worker.remote();
+    /// worker.join()?;
+    /// let error = remote.fire("too late").unwrap_err();
+    /// assert_eq!((error.data, error.reason), ("too late", Undeliverable::NotRunning));
+    /// # Ok::<(), threadwire_worker::Stopped>(())
+    /// ```
+    #[inline]
+    pub fn fire<T: Send + 'static>(&self, data: T) -> Result<(), Undelivered<T>> {
+        self.fire_event(Event::new(data))
+    }
+
+    /// As [`fire`](Remote::fire), with a sender of your choice: to pass an event on.
+    #[inline]
+    pub fn fire_event<T: Send + 'static>(&self, event: Event<T>) -> Result<(), Undelivered<T>> {
+        self.send(Box::new(event)).map_err(|(event, reason)| Undelivered { data: event.data, reason })
+    }
+
+    /// Fires an event, and if it is not delivered, now or because the worker ends before, a
+    /// [`Reject<T>`](crate::Reject) comes back as an event to the current worker.
+    pub fn fire_or_reject<T: Send + 'static>(&self, data: T) {
+        let sender = EventLoop::current().remote();
+        if let Err((returning, _)) = self.send(Box::new(Returning { event: Event::new(data), sender })) {
+            returning.give_back(self.clone());
+        }
+    }
+
+    /// Leaves mail, and waits for room where that is the policy.
+    #[inline]
+    fn send<M: Mail>(&self, mail: Box<M>) -> Result<(), (M, Undeliverable)> {
+        // A worker would wait for itself.
+        let is_own = EventLoop::current_id() == Some(self.id());
+        let mut mail: Box<dyn Mail> = mail;
+        let (mail, reason) = loop {
+            match self.0.inbox.push(mail, is_own) {
+                Ok(None) => return Ok(()),
+                Ok(Some(oldest)) => return Ok(oldest.discard(self)),
+                Err(Refused::Closed(mail)) => break (mail, Undeliverable::NotRunning),
+                Err(Refused::Full(mail)) => break (mail, Undeliverable::Full),
+                Err(Refused::Later(later)) => {
+                    if self.wait_for_room().is_err() {
+                        break (later, Undeliverable::Stopped);
+                    }
+                    mail = later;
+                }
+            }
+        };
+        let mail: Box<dyn Any> = mail;
+        Err((*mail.downcast().expect("it is what was pushed"), reason))
+    }
+
+    fn wait_for_room(&self) -> Result<(), Stopped> {
+        let event_loop = EventLoop::current();
+        let room = Arc::new(AtomicBool::new(false));
+        let (tells, sender) = (Arc::clone(&room), event_loop.remote());
+        self.0.inbox.notify_of_room(Box::new(move || {
+            tells.store(true, Ordering::Release);
+            sender.0.inbox.poke();
+        }));
+        event_loop.wait(None, || room.load(Ordering::Acquire)).map(drop)
+    }
+
+    /// Fires an event at the worker's parent, its parent, and so on, but not at the worker itself. Returns how many took it.
+    pub fn bubble<T: Clone + Send + 'static>(&self, data: T) -> usize {
+        fire_at_all(self.0.ancestors(), &data)
+    }
+
+    /// Fires an event at the worker's children, their children, and so on, but not at the worker itself. Returns how many
+    /// took it.
+    pub fn broadcast<T: Clone + Send + 'static>(&self, data: T) -> usize {
+        fire_at_all(self.0.descendants(), &data)
+    }
+
+    /// Adds a listener to the worker, from any thread. Other than those of [`listen`](crate::listen), it stays when the
+    /// worker ends, for its next start. [`Listen::on_worker`] has options.
+    pub fn listen<T: Send + 'static, R: Answer>(
+        &self,
+        listener: impl FnMut(&Event<T>) -> R + Send + 'static,
+    ) -> ListenerId {
+        Listen::new().on_worker(self, listener)
+    }
+
+    /// Removes a listener of the worker: at its loop's next turn, if it runs.
+    pub fn unlisten(&self, listener: ListenerId) {
+        if !self.0.remove_kept(listener) {
+            let posted = self.post(move |event_loop| {
+                event_loop.unlisten(listener);
+            });
+            // It may have gone back to the others meanwhile.
+            if posted.is_err() {
+                self.0.remove_kept(listener);
+            }
+        }
+    }
+
     /// How many events and calls the worker has not begun to deal with.
     pub fn queued(&self) -> usize {
         self.0.inbox.len()
     }
 
-    /// Asks the worker to stop: every wait on its thread, now and later, returns [`Stopped`](crate::Stopped). That goes ahead
-    /// of what is queued, which is still delivered before the worker ends.
+    /// Asks the worker to stop: every wait on its thread, now and later, returns [`Stopped`]. That goes ahead of what is
+    /// queued, which is still delivered before the worker ends. Returns at once. A worker that does not run is left alone.
     pub fn stop(&self) {
-        self.0.inbox.signal(STOP, 0);
+        self.0.stop(STOP);
+    }
+
+    /// As [`stop`](Remote::stop), but events that are queued are discarded. Calls that were posted are still run.
+    pub fn stop_now(&self) {
+        self.0.stop(STOP | DISCARD);
+    }
+
+    /// Stops the worker, and waits (while the loop of the calling thread goes on) until it and all below it have ended,
+    /// daemons too.
+    ///
+    /// # Errors
+    ///
+    /// With the names of those that have not, after `timeout` or when the caller itself is stopped.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadwire_worker::{Worker, wait_forever};
+    /// let worker = Worker::spawn(wait_forever);
+    /// worker.stop_within(Duration::from_secs(5))?;
+    /// # Ok::<(), threadwire_worker::Stuck>(())
+    /// ```
+    pub fn stop_within(&self, timeout: Duration) -> Result<(), Stuck> {
+        tree::stop_within(&self.0, timeout)
+    }
+
+    /// Holds the worker's task: from its next wait (or [`checkpoint`](crate::checkpoint)) it does not return until it is
+    /// [resumed](Remote::resume), or stopped. Its loop goes on: listeners, timers and sockets are served, and what the task
+    /// waits for is noted for it. Time that the task waits for passes.
+    pub fn pause(&self) {
+        self.0.pause();
+    }
+
+    /// Lets the worker's task go on.
+    pub fn resume(&self) {
+        self.0.resume();
+    }
+
+    /// From now on the current worker gets a [`StatusChange`](crate::StatusChange) event whenever this worker's status
+    /// changes, over all its runs.
+    ///
+    /// ```
+    /// use threadwire_worker::{Event, Restartable, Status, StatusChange, wait_for};
+    ///
+    /// let worker = Restartable::new(|()| Ok(()));
+    /// worker.watch();
+    /// worker.start(()).unwrap();
+    /// let ended = |change: &Event<StatusChange>| matches!(change.status, Status::Ended(_));
+    /// wait_for().matching(ended).wait()?;
+    /// # Ok::<(), threadwire_worker::Stopped>(())
+    /// ```
+    pub fn watch(&self) {
+        self.0.watch(EventLoop::current().node());
+    }
+
+    /// Ends what [`watch`](Remote::watch) began.
+    pub fn unwatch(&self) {
+        self.0.unwatch(EventLoop::current().node());
+    }
+
+    /// The worker that stops it when it ends, if there is one.
+    pub fn parent(&self) -> Option<Remote> {
+        self.0.life().parent.clone().map(Remote)
+    }
+
+    /// Its children that have not ended, in the order of their making.
+    pub fn children(&self) -> Vec<Remote> {
+        self.0.life().children.values().cloned().map(Remote).collect()
     }
 }
+
+fn fire_at_all<T: Clone + Send + 'static>(nodes: Vec<Arc<Node>>, data: &T) -> usize {
+    nodes.into_iter().filter(|node| Remote(Arc::clone(node)).fire(data.clone()).is_ok()).count()
+}
+
+impl PartialEq for Remote {
+    fn eq(&self, other: &Remote) -> bool {
+        self.id() == other.id()
+    }
+}
+
+impl Eq for Remote {}
 
 impl fmt::Debug for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Remote").field("id", &self.id().0).field("name", &self.name()).finish_non_exhaustive()
+    }
+}
+
+/// The name, or the number where there is none.
+impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.label())
     }
 }

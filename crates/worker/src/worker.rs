@@ -2,19 +2,29 @@
 
 use std::any::Any;
 use std::io;
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use crate::inbox::Overflow;
+use crate::listener::panic_text;
 use crate::node::Node;
-use crate::{EventLoop, Remote, Stopped};
+use crate::timer;
+use crate::tree::Change;
+use crate::{EventLoop, Outcome, Remote, Stopped};
 
-/// A thread with an event loop. Dropping it does not stop it.
+/// A thread with an event loop. It is stopped when its parent ends, but not when this is dropped.
+///
+/// It derefs to its [`Remote`]: `worker.fire(..)`, `worker.stop()`, `worker.pause()` and so on.
 #[derive(Debug)]
 pub struct Worker<R> {
     remote: Remote,
-    outcome: Arc<Outcome<R>>,
+    /// Which of the worker's runs it is.
+    run: u64,
+    result: Arc<Slot<R>>,
 }
 
 /// How a worker ended.
@@ -41,30 +51,48 @@ impl<R> Ended<R> {
             _ => None,
         }
     }
+
+    pub(crate) fn outcome(&self) -> Outcome {
+        match self {
+            Ended::Done(_) => Outcome::Done,
+            Ended::Stopped => Outcome::Stopped,
+            Ended::Panicked(payload) => Outcome::Panicked(panic_text(&**payload)),
+        }
+    }
 }
 
 /// Where a worker leaves how it ended.
 #[derive(Debug)]
-struct Outcome<R>(Mutex<Waiting<R>>);
+struct Slot<R>(Mutex<Option<Ended<R>>>);
 
-#[derive(Debug)]
-struct Waiting<R> {
-    ended: Option<Ended<R>>,
-    /// Who waits for it.
-    joiner: Option<Remote>,
+impl<R> Slot<R> {
+    fn lock(&self) -> MutexGuard<'_, Option<Ended<R>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Settings of a worker, see [`Worker::builder`].
 #[derive(Clone, Debug)]
 pub struct Builder {
-    name: Option<String>,
+    name: Option<Arc<str>>,
     grace: Duration,
+    parent: Parent,
+    daemon: Option<bool>,
+    limit: Option<(usize, Overflow)>,
+}
+
+#[derive(Clone, Debug)]
+enum Parent {
+    /// The worker that starts it.
+    Current,
+    Nobody,
+    Chosen(Remote),
 }
 
 impl Builder {
-    /// The name of the thread, as debuggers and panic messages show it. None by default.
+    /// The name of the worker and its thread, as debuggers, panic messages and logs show it. None by default.
     pub fn name(mut self, name: impl Into<String>) -> Builder {
-        self.name = Some(name.into());
+        self.name = Some(name.into().into());
         self
     }
 
@@ -75,32 +103,65 @@ impl Builder {
         self
     }
 
-    /// Starts the worker. Fails if the system refuses another thread.
+    /// The worker that stops this one when it ends. By default that is the one that starts it; a thread that is no worker
+    /// stops those that it has started too, when it ends.
+    ///
+    /// ```
+    /// use threadwire_worker::{Worker, wait_forever};
+    /// let parent = Worker::spawn(wait_forever);
+    /// let child = Worker::builder().parent(&parent).spawn(wait_forever)?;
+    /// parent.stop();
+    /// assert!(child.join()?.was_stopped());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn parent(mut self, parent: &Remote) -> Builder {
+        self.parent = Parent::Chosen(parent.clone());
+        self
+    }
+
+    /// No worker stops this one when it ends, and nobody waits for it.
+    pub fn no_parent(mut self) -> Builder {
+        self.parent = Parent::Nobody;
+        self
+    }
+
+    /// Whether the parent, when it ends, only stops this worker and does not wait for it. The worker then belongs to the next
+    /// one up; a thread that is no worker waits for it for a [time](EventLoop::set_grace), and reports it if it is still
+    /// there. By default as the parent is; `false` where there is none.
+    pub fn daemon(mut self, daemon: bool) -> Builder {
+        self.daemon = Some(daemon);
+        self
+    }
+
+    /// How many events may be queued for the worker, and what happens to those that are too many. Without a limit by
+    /// default. Calls ([`Remote::post`]), the library's own events and what the worker fires at itself go past it.
+    ///
+    /// ```
+    /// use threadwire_worker::{Overflow, Undeliverable, Worker};
+    /// let (go, goes) = std::sync::mpsc::channel::<()>();
+    /// let worker = Worker::builder().inbox(1, Overflow::Error).spawn(move || Ok(goes.recv().is_ok()))?;
+    /// worker.fire("taken")?;
+    /// assert_eq!(worker.fire("too many").unwrap_err().reason, Undeliverable::Full);
+    /// # drop(go);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn inbox(mut self, limit: usize, overflow: Overflow) -> Builder {
+        self.limit = Some((limit, overflow));
+        self
+    }
+
+    /// Starts the worker. Fails if the system refuses another thread, or if the chosen parent has ended.
     pub fn spawn<R: Send + 'static>(
         self,
         task: impl FnOnce() -> Result<R, Stopped> + Send + 'static,
     ) -> io::Result<Worker<R>> {
-        let outcome = Arc::new(Outcome(Mutex::new(Waiting { ended: None, joiner: None })));
-        let node = Arc::new(Node::new(self.name.as_deref().map(Arc::from), None));
-        node.inbox.open();
-        let mut builder = thread::Builder::new();
-        if let Some(name) = &self.name {
-            builder = builder.name(name.clone());
-        }
-        builder.spawn({
-            let (outcome, node) = (Arc::clone(&outcome), Arc::clone(&node));
-            move || {
-                // Whatever happens, whoever joins is told.
-                let mut report = Report { outcome, ended: None };
-                EventLoop::set_current(Some(EventLoop::new(node)));
-                report.ended = Some(self.run(task));
-            }
-        })?;
-        Ok(Worker { remote: Remote(node), outcome })
+        let node = self.make_node();
+        self.launch(node, task).map_err(|error| error.expect("it was just made"))
     }
 
-    /// Runs a task as a worker on the calling thread: it can be stopped through the [`Remote`] of its loop, and when it
-    /// ends, the sources of the loop are stopped and get their time to finish.
+    /// Runs a task as a worker on the calling thread, on the thread's own loop: it can be stopped through the [`Remote`] of
+    /// that, and when it ends, the loop's sources are stopped and get their time to finish, and its children are stopped.
+    /// Of the settings only [`grace`](Builder::grace) applies, since the others are those of a new worker.
     ///
     /// ```
     /// use threadwire_worker::{EventLoop, Worker, wait_forever};
@@ -112,16 +173,97 @@ impl Builder {
     /// assert!(ended.was_stopped());
     /// ```
     pub fn run<R>(self, task: impl FnOnce() -> Result<R, Stopped>) -> Ended<R> {
+        let event_loop = EventLoop::current();
+        let ended = self.work(&event_loop, task);
+        EventLoop::set_current(None);
+        event_loop.node().end(ended.outcome());
+        ended
+    }
+
+    /// Makes the worker that is to be started.
+    pub(crate) fn make_node(&self) -> Arc<Node> {
+        let inherited = || self.parent_now().is_some_and(|parent| parent.daemon);
+        let daemon = self.daemon.unwrap_or_else(inherited);
+        Arc::new(Node::new(self.name.clone(), daemon, self.limit))
+    }
+
+    fn parent_now(&self) -> Option<Arc<Node>> {
+        match &self.parent {
+            Parent::Current => Some(Arc::clone(EventLoop::current().node())),
+            Parent::Nobody => None,
+            Parent::Chosen(parent) => Some(Arc::clone(&parent.0)),
+        }
+    }
+
+    /// Gives the worker its place in the tree and begins a run. The error is `None` if it runs already.
+    pub(crate) fn start(&self, node: &Arc<Node>) -> Result<u64, Option<io::Error>> {
+        let Some(run) = node.start() else { return Err(None) };
+        if let Some(parent) = self.parent_now()
+            && !node.join_family(&parent)
+        {
+            node.inbox.close();
+            node.end(Outcome::Stopped);
+            return Err(Some(io::Error::other("the worker that was to be the parent has ended")));
+        }
+        Ok(run)
+    }
+
+    /// Starts a worker on a thread of its own. The error is `None` if it runs already.
+    pub(crate) fn launch<R: Send + 'static>(
+        self,
+        node: Arc<Node>,
+        task: impl FnOnce() -> Result<R, Stopped> + Send + 'static,
+    ) -> Result<Worker<R>, Option<io::Error>> {
+        let run = self.start(&node)?;
+        let result = Arc::new(Slot(Mutex::new(None)));
+        let mut builder = thread::Builder::new();
+        if let Some(name) = &self.name {
+            builder = builder.name(name.to_string());
+        }
+        let spawned = builder.spawn({
+            let (node, result) = (Arc::clone(&node), Arc::clone(&result));
+            move || {
+                // Whatever happens, whoever joins is told.
+                let mut report = Report { node, result, ended: None };
+                let event_loop = EventLoop::new(Arc::clone(&report.node));
+                EventLoop::set_current(Some(Rc::clone(&event_loop)));
+                report.ended = Some(self.work(&event_loop, task));
+                EventLoop::set_current(None);
+            }
+        });
+        if let Err(error) = spawned {
+            node.inbox.close();
+            node.end(Outcome::Stopped);
+            return Err(Some(error));
+        }
+        Ok(Worker { remote: Remote(node), run, result })
+    }
+
+    /// Runs a task on a loop, to the end of both.
+    pub(crate) fn work<R>(
+        &self,
+        event_loop: &EventLoop,
+        task: impl FnOnce() -> Result<R, Stopped>,
+    ) -> Ended<R> {
+        let node = event_loop.node();
+        node.employ_kept(event_loop);
+        node.begin();
+        node.tell_parent(Change::Started);
         let ended = match catch_unwind(AssertUnwindSafe(task)) {
             Ok(Ok(result)) => Ended::Done(result),
             Ok(Err(Stopped)) => Ended::Stopped,
             Err(payload) => Ended::Panicked(payload),
         };
-        let abandoned = EventLoop::current().finish(self.grace);
+        node.tell_parent(match ended.outcome() {
+            Outcome::Done => Change::Done,
+            Outcome::Stopped => Change::Stopped,
+            Outcome::Panicked(message) => Change::Failed(message),
+        });
+        let abandoned = event_loop.finish(self.grace);
         if abandoned > 0 {
-            tracing::warn!(worker = self.name, abandoned, "sources did not finish within the grace period");
+            let worker = node.label();
+            tracing::warn!(worker, abandoned, "sources did not finish within the grace period");
         }
-        EventLoop::set_current(None);
         ended
     }
 }
@@ -136,7 +278,8 @@ impl Worker<()> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn builder() -> Builder {
-        Builder { name: None, grace: Duration::from_secs(10) }
+        let grace = Duration::from_secs(10);
+        Builder { name: None, grace, parent: Parent::Current, daemon: None, limit: None }
     }
 }
 
@@ -150,45 +293,73 @@ impl<R: Send + 'static> Worker<R> {
         Worker::builder().spawn(task).expect("the system refuses to start a thread")
     }
 
-    /// Reaches the worker's event loop.
+    /// Reaches the worker, also when this is gone.
     pub fn remote(&self) -> Remote {
         self.remote.clone()
     }
 
-    /// Asks the worker to stop: every wait on its thread returns [`Stopped`]. Returns at once; see
-    /// [`join`](Worker::join).
-    pub fn stop(&self) {
-        self.remote.stop();
-    }
-
-    /// Whether the worker has ended.
+    /// Whether the worker has ended, and its children.
     pub fn has_ended(&self) -> bool {
-        self.outcome.lock().ended.is_some()
+        self.remote.0.is_over(self.run)
     }
 
-    /// Waits for the worker's end, while the loop of the calling thread goes on. `Err` if the caller itself is stopped
-    /// meanwhile.
+    /// Waits for the worker's end and that of its children (but not of daemons), while the loop of the calling thread goes
+    /// on. It does not stop it. `Err` if the caller itself is stopped meanwhile.
     pub fn join(self) -> Result<Ended<R>, Stopped> {
+        self.wait(None)?;
+        Ok(self.take())
+    }
+
+    /// As [`join`](Worker::join), for at most `timeout`; then the worker comes back.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadwire_worker::{Worker, wait_forever};
+    /// let worker = Worker::spawn(wait_forever);
+    /// match worker.join_timeout(Duration::from_millis(1))? {
+    ///     Ok(ended) => panic!("{ended:?}"),
+    ///     Err(worker) => worker.stop(),
+    /// }
+    /// # Ok::<(), threadwire_worker::Stopped>(())
+    /// ```
+    pub fn join_timeout(self, timeout: Duration) -> Result<Result<Ended<R>, Worker<R>>, Stopped> {
+        let deadline = timer::after(Instant::now(), timeout);
+        Ok(if self.wait(Some(deadline))? { Ok(self.take()) } else { Err(self) })
+    }
+
+    /// As [`join`](Worker::join), without waiting: if the worker has not ended, it comes back.
+    pub fn try_join(self) -> Result<Ended<R>, Worker<R>> {
+        if self.has_ended() { Ok(self.take()) } else { Err(self) }
+    }
+
+    fn wait(&self, until: Option<Instant>) -> Result<bool, Stopped> {
         let event_loop = EventLoop::current();
-        self.outcome.lock().joiner = Some(event_loop.remote());
-        let mut ended = None;
-        event_loop.wait(None, || {
-            ended = self.outcome.lock().ended.take();
-            ended.is_some()
-        })?;
-        Ok(ended.expect("the wait ended because there was one"))
+        self.tell_of_end(&event_loop);
+        event_loop.wait(until, || self.has_ended())
+    }
+
+    /// Has a loop look around when this ends.
+    pub(crate) fn tell_of_end(&self, event_loop: &EventLoop) {
+        self.remote.0.tell_of_end(event_loop.node());
+    }
+
+    fn take(self) -> Ended<R> {
+        self.result.lock().take().expect("a worker that has ended has left how")
     }
 }
 
-impl<R> Outcome<R> {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting<R>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+impl<R> Deref for Worker<R> {
+    type Target = Remote;
+
+    fn deref(&self) -> &Remote {
+        &self.remote
     }
 }
 
 /// Tells the end of a worker when it is dropped, so also if something panics that must not.
 struct Report<R> {
-    outcome: Arc<Outcome<R>>,
+    node: Arc<Node>,
+    result: Arc<Slot<R>>,
     ended: Option<Ended<R>>,
 }
 
@@ -196,13 +367,9 @@ impl<R> Drop for Report<R> {
     fn drop(&mut self) {
         let ended =
             self.ended.take().unwrap_or_else(|| Ended::Panicked(Box::new("the worker's end panicked")));
-        let joiner = {
-            let mut waiting = self.outcome.lock();
-            waiting.ended = Some(ended);
-            waiting.joiner.take()
-        };
-        if let Some(joiner) = joiner {
-            joiner.0.inbox.poke();
-        }
+        let outcome = ended.outcome();
+        *self.result.lock() = Some(ended);
+        self.node.inbox.close();
+        self.node.end(outcome);
     }
 }

@@ -1,6 +1,7 @@
 //! The inbox under a model checker, which tries the orders in which threads can run. It is the same source file as the
 //! library's, with the checker's locks and atomics under it.
 
+/// What the inbox finds under this name.
 pub mod sync {
     pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
     pub(crate) use shuttle::sync::{Mutex, MutexGuard};
@@ -45,14 +46,14 @@ impl Wake for Unpark {
     }
 }
 
-type Box_ = Arc<Inbox<Letter, Unpark>>;
+type Shared = Arc<Inbox<Letter, Unpark>>;
 
 fn letter(sender: usize, number: usize) -> Letter {
     Letter { sender, number, counts: true }
 }
 
 /// An inbox whose loop is the calling thread, and how often that was woken.
-fn open(limit: Option<(usize, Overflow)>) -> (Box_, Arc<AtomicUsize>) {
+fn open(limit: Option<(usize, Overflow)>) -> (Shared, Arc<AtomicUsize>) {
     let inbox = Arc::new(Inbox::new(limit));
     let count = Arc::new(AtomicUsize::new(0));
     inbox.open();
@@ -62,7 +63,7 @@ fn open(limit: Option<(usize, Overflow)>) -> (Box_, Arc<AtomicUsize>) {
 
 /// One turn of a loop: sleeps if there is nothing, without any timeout. A lost wake-up is a deadlock, which the checker
 /// reports.
-fn turn(inbox: &Box_, into: &mut Vec<Letter>) {
+fn turn(inbox: &Shared, into: &mut Vec<Letter>) {
     if inbox.fall_asleep(true) {
         thread::park();
         inbox.wake_up();
@@ -286,6 +287,7 @@ fn past_the_limit_an_item_is_refused_or_drops_the_oldest_that_counts() {
             assert_eq!(inbox.push(letter(0, 2), false), Err(Refused::Full(letter(0, 2))));
             assert_eq!(inbox.push(exempt, false), Ok(None), "it does not count");
             assert_eq!(inbox.push(letter(0, 3), true), Ok(None), "it is exempt");
+            assert!(inbox.has_some());
             assert_eq!(inbox.len(), 4);
 
             let (inbox, _) = open(Some((2, Overflow::DropOldest)));

@@ -44,6 +44,8 @@ impl Running {
     ) -> Result<(), Error> {
         let (tell, told) = mpsc::channel();
         let builder = Worker::builder().name(format!("threadwire {number}")).grace(service.grace());
+        // A server outlives the worker that started it, until it is stopped.
+        let builder = builder.no_parent();
         let service = service.clone();
         let worker = builder.spawn(move || {
             // The other end is there: it waits for this.
@@ -61,7 +63,7 @@ impl Running {
     }
 
     pub(super) fn remotes(&self) -> Vec<Remote> {
-        self.workers.iter().map(Worker::remote).collect()
+        self.workers.iter().map(|worker| worker.remote()).collect()
     }
 
     /// The address that is listened on, with the port that the system chose if port 0 was asked for.

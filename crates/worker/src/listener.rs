@@ -1,0 +1,298 @@
+//! Who is called when an event arrives.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fmt::Display;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::event::Event;
+use crate::topic::{AnyTopic, Held, Topic};
+use crate::{EventLoop, Named, Remote, Stopped, WorkerId};
+
+/// Names a listener, to [`unlisten`] with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ListenerId(u64);
+
+/// What a listener may return: nothing, or a `Result` whose error is reported as a [`ListenerFailed`](crate::ListenerFailed).
+/// [`Stopped`] is no such error: a listener may pass it on.
+pub trait Answer {
+    /// The error to report, if there is one.
+    fn into_failure(self) -> Option<String>;
+}
+
+impl Answer for () {
+    fn into_failure(self) -> Option<String> {
+        None
+    }
+}
+
+impl<E: Display + 'static> Answer for Result<(), E> {
+    fn into_failure(self) -> Option<String> {
+        self.err().filter(|error| !(error as &dyn Any).is::<Stopped>()).map(|error| error.to_string())
+    }
+}
+
+/// Calls `listener` for every event of type `T` that reaches this thread, from within its waits. It ends with the worker's
+/// run; see [`Remote::listen`] for one that stays.
+///
+/// It may wait. Events that come for it meanwhile are kept, and it is called for them when it returns. It may also add and
+/// remove listeners: that counts from the next event on.
+///
+/// ```
+/// use std::{cell::RefCell, rc::Rc};
+/// use threadwire_worker::{Event, EventLoop, listen, update};
+///
+/// struct Print(&'static str);
+/// let printed = Rc::new(RefCell::new(String::new()));
+/// let prints = Rc::clone(&printed);
+/// listen(move |event: &Event<Print>| prints.borrow_mut().push_str(event.0));
+///
+/// EventLoop::current().remote().fire(Print("foo"))?;
+/// update()?;
+/// assert_eq!(*printed.borrow(), "foo");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn listen<T: Send + 'static, R: Answer>(listener: impl FnMut(&Event<T>) -> R + 'static) -> ListenerId {
+    Listen::new().on(listener)
+}
+
+/// As [`listen`], for [`Named`] events of this name.
+pub fn listen_named<R: Answer>(name: &str, listener: impl FnMut(&Event<Named>) -> R + 'static) -> ListenerId {
+    Listen::new().on_named(name, listener)
+}
+
+/// Forgets a listener of this thread. Returns whether it was there.
+///
+/// ```
+/// use threadwire_worker::{Event, listen, unlisten};
+/// let listener = listen(|_: &Event<u8>| ());
+/// assert!(unlisten(listener));
+/// assert!(!unlisten(listener));
+/// ```
+pub fn unlisten(listener: ListenerId) -> bool {
+    EventLoop::current().unlisten(listener)
+}
+
+/// How a listener is to be called.
+///
+/// ```
+/// use threadwire_worker::{Event, Listen};
+/// Listen::new().priority(10).once().on(|event: &Event<u8>| println!("the first: {}", event.data));
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Listen {
+    priority: i32,
+    from: Option<WorkerId>,
+    once: bool,
+}
+
+impl Listen {
+    /// As [`listen`] does it.
+    pub fn new() -> Listen {
+        Listen::default()
+    }
+
+    /// Listeners of higher priority are called first, those of equal priority in the order in which they were added.
+    /// 0 by default.
+    pub fn priority(mut self, priority: i32) -> Listen {
+        self.priority = priority;
+        self
+    }
+
+    /// Only events that this worker has sent.
+    pub fn from(mut self, sender: &Remote) -> Listen {
+        self.from = Some(sender.id());
+        self
+    }
+
+    /// Only the first event (that fits), whatever comes of it.
+    pub fn once(mut self) -> Listen {
+        self.once = true;
+        self
+    }
+
+    /// Adds the listener to this thread, as [`listen`] does.
+    pub fn on<T: Send + 'static, R: Answer>(
+        self,
+        mut listener: impl FnMut(&Event<T>) -> R + 'static,
+    ) -> ListenerId {
+        let callback = Callback::Local(Box::new(move |event| listener(event).into_failure()));
+        EventLoop::current().add_listener(self.entry(None, callback))
+    }
+
+    /// Adds a listener of [`Named`] events to this thread, as [`listen_named`] does.
+    pub fn on_named<R: Answer>(
+        self,
+        name: &str,
+        mut listener: impl FnMut(&Event<Named>) -> R + 'static,
+    ) -> ListenerId {
+        let callback = Callback::Local(Box::new(move |event| listener(event).into_failure()));
+        EventLoop::current().add_listener(self.entry(Some(named(name)), callback))
+    }
+
+    /// Adds a listener to a worker, as [`Remote::listen`] does.
+    pub fn on_worker<T: Send + 'static, R: Answer>(
+        self,
+        worker: &Remote,
+        mut listener: impl FnMut(&Event<T>) -> R + Send + 'static,
+    ) -> ListenerId {
+        let entry = KeptEntry {
+            id: ListenerId::next(),
+            how: self,
+            callback: Box::new(move |event: &Event<T>| listener(event).into_failure()),
+        };
+        let id = entry.id;
+        worker.0.keep_listener(Box::new(entry));
+        id
+    }
+
+    fn entry<T>(self, filter: Option<Filter<T>>, callback: Callback<T>) -> Rc<Listener<T>> {
+        Rc::new(Listener {
+            id: ListenerId::next(),
+            how: self,
+            filter,
+            live: Cell::new(true),
+            callback: Cell::new(Some(callback)),
+            backlog: RefCell::default(),
+        })
+    }
+}
+
+impl ListenerId {
+    fn next() -> ListenerId {
+        static COUNT: AtomicU64 = AtomicU64::new(1);
+        ListenerId(COUNT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+fn named(name: &str) -> Filter<Named> {
+    let name = name.to_owned();
+    Box::new(move |event| event.name() == name)
+}
+
+/// Which events it is about.
+type Filter<T> = Box<dyn Fn(&Event<T>) -> bool>;
+
+/// Returns the error to report.
+enum Callback<T> {
+    /// It ends with the run.
+    Local(Box<dyn FnMut(&Event<T>) -> Option<String>>),
+    /// It is there for the next run too.
+    Kept(Box<dyn FnMut(&Event<T>) -> Option<String> + Send>),
+}
+
+/// A listener at work.
+pub(crate) struct Listener<T> {
+    pub(crate) id: ListenerId,
+    how: Listen,
+    filter: Option<Filter<T>>,
+    /// Cleared when it is removed: an older copy of the list may still name it.
+    live: Cell<bool>,
+    /// Empty while it is being called.
+    callback: Cell<Option<Callback<T>>>,
+    /// Events that came while it was being called.
+    backlog: RefCell<VecDeque<Rc<Event<T>>>>,
+}
+
+impl<T: Send + 'static> Listener<T> {
+    pub(crate) fn priority(&self) -> i32 {
+        self.how.priority
+    }
+
+    /// Takes it out of service. Its closure is dropped by whoever holds it last.
+    pub(crate) fn retire(&self) {
+        self.live.set(false);
+        let (callback, backlog) = (self.callback.take(), self.backlog.take());
+        drop((callback, backlog));
+    }
+
+    /// Calls it for an event that fits, or keeps the event if it is at work.
+    pub(crate) fn offer(&self, event: &mut Held<T>, topic: &Topic<T>, event_loop: &EventLoop) {
+        if !self.live.get() || self.how.from.is_some_and(|from| event.sender != Some(from)) {
+            return;
+        }
+        if self.filter.as_ref().is_some_and(|fits| !fits(event)) {
+            return;
+        }
+        let Some(mut callback) = self.callback.take() else {
+            self.backlog.borrow_mut().push_back(event.share());
+            return;
+        };
+        if self.how.once {
+            topic.remove(self.id);
+        }
+        self.call(&mut callback, event, event_loop);
+        while self.live.get() {
+            let kept = self.backlog.borrow_mut().pop_front();
+            let Some(kept) = kept else { break };
+            self.call(&mut callback, &kept, event_loop);
+        }
+        // A listener that was removed meanwhile is dropped here.
+        if self.live.get() {
+            self.callback.set(Some(callback));
+        }
+    }
+
+    fn call(&self, callback: &mut Callback<T>, event: &Event<T>, event_loop: &EventLoop) {
+        let called = catch_unwind(AssertUnwindSafe(|| match callback {
+            Callback::Local(callback) => callback(event),
+            Callback::Kept(callback) => callback(event),
+        }));
+        match called {
+            Ok(None) => {}
+            Ok(Some(error)) => event_loop.listener_failed::<T>(self.id, error),
+            Err(payload) => event_loop.listener_failed::<T>(self.id, panic_text(&*payload)),
+        }
+    }
+
+    /// What is there for the next run of the worker too.
+    pub(crate) fn keep(&self) -> Option<Box<dyn Kept>> {
+        match self.callback.take() {
+            Some(Callback::Kept(callback)) if self.live.get() => {
+                Some(Box::new(KeptEntry { id: self.id, how: self.how, callback }))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What a panic says.
+pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("a panic without a message")
+        .to_owned()
+}
+
+/// A listener that outlives its worker's runs, between two of them.
+pub(crate) trait Kept: Send {
+    fn id(&self) -> ListenerId;
+    /// Goes to work.
+    fn attach(self: Box<Self>, event_loop: &EventLoop);
+}
+
+struct KeptEntry<T> {
+    id: ListenerId,
+    how: Listen,
+    callback: Box<dyn FnMut(&Event<T>) -> Option<String> + Send>,
+}
+
+impl<T: Send + 'static> Kept for KeptEntry<T> {
+    fn id(&self) -> ListenerId {
+        self.id
+    }
+
+    fn attach(self: Box<Self>, event_loop: &EventLoop) {
+        event_loop.add_listener(Rc::new(Listener {
+            id: self.id,
+            how: self.how,
+            filter: None,
+            live: Cell::new(true),
+            callback: Cell::new(Some(Callback::Kept(self.callback))),
+            backlog: RefCell::default(),
+        }));
+    }
+}
