@@ -15,7 +15,7 @@ use std::thread;
 use slab::Slab;
 
 use crate::promise::Settle;
-use crate::{Async, Defer, Ended, EventLoop, PromiseError, PutError, Queue, StopToken, Stopped, Worker};
+use crate::{Async, Defer, Ended, PromiseError, PutError, Queue, StopToken, Stopped, Worker};
 
 /// Threads that run what is submitted, in order, each with an event loop of its own.
 ///
@@ -336,12 +336,9 @@ impl Shared {
     }
 
     fn serve(&self) -> Result<(), Stopped> {
-        let event_loop = EventLoop::current();
+        // A cancel that stopped the loop is seen by the next get.
         while let Some(job) = self.jobs.get()? {
             self.run(job.into_inner());
-            if event_loop.is_stopping() {
-                return Err(Stopped);
-            }
         }
         Ok(())
     }
