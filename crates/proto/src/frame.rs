@@ -327,6 +327,23 @@ impl Frame<'_> {
         self.is_last_in_input
     }
 
+    /// The payload as a vector of its own, to be kept: copied, unless the frame has memory of its own.
+    ///
+    /// ```
+    /// use threadwire_proto::{Config, Pool, Reader, Role};
+    ///
+    /// let mut reader = Reader::new(Role::Client, &Config::default());
+    /// let frame = reader.next(&mut &mut b"\x82\x02ab".to_owned()[..], &mut Pool::new())?.unwrap();
+    /// assert_eq!(frame.into_vec(), b"ab");
+    /// # Ok::<(), threadwire_proto::Violation>(())
+    /// ```
+    pub fn into_vec(self) -> Vec<u8> {
+        match self.payload {
+            Payload::Lent(bytes) => bytes.to_vec(),
+            Payload::Own(buffer) => buffer.into_vec(),
+        }
+    }
+
     /// Gives the frame's memory back, if it has any, to be used for another.
     pub fn recycle(self, pool: &mut Pool) {
         if let Payload::Own(buffer) = self.payload {

@@ -200,7 +200,13 @@ impl Reader {
 
     /// `count` bytes were read into [`room`](Reader::room), and no more than it had. To be followed by
     /// [`next`](Reader::next), which looks at them, before anything else is asked for or committed.
+    ///
+    /// # Panics
+    ///
+    /// If that is more than there was room for, or nothing is arriving.
     pub fn commit(&mut self, count: usize) {
+        let missing = self.arriving.as_ref().map_or(0, |frame| frame.missing);
+        assert!(count as u64 <= missing, "{count} bytes were read into room for {missing}");
         self.unread = count;
     }
 
