@@ -333,7 +333,8 @@ impl Frame<'_> {
     /// use threadwire_proto::{Config, Pool, Reader, Role};
     ///
     /// let mut reader = Reader::new(Role::Client, &Config::default());
-    /// let frame = reader.next(&mut &mut b"\x82\x02ab".to_owned()[..], &mut Pool::new())?.unwrap();
+    /// let mut wire = *b"\x82\x02ab";
+    /// let frame = reader.next(&mut &mut wire[..], &mut Pool::new())?.unwrap();
     /// assert_eq!(frame.into_vec(), b"ab");
     /// # Ok::<(), threadwire_proto::Violation>(())
     /// ```
