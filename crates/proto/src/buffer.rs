@@ -7,7 +7,7 @@ use std::ops::Deref;
 const TRUST: usize = 64 << 10;
 
 /// Bytes that have arrived, followed by room for more that is already initialised, so that a socket can read into
-/// it directly.
+/// it directly. A [`Reader`](crate::Reader) makes and fills them.
 #[derive(Debug, Default)]
 pub struct Buffer {
     /// All of it is initialised; only the first `length` bytes count.
@@ -66,7 +66,19 @@ impl Deref for Buffer {
 }
 
 /// Buffers that wait to be used again, so that long messages do not cost an allocation and its page faults each.
-/// Bounded: at most 8 buffers of at most 1 MiB each are kept.
+/// Bounded: at most 8 buffers of at most 1 MiB each are kept. One pool serves all connections of a thread.
+///
+/// ```
+/// use threadwire_proto::{Config, Message, Pool, Reader, Role};
+///
+/// let mut reader = Reader::new(Role::Client, &Config::default());
+/// let mut pool = Pool::new();
+/// let mut wire = *b"\x01\x02in\x80\x04 two"; // two fragments: they are gathered in a buffer
+/// let frame = reader.next(&mut &mut wire[..], &mut pool)?.expect("the message is whole");
+/// assert_eq!(frame.message(), Some(Message::Text("in two")));
+/// frame.recycle(&mut pool); // another long message may have it
+/// # Ok::<(), threadwire_proto::Violation>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct Pool {
     free: Vec<Buffer>,
@@ -89,7 +101,8 @@ impl Pool {
         fits.map(|index| self.free.swap_remove(index)).unwrap_or_default()
     }
 
-    /// Takes a buffer back.
+    /// Takes a buffer back. It is dropped if it has room for less than 4 KiB or more than 1 MiB, or if 8 are kept
+    /// already.
     pub fn give(&mut self, mut buffer: Buffer) {
         // Small ones are cheaper to allocate than to keep.
         if self.free.len() < Pool::MOST && (4096..=Pool::LARGEST).contains(&buffer.bytes.len()) {

@@ -5,6 +5,14 @@ use std::fmt;
 use crate::{SendError, Violation};
 
 /// Why a connection was closed: a number with an agreed meaning (RFC 6455, section 7.4, and the registry it began).
+/// 3000-3999 are for frameworks, and 4000-4999 for programs.
+///
+/// ```
+/// use threadwire_proto::CloseCode;
+/// assert_eq!(CloseCode::GOING_AWAY.to_string(), "1001 (going away)");
+/// assert_eq!(CloseCode::new(4000).to_string(), "4000");
+/// assert_eq!(CloseCode::from(1001), CloseCode::GOING_AWAY);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CloseCode(u16);
 
@@ -117,7 +125,8 @@ pub struct CloseFrame<'a> {
 }
 
 impl<'a> CloseFrame<'a> {
-    /// Reads the payload of a close frame that the peer sent.
+    /// Reads the payload of a close frame that the peer sent: nothing, or two bytes of code in network order and a
+    /// reason.
     ///
     /// ```
     /// use threadwire_proto::{CloseCode, CloseFrame, Violation};
@@ -142,6 +151,18 @@ impl<'a> CloseFrame<'a> {
     }
 
     /// Checks that we may send it: a code that may be sent, a reason only with a code, and one that fits.
+    ///
+    /// ```
+    /// use threadwire_proto::{CloseCode, CloseFrame, SendError};
+    /// let close = |code, reason| CloseFrame { code: Some(CloseCode::new(code)), reason };
+    /// assert_eq!(close(1000, "bye").check(), Ok(()));
+    /// assert_eq!(close(1006, "").check(), Err(SendError::CloseCodeInvalid(1006)));
+    /// assert!(close(1000, &"b".repeat(124)).check().is_err(), "with its code it takes 126 bytes");
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::CloseCodeInvalid`], [`SendError::ReasonWithoutCode`] or [`SendError::ControlTooLong`].
     pub fn check(&self) -> Result<(), SendError> {
         match self.code {
             None if self.reason.is_empty() => Ok(()),

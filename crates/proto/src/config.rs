@@ -4,6 +4,18 @@ use std::time::Duration;
 
 /// Which end of the connection this is. A client masks what it sends and a server does not (RFC 6455,
 /// section 5.1).
+///
+/// ```
+/// use threadwire_proto::{Config, Connection, Role, Shared};
+///
+/// let (mut shared, mut out) = (Shared::new(), Vec::new());
+/// for role in [Role::Server, Role::Client] {
+///     Connection::new(role, &Config::default()).send("hi".into(), &mut shared, &mut out)?;
+/// }
+/// assert_eq!(&out[..4], b"\x81\x02hi");
+/// assert_eq!(out[4..6], [0x81, 0x82], "a mask follows, and then what nobody can read");
+/// # Ok::<(), threadwire_proto::SendError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// The end that opened the connection.
@@ -12,7 +24,7 @@ pub enum Role {
     Server,
 }
 
-/// What [`Connection::receive`](crate::Connection::receive) hands out.
+/// What [`Connection::receive`](crate::Connection::receive) hands out. [`Frame`](crate::Frame) has an example of frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Level {
     /// Whole messages, however many frames they came in.
@@ -22,7 +34,19 @@ pub enum Level {
     Frames,
 }
 
-/// How much one peer may make us hold. A peer that goes past a limit is sent a close frame with 1009.
+/// How much one peer may make us hold. A peer that goes past a limit is sent a close frame with 1009, as soon as the
+/// frame's header says so.
+///
+/// ```
+/// use threadwire_proto::{CloseCode, Config, Limits, Pool, Reader, Role, Violation};
+///
+/// let limits = Limits { max_message: 4, ..Limits::default() };
+/// let mut reader = Reader::new(Role::Client, &Config { limits, ..Config::default() });
+/// let mut header = *b"\x82\x05"; // it announces five bytes
+/// let violation = reader.next(&mut &mut header[..], &mut Pool::new()).unwrap_err();
+/// assert_eq!(violation, Violation::MessageTooLong { length: 5, limit: 4 });
+/// assert_eq!(violation.code(), CloseCode::TOO_BIG);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The longest message, in bytes, over all its fragments. 16 MiB by default. Applies at [`Level::Messages`].

@@ -14,6 +14,18 @@ use crate::{
 const NEVER: Duration = Duration::from_secs(60 * 60 * 24 * 365 * 30);
 
 /// What the connections of one thread share: memory for long payloads, and masking keys.
+///
+/// ```
+/// use threadwire_proto::{Config, Connection, Role, Shared};
+///
+/// let (mut shared, mut out) = (Shared::new(), Vec::new());
+/// let mut clients = [(); 3].map(|()| Connection::new(Role::Client, &Config::default()));
+/// for client in &mut clients {
+///     client.send("hi".into(), &mut shared, &mut out)?;
+/// }
+/// assert_eq!(out.len(), 3 * (2 + 4 + 2), "each has a header, a masking key of its own, and a payload");
+/// # Ok::<(), threadwire_proto::SendError>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct Shared {
     /// Buffers for payloads that arrive in pieces.
@@ -30,6 +42,24 @@ impl Shared {
 }
 
 /// Something that the peer did.
+///
+/// ```
+/// use threadwire_proto::{Config, Connection, Event, OpCode, Role, Shared};
+///
+/// let mut server = Connection::new(Role::Server, &Config::default());
+/// let (mut shared, mut out) = (Shared::new(), Vec::new());
+/// let mut wire = *b"\x89\x80\0\0\0\0\x88\x80\0\0\0\0"; // a ping and a close frame
+/// let mut input = &mut wire[..];
+/// while let Some(event) = server.receive(&mut input, &mut shared, &mut out) {
+///     match &event {
+///         Event::Frame(frame) => assert_eq!(frame.opcode(), OpCode::Ping),
+///         Event::Close(_) => println!("closed: {:?}", server.closing()),
+///         Event::Failed(violation) => panic!("{violation}"),
+///     }
+///     event.recycle(&mut shared.pool);
+/// }
+/// assert_eq!(out, b"\x8a\0\x88\0", "both were answered");
+/// ```
 #[derive(Debug)]
 pub enum Event<'b> {
     /// A message (or a data frame, at [`Level::Frames`](crate::Level::Frames)), a ping or a pong. A ping was
@@ -72,6 +102,18 @@ pub enum Initiator {
 }
 
 /// How a connection closes, as far as it has come.
+///
+/// ```
+/// use threadwire_proto::{CloseCode, Config, Connection, Initiator, Role, Shared};
+///
+/// let mut server = Connection::new(Role::Server, &Config::default());
+/// let mut unmasked = *b"\x81\x02hi";
+/// server.receive(&mut &mut unmasked[..], &mut Shared::new(), &mut Vec::new());
+/// let closing = server.closing().expect("a rule was broken");
+/// assert_eq!((closing.initiator, closing.code()), (Initiator::Local, CloseCode::PROTOCOL_ERROR));
+/// assert_eq!(closing.reason(), "a client's frame is not masked");
+/// assert!(!closing.is_clean());
+/// ```
 #[derive(Clone, Debug)]
 pub struct Closing {
     /// Which side began.
@@ -117,7 +159,7 @@ impl Closing {
         }
     }
 
-    /// The reason that belongs to [`code`](Closing::code).
+    /// The reason that belongs to [`code`](Closing::code); empty if there is none.
     pub fn reason(&self) -> &str {
         match (&self.received, &self.sent, &self.violation) {
             // It was told, unless a close frame of another kind had been sent before.
@@ -131,7 +173,33 @@ impl Closing {
 /// An open connection.
 ///
 /// It writes to no socket: what is to be sent is appended to a vector that the caller passes in and empties.
-/// See the [crate's page](crate) for an example.
+///
+/// ```
+/// use threadwire_proto::{Config, Connection, Frame, Role, SendError, Shared};
+///
+/// /// What an echo does with what it has read; `out` is written to the socket then.
+/// fn echo(
+///     server: &mut Connection,
+///     mut input: &mut [u8],
+///     shared: &mut Shared,
+///     out: &mut Vec<u8>,
+/// ) -> Result<(), SendError> {
+///     while let Some(event) = server.receive(&mut input, shared, out) {
+///         if let Some(message) = event.frame().and_then(Frame::message) {
+///             server.send(message, shared, out)?;
+///         }
+///         event.recycle(&mut shared.pool);
+///     }
+///     Ok(())
+/// }
+///
+/// let mut server = Connection::new(Role::Server, &Config::default());
+/// let mut out = Vec::new();
+/// let mut wire = *b"\x81\x82\0\0\0\0hi";
+/// echo(&mut server, &mut wire, &mut Shared::new(), &mut out)?;
+/// assert_eq!(out, b"\x81\x02hi");
+/// # Ok::<(), SendError>(())
+/// ```
 #[derive(Debug)]
 pub struct Connection {
     reader: Reader,
@@ -208,6 +276,17 @@ impl Connection {
 
     /// Takes a message off the front of `input`, if the connection is open and the message lies there whole, in one
     /// frame: the commonest case, made short. `None` says nothing: ask [`receive`](Connection::receive).
+    ///
+    /// ```
+    /// use threadwire_proto::{Config, Connection, Message, Role, Shared};
+    ///
+    /// let mut client = Connection::new(Role::Client, &Config::default());
+    /// let mut wire = *b"\x81\x02hi\x89\0";
+    /// let mut input = &mut wire[..];
+    /// assert_eq!(client.receive_message(&mut input), Some(Message::Text("hi")));
+    /// assert_eq!(client.receive_message(&mut input), None, "it is a ping");
+    /// assert!(client.receive(&mut input, &mut Shared::new(), &mut Vec::new()).is_some());
+    /// ```
     #[inline]
     pub fn receive_message<'b>(&mut self, input: &mut &'b mut [u8]) -> Option<Message<'b>> {
         if self.state == State::Open { self.reader.whole_message(input) } else { None }
@@ -277,6 +356,10 @@ impl Connection {
     }
 
     /// Sends a message in one frame.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::NotOpen`], or [`SendError::MessageUnfinished`] between the fragments of another one.
     #[inline]
     pub fn send(
         &mut self,
@@ -289,6 +372,26 @@ impl Connection {
 
     /// Sends a frame: a message or a fragment of one, a ping or a pong. Close frames have
     /// [`close`](Connection::close).
+    ///
+    /// ```
+    /// use threadwire_proto::{Config, Connection, OpCode, Role, SendError, Shared};
+    ///
+    /// let mut server = Connection::new(Role::Server, &Config::default());
+    /// let (mut shared, mut out) = (Shared::new(), Vec::new());
+    /// server.send_frame(OpCode::Text, false, b"in ", &mut shared, &mut out)?;
+    /// server.send_frame(OpCode::Ping, true, b"", &mut shared, &mut out)?; // may come in between
+    /// server.send_frame(OpCode::Continuation, true, b"two", &mut shared, &mut out)?;
+    /// let once_more = server.send_frame(OpCode::Continuation, true, b"", &mut shared, &mut out);
+    /// assert_eq!(once_more, Err(SendError::NothingToContinue));
+    /// # Ok::<(), threadwire_proto::SendError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::NotOpen`]; for data frames in the wrong order [`SendError::NothingToContinue`] or
+    /// [`SendError::MessageUnfinished`]; for control frames [`SendError::ControlTooLong`],
+    /// [`SendError::FragmentedControl`] or [`SendError::CloseByFrame`]. That fragments of a text are UTF-8 together is
+    /// not checked.
     #[inline]
     pub fn send_frame(
         &mut self,
@@ -306,6 +409,20 @@ impl Connection {
     /// Sends a frame of which the payload is written by the caller, right after the header that this returns: a
     /// long payload then need not be copied. Only for servers: a client's payload has to be masked, so that a copy
     /// is needed anyway; `None` says so, and nothing has happened.
+    ///
+    /// ```
+    /// use threadwire_proto::{Config, Connection, OpCode, Role};
+    ///
+    /// let mut server = Connection::new(Role::Server, &Config::default());
+    /// let payload = vec![7; 50_000];
+    /// let header = server.send_header(OpCode::Binary, true, payload.len())?.expect("it is a server");
+    /// assert_eq!(&*header, [0x82, 126, 0xc3, 0x50]); // goes out together with `payload`, in a vectored write
+    /// # Ok::<(), threadwire_proto::SendError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`send_frame`](Connection::send_frame).
     #[inline]
     pub fn send_header(
         &mut self,
@@ -345,6 +462,27 @@ impl Connection {
 
     /// Closes: sends a close frame, after which nothing more is sent, and what the peer still sends is dropped until
     /// it answers. A connection that is closing already is left as it is.
+    ///
+    /// ```
+    /// use threadwire_proto::{CloseCode, CloseFrame, Config, Connection, Role, Shared, state::State};
+    ///
+    /// let mut client = Connection::new(Role::Client, &Config::default());
+    /// let mut server = Connection::new(Role::Server, &Config::default());
+    /// let (mut shared, mut there, mut back) = (Shared::new(), Vec::new(), Vec::new());
+    /// let frame = CloseFrame { code: Some(CloseCode::NORMAL), reason: "done" };
+    /// client.close(frame, &mut shared, &mut there)?;
+    /// server.receive(&mut &mut there[..], &mut shared, &mut back);
+    /// client.receive(&mut &mut back[..], &mut shared, &mut Vec::new());
+    /// assert!(client.closing().is_some_and(|closing| closing.is_clean()));
+    /// assert!(server.should_end_tcp() && !client.should_end_tcp());
+    /// client.tcp_ended();
+    /// assert_eq!(client.state(), State::Ended);
+    /// # Ok::<(), threadwire_proto::SendError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`CloseFrame::check`]; the connection is as it was then.
     pub fn close(
         &mut self,
         frame: CloseFrame<'_>,
@@ -368,6 +506,21 @@ impl Connection {
 
     /// The output was written out: answers a ping that had to wait for that. See
     /// [`PONG_ROOM`](Connection::PONG_ROOM).
+    ///
+    /// ```
+    /// use threadwire_proto::{Config, Connection, Role, Shared};
+    ///
+    /// let mut client = Connection::new(Role::Client, &Config::default());
+    /// let mut shared = Shared::new();
+    /// let mut out = vec![0; Connection::PONG_ROOM + 1]; // what the peer does not read
+    /// let mut pings = *b"\x89\x01a\x89\x01b";
+    /// let mut input = &mut pings[..];
+    /// while client.receive(&mut input, &mut shared, &mut out).is_some() {}
+    /// assert!(client.has_late_pong());
+    /// out.clear(); // it was written at last
+    /// client.drained(&mut shared, &mut out);
+    /// assert_eq!(out.len(), 2 + 4 + 1, "one pong, for the last of them");
+    /// ```
     #[inline]
     pub fn drained(&mut self, shared: &mut Shared, out: &mut Vec<u8>) {
         if self.late_pong.is_some() && self.state == State::Open {
@@ -376,7 +529,7 @@ impl Connection {
         }
     }
 
-    /// TCP ended, orderly or not.
+    /// TCP ended, orderly or not. Before the peer's close frame that is [`Closing::lost`].
     pub fn tcp_ended(&mut self) {
         let (action, next) = step(self.state, Input::TcpEnded);
         self.state = next;
@@ -406,6 +559,21 @@ impl Connection {
 
     /// Gives closing up if its [`deadline`](Connection::deadline) has passed. Returns whether the connection has
     /// ended.
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use threadwire_proto::{CloseFrame, Config, Connection, Role, Shared};
+    ///
+    /// let mut server = Connection::new(Role::Server, &Config::default());
+    /// let now = Instant::now();
+    /// assert_eq!(server.deadline(now), None);
+    /// server.close(CloseFrame { code: None, reason: "" }, &mut Shared::new(), &mut Vec::new())?;
+    /// let deadline = server.deadline(now).expect("it is closing");
+    /// assert_eq!(deadline, now + Duration::from_secs(5));
+    /// assert!(!server.expire(now) && server.expire(deadline));
+    /// assert!(server.closing().is_some_and(|closing| closing.timed_out));
+    /// # Ok::<(), threadwire_proto::SendError>(())
+    /// ```
     pub fn expire(&mut self, now: Instant) -> bool {
         if self.deadline(now).is_some_and(|deadline| deadline <= now) {
             let (action, next) = step(self.state, Input::Deadline);
@@ -438,7 +606,7 @@ impl Connection {
         self.role
     }
 
-    /// How the connection closes, once it does.
+    /// How the connection closes, once it does; `None` while it is open.
     pub fn closing(&self) -> Option<&Closing> {
         self.closing.as_deref()
     }

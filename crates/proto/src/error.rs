@@ -114,7 +114,7 @@ impl Violation {
     }
 }
 
-/// Why something was not sent.
+/// Why something was not sent. Nothing was written then, and the connection goes on as before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {

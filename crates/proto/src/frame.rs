@@ -9,6 +9,12 @@ pub const MAX_CONTROL: usize = 125;
 
 /// What a frame is (RFC 6455, section 5.2). The reserved opcodes have no value here: a frame that carries one is
 /// a [`Violation`].
+///
+/// ```
+/// use threadwire_proto::OpCode;
+/// assert!(OpCode::Ping.is_control() && !OpCode::Continuation.is_control());
+/// assert_eq!((OpCode::Text as u8, OpCode::Text.to_string()), (1, "text".to_owned()));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum OpCode {
@@ -89,6 +95,11 @@ impl Header {
 
     /// Reads a header from the front of `bytes`: the header and its size, or `None` if more bytes are needed. What
     /// can be refused is refused at the first byte that shows it.
+    ///
+    /// # Errors
+    ///
+    /// A [`Violation`] of what a header shows by itself: its opcode, its length, and what control frames must not be.
+    /// Reserved bits and the mask are left to the [`Reader`](crate::Reader), as is whether the frame may come now.
     #[inline]
     pub fn parse(bytes: &[u8]) -> Result<Option<(Header, usize)>, Violation> {
         let [first, rest @ ..] = bytes else { return Ok(None) };
@@ -159,7 +170,17 @@ impl Header {
         EncodedHeader { bytes, size: size as u8 }
     }
 
-    /// Appends the frame to `out`: the header, and the payload, masked if the header has a key.
+    /// Appends the frame to `out`: the header, and the payload, masked if the header has a key. The payload must be as
+    /// long as the header says.
+    ///
+    /// ```
+    /// use threadwire_proto::frame::{Header, OpCode};
+    ///
+    /// let header = Header { fin: true, rsv: 0, opcode: OpCode::Text, mask: Some([1, 1, 0, 0]), length: 2 };
+    /// let mut out = Vec::new();
+    /// header.append_to(&mut out, b"hi");
+    /// assert_eq!(out, b"\x81\x82\x01\x01\0\0ih");
+    /// ```
     #[inline]
     pub fn append_to(&self, out: &mut Vec<u8>, payload: &[u8]) {
         debug_assert_eq!(self.length, payload.len() as u64);
@@ -215,6 +236,21 @@ impl std::ops::Deref for EncodedHeader {
 ///
 /// Its payload lies in the buffer that it was read into, where it fits: keeping it longer than the buffer does not
 /// compile, and [`to_vec`](slice::to_vec) on the payload copies it.
+///
+/// ```
+/// use threadwire_proto::{Config, Level, OpCode, Pool, Reader, Role};
+///
+/// let mut reader = Reader::new(Role::Client, &Config { level: Level::Frames, ..Config::default() });
+/// let mut pool = Pool::new();
+/// let mut wire = *b"\x01\x03in \x80\x03two";
+/// let mut input = &mut wire[..];
+/// let first = reader.next(&mut input, &mut pool)?.expect("it is whole");
+/// assert_eq!((first.opcode(), first.fin(), first.payload()), (OpCode::Text, false, &b"in "[..]));
+/// assert!(first.message().is_none() && !first.is_last_in_input());
+/// let second = reader.next(&mut input, &mut pool)?.expect("it is whole");
+/// assert!(second.fin() && second.is_last_in_input());
+/// # Ok::<(), threadwire_proto::Violation>(())
+/// ```
 pub struct Frame<'b> {
     pub(crate) fin: bool,
     pub(crate) rsv: u8,
@@ -268,7 +304,18 @@ impl Frame<'_> {
         (self.fin && self.opcode == OpCode::Binary).then(|| Message::Binary(self.payload()))
     }
 
-    /// What a close frame says: `None` for the other frames.
+    /// What a close frame says: `None` for the other frames, and for one that breaks a rule.
+    ///
+    /// ```
+    /// use threadwire_proto::{CloseCode, Config, Pool, Reader, Role};
+    ///
+    /// let mut reader = Reader::new(Role::Client, &Config::default());
+    /// let mut wire = *b"\x88\x05\x03\xe8bye";
+    /// let frame = reader.next(&mut &mut wire[..], &mut Pool::new())?.expect("it is whole");
+    /// let close = frame.close().expect("it is a close frame");
+    /// assert_eq!((close.code, close.reason), (Some(CloseCode::NORMAL), "bye"));
+    /// # Ok::<(), threadwire_proto::Violation>(())
+    /// ```
     pub fn close(&self) -> Option<CloseFrame<'_>> {
         if self.opcode == OpCode::Close { CloseFrame::parse(self.payload()).ok() } else { None }
     }
@@ -278,6 +325,24 @@ impl Frame<'_> {
     #[inline]
     pub fn is_last_in_input(&self) -> bool {
         self.is_last_in_input
+    }
+
+    /// The payload as a vector of its own, to be kept: copied, unless the frame has memory of its own.
+    ///
+    /// ```
+    /// use threadwire_proto::{Config, Pool, Reader, Role};
+    ///
+    /// let mut reader = Reader::new(Role::Client, &Config::default());
+    /// let mut wire = *b"\x82\x02ab";
+    /// let frame = reader.next(&mut &mut wire[..], &mut Pool::new())?.unwrap();
+    /// assert_eq!(frame.into_vec(), b"ab");
+    /// # Ok::<(), threadwire_proto::Violation>(())
+    /// ```
+    pub fn into_vec(self) -> Vec<u8> {
+        match self.payload {
+            Payload::Lent(bytes) => bytes.to_vec(),
+            Payload::Own(buffer) => buffer.into_vec(),
+        }
     }
 
     /// Gives the frame's memory back, if it has any, to be used for another.

@@ -5,6 +5,16 @@ use std::fmt;
 use crate::{Limits, OpCode, Violation, frame::Header, utf8::Validator};
 
 /// A message, borrowed from wherever it lies.
+///
+/// ```
+/// use threadwire_proto::Message;
+///
+/// let text = Message::from("café");
+/// assert_eq!((text.len(), text.as_text()), (5, Some("café")));
+/// let bytes = Message::from(&[1, 2, 3]);
+/// assert_eq!((bytes.as_bytes(), bytes.as_text()), (&[1, 2, 3][..], None));
+/// assert_eq!(format!("{text}, {bytes}"), "café, 3 bytes");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message<'a> {
     /// Text: UTF-8, checked.

@@ -26,6 +26,7 @@ use crate::{
 /// let frame = reader.next(&mut input, &mut pool)?.unwrap();
 /// assert_eq!((frame.opcode(), frame.payload()), (OpCode::Text, &b"hi"[..]));
 /// assert!(reader.next(&mut input, &mut pool)?.is_none(), "the second frame has only begun");
+/// assert!(!reader.is_idle());
 /// # Ok::<(), threadwire_proto::Violation>(())
 /// ```
 #[derive(Debug)]
@@ -80,7 +81,10 @@ impl Reader {
     /// Takes the next frame off the front of `input`; `None` when the input is used up. What a frame lacks is
     /// expected at the front of the next input.
     ///
-    /// After a [`Violation`] the reader must not be used again: where the next frame would begin is not known.
+    /// # Errors
+    ///
+    /// The [`Violation`] that the peer is guilty of. After it the reader must not be used again: where the next frame
+    /// would begin is not known.
     #[inline]
     pub fn next<'b>(
         &mut self,
@@ -143,7 +147,8 @@ impl Reader {
         Some(if is_text { Message::Text(utf8::trusted(payload)) } else { Message::Binary(payload) })
     }
 
-    /// Whether a long payload is arriving, so that there is [`room`](Reader::room) for it.
+    /// Whether a data frame is arriving of which 4 KiB or more are still to come, so that there is
+    /// [`room`](Reader::room) for it.
     #[inline]
     pub fn is_mid_payload(&self) -> bool {
         let arriving = self.arriving.as_ref();
@@ -165,15 +170,43 @@ impl Reader {
     }
 
     /// Where a long payload that is arriving goes on: a socket may read its next bytes straight into here, and
-    /// what does not fit into the next input. Say how many with [`commit`](Reader::commit).
+    /// what does not fit into the next input. Say how many with [`commit`](Reader::commit). `None` unless
+    /// [`is_mid_payload`](Reader::is_mid_payload).
+    ///
+    /// There is room for no more than is missing, nor for more than has arrived (but for 64 KiB, to begin with): a length
+    /// that was announced is not memory.
+    ///
+    /// ```
+    /// use threadwire_proto::{Config, Pool, Reader, Role};
+    ///
+    /// let mut reader = Reader::new(Role::Client, &Config::default());
+    /// let mut pool = Pool::new();
+    /// let mut header = *b"\x82\x7f\0\0\0\0\0\x01\x86\xa0"; // 100,000 bytes
+    /// let mut frame = reader.next(&mut &mut header[..], &mut pool)?;
+    /// while let Some(room) = reader.room() {
+    ///     room.fill(7); // a socket would read into it
+    ///     let count = room.len();
+    ///     reader.commit(count);
+    ///     frame = reader.next(&mut &mut [][..], &mut pool)?;
+    /// }
+    /// assert_eq!(frame.expect("all of it has arrived").payload(), [7; 100_000]);
+    /// # Ok::<(), threadwire_proto::Violation>(())
+    /// ```
     #[inline]
     pub fn room(&mut self) -> Option<&mut [u8]> {
         let missing = self.arriving.as_ref()?.missing;
         self.is_mid_payload().then(|| self.body.room(usize::try_from(missing).unwrap_or(usize::MAX)))
     }
 
-    /// `count` bytes were read into [`room`](Reader::room). The next call of [`next`](Reader::next) looks at them.
+    /// `count` bytes were read into [`room`](Reader::room), and no more than it had. To be followed by
+    /// [`next`](Reader::next), which looks at them, before anything else is asked for or committed.
+    ///
+    /// # Panics
+    ///
+    /// If that is more than there was room for, or nothing is arriving.
     pub fn commit(&mut self, count: usize) {
+        let missing = self.arriving.as_ref().map_or(0, |frame| frame.missing);
+        assert!(count as u64 <= missing, "{count} bytes were read into room for {missing}");
         self.unread = count;
     }
 

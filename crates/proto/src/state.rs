@@ -10,6 +10,20 @@
 //! | **Closed** | drop | drop | drop | drop | drop | refuse | drop | end, *Ended* | end, *Ended* |
 //! | **Failed** | drop | drop | drop | drop | drop | refuse | drop | end, *Ended* | end, *Ended* |
 //! | **Ended** | drop | drop | drop | drop | drop | refuse | drop | drop | drop |
+//!
+//! ```
+//! use threadwire_proto::state::{Action, Input, State, step};
+//!
+//! let mut state = State::Open;
+//! let life = [Input::Data, Input::SendClose, Input::Data, Input::Close, Input::TcpEnded];
+//! let actions = life.map(|input| {
+//!     let (action, next) = step(state, input);
+//!     state = next;
+//!     action
+//! });
+//! assert_eq!(actions, [Action::Deliver, Action::Write, Action::Drop, Action::Complete, Action::End]);
+//! assert_eq!(state, State::Ended);
+//! ```
 
 /// Where a connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -87,6 +87,15 @@ impl Validator {
     /// [`InvalidUtf8`] if there are any bytes, and a code point was incomplete before them.
     ///
     /// [`mask::apply_ascii`]: crate::mask::apply_ascii
+    ///
+    /// ```
+    /// use threadwire_proto::utf8::Validator;
+    ///
+    /// let mut validator = Validator::default();
+    /// validator.feed(b"caf\xc3")?;
+    /// assert!(validator.feed_ascii(b"e").is_err(), "the é was not finished");
+    /// # Ok::<(), threadwire_proto::utf8::InvalidUtf8>(())
+    /// ```
     #[inline]
     pub fn feed_ascii(&mut self, bytes: &[u8]) -> Result<(), InvalidUtf8> {
         debug_assert!(bytes.is_ascii());

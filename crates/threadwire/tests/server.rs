@@ -628,3 +628,19 @@ fn a_panic_in_a_timer_of_a_connection_leaves_its_worker_alive() {
         bystander.noticed_nothing();
     });
 }
+
+#[test]
+fn a_hook_may_fail_and_that_is_answered_with_500() {
+    bounded(|| {
+        let serving = Serving::with(bind(), |request| {
+            let accept = Accept::with(echo).header("X-Path", request.path())?;
+            if request.path() == "/fails" { Err(Error::other("no")) } else { Ok(accept) }
+        });
+        let mut peer = Peer::connect(serving.addr);
+        peer.bytes(request("/fails"));
+        assert!(peer.head().starts_with("HTTP/1.1 500 "));
+        let mut peer = Peer::connect(serving.addr);
+        peer.bytes(request("/fine"));
+        assert!(peer.head().contains("X-Path: /fine"));
+    });
+}

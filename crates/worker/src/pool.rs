@@ -15,7 +15,7 @@ use std::thread;
 use slab::Slab;
 
 use crate::promise::Settle;
-use crate::{Async, Defer, Ended, EventLoop, PromiseError, PutError, Queue, StopToken, Stopped, Worker};
+use crate::{Async, Defer, Ended, PromiseError, PutError, Queue, StopToken, Stopped, Worker};
 
 /// Threads that run what is submitted, in order, each with an event loop of its own.
 ///
@@ -66,6 +66,13 @@ struct Job {
 }
 
 /// Settings of a pool, see [`Pool::builder`].
+///
+/// ```
+/// use threadwire_worker::Pool;
+/// let pool = Pool::builder().name("echo").threads(3).capacity(128).build()?;
+/// assert_eq!((pool.threads(), pool.running(), pool.waiting()), (3, 0, 0));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct PoolBuilder {
     name: String,
@@ -156,6 +163,15 @@ impl Pool {
     ///
     /// The error gives `task` back: [`PutError::Closed`] if the pool was shut down, [`PutError::Stopped`] if the worker
     /// of this thread is asked to stop.
+    ///
+    /// ```
+    /// use threadwire_worker::Pool;
+    /// let pool = Pool::new(1);
+    /// let name = "Ada".to_owned();
+    /// let greeting = pool.submit(move || Ok(format!("Hello, {name}!")))?;
+    /// assert_eq!(greeting.get()?, "Hello, Ada!");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn submit<T, F>(&self, task: F) -> Result<Async<T>, PutError<F>>
     where
         T: Send + 'static,
@@ -239,6 +255,19 @@ impl Pool {
 
     /// Takes no more tasks, and waits until all that were submitted are done and the threads have ended, while the loop
     /// of this thread turns. `Err` if the worker of this thread is asked to stop meanwhile; the pool goes on then.
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicU32, Ordering};
+    /// use threadwire_worker::Pool;
+    /// static DONE: AtomicU32 = AtomicU32::new(0);
+    /// let pool = Pool::new(2);
+    /// for _ in 0..10 {
+    ///     pool.submit(|| Ok(DONE.fetch_add(1, Ordering::Relaxed)))?;
+    /// }
+    /// pool.shutdown()?;
+    /// assert_eq!(DONE.load(Ordering::Relaxed), 10);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn shutdown(&self) -> Result<(), Stopped> {
         self.shared.jobs.close();
         self.wait_for_threads()
@@ -336,12 +365,9 @@ impl Shared {
     }
 
     fn serve(&self) -> Result<(), Stopped> {
-        let event_loop = EventLoop::current();
+        // A cancel that stopped the loop is seen by the next get.
         while let Some(job) = self.jobs.get()? {
             self.run(job.into_inner());
-            if event_loop.is_stopping() {
-                return Err(Stopped);
-            }
         }
         Ok(())
     }

@@ -92,6 +92,16 @@ impl StopToken {
 
     /// Has the worker of `remote` obey this token, until the guard is dropped: a stop of the token then stops it, as
     /// [`Remote::stop`] does, for good. It is stopped at once if the token is stopped already.
+    ///
+    /// ```
+    /// use threadwire_worker::{StopToken, Worker, wait_forever};
+    /// let worker = Worker::spawn(wait_forever);
+    /// let stop = StopToken::new();
+    /// let _bound = stop.bind(worker.remote());
+    /// stop.stop();
+    /// assert!(worker.join()?.was_stopped());
+    /// # Ok::<(), threadwire_worker::Stopped>(())
+    /// ```
     pub fn bind(&self, remote: Remote) -> StopBinding {
         let mut bound = self.0.bound();
         if self.is_stopped() {
@@ -115,6 +125,15 @@ impl fmt::Debug for StopToken {
 }
 
 /// A worker obeys a [`StopToken`] while this is alive. See [`StopToken::bind`].
+///
+/// ```
+/// use threadwire_worker::{StopToken, update};
+/// let stop = StopToken::new();
+/// let binding = stop.bind_current();
+/// drop(binding);
+/// stop.stop();
+/// assert!(update().is_ok(), "it obeys no more");
+/// ```
 #[derive(Debug)]
 #[must_use = "a worker obeys a token only while the binding is alive"]
 pub struct StopBinding {

@@ -65,6 +65,19 @@ impl RequestBuilder {
     /// [`HandshakeError::Header`] if name or value may not be sent, or if the handshake writes this header
     /// itself: `Upgrade`, `Connection`, all `Sec-WebSocket-` ones, and those that announce a body.
     /// [`HandshakeError::Host`] for a `Host` that is none.
+    ///
+    /// ```
+    /// use threadwire_proto::handshake::RequestBuilder;
+    ///
+    /// let mut request = RequestBuilder::new("127.0.0.1:8080", "/")?;
+    /// request.header("Host", "example.com")?.origin("https://example.com")?.remove_header("User-Agent");
+    /// assert!(request.header("Upgrade", "h2c").is_err(), "the handshake writes it");
+    /// let mut out = Vec::new();
+    /// request.build()?.encode(&mut out);
+    /// assert!(out.starts_with(b"GET / HTTP/1.1\r\nHost: example.com\r\n"));
+    /// assert!(out.ends_with(b"\r\nOrigin: https://example.com\r\n\r\n"));
+    /// # Ok::<(), threadwire_proto::handshake::HandshakeError>(())
+    /// ```
     pub fn header(&mut self, name: &str, value: impl AsRef<[u8]>) -> Result<&mut Self, HandshakeError> {
         rules::refuse_reserved(name)?;
         if name.eq_ignore_ascii_case("Host") {
@@ -186,6 +199,22 @@ impl ClientRequest {
     ///
     /// [`HandshakeError::Status`] with the answer in it if the status is not 101, otherwise the first rule
     /// that is broken. Either way the connection must be closed.
+    ///
+    /// ```
+    /// use threadwire_proto::handshake::{Answer, Limits, RequestBuilder};
+    ///
+    /// let request = RequestBuilder::new("example.com", "/")?.build_with_nonce(*b"the sample nonce");
+    /// let answer = b"HTTP/1.1 101 Switching Protocols\r\n\
+    ///     Upgrade: websocket\r\n\
+    ///     Connection: Upgrade\r\n\
+    ///     Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\
+    ///     Server: example\r\n\r\n";
+    /// let (answer, _) = Answer::parse(answer, &Limits::default())?.expect("a whole head");
+    /// let accepted = request.verify(answer)?;
+    /// assert_eq!(accepted.headers.get("Server"), Some("example"));
+    /// assert!(accepted.subprotocol.is_none() && accepted.extensions.is_empty());
+    /// # Ok::<(), threadwire_proto::handshake::HandshakeError>(())
+    /// ```
     pub fn verify(&self, answer: Answer) -> Result<Accepted, HandshakeError> {
         if answer.status != 101 {
             return Err(HandshakeError::Status(Box::new(answer)));
@@ -222,6 +251,22 @@ impl ClientRequest {
 }
 
 /// A server's answer as it was received: not yet [verified](ClientRequest::verify).
+///
+/// ```
+/// use threadwire_proto::handshake::{Answer, HandshakeError, Limits, RequestBuilder};
+///
+/// let bytes = b"HTTP/1.1 404 Not Found\r\nContent-Length: 5\r\n\r\nnone\n";
+/// let (answer, head) = Answer::parse(bytes, &Limits::default())?.expect("a whole head");
+/// assert_eq!((answer.status(), answer.reason()), (404, "Not Found"));
+/// assert_eq!(answer.content_length(), Some(5));
+///
+/// let request = RequestBuilder::new("example.com", "/")?.build()?;
+/// match request.verify(answer.with_body(&bytes[head..])) {
+///     Err(HandshakeError::Status(refusal)) => assert_eq!(refusal.body(), b"none\n"),
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok::<(), threadwire_proto::handshake::HandshakeError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     status: u16,
@@ -305,7 +350,7 @@ impl Answer {
     }
 }
 
-/// What client and server agreed on.
+/// What client and server agreed on, as [`ClientRequest::verify`] finds it in the answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Accepted {

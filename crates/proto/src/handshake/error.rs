@@ -197,6 +197,17 @@ impl HandshakeError {
     ///
     /// Errors that no request can cause (a client's, or a server's own mistake) become a 500 that tells
     /// nothing.
+    ///
+    /// ```
+    /// use threadwire_proto::handshake::{HandshakeError, Limits, Request};
+    ///
+    /// let plain = b"GET / HTTP/1.1\r\nHost: example.com\r\n\r\n";
+    /// let (request, _) = Request::parse(plain, &Limits::default())?.expect("a whole head");
+    /// let error = request.upgrade().unwrap_err();
+    /// assert!(matches!(error, HandshakeError::UpgradeRequired { .. }));
+    /// assert_eq!(error.response().status(), 426);
+    /// # Ok::<(), threadwire_proto::handshake::HandshakeError>(())
+    /// ```
     pub fn response(&self) -> Response {
         let response = match self {
             Self::NotHttp { .. }

@@ -47,6 +47,17 @@ impl Extension {
     }
 
     /// The parameters in order; the same name may come twice, which the extension has to judge.
+    ///
+    /// ```
+    /// use threadwire_proto::handshake::Extension;
+    ///
+    /// let deflate = Extension::new("permessage-deflate")?
+    ///     .with_param("server_no_context_takeover", None)?
+    ///     .with_param("server_max_window_bits", Some("10"))?;
+    /// let expected = [("server_no_context_takeover", None), ("server_max_window_bits", Some("10"))];
+    /// assert!(deflate.params().eq(expected));
+    /// # Ok::<(), threadwire_proto::handshake::HandshakeError>(())
+    /// ```
     pub fn params(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
         self.params.iter().map(|(name, value)| (name.as_str(), value.as_deref()))
     }

@@ -16,6 +16,14 @@ use super::headers::is_token_byte;
 use super::server::Request;
 
 /// How large a head may be. Past a limit a head is refused at once, complete or not.
+///
+/// ```
+/// use threadwire_proto::handshake::{HandshakeError, Limits, Request};
+///
+/// let limits = Limits { max_headers: 1, ..Limits::default() };
+/// let begun = b"GET / HTTP/1.1\r\nHost: example.com\r\nX-More: yes\r\n";
+/// assert_eq!(Request::parse(begun, &limits), Err(HandshakeError::TooManyHeaders { limit: 1 }));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of the whole head with its last, empty line. Default: 16 KiB.

@@ -33,6 +33,13 @@ pub struct Headers {
 }
 
 /// Why a header field was refused. Values are never quoted: they may be secret.
+///
+/// ```
+/// use threadwire_proto::handshake::{HeaderError, Headers};
+///
+/// let error = Headers::new().append("X-Note", "one\r\nX-Other: two").unwrap_err();
+/// assert!(matches!(error, HeaderError::Value { byte: b'\r', offset: 3, .. }));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HeaderError {
@@ -113,6 +120,19 @@ impl Headers {
     }
 
     /// All values of that name that are UTF-8, in order.
+    ///
+    /// ```
+    /// use threadwire_proto::handshake::Headers;
+    ///
+    /// let mut headers = Headers::new();
+    /// headers.append("Via", "1.1 one")?;
+    /// headers.append("via", b"1.1 \xff")?;
+    /// assert!(headers.get_all("VIA").eq(["1.1 one"]), "the other one is not UTF-8");
+    /// assert_eq!(headers.get_all_bytes("VIA").count(), 2);
+    /// headers.set("Via", "1.1 two")?;
+    /// assert!(headers.iter().eq([("Via", &b"1.1 two"[..])]));
+    /// # Ok::<(), threadwire_proto::handshake::HeaderError>(())
+    /// ```
     pub fn get_all(&self, name: &str) -> impl Iterator<Item = &str> {
         self.get_all_bytes(name).filter_map(|value| str::from_utf8(value).ok())
     }

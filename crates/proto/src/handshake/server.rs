@@ -17,6 +17,22 @@ use super::{HeadReader, Limits, accept_key};
 /// too, and then call [`upgrade`](Self::upgrade) where a WebSocket is meant to be.
 ///
 /// `Debug` hides the query, which often carries a token, and the headers that carry credentials.
+///
+/// ```
+/// use threadwire_proto::handshake::{Limits, Request};
+///
+/// let head = b"GET /chat?room=1 HTTP/1.1\r\n\
+///     Host: example.com\r\n\
+///     Origin: https://example.com\r\n\
+///     Sec-WebSocket-Protocol: v2, v1\r\n\r\n";
+/// let (request, size) = Request::parse(head, &Limits::default())?.expect("a whole head");
+/// assert_eq!(size, head.len());
+/// assert_eq!((request.method(), request.path(), request.query()), ("GET", "/chat", Some("room=1")));
+/// assert_eq!((request.host(), request.origin()), (Some("example.com"), Some("https://example.com")));
+/// assert!(request.subprotocols().eq(["v2", "v1"]));
+/// assert!(request.upgrade().is_err(), "it does not ask for it");
+/// # Ok::<(), threadwire_proto::handshake::HandshakeError>(())
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Request {
     method: String,
@@ -309,6 +325,20 @@ impl Upgrade {
     ///
     /// [`HeaderError`] if name or value may not be sent, or if it is one that belongs to the handshake or to
     /// a body.
+    ///
+    /// ```
+    /// # use threadwire_proto::handshake::{Limits, Request, RequestBuilder};
+    /// # let mut sent = Vec::new();
+    /// # RequestBuilder::new("example.com", "/")?.build()?.encode(&mut sent);
+    /// # let (request, _) = Request::parse(&sent, &Limits::default())?.expect("a whole head");
+    /// let mut upgrade = request.upgrade()?;
+    /// upgrade.add_header("Set-Cookie", "seen=yes")?;
+    /// assert!(upgrade.add_header("Content-Length", "5").is_err(), "a 101 has no body");
+    /// let mut out = Vec::new();
+    /// upgrade.encode(&mut out);
+    /// assert!(out.ends_with(b"\r\nSet-Cookie: seen=yes\r\n\r\n"));
+    /// # Ok::<(), threadwire_proto::handshake::HandshakeError>(())
+    /// ```
     pub fn add_header(&mut self, name: &str, value: impl AsRef<[u8]>) -> Result<(), HeaderError> {
         rules::refuse_reserved(name)?;
         self.headers.append(name, value)

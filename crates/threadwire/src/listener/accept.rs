@@ -97,6 +97,16 @@ impl Accept {
     }
 }
 
+/// An error is logged, and the request answered with 500, so that `?` works where a request is looked at.
+impl From<Result<Accept, Error>> for Accept {
+    fn from(result: Result<Accept, Error>) -> Accept {
+        result.unwrap_or_else(|error| {
+            tracing::error!(%error, "accepting a request failed");
+            Accept::status(500)
+        })
+    }
+}
+
 impl std::fmt::Debug for Accept {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.0 {

@@ -45,7 +45,8 @@ use crate::{Closed, Connection, Error};
 #[allow(unused_variables, reason = "the names of the arguments are documentation")]
 pub trait Listener: 'static {
     /// Whether it listens to messages or to frames. Asked once, before the connection opens; messages by default. At
-    /// [`Level::Frames`] only `on_frame` is called for what arrives.
+    /// [`Level::Frames`] only `on_frame` is called for what arrives, and a message is never gathered: its length has no
+    /// limit but that of each frame.
     fn level(&self) -> Level {
         Level::Messages
     }

@@ -109,9 +109,9 @@ impl Server {
     /// ask for an upgrade, and says what becomes of it. If it panics, the request is answered with 500.
     ///
     /// Fails with [`Error::Listen`] if a worker can't be started or can't listen.
-    pub fn serve(
+    pub fn serve<R: Into<Accept>>(
         self,
-        accept: impl Fn(&Request) -> Accept + Send + Sync + 'static,
+        accept: impl Fn(&Request) -> R + Send + Sync + 'static,
     ) -> Result<Running, Error> {
         let mut plan = self.plan(accept)?;
         let (mut running, hand_to) = plan.start_others()?;
@@ -134,7 +134,10 @@ impl Server {
     /// Server::bind("127.0.0.1:0")?.run(|_| Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m)))?;
     /// # Ok::<(), threadwire::Error>(())
     /// ```
-    pub fn run(self, accept: impl Fn(&Request) -> Accept + Send + Sync + 'static) -> Result<(), Error> {
+    pub fn run<R: Into<Accept>>(
+        self,
+        accept: impl Fn(&Request) -> R + Send + Sync + 'static,
+    ) -> Result<(), Error> {
         let mut plan = self.plan(accept)?;
         let (others, hand_to) = plan.start_others()?;
         let Plan { service, first, .. } = plan;
@@ -157,7 +160,10 @@ impl Server {
         }
     }
 
-    fn plan(self, accept: impl Fn(&Request) -> Accept + Send + Sync + 'static) -> Result<Plan, Error> {
+    fn plan<R: Into<Accept>>(
+        self,
+        accept: impl Fn(&Request) -> R + Send + Sync + 'static,
+    ) -> Result<Plan, Error> {
         let local_addr = self.local_addr()?;
         let others = self.workers - 1;
         let sockets = match self.spread {

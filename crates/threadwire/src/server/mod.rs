@@ -58,8 +58,11 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    pub(crate) fn new(hook: impl Fn(&Request) -> Accept + Send + Sync + 'static, config: Config) -> Service {
-        Service { hook: Arc::new(hook), config: Arc::new(config) }
+    pub(crate) fn new<R: Into<Accept>>(
+        hook: impl Fn(&Request) -> R + Send + Sync + 'static,
+        config: Config,
+    ) -> Service {
+        Service { hook: Arc::new(move |request| hook(request).into()), config: Arc::new(config) }
     }
 
     /// How long a worker may take to close its connections: a little longer than each of them may.

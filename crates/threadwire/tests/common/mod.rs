@@ -50,7 +50,10 @@ pub struct Serving {
 
 impl Serving {
     /// A server with this hook, and on one worker unless `server` says otherwise.
-    pub fn with(server: Server, accept: impl Fn(&Request) -> Accept + Send + Sync + 'static) -> Serving {
+    pub fn with<R: Into<Accept>>(
+        server: Server,
+        accept: impl Fn(&Request) -> R + Send + Sync + 'static,
+    ) -> Serving {
         let running = server.serve(accept).unwrap();
         Serving { addr: running.local_addr(), running: Some(running) }
     }

@@ -52,6 +52,13 @@ impl<T: Send + 'static> Async<T> {
     }
 
     /// The same, but fails if the system refuses another thread.
+    ///
+    /// ```
+    /// use threadwire_worker::Async;
+    /// let number = Async::try_run(|| Ok(1))?;
+    /// assert_eq!(number.get()?, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn try_run(task: impl FnOnce() -> Result<T, Stopped> + Send + 'static) -> io::Result<Async<T>> {
         let (promise, settle) = Async::new(PromiseError::Abandoned);
         thread::Builder::new().name("async".to_owned()).spawn(|| {
@@ -80,6 +87,14 @@ impl<T> Async<T> {
     }
 
     /// The same for at most `timeout`: then it fails with [`PromiseError::TimedOut`], and the result may still come.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadwire_worker::{Async, PromiseError, wait_forever};
+    /// let endless = Async::run(wait_forever);
+    /// assert!(matches!(endless.get_timeout(Duration::from_millis(1)), Err(PromiseError::TimedOut)));
+    /// endless.cancel();
+    /// ```
     pub fn get_timeout(&self, timeout: Duration) -> Result<T, PromiseError> {
         self.core.wait(Instant::now().checked_add(timeout), Outcome::take)
     }

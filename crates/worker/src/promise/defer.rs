@@ -78,6 +78,14 @@ impl<T> Defer<T> {
 
     /// Says that it is not wanted any more: [`PromiseError::Cancelled`] for all who wait. Returns whether it was the
     /// first to settle it.
+    ///
+    /// ```
+    /// use threadwire_worker::{Defer, PromiseError};
+    /// let answer = Defer::<u32>::new();
+    /// assert!(answer.cancel());
+    /// assert!(matches!(answer.get(), Err(PromiseError::Cancelled)));
+    /// assert_eq!(answer.resolve(1), Err(1));
+    /// ```
     pub fn cancel(&self) -> bool {
         self.settle(Err(PromiseError::Cancelled))
     }
@@ -132,6 +140,15 @@ impl<T: Clone> Defer<T> {
     }
 
     /// The result, if it is there. Never turns the loop.
+    ///
+    /// ```
+    /// use threadwire_worker::Defer;
+    /// let answer = Defer::new();
+    /// assert!(answer.try_get().is_none());
+    /// answer.resolve(1).unwrap();
+    /// assert_eq!(answer.try_get().unwrap()?, 1);
+    /// # Ok::<(), threadwire_worker::PromiseError>(())
+    /// ```
     pub fn try_get(&self) -> Option<Result<T, PromiseError>> {
         Some(self.shared.core.look(Outcome::share)?.map(Arc::unwrap_or_clone))
     }
@@ -173,6 +190,21 @@ impl<T> fmt::Debug for Defer<T> {
 }
 
 /// Brings the result of a [`Defer`], or says by its drop that there will be none. See [`Defer::resolver`].
+///
+/// ```
+/// use threadwire_worker::{Defer, Worker};
+/// let answer = Defer::new();
+/// let resolver = answer.resolver();
+/// let worker = Worker::spawn(move || {
+///     if !resolver.is_settled() {
+///         let _ = resolver.resolve(42); // unless it was cancelled meanwhile
+///     }
+///     Ok(())
+/// });
+/// assert_eq!(answer.get()?, 42);
+/// # worker.join()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Resolver<T>(Defer<T>);
 

@@ -15,6 +15,17 @@ pub use defer::{Defer, Resolver};
 use crate::Stopped;
 
 /// Why there is no result.
+///
+/// ```
+/// use threadwire_worker::{Async, PromiseError};
+/// let result = Async::run(|| -> Result<u32, _> { panic!("no luck") });
+/// match result.get() {
+///     Ok(number) => println!("{number}"),
+///     Err(PromiseError::Cancelled) => println!("not wanted any more"),
+///     Err(PromiseError::Stopped(_)) => println!("this thread is to stop, and waits no more"),
+///     Err(error) => assert_eq!(error.to_string(), "panicked: no luck"),
+/// }
+/// ```
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PromiseError {

@@ -3,12 +3,16 @@
 //! One short lock around a ring of items and three lines of waiters: for an item, for room, and for all to be done.
 //! How a thread waits in a line, and why no wake-up is lost, is told in `waiters.rs`.
 
+mod error;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::iter::FusedIterator;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+pub use error::{GetError, PutError};
 
 use crate::Stopped;
 use crate::waiters::{Attempt, Line, Lines, Shared, Waiters, Wake};
@@ -89,66 +93,18 @@ impl<T: Send + 'static> State<T> {
     }
 }
 
-/// Why something was not put into a queue. It gives back what was to be put.
-#[derive(thiserror::Error)]
-pub enum PutError<T> {
-    /// There is no room, or there was none in the given time.
-    #[error("the queue is full")]
-    Full(T),
-    /// The queue is closed.
-    #[error("the queue is closed")]
-    Closed(T),
-    /// The worker of the calling thread was asked to stop.
-    #[error("the worker was asked to stop")]
-    Stopped(T),
-}
-
-impl<T> PutError<T> {
-    /// What was to be put.
-    ///
-    /// ```
-    /// use threadwire_worker::Queue;
-    /// let queue = Queue::new(1);
-    /// queue.close();
-    /// assert_eq!(queue.put("a").unwrap_err().into_inner(), "a");
-    /// ```
-    pub fn into_inner(self) -> T {
-        match self {
-            PutError::Full(value) | PutError::Closed(value) | PutError::Stopped(value) => value,
-        }
-    }
-}
-
-impl<T> fmt::Debug for PutError<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            PutError::Full(_) => "Full(..)",
-            PutError::Closed(_) => "Closed(..)",
-            PutError::Stopped(_) => "Stopped(..)",
-        })
-    }
-}
-
-/// Why nothing was got from a queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum GetError {
-    /// There is nothing in it, or nothing came in the given time.
-    #[error("the queue is empty")]
-    Empty,
-    /// It is closed, and all that was put has been got.
-    #[error("the queue is closed")]
-    Closed,
-    /// The worker of the calling thread was asked to stop.
-    #[error(transparent)]
-    Stopped(#[from] Stopped),
-}
-
 impl<T: Send + 'static> Queue<T> {
     /// A queue with room for `capacity` items. The memory for them is taken as they come.
     ///
     /// # Panics
     ///
     /// If there is room for none.
+    ///
+    /// ```
+    /// use threadwire_worker::Queue;
+    /// let queue = Queue::<String>::new(20);
+    /// assert_eq!((queue.len(), queue.capacity()), (0, 20));
+    /// ```
     pub fn new(capacity: usize) -> Queue<T> {
         assert!(capacity > 0, "a queue needs room for at least one item");
         Queue(Shared::new(State {
@@ -183,6 +139,15 @@ impl<T: Send + 'static> Queue<T> {
 
     /// The same as [`put`](Queue::put), but waits for at most `timeout`: then it fails with
     /// [`Full`](PutError::Full).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadwire_worker::{PutError, Queue};
+    /// let queue = Queue::new(1);
+    /// queue.put_timeout(1, Duration::from_millis(1))?;
+    /// assert!(matches!(queue.put_timeout(2, Duration::from_millis(1)), Err(PutError::Full(2))));
+    /// # Ok::<(), PutError<i32>>(())
+    /// ```
     pub fn put_timeout(&self, value: T, timeout: Duration) -> Result<(), PutError<T>> {
         self.put_with(Instant::now().checked_add(timeout), value, std::convert::identity)
     }
@@ -264,6 +229,13 @@ impl<T: Send + 'static> Queue<T> {
 
     /// The same as [`get`](Queue::get), but waits for at most `timeout`: then it fails with
     /// [`Empty`](GetError::Empty).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadwire_worker::{GetError, Queue};
+    /// let queue = Queue::<u32>::new(1);
+    /// assert_eq!(queue.get_timeout(Duration::from_millis(1)).unwrap_err(), GetError::Empty);
+    /// ```
     pub fn get_timeout(&self, timeout: Duration) -> Result<Task<T>, GetError> {
         match self.wait_for_item(Instant::now().checked_add(timeout))? {
             Some(got) => got.ok_or(GetError::Closed),
@@ -304,6 +276,17 @@ impl<T: Send + 'static> Queue<T> {
 
     /// Takes no more: every put fails from now on, also those that wait, and gives its value back. What is in the queue
     /// can still be got; then gets end. Returns whether it was open.
+    ///
+    /// ```
+    /// use threadwire_worker::{PutError, Queue};
+    /// let queue = Queue::new(2);
+    /// queue.put("last")?;
+    /// queue.close();
+    /// assert!(matches!(queue.put("late"), Err(PutError::Closed("late"))));
+    /// assert_eq!(*queue.get()?.unwrap(), "last");
+    /// assert!(queue.get()?.is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn close(&self) -> bool {
         let (wakes, was_open) = {
             let mut state = self.0.lock();
@@ -365,6 +348,15 @@ impl<T: Send + 'static> Queue<T> {
     }
 
     /// The same for at most `timeout`. Returns whether all is done.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadwire_worker::Queue;
+    /// let queue = Queue::new(1);
+    /// queue.put("nobody gets it")?;
+    /// assert!(!queue.join_timeout(Duration::from_millis(1))?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn join_timeout(&self, timeout: Duration) -> Result<bool, Stopped> {
         self.wait_until_done(Instant::now().checked_add(timeout))
     }
