@@ -54,9 +54,9 @@ fn talk(url: &str) -> Result<ExitCode, Error> {
     let outcome = Outcome::default();
     let config = Config { close_timeout: CLOSE_TIMEOUT, ..Config::default() };
     let ws = Client::new(url)?.config(config).connect(Printer { outcome: Rc::clone(&outcome) })?;
-    eprintln!("connected: type lines to send, Ctrl-D closes");
 
     let keyboard = Keyboard::open()?;
+    terminal::say("connected: type lines to send, Ctrl-D closes");
     loop {
         let mut next = None;
         wait_until(None, || {

@@ -24,8 +24,9 @@ enum Command {
     Serve(serve::Options),
     /// Talk to a server: lines from the terminal go out, messages are printed.
     ///
-    /// Ctrl-D closes the connection with 1000. Exit codes: 0 if the connection was closed in the normal way, 1 if it
-    /// failed, 2 if it could not be tried at all (a bad URL or option), 130 after Ctrl-C.
+    /// In a terminal, messages are printed above the line that is being typed, and the up key brings earlier lines back.
+    /// Ctrl-D on an empty line closes the connection with 1000. Exit codes: 0 if the connection was closed in the
+    /// normal way, 1 if it failed, 2 if it could not be tried at all (a bad URL or option), 130 after Ctrl-C.
     Connect(connect::Options),
 }
 

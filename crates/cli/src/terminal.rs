@@ -74,8 +74,9 @@ pub(crate) fn show(text: &str) -> io::Result<()> {
 pub(crate) fn say(text: &str) {
     // Standard error may be a file where the other two are not.
     let printer = if io::stderr().is_terminal() { printer() } else { None };
-    if !printer.is_some_and(|printer| printer.print(text).is_ok()) {
-        eprintln!("{text}");
+    if printer.is_none_or(|printer| printer.print(text).is_err()) {
+        // If the terminal is gone, there is nobody to tell.
+        let _ = writeln!(io::stderr(), "{text}");
     }
 }
 
@@ -86,7 +87,7 @@ impl Drop for Closes {
     fn drop(&mut self) {
         let printer = PRINTER.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(Err(error)) = printer.map(|printer| printer.close()) {
-            eprintln!("threadwire: {error}");
+            let _ = writeln!(io::stderr(), "threadwire: {error}");
         }
     }
 }

@@ -6,16 +6,14 @@
 //!
 //! Ends by itself, after a second and a half. With a longer delay there is time to pull at the window.
 
+use std::error::Error;
 use std::time::Duration;
 
 use threadwire_worker::printer::Printer;
 use threadwire_worker::{Worker, sleep};
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let delay = std::env::args().nth(1).map_or(Ok(15), |millis| millis.parse())?;
-    let delay = Duration::from_millis(delay);
-
-    let printer = Printer::open()?;
+/// Prints what the tutorial prints, and what its printer could not.
+pub fn run(printer: &Printer, delay: Duration) -> Result<(), Box<dyn Error>> {
     let counter = Worker::spawn({
         let printer = printer.clone();
         move || {
@@ -36,5 +34,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     counter.join()?;
     printer.print("done")?;
+    Ok(())
+}
+
+/// On the terminal, with the delay that was given.
+pub fn main() -> Result<(), Box<dyn Error>> {
+    let delay = std::env::args().nth(1).map_or(Ok(15), |millis| millis.parse())?;
+    let printer = Printer::open()?;
+    run(&printer, Duration::from_millis(delay))?;
     Ok(printer.close()?)
 }

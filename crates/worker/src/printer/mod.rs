@@ -27,7 +27,7 @@
 //! stays as it was wrapped. While a printer is open, everything for the terminal should go through it: what others write
 //! there appears where the cursor happens to be. (A panic's message is taken care of.)
 //!
-//! On systems other than Unix there is no input line, and the width is that of the moment when the printer was opened.
+//! On systems other than Unix there is no input line, and another width is noticed when something is printed.
 
 mod edit;
 mod input;

@@ -94,6 +94,11 @@ impl Screen {
         Screen { size, history: History { messages: VecDeque::new(), bytes: 0, most: messages }, line: None }
     }
 
+    #[cfg(not(unix))]
+    pub(super) fn size(&self) -> Size {
+        self.size
+    }
+
     /// Begins an input line.
     pub(super) fn begin_line(&mut self, prompt: &str, out: &mut String) {
         let prompt = harmless(prompt).replace(['\n', '\t'], " ");

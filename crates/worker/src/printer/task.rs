@@ -108,7 +108,12 @@ pub(super) enum Output {
 impl Output {
     fn print(&mut self, texts: Vec<String>) -> io::Result<()> {
         match self {
-            Output::Terminal(terminal) => terminal.print(texts),
+            Output::Terminal(terminal) => {
+                // Where no signal tells of another size.
+                #[cfg(not(unix))]
+                terminal.resize_if_changed(super::size())?;
+                terminal.print(texts)
+            }
             Output::Plain(sink) => {
                 let mut out = String::with_capacity(texts.iter().map(|text| text.len() + 1).sum());
                 for text in &texts {

@@ -87,12 +87,17 @@ impl Terminal {
         if let Err(error) = erased {
             tracing::debug!(%error, "can't erase the input line");
         }
-        let mut raw = RAW.lock().unwrap_or_else(PoisonError::into_inner);
-        if raw.as_ref().is_some_and(|terminal| std::ptr::eq(&**terminal, self)) {
-            *raw = None;
-            if let Err(error) = disable_raw_mode() {
-                tracing::error!(%error, "can't leave the terminal's raw mode");
-            }
+        let left = {
+            let mut raw = RAW.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_ours = raw.as_ref().is_some_and(|terminal| std::ptr::eq(&**terminal, self));
+            is_ours.then(|| {
+                *raw = None;
+                disable_raw_mode()
+            })
+        };
+        // Not before the lock is free again: whoever logs this may panic, and that panic wants it.
+        if let Some(Err(error)) = left {
+            tracing::error!(%error, "can't leave the terminal's raw mode");
         }
     }
 
@@ -139,6 +144,14 @@ impl Terminal {
                 state.screen.resize(size, out);
             }
         })
+    }
+}
+
+#[cfg(not(unix))]
+impl Terminal {
+    pub(super) fn resize_if_changed(&self, size: Size) -> io::Result<()> {
+        let is_other = Held::lock(&self.0).0.screen.size() != size;
+        if is_other { self.resize(size) } else { Ok(()) }
     }
 }
 
