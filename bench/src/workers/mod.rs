@@ -80,6 +80,7 @@ fn entries() -> Vec<Entry> {
         Entry::of::<std_mpsc::StdMpsc>(),
         Entry::of::<crossbeam::Crossbeam>(),
         Entry::of::<threadwire::Threadwire>(),
+        Entry::of::<threadwire::ThreadwireEvents>(),
         #[cfg(feature = "peers")]
         Entry::of::<actix::Actix>(),
         #[cfg(feature = "peers")]

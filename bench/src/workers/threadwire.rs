@@ -1,10 +1,10 @@
-//! Workers of Threadwire.
+//! Workers of Threadwire: with closures that are posted to them, and with events that they listen to.
 
 use super::arm::Arm;
 use super::duty::{Duty, Event};
 use crate::fail::Result;
 use std::cell::RefCell;
-use threadwire_worker::{Remote, Worker, wait_forever};
+use threadwire_worker::{Event as Fired, Remote, Worker, listen, wait_forever};
 
 thread_local! {
     /// The duty of the worker that this thread is: what is posted to a loop finds its state on the loop's thread.
@@ -43,6 +43,42 @@ impl Arm for Threadwire {
                 }
             });
         })?;
+        Ok(())
+    }
+
+    fn stop(&self) {
+        self.0.stop();
+    }
+
+    fn join(self) -> Result<()> {
+        self.0.join()?;
+        Ok(())
+    }
+}
+
+/// A worker that listens to events.
+pub(crate) struct ThreadwireEvents(Worker<()>);
+
+impl Arm for ThreadwireEvents {
+    const NAME: &'static str = "threadwire events";
+
+    type Remote = Remote;
+
+    fn spawn(mut duty: Duty<ThreadwireEvents>) -> Result<ThreadwireEvents> {
+        let worker = Worker::builder().spawn(move || {
+            listen(move |event: &Fired<Event>| duty.on(event.data));
+            wait_forever()
+        })?;
+        Ok(ThreadwireEvents(worker))
+    }
+
+    fn remote(&self) -> Remote {
+        self.0.remote()
+    }
+
+    #[inline]
+    fn fire(remote: &Remote, event: Event) -> Result<()> {
+        remote.fire(event).map_err(|error| error.reason)?;
         Ok(())
     }
 

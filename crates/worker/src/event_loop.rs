@@ -538,11 +538,11 @@ impl EventLoop {
     }
 
     fn deliver_mail(&self) {
-        for _ in 0..MAIL_PER_TURN {
+        for count in 0..MAIL_PER_TURN {
             if self.must_return() {
                 return;
             }
-            let Some(mail) = self.next_mail() else { return };
+            let Some(mail) = self.next_mail(count > 0) else { return };
             contain(|| self.deliver(mail));
             if self.interrupted.get() {
                 self.interrupted.set(false);
@@ -567,9 +567,9 @@ impl EventLoop {
     }
 
     #[inline]
-    fn next_mail(&self) -> Option<Box<dyn Mail>> {
+    fn next_mail(&self, again: bool) -> Option<Box<dyn Mail>> {
         let mut taken = self.mail.borrow_mut();
-        if taken.is_empty() && !self.node.inbox.take(&mut taken) {
+        if taken.is_empty() && !self.node.inbox.take(&mut taken, again) {
             return None;
         }
         let mail = taken.pop_front();

@@ -12,7 +12,7 @@
 //! loop is woken: that is how a test can check all of it under a model checker.
 
 use std::collections::VecDeque;
-use std::mem;
+use std::{hint, mem};
 
 use crate::sync::{AtomicBool, AtomicU8, AtomicUsize, Mutex, MutexGuard, Ordering, PoisonError};
 
@@ -22,6 +22,11 @@ pub(crate) const STOP: u8 = 1;
 pub(crate) const DISCARD: u8 = 2;
 /// Its task is held.
 pub(crate) const PAUSE: u8 = 4;
+
+/// A batch that is not worth a lock, if more is about to come.
+const FEW: usize = 16;
+/// For how many spins to wait for more: well under a microsecond.
+const LET_GATHER: u32 = 32;
 
 /// What an inbox carries.
 pub(crate) trait Item {
@@ -184,11 +189,17 @@ impl<T: Item, W: Wake> Inbox<T, W> {
         tell();
     }
 
-    /// Moves items out, into `batch`, which is empty. Returns whether there were any.
+    /// Moves items out, into `batch`, which is empty. Returns whether there were any. `again`: the loop has not slept since it
+    /// took some before.
     #[inline]
-    pub(crate) fn take(&self, batch: &mut VecDeque<T>) -> bool {
-        if self.queued.load(Ordering::Relaxed) == 0 {
+    pub(crate) fn take(&self, batch: &mut VecDeque<T>, again: bool) -> bool {
+        let queued = self.queued.load(Ordering::Relaxed);
+        if queued == 0 {
             return false;
+        }
+        if again && queued < FEW {
+            // Somebody is writing just now: let a few more gather, instead of fighting for the lock over each.
+            (0..LET_GATHER).for_each(|_| hint::spin_loop());
         }
         let mut waiting = Vec::new();
         {

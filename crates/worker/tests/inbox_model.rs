@@ -69,7 +69,7 @@ fn turn(inbox: &Shared, into: &mut Vec<Letter>) {
         inbox.wake_up();
     }
     let mut batch = VecDeque::new();
-    while inbox.take(&mut batch) {
+    while inbox.take(&mut batch, false) {
         inbox.set_taken(batch.len());
         into.extend(batch.drain(..));
         inbox.set_taken(0);
@@ -150,7 +150,7 @@ fn what_is_pushed_while_it_closes_is_refused_or_comes_out() {
             let mut came = Vec::new();
             thread::yield_now();
             let mut batch = VecDeque::new();
-            inbox.take(&mut batch);
+            inbox.take(&mut batch, false);
             came.extend(batch);
             came.extend(inbox.close());
             assert_eq!(came.len(), sender.join().unwrap());
