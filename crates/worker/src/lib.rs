@@ -22,9 +22,11 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod channel;
 mod event;
 mod event_loop;
 mod inbox;
+mod join;
 mod listener;
 mod mail;
 mod node;
@@ -41,9 +43,11 @@ mod wait;
 mod waker;
 mod worker;
 
+pub use channel::{Channel, Subscription};
 pub use event::{Event, ListenerFailed, Named, Reject, Undeliverable, Undelivered};
 pub use event_loop::EventLoop;
 pub use inbox::Overflow;
+pub use join::{Winner, join_all, race};
 pub use listener::{Answer, Listen, ListenerId, listen, listen_named, unlisten};
 pub use node::WorkerId;
 pub use remote::{Rejected, Remote};
