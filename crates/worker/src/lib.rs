@@ -23,9 +23,11 @@
 #![forbid(unsafe_code)]
 
 mod block_on;
+mod channel;
 mod event;
 mod event_loop;
 mod inbox;
+mod join;
 mod listener;
 mod mail;
 mod node;
@@ -53,9 +55,11 @@ mod worker;
 pub use mio;
 
 pub use block_on::block_on;
+pub use channel::{Channel, Subscription};
 pub use event::{Event, ListenerFailed, Named, Reject, Undeliverable, Undelivered};
 pub use event_loop::EventLoop;
 pub use inbox::Overflow;
+pub use join::{Winner, join_all, race};
 pub use listener::{Answer, Listen, ListenerId, listen, listen_named, unlisten};
 pub use node::WorkerId;
 pub use pool::{Map, Pool, PoolBuilder};

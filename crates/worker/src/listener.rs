@@ -174,15 +174,18 @@ fn named(name: &str) -> Filter<Named> {
 }
 
 /// Which events it is about.
-type Filter<T> = Box<dyn Fn(&Event<T>) -> bool>;
+pub(crate) type Filter<T> = Box<dyn Fn(&Event<T>) -> bool>;
 
-/// Returns the error to report.
 enum Callback<T> {
     /// It ends with the run.
-    Local(Box<dyn FnMut(&Event<T>) -> Option<String>>),
+    Local(LocalCallback<T>),
     /// It is there for the next run too.
-    Kept(Box<dyn FnMut(&Event<T>) -> Option<String> + Send>),
+    Kept(KeptCallback<T>),
 }
+
+/// Returns the error to report.
+type LocalCallback<T> = Box<dyn FnMut(&Event<T>) -> Option<String>>;
+type KeptCallback<T> = Box<dyn FnMut(&Event<T>) -> Option<String> + Send>;
 
 /// A listener at work.
 pub(crate) struct Listener<T> {
@@ -277,7 +280,7 @@ pub(crate) trait Kept: Send {
 struct KeptEntry<T> {
     id: ListenerId,
     how: Listen,
-    callback: Box<dyn FnMut(&Event<T>) -> Option<String> + Send>,
+    callback: KeptCallback<T>,
 }
 
 impl<T: Send + 'static> Kept for KeptEntry<T> {

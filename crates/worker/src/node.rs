@@ -1,7 +1,8 @@
 //! A worker as all threads see it.
 //!
-//! Each node has one lock, over its status and its place in the tree. Two rules keep it simple: nobody holds the locks of
-//! two nodes, and under a lock nothing is called but the lock of an inbox, which calls nothing at all.
+//! Each node has one lock, over its status and its place in the tree. Two rules keep it simple: who holds it may take the lock
+//! of the parent (which a worker does once, at its end), and that of an inbox, and no other; and nothing of the users' is
+//! called or dropped under it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -145,43 +146,59 @@ impl Node {
 
     /// It has ended. Its inbox is closed already.
     pub(crate) fn end(self: &Arc<Node>, outcome: Outcome) {
-        let (waiting, parent, orphans);
-        {
-            let mut life = self.life();
-            waiting = std::mem::take(&mut life.waiting);
-            parent = life.parent.take();
-            orphans = std::mem::take(&mut life.children);
-            self.set_status(life, Status::Ended(outcome));
+        self.hand_children_on();
+        let mut life = self.life();
+        let parent = life.parent.take();
+        let waiting = std::mem::take(&mut life.waiting);
+        let seen = self.change_status(&mut life, Status::Ended(outcome));
+        // In one with the change: who sees the one sees the other.
+        if let Some(parent) = &parent {
+            self.leave_family(parent);
         }
-        // Daemons that are still at work now belong to the next one up.
-        for orphan in orphans.into_values() {
-            orphan.life().parent = None;
-            if let Some(parent) = &parent {
-                orphan.join_family(parent);
-            }
-        }
-        if let Some(parent) = parent {
-            self.leave_family(&parent);
-        }
-        for waiting in waiting.into_values() {
+        drop(life);
+        for waiting in waiting.values() {
             waiting.inbox.poke();
+        }
+        drop((seen, parent, waiting));
+    }
+
+    /// Hands daemons that are still at work on to the next one up.
+    fn hand_children_on(&self) {
+        loop {
+            let (parent, orphans) = {
+                let mut life = self.life();
+                (life.parent.clone(), std::mem::take(&mut life.children))
+            };
+            if orphans.is_empty() {
+                return;
+            }
+            for orphan in orphans.into_values() {
+                let is_taken = parent.as_ref().is_some_and(|parent| orphan.join_family(parent));
+                if !is_taken {
+                    orphan.life().parent = None;
+                }
+            }
         }
     }
 
-    /// Changes the status, and tells those who watch, in the order in which it changes.
-    fn set_status(self: &Arc<Node>, mut life: MutexGuard<'_, Life>, status: Status) {
-        // Let go of after the lock: the last reference to a worker drops what it holds.
+    /// Changes the status, and tells those who watch, in the order in which it changes. What is returned must be let go of
+    /// after the lock: the last reference to a worker drops what it holds.
+    #[must_use]
+    fn change_status(self: &Arc<Node>, life: &mut Life, status: Status) -> Vec<Arc<Node>> {
         let mut seen = Vec::new();
-        if !life.watchers.is_empty() {
-            life.watchers.retain(|watcher| {
-                let Some(watcher) = watcher.upgrade() else { return false };
-                let change = StatusChange { worker: Remote(Arc::clone(self)), status: status.clone() };
-                let is_alive = watcher.inform(change);
-                seen.push(watcher);
-                is_alive
-            });
-        }
+        life.watchers.retain(|watcher| {
+            let Some(watcher) = watcher.upgrade() else { return false };
+            let change = StatusChange { worker: Remote(Arc::clone(self)), status: status.clone() };
+            let is_alive = watcher.inform(change);
+            seen.push(watcher);
+            is_alive
+        });
         life.status = status;
+        seen
+    }
+
+    fn set_status(self: &Arc<Node>, mut life: MutexGuard<'_, Life>, status: Status) {
+        let seen = self.change_status(&mut life, status);
         drop(life);
         drop(seen);
     }

@@ -81,7 +81,7 @@ impl Remote {
     /// worker is its sender.
     ///
     /// Events of one sender arrive in the order in which they were fired; between senders there is no order. An event that
-    /// nobody listens or waits for is dropped.
+    /// nobody listens or waits for is dropped. Mind the type: `fire(1)` is an `Event<i32>`, and no listener for `u64` gets it.
     ///
     /// # Errors
     ///
@@ -127,7 +127,10 @@ impl Remote {
         let (mail, reason) = loop {
             match self.0.inbox.push(mail, is_own) {
                 Ok(None) => return Ok(()),
-                Ok(Some(oldest)) => return Ok(oldest.discard(self)),
+                Ok(Some(oldest)) => {
+                    oldest.discard(self);
+                    return Ok(());
+                }
                 Err(Refused::Closed(mail)) => break (mail, Undeliverable::NotRunning),
                 Err(Refused::Full(mail)) => break (mail, Undeliverable::Full),
                 Err(Refused::Later(later)) => {

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::event::Event;
+use crate::listener::Filter;
 use crate::topic::Held;
 use crate::{EventLoop, Remote, Stopped, TimerId, WorkerId};
 
@@ -114,7 +115,7 @@ pub fn wait_for<T: Send + 'static>() -> EventWait<T> {
 pub struct EventWait<T> {
     timeout: Option<Duration>,
     from: Option<WorkerId>,
-    matches: Option<Box<dyn Fn(&Event<T>) -> bool>>,
+    matches: Option<Filter<T>>,
 }
 
 impl<T: Send + 'static> EventWait<T> {
@@ -176,7 +177,7 @@ impl<F: FnMut()> Drop for Forget<F> {
 /// A wait for an event that has begun.
 pub(crate) struct Waiter<T> {
     from: Option<WorkerId>,
-    matches: Option<Box<dyn Fn(&Event<T>) -> bool>>,
+    matches: Option<Filter<T>>,
     /// Whether it is the task that waits, and not a callback.
     is_of_task: bool,
     /// What came. More than one only while the task is held.
@@ -186,7 +187,8 @@ pub(crate) struct Waiter<T> {
 impl<T> Waiter<T> {
     /// Takes an event that fits. Returns whether it did.
     pub(crate) fn offer(&self, event: &mut Held<T>, is_held: bool) -> bool {
-        if !self.got.borrow().is_empty() && !(is_held && self.is_of_task) {
+        let may_take_more = is_held && self.is_of_task;
+        if !may_take_more && !self.got.borrow().is_empty() {
             return false;
         }
         let fits = self.from.is_none_or(|from| event.sender == Some(from))

@@ -343,7 +343,7 @@ impl<R: Send + 'static> Worker<R> {
         self.remote.0.tell_of_end(event_loop.node());
     }
 
-    fn take(self) -> Ended<R> {
+    pub(crate) fn take(self) -> Ended<R> {
         self.result.lock().take().expect("a worker that has ended has left how")
     }
 }

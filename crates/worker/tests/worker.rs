@@ -10,19 +10,10 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Log, PATIENCE, Probe, bounded};
+use common::{Log, PATIENCE, Probe, bounded, waiting};
 use threadwire_worker::{
     Ended, EventLoop, Rejected, Remote, Stopped, Worker, sleep, update, wait_forever, wait_until,
 };
-
-/// A worker that has begun to wait.
-fn waiting<R: Send + 'static>(task: impl FnOnce() -> Result<R, Stopped> + Send + 'static) -> Worker<R> {
-    let worker = Worker::spawn(task);
-    let (tell, told) = mpsc::channel();
-    worker.remote().post(move |_| tell.send(()).unwrap()).unwrap();
-    told.recv().unwrap();
-    worker
-}
 
 #[test]
 fn join_gives_the_result() {

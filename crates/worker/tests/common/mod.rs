@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use mio::Interest;
 use mio::net::{TcpListener, TcpStream};
-use threadwire_worker::{EventLoop, Ready, Source, Token};
+use threadwire_worker::{EventLoop, Ready, Remote, Source, Stopped, Token, Worker};
 
 /// How long anything may take before the test fails. Nothing here waits for that long unless something is broken.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -31,6 +31,20 @@ pub fn bounded(test: impl FnOnce() + Send + 'static) {
             }
         }
     }
+}
+
+/// A worker that has begun to wait: what its task does before that is done.
+pub fn waiting<R: Send + 'static>(task: impl FnOnce() -> Result<R, Stopped> + Send + 'static) -> Worker<R> {
+    let worker = Worker::spawn(task);
+    settle(&worker);
+    worker
+}
+
+/// Returns when a worker has dealt with all that this thread has sent it before.
+pub fn settle(worker: &Remote) {
+    let (tell, told) = mpsc::channel();
+    worker.post(move |_| tell.send(()).unwrap()).unwrap();
+    told.recv().unwrap();
 }
 
 /// What happened, in order.

@@ -1,0 +1,304 @@
+//! Events for all who have subscribed.
+//!
+//! Each subscription has a queue of its own, under a lock of its own, and leaves one ticket in the subscriber's inbox for
+//! each event in that queue: a ticket that is delivered takes the next event out. So what waits for a slow subscriber is
+//! bounded for that one alone, and an event that is dropped for another one passes its ticket on.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use crate::event::Event;
+use crate::inbox::Overflow;
+use crate::mail::Mail;
+use crate::node::Node;
+use crate::{EventLoop, Remote, Stopped};
+
+/// Publishes values as events to the workers that have subscribed. A cheap clone is the same channel, on any thread.
+///
+/// A worker that has ended is dropped from the list, and must subscribe again in its next run.
+///
+/// ```
+/// use threadwire_worker::{Channel, wait_event};
+///
+/// let news = Channel::new();
+/// news.subscribe();
+/// assert_eq!(news.publish("hello"), 1);
+/// assert_eq!(wait_event::<&str>()?.data, "hello");
+/// # Ok::<(), threadwire_worker::Stopped>(())
+/// ```
+pub struct Channel<T> {
+    /// Copied when it changes, so that nothing is delivered under the lock.
+    subscriptions: Arc<Mutex<List<T>>>,
+}
+
+type List<T> = Arc<[Arc<Inner<T>>]>;
+
+/// A worker's subscription to a [`Channel`]. It stays when this is dropped; see [`unsubscribe`](Subscription::unsubscribe).
+pub struct Subscription<T> {
+    channel: Channel<T>,
+    inner: Arc<Inner<T>>,
+}
+
+struct Inner<T> {
+    worker: Weak<Node>,
+    limit: Option<(usize, Overflow)>,
+    state: Mutex<State<T>>,
+    /// How many events it has missed.
+    missed: AtomicU64,
+}
+
+struct State<T> {
+    queue: VecDeque<Event<T>>,
+    is_over: bool,
+    /// To be called when there is room.
+    waiting: Vec<Arc<Node>>,
+}
+
+/// What became of an event for one subscriber.
+enum Offered<T> {
+    Taken,
+    Missed,
+    /// There is no room, and the publisher shall wait.
+    Later(Event<T>),
+    /// The subscriber has ended.
+    Over,
+}
+
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<T: Clone + Send + 'static> Channel<T> {
+    /// A channel without subscribers.
+    pub fn new() -> Channel<T> {
+        Channel::default()
+    }
+
+    /// Subscribes the current worker: it gets what is published from now on as events, without a limit.
+    pub fn subscribe(&self) -> Subscription<T> {
+        self.add(&EventLoop::current().remote(), None)
+    }
+
+    /// As [`subscribe`](Channel::subscribe), with at most `limit` of this channel's events on their way to the worker.
+    /// What does not fit is missed (`Overflow::Error`), or drops the oldest, which then is missed, or has the publisher wait.
+    ///
+    /// ```
+    /// use threadwire_worker::{Channel, Overflow, wait_event};
+    ///
+    /// let news = Channel::new();
+    /// let subscription = news.subscribe_within(1, Overflow::DropOldest);
+    /// news.publish("old");
+    /// news.publish("new");
+    /// assert_eq!(wait_event::<&str>()?.data, "new");
+    /// assert_eq!(subscription.missed(), 1);
+    /// # Ok::<(), threadwire_worker::Stopped>(())
+    /// ```
+    pub fn subscribe_within(&self, limit: usize, overflow: Overflow) -> Subscription<T> {
+        self.add(&EventLoop::current().remote(), Some((limit, overflow)))
+    }
+
+    /// As [`subscribe`](Channel::subscribe) and [`subscribe_within`](Channel::subscribe_within), for another worker.
+    pub fn add(&self, worker: &Remote, limit: Option<(usize, Overflow)>) -> Subscription<T> {
+        let inner = Arc::new(Inner {
+            worker: Arc::downgrade(&worker.0),
+            limit,
+            state: Mutex::new(State { queue: VecDeque::new(), is_over: false, waiting: Vec::new() }),
+            missed: AtomicU64::new(0),
+        });
+        self.change(|list| list.push(Arc::clone(&inner)));
+        Subscription { channel: self.clone(), inner }
+    }
+
+    /// Fires an event with a copy of `data` at each subscriber. The current worker is its sender. Returns how many took it.
+    ///
+    /// Where the policy is to wait, that ends with a stop of the current worker, and the subscriber misses the event. A worker
+    /// never waits for itself.
+    pub fn publish(&self, data: T) -> usize {
+        let subscriptions = Arc::clone(&lock(&self.subscriptions));
+        let (mut taken, mut has_ended) = (0, false);
+        for inner in subscriptions.iter() {
+            let mut event = Event::new(data.clone());
+            loop {
+                match inner.offer(event) {
+                    Offered::Taken => taken += 1,
+                    Offered::Missed => inner.miss(),
+                    Offered::Over => has_ended = true,
+                    Offered::Later(later) => {
+                        if inner.wait_for_room().is_ok() {
+                            event = later;
+                            continue;
+                        }
+                        inner.miss();
+                    }
+                }
+                break;
+            }
+        }
+        if has_ended {
+            self.change(|list| list.retain(|inner| !lock(&inner.state).is_over));
+        }
+        taken
+    }
+
+    /// How many workers have subscribed, perhaps with some that have ended since something was published last.
+    pub fn subscribers(&self) -> usize {
+        lock(&self.subscriptions).len()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Vec<Arc<Inner<T>>>)) {
+        let before = {
+            let mut subscriptions = lock(&self.subscriptions);
+            let mut list = subscriptions.to_vec();
+            change(&mut list);
+            std::mem::replace(&mut *subscriptions, list.into())
+        };
+        // What is dropped with it may call back.
+        drop(before);
+    }
+}
+
+impl<T: Clone + Send + 'static> Subscription<T> {
+    /// Gets no more events. Those that are on their way are dropped.
+    pub fn unsubscribe(self) {
+        self.channel.change(|list| list.retain(|inner| !Arc::ptr_eq(inner, &self.inner)));
+        self.inner.end();
+    }
+
+    /// How many events the worker has missed since it fell behind.
+    pub fn missed(&self) -> u64 {
+        self.inner.missed.load(Ordering::Relaxed)
+    }
+
+    /// How many of the channel's events are on their way to the worker.
+    pub fn queued(&self) -> usize {
+        lock(&self.inner.state).queue.len()
+    }
+}
+
+impl<T: Clone + Send + 'static> Inner<T> {
+    fn offer(self: &Arc<Inner<T>>, event: Event<T>) -> Offered<T> {
+        let Some(worker) = self.worker.upgrade() else {
+            self.end();
+            return Offered::Over;
+        };
+        let is_own = EventLoop::current_id() == Some(worker.id);
+        let mut dropped = None;
+        {
+            let mut state = lock(&self.state);
+            if state.is_over {
+                return Offered::Over;
+            }
+            if let Some((most, overflow)) = self.limit
+                && state.queue.len() >= most
+                && !(is_own && overflow == Overflow::Wait)
+            {
+                match overflow {
+                    Overflow::Error => return Offered::Missed,
+                    Overflow::Wait => return Offered::Later(event),
+                    Overflow::DropOldest => dropped = state.queue.pop_front(),
+                }
+                if dropped.is_none() {
+                    // Room for none at all.
+                    return Offered::Missed;
+                }
+            }
+            state.queue.push_back(event);
+        }
+        if dropped.is_some() {
+            // Its ticket is good for the new one.
+            self.miss();
+            return Offered::Taken;
+        }
+        if worker.inbox.push(Box::new(Ticket(Arc::clone(self))), true).is_err() {
+            self.end();
+            return Offered::Over;
+        }
+        Offered::Taken
+    }
+
+    fn miss(&self) {
+        self.missed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn wait_for_room(&self) -> Result<(), Stopped> {
+        let event_loop = EventLoop::current();
+        let has_room = || {
+            let mut state = lock(&self.state);
+            let is_full = !state.is_over && self.limit.is_some_and(|(most, _)| state.queue.len() >= most);
+            if is_full && !state.waiting.iter().any(|waiting| Arc::ptr_eq(waiting, event_loop.node())) {
+                state.waiting.push(Arc::clone(event_loop.node()));
+            }
+            !is_full
+        };
+        event_loop.wait(None, has_room).map(drop)
+    }
+
+    /// Takes the next event.
+    fn take(&self) -> Option<Event<T>> {
+        let (event, waiting) = {
+            let mut state = lock(&self.state);
+            (state.queue.pop_front(), std::mem::take(&mut state.waiting))
+        };
+        waiting.iter().for_each(|waiting| waiting.inbox.poke());
+        event
+    }
+
+    fn end(&self) {
+        let (queue, waiting) = {
+            let mut state = lock(&self.state);
+            state.is_over = true;
+            (std::mem::take(&mut state.queue), std::mem::take(&mut state.waiting))
+        };
+        waiting.iter().for_each(|waiting| waiting.inbox.poke());
+        drop(queue);
+    }
+}
+
+/// Has the subscriber take the next event of a subscription.
+struct Ticket<T>(Arc<Inner<T>>);
+
+impl<T: Clone + Send + 'static> Mail for Ticket<T> {
+    fn deliver(self: Box<Self>, event_loop: &EventLoop) {
+        if let Some(event) = self.0.take() {
+            event_loop.dispatch(event);
+        }
+    }
+
+    fn is_event(&self) -> bool {
+        true
+    }
+
+    fn discard(self: Box<Self>, _by: &Remote) {
+        if self.0.take().is_some() {
+            self.0.miss();
+        }
+    }
+}
+
+impl<T> Clone for Channel<T> {
+    fn clone(&self) -> Channel<T> {
+        Channel { subscriptions: Arc::clone(&self.subscriptions) }
+    }
+}
+
+impl<T> Default for Channel<T> {
+    fn default() -> Channel<T> {
+        Channel { subscriptions: Arc::new(Mutex::new(Arc::new([]))) }
+    }
+}
+
+impl<T> fmt::Debug for Channel<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let subscribers = lock(&self.subscriptions).len();
+        f.debug_struct("Channel").field("subscribers", &subscribers).finish()
+    }
+}
+
+impl<T> fmt::Debug for Subscription<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let missed = self.inner.missed.load(Ordering::Relaxed);
+        f.debug_struct("Subscription").field("missed", &missed).finish_non_exhaustive()
+    }
+}
