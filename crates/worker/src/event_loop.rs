@@ -80,6 +80,8 @@ pub struct EventLoop {
     turned: Cell<Instant>,
     /// How long the children of a thread that is no worker may take at its end.
     grace: Cell<Duration>,
+    /// Whether it is that of a thread that is no worker.
+    is_automatic: bool,
     finished: Cell<bool>,
     /// Whether there may be sources that were not told to stop, though the others were.
     untold: Cell<bool>,
@@ -124,15 +126,19 @@ impl EventLoop {
 
     /// A loop for a thread that is no worker.
     fn automatic() -> Rc<EventLoop> {
-        let node = Arc::new(Node::new(thread::current().name().map(Arc::from), false, None));
+        let node = Arc::new(Node::new(thread::current().name().map(Arc::from), false, None, false));
         node.start();
         node.begin();
         CURRENT_ID.set(node.id.0);
-        EventLoop::new(node)
+        EventLoop::make(node, true)
     }
 
     /// The loop of a worker that runs on this thread.
     pub(crate) fn new(node: Arc<Node>) -> Rc<EventLoop> {
+        EventLoop::make(node, false)
+    }
+
+    fn make(node: Arc<Node>, is_automatic: bool) -> Rc<EventLoop> {
         node.inbox.set_waker(Waker::Park(thread::current()));
         Rc::new(EventLoop {
             poller: RefCell::default(),
@@ -150,6 +156,7 @@ impl EventLoop {
             immediate: Cell::new(0),
             turned: Cell::new(Instant::now()),
             grace: Cell::new(GRACE_OF_THREAD),
+            is_automatic,
             finished: Cell::new(false),
             untold: Cell::new(false),
         })
@@ -162,6 +169,11 @@ impl EventLoop {
 
     pub(crate) fn node(&self) -> &Arc<Node> {
         &self.node
+    }
+
+    /// Whether it is that of a thread that is no worker.
+    pub(crate) fn is_automatic(&self) -> bool {
+        self.is_automatic
     }
 
     pub(crate) fn topics(&self) -> &Topics {
@@ -189,11 +201,6 @@ impl EventLoop {
     /// Whether a wait that begins now is the task's own, and not that of a callback.
     pub(crate) fn is_outermost(&self) -> bool {
         self.depth.get() == 0
-    }
-
-    /// Whether the task is held in a wait: the loop turns for others only.
-    pub(crate) fn is_holding(&self) -> bool {
-        self.depth.get() > 0 && self.is_paused()
     }
 
     /// Has no more mail delivered before the waits have been asked whether they are over.
@@ -432,7 +439,8 @@ impl EventLoop {
     #[inline]
     pub(crate) fn checkpoint(&self) -> Result<(), Stopped> {
         let inbox = &self.node.inbox;
-        if inbox.has(STOP | PAUSE) || inbox.has_some() || self.turned.get().elapsed() >= CHECK_EVERY {
+        let has_mail = inbox.has_some() || !self.mail.borrow().is_empty();
+        if inbox.has(STOP | PAUSE) || has_mail || self.turned.get().elapsed() >= CHECK_EVERY {
             self.update()?;
             self.turned.set(Instant::now());
         }
@@ -623,7 +631,9 @@ impl EventLoop {
 
     /// The end of a thread that is no worker. Nothing is called any more.
     fn end_of_thread(&self) {
-        self.finished.set(true);
+        if self.finished.replace(true) {
+            return;
+        }
         self.abandon_sources();
         self.close(|mail| mail.discard(&self.remote()));
         self.node.stop_children();
@@ -686,10 +696,8 @@ impl EventLoop {
 
 impl Drop for EventLoop {
     fn drop(&mut self) {
-        // One that was made while its thread was ending.
-        if !self.finished.get() {
-            self.end_of_thread();
-        }
+        // If it was made while its thread was ending.
+        self.end_of_thread();
     }
 }
 

@@ -41,6 +41,8 @@ pub(crate) struct Node {
     pub(crate) id: WorkerId,
     pub(crate) name: Option<Arc<str>>,
     pub(crate) daemon: bool,
+    /// Whether it can be started again.
+    is_restartable: bool,
     pub(crate) inbox: Inbox<Box<dyn Mail>, Waker>,
     interest: AtomicU8,
     /// Listeners that are not at work: those of the next run, and those that its loop has not seen yet.
@@ -66,7 +68,12 @@ pub(crate) struct Life {
 }
 
 impl Node {
-    pub(crate) fn new(name: Option<Arc<str>>, daemon: bool, limit: Option<(usize, Overflow)>) -> Node {
+    pub(crate) fn new(
+        name: Option<Arc<str>>,
+        daemon: bool,
+        limit: Option<(usize, Overflow)>,
+        is_restartable: bool,
+    ) -> Node {
         static COUNT: AtomicU64 = AtomicU64::new(1);
         let life = Life {
             status: Status::New,
@@ -81,6 +88,7 @@ impl Node {
             id: WorkerId(COUNT.fetch_add(1, Ordering::Relaxed)),
             name,
             daemon,
+            is_restartable,
             inbox: Inbox::new(limit),
             interest: AtomicU8::new(0),
             kept: Mutex::default(),
@@ -256,9 +264,12 @@ impl Node {
     /// Adds a listener that outlives runs.
     pub(crate) fn keep_listener(&self, listener: Box<dyn Kept>) {
         self.kept().push(listener);
-        // If it does not run, the next start takes it in.
         let call = Call(|event_loop: &EventLoop| event_loop.node().employ_kept(event_loop));
-        let _ = self.inbox.push(Box::new(call), true);
+        let does_run = self.inbox.push(Box::new(call), true).is_ok();
+        // If it does not run, the next start takes it in.
+        if !does_run && !self.is_restartable {
+            self.store_kept(Vec::new());
+        }
     }
 
     /// Puts the listeners to work that are not.
@@ -269,9 +280,15 @@ impl Node {
         }
     }
 
-    /// Takes the listeners back at the end of a run, before those that were added too late for it.
+    /// Takes the listeners back at the end of a run, before those that were added too late for it. Without a next run
+    /// they are dropped: they may hold the worker itself.
     pub(crate) fn store_kept(&self, listeners: Vec<Box<dyn Kept>>) {
-        self.kept().splice(0..0, listeners);
+        if self.is_restartable {
+            self.kept().splice(0..0, listeners);
+        } else {
+            let late = std::mem::take(&mut *self.kept());
+            drop((listeners, late));
+        }
     }
 
     /// Removes a listener that is not at work. Returns whether it was there.

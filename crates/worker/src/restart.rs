@@ -160,7 +160,7 @@ impl Builder {
         self,
         task: impl FnMut(A) -> Result<R, Stopped> + Send + 'static,
     ) -> Restartable<A, R> {
-        let remote = Remote(self.make_node());
+        let remote = Remote(self.make_node(true));
         Restartable { remote, builder: self, task: Arc::new(Mutex::new(task)) }
     }
 }

@@ -53,7 +53,7 @@ impl<T> Deref for Held<T> {
 pub(crate) struct Topic<T> {
     listeners: RefCell<Rc<[Rc<Listener<T>>]>>,
     waiters: RefCell<Vec<Rc<Waiter<T>>>>,
-    /// Events that came while the task was held with a wait that already had one: its next waits find them here.
+    /// Events that came for the task when its wait already had one, and could not return: its next waits find them here.
     kept: RefCell<VecDeque<Rc<Event<T>>>>,
 }
 
@@ -82,7 +82,7 @@ impl<T: Send + 'static> Topic<T> {
         // A wait may ask its caller whether the event is the right one: not while the list is borrowed.
         let waiters = self.waiters.borrow().clone();
         for waiter in waiters {
-            if waiter.offer(&mut event, event_loop.is_holding()) {
+            if waiter.offer(&mut event) {
                 event_loop.interrupt();
             }
         }

@@ -148,7 +148,7 @@ impl<T: Send + 'static> EventWait<T> {
         if is_of_task {
             // What came for the task while it was held, and it already had one.
             for event in topic.take_kept() {
-                waiter.offer(&mut Held::Shared(event), true);
+                waiter.offer(&mut Held::Shared(event));
             }
         }
         topic.add_waiter(Rc::clone(&waiter));
@@ -180,15 +180,15 @@ pub(crate) struct Waiter<T> {
     matches: Option<Filter<T>>,
     /// Whether it is the task that waits, and not a callback.
     is_of_task: bool,
-    /// What came. More than one only while the task is held.
+    /// What came. More than one only while the task can't return.
     got: RefCell<VecDeque<Rc<Event<T>>>>,
 }
 
 impl<T> Waiter<T> {
     /// Takes an event that fits. Returns whether it did.
-    pub(crate) fn offer(&self, event: &mut Held<T>, is_held: bool) -> bool {
-        let may_take_more = is_held && self.is_of_task;
-        if !may_take_more && !self.got.borrow().is_empty() {
+    pub(crate) fn offer(&self, event: &mut Held<T>) -> bool {
+        // The task may be held, or not get to return since a callback waits: more is for its next waits.
+        if !self.is_of_task && !self.got.borrow().is_empty() {
             return false;
         }
         let fits = self.from.is_none_or(|from| event.sender == Some(from))

@@ -155,13 +155,16 @@ impl Builder {
         self,
         task: impl FnOnce() -> Result<R, Stopped> + Send + 'static,
     ) -> io::Result<Worker<R>> {
-        let node = self.make_node();
+        let node = self.make_node(false);
         self.launch(node, task).map_err(|error| error.expect("it was just made"))
     }
 
     /// Runs a task as a worker on the calling thread, on the thread's own loop: it can be stopped through the [`Remote`] of
     /// that, and when it ends, the loop's sources are stopped and get their time to finish, and its children are stopped.
     /// Of the settings only [`grace`](Builder::grace) applies, since the others are those of a new worker.
+    ///
+    /// Afterwards the thread gets a fresh loop when it asks for one. In the task of a worker, though, the loop is the worker's,
+    /// and it ends with it: what follows in that task can only clean up.
     ///
     /// ```
     /// use threadwire_worker::{EventLoop, Worker, wait_forever};
@@ -174,6 +177,11 @@ impl Builder {
     /// ```
     pub fn run<R>(self, task: impl FnOnce() -> Result<R, Stopped>) -> Ended<R> {
         let event_loop = EventLoop::current();
+        if !event_loop.is_automatic() {
+            let ended = attempt(task);
+            self.finish(&event_loop);
+            return ended;
+        }
         let ended = self.work(&event_loop, task);
         EventLoop::set_current(None);
         event_loop.node().end(ended.outcome());
@@ -181,10 +189,10 @@ impl Builder {
     }
 
     /// Makes the worker that is to be started.
-    pub(crate) fn make_node(&self) -> Arc<Node> {
+    pub(crate) fn make_node(&self, is_restartable: bool) -> Arc<Node> {
         let inherited = || self.parent_now().is_some_and(|parent| parent.daemon);
         let daemon = self.daemon.unwrap_or_else(inherited);
-        Arc::new(Node::new(self.name.clone(), daemon, self.limit))
+        Arc::new(Node::new(self.name.clone(), daemon, self.limit, is_restartable))
     }
 
     fn parent_now(&self) -> Option<Arc<Node>> {
@@ -249,22 +257,30 @@ impl Builder {
         node.employ_kept(event_loop);
         node.begin();
         node.tell_parent(Change::Started);
-        let ended = match catch_unwind(AssertUnwindSafe(task)) {
-            Ok(Ok(result)) => Ended::Done(result),
-            Ok(Err(Stopped)) => Ended::Stopped,
-            Err(payload) => Ended::Panicked(payload),
-        };
+        let ended = attempt(task);
         node.tell_parent(match ended.outcome() {
             Outcome::Done => Change::Done,
             Outcome::Stopped => Change::Stopped,
             Outcome::Panicked(message) => Change::Failed(message),
         });
+        self.finish(event_loop);
+        ended
+    }
+
+    fn finish(&self, event_loop: &EventLoop) {
         let abandoned = event_loop.finish(self.grace);
         if abandoned > 0 {
-            let worker = node.label();
+            let worker = event_loop.node().label();
             tracing::warn!(worker, abandoned, "sources did not finish within the grace period");
         }
-        ended
+    }
+}
+
+fn attempt<R>(task: impl FnOnce() -> Result<R, Stopped>) -> Ended<R> {
+    match catch_unwind(AssertUnwindSafe(task)) {
+        Ok(Ok(result)) => Ended::Done(result),
+        Ok(Err(Stopped)) => Ended::Stopped,
+        Err(payload) => Ended::Panicked(payload),
     }
 }
 

@@ -507,3 +507,34 @@ fn the_increaser_of_pythreadworker() {
         assert_eq!(wait_until(None, || true), Ok(true));
     });
 }
+
+#[test]
+fn a_worker_that_has_ended_for_good_keeps_no_listeners() {
+    bounded(|| {
+        let held = Arc::new(());
+        let worker = waiting(wait_forever);
+        let remote = worker.remote();
+        for _ in 0..2 {
+            let (holds, itself) = (Arc::clone(&held), remote.clone());
+            remote.listen(move |_: &Event<Say>| drop((Arc::clone(&holds), itself.clone())));
+            remote.stop();
+            wait_worker(&remote).unwrap();
+            assert_eq!(Arc::strong_count(&held), 1);
+        }
+    });
+}
+
+#[test]
+fn what_comes_for_the_task_while_a_callback_waits_is_there_for_its_next_waits() {
+    bounded(|| {
+        let worker = waiting(|| {
+            listen(|_: &Event<Say>| wait_event::<u8>().map(drop));
+            Ok([wait_event::<Number>()?.0, wait_event::<Number>()?.0, wait_event::<Number>()?.0])
+        });
+        worker.fire(Say("wait")).unwrap();
+        (0..3).for_each(|n| worker.fire(Number(n)).unwrap());
+        settle(&worker);
+        worker.fire(0u8).unwrap();
+        assert_eq!(worker.join().unwrap().done(), Some([0, 1, 2]));
+    });
+}

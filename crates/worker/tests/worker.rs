@@ -521,3 +521,17 @@ fn a_panic_in_a_last_call_is_contained() {
         assert_eq!(log.take(), ["a: stop", "a: dropped"]);
     });
 }
+
+#[test]
+fn a_run_within_a_worker_ends_with_it() {
+    bounded(|| {
+        let worker = waiting(|| {
+            let ended = Worker::<()>::builder().run(wait_forever);
+            assert!(ended.was_stopped());
+            assert_eq!(wait_forever(), Err(Stopped));
+            Ok("cleaned up")
+        });
+        worker.stop();
+        assert_eq!(worker.join().unwrap().done(), Some("cleaned up"));
+    });
+}
