@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn the_first_arm_is_there_whatever_the_filter() {
-        assert_eq!(chosen(Measure::Stop, &["/threadwire"]), Some(vec!["std", "threadwire"]));
+        assert_eq!(chosen(Measure::Stop, &["/threadwire events"]), Some(vec!["std", "threadwire events"]));
         assert_eq!(chosen(Measure::Stop, &["stop/crossbeam"]), Some(vec!["std", "crossbeam-channel"]));
     }
 

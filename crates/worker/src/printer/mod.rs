@@ -247,15 +247,16 @@ impl Builder {
             None => Output::Plain(self.plain.unwrap_or_else(|| Box::new(io::stdout()))),
         };
         let (started, start) = mpsc::sync_channel(1);
-        let worker = Worker::builder().name("printer").grace(Duration::ZERO).spawn(move || {
-            let attached = watch(&ending, reads);
-            let is_attached = attached.is_ok();
-            let _ = started.send(attached);
-            if is_attached {
-                ending.serve(output);
-            }
-            Ok(())
-        })?;
+        let worker =
+            Worker::builder().name("printer").grace(Duration::ZERO).no_parent().spawn(move || {
+                let attached = watch(&ending, reads);
+                let is_attached = attached.is_ok();
+                let _ = started.send(attached);
+                if is_attached {
+                    ending.serve(output);
+                }
+                Ok(())
+            })?;
         start.recv().map_err(|_| io::Error::other("the printer's thread panicked"))??;
         Ok((Printer(Arc::new(Opened { queue, remote: worker.remote() })), input))
     }
