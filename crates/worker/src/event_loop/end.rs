@@ -1,0 +1,120 @@
+//! How a loop ends: with a worker's run, or with a thread that is no worker.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::{Entry, EventLoop, contain};
+use crate::Outcome;
+use crate::inbox::STOP;
+use crate::mail::Mail;
+use crate::timer::{self, Timers};
+
+impl EventLoop {
+    /// The end of a run: what was left for the worker before is still delivered (for at most `grace`); then the children
+    /// are stopped and waited for, and every source is told to stop, and has until `grace` has passed to detach. Waits return
+    /// [`Stopped`] at once from here on. Returns how many sources had to be abandoned.
+    pub(crate) fn finish(&self, grace: Duration) -> usize {
+        self.node.stop(STOP);
+        self.finished.set(true);
+        let mut deadline = timer::after(Instant::now(), grace);
+        let turn = |until| contain(|| self.turn(until));
+        loop {
+            turn(Some(Instant::now()));
+            if self.node.inbox.len() == 0 || Instant::now() >= deadline {
+                break;
+            }
+        }
+        deadline = timer::after(Instant::now(), grace);
+        self.node.stop_children();
+        let mut abandoned = 0;
+        loop {
+            // Also those that have come meanwhile.
+            self.tell_to_stop();
+            if Instant::now() >= deadline {
+                abandoned += self.abandon_sources();
+            }
+            let has_sources = self.source_count() > 0;
+            if !has_sources && !self.node.must_wait_for_children() {
+                break;
+            }
+            turn(has_sources.then_some(deadline));
+        }
+        let is_late = Instant::now() >= deadline;
+        self.close(
+            |mail| if is_late { mail.discard(&self.remote()) } else { contain(|| self.deliver(mail)) },
+        );
+        self.node.store_kept(self.kept_listeners());
+        abandoned + self.let_go()
+    }
+
+    /// The end of a thread that is no worker. Nothing is called any more.
+    pub(super) fn end_of_thread(&self) {
+        if self.finished.replace(true) {
+            return;
+        }
+        self.abandon_sources();
+        self.close(|mail| mail.discard(&self.remote()));
+        self.node.stop_children();
+        for left in self.node.await_children(self.grace.get()) {
+            let (worker, parent) = (left.label(), self.node.label());
+            tracing::warn!(
+                worker,
+                parent,
+                "a worker is still at work at the end of the thread that started it"
+            );
+        }
+        self.let_go();
+        self.node.end(Outcome::Done);
+    }
+
+    /// Takes no more mail, and deals with what is left.
+    fn close(&self, deal_with: impl Fn(Box<dyn Mail>)) {
+        let late = self.node.inbox.close();
+        let taken = self.mail.take();
+        self.node.inbox.set_taken(0);
+        taken.into_iter().chain(late).for_each(deal_with);
+    }
+
+    /// Tells each source, once, that the loop is about to end.
+    fn tell_to_stop(&self) {
+        if !self.untold.replace(false) {
+            return;
+        }
+        let mut untold = Vec::new();
+        for (_, entry) in self.sources.borrow_mut().iter_mut().filter(|(_, entry)| !entry.told) {
+            entry.told = true;
+            untold.push(entry.token);
+        }
+        for token in untold {
+            if let Some(source) = self.source(token) {
+                contain(|| source.stop());
+            }
+        }
+    }
+
+    /// Lets go of the sources that are left. Returns how many there were.
+    fn abandon_sources(&self) -> usize {
+        let left: Vec<Entry> = self.sources.borrow_mut().drain().collect();
+        for entry in &left {
+            contain(|| Rc::clone(&entry.source).abandon());
+        }
+        left.len()
+    }
+
+    /// Lets go of everything.
+    fn let_go(&self) -> usize {
+        let count = self.abandon_sources();
+        let timers = std::mem::replace(&mut *self.timers.borrow_mut(), Timers::new());
+        drop(timers);
+        self.keeping.take();
+        self.forget_topics();
+        count
+    }
+}
+
+impl Drop for EventLoop {
+    fn drop(&mut self) {
+        // If it was made while its thread was ending.
+        self.end_of_thread();
+    }
+}
