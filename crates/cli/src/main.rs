@@ -10,7 +10,12 @@ use clap::{Parser, Subcommand};
 
 /// WebSockets for programs made of threads.
 #[derive(Parser)]
-#[command(name = "threadwire", version, arg_required_else_help = true)]
+#[command(
+    name = "threadwire",
+    version,
+    arg_required_else_help = true,
+    after_help = "Set THREADWIRE_LOG to debug or trace to see on stderr what happens."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
