@@ -26,9 +26,7 @@ fn increase() -> Result<(), Stopped> {
 
 fn ask(increaser: &Remote) -> Result<u64, Box<dyn Error>> {
     increaser.fire(Ask(EventLoop::current().remote()))?;
-    let number = wait_event::<Answer>()?.data.0;
-    println!("it is at {number}");
-    Ok(number)
+    Ok(wait_event::<Answer>()?.data.0)
 }
 
 pub(crate) fn main() -> Result<(), Box<dyn Error>> {
@@ -38,11 +36,13 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
 
     increaser.pause();
     let held = ask(&increaser)?;
+    println!("held at {held}");
     assert_eq!(ask(&increaser)?, held, "it is held, and answers all the same");
     increaser.fire(Set(1_000_000))?;
     assert_eq!(ask(&increaser)?, 1_000_000);
     increaser.resume();
     while ask(&increaser)? <= 1_000_000 {}
+    println!("it goes on from there");
 
     increaser.stop();
     assert!(run.join()?.was_stopped());

@@ -84,7 +84,7 @@ struct State<T, W> {
     counted: usize,
     limit: Option<(usize, Overflow)>,
     open: bool,
-    /// Whether the loop shall look around before it sleeps next.
+    /// Whether the loop shall look around before it sleeps next, as something has come since it took items last.
     poked: bool,
     waker: Option<W>,
     /// To be called when there is room.
@@ -168,6 +168,8 @@ impl<T: Item, W: Wake> Inbox<T, W> {
             state.counted += 1;
         }
         state.queue.push_back(item);
+        // A loop that is too deep in waits to take it looks around all the same: it may be what a wait waits for.
+        state.poked = true;
         self.queued.store(state.queue.len(), Ordering::Relaxed);
         let waker = self.rouse(&state);
         drop(state);
@@ -204,6 +206,8 @@ impl<T: Item, W: Wake> Inbox<T, W> {
         let mut waiting = Vec::new();
         {
             let mut state = self.lock();
+            // The loop looks around after this.
+            state.poked = false;
             if state.limit.is_none() {
                 mem::swap(&mut state.queue, batch);
             } else if let Some(item) = state.queue.pop_front() {
