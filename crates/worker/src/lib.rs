@@ -1,25 +1,30 @@
-//! Threads with an event loop: sockets, timers and calls from other threads arrive in one place, and every wait
-//! keeps that loop turning.
+//! Threads with an event loop: sockets, timers, events and calls from other threads arrive in one place, and every
+//! wait keeps that loop turning.
 //!
-//! A thread gets its loop the first time it asks for it ([`EventLoop::current`]); a [`Worker`] is a thread that
-//! lives around one, can be stopped from anywhere, and gives back a result. Whatever a thread waits for -
-//! [`sleep`], [`wait_forever`], [`Worker::join`] - its loop goes on meanwhile, and a stop ends the wait with
-//! [`Stopped`].
+//! A [`Worker`] is a thread that lives around a loop. It can be stopped, paused and waited for from anywhere, and gives
+//! back a result. Workers fire [`Event`]s at each other, which are known by their type; who wants them [`listen`]s, or
+//! [waits](wait_event) for one. Whatever a thread waits for - [`sleep`], [`wait_forever`], [`Worker::join`] - its loop goes
+//! on meanwhile, and a stop ends the wait with [`Stopped`].
 //!
 //! ```
-//! use std::time::Duration;
-//! use threadwire_worker::{EventLoop, Worker, sleep, wait_forever};
+//! use threadwire_worker::{Event, Worker, listen, wait_forever};
 //!
-//! let worker = Worker::spawn(|| {
-//!     EventLoop::current().after(Duration::ZERO, || println!("a timer, on the worker's thread"));
+//! struct Print(&'static str);
+//!
+//! let printer = Worker::spawn(|| {
+//!     listen(|event: &Event<Print>| println!("{}", event.0));
 //!     wait_forever()
 //! });
-//! worker.remote().post(|_| println!("a call from another thread"))?;
-//! sleep(Duration::from_millis(1))?;
-//! worker.stop();
-//! assert!(worker.join()?.was_stopped());
+//! printer.fire(Print("foo"))?;
+//! printer.fire(Print("bar"))?;
+//! printer.stop();
+//! assert!(printer.join()?.was_stopped());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! Workers form a tree: one that ends stops those that it has started, and waits for them. A thread that is no worker gets
+//! a loop when it first needs one ([`EventLoop::current`]), and stands at the root of such a tree. [`Remote`] is how all
+//! threads reach a worker, [`EventLoop`] is where sockets join in, and the rest is made of these.
 #![forbid(unsafe_code)]
 
 mod block_on;
@@ -65,7 +70,7 @@ pub use node::WorkerId;
 pub use pool::{Map, Pool, PoolBuilder};
 pub use promise::{Async, Defer, PromiseError, Resolver};
 pub use queue::{GetError, Iter, PutError, Queue, Task};
-pub use remote::{Rejected, Remote};
+pub use remote::{Rejected, Remote, current};
 pub use restart::{NotStarted, Restartable, StartError};
 pub use source::{Ready, Source, Token};
 pub use status::{Outcome, Status, StatusChange};

@@ -36,6 +36,19 @@ use crate::{EventLoop, ListenerId, Stopped};
 #[derive(Clone)]
 pub struct Remote(pub(crate) Arc<Node>);
 
+/// The current worker: the one on whose thread this is called. A thread that is no worker gets a loop, and is reached in
+/// the same way.
+///
+/// ```
+/// use threadwire_worker::{Worker, current};
+/// let worker = Worker::spawn(|| Ok(current()));
+/// assert_eq!(worker.remote(), worker.join()?.done().unwrap());
+/// # Ok::<(), threadwire_worker::Stopped>(())
+/// ```
+pub fn current() -> Remote {
+    EventLoop::current().remote()
+}
+
 /// The worker does not run, and takes no calls. The call that was refused was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the worker has ended")]

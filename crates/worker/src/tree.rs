@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::inbox::STOP;
-use crate::node::{Interest, Node, WorkerId};
+use crate::node::{Interest, Life, Node, WorkerId};
 use crate::{EventLoop, Remote};
 
 /// Something has happened to a child: an event at its parent. It is sent to parents that listen or wait for such events
@@ -113,6 +113,12 @@ impl Node {
     /// Whether there are children that have to be waited for.
     pub(crate) fn must_wait_for_children(&self) -> bool {
         self.life().children.values().any(|child| !child.daemon)
+    }
+
+    /// Waits for the children that have to be waited for, without a loop.
+    pub(crate) fn await_children_that_count(&self) {
+        let counts = |life: &mut Life| life.children.values().any(|child| !child.daemon);
+        drop(self.left.wait_while(self.life(), counts).unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Waits for all children, daemons too, without a loop. Returns those that are left.

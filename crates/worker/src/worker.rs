@@ -119,7 +119,7 @@ impl Builder {
         self
     }
 
-    /// No worker stops this one when it ends, and nobody waits for it.
+    /// No worker stops this one when it ends, and nobody waits for it or reports it at the end of the process.
     pub fn no_parent(mut self) -> Builder {
         self.parent = Parent::Nobody;
         self

@@ -107,30 +107,25 @@ fn a_parent_that_is_done_or_panics_stops_its_children_too() {
 }
 
 #[test]
-fn a_child_that_is_born_while_its_parent_ends_is_stopped() {
+fn a_child_that_is_born_while_its_parent_ends_is_stopped_and_waited_for() {
     bounded(|| {
-        struct Births(mpsc::Sender<Remote>);
-        impl Drop for Births {
-            fn drop(&mut self) {
-                let child = Worker::spawn(wait_forever);
-                self.0.send(child.remote()).unwrap();
-            }
-        }
         let (tell, told) = mpsc::channel();
         let parent = Worker::spawn(move || {
-            let births = Births(tell);
-            // Dropped with the listeners or the timers, after the children have been stopped.
-            listen(move |_: &Event<Say>| {
-                let _holds = &births;
+            let mut left = 3;
+            // Each child that ends is followed by another.
+            listen(move |event: &Event<ChildEvent>| {
+                if event.change == Change::Ended && left > 0 {
+                    left -= 1;
+                    tell.send(Worker::spawn(wait_forever).remote()).unwrap();
+                }
             });
-            let slow = Worker::spawn(wait_forever);
-            here().post(move |_| drop(slow)).unwrap();
+            Worker::spawn(wait_forever);
             Ok(())
         });
-        parent.join().unwrap();
-        let late = told.recv().unwrap();
-        late.stop();
-        wait_worker(&late).unwrap();
+        assert!(parent.join().unwrap().done().is_some());
+        let late: Vec<_> = told.iter().collect();
+        assert_eq!(late.len(), 3);
+        assert!(late.iter().all(|late| late.status() == Status::Ended(Outcome::Stopped)));
     });
 }
 

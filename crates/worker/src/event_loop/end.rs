@@ -30,21 +30,28 @@ impl EventLoop {
         loop {
             // Also those that have come meanwhile.
             self.tell_to_stop();
-            if Instant::now() >= deadline {
+            let now = Instant::now();
+            if now >= deadline {
                 abandoned += self.abandon_sources();
             }
             let has_sources = self.source_count() > 0;
-            if !has_sources && !self.node.must_wait_for_children() {
+            // In this order: the last thing that a child does is to send mail, and then it is gone.
+            let has_children = self.node.must_wait_for_children();
+            let has_mail = self.node.inbox.len() > 0 && now < deadline;
+            if !has_sources && !has_children && !has_mail {
                 break;
             }
-            turn(has_sources.then_some(deadline));
+            turn(if has_mail { Some(now) } else { has_sources.then_some(deadline) });
         }
         let is_late = Instant::now() >= deadline;
         self.close(
             |mail| if is_late { mail.discard(&self.remote()) } else { contain(|| self.deliver(mail)) },
         );
         self.node.store_kept(self.kept_listeners());
-        abandoned + self.let_go()
+        abandoned += self.let_go();
+        // Those that were born of the last mail, or of what was dropped.
+        self.node.await_children_that_count();
+        abandoned
     }
 
     /// The end of a thread that is no worker. Nothing is called any more.
