@@ -13,7 +13,7 @@ use threadwire_worker::{
 
 const SIZE: usize = 1000;
 /// `BIG_TREE_ROUNDS` asks for more.
-const ROUNDS: usize = 10;
+const ROUNDS: usize = 4;
 
 /// How many threads the process has.
 #[cfg(target_os = "linux")]

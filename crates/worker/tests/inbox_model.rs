@@ -18,7 +18,7 @@ use shuttle::sync::Arc;
 use shuttle::sync::atomic::{AtomicUsize, Ordering};
 use shuttle::thread::{self, Thread};
 
-const RUNS: usize = 1000;
+const RUNS: usize = 500;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Letter {
