@@ -84,6 +84,9 @@ impl<T: Clone + Send + 'static> Channel<T> {
     /// As [`subscribe`](Channel::subscribe), with at most `limit` of this channel's events on their way to the worker.
     /// What does not fit is missed (`Overflow::Error`), or drops the oldest, which then is missed, or has the publisher wait.
     ///
+    /// With [`Overflow::DropOldest`] the newest event takes the place of the one that was dropped: what the same sender
+    /// fired at the worker in between comes after it.
+    ///
     /// ```
     /// use threadwire_worker::{Channel, Overflow, wait_event};
     ///

@@ -82,8 +82,8 @@ pub struct EventLoop {
     turned: Cell<Instant>,
     /// How long the children of a thread that is no worker may take at its end.
     grace: Cell<Duration>,
-    /// Whether it is that of a thread that is no worker.
-    is_automatic: bool,
+    /// Whether a worker's task runs on it, with which it will end.
+    has_task: Cell<bool>,
     finished: Cell<bool>,
     /// Whether there may be sources that were not told to stop, though the others were.
     untold: Cell<bool>,
@@ -158,7 +158,7 @@ impl EventLoop {
             immediate: Cell::new(0),
             turned: Cell::new(Instant::now()),
             grace: Cell::new(GRACE_OF_THREAD),
-            is_automatic,
+            has_task: Cell::new(!is_automatic),
             finished: Cell::new(false),
             untold: Cell::new(false),
         })
@@ -173,9 +173,13 @@ impl EventLoop {
         &self.node
     }
 
-    /// Whether it is that of a thread that is no worker.
-    pub(crate) fn is_automatic(&self) -> bool {
-        self.is_automatic
+    /// Whether a worker's task runs on it, with which it will end.
+    pub(crate) fn has_task(&self) -> bool {
+        self.has_task.get()
+    }
+
+    pub(crate) fn begin_task(&self) {
+        self.has_task.set(true);
     }
 
     pub(crate) fn topics(&self) -> &Topics {

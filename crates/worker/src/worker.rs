@@ -177,7 +177,7 @@ impl Builder {
     /// ```
     pub fn run<R>(self, task: impl FnOnce() -> Result<R, Stopped>) -> Ended<R> {
         let event_loop = EventLoop::current();
-        if !event_loop.is_automatic() {
+        if event_loop.has_task() {
             let ended = attempt(task);
             self.finish(&event_loop);
             return ended;
@@ -253,6 +253,7 @@ impl Builder {
         event_loop: &EventLoop,
         task: impl FnOnce() -> Result<R, Stopped>,
     ) -> Ended<R> {
+        event_loop.begin_task();
         let node = event_loop.node();
         node.employ_kept(event_loop);
         node.begin();

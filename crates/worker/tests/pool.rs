@@ -457,3 +457,23 @@ fn many_submitters_get_each_their_own_results() {
 fn needs_a_thread() {
     Pool::new(0);
 }
+
+#[test]
+fn a_cancel_reaches_a_task_that_has_run_a_worker_on_its_thread() {
+    let pool = Pool::new(1);
+    let (tell, told) = mpsc::channel();
+    let first = pool
+        .submit(move || {
+            let _ = Worker::<()>::builder().run(|| Ok(1));
+            let here = EventLoop::current().remote();
+            tell.send(here).unwrap();
+            wait_forever()
+        })
+        .unwrap();
+    let remote = told.recv().unwrap();
+    first.cancel();
+    let second = pool.submit(|| Ok(2)).unwrap();
+    let got = second.get_timeout(Duration::from_secs(2));
+    remote.stop(); // so that the test ends
+    assert_eq!(got.unwrap(), 2);
+}
