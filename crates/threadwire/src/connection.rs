@@ -6,32 +6,28 @@
 //! while it runs. Found missing, it is busy: readiness is remembered and dealt with when it is back. Taken for good, it
 //! can't be called again: that is how `on_close` is the last call, and the only one.
 
+mod calling;
+mod ending;
+mod reading;
+
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use threadwire_proto::handshake::Headers;
 use threadwire_proto::state::State;
-use threadwire_proto::{CloseCode, CloseFrame, Event, Frame, Level, Message, OpCode, Role};
+use threadwire_proto::{CloseCode, CloseFrame, Level, Message, OpCode, Role};
 use threadwire_worker::{EventLoop, Ready, Source, TimerId, Token};
 
-use crate::link::{Link, Received};
+use crate::link::Link;
 use crate::stream::Stream;
-use crate::{Closed, Config, Error, Listener};
-
-/// With this many bytes gathered, they leave without waiting for the end of the read, or for the loop's next turn.
-const FLUSH_AT: usize = 128 << 10;
+use crate::{Config, Error, Listener};
 
 /// How many reads may go by before a peer is given up that may have answered our close frame while we did not read.
 const MOST_LOOKS: u32 = 64;
-
-/// How often one connection may be read for a long message before it is the others' turn.
-const READS_PER_TURN: u32 = 8;
 
 /// An open connection: a cheap clone that stays on its thread. A [`Listener`] gets it with every call, and may keep it for
 /// a timer or another callback; calls on a connection that is closed say so and do nothing else.
@@ -381,290 +377,6 @@ impl Connection {
             event_loop.requeue(token, unread);
         }
         connection
-    }
-}
-
-/// Reading.
-impl Connection {
-    fn read(&self, ready: Ready) {
-        if self.0.phase.get() != Phase::Running {
-            return self.discard();
-        }
-        let ran = self.call(|listener| {
-            let local = Rc::clone(self.0.link.borrow().local());
-            let mut input = local.lend_input();
-            self.read_with(listener, ready, &mut input);
-            local.return_input(input);
-        });
-        if !ran {
-            self.0.unread.set(self.0.unread.get() | ready);
-        }
-    }
-
-    /// Reads once, and hands out what came. Reads on for the rest of a long message, as far as one turn allows, and to see
-    /// the end of the stream, where it was announced.
-    fn read_with(&self, listener: &mut dyn Listener, ready: Ready, input: &mut [u8]) {
-        for reads in 1.. {
-            let received = self.0.link.borrow_mut().read(input);
-            let (count, is_full) = match received {
-                Ok(Received::Bytes { in_input, is_full }) => (in_input, is_full),
-                Ok(Received::End) => return self.0.link.borrow_mut().tcp_ended(),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return self.0.may_have_more.set(false);
-                }
-                Err(error) => {
-                    self.note(error.into());
-                    return self.0.link.borrow_mut().tcp_ended();
-                }
-            };
-            self.0.may_have_more.set(is_full);
-            self.deliver(listener, &mut input[..count]);
-            if is_full && !(reads < READS_PER_TURN && self.0.link.borrow_mut().is_mid_payload()) {
-                EventLoop::current().requeue(self.0.token, ready);
-                break;
-            }
-            if !is_full && !ready.read_closed {
-                break;
-            }
-        }
-    }
-
-    /// Hands out what `input` holds. A callback that fails closes the connection, but what came behind what it failed on
-    /// still counts: the peer's own close frame, say.
-    #[inline]
-    fn deliver(&self, listener: &mut dyn Listener, mut input: &mut [u8]) {
-        while !self.guard(|| self.deliver_until_failure(listener, &mut input)) {}
-    }
-
-    #[inline]
-    fn deliver_until_failure(&self, listener: &mut dyn Listener, input: &mut &mut [u8]) -> Result<(), Error> {
-        loop {
-            let message = self.0.link.borrow_mut().next_message(input);
-            if let Some(message) = message {
-                listener.on_message(self, message)?;
-                if input.is_empty() {
-                    return Ok(());
-                }
-                continue;
-            }
-            let event = self.0.link.borrow_mut().next_event(input);
-            let Some(event) = event else { return Ok(()) };
-            if self.buffered() > 0 {
-                // What the protocol has answered by itself leaves also if the callback waits.
-                self.mark_dirty();
-            }
-            let result = match &event {
-                Event::Frame(frame) | Event::Close(frame) => self.tell(listener, frame),
-                Event::Failed(rule) => {
-                    self.note(Error::Protocol { rule: *rule });
-                    Ok(())
-                }
-            };
-            self.0.link.borrow().recycle(event);
-            result?;
-        }
-    }
-
-    fn tell(&self, listener: &mut dyn Listener, frame: &Frame<'_>) -> Result<(), Error> {
-        if self.0.level == Level::Frames {
-            return listener.on_frame(self, frame);
-        }
-        match (frame.message(), frame.opcode()) {
-            (Some(message), _) => listener.on_message(self, message),
-            (None, OpCode::Ping) => listener.on_ping(self, frame.payload()),
-            (None, OpCode::Pong) => listener.on_pong(self, frame.payload()),
-            (None, _) => Ok(()),
-        }
-    }
-
-    /// Reads and drops what the peer still sends, until it ends.
-    fn discard(&self) {
-        let mut link = self.0.link.borrow_mut();
-        let local = Rc::clone(link.local());
-        let mut input = local.lend_input();
-        let read = link.read_away(&mut input);
-        local.return_input(input);
-        match read {
-            Ok(1..) => EventLoop::current().requeue(self.0.token, Ready::READABLE),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            _ => link.tcp_ended(),
-        }
-    }
-}
-
-/// Calling the listener.
-impl Connection {
-    /// Runs `call` with the listener, unless it is busy or gone.
-    fn call(&self, call: impl FnOnce(&mut dyn Listener)) -> bool {
-        let taken = self.0.listener.borrow_mut().take();
-        let Some(mut listener) = taken else { return false };
-        call(&mut *listener);
-        *self.0.listener.borrow_mut() = Some(listener);
-        self.0.link.borrow_mut().end_of_input();
-        let unread = self.0.unread.take();
-        if !unread.is_empty() {
-            EventLoop::current().requeue(self.0.token, unread);
-        }
-        if self.0.phase.get() != Phase::Running {
-            self.report();
-        }
-        true
-    }
-
-    /// Runs code of the listener's. False if it failed: then the connection is closing now.
-    #[inline]
-    fn guard(&self, callback: impl FnOnce() -> Result<(), Error>) -> bool {
-        match catch_unwind(AssertUnwindSafe(callback)) {
-            Ok(Ok(())) => return true,
-            Ok(Err(error)) => self.callback_failed(error),
-            Err(payload) => self.callback_failed(Error::panicked(payload)),
-        }
-        false
-    }
-
-    #[cold]
-    fn callback_failed(&self, error: Error) {
-        let code = match error {
-            // The connection was closed under the callback: nothing is wrong with it.
-            Error::Closed if !self.is_open() => return,
-            Error::Stopped => CloseCode::GOING_AWAY,
-            // The peer does not read.
-            Error::Limit { .. } => CloseCode::POLICY,
-            _ => CloseCode::INTERNAL_ERROR,
-        };
-        tracing::debug!(%error, "a callback failed");
-        // Only a code that must not be sent, or a long reason, could make this fail.
-        let _ = self.close_with(code, "");
-        self.note(error);
-    }
-
-    /// Calls `on_close`, once, as the last call of all. If a callback is still running, it is called when that returns.
-    fn report(&self) {
-        if EventLoop::current().is_too_deep() {
-            let connection = self.clone();
-            EventLoop::current().after(Duration::ZERO, move || connection.report());
-            return;
-        }
-        let taken = self.0.listener.borrow_mut().take();
-        let Some(mut listener) = taken else { return };
-        let error = self.0.error.borrow_mut().take();
-        let closed = Closed::new(self.0.link.borrow().closing(), error.map(|error| *error));
-        tracing::debug!(%closed, "connection closed");
-        let result = catch_unwind(AssertUnwindSafe(|| {
-            listener.on_close(self, &closed);
-            drop(listener);
-        }));
-        if let Err(payload) = result {
-            tracing::error!(error = %Error::panicked(payload), "on_close failed");
-        }
-    }
-
-    /// Remembers what went wrong, unless something did before.
-    fn note(&self, error: Error) {
-        self.0.error.borrow_mut().get_or_insert_with(|| Box::new(error));
-    }
-}
-
-/// Writing, and ending.
-impl Connection {
-    /// Something was gathered: it leaves at once if it is much, otherwise at the end of the read, or at the next turn.
-    #[inline]
-    fn flush_soon(&self, gathered: usize) {
-        if gathered >= FLUSH_AT {
-            self.write();
-        }
-        self.mark_dirty();
-    }
-
-    #[inline]
-    fn mark_dirty(&self) {
-        if !self.0.dirty.replace(true) {
-            EventLoop::current().flush_later(self.0.token);
-        }
-    }
-
-    /// Writes what was gathered, as far as the system takes it.
-    #[inline]
-    fn write(&self) {
-        let written = self.0.link.borrow_mut().write();
-        if let Err(error) = written {
-            self.write_failed(error);
-        }
-    }
-
-    /// What the peer sent before it went away can still be read, perhaps with the reason.
-    #[cold]
-    fn write_failed(&self, error: io::Error) {
-        self.note(error.into());
-        let ready = Ready { readable: true, read_closed: true, writable: false };
-        EventLoop::current().requeue(self.0.token, ready);
-    }
-
-    /// After anything has happened: writes, and goes on with the end if it has begun.
-    #[inline]
-    fn settle(&self) {
-        if self.0.link.borrow().buffered() > 0 {
-            self.write();
-        }
-        if !self.is_open() {
-            self.wind_down();
-        }
-    }
-
-    #[cold]
-    fn wind_down(&self) {
-        let (state, should_end) = {
-            let link = self.0.link.borrow();
-            (link.state(), link.should_end_tcp())
-        };
-        match self.0.phase.get() {
-            Phase::Over => return,
-            _ if state == State::Ended => return self.hang_up(),
-            // Nothing of the peer's is left unread, and nothing more will come: closing TCP can't reset it.
-            Phase::Running if should_end && state == State::Closed && !self.0.may_have_more.get() => {
-                return self.hang_up();
-            }
-            Phase::Running if should_end => {
-                self.0.link.borrow_mut().shutdown_write();
-                self.0.phase.set(Phase::Lingering);
-                self.report();
-                EventLoop::current().requeue(self.0.token, Ready::READABLE);
-            }
-            _ => {}
-        }
-        let deadline = self.0.link.borrow_mut().deadline(Instant::now());
-        if let (None, Some(deadline)) = (self.0.timer.get(), deadline) {
-            let connection = self.clone();
-            let timer = EventLoop::current().at(deadline, move || connection.expire());
-            self.0.timer.set(Some(timer));
-        }
-    }
-
-    /// Closing takes too long. While a callback keeps us from reading, the peer can't be blamed for that.
-    fn expire(&self) {
-        let is_busy = self.0.listener.borrow().is_none() && self.0.phase.get() == Phase::Running;
-        if is_busy {
-            self.0.overdue.set(Some(0));
-            self.0.unread.set(self.0.unread.get() | Ready::READABLE);
-            return;
-        }
-        self.0.link.borrow_mut().expire(Instant::now());
-        self.settle();
-    }
-
-    /// Ends TCP.
-    fn hang_up(&self) {
-        self.0.phase.set(Phase::Over);
-        let event_loop = EventLoop::current();
-        if let Some(timer) = self.0.timer.take() {
-            event_loop.cancel(timer);
-        }
-        self.0.overdue.set(None);
-        let stream = self.0.link.borrow_mut().take_stream();
-        if let Some(mut stream) = stream {
-            event_loop.detach(self.0.token, &mut stream);
-        }
-        self.report();
     }
 }
 

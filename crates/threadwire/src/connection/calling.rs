@@ -1,0 +1,82 @@
+//! Calling the listener: one call at a time, and what becomes of calls that fail.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use threadwire_proto::CloseCode;
+use threadwire_worker::EventLoop;
+
+use super::{Connection, Phase};
+use crate::{Closed, Error, Listener};
+
+impl Connection {
+    /// Runs `call` with the listener, unless it is busy or gone.
+    pub(super) fn call(&self, call: impl FnOnce(&mut dyn Listener)) -> bool {
+        let taken = self.0.listener.borrow_mut().take();
+        let Some(mut listener) = taken else { return false };
+        call(&mut *listener);
+        *self.0.listener.borrow_mut() = Some(listener);
+        self.0.link.borrow_mut().end_of_input();
+        let unread = self.0.unread.take();
+        if !unread.is_empty() {
+            EventLoop::current().requeue(self.0.token, unread);
+        }
+        if self.0.phase.get() != Phase::Running {
+            self.report();
+        }
+        true
+    }
+
+    /// Runs code of the listener's. False if it failed: then the connection is closing now.
+    #[inline]
+    pub(super) fn guard(&self, callback: impl FnOnce() -> Result<(), Error>) -> bool {
+        match catch_unwind(AssertUnwindSafe(callback)) {
+            Ok(Ok(())) => return true,
+            Ok(Err(error)) => self.callback_failed(error),
+            Err(payload) => self.callback_failed(Error::panicked(payload)),
+        }
+        false
+    }
+
+    #[cold]
+    pub(super) fn callback_failed(&self, error: Error) {
+        let code = match error {
+            // The connection was closed under the callback: nothing is wrong with it.
+            Error::Closed if !self.is_open() => return,
+            Error::Stopped => CloseCode::GOING_AWAY,
+            // The peer does not read.
+            Error::Limit { .. } => CloseCode::POLICY,
+            _ => CloseCode::INTERNAL_ERROR,
+        };
+        tracing::debug!(%error, "a callback failed");
+        // Only a code that must not be sent, or a long reason, could make this fail.
+        let _ = self.close_with(code, "");
+        self.note(error);
+    }
+
+    /// Calls `on_close`, once, as the last call of all. If a callback is still running, it is called when that returns.
+    pub(super) fn report(&self) {
+        if EventLoop::current().is_too_deep() {
+            let connection = self.clone();
+            EventLoop::current().after(Duration::ZERO, move || connection.report());
+            return;
+        }
+        let taken = self.0.listener.borrow_mut().take();
+        let Some(mut listener) = taken else { return };
+        let error = self.0.error.borrow_mut().take();
+        let closed = Closed::new(self.0.link.borrow().closing(), error.map(|error| *error));
+        tracing::debug!(%closed, "connection closed");
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            listener.on_close(self, &closed);
+            drop(listener);
+        }));
+        if let Err(payload) = result {
+            tracing::error!(error = %Error::panicked(payload), "on_close failed");
+        }
+    }
+
+    /// Remembers what went wrong, unless something did before.
+    pub(super) fn note(&self, error: Error) {
+        self.0.error.borrow_mut().get_or_insert_with(|| Box::new(error));
+    }
+}

@@ -1,0 +1,114 @@
+//! What leaves, and the end, once it has begun.
+
+use std::io;
+use std::time::Instant;
+
+use threadwire_proto::state::State;
+use threadwire_worker::{EventLoop, Ready};
+
+use super::{Connection, Phase};
+
+/// With this many bytes gathered, they leave without waiting for the end of the read, or for the loop's next turn.
+const FLUSH_AT: usize = 128 << 10;
+
+impl Connection {
+    /// Something was gathered: it leaves at once if it is much, otherwise at the end of the read, or at the next turn.
+    #[inline]
+    pub(super) fn flush_soon(&self, gathered: usize) {
+        if gathered >= FLUSH_AT {
+            self.write();
+        }
+        self.mark_dirty();
+    }
+
+    #[inline]
+    pub(super) fn mark_dirty(&self) {
+        if !self.0.dirty.replace(true) {
+            EventLoop::current().flush_later(self.0.token);
+        }
+    }
+
+    /// Writes what was gathered, as far as the system takes it.
+    #[inline]
+    pub(super) fn write(&self) {
+        let written = self.0.link.borrow_mut().write();
+        if let Err(error) = written {
+            self.write_failed(error);
+        }
+    }
+
+    /// What the peer sent before it went away can still be read, perhaps with the reason.
+    #[cold]
+    pub(super) fn write_failed(&self, error: io::Error) {
+        self.note(error.into());
+        let ready = Ready { readable: true, read_closed: true, writable: false };
+        EventLoop::current().requeue(self.0.token, ready);
+    }
+
+    /// After anything has happened: writes, and goes on with the end if it has begun.
+    #[inline]
+    pub(super) fn settle(&self) {
+        if self.0.link.borrow().buffered() > 0 {
+            self.write();
+        }
+        if !self.is_open() {
+            self.wind_down();
+        }
+    }
+
+    #[cold]
+    pub(super) fn wind_down(&self) {
+        let (state, should_end) = {
+            let link = self.0.link.borrow();
+            (link.state(), link.should_end_tcp())
+        };
+        match self.0.phase.get() {
+            Phase::Over => return,
+            _ if state == State::Ended => return self.hang_up(),
+            // Nothing of the peer's is left unread, and nothing more will come: closing TCP can't reset it.
+            Phase::Running if should_end && state == State::Closed && !self.0.may_have_more.get() => {
+                return self.hang_up();
+            }
+            Phase::Running if should_end => {
+                self.0.link.borrow_mut().shutdown_write();
+                self.0.phase.set(Phase::Lingering);
+                self.report();
+                EventLoop::current().requeue(self.0.token, Ready::READABLE);
+            }
+            _ => {}
+        }
+        let deadline = self.0.link.borrow_mut().deadline(Instant::now());
+        if let (None, Some(deadline)) = (self.0.timer.get(), deadline) {
+            let connection = self.clone();
+            let timer = EventLoop::current().at(deadline, move || connection.expire());
+            self.0.timer.set(Some(timer));
+        }
+    }
+
+    /// Closing takes too long. While a callback keeps us from reading, the peer can't be blamed for that.
+    pub(super) fn expire(&self) {
+        let is_busy = self.0.listener.borrow().is_none() && self.0.phase.get() == Phase::Running;
+        if is_busy {
+            self.0.overdue.set(Some(0));
+            self.0.unread.set(self.0.unread.get() | Ready::READABLE);
+            return;
+        }
+        self.0.link.borrow_mut().expire(Instant::now());
+        self.settle();
+    }
+
+    /// Ends TCP.
+    pub(super) fn hang_up(&self) {
+        self.0.phase.set(Phase::Over);
+        let event_loop = EventLoop::current();
+        if let Some(timer) = self.0.timer.take() {
+            event_loop.cancel(timer);
+        }
+        self.0.overdue.set(None);
+        let stream = self.0.link.borrow_mut().take_stream();
+        if let Some(mut stream) = stream {
+            event_loop.detach(self.0.token, &mut stream);
+        }
+        self.report();
+    }
+}

@@ -1,0 +1,125 @@
+//! What arrives: read, and handed to the listener.
+
+use std::io;
+use std::rc::Rc;
+
+use threadwire_proto::{Event, Frame, Level, OpCode};
+use threadwire_worker::{EventLoop, Ready};
+
+use super::{Connection, Phase};
+use crate::link::Received;
+use crate::{Error, Listener};
+
+/// How often one connection may be read for a long message before it is the others' turn.
+const READS_PER_TURN: u32 = 8;
+
+impl Connection {
+    pub(super) fn read(&self, ready: Ready) {
+        if self.0.phase.get() != Phase::Running {
+            return self.discard();
+        }
+        let ran = self.call(|listener| {
+            let local = Rc::clone(self.0.link.borrow().local());
+            let mut input = local.lend_input();
+            self.read_with(listener, ready, &mut input);
+            local.return_input(input);
+        });
+        if !ran {
+            self.0.unread.set(self.0.unread.get() | ready);
+        }
+    }
+
+    /// Reads once, and hands out what came. Reads on for the rest of a long message, as far as one turn allows, and to see
+    /// the end of the stream, where it was announced.
+    pub(super) fn read_with(&self, listener: &mut dyn Listener, ready: Ready, input: &mut [u8]) {
+        for reads in 1.. {
+            let received = self.0.link.borrow_mut().read(input);
+            let (count, is_full) = match received {
+                Ok(Received::Bytes { in_input, is_full }) => (in_input, is_full),
+                Ok(Received::End) => return self.0.link.borrow_mut().tcp_ended(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return self.0.may_have_more.set(false);
+                }
+                Err(error) => {
+                    self.note(error.into());
+                    return self.0.link.borrow_mut().tcp_ended();
+                }
+            };
+            self.0.may_have_more.set(is_full);
+            self.deliver(listener, &mut input[..count]);
+            if is_full && !(reads < READS_PER_TURN && self.0.link.borrow_mut().is_mid_payload()) {
+                EventLoop::current().requeue(self.0.token, ready);
+                break;
+            }
+            if !is_full && !ready.read_closed {
+                break;
+            }
+        }
+    }
+
+    /// Hands out what `input` holds. A callback that fails closes the connection, but what came behind what it failed on
+    /// still counts: the peer's own close frame, say.
+    #[inline]
+    pub(super) fn deliver(&self, listener: &mut dyn Listener, mut input: &mut [u8]) {
+        while !self.guard(|| self.deliver_until_failure(listener, &mut input)) {}
+    }
+
+    #[inline]
+    pub(super) fn deliver_until_failure(
+        &self,
+        listener: &mut dyn Listener,
+        input: &mut &mut [u8],
+    ) -> Result<(), Error> {
+        loop {
+            let message = self.0.link.borrow_mut().next_message(input);
+            if let Some(message) = message {
+                listener.on_message(self, message)?;
+                if input.is_empty() {
+                    return Ok(());
+                }
+                continue;
+            }
+            let event = self.0.link.borrow_mut().next_event(input);
+            let Some(event) = event else { return Ok(()) };
+            if self.buffered() > 0 {
+                // What the protocol has answered by itself leaves also if the callback waits.
+                self.mark_dirty();
+            }
+            let result = match &event {
+                Event::Frame(frame) | Event::Close(frame) => self.tell(listener, frame),
+                Event::Failed(rule) => {
+                    self.note(Error::Protocol { rule: *rule });
+                    Ok(())
+                }
+            };
+            self.0.link.borrow().recycle(event);
+            result?;
+        }
+    }
+
+    pub(super) fn tell(&self, listener: &mut dyn Listener, frame: &Frame<'_>) -> Result<(), Error> {
+        if self.0.level == Level::Frames {
+            return listener.on_frame(self, frame);
+        }
+        match (frame.message(), frame.opcode()) {
+            (Some(message), _) => listener.on_message(self, message),
+            (None, OpCode::Ping) => listener.on_ping(self, frame.payload()),
+            (None, OpCode::Pong) => listener.on_pong(self, frame.payload()),
+            (None, _) => Ok(()),
+        }
+    }
+
+    /// Reads and drops what the peer still sends, until it ends.
+    pub(super) fn discard(&self) {
+        let mut link = self.0.link.borrow_mut();
+        let local = Rc::clone(link.local());
+        let mut input = local.lend_input();
+        let read = link.read_away(&mut input);
+        local.return_input(input);
+        match read {
+            Ok(1..) => EventLoop::current().requeue(self.0.token, Ready::READABLE),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            _ => link.tcp_ended(),
+        }
+    }
+}
