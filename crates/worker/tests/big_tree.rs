@@ -30,17 +30,19 @@ fn threads() -> usize {
 struct Ping;
 
 /// Ten children, with ten each, with nine (or eight) each: 1 + 10 + 100 + 889 is a thousand.
-fn grow(depth: usize, count: Arc<AtomicUsize>, ready: Remote) -> Result<(), Stopped> {
+/// Each holds `kept`, in its task and in a listener.
+fn grow(depth: usize, count: Arc<AtomicUsize>, ready: Remote, kept: Arc<()>) -> Result<(), Stopped> {
     if depth < 3 {
         for _ in 0..if depth == 2 { 9 } else { 10 } {
             if depth == 2 && count.fetch_add(1, Ordering::SeqCst) >= SIZE - 111 {
                 break;
             }
-            let (count, ready) = (Arc::clone(&count), ready.clone());
-            Worker::spawn(move || grow(depth + 1, count, ready));
+            let (count, ready, kept) = (Arc::clone(&count), ready.clone(), Arc::clone(&kept));
+            Worker::spawn(move || grow(depth + 1, count, ready, kept));
         }
     }
-    listen(|_: &Event<Ping>| ());
+    let held = Arc::clone(&kept);
+    listen(move |_: &Event<Ping>| assert!(Arc::strong_count(&held) > 1));
     ready.fire(EventLoop::current().remote()).unwrap();
     // Load: every pair of relatives has events on its way when the stop comes.
     bubble(Ping);
@@ -55,9 +57,10 @@ fn a_tree_of_a_thousand_workers_stopped_at_the_root_under_load_ends_completely()
         bounded(|| {
             let here = EventLoop::current().remote();
             let count = Arc::new(AtomicUsize::new(0));
+            let kept = Arc::new(());
             let root = Worker::spawn({
-                let (here, count) = (here.clone(), Arc::clone(&count));
-                move || grow(0, count, here)
+                let (here, count, kept) = (here.clone(), Arc::clone(&count), Arc::clone(&kept));
+                move || grow(0, count, here, kept)
             });
             let members: Vec<Remote> =
                 (0..SIZE).map(|_| wait_event::<Remote>().unwrap().data.clone()).collect();
@@ -77,6 +80,7 @@ fn a_tree_of_a_thousand_workers_stopped_at_the_root_under_load_ends_completely()
             assert!(members.iter().all(|member| member.children().is_empty() && member.queued() == 0));
             assert!(here.children().is_empty());
             load.join().unwrap();
+            assert_eq!(Arc::strong_count(&kept), 1, "what a worker held is still held");
         });
     }
     let patience = std::time::Instant::now() + PATIENCE;
