@@ -595,6 +595,12 @@ impl Connection {
         }
     }
 
+    /// Whether a message of ours was begun with a fragment, and not finished.
+    #[inline]
+    pub fn is_mid_message(&self) -> bool {
+        self.mid_message
+    }
+
     /// Where the connection stands.
     #[inline]
     pub fn state(&self) -> State {

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use threadwire_proto::{Level, Limits, handshake};
 
+use crate::WhenFull;
+
 /// The settings of a connection. Each has a default that fits most programs, and a stated policy past it.
 ///
 /// ```
@@ -31,10 +33,24 @@ pub struct Config {
     /// How long the closing handshake may take, from the first close frame to the end of TCP. 5 s by default. Past it,
     /// TCP is dropped.
     pub close_timeout: Duration,
-    /// How many bytes may wait to be written because the peer does not read them. 16 MiB by default. Past it, sending
-    /// fails with [`Error::Limit`](crate::Error::Limit). A message of any size is taken when nothing waits; pings and
-    /// pongs are taken up to 1 MiB past the limit, and a close frame always is.
+    /// How many bytes may wait to be written because the peer does not read them. 16 MiB by default. Past it, `when_full`
+    /// says what happens. A message of any size is taken when nothing waits; pings and pongs are taken up to 1 MiB past the
+    /// limit, and a close frame always is.
     pub max_buffered: usize,
+    /// What happens to a message for which there is no room. It is refused by default.
+    pub when_full: WhenFull,
+    /// With more bytes than this waiting to be written, [`Listener::on_pause_writing`](crate::Listener::on_pause_writing) is
+    /// called. 64 KiB by default.
+    pub high_watermark: usize,
+    /// After that, with no more bytes than this waiting,
+    /// [`Listener::on_resume_writing`](crate::Listener::on_resume_writing) is called. 16 KiB by default.
+    pub low_watermark: usize,
+    /// Whether a server stops reading from a peer that does not read the answers to what it sends: when half of
+    /// `max_buffered` waits, and answers have just added to it, until a quarter is left. True by default: a peer that sends
+    /// requests and never reads then fills its own memory, not the server's, and is not cut off while it is only slow. A client
+    /// always reads on, as two sides that wait for each other to read would wait forever; and so does a connection that
+    /// drops messages when it is full.
+    pub throttle: bool,
     /// The longest head of an opening handshake in bytes; 16 KiB by default. A server answers a longer one with 431 (or
     /// 414), a client fails.
     pub max_head: usize,
@@ -52,6 +68,10 @@ impl Default for Config {
             open_timeout: Duration::from_secs(10),
             close_timeout: protocol.close_timeout,
             max_buffered: 16 << 20,
+            when_full: WhenFull::default(),
+            high_watermark: 64 << 10,
+            low_watermark: 16 << 10,
+            throttle: true,
             max_head: head.max_head,
             max_headers: head.max_headers,
         }

@@ -9,12 +9,14 @@
 mod calling;
 mod ending;
 mod reading;
+mod sending;
+mod sharing;
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use threadwire_proto::handshake::Headers;
@@ -22,9 +24,11 @@ use threadwire_proto::state::State;
 use threadwire_proto::{CloseCode, CloseFrame, Level, Message, OpCode, Role};
 use threadwire_worker::{EventLoop, Ready, Source, TimerId, Token};
 
+use crate::flow::Flow;
 use crate::link::Link;
 use crate::stream::Stream;
-use crate::{Config, Error, Listener};
+use crate::{Config, Error, Listener, WhenFull};
+use sharing::Sharing;
 
 /// How many reads may go by before a peer is given up that may have answered our close frame while we did not read.
 const MOST_LOOKS: u32 = 64;
@@ -78,6 +82,28 @@ struct Inner {
     timer: Cell<Option<TimerId>>,
     /// What went wrong first.
     error: RefCell<Option<Box<Error>>>,
+    config: Arc<Config>,
+    flow: Cell<Flow>,
+    /// Whether `on_close` was called.
+    reported: Cell<bool>,
+    /// How many messages were dropped as there was no room.
+    dropped: Cell<u64>,
+    extras: RefCell<Option<Box<Extras>>>,
+}
+
+/// What most connections don't have.
+#[derive(Default)]
+struct Extras {
+    sharing: Option<Sharing>,
+}
+
+/// A connection that may be gone.
+pub(crate) struct WeakConnection(Weak<Inner>);
+
+impl WeakConnection {
+    pub(crate) fn upgrade(&self) -> Option<Connection> {
+        self.0.upgrade().map(Connection)
+    }
 }
 
 /// How far the end has come.
@@ -98,8 +124,8 @@ impl Connection {
     /// Sends a message: text or bytes.
     ///
     /// Fails with [`Error::Closed`] if the connection is not open, with [`Error::Limit`] if more than
-    /// [`Config::max_buffered`] bytes would wait for a peer that does not read, and with [`Error::Send`] between the
-    /// fragments of a message ([`send_frame`](Connection::send_frame)). In a callback, `?` passes that on, and then
+    /// [`Config::max_buffered`] bytes would wait for a peer that does not read (unless [`Config::when_full`] says otherwise),
+    /// and with [`Error::Send`] between the fragments of a message ([`send_frame`](Connection::send_frame)). In a callback, `?` passes that on, and then
     /// closes the callback's own connection: right for an echo; in a chat room, where it is another's connection that
     /// failed, look at the error instead.
     ///
@@ -118,6 +144,14 @@ impl Connection {
     pub fn send<'a>(&self, message: impl Into<Message<'a>>) -> Result<(), Error> {
         let message = message.into();
         self.send_frame(message.opcode(), true, message.as_bytes())
+    }
+
+    /// Sends a message, and says what is to happen if there is no room for it: see [`WhenFull`]. Fails as
+    /// [`send`](Connection::send) does.
+    #[inline]
+    pub fn send_or<'a>(&self, message: impl Into<Message<'a>>, when_full: WhenFull) -> Result<(), Error> {
+        let message = message.into();
+        self.send_frame_or(message.opcode(), true, message.as_bytes(), when_full)
     }
 
     /// Sends one frame: a message, a fragment of one (`fin` false on all but the last, the opcode
@@ -149,14 +183,35 @@ impl Connection {
     /// assert_eq!(*whole.borrow(), "in two fragments");
     /// # Ok::<(), threadwire::Error>(())
     /// ```
+    #[inline]
     pub fn send_frame(&self, opcode: OpCode, fin: bool, payload: &[u8]) -> Result<(), Error> {
+        self.send_frame_or(opcode, fin, payload, self.0.config.when_full)
+    }
+
+    #[inline]
+    fn send_frame_or(
+        &self,
+        opcode: OpCode,
+        fin: bool,
+        payload: &[u8],
+        when_full: WhenFull,
+    ) -> Result<(), Error> {
+        if !self.has_room(payload.len()) && !self.make_room(opcode, fin, payload.len(), when_full)? {
+            return Ok(());
+        }
+        if self.0.flow.get().shared && !opcode.is_control() && self.is_mid_message_of_another() {
+            return Ok(self.hold(opcode, fin, payload)?);
+        }
         let mut link = self.0.link.borrow_mut();
-        let sent = link.send_frame(opcode, fin, payload);
+        let sent = link.send_frame(opcode, fin, payload, when_full == WhenFull::DropOldest);
         let gathered = link.buffered();
         drop(link);
         match sent {
             Err(Error::Io(error)) => self.write_failed(error),
             sent => sent?,
+        }
+        if fin && opcode == OpCode::Continuation {
+            self.finished_own_message();
         }
         self.flush_soon(gathered);
         Ok(())
@@ -275,6 +330,52 @@ impl Connection {
         self.0.link.borrow().buffered()
     }
 
+    /// How many messages were dropped because there was no room for them, as [`WhenFull`] had it.
+    pub fn dropped(&self) -> u64 {
+        self.0.dropped.get()
+    }
+
+    /// Reads no more, until [`resume_reading`](Connection::resume_reading): the peer can go on to send only as far as the
+    /// system's buffers allow. What was read already (64 KiB at most) is still handed out. Pings, and the peer's close frame,
+    /// are not seen meanwhile; closing on this side ends the pause.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadwire::{Connection, Error, Listener, Message, worker::later};
+    ///
+    /// struct Slow;
+    ///
+    /// impl Listener for Slow {
+    ///     fn on_message(&mut self, ws: &Connection, _message: Message<'_>) -> Result<(), Error> {
+    ///         ws.pause_reading();
+    ///         let ws = ws.clone();
+    ///         later(Duration::from_millis(1), move || ws.resume_reading()); // that is when the next one may come
+    ///         Ok(())
+    ///     }
+    /// }
+    /// ```
+    pub fn pause_reading(&self) {
+        if self.is_open() {
+            self.0.flow.set(Flow { read_paused: true, ..self.0.flow.get() });
+        }
+    }
+
+    /// Reads again, after [`pause_reading`](Connection::pause_reading): at the loop's next turn.
+    pub fn resume_reading(&self) {
+        self.0.flow.set(Flow { read_paused: false, ..self.0.flow.get() });
+        self.read_on();
+    }
+
+    /// Whether reading is [paused](Connection::pause_reading) by the program.
+    pub fn is_reading_paused(&self) -> bool {
+        self.0.flow.get().read_paused
+    }
+
+    /// Which side this is: a client has opened the connection, a server has accepted it.
+    pub fn role(&self) -> Role {
+        self.0.link.borrow().role()
+    }
+
     /// The subprotocol that was agreed on, if one was (RFC 6455, section 1.9).
     ///
     /// ```
@@ -347,7 +448,7 @@ impl Connection {
     pub(crate) fn open(opening: Opening<'_>) -> Connection {
         let Opening { role, stream, token, listener, config, agreed, output, early, unread } = opening;
         let level = listener.level();
-        let link = Link::new(stream, role, &config.protocol(level), config.max_buffered, output);
+        let link = Link::new(stream, role, &config.protocol(level), output);
         let connection = Connection(Rc::new(Inner {
             token,
             link: RefCell::new(link),
@@ -361,6 +462,11 @@ impl Connection {
             phase: Cell::new(Phase::Running),
             timer: Cell::new(None),
             error: RefCell::default(),
+            config,
+            flow: Cell::default(),
+            reported: Cell::new(false),
+            dropped: Cell::new(0),
+            extras: RefCell::default(),
         }));
         let event_loop = EventLoop::current();
         event_loop.replace(token, Rc::clone(&connection.0) as Rc<dyn Source>);

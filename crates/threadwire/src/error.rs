@@ -150,8 +150,8 @@ impl std::fmt::Display for TimeoutKind {
 ///
 /// let client = Client::new(&url)?.config(Config { max_buffered: 8, ..Config::default() });
 /// let ws = client.connect(|_ws: &Connection, _message: Message<'_>| Ok(()))?;
-/// ws.send("taken, as nothing waits")?;
-/// assert!(matches!(ws.send("again"), Err(Error::Limit { kind: LimitKind::Buffered, limit: 8 })));
+/// ws.send(&vec![0; 64 << 20])?; // taken, as nothing waits, but more than the system takes at once
+/// assert!(matches!(ws.send("another"), Err(Error::Limit { kind: LimitKind::Buffered, limit: 8 })));
 /// # Ok::<(), threadwire::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,6 +214,11 @@ impl Error {
     /// ```
     pub fn other(error: impl Into<Source>) -> Error {
         Error::Other(error.into())
+    }
+
+    /// Too much waits to be written.
+    pub(crate) fn too_much_buffered(limit: usize) -> Error {
+        Error::Limit { kind: LimitKind::Buffered, limit }
     }
 
     /// The message of a panic.

@@ -54,6 +54,8 @@ mod config;
 mod connection;
 mod dial;
 mod error;
+mod flow;
+mod handle;
 mod link;
 mod listener;
 mod local;
@@ -71,6 +73,8 @@ pub use config::Config;
 pub use connection::Connection;
 pub use dial::Target;
 pub use error::{Error, LimitKind, TimeoutKind, UrlPart};
+pub use flow::WhenFull;
+pub use handle::{Handle, Parts};
 pub use listener::Listener;
 pub use listener::accept::Accept;
 pub use listener::client::{Client, connect};
@@ -79,7 +83,7 @@ pub use listener::server::{Server, Spread};
 pub use server::Request;
 pub use threadwire_proto::handshake::{Answer, HandshakeError, HeaderError, Headers, Response};
 pub use threadwire_proto::{
-    CloseCode, Frame, Initiator, Level, Limits, Message, OpCode, SendError, Violation,
+    CloseCode, Frame, Initiator, Level, Limits, Message, OpCode, OwnedMessage, SendError, Violation,
 };
 pub use threadwire_worker::{Stopped, sleep, update, wait_forever, wait_until};
 

@@ -12,16 +12,12 @@ use threadwire_proto::{
 };
 
 use crate::Error;
-use crate::error::LimitKind;
 use crate::local::Local;
 use crate::outbox::Outbox;
 use crate::stream::Stream;
 
 /// Payloads from this many bytes on are written from where they lie instead of being copied.
 const DIRECT_WRITE: usize = 32 << 10;
-
-/// How much further than other frames control frames may go, when too much waits to be written.
-const CONTROL_ROOM: usize = 1 << 20;
 
 /// A peer that sends messages of this many bytes and more is read in another way: see [`Link::read`].
 const LONG: usize = 64 << 10;
@@ -51,7 +47,6 @@ pub(crate) struct Link {
     protocol: Protocol,
     outbox: Outbox,
     local: Rc<Local>,
-    max_buffered: usize,
     /// Where the last late pong lies in the output: until it has left, there is no other.
     late_pong_at: u64,
     /// Whether the last message was a long one.
@@ -62,19 +57,12 @@ pub(crate) struct Link {
 
 impl Link {
     /// A link over an open stream. `output` is what still has to leave.
-    pub(crate) fn new(
-        stream: Stream,
-        role: Role,
-        config: &ProtocolConfig,
-        max_buffered: usize,
-        output: Vec<u8>,
-    ) -> Link {
+    pub(crate) fn new(stream: Stream, role: Role, config: &ProtocolConfig, output: Vec<u8>) -> Link {
         Link {
             stream: Some(stream),
             protocol: Protocol::new(role, config),
             outbox: Outbox::with(output),
             local: Local::current(),
-            max_buffered,
             late_pong_at: 0,
             expects_long: false,
             more_follows: false,
@@ -88,6 +76,10 @@ impl Link {
 
     pub(crate) fn closing(&self) -> Option<&Closing> {
         self.protocol.closing()
+    }
+
+    pub(crate) fn role(&self) -> Role {
+        self.protocol.role()
     }
 
     #[inline]
@@ -184,32 +176,39 @@ impl Link {
     /// Sends a frame, or puts it into the outbox; a long one leaves at once, unless another may follow soon. Fails with
     /// [`Error::Io`] if the stream took it no more: the connection is broken, but that is for its reader to find out.
     #[inline]
-    pub(crate) fn send_frame(&mut self, opcode: OpCode, fin: bool, payload: &[u8]) -> Result<(), Error> {
-        let buffered = self.outbox.len();
-        if buffered + payload.len() > self.max_buffered && buffered > 0 {
-            self.refuse_more(opcode, buffered)?;
-        }
+    pub(crate) fn send_frame(
+        &mut self,
+        opcode: OpCode,
+        fin: bool,
+        payload: &[u8],
+        droppable: bool,
+    ) -> Result<(), Error> {
         if payload.len() >= DIRECT_WRITE && !self.more_follows && !self.outbox.is_blocked() {
             let header = self.protocol.send_header(opcode, fin, payload.len())?;
             if let (Some(header), Some(stream)) = (header, &mut self.stream) {
                 return Ok(self.outbox.write_frame(&header, payload, stream, &self.local)?);
             }
         }
+        self.outbox.before_frame(droppable);
         let mut shared = self.local.shared.borrow_mut();
         self.protocol.send_frame(opcode, fin, payload, &mut shared, self.outbox.end(&self.local))?;
+        self.outbox.mark(droppable);
         Ok(())
     }
 
-    /// More waits than may. Control frames are few and small, and may go some way further.
-    #[cold]
-    fn refuse_more(&self, opcode: OpCode, buffered: usize) -> Result<(), Error> {
-        if self.state() != State::Open {
-            return Err(Error::Closed);
-        }
-        if opcode.is_control() && buffered < self.max_buffered.saturating_add(CONTROL_ROOM) {
-            return Ok(());
-        }
-        Err(Error::Limit { kind: LimitKind::Buffered, limit: self.max_buffered })
+    /// Drops the oldest message that may be dropped. False if there is none.
+    pub(crate) fn drop_oldest(&mut self) -> bool {
+        self.outbox.drop_oldest()
+    }
+
+    /// Whether the system takes no more for now.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.outbox.is_blocked()
+    }
+
+    /// Whether a message of ours was begun and not finished.
+    pub(crate) fn is_mid_message(&self) -> bool {
+        self.protocol.is_mid_message()
     }
 
     /// Writes what waits, as far as the system takes it.

@@ -3,7 +3,11 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use slab::Slab;
 use threadwire_proto::Shared;
+
+use crate::Connection;
+use crate::connection::WeakConnection;
 
 /// The size of a receive buffer in bytes: one read takes at most this much (and what is missing of a long payload).
 pub(crate) const INPUT_SIZE: usize = 64 << 10;
@@ -24,6 +28,8 @@ pub(crate) struct Local {
     pub(crate) shared: RefCell<Shared>,
     inputs: RefCell<Vec<Box<[u8]>>>,
     outputs: RefCell<Vec<Vec<u8>>>,
+    /// The connections that have handles.
+    shared_ones: RefCell<Slab<WeakConnection>>,
 }
 
 impl Local {
@@ -45,6 +51,21 @@ impl Local {
         if inputs.len() < INPUTS_KEPT {
             inputs.push(input);
         }
+    }
+
+    /// Takes a connection in that gets a handle, which finds it by the place that this returns.
+    pub(crate) fn share(&self, connection: WeakConnection) -> usize {
+        self.shared_ones.borrow_mut().insert(connection)
+    }
+
+    /// Forgets it.
+    pub(crate) fn unshare(&self, place: usize) {
+        self.shared_ones.borrow_mut().try_remove(place);
+    }
+
+    /// The connection at that place.
+    pub(crate) fn connection(&self, place: usize) -> Option<Connection> {
+        self.shared_ones.borrow().get(place)?.upgrade()
     }
 
     /// Lends an empty buffer for output.

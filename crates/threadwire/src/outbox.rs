@@ -2,6 +2,10 @@
 
 use std::io::{self, IoSlice};
 
+mod marks;
+
+use marks::Marks;
+
 use crate::local::Local;
 use crate::stream::Stream;
 
@@ -17,6 +21,8 @@ pub(crate) struct Outbox {
     blocked: bool,
     /// Nothing can leave any more: what comes is dropped.
     broken: bool,
+    /// Where the frames begin and end that wait behind others, if some of them may be dropped.
+    marks: Option<Box<Marks>>,
 }
 
 impl Outbox {
@@ -28,7 +34,11 @@ impl Outbox {
     /// How many bytes wait.
     #[inline]
     pub(crate) fn len(&self) -> usize {
-        self.bytes.len() - self.sent
+        let waiting = self.bytes.len() - self.sent;
+        match &self.marks {
+            Some(marks) => waiting - marks.gap(),
+            None => waiting,
+        }
     }
 
     /// How many bytes have ever left.
@@ -68,6 +78,31 @@ impl Outbox {
         &mut self.bytes
     }
 
+    /// A frame is going to be appended that may be dropped, or not. Only where others wait: what has begun to leave can't be
+    /// dropped any more.
+    #[inline]
+    pub(crate) fn before_frame(&mut self, droppable: bool) {
+        if droppable && self.marks.is_none() && self.blocked && !self.is_empty() {
+            self.marks = Some(Box::new(Marks::new(self.bytes.len())));
+        }
+        self.mark(false);
+    }
+
+    /// What was appended since then, or since the last frame, is that frame.
+    #[inline]
+    pub(crate) fn mark(&mut self, droppable: bool) {
+        if let Some(marks) = &mut self.marks {
+            marks.mark(self.bytes.len(), droppable);
+        }
+    }
+
+    /// Drops the oldest frame that may be dropped. False if there is none.
+    pub(crate) fn drop_oldest(&mut self) -> bool {
+        let dropped = self.marks.as_mut().is_some_and(|marks| marks.drop_oldest(&mut self.bytes));
+        self.advance(0);
+        dropped
+    }
+
     /// Writes what waits, until all of it has left or the system takes no more.
     #[inline]
     pub(crate) fn write(&mut self, stream: &mut Stream, local: &Local) -> io::Result<()> {
@@ -75,17 +110,36 @@ impl Outbox {
             self.clear(local);
         }
         while !self.blocked && !self.is_empty() {
-            let result = stream.write(&self.bytes[self.sent..]);
-            self.sent += self.count(result, local)?;
+            let result = stream.write(&self.bytes[self.sent..self.end_of_run()]);
+            let count = self.count(result, local)?;
+            self.advance(count);
         }
         if self.is_empty() {
             self.clear(local);
         } else if self.sent > self.bytes.len() / 2 {
             // Moves less than what has left: the cost stays in proportion, however long the queue is.
             self.bytes.drain(..self.sent);
+            if let Some(marks) = &mut self.marks {
+                marks.shift(self.sent);
+            }
             self.sent = 0;
         }
         Ok(())
+    }
+
+    /// As far as this what waits lies in one piece.
+    #[inline]
+    fn end_of_run(&self) -> usize {
+        let end = self.bytes.len();
+        self.marks.as_ref().map_or(end, |marks| marks.end_of_run(end))
+    }
+
+    #[inline]
+    fn advance(&mut self, count: usize) {
+        self.sent += count;
+        if let Some(marks) = &mut self.marks {
+            self.sent = marks.advance(self.sent);
+        }
     }
 
     /// Writes what waits, then a frame whose payload stays where it is. What the system does not take of it is copied.
@@ -96,6 +150,10 @@ impl Outbox {
         stream: &mut Stream,
         local: &Local,
     ) -> io::Result<()> {
+        if self.marks.is_some() {
+            // What waits lies in pieces.
+            self.write(stream, local)?;
+        }
         let mut written = 0;
         while !self.blocked && written < header.len() + payload.len() {
             let slices = [
@@ -106,7 +164,7 @@ impl Outbox {
             let result = stream.write_vectored(&slices[usize::from(self.is_empty())..]);
             let count = self.count(result, local)?;
             let waited = count.min(self.len());
-            self.sent += waited;
+            self.advance(waited);
             written += count - waited;
         }
         if self.is_empty() {
@@ -151,6 +209,7 @@ impl Outbox {
     #[inline]
     fn clear(&mut self, local: &Local) {
         self.sent = 0;
+        self.marks = None;
         self.bytes.clear();
         local.return_output(std::mem::take(&mut self.bytes));
     }

@@ -63,6 +63,7 @@ impl Connection {
         }
         let taken = self.0.listener.borrow_mut().take();
         let Some(mut listener) = taken else { return };
+        self.0.reported.set(true);
         let error = self.0.error.borrow_mut().take();
         let closed = Closed::new(self.0.link.borrow().closing(), error.map(|error| *error));
         tracing::debug!(%closed, "connection closed");
@@ -73,6 +74,7 @@ impl Connection {
         if let Err(payload) = result {
             tracing::error!(error = %Error::panicked(payload), "on_close failed");
         }
+        self.end_handles(closed);
     }
 
     /// Remembers what went wrong, unless something did before.

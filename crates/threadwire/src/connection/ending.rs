@@ -7,6 +7,7 @@ use threadwire_proto::state::State;
 use threadwire_worker::{EventLoop, Ready};
 
 use super::{Connection, Phase};
+use crate::flow::Flow;
 
 /// With this many bytes gathered, they leave without waiting for the end of the read, or for the loop's next turn.
 const FLUSH_AT: usize = 128 << 10;
@@ -48,8 +49,13 @@ impl Connection {
     /// After anything has happened: writes, and goes on with the end if it has begun.
     #[inline]
     pub(super) fn settle(&self) {
-        if self.0.link.borrow().buffered() > 0 {
+        let mut left = self.0.link.borrow().buffered();
+        if left > 0 {
             self.write();
+            left = self.0.link.borrow().buffered();
+        }
+        if self.0.flow.get().is_watched() || left > self.0.config.high_watermark {
+            self.regulate(left);
         }
         if !self.is_open() {
             self.wind_down();
@@ -58,6 +64,11 @@ impl Connection {
 
     #[cold]
     pub(super) fn wind_down(&self) {
+        if !self.0.flow.get().reads() {
+            // What the peer says to the end is not waited for in vain.
+            self.0.flow.set(Flow { read_paused: false, throttled: false, ..self.0.flow.get() });
+            self.read_on();
+        }
         let (state, should_end) = {
             let link = self.0.link.borrow();
             (link.state(), link.should_end_tcp())

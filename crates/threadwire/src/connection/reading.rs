@@ -18,6 +18,9 @@ impl Connection {
         if self.0.phase.get() != Phase::Running {
             return self.discard();
         }
+        if !self.0.flow.get().reads() {
+            return self.0.unread.set(self.0.unread.get() | ready);
+        }
         let ran = self.call(|listener| {
             let local = Rc::clone(self.0.link.borrow().local());
             let mut input = local.lend_input();
@@ -46,12 +49,18 @@ impl Connection {
                 }
             };
             self.0.may_have_more.set(is_full);
+            let buffered = self.buffered();
             self.deliver(listener, &mut input[..count]);
+            self.throttle(buffered);
             if is_full && !(reads < READS_PER_TURN && self.0.link.borrow_mut().is_mid_payload()) {
                 EventLoop::current().requeue(self.0.token, ready);
                 break;
             }
             if !is_full && !ready.read_closed {
+                break;
+            }
+            if !self.0.flow.get().reads() {
+                self.0.unread.set(self.0.unread.get() | ready);
                 break;
             }
         }

@@ -153,6 +153,37 @@ pub trait Listener: 'static {
         Ok(())
     }
 
+    /// The peer does not read as fast as it is sent to: more than
+    /// [`Config::high_watermark`](crate::Config::high_watermark) waits to be written. Sending goes on to work, up to
+    /// [`Config::max_buffered`](crate::Config::max_buffered); this is the time to send less.
+    ///
+    /// ```
+    /// use threadwire::{Connection, Error, Listener};
+    ///
+    /// struct Prices { is_behind: bool }
+    ///
+    /// impl Listener for Prices {
+    ///     fn on_pause_writing(&mut self, _ws: &Connection) -> Result<(), Error> {
+    ///         self.is_behind = true; // from here on only the most important ones
+    ///         Ok(())
+    ///     }
+    ///
+    ///     fn on_resume_writing(&mut self, _ws: &Connection) -> Result<(), Error> {
+    ///         self.is_behind = false;
+    ///         Ok(())
+    ///     }
+    /// }
+    /// ```
+    fn on_pause_writing(&mut self, ws: &Connection) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// After [`on_pause_writing`](Listener::on_pause_writing): what waits to be written has fallen to
+    /// [`Config::low_watermark`](crate::Config::low_watermark).
+    fn on_resume_writing(&mut self, ws: &Connection) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// The connection has ended. Called exactly once for each connection that opened, however it ended, and last. There
     /// is an example at [`Closed`].
     fn on_close(&mut self, ws: &Connection, closed: &Closed) {}

@@ -1,0 +1,137 @@
+//! What happens where more is sent than the peer reads.
+
+use threadwire_proto::{CloseCode, OpCode, Role};
+use threadwire_worker::EventLoop;
+
+use super::Connection;
+use crate::flow::Flow;
+use crate::{Error, WhenFull};
+
+/// How much further than other frames control frames may go, when too much waits to be written.
+const CONTROL_ROOM: usize = 1 << 20;
+
+impl Connection {
+    /// The reason of a connection that is closed since the peer does not read.
+    pub(crate) const TOO_SLOW: &str = "too slow in reading";
+
+    /// Whether a payload of this length may be added to what waits. Anything is taken when nothing does.
+    #[inline]
+    pub(super) fn has_room(&self, length: usize) -> bool {
+        let buffered = self.0.link.borrow().buffered();
+        buffered == 0 || buffered + length <= self.0.config.max_buffered
+    }
+
+    /// Makes room for a frame, as far as the policy allows. False if the frame is to be dropped.
+    #[cold]
+    pub(super) fn make_room(
+        &self,
+        opcode: OpCode,
+        fin: bool,
+        length: usize,
+        when_full: WhenFull,
+    ) -> Result<bool, Error> {
+        if !self.is_open() {
+            return Err(Error::Closed);
+        }
+        // It may be that nobody has tried to write it yet.
+        if !self.0.link.borrow().is_blocked() {
+            self.write();
+        }
+        let limit = self.0.config.max_buffered;
+        if self.has_room(length) || (opcode.is_control() && self.buffered() <= limit + CONTROL_ROOM) {
+            return Ok(true);
+        }
+        let is_whole = fin && opcode != OpCode::Continuation && !opcode.is_control();
+        match when_full {
+            WhenFull::DropNewest if is_whole => {
+                self.count_dropped();
+                return Ok(false);
+            }
+            WhenFull::DropOldest if is_whole => {
+                // What has begun to leave can't be dropped, but that is never more than one message.
+                self.drop_oldest_for(length);
+                return Ok(true);
+            }
+            WhenFull::Wait if !opcode.is_control() => {
+                // More than the limit is taken when nothing waits: then that is waited for.
+                let most = limit.saturating_sub(length);
+                EventLoop::current().wait(None, || self.buffered() <= most || !self.is_open())?;
+                return if self.is_open() { Ok(true) } else { Err(Error::Closed) };
+            }
+            WhenFull::Close if !opcode.is_control() => self.close_with(CloseCode::POLICY, Self::TOO_SLOW)?,
+            _ => {}
+        }
+        Err(Error::too_much_buffered(limit))
+    }
+
+    /// Drops messages until there is room, as far as they may be dropped.
+    pub(super) fn drop_oldest_for(&self, length: usize) {
+        while !self.has_room(length) && self.0.link.borrow_mut().drop_oldest() {
+            self.count_dropped();
+        }
+    }
+
+    /// Looks at how much is left after a write: what stops and starts with it, and who waits for it.
+    #[cold]
+    pub(super) fn regulate(&self, left: usize) {
+        let config = &self.0.config;
+        let before = self.0.flow.get();
+        let is_high = left > config.high_watermark;
+        let is_low = left <= config.low_watermark;
+        let mut flow = before;
+        flow.write_paused = is_high || (flow.write_paused && !is_low);
+        flow.throttled &= left > config.max_buffered / 4;
+        self.0.flow.set(flow);
+        if before.throttled && !flow.throttled {
+            self.read_on();
+        }
+        if flow.shared {
+            self.publish(left);
+        }
+        self.tell_of_flow();
+    }
+
+    /// Tells the listener that what waits has become much, or little again; if it is busy, when it has returned.
+    fn tell_of_flow(&self) {
+        let flow = self.0.flow.get();
+        if flow.write_paused == flow.told_paused {
+            return;
+        }
+        self.call(|listener| {
+            self.0.flow.set(Flow { told_paused: flow.write_paused, ..self.0.flow.get() });
+            self.guard(|| match flow.write_paused {
+                true => listener.on_pause_writing(self),
+                false => listener.on_resume_writing(self),
+            });
+        });
+    }
+
+    /// Reads no more for now, if the peer does not read what its own messages are answered with.
+    #[inline]
+    pub(super) fn throttle(&self, buffered_before: usize) {
+        let left = self.0.link.borrow().buffered();
+        if left > self.0.config.max_buffered / 2 && left > buffered_before {
+            self.throttle_if_allowed();
+        }
+    }
+
+    #[cold]
+    fn throttle_if_allowed(&self) {
+        let drops = matches!(self.0.config.when_full, WhenFull::DropOldest | WhenFull::DropNewest);
+        if self.0.config.throttle && !drops && self.role() == Role::Server && self.is_open() {
+            // What can leave at once does not count.
+            self.write();
+            let throttled = self.buffered() > self.0.config.max_buffered / 2;
+            self.0.flow.set(Flow { throttled, ..self.0.flow.get() });
+        }
+    }
+
+    /// Takes up again what arrived meanwhile.
+    pub(super) fn read_on(&self) {
+        let is_busy = self.0.listener.borrow().is_none();
+        if self.0.flow.get().reads() && !is_busy {
+            // Also what was never seen because of the pause.
+            EventLoop::current().requeue(self.0.token, self.0.unread.take());
+        }
+    }
+}

@@ -1,0 +1,363 @@
+//! A connection from any thread.
+//!
+//! A [`Handle`] leaves what it sends in the connection's [lane](lane) and has the owner's loop look into it; on the owner's
+//! own thread it goes straight to the connection. A message that is sent in parts holds the connection's messages up until
+//! it is finished: those of others wait for it, in order ([`crate::connection`]'s `lane.rs`).
+
+pub(crate) mod lane;
+mod parts;
+mod sync;
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Wake, Waker};
+
+use threadwire_proto::frame::MAX_CONTROL;
+use threadwire_proto::{CloseCode, CloseFrame, Message, OpCode, SendError};
+use threadwire_worker::{EventLoop, Remote};
+
+use crate::local::Local;
+use crate::{Closed, Config, Connection, Error, WhenFull};
+use lane::{Full, Lane, Pushed};
+pub use parts::Parts;
+
+/// What a handle has the owner do.
+pub(crate) type Call = Box<dyn FnOnce(&Connection) + Send>;
+
+/// A connection from any thread: a cheap clone, `Send` and `Sync`. [`Connection::handle`] makes one.
+///
+/// All of it works from every thread - workers, native threads, tasks of some runtime - and none of it waits for the socket.
+/// What one handle sends leaves in that order, also with its clones' calls on other threads, as far as these come one after
+/// the other. What different threads send at the same time comes in some order, a message at a time.
+///
+/// Dropping the last handle does not close the connection.
+///
+/// ```
+/// use threadwire::{Connection, Message, connect};
+/// # use threadwire::{Accept, Server};
+/// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+/// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
+/// # let url = format!("ws://{}", server.local_addr());
+///
+/// let ws = connect(&url, |_ws: &Connection, message: Message<'_>| {
+///     println!("{message}");
+///     Ok(())
+/// })?;
+/// let handle = ws.handle();
+/// let thread = std::thread::spawn(move || {
+///     handle.send("from another thread")?;
+///     handle.close()
+/// });
+/// ws.wait_closed()?;
+/// thread.join().unwrap()?;
+/// # Ok::<(), threadwire::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Handle(Arc<Core>);
+
+struct Core {
+    id: u64,
+    owner: Remote,
+    /// The connection's place among those of its thread that have handles.
+    place: usize,
+    config: Arc<Config>,
+    lane: Lane<Call, Arc<Closed>>,
+}
+
+static HANDLES: AtomicU64 = AtomicU64::new(1);
+
+/// What any thread may do.
+impl Handle {
+    /// Sends a message, as [`Connection::send`] does; past [`Config::max_buffered`] it does what [`Config::when_full`] says.
+    ///
+    /// That it returns `Ok` says that the message was taken: it leaves, unless the connection ends first.
+    ///
+    /// Fails with [`Error::Closed`] if the connection is not open, and with [`Error::Limit`] if too much waits.
+    pub fn send<'a>(&self, message: impl Into<Message<'a>>) -> Result<(), Error> {
+        self.send_or(message, self.0.config.when_full)
+    }
+
+    /// Sends a message, and says what is to happen if there is no room for it: see [`WhenFull`].
+    ///
+    /// ```
+    /// use threadwire::{Error, Handle, WhenFull};
+    ///
+    /// fn tick(feed: &Handle, price: f64) -> Result<(), Error> {
+    ///     feed.send_or(&price.to_string(), WhenFull::DropOldest)
+    /// }
+    /// ```
+    pub fn send_or<'a>(&self, message: impl Into<Message<'a>>, when_full: WhenFull) -> Result<(), Error> {
+        let message = message.into();
+        if self.0.owner.is_current()
+            && let Some(connection) = self.connection()
+        {
+            return connection.send_or(message, when_full);
+        }
+        self.leave_frame(message.opcode(), true, message.as_bytes(), 0, when_full)
+    }
+
+    /// Begins a text message that is sent in parts: see [`Parts`].
+    pub fn start_text(&self) -> Parts {
+        Parts::new(self.clone(), OpCode::Text)
+    }
+
+    /// Begins a binary message that is sent in parts: see [`Parts`].
+    pub fn start_binary(&self) -> Parts {
+        Parts::new(self.clone(), OpCode::Binary)
+    }
+
+    /// Sends a ping with a payload of at most 125 bytes, behind all that this handle sent before. Fails as
+    /// [`Connection::ping`] does.
+    pub fn ping(&self, payload: &[u8]) -> Result<(), Error> {
+        self.control(OpCode::Ping, payload)
+    }
+
+    /// Sends a pong with a payload of at most 125 bytes. Fails as [`Connection::pong`] does.
+    pub fn pong(&self, payload: &[u8]) -> Result<(), Error> {
+        self.control(OpCode::Pong, payload)
+    }
+
+    fn control(&self, opcode: OpCode, payload: &[u8]) -> Result<(), Error> {
+        let length = payload.len();
+        if length > MAX_CONTROL {
+            return Err(SendError::ControlTooLong { opcode, length }.into());
+        }
+        self.leave_frame(opcode, true, payload, 0, WhenFull::Error)
+    }
+
+    /// Closes with 1000. See [`close_with`](Handle::close_with).
+    pub fn close(&self) -> Result<(), Error> {
+        self.close_with(CloseCode::NORMAL, "")
+    }
+
+    /// Closes, as [`Connection::close_with`] does: behind all that this handle sent before. Wakes the loop of the connection
+    /// at once, and returns. Does nothing if the connection is closing already.
+    pub fn close_with(&self, code: CloseCode, reason: &str) -> Result<(), Error> {
+        CloseFrame { code: Some(code), reason }.check()?;
+        let reason = reason.to_owned();
+        // What is sent behind it is too late.
+        self.0.lane.shut();
+        self.run(move |ws| {
+            // It was checked.
+            let _ = ws.close_with(code, &reason);
+        });
+        Ok(())
+    }
+
+    /// Drops TCP without a closing handshake, as [`Connection::abort`] does.
+    pub fn abort(&self) {
+        self.run(Connection::abort);
+    }
+
+    /// Whether messages can be sent, as far as is known here: an end that has just come may still be on its way.
+    pub fn is_open(&self) -> bool {
+        self.0.lane.is_open()
+    }
+
+    /// Whether the connection has come to its end, and [`Listener::on_close`](crate::Listener::on_close) has returned.
+    pub fn has_ended(&self) -> bool {
+        self.0.lane.ended().is_some()
+    }
+
+    /// How the connection ended, if it has.
+    pub fn closed(&self) -> Option<Arc<Closed>> {
+        self.0.lane.ended()
+    }
+
+    /// How many bytes wait to be written.
+    pub fn buffered(&self) -> usize {
+        self.0.lane.waiting_bytes()
+    }
+
+    /// How many messages this connection's handles have dropped on their way to it, because there was no room
+    /// ([`WhenFull`]). What was dropped later on is counted by [`Connection::dropped`].
+    pub fn dropped(&self) -> u64 {
+        self.0.lane.dropped()
+    }
+
+    /// Waits until all that was sent has been written to the system, or the connection has ended; the loop of this thread goes
+    /// on meanwhile. (That it was written does not say that the peer has got it.) Fails with [`Error::Stopped`] if this
+    /// thread's worker is stopped.
+    pub fn wait_drained(&self) -> Result<(), Error> {
+        self.wait_below(0)
+    }
+
+    /// Waits until the connection has ended, and says how; the loop of this thread goes on meanwhile. Fails with
+    /// [`Error::Stopped`] if this thread's worker is stopped.
+    ///
+    /// ```
+    /// use threadwire::{Connection, Message, connect};
+    /// # use threadwire::{Accept, Server};
+    /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+    /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    ///
+    /// let handle = connect(&url, |_ws: &Connection, _message: Message<'_>| Ok(()))?.handle();
+    /// handle.close()?;
+    /// assert!(handle.wait_closed()?.clean);
+    /// # Ok::<(), threadwire::Error>(())
+    /// ```
+    pub fn wait_closed(&self) -> Result<Arc<Closed>, Error> {
+        let waker = waker_of_this_thread();
+        EventLoop::current().wait(None, || self.0.lane.is_below(None, &waker))?;
+        self.closed().ok_or(Error::Stopped)
+    }
+
+    /// The worker on whose loop the connection lives.
+    pub fn worker(&self) -> &Remote {
+        &self.0.owner
+    }
+
+    /// A number that no other connection of this process has.
+    pub fn id(&self) -> u64 {
+        self.0.id
+    }
+
+    /// Has `call` run on the connection's thread, with the connection, behind all that this handle sent before. Nothing
+    /// happens if the connection has ended.
+    ///
+    /// ```
+    /// use threadwire::Handle;
+    ///
+    /// /// From any thread: reads no more until told otherwise.
+    /// fn hold(feed: &Handle) {
+    ///     feed.run(|ws| ws.pause_reading());
+    /// }
+    /// ```
+    pub fn run(&self, call: impl FnOnce(&Connection) + Send + 'static) {
+        if self.0.owner.is_current()
+            && let Some(connection) = self.connection()
+        {
+            return call(&connection);
+        }
+        let pushed = self.0.lane.push_call(Box::new(call));
+        self.tell_owner(pushed);
+    }
+}
+
+/// What the connection needs of its handles.
+impl Handle {
+    pub(crate) fn new(place: usize, config: Arc<Config>) -> Handle {
+        let owner = EventLoop::current().remote();
+        let id = HANDLES.fetch_add(1, Ordering::Relaxed);
+        Handle(Arc::new(Core { id, owner, place, config, lane: Lane::new() }))
+    }
+
+    pub(crate) fn lane(&self) -> &Lane<Call, Arc<Closed>> {
+        &self.0.lane
+    }
+
+    pub(crate) fn place(&self) -> usize {
+        self.0.place
+    }
+}
+
+impl Handle {
+    /// The connection, on its own thread. What was left for it before is done first: the order of a handle's calls is kept.
+    fn connection(&self) -> Option<Connection> {
+        let connection = Local::current().connection(self.0.place)?;
+        if self.0.lane.has_some() {
+            connection.empty_lane();
+        }
+        Some(connection)
+    }
+
+    /// Leaves a frame for the owner.
+    pub(crate) fn leave_frame(
+        &self,
+        opcode: OpCode,
+        fin: bool,
+        payload: &[u8],
+        part_of: u64,
+        when_full: WhenFull,
+    ) -> Result<(), Error> {
+        let full = match when_full {
+            _ if opcode.is_control() => Full::Take,
+            WhenFull::DropOldest => Full::DropOldest,
+            WhenFull::DropNewest if part_of == 0 => Full::DropNewest,
+            _ => Full::Refuse,
+        };
+        let limit = self.0.config.max_buffered;
+        loop {
+            match self.0.lane.push_frame(opcode, fin, payload, part_of, full, limit) {
+                Pushed::Dropped => return Ok(()),
+                Pushed::Ended => return Err(Error::Closed),
+                Pushed::Full => self.make_room(when_full, payload.len())?,
+                pushed => return if self.tell_owner(pushed) { Ok(()) } else { Err(Error::Closed) },
+            }
+        }
+    }
+
+    #[cold]
+    fn make_room(&self, when_full: WhenFull, more: usize) -> Result<(), Error> {
+        let limit = self.0.config.max_buffered;
+        match when_full {
+            WhenFull::Wait => return self.wait_below(limit.saturating_sub(more)),
+            WhenFull::Close => self.close_with(CloseCode::POLICY, Connection::TOO_SLOW)?,
+            _ => {}
+        }
+        Err(Error::too_much_buffered(limit))
+    }
+
+    fn wait_below(&self, most: usize) -> Result<(), Error> {
+        let waker = waker_of_this_thread();
+        EventLoop::current().wait(None, || self.0.lane.is_below(Some(most), &waker))?;
+        Ok(())
+    }
+
+    /// Has the owner look into the lane, if it doesn't know. False if it is no more.
+    fn tell_owner(&self, pushed: Pushed) -> bool {
+        if pushed != Pushed::First {
+            return pushed == Pushed::Behind;
+        }
+        let (place, id) = (self.0.place, self.0.id);
+        let told = self.0.owner.post(move |_| {
+            if let Some(connection) = Local::current().connection(place).filter(|ws| ws.handle().id() == id) {
+                connection.empty_lane();
+            }
+        });
+        if told.is_err() {
+            self.0.lane.shut();
+        }
+        told.is_ok()
+    }
+}
+
+/// Has the loop of this thread look whether what it waits for is there.
+fn waker_of_this_thread() -> Waker {
+    struct Look(Remote);
+
+    impl Wake for Look {
+        fn wake(self: Arc<Self>) {
+            self.0.wake();
+        }
+    }
+
+    Waker::from(Arc::new(Look(EventLoop::current().remote())))
+}
+
+/// Handles are equal if they are of the same connection.
+impl PartialEq for Handle {
+    fn eq(&self, other: &Handle) -> bool {
+        self.0.id == other.0.id
+    }
+}
+
+impl Eq for Handle {}
+
+impl Hash for Handle {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.id.hash(state);
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle")
+            .field("id", &self.0.id)
+            .field("is_open", &self.is_open())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,298 @@
+//! What other threads leave for a connection.
+//!
+//! One queue under a lock for all handles of a connection. The payloads lie one behind the other in one vector, so that a
+//! send allocates nothing once the vector has grown. Whoever finds the queue empty has the owner look into it; those that
+//! come before the owner has looked only leave something: a burst of sends wakes it once.
+//!
+//! `outside` counts what the owner has taken and not written yet. What it takes is moved to that count under the lock, so
+//! that nothing is ever missing from the sum. Those who wait for the sum to fall leave a waker; the flag that says so and
+//! the count are each other's witnesses: whoever changes one looks at the other after it.
+//!
+//! Nothing here knows what a connection is: that is how a test can check all of it under a model checker.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::task::Waker;
+
+use threadwire_proto::OpCode;
+
+use super::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, PoisonError};
+
+/// Something that the owner is to do. `C` is a call.
+#[derive(Debug)]
+pub(crate) enum Op<C> {
+    /// To send a frame, of which the payload is the next `length` bytes of the batch.
+    Frame { opcode: OpCode, fin: bool, length: usize, part_of: u64, full: Full },
+    /// To do something else.
+    Call(C),
+}
+
+/// What happens to a message for which there is no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Full {
+    /// It is refused.
+    Refuse,
+    /// It is dropped.
+    DropNewest,
+    /// Others make room for it.
+    DropOldest,
+    /// It is taken: a control frame, or a message that has waited for its turn.
+    Take,
+}
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pushed {
+    /// It is the first: the owner is to be told.
+    First,
+    /// The owner was told already.
+    Behind,
+    /// It was dropped.
+    Dropped,
+    /// There is no room.
+    Full,
+    /// The connection has ended.
+    Ended,
+}
+
+/// What was left, in order.
+#[derive(Debug)]
+pub(crate) struct Batch<C> {
+    pub(crate) ops: VecDeque<Op<C>>,
+    /// The payloads, from `start` on.
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) start: usize,
+}
+
+impl<C> Batch<C> {
+    /// The next of them, and its payload.
+    pub(crate) fn next(&mut self) -> Option<(Op<C>, &[u8])> {
+        let op = self.ops.pop_front()?;
+        let length = if let Op::Frame { length, .. } = op { length } else { 0 };
+        let start = self.start;
+        self.start += length;
+        Some((op, &self.bytes[start..start + length]))
+    }
+
+    /// Empty, with its memory, as far as that is not too much to keep.
+    pub(crate) fn emptied(mut self) -> Batch<C> {
+        const KEPT: usize = 64 << 10;
+        self.ops.clear();
+        self.bytes.clear();
+        self.start = 0;
+        if self.bytes.capacity() > KEPT {
+            self.bytes = Vec::new();
+        }
+        self
+    }
+}
+
+impl<C> Default for Batch<C> {
+    fn default() -> Batch<C> {
+        Batch { ops: VecDeque::new(), bytes: Vec::new(), start: 0 }
+    }
+}
+
+/// The queue. `E` says how the connection ended.
+pub(crate) struct Lane<C, E> {
+    state: Mutex<State<C, E>>,
+    /// How many bytes wait that the owner has taken already.
+    outside: AtomicUsize,
+    /// Whether somebody waits.
+    has_waiting: AtomicBool,
+    /// Whether messages can be sent.
+    open: AtomicBool,
+}
+
+struct State<C, E> {
+    batch: Batch<C>,
+    /// Whether the owner was told that there is something.
+    told: bool,
+    /// How many messages were dropped here.
+    dropped: u64,
+    /// Who waits, and how many bytes may be left for each; none if it is the end that is waited for.
+    waiting: Vec<(Option<usize>, Waker)>,
+    end: Option<E>,
+}
+
+impl<C, E: Clone> Lane<C, E> {
+    pub(crate) fn new() -> Lane<C, E> {
+        let state =
+            State { batch: Batch::default(), told: false, dropped: 0, waiting: Vec::new(), end: None };
+        Lane {
+            state: Mutex::new(state),
+            outside: AtomicUsize::new(0),
+            has_waiting: AtomicBool::new(false),
+            open: AtomicBool::new(true),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<C, E>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leaves a frame. `limit`: how many bytes may wait in all; a frame of any size is taken when nothing waits.
+    pub(crate) fn push_frame(
+        &self,
+        opcode: OpCode,
+        fin: bool,
+        payload: &[u8],
+        part_of: u64,
+        full: Full,
+        limit: usize,
+    ) -> Pushed {
+        let mut state = self.lock();
+        if state.end.is_some() || !self.is_open() {
+            return Pushed::Ended;
+        }
+        let waiting = state.waiting_bytes();
+        let total = waiting + self.outside.load(Ordering::SeqCst);
+        if total > 0 && total + payload.len() > limit {
+            match full {
+                Full::Take => {}
+                Full::Refuse => return Pushed::Full,
+                Full::DropNewest => {
+                    state.dropped += 1;
+                    return Pushed::Dropped;
+                }
+                Full::DropOldest => state.drop_oldest(payload.len(), limit),
+            }
+        }
+        let length = payload.len();
+        state.batch.bytes.extend_from_slice(payload);
+        state.push(Op::Frame { opcode, fin, length, part_of, full })
+    }
+
+    /// Leaves a call.
+    pub(crate) fn push_call(&self, call: C) -> Pushed {
+        let mut state = self.lock();
+        if state.end.is_some() { Pushed::Ended } else { state.push(Op::Call(call)) }
+    }
+
+    /// Takes all that was left, in exchange for an empty batch. From here on its bytes count as outside.
+    pub(crate) fn take(&self, empty: Batch<C>) -> Batch<C> {
+        let mut state = self.lock();
+        state.told = false;
+        self.outside.fetch_add(state.waiting_bytes(), Ordering::SeqCst);
+        mem::replace(&mut state.batch, empty)
+    }
+
+    /// Says how many bytes wait outside of this queue. Wakes those who have waited for less.
+    pub(crate) fn set_outside(&self, bytes: usize) {
+        self.outside.store(bytes, Ordering::SeqCst);
+        if self.has_waiting.load(Ordering::SeqCst) {
+            self.wake();
+        }
+    }
+
+    #[cold]
+    fn wake(&self) {
+        let mut state = self.lock();
+        let total = state.waiting_bytes() + self.outside.load(Ordering::SeqCst);
+        let is_over = state.end.is_some();
+        let woken =
+            state.waiting.extract_if(.., |(most, _)| is_over || most.is_some_and(|most| total <= most));
+        let woken: Vec<_> = woken.collect();
+        self.has_waiting.store(!state.waiting.is_empty(), Ordering::SeqCst);
+        drop(state);
+        woken.into_iter().for_each(|(_, waker)| waker.wake());
+    }
+
+    /// Whether at most so many bytes wait, or the connection has ended (with `None` only that). If not, the waker is called
+    /// when it is so.
+    pub(crate) fn is_below(&self, most: Option<usize>, waker: &Waker) -> bool {
+        let mut state = self.lock();
+        // Before the count is looked at: it may fall at this moment.
+        self.has_waiting.store(true, Ordering::SeqCst);
+        let total = state.waiting_bytes() + self.outside.load(Ordering::SeqCst);
+        if state.end.is_some() || most.is_some_and(|most| total <= most) {
+            self.has_waiting.store(!state.waiting.is_empty(), Ordering::SeqCst);
+            return true;
+        }
+        if !state.waiting.iter().any(|(other, known)| *other == most && known.will_wake(waker)) {
+            state.waiting.push((most, waker.clone()));
+        }
+        false
+    }
+
+    /// How many bytes wait, here and outside.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        let state = self.lock();
+        state.waiting_bytes() + self.outside.load(Ordering::SeqCst)
+    }
+
+    /// How many messages were dropped here.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.lock().dropped
+    }
+
+    /// Whether nobody has taken what was left.
+    pub(crate) fn has_some(&self) -> bool {
+        self.lock().told
+    }
+
+    /// Whether messages can be sent.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// No message can be sent any more.
+    pub(crate) fn shut(&self) {
+        self.open.store(false, Ordering::Relaxed);
+    }
+
+    /// The connection has ended. What was left is dropped, after the lock is.
+    pub(crate) fn end(&self, end: E) {
+        self.shut();
+        let mut state = self.lock();
+        state.end.get_or_insert(end);
+        let left = mem::take(&mut state.batch);
+        self.outside.store(0, Ordering::SeqCst);
+        drop(state);
+        drop(left);
+        self.wake();
+    }
+
+    /// How the connection ended, if it has.
+    pub(crate) fn ended(&self) -> Option<E> {
+        self.lock().end.clone()
+    }
+}
+
+impl<C, E> State<C, E> {
+    fn waiting_bytes(&self) -> usize {
+        self.batch.bytes.len() - self.batch.start
+    }
+
+    fn push(&mut self, op: Op<C>) -> Pushed {
+        self.batch.ops.push_back(op);
+        if mem::replace(&mut self.told, true) { Pushed::Behind } else { Pushed::First }
+    }
+
+    /// Makes room, as far as the messages allow that lie here: those that the owner has are its own matter.
+    fn drop_oldest(&mut self, more: usize, limit: usize) {
+        let is_droppable = |op: &Op<C>| matches!(op, Op::Frame { opcode, fin: true, part_of: 0, full: Full::DropOldest, .. } if !opcode.is_control());
+        let (mut from, mut kept) = (self.batch.start, Vec::new());
+        let mut at = 0;
+        while self.waiting_bytes() > 0 && self.waiting_bytes() + more > limit {
+            // Frames that must stay are few: they are moved behind what is dropped.
+            let Some(op) = self.batch.ops.get(at) else { break };
+            let length = if let Op::Frame { length, .. } = op { *length } else { 0 };
+            if is_droppable(op) {
+                self.batch.ops.remove(at);
+                self.batch.start += length;
+                self.dropped += 1;
+            } else {
+                kept.extend_from_slice(&self.batch.bytes[from..from + length]);
+                at += 1;
+            }
+            from += length;
+        }
+        let start = self.batch.start;
+        self.batch.bytes[start..start + kept.len()].copy_from_slice(&kept);
+        if start > self.batch.bytes.len() / 2 {
+            self.batch.bytes.drain(..start);
+            self.batch.start = 0;
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! A message that is sent in parts.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use threadwire_proto::OpCode;
+
+use super::Handle;
+use crate::{CloseCode, Error, WhenFull};
+
+static PARTS: AtomicU64 = AtomicU64::new(1);
+
+/// A message that is sent in parts, each a fragment (RFC 6455, section 5.4), while it is being made.
+///
+/// From its first part to its end the message has the connection for itself: other messages, from whatever thread, are taken
+/// and wait behind it; pings, pongs and a close do not. [`finish`](Parts::finish) ends it. Dropped without that, the message
+/// can't be completed any more, and the connection is closed with 1011.
+///
+/// It is a [`Write`](io::Write), each write a part.
+///
+/// ```
+/// use std::io::Write;
+/// use threadwire::{Connection, Message, connect};
+/// # use threadwire::{Accept, Server};
+/// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+/// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
+/// # let url = format!("ws://{}", server.local_addr());
+///
+/// let ws = connect(&url, |ws: &Connection, message: Message<'_>| {
+///     assert_eq!(message.as_text(), Some("1 2 3 "));
+///     ws.close()
+/// })?;
+/// let mut numbers = ws.handle().start_text();
+/// for number in 1..=3 {
+///     write!(numbers, "{number} ")?;
+/// }
+/// numbers.finish()?;
+/// assert!(ws.handle().wait_closed()?.error.is_none());
+/// # Ok::<(), threadwire::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Parts {
+    handle: Handle,
+    number: u64,
+    opcode: OpCode,
+    is_over: bool,
+}
+
+impl Parts {
+    pub(super) fn new(handle: Handle, opcode: OpCode) -> Parts {
+        Parts { handle, number: PARTS.fetch_add(1, Ordering::Relaxed), opcode, is_over: false }
+    }
+
+    /// Sends a part. The parts of a text need not end at a character; that they make UTF-8 together is up to the caller.
+    ///
+    /// Where there is no room ([`Config::max_buffered`](crate::Config::max_buffered)) it waits if
+    /// [`Config::when_full`](crate::Config::when_full) is [`WhenFull::Wait`], and otherwise fails with [`Error::Limit`];
+    /// then it may be tried again. Fails with [`Error::Closed`] if the connection is not open.
+    pub fn send(&mut self, part: impl AsRef<[u8]>) -> Result<(), Error> {
+        self.fragment(part.as_ref(), false)
+    }
+
+    /// Ends the message. Fails as [`send`](Parts::send) does; the message is then lost, and the connection closed with
+    /// 1011.
+    pub fn finish(mut self) -> Result<(), Error> {
+        self.fragment(b"", true)?;
+        self.is_over = true;
+        Ok(())
+    }
+
+    fn fragment(&mut self, part: &[u8], fin: bool) -> Result<(), Error> {
+        let when_full = match self.handle.0.config.when_full {
+            WhenFull::Wait => WhenFull::Wait,
+            _ => WhenFull::Error,
+        };
+        // Always by way of the lane, where messages wait for each other.
+        self.handle.leave_frame(self.opcode, fin, part, self.number, when_full)?;
+        self.opcode = OpCode::Continuation;
+        Ok(())
+    }
+}
+
+impl io::Write for Parts {
+    fn write(&mut self, part: &[u8]) -> io::Result<usize> {
+        self.send(part).map_err(io::Error::other)?;
+        Ok(part.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        if !self.is_over && self.opcode == OpCode::Continuation {
+            // It can be sent: nothing else is said here.
+            let _ = self.handle.close_with(CloseCode::INTERNAL_ERROR, "a message was not finished");
+        }
+    }
+}
