@@ -57,8 +57,9 @@ impl Neighbour {
         Neighbour { _serving: serving, ws, rounds, end }
     }
 
-    /// Lets the loop turn until this many more messages have gone there and back. What lay ready in a socket of this
-    /// thread before was then read.
+    /// Lets the loop turn until this many more messages have gone there and back. With three, whatever lay ready in a
+    /// socket of this thread was read: the first may have lain ready itself, the second was polled for, and the third
+    /// comes after all that was found by that poll.
     pub fn go_on(&self, count: usize) {
         let goal = self.rounds.get() + count;
         wait_until(None, || self.rounds.get() >= goal || !self.ws.is_open()).unwrap();
