@@ -5,9 +5,12 @@
 //! ready, timers that are due, calls from other threads - is state of the loop, taken out one by one: the system tells
 //! readiness once, so what an outer turn kept to itself, an inner one would never learn.
 
+mod clock;
 mod end;
 mod poll;
 mod waiting;
+
+pub use clock::TimeKeeper;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -21,6 +24,7 @@ use std::time::{Duration, Instant};
 use mio::Interest;
 use slab::Slab;
 
+use self::clock::Clock;
 use crate::inbox::{DISCARD, PAUSE, STOP};
 use crate::mail::Mail;
 use crate::node::{Node, WorkerId};
@@ -78,8 +82,9 @@ pub struct EventLoop {
     depth: Cell<usize>,
     /// How many waits in a row had nothing to wait for.
     immediate: Cell<u32>,
-    /// When the loop has last polled.
+    /// When a checkpoint has last polled.
     turned: Cell<Instant>,
+    clock: Rc<Clock>,
     /// For how long it polls without sleeping, when nothing happens.
     busy_poll: Cell<Option<Duration>>,
     /// Since when nothing has happened, as far as it has looked without sleeping.
@@ -146,6 +151,7 @@ impl EventLoop {
 
     fn make(node: Arc<Node>, is_automatic: bool) -> Rc<EventLoop> {
         node.inbox.set_waker(Waker::Park(thread::current()));
+        let now = Instant::now();
         Rc::new(EventLoop {
             poller: RefCell::default(),
             sources: RefCell::default(),
@@ -160,7 +166,8 @@ impl EventLoop {
             interrupted: Cell::new(false),
             depth: Cell::new(0),
             immediate: Cell::new(0),
-            turned: Cell::new(Instant::now()),
+            turned: Cell::new(now),
+            clock: Clock::new(now),
             busy_poll: Cell::new(None),
             quiet_since: Cell::new(None),
             grace: Cell::new(GRACE_OF_THREAD),
@@ -391,6 +398,7 @@ impl EventLoop {
         self.flush();
         let may_call = !self.is_too_deep();
         self.poll(until, may_call);
+        self.clock.turn();
         self.serve_sources(may_call);
         if may_call {
             self.run_timers();
