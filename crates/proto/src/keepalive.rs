@@ -99,6 +99,18 @@ pub enum PingStrategy {
 }
 
 /// What is to be done now: the answer of [`Pulse::check`].
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use threadwire_proto::keepalive::{Check, Keepalive, Pulse};
+///
+/// let now = Instant::now();
+/// match Pulse::new(&Keepalive::default(), now).check(now + Duration::from_secs(20)) {
+///     Check::NotYet => unreachable!("nothing was heard for 20 s"),
+///     Check::Ping => { /* send one, and set the timer */ }
+///     Check::Silent { for_ } => eprintln!("the peer was silent for {for_:?}"),
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Check {
     /// Nothing. [`Pulse::deadline`] says when to ask again.
@@ -114,6 +126,18 @@ pub enum Check {
 }
 
 /// Why no verdict may be given for a while. The two are independent of each other: a connection may be held for both.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use threadwire_proto::keepalive::{Hold, Keepalive, Pulse};
+///
+/// let now = Instant::now();
+/// let mut pulse = Pulse::new(&Keepalive::default(), now);
+/// pulse.hold(Hold::NotReading, now);
+/// pulse.hold(Hold::Measuring, now);
+/// pulse.release(Hold::NotReading, now + Duration::from_secs(1));
+/// assert!(pulse.is_held());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hold {
     /// We do not read: the program can't keep up, or has paused. The peer may have said much that we have not seen.
@@ -297,12 +321,11 @@ impl Pulse {
     /// ```
     pub fn release(&mut self, why: Hold, now: Instant) -> Option<Duration> {
         let since = self.since(why).take()?;
-        if !self.is_held() {
-            self.heard = self.heard.max(now);
-            self.ping_at = self.heard + self.idle;
-            if let Some(silent_at) = &mut self.silent_at {
-                *silent_at = self.heard + self.reply;
-            }
+        // If another reason is left, none of this is seen before that is released, and it is done anew then.
+        self.heard = self.heard.max(now);
+        self.ping_at = self.heard + self.idle;
+        if let Some(silent_at) = &mut self.silent_at {
+            *silent_at = self.heard + self.reply;
         }
         Some(now.saturating_duration_since(since))
     }

@@ -243,7 +243,7 @@ impl fmt::Debug for RoundTrips {
     }
 }
 
-/// The round trips of a connection at one moment: see [`RoundTrips::summary`].
+/// The round trips of a connection at one moment: see [`RoundTrips::summary`], which has an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoundTripSummary {
     /// How many were measured; at least one.

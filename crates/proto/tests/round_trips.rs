@@ -135,6 +135,12 @@ fn round_trips_past_a_minute_are_exact_in_the_maximum_and_a_minute_in_quantiles(
 }
 
 #[test]
+fn a_round_trip_of_more_nanoseconds_than_an_integer_counts_is_a_minute_in_quantiles() {
+    let trips = measured([MS, Duration::from_nanos(u64::MAX) + SECOND]);
+    assert_eq!(trips.p99(), Some(RoundTrips::LONGEST));
+}
+
+#[test]
 fn quantiles_out_of_range_are_the_ends_and_nan_has_none() {
     let trips = measured([MS, 2 * MS, 3 * MS]);
     for (quantile, time) in [(-1.0, MS), (0.0, MS), (1.0, 3 * MS), (f64::INFINITY, 3 * MS)] {
