@@ -64,8 +64,7 @@ impl Wake for Alarm {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.woken.swap(true, Ordering::SeqCst) {
-            // A loop that has ended polls no more.
-            let _ = self.remote.post(|_| {});
+            self.remote.wake();
         }
     }
 }

@@ -5,8 +5,12 @@
 //! ready, timers that are due, calls from other threads - is state of the loop, taken out one by one: the system tells
 //! readiness once, so what an outer turn kept to itself, an inner one would never learn.
 
+mod clock;
 mod end;
+mod poll;
 mod waiting;
+
+pub use clock::TimeKeeper;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -20,12 +24,13 @@ use std::time::{Duration, Instant};
 use mio::Interest;
 use slab::Slab;
 
+use self::clock::Clock;
 use crate::inbox::{DISCARD, PAUSE, STOP};
 use crate::mail::Mail;
 use crate::node::{Node, WorkerId};
 use crate::timer::{self, Timers};
 use crate::topic::{AnyTopic, Topic, Topics};
-use crate::waker::{self, Poller, WAKER, Waker};
+use crate::waker::{Poller, Waker};
 use crate::{Ready, Remote, Source, TimerId, Token, event};
 
 /// A token is an index into the table of sources and, above that, a number that no other source at that index had.
@@ -77,8 +82,13 @@ pub struct EventLoop {
     depth: Cell<usize>,
     /// How many waits in a row had nothing to wait for.
     immediate: Cell<u32>,
-    /// When the loop has last polled.
+    /// When a checkpoint has last polled.
     turned: Cell<Instant>,
+    clock: Rc<Clock>,
+    /// For how long it polls without sleeping, when nothing happens.
+    busy_poll: Cell<Option<Duration>>,
+    /// Since when nothing has happened, as far as it has looked without sleeping.
+    quiet_since: Cell<Option<Instant>>,
     /// How long the children of a thread that is no worker may take at its end.
     grace: Cell<Duration>,
     /// Whether a worker's task runs on it, with which it will end.
@@ -141,6 +151,7 @@ impl EventLoop {
 
     fn make(node: Arc<Node>, is_automatic: bool) -> Rc<EventLoop> {
         node.inbox.set_waker(Waker::Park(thread::current()));
+        let now = Instant::now();
         Rc::new(EventLoop {
             poller: RefCell::default(),
             sources: RefCell::default(),
@@ -155,7 +166,10 @@ impl EventLoop {
             interrupted: Cell::new(false),
             depth: Cell::new(0),
             immediate: Cell::new(0),
-            turned: Cell::new(Instant::now()),
+            turned: Cell::new(now),
+            clock: Clock::new(now),
+            busy_poll: Cell::new(None),
+            quiet_since: Cell::new(None),
             grace: Cell::new(GRACE_OF_THREAD),
             has_task: Cell::new(!is_automatic),
             finished: Cell::new(false),
@@ -384,6 +398,7 @@ impl EventLoop {
         self.flush();
         let may_call = !self.is_too_deep();
         self.poll(until, may_call);
+        self.clock.turn();
         self.serve_sources(may_call);
         if may_call {
             self.run_timers();
@@ -397,48 +412,6 @@ impl EventLoop {
                 source.flush();
             }
         }
-    }
-
-    fn poll(&self, until: Option<Instant>, may_call: bool) {
-        let mut timeout = self.timeout(until, may_call);
-        let sleeps = timeout != Some(Duration::ZERO);
-        if sleeps && !self.node.inbox.fall_asleep(may_call) {
-            timeout = Some(Duration::ZERO);
-        }
-        let mut poller = self.poller.borrow_mut();
-        let polled = match &mut *poller {
-            Some(poller) => poller.poll.poll(&mut poller.events, timeout),
-            None => {
-                waker::park(timeout);
-                Ok(())
-            }
-        };
-        if sleeps {
-            self.node.inbox.wake_up();
-        }
-        match polled {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return,
-            Err(error) => panic!("an event loop can't poll: {error}"),
-        }
-        if let Some(poller) = &*poller {
-            for event in poller.events.iter().filter(|event| event.token() != WAKER) {
-                self.requeue(Token(event.token()), translate(event));
-            }
-        }
-    }
-
-    /// How long the next poll may sleep.
-    fn timeout(&self, until: Option<Instant>, may_call: bool) -> Option<Duration> {
-        if may_call && (!self.ready.borrow().is_empty() || !self.mail.borrow().is_empty()) {
-            return Some(Duration::ZERO);
-        }
-        let timer = if may_call { self.timers.borrow().next() } else { None };
-        let next = match (until, timer) {
-            (Some(until), Some(timer)) => until.min(timer),
-            (until, timer) => until.or(timer)?,
-        };
-        Some(next.saturating_duration_since(Instant::now()))
     }
 
     /// Calls the sources that are ready now. What they requeue waits for the next turn.
@@ -472,6 +445,7 @@ impl EventLoop {
         // Not those that are set meanwhile: a timer that sets itself again must not keep the sockets waiting.
         let last = self.timers.borrow().last_set();
         while let Some(call) = pop(&self.timers, |timers| timers.pop(now, last)) {
+            self.quiet_since.set(None);
             contain(call);
         }
     }

@@ -5,6 +5,9 @@
 //! however many items follow; a loop that wants to sleep is told if something came. So there are no fences to get wrong,
 //! and closing is a state: each item is either refused, and given back, or will come out.
 //!
+//! A loop that does not want to sleep yet looks, again and again. That takes the lock only when there are signs that
+//! something came; and since the last look before a sleep is the one that falls asleep, no sign can come too late.
+//!
 //! The loop takes the whole queue by swapping it for an empty one, so that a burst costs it one lock. With a limit it
 //! takes one by one, since what is taken can't be counted, or dropped, any more.
 //!
@@ -75,6 +78,9 @@ pub(crate) struct Inbox<T, W> {
     queued: AtomicUsize,
     /// Set under the lock only. That the loop clears it without one costs at most a wake-up in vain.
     sleeping: AtomicBool,
+    /// Whether the loop shall look around before it sleeps next, as something has come since it took items last. Changed
+    /// under the lock only; without it, it is a hint, as `queued` is.
+    poked: AtomicBool,
     apart: Apart,
 }
 
@@ -84,8 +90,6 @@ struct State<T, W> {
     counted: usize,
     limit: Option<(usize, Overflow)>,
     open: bool,
-    /// Whether the loop shall look around before it sleeps next, as something has come since it took items last.
-    poked: bool,
     waker: Option<W>,
     /// To be called when there is room.
     waiting: Vec<Box<dyn FnOnce() + Send>>,
@@ -99,7 +103,6 @@ impl<T: Item, W: Wake> Inbox<T, W> {
             counted: 0,
             limit,
             open: false,
-            poked: false,
             waker: None,
             waiting: Vec::new(),
         };
@@ -107,6 +110,7 @@ impl<T: Item, W: Wake> Inbox<T, W> {
             state: Mutex::new(state),
             queued: AtomicUsize::new(0),
             sleeping: AtomicBool::new(false),
+            poked: AtomicBool::new(false),
             apart: Apart { taken: AtomicUsize::new(0), signals: AtomicU8::new(0) },
         }
     }
@@ -119,7 +123,7 @@ impl<T: Item, W: Wake> Inbox<T, W> {
     pub(crate) fn open(&self) {
         let mut state = self.lock();
         state.open = true;
-        state.poked = false;
+        self.poked.store(false, Ordering::Relaxed);
         self.apart.signals.store(0, Ordering::Release);
         self.sleeping.store(false, Ordering::Relaxed);
     }
@@ -169,7 +173,7 @@ impl<T: Item, W: Wake> Inbox<T, W> {
         }
         state.queue.push_back(item);
         // A loop that is too deep in waits to take it looks around all the same: it may be what a wait waits for.
-        state.poked = true;
+        self.poked.store(true, Ordering::Relaxed);
         self.queued.store(state.queue.len(), Ordering::Relaxed);
         let waker = self.rouse(&state);
         drop(state);
@@ -207,7 +211,7 @@ impl<T: Item, W: Wake> Inbox<T, W> {
         {
             let mut state = self.lock();
             // The loop looks around after this.
-            state.poked = false;
+            self.poked.store(false, Ordering::Relaxed);
             if state.limit.is_none() {
                 mem::swap(&mut state.queue, batch);
             } else if let Some(item) = state.queue.pop_front() {
@@ -242,8 +246,8 @@ impl<T: Item, W: Wake> Inbox<T, W> {
 
     /// Has the loop look around: it wakes up if it sleeps, and does not fall asleep if it is about to.
     pub(crate) fn poke(&self) {
-        let mut state = self.lock();
-        state.poked = true;
+        let state = self.lock();
+        self.poked.store(true, Ordering::Relaxed);
         let waker = self.rouse(&state);
         drop(state);
         if let Some(waker) = waker {
@@ -253,13 +257,13 @@ impl<T: Item, W: Wake> Inbox<T, W> {
 
     /// Sets some signals and clears others, unless the inbox is closed. Returns whether it was open.
     pub(crate) fn signal(&self, set: u8, clear: u8) -> bool {
-        let mut state = self.lock();
+        let state = self.lock();
         if !state.open {
             return false;
         }
         let signals = self.apart.signals.load(Ordering::Relaxed);
         self.apart.signals.store(signals & !clear | set, Ordering::Release);
-        state.poked = true;
+        self.poked.store(true, Ordering::Relaxed);
         let waker = self.rouse(&state);
         drop(state);
         if let Some(waker) = waker {
@@ -277,18 +281,39 @@ impl<T: Item, W: Wake> Inbox<T, W> {
     /// Says that the loop is about to sleep. Returns false if it must not: it was poked, or (if it minds) there are items.
     #[inline]
     pub(crate) fn fall_asleep(&self, minds_items: bool) -> bool {
-        let mut state = self.lock();
-        if mem::take(&mut state.poked) || (minds_items && !state.queue.is_empty()) {
+        let state = self.lock();
+        if self.has_come(&state, minds_items) {
             return false;
         }
         self.sleeping.store(true, Ordering::Relaxed);
         true
     }
 
-    /// Says that the loop is awake.
+    /// For a loop that does not sleep: whether it was poked, or (if it minds) there are items. It costs no lock while nothing
+    /// has come, and a loop that looks again and again sees whatever comes, as one that was asleep would be woken for it.
     #[inline]
-    pub(crate) fn wake_up(&self) {
+    pub(crate) fn look(&self, minds_items: bool) -> bool {
+        let has_signs = self.poked.load(Ordering::Relaxed) || (minds_items && self.has_some());
+        // Under the lock, so that all is seen that was done before the poke.
+        has_signs && self.has_come(&self.lock(), minds_items)
+    }
+
+    /// Whether the loop must look around. It does, so that a poke is good for one time.
+    #[inline]
+    fn has_come(&self, state: &State<T, W>, minds_items: bool) -> bool {
+        let poked = self.poked.load(Ordering::Relaxed);
+        if poked {
+            self.poked.store(false, Ordering::Relaxed);
+        }
+        poked || (minds_items && !state.queue.is_empty())
+    }
+
+    /// Says that the loop is awake. Returns whether somebody has woken it.
+    #[inline]
+    pub(crate) fn wake_up(&self) -> bool {
+        let was_woken = !self.sleeping.load(Ordering::Relaxed);
         self.sleeping.store(false, Ordering::Relaxed);
+        was_woken
     }
 
     /// The waker, if it must be used. It costs a system call, so that is done after the lock.

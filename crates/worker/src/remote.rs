@@ -90,6 +90,43 @@ impl Remote {
         self.0.inbox.push(call, false).map(drop).map_err(|_| Rejected)
     }
 
+    /// Has the worker's loop look around once: a wait on its thread asks again whether what it waits for is there. It
+    /// is what to do after something has changed that such a wait looks at. Nothing comes of it if the worker does not run.
+    ///
+    /// Any number of calls before the loop has looked are one.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicBool, Ordering};
+    /// use threadwire_worker::{Worker, current, wait_until};
+    ///
+    /// let done = Arc::new(AtomicBool::new(false));
+    /// let (sets, here) = (Arc::clone(&done), current());
+    /// std::thread::spawn(move || {
+    ///     sets.store(true, Ordering::Release);
+    ///     here.wake();
+    /// });
+    /// wait_until(None, || done.load(Ordering::Acquire))?;
+    /// # Ok::<(), threadwire_worker::Stopped>(())
+    /// ```
+    pub fn wake(&self) {
+        self.0.inbox.poke();
+    }
+
+    /// Whether this is the worker of the calling thread. It does not give a loop to a thread that has none.
+    ///
+    /// ```
+    /// use threadwire_worker::{Worker, current, wait_forever};
+    /// let worker = Worker::spawn(wait_forever);
+    /// assert!(current().is_current());
+    /// assert!(!worker.is_current());
+    /// worker.stop();
+    /// ```
+    #[inline]
+    pub fn is_current(&self) -> bool {
+        EventLoop::current_id() == Some(self.id())
+    }
+
     /// Fires an event at the worker: its listeners and waits for `Event<T>` get it, at its loop's next turn. The current
     /// worker is its sender.
     ///
@@ -135,7 +172,7 @@ impl Remote {
     #[inline]
     fn send<M: Mail>(&self, mail: Box<M>) -> Result<(), (M, Undeliverable)> {
         // A worker would wait for itself.
-        let is_own = EventLoop::current_id() == Some(self.id());
+        let is_own = self.is_current();
         let mut mail: Box<dyn Mail> = mail;
         let (mail, reason) = loop {
             match self.0.inbox.push(mail, is_own) {

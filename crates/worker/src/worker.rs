@@ -79,6 +79,7 @@ pub struct Builder {
     parent: Parent,
     daemon: Option<bool>,
     limit: Option<(usize, Overflow)>,
+    busy_poll: Option<Duration>,
 }
 
 #[derive(Clone, Debug)]
@@ -150,6 +151,24 @@ impl Builder {
         self
     }
 
+    /// Has the worker's loop poll without sleeping for up to `spin` since something last happened, see
+    /// [`EventLoop::set_busy_poll`]: that takes a core. By default it sleeps at once.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadwire_worker::{Worker, wait_event};
+    ///
+    /// let spin = Duration::from_millis(1);
+    /// let worker = Worker::builder().busy_poll(spin).spawn(|| Ok(wait_event::<u32>()?.data))?;
+    /// worker.fire(7u32)?;
+    /// assert_eq!(worker.join()?.done(), Some(7));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn busy_poll(mut self, spin: Duration) -> Builder {
+        self.busy_poll = Some(spin);
+        self
+    }
+
     /// Starts the worker. Fails if the system refuses another thread, or if the chosen parent has ended.
     pub fn spawn<R: Send + 'static>(
         self,
@@ -161,7 +180,8 @@ impl Builder {
 
     /// Runs a task as a worker on the calling thread, on the thread's own loop: it can be stopped through the [`Remote`] of
     /// that, and when it ends, the loop's sources are stopped and get their time to finish, and its children are stopped.
-    /// Of the settings only [`grace`](Builder::grace) applies, since the others are those of a new worker.
+    /// Of the settings those of its loop apply ([`grace`](Builder::grace), [`busy_poll`](Builder::busy_poll)), since the
+    /// others are those of a new worker.
     ///
     /// Afterwards the thread gets a fresh loop when it asks for one. In the task of a worker, though, the loop is the worker's,
     /// and it ends with it: what follows in that task can only clean up.
@@ -178,6 +198,7 @@ impl Builder {
     pub fn run<R>(self, task: impl FnOnce() -> Result<R, Stopped>) -> Ended<R> {
         let event_loop = EventLoop::current();
         if event_loop.has_task() {
+            self.set_up(&event_loop);
             let ended = attempt(task);
             self.finish(&event_loop);
             return ended;
@@ -258,6 +279,7 @@ impl Builder {
         node.employ_kept(event_loop);
         node.begin();
         node.tell_parent(Change::Started);
+        self.set_up(event_loop);
         let ended = attempt(task);
         node.tell_parent(match ended.outcome() {
             Outcome::Done => Change::Done,
@@ -266,6 +288,13 @@ impl Builder {
         });
         self.finish(event_loop);
         ended
+    }
+
+    /// What was not set stays as it is: the loop may have been there before.
+    fn set_up(&self, event_loop: &EventLoop) {
+        if self.busy_poll.is_some() {
+            event_loop.set_busy_poll(self.busy_poll);
+        }
     }
 
     fn finish(&self, event_loop: &EventLoop) {
@@ -296,7 +325,7 @@ impl Worker<()> {
     /// ```
     pub fn builder() -> Builder {
         let grace = Duration::from_secs(10);
-        Builder { name: None, grace, parent: Parent::Current, daemon: None, limit: None }
+        Builder { name: None, grace, parent: Parent::Current, daemon: None, limit: None, busy_poll: None }
     }
 }
 

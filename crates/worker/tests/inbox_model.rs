@@ -68,6 +68,23 @@ fn turn(inbox: &Shared, into: &mut Vec<Letter>) {
         thread::park();
         inbox.wake_up();
     }
+    drain(inbox, into);
+}
+
+/// The same for a loop that looks some times before it sleeps. As many as it may need, if there is no limit.
+fn spinning_turn(inbox: &Shared, looks: Option<usize>, into: &mut Vec<Letter>) {
+    for look in 0.. {
+        if looks == Some(look) {
+            return turn(inbox, into);
+        }
+        if inbox.look(true) {
+            return drain(inbox, into);
+        }
+        thread::yield_now();
+    }
+}
+
+fn drain(inbox: &Shared, into: &mut Vec<Letter>) {
     let mut batch = VecDeque::new();
     while inbox.take(&mut batch, false) {
         inbox.set_taken(batch.len());
@@ -109,6 +126,92 @@ fn every_item_comes_once_and_in_order_and_no_wake_up_is_lost() {
                 sender.join().unwrap();
             }
             assert!(inbox.close().is_empty());
+        },
+        RUNS,
+    );
+}
+
+#[test]
+fn a_loop_that_spins_before_it_sleeps_loses_neither_items_nor_wake_ups() {
+    shuttle::check_random(
+        || {
+            let looks = shuttle::rand::Rng::gen_range(&mut shuttle::rand::thread_rng(), 1..8);
+            let (inbox, wakes) = open(None);
+            let sender = {
+                let inbox = Arc::clone(&inbox);
+                thread::spawn(move || {
+                    for number in 0..4 {
+                        inbox.push(letter(0, number), false).unwrap();
+                        thread::yield_now();
+                    }
+                })
+            };
+            let mut came = Vec::new();
+            while came.len() < 4 {
+                spinning_turn(&inbox, Some(looks), &mut came);
+            }
+            assert_in_order(&came, 1);
+            sender.join().unwrap();
+            assert!(wakes.load(Ordering::SeqCst) <= 4, "no item wakes it twice");
+        },
+        RUNS,
+    );
+}
+
+#[test]
+fn nobody_wakes_a_loop_that_never_sleeps_and_it_sees_all() {
+    shuttle::check_random(
+        || {
+            let (inbox, wakes) = open(None);
+            let done = Arc::new(AtomicUsize::new(0));
+            let others: Vec<_> = (0..2)
+                .map(|sender| {
+                    let (inbox, done) = (Arc::clone(&inbox), Arc::clone(&done));
+                    thread::spawn(move || {
+                        inbox.push(letter(sender, 0), false).unwrap();
+                        done.fetch_add(1, Ordering::SeqCst);
+                        inbox.poke();
+                    })
+                })
+                .collect();
+            let mut came = Vec::new();
+            // Each turn begins with a look, which sees what was done before a poke.
+            while done.load(Ordering::SeqCst) < 2 || came.len() < 2 {
+                spinning_turn(&inbox, None, &mut came);
+            }
+            for other in others {
+                other.join().unwrap();
+            }
+            inbox.signal(STOP, 0);
+            assert!(inbox.look(false), "a stop is seen by a loop that minds no items");
+            assert!(inbox.has(STOP));
+            assert!(!inbox.look(true), "it was told once, and there is nothing else");
+            assert_eq!(wakes.load(Ordering::SeqCst), 0);
+        },
+        RUNS,
+    );
+}
+
+#[test]
+fn a_poke_reaches_a_loop_that_stops_spinning() {
+    shuttle::check_random(
+        || {
+            let looks = shuttle::rand::Rng::gen_range(&mut shuttle::rand::thread_rng(), 1..6);
+            let (inbox, _) = open(None);
+            let done = Arc::new(AtomicUsize::new(0));
+            let poker = {
+                let (inbox, done) = (Arc::clone(&inbox), Arc::clone(&done));
+                thread::spawn(move || {
+                    for number in 1..=2 {
+                        done.store(number, Ordering::SeqCst);
+                        inbox.poke();
+                    }
+                })
+            };
+            while done.load(Ordering::SeqCst) < 2 {
+                spinning_turn(&inbox, Some(looks), &mut Vec::new());
+            }
+            poker.join().unwrap();
         },
         RUNS,
     );

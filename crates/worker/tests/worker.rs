@@ -485,6 +485,12 @@ fn an_endless_delay_and_an_endless_grace_are_allowed() {
     });
 }
 
+/// Runs `act` once the loop's sources have been told to stop, which they write down.
+fn once_told(log: Log, act: impl FnOnce() + 'static) {
+    let look = move || if log.is_empty() { once_told(log, act) } else { act() };
+    EventLoop::current().after(Duration::from_millis(1), look);
+}
+
 #[test]
 fn a_source_attached_while_the_worker_ends_is_told_to_stop() {
     bounded(|| {
@@ -496,7 +502,7 @@ fn a_source_attached_while_the_worker_ends_is_told_to_stop() {
             let (first, ours) = Probe::attach_stubborn("first", &theirs);
             kept = Some(ours);
             let log = theirs.clone();
-            EventLoop::current().after(Duration::from_millis(1), move || {
+            once_told(log.clone(), move || {
                 *keeps.borrow_mut() = Some(Probe::attach("late", &log, |_| {}).1);
                 first.detach();
             });

@@ -89,8 +89,7 @@ impl<V> Core<V> {
         for (_, waiting) in waiting {
             match waiting {
                 Waiting::Task(waker) => waker.wake(),
-                // A thread whose loop has ended waits no more.
-                Waiting::Thread(remote) => drop(remote.post(|_| {})),
+                Waiting::Thread(remote) => remote.wake(),
             }
         }
         Ok(())
