@@ -239,17 +239,6 @@ impl Remote {
         }
     }
 
-    /// Whether this is the worker of the calling thread.
-    #[inline]
-    pub fn is_current(&self) -> bool {
-        EventLoop::current_id() == Some(self.id())
-    }
-
-    /// Has the worker's loop look around once.
-    pub fn wake(&self) {
-        self.0.inbox.poke();
-    }
-
     /// How many events and calls the worker has not begun to deal with.
     pub fn queued(&self) -> usize {
         self.0.inbox.len()
