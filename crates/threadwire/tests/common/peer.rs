@@ -70,6 +70,13 @@ pub fn request_with(path: &str, headers: &str) -> String {
     )
 }
 
+/// The start of a TLS connection: a ClientHello of 512 bytes.
+pub fn client_hello() -> Vec<u8> {
+    let mut bytes = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec();
+    bytes.extend((0..506).map(|position| position as u8));
+    bytes
+}
+
 /// One end of a TCP connection. Reading fails the test if nothing comes.
 pub struct Peer {
     stream: TcpStream,
@@ -85,6 +92,11 @@ impl Peer {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         Peer { stream, received: Vec::new(), is_client }
+    }
+
+    /// The server's end of a connection that was accepted.
+    pub fn accepted(stream: TcpStream) -> Peer {
+        Peer::new(stream, false)
     }
 
     /// Connects, and says nothing.
