@@ -8,9 +8,12 @@
 
 mod calling;
 mod ending;
+mod keeping;
+mod measuring;
 mod reading;
 mod sending;
 mod sharing;
+mod watching;
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -20,14 +23,17 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use threadwire_proto::handshake::Headers;
+use threadwire_proto::keepalive::Hold;
 use threadwire_proto::state::State;
-use threadwire_proto::{CloseCode, CloseFrame, Level, Message, OpCode, Role};
-use threadwire_worker::{EventLoop, Ready, Source, TimerId, Token};
+use threadwire_proto::{CloseCode, CloseFrame, Level, Message, OpCode, Role, RoundTrips};
+use threadwire_worker::{EventLoop, Ready, Remote, Source, TimerId, Token};
 
 use crate::flow::Flow;
 use crate::link::Link;
 use crate::stream::Stream;
 use crate::{Config, Error, Listener, WhenFull};
+use keeping::{Keeping, Unread};
+use measuring::Measuring;
 use sharing::Sharing;
 
 /// How many reads may go by before a peer is given up that may have answered our close frame while we did not read.
@@ -95,6 +101,14 @@ struct Inner {
 #[derive(Default)]
 struct Extras {
     sharing: Option<Sharing>,
+    keeping: Option<Keeping>,
+    /// The times of keepalive's pings.
+    trips: Option<Box<RoundTrips>>,
+    measuring: Option<Measuring>,
+    /// The last time in which we did not read.
+    unread: Option<Unread>,
+    /// The workers that hear of what arrives.
+    watchers: Vec<Remote>,
 }
 
 /// A connection that may be gone.
@@ -357,6 +371,7 @@ impl Connection {
     pub fn pause_reading(&self) {
         if self.is_open() {
             self.0.flow.set(Flow { read_paused: true, ..self.0.flow.get() });
+            self.hold_pulse(Hold::NotReading);
         }
     }
 
@@ -474,6 +489,7 @@ impl Connection {
             // The answer to the handshake leaves also if `on_open` waits.
             connection.mark_dirty();
         }
+        connection.begin_keeping();
         connection.call(|listener| {
             connection.guard(|| listener.on_open(&connection));
             connection.deliver(listener, early);

@@ -49,6 +49,7 @@ impl Connection {
                 }
             };
             self.0.may_have_more.set(is_full);
+            self.heard();
             let buffered = self.buffered();
             self.deliver(listener, &mut input[..count]);
             self.throttle(buffered);
@@ -82,7 +83,9 @@ impl Connection {
         loop {
             let message = self.0.link.borrow_mut().next_message(input);
             if let Some(message) = message {
-                listener.on_message(self, message)?;
+                if !(self.0.flow.get().inspects && self.inspect(listener, message)) {
+                    listener.on_message(self, message)?;
+                }
                 if input.is_empty() {
                     return Ok(());
                 }
@@ -107,10 +110,20 @@ impl Connection {
     }
 
     pub(super) fn tell(&self, listener: &mut dyn Listener, frame: &Frame<'_>) -> Result<(), Error> {
+        if frame.opcode() == OpCode::Pong {
+            self.pong_arrived(frame.payload());
+        }
+        let message = frame.message();
+        if let Some(message) = message
+            && self.0.flow.get().inspects
+            && self.inspect(listener, message)
+        {
+            return Ok(());
+        }
         if self.0.level == Level::Frames {
             return listener.on_frame(self, frame);
         }
-        match (frame.message(), frame.opcode()) {
+        match (message, frame.opcode()) {
             (Some(message), _) => listener.on_message(self, message),
             (None, OpCode::Ping) => listener.on_ping(self, frame.payload()),
             (None, OpCode::Pong) => listener.on_pong(self, frame.payload()),

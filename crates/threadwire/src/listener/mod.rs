@@ -153,6 +153,36 @@ pub trait Listener: 'static {
         Ok(())
     }
 
+    /// [Keepalive](crate::Config::keepalive) wants a ping to be sent. Sends one by default, see
+    /// [`Connection::probe`]; a program whose peer wants pings of another kind sends those. Whatever comes then counts as a sign
+    /// of life. (picows' `send_user_specific_ping`.)
+    ///
+    /// ```
+    /// use threadwire::{Connection, Error, Listener, Message};
+    ///
+    /// struct Exchange;
+    ///
+    /// impl Listener for Exchange {
+    ///     fn on_ping_due(&mut self, ws: &Connection) -> Result<(), Error> {
+    ///         ws.send(r#"{"op":"ping"}"#)
+    ///     }
+    ///
+    ///     fn is_pong(&mut self, _ws: &Connection, message: Message<'_>) -> bool {
+    ///         message.as_text() == Some(r#"{"op":"pong"}"#)
+    ///     }
+    /// }
+    /// ```
+    fn on_ping_due(&mut self, ws: &Connection) -> Result<(), Error> {
+        ws.probe()
+    }
+
+    /// Whether a message is the answer to a ping of the program's own making: then it is not handed to
+    /// [`on_message`](Listener::on_message). Only asked between keepalive's ping and its answer. A program that only learns
+    /// later what a message was calls [`Connection::pong_received`] instead. (picows' `is_user_specific_pong`.)
+    fn is_pong(&mut self, ws: &Connection, message: Message<'_>) -> bool {
+        false
+    }
+
     /// The peer does not read as fast as it is sent to: more than
     /// [`Config::high_watermark`](crate::Config::high_watermark) waits to be written. Sending goes on to work, up to
     /// [`Config::max_buffered`](crate::Config::max_buffered); this is the time to send less.
