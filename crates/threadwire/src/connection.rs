@@ -15,6 +15,7 @@ mod sending;
 mod sharing;
 mod watching;
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
@@ -28,6 +29,7 @@ use threadwire_proto::state::State;
 use threadwire_proto::{CloseCode, CloseFrame, Level, Message, OpCode, Role, RoundTrips};
 use threadwire_worker::{EventLoop, Ready, Remote, Source, TimerId, Token};
 
+use crate::error::TimeoutKind;
 use crate::flow::Flow;
 use crate::link::Link;
 use crate::stream::Stream;
@@ -503,6 +505,15 @@ impl Connection {
 }
 
 impl Source for Inner {
+    fn name(&self) -> Cow<'static, str> {
+        let peer = self.link.borrow().stream().and_then(|stream| stream.peer_addr());
+        let listener = self.listener.borrow().as_ref().map_or("a listener", |listener| listener.name());
+        match peer {
+            Ok(peer) => format!("the connection with {peer} ({listener})").into(),
+            Err(_) => format!("a connection that has ended ({listener})").into(),
+        }
+    }
+
     fn ready(self: Rc<Self>, ready: Ready) {
         let connection = Connection(self);
         let was_overdue = connection.0.overdue.get();
@@ -540,6 +551,7 @@ impl Source for Inner {
         // One try: nothing is polled any more.
         let _ = connection.close_with(CloseCode::GOING_AWAY, "");
         connection.write();
+        connection.note(Error::Timeout(TimeoutKind::Close));
         connection.0.link.borrow_mut().abort();
         connection.hang_up();
     }

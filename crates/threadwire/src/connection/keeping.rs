@@ -244,7 +244,8 @@ impl Connection {
 
     /// For how long we did not read, if that was just before now, and long: the peer may have given us up because of it.
     pub(super) fn unread_for(&self) -> Option<Duration> {
-        let stall: Option<Unread> = None;
+        let stall = EventLoop::current().last_stall();
+        let stall = stall.map(|(ended, lasted)| Unread { ended, lasted });
         let held = self.with_extras(|extras| extras.unread);
         let now = Instant::now();
         let just_ended = |unread: &Unread| {

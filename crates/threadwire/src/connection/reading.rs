@@ -3,6 +3,7 @@
 use std::io;
 use std::rc::Rc;
 
+use threadwire_proto::state::State;
 use threadwire_proto::{Event, Frame, Level, OpCode};
 use threadwire_worker::{EventLoop, Ready};
 
@@ -39,12 +40,18 @@ impl Connection {
             let received = self.0.link.borrow_mut().read(input);
             let (count, is_full) = match received {
                 Ok(Received::Bytes { in_input, is_full }) => (in_input, is_full),
-                Ok(Received::End) => return self.0.link.borrow_mut().tcp_ended(),
+                Ok(Received::End) => {
+                    self.0.may_have_more.set(false);
+                    return self.0.link.borrow_mut().input_ended();
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     return self.0.may_have_more.set(false);
                 }
                 Err(error) => {
-                    self.note(error.into());
+                    // After both close frames everything was said.
+                    if self.0.link.borrow().state() != State::Closed {
+                        self.note(error.into());
+                    }
                     return self.0.link.borrow_mut().tcp_ended();
                 }
             };

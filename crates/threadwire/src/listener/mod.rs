@@ -51,6 +51,12 @@ pub trait Listener: 'static {
         Level::Messages
     }
 
+    /// What it is called where a callback is reported that held the loop for too long
+    /// ([`EventLoop::set_stall_limit`](crate::worker::EventLoop::set_stall_limit)): the name of its type by default.
+    fn name(&self) -> &'static str {
+        std::any::type_name::<Self>()
+    }
+
     /// The connection is open: called first of all, before anything that the peer has sent.
     fn on_open(&mut self, ws: &Connection) -> Result<(), Error> {
         Ok(())
