@@ -429,7 +429,8 @@ fn the_oldest_that_may_be_dropped_are_and_all_others_stay_in_order() {
             // "ee" and "gggg" have gone; "aa", the parts and the ping must stay, though that is too much.
             assert_eq!((lane.waiting_bytes(), lane.dropped()), (14, 3));
             let left = ["aa", "c", "", "d", "ff", "hhhhhhhh"];
-            let left = left.map(|text| if text.is_empty() { Err((9, 9)) } else { Ok(text.as_bytes().to_vec()) });
+            let left =
+                left.map(|text| if text.is_empty() { Err((9, 9)) } else { Ok(text.as_bytes().to_vec()) });
             assert_eq!(all(lane.take(Batch::default())).0, left);
             assert_eq!(lane.waiting_bytes(), 14, "they count until they are written");
         },
