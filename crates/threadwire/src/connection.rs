@@ -548,10 +548,14 @@ impl Source for Inner {
 
     fn abandon(self: Rc<Self>) {
         let connection = Connection(self);
+        let was_closing = !connection.is_open();
         // One try: nothing is polled any more.
         let _ = connection.close_with(CloseCode::GOING_AWAY, "");
         connection.write();
-        connection.note(Error::Timeout(TimeoutKind::Close));
+        if was_closing {
+            // The peer had its time.
+            connection.note(Error::Timeout(TimeoutKind::Close));
+        }
         connection.0.link.borrow_mut().abort();
         connection.hang_up();
     }
