@@ -56,6 +56,13 @@ pub struct Closed {
 }
 
 impl Closed {
+    /// Whether all went as it should: a clean end with 1000, 1001 or without a code, and without an error. Receiving then ends
+    /// without one, too.
+    pub fn is_normal(&self) -> bool {
+        let is_good = [CloseCode::NORMAL, CloseCode::GOING_AWAY, CloseCode::NO_STATUS].contains(&self.code);
+        is_good && self.clean && self.error.is_none()
+    }
+
     /// From what the protocol knows, and what went wrong besides.
     pub(crate) fn new(closing: Option<&Closing>, error: Option<Error>) -> Closed {
         let Some(closing) = closing else {

@@ -10,6 +10,7 @@ mod calling;
 mod ending;
 mod keeping;
 mod measuring;
+mod moving;
 mod reading;
 mod sending;
 mod sharing;
@@ -33,9 +34,10 @@ use crate::error::TimeoutKind;
 use crate::flow::Flow;
 use crate::link::Link;
 use crate::stream::Stream;
-use crate::{Config, Error, Listener, WhenFull};
+use crate::{Closed, Config, Error, Listener, WhenFull};
 use keeping::{Keeping, Unread};
 use measuring::Measuring;
+pub(crate) use moving::Moving;
 use sharing::Sharing;
 
 /// How many reads may go by before a peer is given up that may have answered our close frame while we did not read.
@@ -103,6 +105,8 @@ struct Extras {
     measuring: Option<Measuring>,
     /// The last time in which we did not read.
     unread: Option<Unread>,
+    /// How it ended.
+    closed: Option<Arc<Closed>>,
     /// The workers that hear of what arrives.
     watchers: Vec<Remote>,
     /// How many messages were dropped as there was no room.
@@ -341,6 +345,20 @@ impl Connection {
         Ok(())
     }
 
+    /// How the connection ended, once [`Listener::on_close`] is called.
+    pub fn closed(&self) -> Option<Arc<Closed>> {
+        self.with_extras(|extras| extras.closed.clone())
+    }
+
+    /// Whether `on_close` was called, or is being.
+    pub(crate) fn is_reported(&self) -> bool {
+        self.0.reported.get()
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.0.config
+    }
+
     /// How many bytes wait to be written, with the headers of their frames. 0 once the connection has ended.
     pub fn buffered(&self) -> usize {
         self.0.link.borrow().buffered()
@@ -436,6 +454,7 @@ impl Connection {
 }
 
 /// What the opening handshake came to.
+#[derive(Clone)]
 pub(crate) struct Agreed {
     pub(crate) subprotocol: Option<String>,
     /// The headers of the server's answer.

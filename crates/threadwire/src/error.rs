@@ -3,11 +3,14 @@
 use std::any::Any;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use threadwire_proto::handshake::{HandshakeError, HeaderError};
 use threadwire_proto::{SendError, Violation};
 use threadwire_worker::Stopped;
+
+use crate::Closed;
 
 type Source = Box<dyn std::error::Error + Send + Sync>;
 
@@ -87,6 +90,10 @@ pub enum Error {
     /// Reading, writing, or another request to the system failed.
     #[error("{}", plain(.0))]
     Io(#[from] io::Error),
+    /// The connection has ended, and not with one of the codes that say that all is well (see [`Closed::is_normal`]): what a
+    /// receive ends with then. What lies underneath is [`Closed::error`](crate::Closed::error).
+    #[error("{0}")]
+    Ended(Arc<Closed>),
     /// A limit of ours on what we send is reached, see [`Config`](crate::Config).
     #[error("{kind} is over the limit of {limit} bytes")]
     Limit {
@@ -136,6 +143,8 @@ pub enum TimeoutKind {
     },
     /// The answer to a ping with which a round trip was measured.
     Pong,
+    /// Receiving: no message came within the time that the program gave.
+    Receive,
 }
 
 impl std::fmt::Display for TimeoutKind {
@@ -146,6 +155,7 @@ impl std::fmt::Display for TimeoutKind {
             TimeoutKind::Silence { silent_for } => {
                 write!(f, "the peer was silent for {:.1} s", silent_for.as_secs_f64())
             }
+            TimeoutKind::Receive => f.write_str("no message came in time"),
             TimeoutKind::Pong => f.write_str("the answer to a ping took too long"),
         }
     }
@@ -226,6 +236,11 @@ impl Error {
     /// ```
     pub fn other(error: impl Into<Source>) -> Error {
         Error::Other(error.into())
+    }
+
+    /// Whether it is a [`Timeout`](Error::Timeout), of whatever kind.
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, Error::Timeout(_))
     }
 
     /// Too much waits to be written.

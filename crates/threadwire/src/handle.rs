@@ -10,8 +10,8 @@ mod sync;
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Wake, Waker};
 
 use threadwire_proto::frame::MAX_CONTROL;
@@ -59,9 +59,10 @@ pub struct Handle(Arc<Core>);
 
 struct Core {
     id: u64,
-    owner: Remote,
+    /// None while the connection is between two threads.
+    owner: Mutex<Option<Remote>>,
     /// The connection's place among those of its thread that have handles.
-    place: usize,
+    place: AtomicUsize,
     config: Arc<Config>,
     lane: Lane<Call, Arc<Closed>>,
 }
@@ -90,9 +91,7 @@ impl Handle {
     /// ```
     pub fn send_or<'a>(&self, message: impl Into<Message<'a>>, when_full: WhenFull) -> Result<(), Error> {
         let message = message.into();
-        if self.0.owner.is_current()
-            && let Some(connection) = self.connection()
-        {
+        if let Some(connection) = self.connection() {
             return connection.send_or(message, when_full);
         }
         self.leave_frame(message.opcode(), true, message.as_bytes(), 0, when_full)
@@ -205,9 +204,9 @@ impl Handle {
         self.closed().ok_or(Error::Stopped)
     }
 
-    /// The worker on whose loop the connection lives.
-    pub fn worker(&self) -> &Remote {
-        &self.0.owner
+    /// The worker on whose loop the connection lives; `None` while it is handed from one thread to another.
+    pub fn worker(&self) -> Option<Remote> {
+        self.owner().clone()
     }
 
     /// A number that no other connection of this process has.
@@ -233,10 +232,26 @@ impl Handle {
 
 /// What the connection needs of its handles.
 impl Handle {
-    pub(crate) fn new(place: usize, config: Arc<Config>) -> Handle {
-        let owner = EventLoop::current().remote();
+    pub(crate) fn new(config: Arc<Config>) -> Handle {
         let id = HANDLES.fetch_add(1, Ordering::Relaxed);
+        let (owner, place) = (Mutex::new(None), AtomicUsize::new(0));
         Handle(Arc::new(Core { id, owner, place, config, lane: Lane::new() }))
+    }
+
+    /// The connection lives on this thread from now on, at that place.
+    pub(crate) fn come_to_thread(&self, place: usize) {
+        self.0.place.store(place, Ordering::Relaxed);
+        *self.owner() = Some(EventLoop::current().remote());
+    }
+
+    /// The connection leaves this thread. Returns the place that it had.
+    pub(crate) fn leave_thread(&self) -> usize {
+        *self.owner() = None;
+        self.place()
+    }
+
+    fn owner(&self) -> MutexGuard<'_, Option<Remote>> {
+        self.0.owner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn lane(&self) -> &Lane<Call, Arc<Closed>> {
@@ -244,16 +259,14 @@ impl Handle {
     }
 
     pub(crate) fn place(&self) -> usize {
-        self.0.place
+        self.0.place.load(Ordering::Relaxed)
     }
 }
 
 impl Handle {
     /// As [`run`](Handle::run). False if the connection has ended.
     pub(crate) fn run_or_refuse(&self, call: impl FnOnce(&Connection) + Send + 'static) -> bool {
-        if self.0.owner.is_current()
-            && let Some(connection) = self.connection()
-        {
+        if let Some(connection) = self.connection() {
             call(&connection);
             return true;
         }
@@ -263,7 +276,7 @@ impl Handle {
 
     /// The connection, on its own thread. What was left for it before is done first: the order of a handle's calls is kept.
     fn connection(&self) -> Option<Connection> {
-        let connection = Local::current().connection(self.0.place)?;
+        let connection = Local::current().connection(self.place(), self.0.id)?;
         if self.0.lane.has_some() {
             connection.empty_lane();
         }
@@ -318,12 +331,10 @@ impl Handle {
         if pushed != Pushed::First {
             return pushed == Pushed::Behind;
         }
-        let (place, id) = (self.0.place, self.0.id);
-        let told = self.0.owner.post(move |_| {
-            if let Some(connection) = Local::current().connection(place).filter(|ws| ws.handle().id() == id) {
-                connection.empty_lane();
-            }
-        });
+        // Between two threads nobody has to be told: the next one looks.
+        let Some(owner) = self.worker() else { return true };
+        let handle = self.clone();
+        let told = owner.post(move |_| drop(handle.connection()));
         if told.is_err() {
             self.0.lane.shut();
         }

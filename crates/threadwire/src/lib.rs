@@ -49,6 +49,7 @@
 #[cfg(not(unix))]
 compile_error!("this version of threadwire needs a Unix system");
 
+pub mod blocking;
 mod closed;
 mod config;
 mod connection;
@@ -57,6 +58,7 @@ mod error;
 pub mod events;
 mod flow;
 mod handle;
+mod into_client;
 mod link;
 mod listener;
 mod local;
@@ -76,6 +78,7 @@ pub use dial::Target;
 pub use error::{Error, LimitKind, TimeoutKind, UrlPart};
 pub use flow::WhenFull;
 pub use handle::{Handle, Parts};
+pub use into_client::IntoClient;
 pub use listener::Listener;
 pub use listener::accept::Accept;
 pub use listener::client::{Client, connect};

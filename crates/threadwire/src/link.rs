@@ -108,6 +108,46 @@ impl Link {
     }
 }
 
+/// A link without its thread and its stream.
+pub(crate) struct LooseLink {
+    protocol: Protocol,
+    outbox: Outbox,
+    late_pong_at: u64,
+    expects_long: bool,
+}
+
+/// Moving from thread to thread.
+impl Link {
+    /// Takes out all that can leave the thread. What is left has ended.
+    pub(crate) fn loosen(&mut self) -> Option<(LooseLink, Stream)> {
+        let stream = self.stream.take()?;
+        let mut ended = Protocol::new(self.role(), &ProtocolConfig::default());
+        ended.abort();
+        let loose = LooseLink {
+            protocol: std::mem::replace(&mut self.protocol, ended),
+            outbox: std::mem::take(&mut self.outbox),
+            late_pong_at: self.late_pong_at,
+            expects_long: self.expects_long,
+        };
+        Some((loose, stream))
+    }
+
+    /// The same link on this thread.
+    pub(crate) fn fasten(loose: LooseLink, stream: Stream) -> Link {
+        let LooseLink { protocol, outbox, late_pong_at, expects_long } = loose;
+        Link {
+            stream: Some(stream),
+            protocol,
+            outbox,
+            local: Local::current(),
+            late_pong_at,
+            expects_long,
+            more_follows: false,
+            input_is_over: false,
+        }
+    }
+}
+
 /// Reading.
 impl Link {
     /// One read: into the long payload that is arriving, if there is one, and then into `input`.

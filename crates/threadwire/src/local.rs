@@ -29,7 +29,7 @@ pub(crate) struct Local {
     inputs: RefCell<Vec<Box<[u8]>>>,
     outputs: RefCell<Vec<Vec<u8>>>,
     /// The connections that have handles.
-    shared_ones: RefCell<Slab<WeakConnection>>,
+    shared_ones: RefCell<Slab<(u64, WeakConnection)>>,
 }
 
 impl Local {
@@ -53,9 +53,9 @@ impl Local {
         }
     }
 
-    /// Takes a connection in that gets a handle, which finds it by the place that this returns.
-    pub(crate) fn share(&self, connection: WeakConnection) -> usize {
-        self.shared_ones.borrow_mut().insert(connection)
+    /// Takes in a connection that has a handle of this number, which finds it by the place that this returns.
+    pub(crate) fn share(&self, number: u64, connection: WeakConnection) -> usize {
+        self.shared_ones.borrow_mut().insert((number, connection))
     }
 
     /// Forgets it.
@@ -63,9 +63,12 @@ impl Local {
         self.shared_ones.borrow_mut().try_remove(place);
     }
 
-    /// The connection at that place.
-    pub(crate) fn connection(&self, place: usize) -> Option<Connection> {
-        self.shared_ones.borrow().get(place)?.upgrade()
+    /// The connection at that place, if its handle has that number.
+    #[inline]
+    pub(crate) fn connection(&self, place: usize, number: u64) -> Option<Connection> {
+        let shared_ones = self.shared_ones.borrow();
+        let (_, connection) = shared_ones.get(place).filter(|(shared, _)| *shared == number)?;
+        connection.upgrade()
     }
 
     /// Lends an empty buffer for output.

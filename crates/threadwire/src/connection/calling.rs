@@ -1,6 +1,7 @@
 //! Calling the listener: one call at a time, and what becomes of calls that fail.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Duration;
 
 use threadwire_proto::keepalive::Hold;
@@ -73,6 +74,8 @@ impl Connection {
         if closed.initiator == Initiator::Peer {
             closed.unread_for = self.unread_for();
         }
+        let closed = Arc::new(closed);
+        self.0.extras.borrow_mut().get_or_insert_default().closed = Some(Arc::clone(&closed));
         self.end_keeping();
         self.end_measuring(|| Error::Closed);
         tracing::debug!(%closed, "connection closed");

@@ -45,6 +45,10 @@ impl Sharing {
         Sharing { handle, batch, spare, part_of: 0, held: VecDeque::new() }
     }
 
+    pub(super) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
     /// How many bytes wait here.
     fn bytes(&self) -> usize {
         let held: usize = self.held.iter().map(|frame| frame.payload.len()).sum();
@@ -59,15 +63,18 @@ impl Connection {
             return handle;
         }
         let link = self.0.link.borrow();
-        let place = link.local().share(WeakConnection(Rc::downgrade(&self.0)));
-        let handle = Handle::new(place, Arc::clone(&self.0.config));
+        let handle = Handle::new(Arc::clone(&self.0.config));
+        let weak = WeakConnection(Rc::downgrade(&self.0));
+        let place = link.local().share(handle.id(), weak);
+        handle.come_to_thread(place);
         self.0.extras.borrow_mut().get_or_insert_default().sharing =
             Some(Box::new(Sharing::new(handle.clone())));
         self.0.flow.set(Flow { shared: true, ..self.0.flow.get() });
         handle.lane().set_outside(link.buffered());
         if self.0.reported.get() {
             link.local().unshare(place);
-            handle.lane().end(Arc::new(Closed::new(link.closing(), None)));
+            let closed = self.closed().unwrap_or_else(|| Arc::new(Closed::new(link.closing(), None)));
+            handle.lane().end(closed);
         } else if link.state() != State::Open {
             handle.lane().shut();
         }
@@ -101,7 +108,7 @@ impl Connection {
     }
 
     /// It is taken out meanwhile: writing may fail, and that is noted beside it.
-    fn with_sharing<R>(&self, work: impl FnOnce(&mut Sharing) -> R) -> Option<R> {
+    pub(super) fn with_sharing<R>(&self, work: impl FnOnce(&mut Sharing) -> R) -> Option<R> {
         let mut sharing = self.with_extras(|extras| extras.sharing.take())?;
         let result = work(&mut sharing);
         self.with_extras(|extras| extras.sharing.replace(sharing));
@@ -243,12 +250,11 @@ impl Connection {
     }
 
     /// Tells other threads that the connection has ended.
-    pub(super) fn end_sharing(&self, closed: Closed) {
+    pub(super) fn end_sharing(&self, closed: Arc<Closed>) {
         let Some(handle) = self.existing_handle() else { return };
         self.0.link.borrow().local().unshare(handle.place());
         let left = self
             .with_sharing(|sharing| (std::mem::take(&mut sharing.batch), std::mem::take(&mut sharing.held)));
-        let closed = Arc::new(closed);
         self.tell_watchers_of_the_end(&handle, &closed);
         handle.lane().end(closed);
         drop(left);
