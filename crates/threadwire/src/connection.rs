@@ -8,6 +8,7 @@
 
 mod calling;
 mod ending;
+mod leaving;
 mod reading;
 mod sending;
 mod sharing;
@@ -26,6 +27,7 @@ use threadwire_worker::{EventLoop, Ready, Source, TimerId, Token};
 
 use crate::flow::Flow;
 use crate::link::Link;
+use crate::server::Station;
 use crate::stream::Stream;
 use crate::{Config, Error, Listener, WhenFull};
 use sharing::Sharing;
@@ -89,6 +91,8 @@ struct Inner {
     /// How many messages were dropped as there was no room.
     dropped: Cell<u64>,
     extras: RefCell<Option<Box<Extras>>>,
+    /// Where it stands among the connections of its server.
+    place: Cell<u32>,
 }
 
 /// What most connections don't have.
@@ -467,7 +471,11 @@ impl Connection {
             reported: Cell::new(false),
             dropped: Cell::new(0),
             extras: RefCell::default(),
+            place: Cell::new(leaving::NOWHERE),
         }));
+        if role == Role::Server {
+            connection.enter();
+        }
         let event_loop = EventLoop::current();
         event_loop.replace(token, Rc::clone(&connection.0) as Rc<dyn Source>);
         if connection.buffered() > 0 {
@@ -514,8 +522,10 @@ impl Source for Inner {
 
     fn stop(self: Rc<Self>) {
         let connection = Connection(self);
+        let farewell = Station::of(&connection.0.config).and_then(|station| station.farewell());
+        let (code, reason) = farewell.unwrap_or((CloseCode::GOING_AWAY, String::new()));
         // Only a code that must not be sent, or a long reason, could make this fail.
-        let _ = connection.close_with(CloseCode::GOING_AWAY, "");
+        let _ = connection.close_with(code, &reason);
         connection.settle();
     }
 
