@@ -33,7 +33,7 @@ use crate::{Config, Error, Listener, WhenFull};
 use sharing::Sharing;
 
 /// How many reads may go by before a peer is given up that may have answered our close frame while we did not read.
-const MOST_LOOKS: u32 = 64;
+const MOST_LOOKS: u8 = 64;
 
 /// An open connection: a cheap clone that stays on its thread. A [`Listener`] gets it with every call, and may keep it for
 /// a timer or another callback; calls on a connection that is closed say so and do nothing else.
@@ -79,7 +79,7 @@ struct Inner {
     phase: Cell<Phase>,
     /// Closing has taken too long, but it may be that we have not read the answer: how often it was looked for since. None
     /// if there is still time.
-    overdue: Cell<Option<u32>>,
+    overdue: Cell<Option<u8>>,
     /// Set while the connection closes.
     timer: Cell<Option<TimerId>>,
     /// What went wrong first.

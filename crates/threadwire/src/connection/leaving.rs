@@ -9,8 +9,8 @@ use threadwire_worker::EventLoop;
 use super::{Connection, Phase, WeakConnection};
 use crate::server::{Standing, Station};
 
-/// The place of a connection that is no server's.
-pub(super) const NOWHERE: u32 = u32::MAX;
+/// The place of a connection that is no server's, or has ended.
+pub(super) const NOWHERE: u32 = Station::NOWHERE;
 
 impl Connection {
     /// Joins the connections of its server on this thread.
@@ -26,9 +26,9 @@ impl Connection {
         if place == NOWHERE {
             return;
         }
-        let is_clean = self.is_clean();
+        let standing = self.standing_at_end();
         if let Some(station) = Station::of(&self.0.config) {
-            station.leave(place, is_clean);
+            station.leave(place, standing);
         }
     }
 
@@ -75,6 +75,19 @@ impl Connection {
             Some(Standing::Unwritten { bytes })
         } else {
             (!self.is_clean()).then_some(Standing::Silent)
+        }
+    }
+
+    /// What there is to say of it when it ends by itself.
+    fn standing_at_end(&self) -> Option<Standing> {
+        let is_broken = {
+            let link = self.0.link.borrow();
+            link.closing().is_some_and(|closing| closing.lost || closing.violation.is_some())
+        };
+        match self.is_clean() {
+            true => None,
+            false if is_broken => Some(Standing::Broken),
+            false => self.standing(),
         }
     }
 

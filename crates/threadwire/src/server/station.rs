@@ -30,6 +30,7 @@ pub(crate) struct Station {
     post: Arc<Post>,
     /// The connections that have not ended. Each knows its place.
     members: RefCell<Vec<WeakConnection>>,
+    /// Those under way, in the same manner.
     handshakes: RefCell<Vec<Weak<Upgrading>>>,
     acceptor: RefCell<Weak<Acceptor>>,
     leaving: RefCell<Option<Leaving>>,
@@ -59,6 +60,9 @@ impl Note {
 }
 
 impl Station {
+    /// No place in a list.
+    pub(crate) const NOWHERE: u32 = u32::MAX;
+
     /// This thread begins to work for a server.
     pub(super) fn open(config: &Arc<Config>, post: Arc<Post>) {
         let station = Rc::new(Station {
@@ -124,13 +128,16 @@ impl Station {
         *self.acceptor.borrow_mut() = Rc::downgrade(acceptor);
     }
 
-    pub(super) fn begin_handshake(&self, upgrading: &Rc<Upgrading>) {
-        let mut handshakes = self.handshakes.borrow_mut();
-        if handshakes.len() == handshakes.capacity() {
-            // Before it would grow, and so not often: those that are over.
-            handshakes.retain(|handshake| handshake.strong_count() > 0);
+    /// A handshake has begun. Returns its place.
+    pub(super) fn begin_handshake(&self, upgrading: &Rc<Upgrading>) -> u32 {
+        append(&self.handshakes, Rc::downgrade(upgrading))
+    }
+
+    /// The handshake at a place is over.
+    pub(super) fn end_handshake(&self, place: u32) {
+        if let Some(moved) = remove(&self.handshakes, place, Weak::upgrade) {
+            moved.set_place(place);
         }
-        handshakes.push(Rc::downgrade(upgrading));
     }
 
     /// A handshake is answered with 503.
@@ -144,34 +151,25 @@ impl Station {
         if let Some(leaving) = &mut *self.leaving.borrow_mut() {
             leaving.notes.push(Note::new(connection.upgrade().as_ref()));
         }
-        let mut members = self.members.borrow_mut();
-        members.push(connection);
-        (members.len() - 1) as u32
+        append(&self.members, connection)
     }
 
-    /// The connection at a place has ended.
-    pub(crate) fn leave(&self, place: u32, is_clean: bool) {
-        let index = place as usize;
-        let moved = {
-            let mut members = self.members.borrow_mut();
-            members.swap_remove(index);
-            members.get(index).and_then(WeakConnection::upgrade)
-        };
-        if let Some(moved) = moved {
+    /// The connection at a place has ended: cleanly, or as it is said.
+    pub(crate) fn leave(&self, place: u32, standing: Option<Standing>) {
+        if let Some(moved) = remove(&self.members, place, WeakConnection::upgrade) {
             moved.set_place(place);
         }
         self.post.ended();
-        let note = self.leaving.borrow_mut().as_mut().map(|leaving| leaving.notes.swap_remove(index));
+        let note =
+            self.leaving.borrow_mut().as_mut().map(|leaving| leaving.notes.swap_remove(place as usize));
         if let Some(note) = note {
             if note.is_excused {
                 return;
             }
             let mut tally = self.post.tally();
-            match note.standing {
-                None if is_clean => tally.clean += 1,
-                standing => tally
-                    .unanswered
-                    .push(Unanswered { peer: note.peer, standing: standing.unwrap_or(Standing::Broken) }),
+            match note.standing.or(standing) {
+                None => tally.clean += 1,
+                Some(standing) => tally.unanswered.push(Unanswered { peer: note.peer, standing }),
             }
         }
         self.post.one_less();
@@ -260,4 +258,25 @@ impl Station {
             handshake.give_up();
         }
     }
+}
+
+/// Adds something to a list, and returns its place.
+fn append<T>(list: &RefCell<Vec<T>>, what: T) -> u32 {
+    let mut list = list.borrow_mut();
+    list.push(what);
+    (list.len() - 1) as u32
+}
+
+/// Removes what is at a place. The last of the list moves there, and is returned.
+fn remove<T, R>(list: &RefCell<Vec<T>>, place: u32, look_up: impl Fn(&T) -> Option<R>) -> Option<R> {
+    let mut list = list.borrow_mut();
+    let removed = list.swap_remove(place as usize);
+    let moved = list.get(place as usize).and_then(look_up);
+    if list.is_empty() {
+        // After a crowd, its memory.
+        *list = Vec::new();
+    }
+    drop(list);
+    drop(removed);
+    moved
 }

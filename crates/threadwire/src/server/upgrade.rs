@@ -36,6 +36,8 @@ pub(super) struct Upgrading {
     timer: Cell<Option<TimerId>>,
     /// Until it is over, a shutdown waits for it.
     pending: Cell<Option<Pending>>,
+    /// Where it stands among the handshakes of its worker.
+    place: Cell<u32>,
 }
 
 struct State {
@@ -72,6 +74,7 @@ pub(super) fn start(
             verdict: Cell::default(),
             timer: Cell::default(),
             pending: Cell::new(pending),
+            place: Cell::new(Station::NOWHERE),
         });
         upgrading = Some(Rc::clone(&source));
         source
@@ -87,7 +90,7 @@ pub(super) fn start(
             });
             upgrading.timer.set(Some(timer));
             if let Some(station) = Station::of(&service.config) {
-                station.begin_handshake(&upgrading);
+                upgrading.place.set(station.begin_handshake(&upgrading));
                 if station.is_shutting_down() {
                     upgrading.shut_down();
                 }
@@ -253,7 +256,7 @@ impl Upgrading {
             read_closed: state.ends || missed.read_closed,
         };
         // From here on the connection itself is pending.
-        self.pending.take();
+        self.leave();
         Connection::open(Opening {
             role: Role::Server,
             stream: state.stream,
@@ -332,9 +335,24 @@ impl Upgrading {
 
     fn end(&self, mut state: State, why: &str) {
         self.stop_timer();
-        self.pending.take();
+        self.leave();
         tracing::debug!(why, "dropped a connection before it was open");
         EventLoop::current().detach(self.token, &mut state.stream);
+    }
+
+    /// It is over, whatever came of it.
+    fn leave(&self) {
+        let place = self.place.replace(Station::NOWHERE);
+        if place != Station::NOWHERE
+            && let Some(station) = Station::of(&self.service.config)
+        {
+            station.end_handshake(place);
+        }
+        self.pending.take();
+    }
+
+    pub(super) fn set_place(&self, place: u32) {
+        self.place.set(place);
     }
 
     fn stop_timer(&self) {
