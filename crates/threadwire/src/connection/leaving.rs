@@ -26,7 +26,7 @@ impl Connection {
         if place == NOWHERE {
             return;
         }
-        let standing = self.standing_at_end();
+        let standing = if self.is_clean() { None } else { self.standing() };
         if let Some(station) = Station::of(&self.0.config) {
             station.leave(place, standing);
         }
@@ -69,7 +69,9 @@ impl Connection {
     /// What there is to say of it when the time has passed; `None` if nothing is wrong.
     pub(crate) fn standing(&self) -> Option<Standing> {
         let bytes = self.buffered();
-        if self.is_in_callback() {
+        if self.is_broken() {
+            Some(Standing::Broken)
+        } else if self.is_in_callback() {
             Some(Standing::InCallback)
         } else if bytes > 0 {
             Some(Standing::Unwritten { bytes })
@@ -78,17 +80,9 @@ impl Connection {
         }
     }
 
-    /// What there is to say of it when it ends by itself.
-    fn standing_at_end(&self) -> Option<Standing> {
-        let is_broken = {
-            let link = self.0.link.borrow();
-            link.closing().is_some_and(|closing| closing.lost || closing.violation.is_some())
-        };
-        match self.is_clean() {
-            true => None,
-            false if is_broken => Some(Standing::Broken),
-            false => self.standing(),
-        }
+    fn is_broken(&self) -> bool {
+        let link = self.0.link.borrow();
+        link.closing().is_some_and(|closing| closing.lost || closing.violation.is_some())
     }
 
     /// Gives it up, at the loop's next turn.

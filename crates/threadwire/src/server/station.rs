@@ -190,8 +190,10 @@ impl Station {
         if let Some(deadline) = deadline {
             let station = Rc::clone(self);
             event_loop.at(deadline, move || station.time_is_up());
-            // Whoever waits for the shutdown stops the worker before; unless a callback keeps it from that.
-            event_loop.at(deadline + MARGIN, || EventLoop::current().remote().stop());
+            if let Some(late) = deadline.checked_add(MARGIN) {
+                // Whoever waits for the shutdown stops the worker before; unless a callback keeps it from that.
+                event_loop.at(late, || EventLoop::current().remote().stop());
+            }
         }
         let is_first = !self.is_shutting_down();
         if is_first {
@@ -245,8 +247,7 @@ impl Station {
 
     /// Gives up those that are left.
     fn time_is_up(&self) {
-        let left = self.members();
-        for connection in left {
+        for connection in self.members() {
             if let Some(leaving) = &mut *self.leaving.borrow_mut() {
                 let note = leaving.notes.get_mut(connection.place() as usize);
                 let Some(note) = note.filter(|note| !note.is_excused) else { continue };
