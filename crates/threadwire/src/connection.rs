@@ -83,7 +83,7 @@ struct Inner {
     /// Set while the connection closes.
     timer: Cell<Option<TimerId>>,
     /// What went wrong first.
-    error: RefCell<Option<Box<Error>>>,
+    error: Cell<Option<Box<Error>>>,
     config: Arc<Config>,
     flow: Cell<Flow>,
     /// Whether `on_close` was called.
@@ -465,7 +465,7 @@ impl Connection {
             agreed,
             phase: Cell::new(Phase::Running),
             timer: Cell::new(None),
-            error: RefCell::default(),
+            error: Cell::default(),
             config,
             flow: Cell::default(),
             reported: Cell::new(false),

@@ -629,6 +629,57 @@ fn a_callback_that_waits_above_the_caller_does_not_hold_it_beyond_the_time() {
 }
 
 #[test]
+fn a_hook_that_shuts_the_server_down_is_not_waited_for_and_its_peer_is_refused() {
+    bounded(|| {
+        let server = bind().config(patient());
+        let stopper = server.stopper();
+        let (tell, told) = mpsc::channel();
+        let accept = move |request: &Request| {
+            if request.path() == "/shutdown" {
+                tell.send(stopper.shutdown(within(NEVER)).unwrap()).unwrap();
+            }
+            Accept::with(echo)
+        };
+        let running = server.serve(accept).unwrap();
+        let other = answering(Peer::open(running.local_addr(), "/"), 1001, "");
+        let mut asking = Peer::connect(running.local_addr());
+        asking.bytes(request("/shutdown"));
+        assert!(asking.head().starts_with("HTTP/1.1 503 "));
+        let report = told.recv().unwrap();
+        assert_eq!((report.connections, report.clean), (1, 1));
+        running.join().unwrap();
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn it_ends_in_time_also_if_nobody_is_left_to_stop_the_workers() {
+    bounded(|| {
+        let log = Log::new();
+        let notes = log.clone();
+        let (running, _) = meeting(bind().config(patient()), move |_, _| {
+            notes.note("waits");
+            Ok(wait_forever()?)
+        });
+        let mut waiting = Peer::open(running.local_addr(), "/");
+        waiting.send(TEXT, b"wait");
+        log.wait_for(&Call::Note("waits".to_owned()));
+        // A caller that can't return: another of its waits has begun inside of this one.
+        let stopper = running.stopper();
+        let caller = Worker::spawn(move || {
+            EventLoop::current().after(Duration::ZERO, || {
+                let _: Result<(), Stopped> = wait_forever();
+            });
+            Ok(stopper.shutdown(within(SOON)).map(|report| report.connections))
+        });
+        running.join().unwrap();
+        assert!(waiting.code() == 1001 && waiting.ended());
+        caller.stop();
+        assert!(matches!(caller.join().unwrap().done(), Some(Ok(1))));
+    });
+}
+
+#[test]
 fn a_server_on_the_calling_thread_is_shut_down_by_its_stopper() {
     for workers in [1, 3] {
         bounded(move || {

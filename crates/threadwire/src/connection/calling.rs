@@ -64,7 +64,7 @@ impl Connection {
         let taken = self.0.listener.borrow_mut().take();
         let Some(mut listener) = taken else { return };
         self.0.reported.set(true);
-        let error = self.0.error.borrow_mut().take();
+        let error = self.0.error.take();
         let closed = Closed::new(self.0.link.borrow().closing(), error.map(|error| *error));
         tracing::debug!(%closed, "connection closed");
         let result = catch_unwind(AssertUnwindSafe(|| {
@@ -79,6 +79,7 @@ impl Connection {
 
     /// Remembers what went wrong, unless something did before.
     pub(super) fn note(&self, error: Error) {
-        self.0.error.borrow_mut().get_or_insert_with(|| Box::new(error));
+        let first = self.0.error.take().unwrap_or_else(|| Box::new(error));
+        self.0.error.set(Some(first));
     }
 }

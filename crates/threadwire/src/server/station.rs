@@ -264,6 +264,11 @@ impl Station {
 /// Adds something to a list, and returns its place.
 fn append<T>(list: &RefCell<Vec<T>>, what: T) -> u32 {
     let mut list = list.borrow_mut();
+    if list.len() == list.capacity() {
+        // In small steps: an idle connection is not to cost another's place.
+        let step = list.len() / 8 + 4;
+        list.reserve_exact(step);
+    }
     list.push(what);
     (list.len() - 1) as u32
 }
