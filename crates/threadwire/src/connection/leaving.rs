@@ -57,7 +57,7 @@ impl Connection {
 
     /// Closes, at the loop's next turn. How long that may take is up to the server from now on.
     pub(crate) fn shut_down(&self, code: CloseCode, reason: &str) {
-        if let Some(timer) = self.0.timer.take() {
+        if let Some(timer) = self.with_extras(|extras| extras.timer.take()) {
             EventLoop::current().cancel(timer);
         }
         self.0.overdue.set(None);
