@@ -9,6 +9,7 @@
 mod calling;
 mod ending;
 mod keeping;
+mod leaving;
 mod measuring;
 mod moving;
 mod reading;
@@ -33,6 +34,7 @@ use threadwire_worker::{EventLoop, Ready, Remote, Source, TimerId, Token};
 use crate::error::TimeoutKind;
 use crate::flow::Flow;
 use crate::link::Link;
+use crate::server::Station;
 use crate::stream::Stream;
 use crate::{Closed, Config, Error, Listener, WhenFull};
 use keeping::{Keeping, Unread};
@@ -41,7 +43,7 @@ pub(crate) use moving::Moving;
 use sharing::Sharing;
 
 /// How many reads may go by before a peer is given up that may have answered our close frame while we did not read.
-const MOST_LOOKS: u32 = 64;
+const MOST_LOOKS: u8 = 64;
 
 /// An open connection: a cheap clone that stays on its thread. A [`Listener`] gets it with every call, and may keep it for
 /// a timer or another callback; calls on a connection that is closed say so and do nothing else.
@@ -87,12 +89,14 @@ struct Inner {
     phase: Cell<Phase>,
     /// Closing has taken too long, but it may be that we have not read the answer: how often it was looked for since. None
     /// if there is still time.
-    overdue: Cell<Option<u32>>,
+    overdue: Cell<Option<u8>>,
     config: Arc<Config>,
     flow: Cell<Flow>,
     /// Whether `on_close` was called.
     reported: Cell<bool>,
     extras: RefCell<Option<Box<Extras>>>,
+    /// Where it stands among the connections of its server.
+    place: Cell<u32>,
 }
 
 /// What most connections don't have, or only at their end.
@@ -500,7 +504,11 @@ impl Connection {
             flow: Cell::default(),
             reported: Cell::new(false),
             extras: RefCell::default(),
+            place: Cell::new(leaving::NOWHERE),
         }));
+        if role == Role::Server {
+            connection.enter();
+        }
         let event_loop = EventLoop::current();
         event_loop.replace(token, Rc::clone(&connection.0) as Rc<dyn Source>);
         if connection.buffered() > 0 {
@@ -557,8 +565,10 @@ impl Source for Inner {
 
     fn stop(self: Rc<Self>) {
         let connection = Connection(self);
+        let farewell = Station::of(&connection.0.config).and_then(|station| station.farewell());
+        let (code, reason) = farewell.unwrap_or((CloseCode::GOING_AWAY, String::new()));
         // Only a code that must not be sent, or a long reason, could make this fail.
-        let _ = connection.close_with(CloseCode::GOING_AWAY, "");
+        let _ = connection.close_with(code, &reason);
         connection.settle();
     }
 

@@ -84,7 +84,7 @@ pub use listener::accept::Accept;
 pub use listener::client::{Client, connect};
 pub use listener::running::{Running, Stopper};
 pub use listener::server::{Server, Spread};
-pub use server::Request;
+pub use server::{Request, Shutdown, ShutdownReport, Standing, StuckWorker, Unanswered};
 pub use threadwire_proto::handshake::{Answer, HandshakeError, HeaderError, Headers, Response};
 pub use threadwire_proto::{
     CloseCode, Frame, Initiator, Keepalive, Level, Limits, Message, OpCode, OwnedMessage, PingStrategy,

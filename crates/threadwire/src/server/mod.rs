@@ -1,7 +1,10 @@
 //! Serving: listen, accept, upgrade.
 
 mod accept;
+mod control;
 mod request;
+mod shutdown;
+mod station;
 mod upgrade;
 
 use std::io;
@@ -13,9 +16,11 @@ use std::time::Duration;
 #[cfg(unix)]
 use socket2::SockRef;
 use socket2::{Domain, Protocol, Socket, Type};
-use threadwire_worker::Remote;
 
+pub(crate) use control::{Control, Post};
 pub use request::Request;
+pub use shutdown::{Shutdown, ShutdownReport, Standing, StuckWorker, Unanswered};
+pub(crate) use station::Station;
 
 use crate::{Accept, Config, Error};
 
@@ -55,14 +60,16 @@ pub(crate) fn share(socket: &TcpListener, count: usize) -> io::Result<Vec<TcpLis
 pub(crate) struct Service {
     hook: Arc<Hook>,
     config: Arc<Config>,
+    control: Control,
 }
 
 impl Service {
     pub(crate) fn new<R: Into<Accept>>(
         hook: impl Fn(&Request) -> R + Send + Sync + 'static,
         config: Config,
+        control: Control,
     ) -> Service {
-        Service { hook: Arc::new(move |request| hook(request).into()), config: Arc::new(config) }
+        Service { hook: Arc::new(move |request| hook(request).into()), config: Arc::new(config), control }
     }
 
     /// How long a worker may take to close its connections: a little longer than each of them may.
@@ -70,8 +77,20 @@ impl Service {
         self.config.close_timeout.saturating_add(Duration::from_millis(100))
     }
 
+    /// Makes this thread one of the server's workers. The worker is stopped if the server has been.
+    pub(crate) fn begin(&self) -> Arc<Post> {
+        let post = self.control.enrol();
+        Station::open(&self.config, Arc::clone(&post));
+        post
+    }
+
+    /// What remains on a thread that goes on after [`begin`](Service::begin).
+    pub(crate) fn end(&self) {
+        Station::close(&self.config);
+    }
+
     /// Accepts connections on this thread, and hands them round: to this worker, and to each of the others.
-    pub(crate) fn listen(&self, socket: TcpListener, others: Vec<Remote>) -> io::Result<()> {
+    pub(crate) fn listen(&self, socket: TcpListener, others: Vec<Arc<Post>>) -> io::Result<()> {
         accept::start(self.clone(), socket, others)
     }
 
