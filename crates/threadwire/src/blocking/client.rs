@@ -2,9 +2,9 @@
 
 use std::rc::Rc;
 
+use super::Connection;
 use super::mailbox::{Mailbox, Receiver};
 use super::parts::{self, Streaming};
-use super::Connection;
 use crate::{Error, IntoClient};
 
 /// Opens a connection to a URL, or as a [`Client`](crate::Client) says, and waits until it is open; the thread's loop turns
@@ -25,7 +25,7 @@ use crate::{Error, IntoClient};
 /// ```
 pub fn connect(target: impl IntoClient) -> Result<Connection, Error> {
     let mailbox = Rc::new(Mailbox::default());
-    let ws = target.client()?.connect(Receiver(Rc::clone(&mailbox)))?;
+    let ws = target.client()?.connect(Receiver::new(Rc::clone(&mailbox)))?;
     Ok(Connection::new(ws, mailbox))
 }
 

@@ -114,7 +114,7 @@ impl Connection {
 
     /// What is there, without a turn of the loop.
     #[inline]
-    fn take(&self) -> Option<OwnedMessage> {
+    pub(super) fn take(&self) -> Option<OwnedMessage> {
         if self.mailbox.is_empty() {
             return None;
         }
@@ -159,11 +159,7 @@ impl Connection {
     }
 
     /// Sends a message if there is room for it, and otherwise does what `when_full` says: see [`WhenFull`].
-    pub fn send_or<'a>(
-        &mut self,
-        message: impl Into<Message<'a>>,
-        when_full: WhenFull,
-    ) -> Result<(), Error> {
+    pub fn send_or<'a>(&mut self, message: impl Into<Message<'a>>, when_full: WhenFull) -> Result<(), Error> {
         self.ws.send_or(message, when_full)?;
         if self.mailbox.is_empty() {
             self.flush();

@@ -34,7 +34,8 @@ impl Mailbox {
     /// With what arrived before.
     pub(super) fn with(queue: VecDeque<OwnedMessage>) -> Mailbox {
         let size = queue.iter().map(|message| message.len() + OVERHEAD).sum();
-        Mailbox { queue: queue.into(), size: Cell::new(size), ..Mailbox::default() }
+        let is_full = Cell::new(size >= ENOUGH);
+        Mailbox { queue: queue.into(), size: Cell::new(size), is_full, ..Mailbox::default() }
     }
 
     #[inline]
@@ -53,6 +54,11 @@ impl Mailbox {
             ws.resume_reading();
         }
         Some(message)
+    }
+
+    /// Whether nothing more is read.
+    pub(super) fn is_full(&self) -> bool {
+        self.is_full.get()
     }
 
     /// All that is left.
@@ -114,15 +120,30 @@ impl Mailbox {
 }
 
 /// The listener of a blocking connection.
-pub(super) struct Receiver(pub(super) Rc<Mailbox>);
+pub(super) struct Receiver {
+    pub(super) mailbox: Rc<Mailbox>,
+    /// The server that has accepted it, if one has.
+    pub(super) server: Option<u64>,
+}
+
+impl Receiver {
+    pub(super) fn new(mailbox: Rc<Mailbox>) -> Receiver {
+        Receiver { mailbox, server: None }
+    }
+}
 
 impl Listener for Receiver {
+    fn on_open(&mut self, ws: &Connection) -> Result<(), Error> {
+        self.arrive(ws);
+        Ok(())
+    }
+
     fn on_message(&mut self, ws: &Connection, message: Message<'_>) -> Result<(), Error> {
-        self.0.put(ws, message.to_owned());
+        self.mailbox.put(ws, message.to_owned());
         Ok(())
     }
 
     fn on_close(&mut self, _ws: &Connection, _closed: &Closed) {
-        self.0.announce();
+        self.mailbox.announce();
     }
 }

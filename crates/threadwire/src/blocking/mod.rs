@@ -35,7 +35,7 @@ mod mailbox;
 mod moving;
 mod parts;
 mod select;
-// mod server;
+mod server;
 mod split;
 
 pub use client::{connect, connect_in_parts};
@@ -43,5 +43,5 @@ pub use connection::{Connection, Iter};
 pub use moving::Detached;
 pub use parts::{Incoming, Streaming};
 pub use select::{Key, Select, Selected};
-// pub use server::Server;
+pub use server::{Server, Serving};
 pub use split::Sender;

@@ -54,7 +54,10 @@ impl Detached {
     /// connection is then broken off.
     pub fn attach(self) -> Result<Connection, Error> {
         let mailbox = Rc::new(Mailbox::with(self.queue));
-        let ws = crate::Connection::put_on(self.moving, Box::new(Receiver(Rc::clone(&mailbox))))?;
+        let ws = crate::Connection::put_on(self.moving, Box::new(Receiver::new(Rc::clone(&mailbox))))?;
+        if !mailbox.is_full() {
+            ws.resume_reading();
+        }
         Ok(Connection::new(ws, mailbox))
     }
 }

@@ -25,7 +25,7 @@ use crate::{Closed, Error};
 /// # use threadwire::{blocking, worker::EventLoop};
 ///
 /// let server = Server::bind("127.0.0.1:0")?;
-/// # let url = format!("ws://{}", server.local_addr()?);
+/// # let url = format!("ws://{}", server.local_addr());
 /// # let stop = EventLoop::current().remote();
 /// # std::thread::spawn(move || {
 /// #     let mut ws = blocking::connect(&url)?;
@@ -170,6 +170,7 @@ impl Select {
             if self.members.is_empty() && self.servers.is_empty() {
                 return Ok(None);
             }
+            self.servers.iter().try_for_each(Server::start)?;
             let (ready, servers) = (&self.ready, &self.servers);
             let has_some = || !ready.0.borrow().is_empty() || servers.iter().any(Server::has_some);
             if !EventLoop::current().wait(until, has_some)? {

@@ -9,6 +9,7 @@ use mio::Interest;
 use threadwire_proto::keepalive::Hold;
 use threadwire_worker::{EventLoop, Ready, Remote, Source};
 
+use super::leaving;
 use super::sharing::Sharing;
 use super::{Agreed, Connection, Extras, Inner, Phase, WeakConnection};
 use crate::flow::Flow;
@@ -41,6 +42,7 @@ impl Connection {
         };
         self.end_measuring(|| Error::Closed);
         self.end_keeping();
+        self.leave();
         self.0.phase.set(Phase::Over);
         self.0.reported.set(true);
         let extras = self.0.extras.borrow_mut().take().map(|extras| *extras).unwrap_or_default();
@@ -84,6 +86,7 @@ impl Connection {
                 dirty: Cell::new(false),
                 agreed,
                 phase: Cell::new(Phase::Running),
+                place: Cell::new(leaving::NOWHERE),
                 config,
                 flow: Cell::new(Flow { timed: false, ..flow }),
                 reported: Cell::new(false),

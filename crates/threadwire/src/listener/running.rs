@@ -51,7 +51,9 @@ impl Running {
         let worker = builder.spawn(move || {
             let post = service.begin();
             // The other end is there: it waits for this.
-            let _ = tell.send(socket.map_or(Ok(()), |socket| service.listen(socket, hand_to)).map(|()| post));
+            let _ = tell.send(
+                socket.map_or(Ok(()), |socket| service.listen(socket, hand_to).map(drop)).map(|()| post),
+            );
             wait_forever()
         });
         let started = worker.and_then(|worker| {

@@ -8,7 +8,7 @@ use threadwire_worker::{Ended, Worker, wait_forever};
 
 use super::accept::Accept;
 use super::running::{Running, Stopper};
-use crate::server::{Control, Post, Service, listen, share};
+use crate::server::{Control, Post, Service, share};
 use crate::{Config, Error, Request};
 
 /// A server: an address that is listened on, and the workers that serve what comes.
@@ -72,15 +72,7 @@ impl Server {
     /// # Ok::<(), Error>(())
     /// ```
     pub fn bind(addr: impl ToSocketAddrs + std::fmt::Debug) -> Result<Server, Error> {
-        let fail = |source| Error::Listen { addr: format!("{addr:?}").trim_matches('"').to_owned(), source };
-        let mut result = Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
-        for addr in addr.to_socket_addrs().map_err(fail)? {
-            result = listen(addr, false);
-            if result.is_ok() {
-                break;
-            }
-        }
-        let socket = result.map_err(fail)?;
+        let socket = crate::server::bind(addr)?;
         Ok(Server {
             socket,
             workers: 1,
@@ -171,7 +163,7 @@ impl Server {
         let ended = Worker::builder().grace(service.grace()).run(|| {
             service.begin();
             let served = match service.listen(first, hand_to) {
-                Ok(()) => wait_forever().map(Ok),
+                Ok(_) => wait_forever().map(Ok),
                 Err(source) => Ok(Err(Error::Listen { addr: others.local_addr().to_string(), source })),
             };
             // All at once, so that their times to close run side by side.

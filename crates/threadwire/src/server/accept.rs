@@ -20,7 +20,7 @@ const PER_TURN: usize = 64;
 /// How long to wait when the system can't give another socket: until connections end, trying again is no use.
 const PAUSE: Duration = Duration::from_millis(50);
 
-pub(super) struct Acceptor {
+pub(crate) struct Acceptor {
     service: Service,
     token: Token,
     socket: RefCell<Option<TcpListener>>,
@@ -33,17 +33,19 @@ pub(super) fn start(
     service: Service,
     socket: std::net::TcpListener,
     others: Vec<Arc<Post>>,
-) -> io::Result<()> {
+) -> io::Result<Rc<Acceptor>> {
     let turn = Cell::new(others.len());
     let station = Station::of(&service.config);
+    let mut made = None;
     EventLoop::current().attach(TcpListener::from_std(socket), Interest::READABLE, |socket, token| {
         let acceptor = Rc::new(Acceptor { service, token, socket: RefCell::new(Some(socket)), others, turn });
         if let Some(station) = station {
             station.set_acceptor(&acceptor);
         }
+        made = Some(Rc::clone(&acceptor));
         acceptor
     })?;
-    Ok(())
+    made.ok_or_else(|| io::ErrorKind::Other.into())
 }
 
 impl Acceptor {
@@ -106,7 +108,8 @@ impl Acceptor {
         self.close();
     }
 
-    fn close(&self) {
+    /// Accepts no more.
+    pub(crate) fn close(&self) {
         let socket = self.socket.borrow_mut().take();
         if let Some(mut socket) = socket {
             EventLoop::current().detach(self.token, &mut socket);

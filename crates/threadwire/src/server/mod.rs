@@ -7,9 +7,11 @@ mod shutdown;
 mod station;
 mod upgrade;
 
+use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +19,7 @@ use std::time::Duration;
 use socket2::SockRef;
 use socket2::{Domain, Protocol, Socket, Type};
 
+pub(crate) use accept::Acceptor;
 pub(crate) use control::{Control, Post};
 pub use request::Request;
 pub use shutdown::{Shutdown, ShutdownReport, Standing, StuckWorker, Unanswered};
@@ -44,6 +47,19 @@ pub(crate) fn listen(addr: SocketAddr, shared: bool) -> io::Result<TcpListener> 
     socket.bind(&addr.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// Listens on the first address that works, of those that a name has.
+pub(crate) fn bind(addr: impl ToSocketAddrs + fmt::Debug) -> Result<TcpListener, Error> {
+    let fail = |source| Error::Listen { addr: format!("{addr:?}").trim_matches('"').to_owned(), source };
+    let mut result = Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+    for addr in addr.to_socket_addrs().map_err(fail)? {
+        result = listen(addr, false);
+        if result.is_ok() {
+            break;
+        }
+    }
+    result.map_err(fail)
 }
 
 /// Makes `count` more sockets that listen where `socket` does. The system chooses one of them all for each connection.
@@ -90,7 +106,7 @@ impl Service {
     }
 
     /// Accepts connections on this thread, and hands them round: to this worker, and to each of the others.
-    pub(crate) fn listen(&self, socket: TcpListener, others: Vec<Arc<Post>>) -> io::Result<()> {
+    pub(crate) fn listen(&self, socket: TcpListener, others: Vec<Arc<Post>>) -> io::Result<Rc<Acceptor>> {
         accept::start(self.clone(), socket, others)
     }
 

@@ -121,6 +121,11 @@ enum Early {
     Own(Vec<u8>),
 }
 
+/// Listens to a connection that nobody wants to listen to.
+struct Nobody;
+
+impl Listener for Nobody {}
+
 /// What an upgrade is made of.
 struct Granted {
     listener: Box<dyn Listener>,
@@ -203,7 +208,9 @@ impl Upgrading {
         let request = Request::new(request, self.peer);
         let (listener, headers, subprotocol) = match self.service.ask(&request).0 {
             Answer::Respond(response) => return Err(response),
-            Answer::Upgrade { listener, headers, subprotocol } => (listener, headers, subprotocol),
+            Answer::Upgrade { listener, headers, subprotocol } => {
+                (listener.unwrap_or_else(|| Box::new(Nobody)), headers, subprotocol)
+            }
         };
         let prepare = || -> Result<Upgrade, HandshakeError> {
             let mut upgrade = request.upgrade()?;
