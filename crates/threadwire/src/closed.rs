@@ -48,6 +48,8 @@ pub struct Closed {
     /// What went wrong first, if something did: the peer broke a rule, left or was too slow, or a callback failed (which
     /// may well end in a clean close with 1011).
     pub error: Option<Error>,
+    /// The reason in the close frame that we sent, if we sent one.
+    pub(crate) sent: Option<String>,
 }
 
 impl Closed {
@@ -55,7 +57,7 @@ impl Closed {
     pub(crate) fn new(closing: Option<&Closing>, error: Option<Error>) -> Closed {
         let Some(closing) = closing else {
             let (code, reason) = (CloseCode::ABNORMAL, String::new());
-            return Closed { code, reason, initiator: Initiator::Local, clean: false, error };
+            return Closed { code, reason, initiator: Initiator::Local, clean: false, error, sent: None };
         };
         let implied = || match closing {
             Closing { timed_out: true, .. } => Some(Error::Timeout(TimeoutKind::Close)),
@@ -68,6 +70,7 @@ impl Closed {
             initiator: closing.initiator,
             clean: closing.is_clean(),
             error: error.or_else(implied),
+            sent: closing.sent.as_ref().map(|(_, reason)| reason.clone()),
         }
     }
 }
@@ -83,7 +86,7 @@ impl fmt::Display for Closed {
             write!(f, ": {}", self.reason)?;
         }
         match &self.error {
-            Some(error) => write!(f, " ({error})"),
+            Some(error) => write!(f, " ({error:#})"),
             None => Ok(()),
         }
     }
