@@ -52,7 +52,7 @@ struct Hooks {
 /// `before` then gives up with [`Error::Panicked`], and `retry_if` counts as false.
 ///
 /// ```
-/// use std::{cell::RefCell, rc::Rc};
+/// use std::{cell::RefCell, rc::Rc, time::Duration};
 /// use threadwire::{Backoff, Change, Client, CloseCode, Connection, Error, Listener, Message, State};
 /// # use threadwire::{Accept, Server};
 /// # use std::sync::atomic::{AtomicBool, Ordering};
@@ -82,13 +82,12 @@ struct Hooks {
 /// let states = Rc::new(RefCell::new(Vec::new()));
 /// let notes = Rc::clone(&states);
 /// let link = Client::new(&url)?
-///     .reconnect(Backoff::default())
+///     .reconnect(Backoff { first: Duration::from_millis(20), ..Backoff::default() })
 ///     .on_change(move |change: &Change| {
 ///         println!("{change}");
 ///         notes.borrow_mut().push(change.state);
 ///     })
 ///     .start(Prices);
-/// # link.reconnect();
 /// let end = link.wait_ended()?;
 /// assert_eq!((end.state, end.connections), (State::Stopped, 2));
 /// assert!(states.borrow().contains(&State::Closed));
