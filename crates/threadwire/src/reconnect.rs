@@ -166,7 +166,8 @@ impl Reconnect {
 
     /// Begins, and returns at once; the first attempt is made when the loop of this thread turns. The listener lives over all
     /// connections: it is called for each as for any other, [`Listener::on_open`] first and [`Listener::on_close`] last and
-    /// once, and [`Listener::on_failed`] for each attempt that fails. It is dropped at the end.
+    /// once, and [`Listener::on_failed`] for each attempt that fails (with [`Error::Closed`] for one that this side does not want
+    /// any more). It is dropped at the end.
     pub fn start(self, listener: impl Listener) -> Link {
         self.start_with(|_| listener)
     }

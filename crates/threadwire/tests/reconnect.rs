@@ -478,7 +478,8 @@ fn what_is_held_leaves_in_order_after_what_on_open_sends() {
     bounded(|| {
         let (_place, addr) = vacant();
         let (tell, opened) = mpsc::channel();
-        let log = Log::new();
+        let heard = Log::new();
+        let log = heard.clone();
         let (worker, link) = on_worker(move || {
             let again = Backoff { first: Duration::from_millis(1), ..at_once() };
             let listener = log.listener(move |ws, call| {
@@ -513,6 +514,9 @@ fn what_is_held_leaves_in_order_after_what_on_open_sends() {
             drop(host);
             peer.close(1001, "");
             assert_eq!(peer.code(), 1001);
+            drop(peer);
+            // What is sent while nobody here knows of the end is lost with the connection.
+            heard.wait(|calls| calls.iter().filter(|call| matches!(call, Call::Closed(_))).count() > round);
         }
         link.stop();
         link.wait_ended().unwrap();

@@ -37,6 +37,8 @@ pub(super) struct Driver {
     is_ending: Cell<bool>,
     /// Whether this side wants another connection.
     is_renewing: Cell<bool>,
+    /// What this side has dropped the connection for, which would otherwise count as closed by the program.
+    dropped_for: RefCell<Option<Cause>>,
     /// Whether the loop has ended: there will be no further turn.
     is_abandoned: Cell<bool>,
     /// Whether a turn is under way, and whether another one is due after it.
@@ -45,6 +47,7 @@ pub(super) struct Driver {
 }
 
 /// What it is at.
+#[derive(Clone)]
 enum Step {
     /// The next attempt is due.
     Due,
@@ -84,6 +87,7 @@ impl Driver {
             callback_failed: Cell::default(),
             is_ending: Cell::default(),
             is_renewing: Cell::default(),
+            dropped_for: RefCell::default(),
             is_abandoned: Cell::default(),
             is_busy: Cell::default(),
             again: Cell::default(),
@@ -166,26 +170,15 @@ impl Driver {
             self.shared.shut();
         }
 
-        // A borrow must not span what follows.
-        enum At {
-            Due,
-            Dialing(Rc<dial::Attempt>),
-            Connected(Connection),
-            Waiting(Option<TimerId>),
-        }
-        let at = match &*self.step.borrow() {
-            Step::Due => At::Due,
-            Step::Dialing(attempt) => At::Dialing(Rc::clone(attempt)),
-            Step::Connected(ws) => At::Connected(ws.clone()),
-            Step::Waiting(timer) => At::Waiting(*timer),
-            Step::Over => return,
-        };
-        match at {
-            At::Due | At::Waiting(None) if is_interrupted => self.follow(self.verdict(), self.shared.cause()),
-            At::Due | At::Waiting(None) => self.begin(),
-            At::Dialing(attempt) => {
+        let step = self.step.borrow().clone();
+        match step {
+            Step::Due | Step::Waiting(None) if is_interrupted => {
+                self.follow(self.verdict(), self.shared.cause());
+            }
+            Step::Due | Step::Waiting(None) => self.begin(),
+            Step::Dialing(attempt) => {
                 if is_interrupted {
-                    attempt.fail(Error::Stopped);
+                    attempt.fail(if is_stopping { Error::Stopped } else { Error::Closed });
                 }
                 // Otherwise it is still under way, or tells its listener of the failure.
                 let failure = self.failure.borrow_mut().take();
@@ -193,7 +186,10 @@ impl Driver {
                     self.failed(error);
                 }
             }
-            At::Connected(ws) => {
+            Step::Connected(ws) => {
+                if self.is_renewing.take() {
+                    self.dropped_for.borrow_mut().get_or_insert(Cause::Requested);
+                }
                 if self.listener.borrow().is_some() {
                     return self.ended(&ws);
                 }
@@ -206,12 +202,13 @@ impl Driver {
                     Wish::Nothing => self.shared.release(),
                 }
             }
-            At::Waiting(Some(timer)) => {
+            Step::Waiting(Some(timer)) => {
                 if is_interrupted {
                     EventLoop::current().cancel(timer);
                     self.follow(self.verdict(), self.shared.cause());
                 }
             }
+            Step::Over => {}
         }
     }
 
@@ -276,15 +273,14 @@ impl Driver {
         // At the end of a thread nobody is told how it ended.
         let closed = ws.handle().closed();
         let wanted = closed.as_ref().is_none_or(|closed| is_wanted(closed, self.callback_failed.get()));
-        let cause = match closed {
-            _ if self.is_renewing.get() && !self.is_ending.get() => Some(Cause::Requested),
-            closed => closed.map(Cause::Closed),
-        };
-        let cause = cause.map(Arc::new);
+        let dropped_for = self.dropped_for.borrow_mut().take();
+        let was_dropped = dropped_for.is_some();
+        let cause = dropped_for.or(closed.map(Cause::Closed)).map(Arc::new);
         self.announce(state, cause.clone());
-        let verdict = match &cause {
-            _ if self.is_ending.get() || self.is_renewing.get() => self.verdict(),
-            Some(cause) if !wanted => self.ask_whether_to_retry(cause),
+        let verdict = match cause.as_deref() {
+            _ if self.is_ending.get() => Verdict::Stop,
+            Some(Cause::Requested) => Verdict::Renew,
+            Some(cause) if was_dropped || !wanted => self.ask_whether_to_retry(cause),
             _ => Verdict::Stop,
         };
         self.follow(verdict, cause);

@@ -227,7 +227,8 @@ impl Link {
     /// Sends a message over the connection that is open, as [`Handle::send`] does. While none is, it fails with
     /// [`Error::Closed`], or takes the message to be sent later where [`Reconnect::hold`](crate::Reconnect::hold) is set.
     ///
-    /// What was given to a connection is lost if that ends before it has left: nobody knows how much of it the peer has read.
+    /// What was given to a connection is lost if that ends before it has left (nobody knows how much of it the peer has read),
+    /// and so is what is sent in the moment in which the end is not known yet on this thread.
     ///
     /// Fails with [`Error::Closed`] from [`close`](Link::close) or [`stop`](Link::stop) on, and with [`Error::Limit`] if too
     /// much waits for the peer ([`Config::max_buffered`](crate::Config::max_buffered)) or is held.

@@ -18,6 +18,20 @@ use crate::{Closed, Error};
 /// | `Closed` | `Waiting`, `GaveUp`, `Stopped`; `Connecting` for [`Link::reconnect`](crate::Link::reconnect) |
 /// | `Waiting` | `Connecting`, `Stopped` |
 /// | `GaveUp`, `Stopped` | nothing: these are the end |
+///
+/// ```
+/// use threadwire::{Link, State};
+///
+/// /// For a status line.
+/// fn status(link: &Link) -> &'static str {
+///     match link.state() {
+///         State::Open => "live",
+///         State::Connecting { attempt: 1 } => "connecting",
+///         state if state.is_final() => "off",
+///         _ => "connecting again",
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum State {
