@@ -8,10 +8,14 @@
 
 mod calling;
 mod ending;
+mod keeping;
+mod measuring;
 mod reading;
 mod sending;
 mod sharing;
+mod watching;
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
@@ -20,14 +24,18 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use threadwire_proto::handshake::Headers;
+use threadwire_proto::keepalive::Hold;
 use threadwire_proto::state::State;
-use threadwire_proto::{CloseCode, CloseFrame, Level, Message, OpCode, Role};
-use threadwire_worker::{EventLoop, Ready, Source, TimerId, Token};
+use threadwire_proto::{CloseCode, CloseFrame, Level, Message, OpCode, Role, RoundTrips};
+use threadwire_worker::{EventLoop, Ready, Remote, Source, TimerId, Token};
 
+use crate::error::TimeoutKind;
 use crate::flow::Flow;
 use crate::link::Link;
 use crate::stream::Stream;
 use crate::{Config, Error, Listener, WhenFull};
+use keeping::{Keeping, Unread};
+use measuring::Measuring;
 use sharing::Sharing;
 
 /// How many reads may go by before a peer is given up that may have answered our close frame while we did not read.
@@ -78,23 +86,31 @@ struct Inner {
     /// Closing has taken too long, but it may be that we have not read the answer: how often it was looked for since. None
     /// if there is still time.
     overdue: Cell<Option<u32>>,
-    /// Set while the connection closes.
-    timer: Cell<Option<TimerId>>,
-    /// What went wrong first.
-    error: RefCell<Option<Box<Error>>>,
     config: Arc<Config>,
     flow: Cell<Flow>,
     /// Whether `on_close` was called.
     reported: Cell<bool>,
-    /// How many messages were dropped as there was no room.
-    dropped: Cell<u64>,
     extras: RefCell<Option<Box<Extras>>>,
 }
 
-/// What most connections don't have.
+/// What most connections don't have, or only at their end.
 #[derive(Default)]
 struct Extras {
-    sharing: Option<Sharing>,
+    sharing: Option<Box<Sharing>>,
+    keeping: Option<Keeping>,
+    /// The times of keepalive's pings.
+    trips: Option<Box<RoundTrips>>,
+    measuring: Option<Measuring>,
+    /// The last time in which we did not read.
+    unread: Option<Unread>,
+    /// The workers that hear of what arrives.
+    watchers: Vec<Remote>,
+    /// How many messages were dropped as there was no room.
+    dropped: u64,
+    /// Set while the connection closes.
+    timer: Option<TimerId>,
+    /// What went wrong first.
+    error: Option<Error>,
 }
 
 /// A connection that may be gone.
@@ -332,7 +348,7 @@ impl Connection {
 
     /// How many messages were dropped because there was no room for them, as [`WhenFull`] had it.
     pub fn dropped(&self) -> u64 {
-        self.0.dropped.get()
+        self.with_extras(|extras| Some(extras.dropped)).unwrap_or(0)
     }
 
     /// Reads no more, until [`resume_reading`](Connection::resume_reading): the peer can go on to send only as far as the
@@ -357,6 +373,7 @@ impl Connection {
     pub fn pause_reading(&self) {
         if self.is_open() {
             self.0.flow.set(Flow { read_paused: true, ..self.0.flow.get() });
+            self.hold_pulse(Hold::NotReading);
         }
     }
 
@@ -460,12 +477,9 @@ impl Connection {
             dirty: Cell::new(false),
             agreed,
             phase: Cell::new(Phase::Running),
-            timer: Cell::new(None),
-            error: RefCell::default(),
             config,
             flow: Cell::default(),
             reported: Cell::new(false),
-            dropped: Cell::new(0),
             extras: RefCell::default(),
         }));
         let event_loop = EventLoop::current();
@@ -474,6 +488,7 @@ impl Connection {
             // The answer to the handshake leaves also if `on_open` waits.
             connection.mark_dirty();
         }
+        connection.begin_keeping();
         connection.call(|listener| {
             connection.guard(|| listener.on_open(&connection));
             connection.deliver(listener, early);
@@ -487,6 +502,15 @@ impl Connection {
 }
 
 impl Source for Inner {
+    fn name(&self) -> Cow<'static, str> {
+        let peer = self.link.borrow().stream().and_then(|stream| stream.peer_addr());
+        let listener = self.listener.borrow().as_ref().map_or("a listener", |listener| listener.name());
+        match peer {
+            Ok(peer) => format!("the connection with {peer} ({listener})").into(),
+            Err(_) => format!("a connection that has ended ({listener})").into(),
+        }
+    }
+
     fn ready(self: Rc<Self>, ready: Ready) {
         let connection = Connection(self);
         let was_overdue = connection.0.overdue.get();
@@ -521,9 +545,14 @@ impl Source for Inner {
 
     fn abandon(self: Rc<Self>) {
         let connection = Connection(self);
+        let was_closing = !connection.is_open();
         // One try: nothing is polled any more.
         let _ = connection.close_with(CloseCode::GOING_AWAY, "");
         connection.write();
+        if was_closing {
+            // The peer had its time.
+            connection.note(Error::Timeout(TimeoutKind::Close));
+        }
         connection.0.link.borrow_mut().abort();
         connection.hang_up();
     }

@@ -4,6 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use threadwire_proto::handshake::{HandshakeError, HeaderError};
 use threadwire_proto::{SendError, Violation};
@@ -21,7 +22,7 @@ type Source = Box<dyn std::error::Error + Send + Sync>;
 /// | error | when | transient |
 /// | --- | --- | --- |
 /// | [`Closed`](Error::Closed) | something is sent on a connection that is closed or closing | no |
-/// | [`Timeout`](Error::Timeout) | opening or closing takes longer than [`Config`](crate::Config) allows | yes |
+/// | [`Timeout`](Error::Timeout) | opening, closing, or the answer to a ping takes longer than allowed, or the peer is silent | yes |
 /// | [`Protocol`](Error::Protocol) | the peer breaks a rule of RFC 6455, or a limit of ours on what it may send | no |
 /// | [`Lost`](Error::Lost) | the peer ends TCP without a close frame, or while opening | yes |
 /// | [`Handshake`](Error::Handshake) | the server answers with another status than 101 ([`HandshakeError::Status`]) | status 429 and 500 to 599 |
@@ -149,7 +150,7 @@ impl Error {
     fn headline(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Closed => f.write_str("the connection is closed"),
-            Error::Timeout(kind) => write!(f, "{kind} took too long"),
+            Error::Timeout(kind) => write!(f, "{kind}"),
             Error::Protocol { rule } => {
                 write!(f, "the peer broke the protocol: {rule} (RFC 6455, section {})", rule.section())
             }
@@ -205,14 +206,25 @@ pub enum TimeoutKind {
     Open,
     /// Closing: the peer's answer to a close frame.
     Close,
+    /// The peer was silent: nothing came from it, not even after a ping (see [`Keepalive`](crate::Keepalive)).
+    Silence {
+        /// Since the last byte.
+        silent_for: Duration,
+    },
+    /// The answer to a ping with which a round trip was measured.
+    Pong,
 }
 
 impl fmt::Display for TimeoutKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            TimeoutKind::Open => "opening the connection",
-            TimeoutKind::Close => "the peer's answer to our close frame",
-        })
+        match self {
+            TimeoutKind::Open => f.write_str("opening the connection took too long"),
+            TimeoutKind::Close => f.write_str("the peer's answer to our close frame took too long"),
+            TimeoutKind::Silence { silent_for } => {
+                write!(f, "the peer was silent for {:.1} s", silent_for.as_secs_f64())
+            }
+            TimeoutKind::Pong => f.write_str("the answer to a ping took too long"),
+        }
     }
 }
 
@@ -316,9 +328,7 @@ impl Error {
     /// ```
     pub fn is_transient(&self) -> bool {
         match self {
-            Error::Timeout(TimeoutKind::Open | TimeoutKind::Close) | Error::Lost | Error::Resolve { .. } => {
-                true
-            }
+            Error::Timeout(_) | Error::Lost | Error::Resolve { .. } => true,
             Error::Limit { kind: LimitKind::Buffered | LimitKind::Held, .. } => true,
             Error::Handshake(HandshakeError::Status(answer)) => matches!(answer.status(), 429 | 500..=599),
             Error::Connect { source, .. } | Error::Listen { source, .. } | Error::Io(source) => !matches!(
@@ -439,6 +449,12 @@ mod tests {
             (Error::Closed, "the connection is closed", false),
             (Error::Timeout(TimeoutKind::Open), "opening the connection took too long", true),
             (Error::Timeout(TimeoutKind::Close), "the peer's answer to our close frame took too long", true),
+            (
+                Error::Timeout(TimeoutKind::Silence { silent_for: Duration::from_millis(1500) }),
+                "the peer was silent for 1.5 s",
+                true,
+            ),
+            (Error::Timeout(TimeoutKind::Pong), "the answer to a ping took too long", true),
             (
                 Error::Protocol { rule: Violation::Masked },
                 "the peer broke the protocol: a server's frame is masked (RFC 6455, section 5.1)",

@@ -5,7 +5,7 @@ use std::time::Instant;
 use threadwire_proto::Initiator;
 
 use super::{Backoff, State};
-use crate::{Closed, Connection, Error};
+use crate::{Closed, Connection, Error, TimeoutKind};
 
 /// What an end is to be followed by, before the backoff is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,7 +103,7 @@ pub(super) fn is_wanted(closed: &Closed, callback_failed: bool) -> bool {
         Some(Error::Stopped) => true,
         _ if closed.initiator == Initiator::Peer || callback_failed => false,
         // What failed is the closing handshake.
-        Some(Error::Closed | Error::Lost | Error::Timeout(_) | Error::Io(_)) => true,
+        Some(Error::Closed | Error::Lost | Error::Timeout(TimeoutKind::Close) | Error::Io(_)) => true,
         Some(_) => false,
         None => reason != Connection::TOO_SLOW,
     }
@@ -114,7 +114,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{CloseCode, TimeoutKind};
+    use crate::CloseCode;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -195,12 +195,15 @@ mod tests {
             clean: false,
             error,
             sent: sent.map(str::to_owned),
+            unread_for: None,
         };
         let by_us = |error| is_wanted(&end(Initiator::Local, Some(""), error), false);
         assert!(by_us(None));
         assert!(by_us(Some(Error::Timeout(TimeoutKind::Close))), "the peer did not answer");
         assert!(by_us(Some(Error::Lost)), "the peer was gone");
         assert!(by_us(Some(Error::Stopped)));
+        let silent_for = 40 * SECOND;
+        assert!(!by_us(Some(Error::Timeout(TimeoutKind::Silence { silent_for }))), "keepalive gave it up");
         assert!(!by_us(Some(Error::other("a callback failed"))));
         assert!(!by_us(Some(Error::Protocol { rule: threadwire_proto::Violation::Masked })));
 

@@ -43,6 +43,10 @@ impl Listener for Session {
         self.listener.as_ref().map_or(Level::Messages, |listener| listener.level())
     }
 
+    fn name(&self) -> &'static str {
+        self.listener.as_ref().map_or("none", |listener| listener.name())
+    }
+
     fn on_open(&mut self, ws: &Connection) -> Result<(), Error> {
         self.driver.opened(ws);
         let result = self.pass_on(ws, |listener| listener.on_open(ws));
@@ -67,6 +71,14 @@ impl Listener for Session {
 
     fn on_pong(&mut self, ws: &Connection, payload: &[u8]) -> Result<(), Error> {
         self.pass_on(ws, |listener| listener.on_pong(ws, payload))
+    }
+
+    fn on_ping_due(&mut self, ws: &Connection) -> Result<(), Error> {
+        self.pass_on(ws, |listener| listener.on_ping_due(ws))
+    }
+
+    fn is_pong(&mut self, ws: &Connection, message: Message<'_>) -> bool {
+        self.listener.as_mut().is_some_and(|listener| listener.is_pong(ws, message))
     }
 
     fn on_pause_writing(&mut self, ws: &Connection) -> Result<(), Error> {

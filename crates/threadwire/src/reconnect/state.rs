@@ -208,7 +208,8 @@ mod tests {
     fn closed(initiator: Initiator, code: u16, error: Option<Error>) -> Cause {
         let reason = String::new();
         let code = CloseCode::new(code);
-        Cause::Closed(Arc::new(Closed { code, reason, initiator, clean: true, error, sent: None }))
+        let (clean, unread_for, sent) = (true, None, None);
+        Cause::Closed(Arc::new(Closed { code, reason, initiator, clean, error, unread_for, sent }))
     }
 
     #[test]
@@ -226,6 +227,9 @@ mod tests {
     #[test]
     fn an_error_decides_where_there_is_one() {
         assert!(closed(Initiator::Peer, 1006, Some(Error::Lost)).is_transient());
+        let silent_for = Duration::from_secs(40);
+        let silence = Error::Timeout(TimeoutKind::Silence { silent_for });
+        assert!(closed(Initiator::Local, 1006, Some(silence)).is_transient());
         assert!(closed(Initiator::Peer, 1000, Some(Error::Timeout(TimeoutKind::Close))).is_transient());
         assert!(!closed(Initiator::Local, 1011, Some(Error::other("a bug"))).is_transient());
         // The peer repeats the code that it was told.
