@@ -5,18 +5,19 @@ pub mod common;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use common::peer::{Host, TEXT, upgraded};
+use common::peer::{CLOSE, Host, TEXT, farewell, frame, upgraded};
 use common::recorder::{Call, End, Log, Recorder};
 use common::{Serving, bind, bounded, ignore, patient};
 use socket2::{Domain, Socket, Type};
 use threadwire::worker::{EventLoop, Remote, Worker};
 use threadwire::{
     Accept, Attempt, Backoff, Cause, Change, Client, CloseCode, Config, Connection, Error, HandshakeError,
-    Initiator, LimitKind, Link, Message, Reconnect, Server, State, sleep, wait_forever, wait_until,
+    Initiator, Keepalive, LimitKind, Link, Message, Reconnect, Server, State, TimeoutKind, sleep,
+    wait_forever, wait_until,
 };
 
 /// Tries again at once.
@@ -384,6 +385,44 @@ fn the_program_decides_what_is_worth_another_attempt() {
         host.join().unwrap();
         assert_eq!(end.state, State::GaveUp);
         assert!(end.to_string().contains("503"), "{end}");
+    });
+}
+
+#[test]
+fn a_peer_that_falls_silent_is_connected_to_again() {
+    bounded(|| {
+        let host = Host::listen();
+        let url = host.url();
+        let host = host.run(|host| {
+            // It neither says anything nor answers.
+            let silent = host.upgrade(b"");
+            // This one is no sooner open than it is closed.
+            let mut peer = host.upgrade(&frame(CLOSE, false, &farewell(1008, "enough")));
+            assert_eq!(peer.code(), 1008);
+            drop(silent);
+        });
+        let short = Duration::from_millis(20);
+        let keepalive = Keepalive { idle_timeout: short, reply_timeout: short, ..Keepalive::default() };
+        let config = Config { keepalive: Some(keepalive), ..patient() };
+        let log = Log::new();
+        let causes = Rc::new(RefCell::new(Vec::new()));
+        let noted = Rc::clone(&causes);
+        let link = Client::new(&url)
+            .unwrap()
+            .config(config)
+            .reconnect(at_once())
+            .on_change(move |change| match (change.state, &change.cause) {
+                (State::Closed, Some(cause)) => noted.borrow_mut().push(Arc::clone(cause)),
+                _ => {}
+            })
+            .start(log.listener(ignore));
+        assert_eq!(link.wait_ended().unwrap().state, State::GaveUp);
+        host.join().unwrap();
+        let causes = causes.borrow();
+        let [silence, rejection] = &causes[..] else { panic!("{causes:?}") };
+        assert!(matches!(silence.error(), Some(Error::Timeout(TimeoutKind::Silence { .. }))), "{silence}");
+        assert_eq!(rejection.closed().unwrap().code, CloseCode::POLICY);
+        assert_eq!(log.ends(), 2);
     });
 }
 
