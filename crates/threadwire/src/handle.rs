@@ -254,6 +254,11 @@ impl Handle {
         self.0.owner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Leaves a message in the lane, also on the owner's own thread: nothing is called, and nothing waits.
+    pub(crate) fn take(&self, message: Message<'_>) -> Result<(), Error> {
+        self.leave_frame(message.opcode(), true, message.as_bytes(), 0, WhenFull::Error)
+    }
+
     pub(crate) fn lane(&self) -> &Lane<Call, Arc<Closed>> {
         &self.0.lane
     }

@@ -63,6 +63,7 @@ mod link;
 mod listener;
 mod local;
 mod outbox;
+mod reconnect;
 mod server;
 mod stream;
 
@@ -84,6 +85,7 @@ pub use listener::accept::Accept;
 pub use listener::client::{Client, connect};
 pub use listener::running::{Running, Stopper};
 pub use listener::server::{Server, Spread};
+pub use reconnect::{Attempt, Backoff, Cause, Change, Link, Reconnect, State};
 pub use server::{Request, Shutdown, ShutdownReport, Standing, StuckWorker, Unanswered};
 pub use threadwire_proto::handshake::{Answer, HandshakeError, HeaderError, Headers, Response};
 pub use threadwire_proto::{

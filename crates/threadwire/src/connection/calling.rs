@@ -53,7 +53,7 @@ impl Connection {
             Error::Limit { .. } => CloseCode::POLICY,
             _ => CloseCode::INTERNAL_ERROR,
         };
-        tracing::debug!(%error, "a callback failed");
+        tracing::debug!(error = format!("{error:#}"), "a callback failed");
         // Only a code that must not be sent, or a long reason, could make this fail.
         let _ = self.close_with(code, "");
         self.note(error);

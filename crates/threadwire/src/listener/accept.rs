@@ -116,7 +116,7 @@ impl Accept {
 impl From<Result<Accept, Error>> for Accept {
     fn from(result: Result<Accept, Error>) -> Accept {
         result.unwrap_or_else(|error| {
-            tracing::error!(%error, "accepting a request failed");
+            tracing::error!(error = format!("{error:#}"), "accepting a request failed");
             Accept::status(500)
         })
     }
