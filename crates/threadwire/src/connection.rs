@@ -9,6 +9,7 @@
 mod calling;
 mod ending;
 mod reading;
+pub(crate) mod rooms;
 mod sending;
 mod sharing;
 
@@ -26,6 +27,7 @@ use threadwire_worker::{EventLoop, Ready, Source, TimerId, Token};
 
 use crate::flow::Flow;
 use crate::link::Link;
+use crate::room::branch::Seat;
 use crate::stream::Stream;
 use crate::{Config, Error, Listener, WhenFull};
 use sharing::Sharing;
@@ -95,6 +97,7 @@ struct Inner {
 #[derive(Default)]
 struct Extras {
     sharing: Option<Sharing>,
+    seats: Vec<Seat>,
 }
 
 /// A connection that may be gone.
@@ -196,6 +199,7 @@ impl Connection {
         payload: &[u8],
         when_full: WhenFull,
     ) -> Result<(), Error> {
+        self.flush_rooms();
         if !self.has_room(payload.len()) && !self.make_room(opcode, fin, payload.len(), when_full)? {
             return Ok(());
         }
@@ -256,6 +260,7 @@ impl Connection {
     /// # Ok::<(), threadwire::Error>(())
     /// ```
     pub fn close_with(&self, code: CloseCode, reason: &str) -> Result<(), Error> {
+        self.flush_rooms();
         let mut link = self.0.link.borrow_mut();
         link.close(CloseFrame { code: Some(code), reason })?;
         let gathered = link.buffered();
@@ -281,6 +286,7 @@ impl Connection {
     /// # Ok::<(), threadwire::Error>(())
     /// ```
     pub fn abort(&self) {
+        self.flush_rooms();
         self.0.link.borrow_mut().abort();
         self.mark_dirty();
     }
@@ -303,6 +309,7 @@ impl Connection {
     /// # Ok::<(), threadwire::Error>(())
     /// ```
     pub fn flush(&self) {
+        self.flush_rooms();
         self.write();
     }
 

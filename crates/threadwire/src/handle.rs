@@ -257,11 +257,35 @@ impl Handle {
 impl Handle {
     /// The connection, on its own thread. What was left for it before is done first: the order of a handle's calls is kept.
     fn connection(&self) -> Option<Connection> {
-        let connection = Local::current().connection(self.0.place)?;
+        let connection = self.here()?;
         if self.0.lane.has_some() {
             connection.empty_lane();
         }
         Some(connection)
+    }
+
+    /// The connection, on its own thread: nothing is done first. Another one may have its place once it has ended.
+    pub(crate) fn here(&self) -> Option<Connection> {
+        let connection = Local::current().connection(self.0.place)?;
+        (connection.existing_handle().as_ref() == Some(self)).then_some(connection)
+    }
+
+    /// Has `call` run on the connection's thread: now, or in the order in which this thread posts other things to it (and not
+    /// with what the handle has sent). Nothing happens if the connection has ended.
+    pub(crate) fn post(&self, call: impl FnOnce(&Connection) + Send + 'static) {
+        if self.0.owner.is_current() {
+            if let Some(connection) = self.here() {
+                call(&connection);
+            }
+            return;
+        }
+        let handle = self.clone();
+        // Refused, it has ended with its worker.
+        let _ = self.0.owner.post(move |_| {
+            if let Some(connection) = handle.here() {
+                call(&connection);
+            }
+        });
     }
 
     /// Leaves a frame for the owner.

@@ -60,6 +60,7 @@ mod link;
 mod listener;
 mod local;
 mod outbox;
+mod room;
 mod server;
 mod stream;
 
@@ -80,6 +81,7 @@ pub use listener::accept::Accept;
 pub use listener::client::{Client, connect};
 pub use listener::running::{Running, Stopper};
 pub use listener::server::{Server, Spread};
+pub use room::{Delivery, Except, Report, Room};
 pub use server::Request;
 pub use threadwire_proto::handshake::{Answer, HandshakeError, HeaderError, Headers, Response};
 pub use threadwire_proto::{

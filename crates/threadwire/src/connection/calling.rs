@@ -64,6 +64,7 @@ impl Connection {
         let taken = self.0.listener.borrow_mut().take();
         let Some(mut listener) = taken else { return };
         self.0.reported.set(true);
+        self.leave_rooms();
         let error = self.0.error.borrow_mut().take();
         let closed = Closed::new(self.0.link.borrow().closing(), error.map(|error| *error));
         tracing::debug!(%closed, "connection closed");
