@@ -50,7 +50,8 @@ pub(crate) struct Options {
     markdown: bool,
 }
 
-fn seconds(text: &str) -> std::result::Result<f64, String> {
+/// Reads the value of `--seconds`.
+pub(crate) fn seconds(text: &str) -> std::result::Result<f64, String> {
     match text.parse() {
         Ok(seconds) if (0.01..=60.0).contains(&seconds) => Ok(seconds),
         _ => Err("expected seconds from 0.01 to 60".to_owned()),

@@ -2,17 +2,22 @@
 //!
 //! - `echo`: messages per second, CPU time per message and round trips, in several scenarios.
 //! - `idle`: memory per idle connection.
+//! - `latency`: round trips of one message, when nothing else is under way.
+//! - `broadcast`: CPU time of one message to many connections.
 //! - `workers`: events, round trips, lives and stops of workers, beside plain threads and actor libraries.
 //! - `server`: one of the built-in servers, for other load generators.
 //!
-//! Each server under test is a process of its own, alone on one core; the load is made by this process on another.
+//! Each server under test is a process of its own, alone on one core; the load is made by this process on another (for
+//! `latency`, by a client of the same library, which is a process too).
 
+mod broadcast;
 mod client;
 mod counting_allocator;
 mod echo;
 mod fail;
 mod frame;
 mod idle;
+mod latency;
 mod load;
 mod measure;
 mod pin;
@@ -38,7 +43,7 @@ const PEERS: &str = "Other libraries are built in: see the names of `server --he
 const PEERS: &str = "Other libraries (tokio-tungstenite, fastwebsockets, tokio-websockets) are measured too if they are \
                      built in: cargo run --release -p threadwire-bench --features peers -- echo";
 
-/// Measures WebSocket echo servers, and workers, side by side.
+/// Measures WebSocket servers and clients, and workers, side by side.
 #[derive(Debug, Parser)]
 #[command(version, after_help = PEERS)]
 struct Cli {
@@ -54,6 +59,12 @@ enum Command {
     /// Heap and resident bytes per idle connection.
     #[command(after_help = PEERS)]
     Idle(idle::Options),
+    /// Round trips of one message at a time, with client and server of the same library.
+    #[command(after_help = latency::ABOUT)]
+    Latency(latency::Options),
+    /// Server CPU time of one message to thousands of connections, per connection.
+    #[command(after_help = broadcast::ABOUT)]
+    Broadcast(broadcast::Options),
     /// Events per second, round trips, lives and stops of workers, beside threads with a channel and actor libraries.
     #[command(after_help = workers::ABOUT)]
     Workers(workers::Options),
@@ -68,6 +79,25 @@ enum Command {
         /// Counts its heap, answers the line `heap` with the live bytes, and ends with its input.
         #[arg(long, hide = true)]
         control: bool,
+    },
+    /// Runs the server of an arm of `latency`.
+    #[command(hide = true)]
+    LatencyServer(latency::Side),
+    /// Runs the client of an arm of `latency`.
+    #[command(hide = true)]
+    LatencyClient {
+        #[command(flatten)]
+        side: latency::Side,
+        #[arg(long)]
+        seconds: f64,
+    },
+    /// Runs the server of an arm of `broadcast`.
+    #[command(hide = true)]
+    BroadcastServer {
+        #[arg(value_parser = broadcast::names())]
+        arm: String,
+        #[arg(long)]
+        port: u16,
     },
     /// Runs a command on one core, and ends it with its parent.
     #[command(hide = true)]
@@ -89,6 +119,11 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Echo(options) => echo::run(&options),
         Command::Idle(options) => idle::run(&options),
+        Command::Latency(options) => latency::run(&options),
+        Command::LatencyServer(side) => latency::serve(&side),
+        Command::LatencyClient { side, seconds } => latency::ask(&side, seconds),
+        Command::Broadcast(options) => broadcast::run(&options),
+        Command::BroadcastServer { arm, port } => broadcast::serve(&arm, port),
         Command::Workers(options) => workers::run(&options),
         Command::Server { name, port, control } => serve(&name, port, control),
         Command::Launch { core, parent, command } => process::launch(core, parent, &command),

@@ -4,10 +4,12 @@ use crate::fail;
 use crate::fail::Result;
 use crate::servers;
 use std::env;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::str::FromStr;
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -24,8 +26,8 @@ pub(crate) struct Server {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum How {
-    /// This program, as `server NAME`.
-    Builtin,
+    /// This program, with these arguments and a port.
+    Builtin(Vec<String>),
     /// A shell command with `{port}` in it.
     Command(String),
 }
@@ -56,7 +58,7 @@ impl Server {
     /// The built-in servers, and after them those of the command line.
     pub(crate) fn all(extra: &[Server]) -> Result<Vec<Server>> {
         let builtin =
-            servers::BUILTIN.iter().map(|server| Server { name: server.name.to_owned(), how: How::Builtin });
+            servers::BUILTIN.iter().map(|server| Server::builtin(server.name, ["server", server.name]));
         let all: Vec<Server> = builtin.chain(extra.iter().cloned()).collect();
         match all
             .iter()
@@ -68,25 +70,22 @@ impl Server {
         }
     }
 
+    /// This program as a server, by the arguments that make it one; `--port` is added to them.
+    pub(crate) fn builtin<A: Into<String>>(name: &str, arguments: impl IntoIterator<Item = A>) -> Server {
+        Server { name: name.to_owned(), how: How::Builtin(arguments.into_iter().map(Into::into).collect()) }
+    }
+
     /// Starts it on one core and waits until it listens.
     ///
     /// `control` makes a built-in server count its heap and tell it; a command cannot.
     pub(crate) fn start(&self, core: usize, control: bool) -> Result<Running> {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let port = free_port()?;
         let this = env::current_exe()?;
-        let mut command = Command::new(&this);
-        command.args([
-            "launch",
-            "--core",
-            &core.to_string(),
-            "--parent",
-            &std::process::id().to_string(),
-            "--",
-        ]);
-        let control = control && self.how == How::Builtin;
+        let mut command = launcher(&this, core);
+        let control = control && matches!(self.how, How::Builtin(_));
         match &self.how {
-            How::Builtin => {
-                command.arg(&this).args(["server", &self.name, "--port", &port.to_string()]);
+            How::Builtin(arguments) => {
+                command.arg(&this).args(arguments).args(["--port", &port.to_string()]);
                 command.args(control.then_some("--control"));
             }
             How::Command(text) => {
@@ -102,6 +101,49 @@ impl Server {
         running.wait_until_it_listens()?;
         Ok(running)
     }
+}
+
+/// A port of 127.0.0.1 that nobody listens at.
+pub(crate) fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+/// The beginning of a command whose rest is run on one core, and ended with this process.
+fn launcher(this: &Path, core: usize) -> Command {
+    let (core, parent) = (core.to_string(), std::process::id().to_string());
+    let mut command = Command::new(this);
+    command.args(["launch", "--core", &core, "--parent", &parent, "--"]);
+    command
+}
+
+/// Runs this program with `arguments` on one core, and returns what it prints.
+///
+/// This process sleeps meanwhile.
+///
+/// # Errors
+/// It fails, or takes longer than `limit`: then it is killed.
+pub(crate) fn output(core: usize, arguments: &[String], limit: Duration) -> Result<String> {
+    let this = env::current_exe()?;
+    let mut command = launcher(&this, core);
+    command.arg(&this).args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = command.spawn()?;
+    let mut pipe = child.stdout.take().ok_or_else(|| fail!("a process without its output"))?;
+    let (done, wait) = mpsc::channel();
+    let reader = thread::spawn(move || {
+        let mut text = String::new();
+        let read = pipe.read_to_string(&mut text);
+        // Nobody listens any more if it took too long.
+        let _ = done.send(read.map(|_| text));
+    });
+    let printed = wait.recv_timeout(limit);
+    if printed.is_err() {
+        // It may end by itself at this moment; then there is nothing to do.
+        let _ = child.kill();
+    }
+    let status = child.wait()?;
+    reader.join().map_err(|_| fail!("reading its output failed"))?;
+    let text = printed.map_err(|_| fail!("it was not done after {} s", limit.as_secs()))??;
+    if status.success() { Ok(text) } else { Err(fail!("it failed ({status})")) }
 }
 
 /// A started server. Dropped, it is killed.

@@ -11,7 +11,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-pub(super) fn run(port: u16) -> Outcome {
+pub(crate) fn run(port: u16) -> Outcome {
     tokio_echo::serve(port, serve)
 }
 

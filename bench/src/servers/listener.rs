@@ -13,7 +13,7 @@ impl Listener for Echo {
 }
 
 /// Serves 127.0.0.1 at `port`.
-pub(super) fn run(port: u16) -> Outcome {
+pub(crate) fn run(port: u16) -> Outcome {
     Server::bind((Ipv4Addr::LOCALHOST, port))?.run(|_request| Accept::with(Echo))?;
     Ok(())
 }

@@ -4,16 +4,17 @@
 //! `fn run(port: u16) -> Outcome` in a file of its own and give it a line in [`BUILTIN`].
 
 #[cfg(feature = "peers")]
-mod fastwebsockets;
-mod listener;
-mod mask;
-mod raw;
+pub(crate) mod fastwebsockets;
+pub(crate) mod listener;
+pub(crate) mod mask;
+pub(crate) mod raw;
 #[cfg(feature = "peers")]
-mod tokio_echo;
+pub(crate) mod tokio_echo;
 #[cfg(feature = "peers")]
-mod tokio_tungstenite;
+pub(crate) mod tokio_tungstenite;
 #[cfg(feature = "peers")]
 mod tokio_websockets;
+pub(crate) mod upgrade;
 
 use std::error::Error;
 

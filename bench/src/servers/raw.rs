@@ -10,14 +10,11 @@
 //! reply is unmasked where it lies, and the shorter header written in front of it. Of several frames, each is unmasked
 //! into the output, side by side.
 
-use super::Outcome;
 use super::mask::{unmask, unmask_into};
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
+use super::{Outcome, upgrade};
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
-use sha1::{Digest as _, Sha1};
 use slab::Slab;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::mem;
@@ -35,9 +32,8 @@ const BUFFER: usize = 32 * 1024;
 const LONG: usize = BUFFER / 2;
 /// What a kept buffer has more than its frame, so that a read that ends with the frame is a short one.
 const SLACK: usize = 4096;
-/// The longest frame, and the longest request of an upgrade.
+/// The longest frame.
 const LONGEST: usize = 64 << 20;
-const LONGEST_REQUEST: usize = 16 * 1024;
 
 /// Serves 127.0.0.1 at `port`.
 pub(super) fn run(port: u16) -> Outcome {
@@ -236,27 +232,11 @@ impl Connection {
 
     /// Answers the request of an upgrade, if `input` has all of it.
     fn upgrade(&mut self, input: &[u8], work: &mut Work, output: &mut [u8]) -> io::Result<()> {
-        let Some(end) = input.windows(4).position(|window| window == b"\r\n\r\n") else {
-            return if input.len() > LONGEST_REQUEST { Err(invalid()) } else { Ok(()) };
-        };
-        let head = str::from_utf8(&input[..end]).map_err(|_| invalid())?;
-        let key = head
-            .lines()
-            .filter_map(|line| line.split_once(':'))
-            .find(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-key"))
-            .map(|(_, value)| value.trim())
-            .ok_or_else(invalid)?;
-        let digest =
-            Sha1::new().chain_update(key).chain_update("258EAFA5-E914-47DA-95CA-C5AB0DC85B11").finalize();
-        let response = format!(
-            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Accept: {}\r\n\r\n",
-            BASE64_STANDARD.encode(digest),
-        );
+        let Some((done, response)) = upgrade::answer(input)? else { return Ok(()) };
         output[..response.len()].copy_from_slice(response.as_bytes());
         self.upgraded = true;
         work.reply = Reply::Gathered(response.len());
-        work.done = end + 4;
+        work.done = done;
         Ok(())
     }
 
@@ -330,16 +310,16 @@ enum Reply {
 }
 
 /// Where the parts of a frame are (RFC 6455, section 5.2).
-struct Frame {
-    first: u8,
-    key: [u8; 4],
-    payload: usize,
-    end: usize,
+pub(crate) struct Frame {
+    pub(crate) first: u8,
+    pub(crate) key: [u8; 4],
+    pub(crate) payload: usize,
+    pub(crate) end: usize,
 }
 
 impl Frame {
     /// The frame that `bytes` begin with; `None` if its header is incomplete.
-    fn parse(bytes: &[u8]) -> io::Result<Option<Frame>> {
+    pub(crate) fn parse(bytes: &[u8]) -> io::Result<Option<Frame>> {
         let [first, second, rest @ ..] = bytes else { return Ok(None) };
         if second & 0x80 == 0 {
             return Err(invalid());

@@ -6,7 +6,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
 
 /// Serves 127.0.0.1 at `port`: each connection is given to `connection`, whose future is a task of its own.
-pub(super) fn serve<F>(port: u16, connection: impl Fn(TcpStream) -> F) -> Outcome
+pub(crate) fn serve<F>(port: u16, connection: impl Fn(TcpStream) -> F) -> Outcome
 where
     F: Future<Output: Send> + Send + 'static,
 {

@@ -5,7 +5,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, future};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Error;
 
-pub(super) fn run(port: u16) -> Outcome {
+pub(crate) fn run(port: u16) -> Outcome {
     tokio_echo::serve(port, echo)
 }
 

@@ -1,17 +1,16 @@
 //! The two programs that show where callbacks and threads go wrong: a connection that is closed from within its callback
-//! for messages, and one that is closed by another thread meanwhile. `on_close` is called once, each of a thousand times.
+//! for messages, and one that is closed by another thread. `on_close` is called once, each of a thousand times.
 
 pub mod common;
 
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use common::{Serving, bind, bounded, patient};
-use threadwire::worker::{EventLoop, Remote};
+use threadwire::worker::EventLoop;
 use threadwire::{
     Accept, Client, CloseCode, Closed, Connection, Error, Initiator, Listener, Message, wait_until,
 };
@@ -20,34 +19,6 @@ const TIMES: usize = 1000;
 
 /// How many are open at a time.
 const BATCH: usize = 50;
-
-thread_local! {
-    static CONNECTIONS: RefCell<HashMap<usize, Connection>> = RefCell::default();
-    static NEXT: Cell<usize> = const { Cell::new(0) };
-}
-
-/// What closes a connection from any thread: the thread of the connection is asked to.
-struct Handle {
-    remote: Remote,
-    number: usize,
-}
-
-impl Handle {
-    fn close(&self) -> Result<(), Error> {
-        let number = self.number;
-        let posted = self.remote.post(move |_| {
-            let ws = CONNECTIONS.with_borrow_mut(|connections| connections.remove(&number)).unwrap();
-            ws.close().unwrap();
-        });
-        posted.map_err(|_| Error::Stopped)
-    }
-}
-
-fn handle(ws: &Connection) -> Handle {
-    let number = NEXT.replace(NEXT.get() + 1);
-    CONNECTIONS.with_borrow_mut(|connections| connections.insert(number, ws.clone()));
-    Handle { remote: EventLoop::current().remote(), number }
-}
 
 /// How often something was called.
 #[derive(Clone, Default)]
@@ -134,8 +105,17 @@ fn a_connection_closed_in_its_callback_hears_of_it_once_each_of_a_thousand_times
 #[test]
 fn a_connection_closed_by_another_thread_hears_of_it_once_each_of_a_thousand_times() {
     a_thousand_times(|ws| {
-        let ws = handle(ws);
+        let ws = ws.handle();
         thread::spawn(move || ws.close().unwrap());
         Ok(())
+    });
+}
+
+#[test]
+fn a_connection_closed_by_its_callback_and_another_thread_hears_of_it_once_each_of_a_thousand_times() {
+    a_thousand_times(|ws| {
+        let handle = ws.handle();
+        thread::spawn(move || handle.close().unwrap());
+        ws.close()
     });
 }

@@ -4,6 +4,7 @@
 //! each event in that queue: a ticket that is delivered takes the next event out. So what waits for a slow subscriber is
 //! bounded for that one alone, and an event that is dropped for another one passes its ticket on.
 
+use std::any::type_name;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -271,6 +272,10 @@ impl<T: Clone + Send + 'static> Mail for Ticket<T> {
 
     fn is_event(&self) -> bool {
         true
+    }
+
+    fn name(&self) -> &'static str {
+        type_name::<T>()
     }
 
     fn discard(self: Box<Self>, _by: &Remote) {

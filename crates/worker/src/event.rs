@@ -54,6 +54,10 @@ impl<T: Send + 'static> Mail for Event<T> {
     fn is_event(&self) -> bool {
         true
     }
+
+    fn name(&self) -> &'static str {
+        type_name::<T>()
+    }
 }
 
 /// An event that was not taken, with its value.
@@ -115,6 +119,10 @@ impl<T: Send + 'static> Mail for Returning<T> {
 
     fn is_event(&self) -> bool {
         true
+    }
+
+    fn name(&self) -> &'static str {
+        type_name::<T>()
     }
 
     fn discard(self: Box<Self>, by: &Remote) {

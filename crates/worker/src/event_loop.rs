@@ -8,14 +8,16 @@
 mod clock;
 mod end;
 mod poll;
+mod stall;
 mod waiting;
 
 pub use clock::TimeKeeper;
+pub use stall::Stalled;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
@@ -25,6 +27,7 @@ use mio::Interest;
 use slab::Slab;
 
 use self::clock::Clock;
+use self::stall::{Holder, Stalls};
 use crate::inbox::{DISCARD, PAUSE, STOP};
 use crate::mail::Mail;
 use crate::node::{Node, WorkerId};
@@ -70,7 +73,7 @@ pub struct EventLoop {
     ready: RefCell<VecDeque<Token>>,
     /// Sources to be flushed before the next poll.
     dirty: RefCell<Vec<Token>>,
-    timers: RefCell<Timers<Box<dyn FnOnce()>>>,
+    timers: RefCell<Timers<Timer>>,
     /// What was taken out of the inbox, and not delivered yet.
     mail: RefCell<VecDeque<Box<dyn Mail>>>,
     node: Arc<Node>,
@@ -85,6 +88,9 @@ pub struct EventLoop {
     /// When a checkpoint has last polled.
     turned: Cell<Instant>,
     clock: Rc<Clock>,
+    /// How many turns it has begun.
+    turns: Cell<u64>,
+    stalls: Stalls,
     /// For how long it polls without sleeping, when nothing happens.
     busy_poll: Cell<Option<Duration>>,
     /// Since when nothing has happened, as far as it has looked without sleeping.
@@ -96,6 +102,11 @@ pub struct EventLoop {
     finished: Cell<bool>,
     /// Whether there may be sources that were not told to stop, though the others were.
     untold: Cell<bool>,
+}
+
+struct Timer {
+    call: Box<dyn FnOnce()>,
+    set_at: &'static Location<'static>,
 }
 
 struct Entry {
@@ -168,6 +179,8 @@ impl EventLoop {
             immediate: Cell::new(0),
             turned: Cell::new(now),
             clock: Clock::new(now),
+            turns: Cell::new(0),
+            stalls: Stalls::new(now),
             busy_poll: Cell::new(None),
             quiet_since: Cell::new(None),
             grace: Cell::new(GRACE_OF_THREAD),
@@ -359,8 +372,10 @@ impl EventLoop {
     }
 
     /// Runs `call` on this thread at `due`, from within a wait.
+    #[track_caller]
     pub fn at(&self, due: Instant, call: impl FnOnce() + 'static) -> TimerId {
-        self.timers.borrow_mut().set(due, Box::new(call))
+        let timer = Timer { call: Box::new(call), set_at: Location::caller() };
+        self.timers.borrow_mut().set(due, timer)
     }
 
     /// Runs `call` on this thread after `delay`, from within a wait.
@@ -376,14 +391,15 @@ impl EventLoop {
     /// assert!(rang.get());
     /// # Ok::<(), threadwire_worker::Stopped>(())
     /// ```
+    #[track_caller]
     pub fn after(&self, delay: Duration, call: impl FnOnce() + 'static) -> TimerId {
         self.at(timer::after(Instant::now(), delay), call)
     }
 
     /// Forgets a timer. Returns whether it was still to come.
     pub fn cancel(&self, timer: TimerId) -> bool {
-        let call = self.timers.borrow_mut().cancel(timer);
-        call.is_some()
+        let cancelled = self.timers.borrow_mut().cancel(timer);
+        cancelled.is_some()
     }
 
     /// Whether waits are nested so deep that no callback may be called. What has to be called then can be left to a timer:
@@ -394,8 +410,12 @@ impl EventLoop {
 
     /// One turn: flush, poll, and do what there is to do.
     fn turn(&self, until: Option<Instant>) {
+        let _turning = self.begin_turn();
         self.immediate.set(0);
+        let turns = self.turns.get();
         self.flush();
+        // A wait in there has looked around, and perhaps seen what was meant for this one: it must not sleep.
+        let until = if self.turns.get() == turns { until } else { Some(Instant::now()) };
         let may_call = !self.is_too_deep();
         self.poll(until, may_call);
         self.clock.turn();
@@ -409,6 +429,7 @@ impl EventLoop {
     fn flush(&self) {
         while let Some(token) = pop(&self.dirty, Vec::pop) {
             if let Some(source) = self.source(token) {
+                let _held = self.hold(|| Holder::Source(Rc::clone(&source)));
                 source.flush();
             }
         }
@@ -422,6 +443,7 @@ impl EventLoop {
                 return;
             }
             let Some((token, ready, source)) = self.next_ready() else { return };
+            let _held = self.hold(|| Holder::Source(Rc::clone(&source)));
             if may_call {
                 source.ready(ready);
                 continue;
@@ -444,8 +466,9 @@ impl EventLoop {
         let now = Instant::now();
         // Not those that are set meanwhile: a timer that sets itself again must not keep the sockets waiting.
         let last = self.timers.borrow().last_set();
-        while let Some(call) = pop(&self.timers, |timers| timers.pop(now, last)) {
+        while let Some(Timer { call, set_at }) = pop(&self.timers, |timers| timers.pop(now, last)) {
             self.quiet_since.set(None);
+            let _held = self.hold(|| Holder::Timer(set_at));
             contain(call);
         }
     }
@@ -456,7 +479,7 @@ impl EventLoop {
                 return;
             }
             let Some(mail) = self.next_mail(count > 0) else { return };
-            contain(|| self.deliver(mail));
+            self.deliver(mail);
             if self.interrupted.get() {
                 self.interrupted.set(false);
                 return;
@@ -472,11 +495,14 @@ impl EventLoop {
 
     #[inline]
     fn deliver(&self, mail: Box<dyn Mail>) {
-        // Only at the end of a run: before, a stop lets nothing be delivered at all.
-        if self.node.inbox.has(DISCARD) && mail.is_event() {
-            return mail.discard(&self.remote());
-        }
-        mail.deliver(self);
+        let _held = self.hold(|| Holder::of_mail(&*mail));
+        contain(|| {
+            // Only at the end of a run: before, a stop lets nothing be delivered at all.
+            if self.node.inbox.has(DISCARD) && mail.is_event() {
+                return mail.discard(&self.remote());
+            }
+            mail.deliver(self);
+        });
     }
 
     #[inline]

@@ -62,7 +62,7 @@ pub use mio;
 pub use block_on::block_on;
 pub use channel::{Channel, Subscription};
 pub use event::{Event, ListenerFailed, Named, Reject, Undeliverable, Undelivered};
-pub use event_loop::{EventLoop, TimeKeeper};
+pub use event_loop::{EventLoop, Stalled, TimeKeeper};
 pub use inbox::Overflow;
 pub use join::{Winner, join_all, race};
 pub use listener::{Answer, Listen, ListenerId, listen, listen_named, unlisten};

@@ -1,6 +1,6 @@
 //! What travels through an inbox.
 
-use std::any::Any;
+use std::any::{Any, type_name};
 
 use crate::inbox::Item;
 use crate::{EventLoop, Remote};
@@ -15,6 +15,9 @@ pub(crate) trait Mail: Any + Send {
     fn is_event(&self) -> bool {
         false
     }
+
+    /// What to call it where people read: the type of the event, or of the closure.
+    fn name(&self) -> &'static str;
 
     /// The worker took it, and ends without having delivered it.
     fn discard(self: Box<Self>, _by: &Remote) {}
@@ -32,5 +35,9 @@ pub(crate) struct Call<F>(pub(crate) F);
 impl<F: FnOnce(&EventLoop) + Send + 'static> Mail for Call<F> {
     fn deliver(self: Box<Self>, event_loop: &EventLoop) {
         (self.0)(event_loop);
+    }
+
+    fn name(&self) -> &'static str {
+        type_name::<F>()
     }
 }

@@ -1,5 +1,7 @@
 //! How a socket joins an event loop.
 
+use std::any::type_name;
+use std::borrow::Cow;
 use std::rc::Rc;
 
 /// The place of a source in its loop. It is never given to another source of that loop.
@@ -59,4 +61,10 @@ pub trait Source: 'static {
 
     /// The loop has ended, and this source was still attached. Nothing is polled any more.
     fn abandon(self: Rc<Self>) {}
+
+    /// What to call it where people read, such as in the report of a [stall](crate::EventLoop::set_stall_limit). By default
+    /// its type. It is asked for only when there is something to report, when one of the calls above has returned or waits.
+    fn name(&self) -> Cow<'static, str> {
+        type_name::<Self>().into()
+    }
 }

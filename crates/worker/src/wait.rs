@@ -225,6 +225,7 @@ pub fn wait_worker(worker: &Remote) -> Result<(), Stopped> {
 /// let timer = later(Duration::from_secs(60), || println!("too late"));
 /// assert!(cancel(timer));
 /// ```
+#[track_caller]
 pub fn later(delay: Duration, call: impl FnOnce() + 'static) -> TimerId {
     EventLoop::current().after(delay, call)
 }

@@ -80,6 +80,7 @@ pub struct Builder {
     daemon: Option<bool>,
     limit: Option<(usize, Overflow)>,
     busy_poll: Option<Duration>,
+    stall_limit: Option<Duration>,
 }
 
 #[derive(Clone, Debug)]
@@ -169,6 +170,26 @@ impl Builder {
         self
     }
 
+    /// Has it reported when a callback, or the task, holds the worker's loop for longer than `limit`, see
+    /// [`EventLoop::set_stall_limit`]. By default nothing is reported.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadwire_worker::{Stalled, Worker, wait_event};
+    ///
+    /// let limit = Duration::from_millis(1);
+    /// let worker = Worker::builder().stall_limit(limit).spawn(|| Ok(wait_event::<Stalled>()?.data.clone()))?;
+    /// worker.post(|_| std::thread::sleep(Duration::from_millis(2)))?;
+    /// let stalled = worker.join()?.done().unwrap();
+    /// assert!(stalled.what.starts_with("the call "));
+    /// assert!(stalled.held >= Duration::from_millis(2));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn stall_limit(mut self, limit: Duration) -> Builder {
+        self.stall_limit = Some(limit);
+        self
+    }
+
     /// Starts the worker. Fails if the system refuses another thread, or if the chosen parent has ended.
     pub fn spawn<R: Send + 'static>(
         self,
@@ -180,8 +201,8 @@ impl Builder {
 
     /// Runs a task as a worker on the calling thread, on the thread's own loop: it can be stopped through the [`Remote`] of
     /// that, and when it ends, the loop's sources are stopped and get their time to finish, and its children are stopped.
-    /// Of the settings those of its loop apply ([`grace`](Builder::grace), [`busy_poll`](Builder::busy_poll)), since the
-    /// others are those of a new worker.
+    /// Of the settings those of its loop apply ([`grace`](Builder::grace), [`busy_poll`](Builder::busy_poll),
+    /// [`stall_limit`](Builder::stall_limit)), since the others are those of a new worker.
     ///
     /// Afterwards the thread gets a fresh loop when it asks for one. In the task of a worker, though, the loop is the worker's,
     /// and it ends with it: what follows in that task can only clean up.
@@ -295,6 +316,9 @@ impl Builder {
         if self.busy_poll.is_some() {
             event_loop.set_busy_poll(self.busy_poll);
         }
+        if self.stall_limit.is_some() {
+            event_loop.set_stall_limit(self.stall_limit);
+        }
     }
 
     fn finish(&self, event_loop: &EventLoop) {
@@ -325,7 +349,15 @@ impl Worker<()> {
     /// ```
     pub fn builder() -> Builder {
         let grace = Duration::from_secs(10);
-        Builder { name: None, grace, parent: Parent::Current, daemon: None, limit: None, busy_poll: None }
+        Builder {
+            name: None,
+            grace,
+            parent: Parent::Current,
+            daemon: None,
+            limit: None,
+            busy_poll: None,
+            stall_limit: None,
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{Log, PATIENCE, Probe, bounded};
-use threadwire_worker::{EventLoop, Ready, Stopped, sleep, update, wait_forever, wait_until};
+use threadwire_worker::{EventLoop, Ready, Source, Stopped, sleep, update, wait_forever, wait_until};
 
 /// A few turns of the loop, without sleeping: enough for everything that is ready.
 fn turn() {
@@ -180,6 +180,37 @@ fn calls_of_many_threads_all_arrive() {
             });
         }
         wait_until(None, || heard.iter().all(|count| count.load(Ordering::SeqCst) == CALLS)).unwrap();
+    });
+}
+
+#[test]
+fn a_wait_in_a_flush_does_not_swallow_the_wake_of_the_wait_around_it() {
+    struct Waits(Rc<Cell<bool>>);
+    impl Source for Waits {
+        fn ready(self: Rc<Self>, _ready: Ready) {}
+
+        fn flush(self: Rc<Self>) {
+            // It looks around for itself, as often as there is something to look for.
+            let (here, flag) = (EventLoop::current().remote(), Rc::clone(&self.0));
+            wait_until(Some(Duration::from_millis(1)), || {
+                if !flag.replace(true) {
+                    here.wake();
+                }
+                false
+            })
+            .unwrap();
+        }
+
+        fn stop(self: Rc<Self>) {}
+    }
+    bounded(|| {
+        let flag = Rc::new(Cell::new(false));
+        let sets = Rc::clone(&flag);
+        let event_loop = EventLoop::current();
+        let token = event_loop.attach_idle(|_| Rc::new(Waits(sets)));
+        event_loop.after(Duration::ZERO, move || EventLoop::current().flush_later(token));
+        wait_until(None, || flag.get()).unwrap();
+        EventLoop::current().detach_idle(token);
     });
 }
 
@@ -618,7 +649,7 @@ fn a_thread_that_ends_abandons_its_sources() {
     bounded(|| {
         let (tell, told) = mpsc::channel();
         struct Abandoned(mpsc::Sender<&'static str>);
-        impl threadwire_worker::Source for Abandoned {
+        impl Source for Abandoned {
             fn ready(self: Rc<Self>, _ready: Ready) {}
             fn stop(self: Rc<Self>) {
                 self.0.send("stop").unwrap();

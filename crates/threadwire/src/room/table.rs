@@ -3,6 +3,7 @@
 //! What is sent to them is gathered until the loop turns, and then leaves in one write for each member. Whatever else
 //! would reach a member before, or changes who is one, flushes first: that is how everything stays in order.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -174,5 +175,9 @@ impl Source for Flush {
 
     fn abandon(self: Rc<Self>) {
         self.now();
+    }
+
+    fn name(&self) -> Cow<'static, str> {
+        "what was sent to rooms".into()
     }
 }

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::stall::Holder;
 use super::{Entry, EventLoop, contain};
 use crate::Outcome;
 use crate::inbox::STOP;
@@ -44,9 +45,7 @@ impl EventLoop {
             turn(if has_mail { Some(now) } else { has_sources.then_some(deadline) });
         }
         let is_late = Instant::now() >= deadline;
-        self.close(
-            |mail| if is_late { mail.discard(&self.remote()) } else { contain(|| self.deliver(mail)) },
-        );
+        self.close(|mail| if is_late { mail.discard(&self.remote()) } else { self.deliver(mail) });
         self.node.store_kept(self.kept_listeners());
         abandoned += self.let_go();
         // Those that were born of the last mail, or of what was dropped.
@@ -94,6 +93,7 @@ impl EventLoop {
         }
         for token in untold {
             if let Some(source) = self.source(token) {
+                let _held = self.hold(|| Holder::Source(Rc::clone(&source)));
                 contain(|| source.stop());
             }
         }
