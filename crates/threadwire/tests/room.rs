@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use common::peer::{BINARY, CLOSE, Host, Peer, TEXT, masked};
+use common::peer::{BINARY, CLOSE, Host, Peer, TEXT, farewell, masked};
 use common::recorder::{Call, Log};
 use common::{Serving, bind, bounded, ignore, patient};
 use threadwire::worker::{Worker, current};
@@ -233,6 +233,20 @@ fn what_one_thread_sends_to_a_member_arrives_in_that_order() {
         assert_eq!(peer.code(), 1000);
         assert_eq!(texts(&mut other), ["2", "4", "6", "9", "too late"]);
         until(|| hall.room.totals().skipped == 1);
+    });
+}
+
+#[test]
+fn what_was_sent_before_the_peer_closes_comes_before_the_answer() {
+    bounded(|| {
+        let hall = Hall::reacting(1, patient(), |_, room, text| {
+            room.send(text);
+            Ok(())
+        });
+        let (mut peer, _) = hall.enter();
+        peer.bytes([masked(TEXT, b"hello"), masked(CLOSE, &farewell(1000, ""))].concat());
+        assert_eq!(peer.text(), "hello");
+        assert_eq!(peer.code(), 1000);
     });
 }
 
