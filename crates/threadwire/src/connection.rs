@@ -348,7 +348,8 @@ impl Connection {
         Ok(())
     }
 
-    /// How many bytes wait to be written, with the headers of their frames. 0 once the connection has ended.
+    /// How many bytes wait to be written, with the headers of their frames; what was sent to its [rooms](crate::Room) counts
+    /// from the loop's next turn on. 0 once the connection has ended.
     pub fn buffered(&self) -> usize {
         self.0.link.borrow().buffered()
     }

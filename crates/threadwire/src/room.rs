@@ -140,7 +140,8 @@ impl Room {
         ws.local().join_room(self.core(), ws, Some(when_full));
     }
 
-    /// Takes a connection in from any thread. It gets what this thread sends to the room from now on.
+    /// Takes a connection in from any thread, if it is open when that reaches it. It gets what this thread sends to the room
+    /// from now on. (For a [policy](Room::join_with) of its own, [`Handle::run`] does that on its thread.)
     ///
     /// ```
     /// use threadwire::{Connection, Message, Room, connect};

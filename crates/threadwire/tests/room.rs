@@ -190,6 +190,29 @@ fn what_is_sent_in_one_turn_leaves_in_one_write() {
 }
 
 #[test]
+fn rooms_can_be_used_by_all_threads() {
+    fn shared<T: Clone + Send + Sync>() {}
+    fn movable<T: Send + Sync>() {}
+    shared::<Room>();
+    movable::<threadwire::Delivery>();
+}
+
+#[test]
+fn those_who_do_not_get_all_of_it_get_the_rest_in_one_write_too() {
+    bounded(|| {
+        let hall = Hall::new(1, patient());
+        let (mut peer, handle) = hall.enter();
+        let room = hall.room.clone();
+        on(&handle, move |ws| {
+            room.send("a");
+            room.send_except(ws, "b");
+            room.send("c");
+        });
+        assert_eq!(peer.one_read(), b"\x81\x01a\x81\x01c");
+    });
+}
+
+#[test]
 fn what_is_gathered_leaves_at_once_if_it_is_asked_for() {
     bounded(|| {
         let hall = Hall::new(1, patient());

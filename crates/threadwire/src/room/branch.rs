@@ -19,6 +19,9 @@ use crate::{Connection, WhenFull};
 /// With this many bytes gathered, they leave without waiting for the loop's next turn.
 const FLUSH_AT: usize = 128 << 10;
 
+/// For how many messages there is room that is kept.
+const PIECES_KEPT: usize = 64;
+
 pub(crate) struct Branch {
     stay: Stay,
     members: RefCell<Vec<Member>>,
@@ -166,7 +169,7 @@ impl Branch {
             piece.part.finish(piece.report);
         }
         let mut gathered = self.gathered.borrow_mut();
-        if gathered.pieces.capacity() == 0 {
+        if gathered.pieces.capacity() == 0 && pieces.capacity() <= PIECES_KEPT {
             gathered.pieces = pieces;
         }
     }

@@ -86,6 +86,8 @@ impl Delivery {
     /// Waits until every worker with members has dealt with the message, and says what became of it. The loop of this
     /// thread goes on meanwhile, and what was gathered leaves; so a callback of a member may ask too.
     ///
+    /// A thread with members whose loop does not turn for a time is waited for as long.
+    ///
     /// A program that sends faster than its workers deliver can hold itself back with it: nothing else limits how many
     /// messages to a room may be on their way between threads.
     ///

@@ -108,7 +108,7 @@ impl Local {
 
     /// Gathers a message for a room's members on this thread, or does with it at once what has to be done.
     pub(super) fn gather(
-        &self,
+        self: &Rc<Self>,
         id: u64,
         frame: (&[u8], &[u8]),
         opcode: OpCode,
@@ -130,7 +130,7 @@ impl Local {
             return branch.flush(self);
         }
         if !self.rooms.is_awaited.replace(true) {
-            let token = event_loop.attach_idle(|token| Rc::new(Flush(token)));
+            let token = event_loop.attach_idle(|token| Rc::new(Flush { token, local: Rc::clone(self) }));
             event_loop.flush_later(token);
         }
     }
@@ -151,14 +151,16 @@ impl Local {
 
 /// Has the loop flush the rooms before it polls. It is attached only while something is gathered, so that it never
 /// holds up the end of a loop.
-struct Flush(Token);
+struct Flush {
+    token: Token,
+    local: Rc<Local>,
+}
 
 impl Flush {
     fn now(&self) {
-        EventLoop::current().detach_idle(self.0);
-        let local = Local::current();
-        local.rooms.is_awaited.set(false);
-        local.flush_rooms();
+        EventLoop::current().detach_idle(self.token);
+        self.local.rooms.is_awaited.set(false);
+        self.local.flush_rooms();
     }
 }
 
