@@ -93,6 +93,18 @@ fn on<R: Send + 'static>(handle: &Handle, work: impl FnOnce(&Connection) -> R + 
     result.recv().unwrap()
 }
 
+/// Holds up the worker of a connection, until it is told to go on.
+fn hold_up(handle: &Handle) -> Sender<()> {
+    let (go, goes) = mpsc::channel();
+    let (reached, reaches) = mpsc::channel();
+    handle.run(move |_| {
+        reached.send(()).unwrap();
+        goes.recv().unwrap();
+    });
+    reaches.recv().unwrap();
+    go
+}
+
 /// Lets other threads run until it is so.
 fn until(is_so: impl Fn() -> bool) {
     while !is_so() {
@@ -270,6 +282,23 @@ fn what_was_sent_before_the_peer_closes_comes_before_the_answer() {
         peer.bytes([masked(TEXT, b"hello"), masked(CLOSE, &farewell(1000, ""))].concat());
         assert_eq!(peer.text(), "hello");
         assert_eq!(peer.code(), 1000);
+    });
+}
+
+#[test]
+fn what_was_sent_before_the_peer_ends_its_half_leaves() {
+    bounded(|| {
+        let hall = Hall::reacting(1, patient(), |_, room, text| {
+            room.send(text);
+            Ok(())
+        });
+        let (mut peer, _) = hall.enter();
+        let (_other, other) = hall.outsider();
+        let halt = hold_up(&other);
+        peer.bytes(masked(TEXT, b"hello"));
+        peer.end();
+        halt.send(()).unwrap();
+        assert_eq!(peer.text(), "hello");
     });
 }
 
@@ -843,13 +872,7 @@ fn a_worker_that_is_stopped_hears_no_report_but_the_message_is_sent() {
     bounded(|| {
         let hall = Hall::new(1, patient());
         let (mut peer, handle) = hall.enter();
-        let (halt, halted) = mpsc::channel::<()>();
-        let (reached, reaches) = mpsc::channel();
-        handle.run(move |_| {
-            reached.send(()).unwrap();
-            halted.recv().unwrap();
-        });
-        reaches.recv().unwrap();
+        let halt = hold_up(&handle);
         let room = hall.room.clone();
         let worker = Worker::spawn(move || {
             let sent = room.send("sent");

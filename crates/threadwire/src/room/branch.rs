@@ -113,6 +113,11 @@ impl Branch {
         self.members.borrow().last().map(|member| member.ws.clone())
     }
 
+    #[cfg(test)]
+    pub(super) fn excepts_nobody(&self) -> bool {
+        self.members.borrow().iter().all(|member| member.excepted == 0)
+    }
+
     /// Puts a message behind those that are gathered. True if it is too much to wait with.
     pub(super) fn gather(
         &self,

@@ -126,6 +126,7 @@ impl Local {
         }
         let is_much = branch.gather(frame, opcode, except, part, self);
         let event_loop = EventLoop::current();
+        // A loop that ends may look at no new source any more.
         if is_much || event_loop.is_stopping() {
             return branch.flush(self);
         }
@@ -181,5 +182,81 @@ impl Source for Flush {
 
     fn name(&self) -> Cow<'static, str> {
         "what was sent to rooms".into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use threadwire_worker::update;
+
+    use super::*;
+    use crate::room::Room;
+    use crate::{Accept, Client, Message, Server};
+
+    /// Two clients on this thread, which has no rooms.
+    fn two(then: impl FnOnce(&Local, [Connection; 2])) {
+        let ignore = |_: &Connection, _: Message<'_>| Ok(());
+        let server = Server::bind("127.0.0.1:0").unwrap().serve(move |_| Accept::with(ignore)).unwrap();
+        let client = || Client::new(&format!("ws://{}", server.local_addr())).unwrap();
+        let both = [(); 2].map(|()| client().connect(ignore).unwrap());
+        then(&Local::current(), both);
+        server.stop();
+        server.join().unwrap();
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_room_that_is_dropped() {
+        two(|local, [one, other]| {
+            let (room, lobby) = (Room::new(), Room::new());
+            for ws in [&one, &other] {
+                room.join(ws);
+                lobby.join(ws);
+            }
+            assert_eq!((local.rooms.branches.borrow().len(), local.rooms.shared.get()), (2, 2));
+            drop(room);
+            update().unwrap();
+            assert_eq!((local.rooms.branches.borrow().len(), local.rooms.shared.get()), (1, 0));
+            drop(lobby);
+            update().unwrap();
+            assert!(local.rooms.branches.borrow().is_empty());
+            assert!(one.last_room().is_none() && other.last_room().is_none());
+        });
+    }
+
+    #[test]
+    fn a_thread_without_members_gets_no_messages() {
+        two(|local, [one, other]| {
+            let room = Room::new();
+            room.join(&one);
+            room.join(&other);
+            assert_eq!(room.core().workers().len(), 1);
+            room.leave(&one);
+            assert_eq!(room.core().workers().len(), 1);
+            other.abort();
+            other.wait_closed().unwrap();
+            assert!(room.core().workers().is_empty() && local.rooms.branches.borrow().is_empty());
+        });
+    }
+
+    #[test]
+    fn a_loop_has_a_source_for_rooms_only_while_something_is_gathered() {
+        two(|local, [one, other]| {
+            let room = Room::new();
+            room.join(&one);
+            room.join(&other);
+            let event_loop = EventLoop::current();
+            let sources = event_loop.source_count();
+            room.send("one");
+            room.send_except(&one, "two");
+            one.flush();
+            room.send("three");
+            assert_eq!(event_loop.source_count(), sources + 1);
+            assert!(local.rooms.has_gathered());
+            update().unwrap();
+            assert_eq!(event_loop.source_count(), sources);
+            assert!(!local.rooms.has_gathered());
+            let branch = one.last_room().unwrap();
+            assert!(branch.excepts_nobody());
+        });
     }
 }
