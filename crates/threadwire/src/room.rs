@@ -24,15 +24,15 @@ use homes::{Core, Stay};
 /// Connections that get the same messages: a chat room, a feed, everybody who is online. A cheap clone is the same room;
 /// it is `Send` and `Sync`, and its members may live on any workers.
 ///
-/// A message is framed once, whatever the number of members, and none of it waits for a peer: what happens to members
-/// that read too slowly says each one's [`WhenFull`], and [`Delivery::report`] how many there were.
+/// A message is framed once, whatever the number of members, and waits for none of them: [`WhenFull`] says what happens to
+/// a member that reads too slowly, and [`Delivery::report`] how many there were.
 ///
 /// # Order
 ///
-/// What one thread sends to a member arrives in that order, be it by [`Connection::send`] or by this or another room, and so
-/// does what one thread sends to a room. Messages of different threads come in some order, and not all members need see
-/// them in the same one. That goes for handles only on the thread of the connection: what
-/// [`Handle::send`](crate::Handle::send) sends from another thread takes another way than what is sent to a room.
+/// What one thread sends to rooms arrives at each member in that order. So does what it sends to a member itself, on the
+/// member's own thread, by [`Connection::send`] or a [`Handle`]: before and behind the messages of rooms as they were sent.
+/// From other threads, what a handle sends takes another way than what is sent to a room, and may overtake it. Messages of
+/// different threads come in some order, and not all members need see them in the same one.
 ///
 /// As with [`Connection::send`], messages are gathered: all that is sent in one turn of the loop leaves to each member in
 /// one write. It leaves sooner if it is much, or if something else is sent to a member.

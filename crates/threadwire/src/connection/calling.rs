@@ -69,8 +69,8 @@ impl Connection {
         let Some(mut listener) = taken else { return };
         self.0.reported.set(true);
         self.leave_rooms();
-        let error = self.0.error.borrow_mut().take();
-        let mut closed = Closed::new(self.0.link.borrow().closing(), error.map(|error| *error));
+        let error = self.with_extras(|extras| extras.error.take());
+        let mut closed = Closed::new(self.0.link.borrow().closing(), error);
         if closed.initiator == Initiator::Peer {
             closed.unread_for = self.unread_for();
         }
@@ -89,6 +89,6 @@ impl Connection {
 
     /// Remembers what went wrong, unless something did before.
     pub(super) fn note(&self, error: Error) {
-        self.0.error.borrow_mut().get_or_insert_with(|| Box::new(error));
+        self.0.extras.borrow_mut().get_or_insert_default().error.get_or_insert(error);
     }
 }
