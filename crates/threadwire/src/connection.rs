@@ -13,6 +13,7 @@ mod leaving;
 mod measuring;
 mod moving;
 mod reading;
+pub(crate) mod rooms;
 mod sending;
 mod sharing;
 mod watching;
@@ -34,6 +35,7 @@ use threadwire_worker::{EventLoop, Ready, Remote, Source, TimerId, Token};
 use crate::error::TimeoutKind;
 use crate::flow::Flow;
 use crate::link::Link;
+use crate::room::branch::Seat;
 use crate::server::Station;
 use crate::stream::Stream;
 use crate::{Closed, Config, Error, Listener, WhenFull};
@@ -103,6 +105,8 @@ struct Inner {
 #[derive(Default)]
 struct Extras {
     sharing: Option<Box<Sharing>>,
+    /// Its places in rooms.
+    seats: Vec<Seat>,
     keeping: Option<Keeping>,
     /// The times of keepalive's pings.
     trips: Option<Box<RoundTrips>>,
@@ -220,6 +224,7 @@ impl Connection {
         payload: &[u8],
         when_full: WhenFull,
     ) -> Result<(), Error> {
+        self.flush_rooms();
         if !self.has_room(payload.len()) && !self.make_room(opcode, fin, payload.len(), when_full)? {
             return Ok(());
         }
@@ -280,6 +285,7 @@ impl Connection {
     /// # Ok::<(), threadwire::Error>(())
     /// ```
     pub fn close_with(&self, code: CloseCode, reason: &str) -> Result<(), Error> {
+        self.flush_rooms();
         let mut link = self.0.link.borrow_mut();
         link.close(CloseFrame { code: Some(code), reason })?;
         let gathered = link.buffered();
@@ -305,6 +311,7 @@ impl Connection {
     /// # Ok::<(), threadwire::Error>(())
     /// ```
     pub fn abort(&self) {
+        self.flush_rooms();
         self.0.link.borrow_mut().abort();
         self.mark_dirty();
     }
@@ -327,6 +334,7 @@ impl Connection {
     /// # Ok::<(), threadwire::Error>(())
     /// ```
     pub fn flush(&self) {
+        self.flush_rooms();
         self.write();
     }
 
@@ -363,7 +371,8 @@ impl Connection {
         &self.0.config
     }
 
-    /// How many bytes wait to be written, with the headers of their frames. 0 once the connection has ended.
+    /// How many bytes wait to be written, with the headers of their frames; what was sent to its [rooms](crate::Room) counts
+    /// from the loop's next turn on. 0 once the connection has ended.
     pub fn buffered(&self) -> usize {
         self.0.link.borrow().buffered()
     }

@@ -281,11 +281,32 @@ impl Handle {
 
     /// The connection, on its own thread. What was left for it before is done first: the order of a handle's calls is kept.
     fn connection(&self) -> Option<Connection> {
-        let connection = Local::current().connection(self.place(), self.0.id)?;
+        let connection = self.here()?;
         if self.0.lane.has_some() {
             connection.empty_lane();
         }
         Some(connection)
+    }
+
+    /// The connection, on its own thread: nothing is done first.
+    pub(crate) fn here(&self) -> Option<Connection> {
+        Local::current().connection(self.place(), self.0.id)
+    }
+
+    /// Has `call` run on the connection's thread: now, or in the order in which this thread posts other things to it (and not
+    /// with what the handle has sent). Nothing happens if the connection has ended, or is between two threads.
+    pub(crate) fn post(&self, call: impl FnOnce(&Connection) + Send + 'static) {
+        if let Some(connection) = self.here() {
+            return call(&connection);
+        }
+        let Some(owner) = self.worker() else { return };
+        let handle = self.clone();
+        // Refused, it has ended with its worker.
+        let _ = owner.post(move |_| {
+            if let Some(connection) = handle.here() {
+                call(&connection);
+            }
+        });
     }
 
     /// Leaves a frame for the owner.

@@ -64,6 +64,7 @@ mod listener;
 mod local;
 mod outbox;
 mod reconnect;
+mod room;
 mod server;
 mod stream;
 
@@ -86,6 +87,7 @@ pub use listener::client::{Client, connect};
 pub use listener::running::{Running, Stopper};
 pub use listener::server::{Server, Spread};
 pub use reconnect::{Attempt, Backoff, Cause, Change, Link, Reconnect, State};
+pub use room::{Delivery, Except, Report, Room};
 pub use server::{Request, Shutdown, ShutdownReport, Standing, StuckWorker, Unanswered};
 pub use threadwire_proto::handshake::{Answer, HandshakeError, HeaderError, Headers, Response};
 pub use threadwire_proto::{

@@ -8,6 +8,7 @@ use threadwire_proto::Shared;
 
 use crate::Connection;
 use crate::connection::WeakConnection;
+use crate::room::table::Rooms;
 
 /// The size of a receive buffer in bytes: one read takes at most this much (and what is missing of a long payload).
 pub(crate) const INPUT_SIZE: usize = 64 << 10;
@@ -30,6 +31,8 @@ pub(crate) struct Local {
     outputs: RefCell<Vec<Vec<u8>>>,
     /// The connections that have handles.
     shared_ones: RefCell<Slab<(u64, WeakConnection)>>,
+    /// The rooms that connections of this thread are in.
+    pub(crate) rooms: Rooms,
 }
 
 impl Local {

@@ -57,6 +57,11 @@ impl Outbox {
         self.blocked
     }
 
+    /// Whether nothing can leave any more.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken
+    }
+
     /// The system takes more again.
     #[inline]
     pub(crate) fn unblock(&mut self) {
@@ -140,6 +145,23 @@ impl Outbox {
         if let Some(marks) = &mut self.marks {
             self.sent = marks.advance(self.sent);
         }
+    }
+
+    /// Writes bytes that stay where they are, and only if nothing waits. Returns how many have left: what to do about the
+    /// others is up to the caller.
+    #[inline]
+    pub(crate) fn write_shared(
+        &mut self,
+        bytes: &[u8],
+        stream: &mut Stream,
+        local: &Local,
+    ) -> io::Result<usize> {
+        let mut written = 0;
+        while written < bytes.len() && !self.blocked && !self.broken && self.bytes.is_empty() {
+            let result = stream.write(&bytes[written..]);
+            written += self.count(result, local)?;
+        }
+        Ok(written)
     }
 
     /// Writes what waits, then a frame whose payload stays where it is. What the system does not take of it is copied.

@@ -922,37 +922,55 @@ fn a_server_gives_up_exactly_those_that_are_silent() {
 
 // --- Whose fault it was ---
 
+/// A connection that reads again a second later, and one whose thread is held for that second: both are left meanwhile.
 #[test]
 fn tells_that_we_had_not_read_before_the_peer_left() {
-    bounded(|| {
-        let second = Duration::from_secs(1);
-        let (slow, mut slow_peer, _log) = kept(Config { keepalive: Some(Keepalive::default()), ..patient() });
-        let (quick, mut quick_peer, _log) =
-            kept(Config { keepalive: Some(Keepalive::default()), ..patient() });
-        let (ours, mut our_peer, _log) = kept(Config { keepalive: Some(Keepalive::default()), ..patient() });
+    const SECOND: Duration = Duration::from_secs(1);
+    let leave = |peer: &mut Peer| {
+        peer.close(1001, "no sign of life");
+        peer.end();
+    };
+    let held = thread::spawn(move || {
+        bounded(move || {
+            let (ws, mut peer, _log) = kept(patient());
+            EventLoop::current().set_stall_limit(Some(SECOND / 2));
+            leave(&mut peer);
+            thread::sleep(SECOND);
+            let closed = ws.handle().wait_closed().unwrap();
+            assert!(closed.unread_for.is_some_and(|time| time >= SECOND), "{closed}");
+        });
+    });
+    bounded(move || {
+        let config = || Config { keepalive: Some(Keepalive::default()), ..patient() };
+        let (slow, mut slow_peer, _log) = kept(config());
+        let (quick, mut quick_peer, _log) = kept(config());
+        let (ours, mut our_peer, _log) = kept(config());
         slow.pause_reading();
+        ours.pause_reading();
         quick.pause_reading();
         sleep(MOMENT).unwrap();
         quick.resume_reading();
-        ours.pause_reading();
-        for peer in [&mut slow_peer, &mut quick_peer] {
-            peer.close(1001, "no sign of life");
-            peer.end();
-        }
-        sleep(second + MOMENT).unwrap();
+        leave(&mut slow_peer);
+        leave(&mut quick_peer);
+        assert_eq!(quick.handle().wait_closed().unwrap().unread_for, None, "that was short");
+        sleep(SECOND).unwrap();
         slow.resume_reading();
         ours.close().unwrap();
-        our_peer.close(1000, "");
-        our_peer.end();
+        leave(&mut our_peer);
         let closed = slow.handle().wait_closed().unwrap();
         let unread_for = closed.unread_for.expect("it was for a second");
-        assert!(unread_for >= second, "{unread_for:?}");
+        assert!(unread_for >= SECOND, "{unread_for:?}");
         let text = format!(
             "closed by the peer with 1001 (going away): no sign of life; we had not read for {:.1} s",
             unread_for.as_secs_f64()
         );
         assert_eq!(closed.to_string(), text);
-        assert_eq!(quick.handle().wait_closed().unwrap().unread_for, None, "that was short");
-        assert_eq!(ours.handle().wait_closed().unwrap().unread_for, None, "we have closed by ourselves");
+        let closed = ours.handle().wait_closed().unwrap();
+        assert_eq!(
+            (closed.initiator, closed.unread_for),
+            (Initiator::Local, None),
+            "we have closed by ourselves"
+        );
     });
+    held.join().unwrap();
 }

@@ -69,6 +69,7 @@ impl Connection {
         let taken = self.0.listener.borrow_mut().take();
         let Some(mut listener) = taken else { return };
         self.0.reported.set(true);
+        self.leave_rooms();
         let error = self.with_extras(|extras| extras.error.take());
         let mut closed = Closed::new(self.0.link.borrow().closing(), error);
         if closed.initiator == Initiator::Peer {

@@ -43,6 +43,7 @@ impl Connection {
         self.end_measuring(|| Error::Closed);
         self.end_keeping();
         self.leave();
+        self.leave_rooms();
         self.0.phase.set(Phase::Over);
         self.0.reported.set(true);
         let extras = self.0.extras.borrow_mut().take().map(|extras| *extras).unwrap_or_default();

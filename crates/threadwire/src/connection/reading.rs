@@ -42,6 +42,7 @@ impl Connection {
                 Ok(Received::Bytes { in_input, is_full }) => (in_input, is_full),
                 Ok(Received::End) => {
                     self.0.may_have_more.set(false);
+                    self.flush_rooms();
                     return self.0.link.borrow_mut().input_ended();
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -98,6 +99,8 @@ impl Connection {
                 }
                 continue;
             }
+            // It may be the peer's close frame, which the protocol answers by itself.
+            self.flush_rooms();
             let event = self.0.link.borrow_mut().next_event(input);
             let Some(event) = event else { return Ok(()) };
             if self.buffered() > 0 {

@@ -81,7 +81,7 @@ impl Connection {
         handle
     }
 
-    fn existing_handle(&self) -> Option<Handle> {
+    pub(crate) fn existing_handle(&self) -> Option<Handle> {
         let extras = self.0.extras.borrow();
         Some(extras.as_ref()?.sharing.as_ref()?.handle.clone())
     }
@@ -201,6 +201,11 @@ impl Connection {
             let Some(held) = turn.and_then(|turn| sharing.held.remove(turn)) else { return };
             self.send_for(sharing, held.opcode, held.fin, &held.payload, held.part_of, false);
         }
+    }
+
+    /// How many bytes wait for another's message to be finished, or were taken from the lane only now.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.with_sharing(|sharing| sharing.bytes()).unwrap_or(0)
     }
 
     /// Whether the message that is under way is another thread's.

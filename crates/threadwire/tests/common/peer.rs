@@ -124,6 +124,11 @@ impl Peer {
         self
     }
 
+    /// The address of this end.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.stream.local_addr().unwrap()
+    }
+
     /// Writes bytes as they are.
     pub fn bytes(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).unwrap();
