@@ -348,7 +348,7 @@ fn only_messages_that_may_be_dropped_are_dropped() {
         for number in 4..40 {
             ws.send_or(&numbered(number), WhenFull::DropOldest).unwrap();
         }
-        assert_eq!(ws.send(&numbered(101)).is_err(), true, "the others don't drop");
+        assert!(ws.send(&numbered(101)).is_err(), "the others don't drop");
         let dropped = u32::try_from(ws.dropped()).unwrap();
         assert!(dropped > 4);
         let _peer = read_all(&ws, peer, move |peer| {
