@@ -323,6 +323,7 @@ fn who_unsubscribes_hears_nothing_more() {
         assert_eq!(peer.text(), "third");
         handle.unsubscribe();
         handle.unsubscribe();
+        there(&handle, |_| ());
         peer.close(1000, "");
         handle.wait_closed().unwrap();
         EventLoop::current().update().unwrap();

@@ -348,7 +348,7 @@ fn only_messages_that_may_be_dropped_are_dropped() {
         for number in 4..40 {
             ws.send_or(&numbered(number), WhenFull::DropOldest).unwrap();
         }
-        assert_eq!(ws.send(&numbered(101)).is_err(), true, "the others don't drop");
+        assert!(ws.send(&numbered(101)).is_err(), "the others don't drop");
         let dropped = u32::try_from(ws.dropped()).unwrap();
         assert!(dropped > 4);
         let _peer = read_all(&ws, peer, move |peer| {
@@ -515,7 +515,10 @@ fn pings_and_pongs_are_exempt() {
         for when_full in POLICIES {
             let (ws, peer) = pair(narrow(when_full), &Log::new());
             let count = fill(&ws);
-            while ws.send_or(&numbered(0), WhenFull::Error).is_ok() {}
+            // Not even a few bytes more.
+            for length in [LONG, 1000, 1] {
+                while ws.send_or(&numbered(0)[..length], WhenFull::Error).is_ok() {}
+            }
             let before = ws.buffered();
             ws.ping(b"ping").unwrap();
             ws.pong(b"pong").unwrap();
@@ -525,6 +528,8 @@ fn pings_and_pongs_are_exempt() {
                 assert_eq!(handle.dropped(), 0);
             });
             assert!(ws.buffered() > before && ws.is_open() && ws.dropped() == 0);
+            // What lies in the lane is not known to the connection yet.
+            turn();
             let _peer = read_all(&ws, peer, move |peer| {
                 drain(peer, count);
                 let mut frame = peer.frame();
@@ -603,6 +608,26 @@ fn from_elsewhere_the_oldest_make_room() {
                 (dropped..50).for_each(|expected| assert_eq!(number(peer), expected));
             });
             assert!(peer.is_silent() && ws.is_open());
+        });
+    });
+}
+
+#[test]
+fn what_the_owner_has_taken_makes_room_for_what_comes_from_elsewhere() {
+    bounded(|| {
+        let (ws, peer) = pair(narrow(WhenFull::DropOldest), &Log::new());
+        let count = fill(&ws);
+        (0..20).for_each(|number| ws.send(&numbered(number)).unwrap());
+        let handle = ws.handle();
+        elsewhere(move || (20..40).for_each(|number| handle.send(&numbered(number)).unwrap()));
+        // Takes them up, and nothing is written.
+        ws.handle().run(|_| ());
+        assert!(ws.buffered() <= LIMIT + 14 * 20, "{} wait", ws.buffered());
+        let dropped = u32::try_from(ws.handle().dropped() + ws.dropped()).unwrap();
+        assert!((29..=31).contains(&dropped), "{dropped}");
+        let _peer = read_all(&ws, peer, move |peer| {
+            drain(peer, count);
+            (dropped..40).for_each(|expected| assert_eq!(number(peer), expected));
         });
     });
 }

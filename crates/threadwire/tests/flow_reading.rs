@@ -386,6 +386,37 @@ fn a_peer_that_reads_only_after_all_of_its_requests_gets_every_echo() {
 }
 
 #[test]
+fn a_peer_that_reads_when_it_has_sent_everything_gets_the_last_echoes_too() {
+    bounded(|| {
+        const SHORT: usize = 16 << 10;
+        let limit = 256 << 10;
+        let (serving, handles, _) = echoing(default_but(|config| {
+            config.max_buffered = limit;
+            // The watermarks are no help.
+            config.high_watermark = limit;
+        }));
+        let mut peer = Peer::connect_narrow(serving.addr).upgrade("/");
+        let handle = handles.recv().unwrap();
+        let mut count = 0;
+        let mut send = |peer: &mut Peer| {
+            peer.send(BINARY, &[7; SHORT]);
+            count += 1;
+        };
+        while there(&handle, |ws| ws.buffered()) <= limit / 2 {
+            send(&mut peer);
+        }
+        wait_throttled(&serving, &handle, limit);
+        // These lie in the system's buffers: nothing tells the server of them a second time.
+        (0..3).for_each(|_| send(&mut peer));
+        rounds(&serving);
+        for _ in 0..count {
+            assert_eq!(peer.brief(0), (BINARY, SHORT, Vec::new()));
+        }
+        assert!(peer.is_silent());
+    });
+}
+
+#[test]
 fn without_throttling_such_a_peer_is_closed_with_1008() {
     bounded(|| {
         let (serving, handles, most) = echoing(default_but(|config| config.throttle = false));

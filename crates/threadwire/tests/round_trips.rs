@@ -12,7 +12,7 @@ use common::keeping::{MOMENT, await_frame, await_ping, await_verdict, giving_up_
 use common::neighbour::Neighbour;
 use common::peer::{CLOSE, Host, PING, PONG, Peer, TEXT};
 use common::recorder::{Call, Log};
-use common::sharing::{elsewhere, pair, pair_with, serving_handles};
+use common::sharing::{elsewhere, pair, pair_with, serving_handles, there};
 use common::{PATIENCE, Serving, bounded, echo, ignore, patient};
 use threadwire::worker::{PromiseError, Worker, block_on, later, wait_forever};
 use threadwire::{
@@ -611,9 +611,9 @@ fn who_waits_for_a_time_gets_it_later() {
         let (serving, handles) = serving_handles(patient(), &Log::new(), ignore);
         let mut peer = serving.peer();
         let promise = handles.recv().unwrap().measure_roundtrip(1);
-        assert!(matches!(promise.get_timeout(MOMENT), Err(PromiseError::TimedOut)));
         let (first, payload) = peer.frame();
         assert_eq!(first, PING);
+        assert!(matches!(promise.get_timeout(MOMENT), Err(PromiseError::TimedOut)));
         peer.send(PONG, &payload);
         assert!(promise.get().unwrap()[0] >= MOMENT);
     });
@@ -642,6 +642,8 @@ fn other_threads_are_told_of_the_end() {
         let mut peer = serving.peer();
         let handle = handles.recv().unwrap();
         let promises: Vec<_> = (1..4).map(|rounds| handle.measure_roundtrip(rounds)).collect();
+        // All have begun, and one of them has sent its ping.
+        there(&handle, |_| ());
         assert_eq!(peer.frame().0, PING);
         peer.close(1000, "");
         for promise in promises {
