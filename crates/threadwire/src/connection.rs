@@ -115,6 +115,12 @@ struct Extras {
     unread: Option<Unread>,
     /// How it ended.
     closed: Option<Arc<Closed>>,
+    /// Whether `on_close` has returned.
+    is_over: bool,
+    /// How many bytes wait for another thread's message to be finished.
+    held_bytes: usize,
+    /// How much the peer's last messages were answered with, if it does not read the answers.
+    answers: u64,
     /// The workers that hear of what arrives.
     watchers: Vec<Remote>,
     /// How many messages were dropped as there was no room.
@@ -229,7 +235,7 @@ impl Connection {
             return Ok(());
         }
         if self.0.flow.get().shared && !opcode.is_control() && self.is_mid_message_of_another() {
-            return Ok(self.hold(opcode, fin, payload)?);
+            return Ok(self.hold(opcode, fin, payload, when_full == WhenFull::DropOldest)?);
         }
         let mut link = self.0.link.borrow_mut();
         let sent = link.send_frame(opcode, fin, payload, when_full == WhenFull::DropOldest);
@@ -241,6 +247,9 @@ impl Connection {
         }
         if fin && opcode == OpCode::Continuation {
             self.finished_own_message();
+        }
+        if self.0.flow.get().shared {
+            self.publish(gathered);
         }
         self.flush_soon(gathered);
         Ok(())
@@ -290,6 +299,9 @@ impl Connection {
         link.close(CloseFrame { code: Some(code), reason })?;
         let gathered = link.buffered();
         drop(link);
+        if self.0.flow.get().shared {
+            self.publish(gathered);
+        }
         self.flush_soon(gathered);
         Ok(())
     }
@@ -374,7 +386,8 @@ impl Connection {
     /// How many bytes wait to be written, with the headers of their frames; what was sent to its [rooms](crate::Room) counts
     /// from the loop's next turn on. 0 once the connection has ended.
     pub fn buffered(&self) -> usize {
-        self.0.link.borrow().buffered()
+        let held = if self.0.flow.get().shared { self.held_bytes() } else { 0 };
+        self.0.link.borrow().buffered() + held
     }
 
     /// How many messages were dropped because there was no room for them, as [`WhenFull`] had it.
@@ -569,7 +582,14 @@ impl Source for Inner {
 
     fn flush(self: Rc<Self>) {
         self.dirty.set(false);
-        Connection(self).settle();
+        let connection = Connection(self);
+        let flow = connection.0.flow.get();
+        if flow.lane_left {
+            connection.0.flow.set(Flow { lane_left: false, ..flow });
+            connection.empty_lane();
+        } else {
+            connection.settle();
+        }
     }
 
     fn stop(self: Rc<Self>) {

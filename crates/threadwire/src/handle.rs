@@ -282,7 +282,7 @@ impl Handle {
     /// The connection, on its own thread. What was left for it before is done first: the order of a handle's calls is kept.
     fn connection(&self) -> Option<Connection> {
         let connection = self.here()?;
-        if self.0.lane.has_some() {
+        if connection.has_lane_work() {
             connection.empty_lane();
         }
         Some(connection)

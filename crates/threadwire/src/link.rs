@@ -103,6 +103,12 @@ impl Link {
         self.stream.take()
     }
 
+    /// How many bytes were ever sent, with those that wait.
+    #[inline]
+    pub(crate) fn sent(&self) -> u64 {
+        self.outbox.written() + self.outbox.len() as u64
+    }
+
     /// How many bytes wait to be written.
     #[inline]
     pub(crate) fn buffered(&self) -> usize {
@@ -231,7 +237,7 @@ impl Link {
         if payload.len() >= DIRECT_WRITE && !self.more_follows && !self.outbox.is_blocked() {
             let header = self.protocol.send_header(opcode, fin, payload.len())?;
             if let (Some(header), Some(stream)) = (header, &mut self.stream) {
-                return Ok(self.outbox.write_frame(&header, payload, stream, &self.local)?);
+                return Ok(self.outbox.write_frame(&header, payload, droppable, stream, &self.local)?);
             }
         }
         self.outbox.before_frame(droppable);

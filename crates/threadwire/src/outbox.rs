@@ -83,11 +83,10 @@ impl Outbox {
         &mut self.bytes
     }
 
-    /// A frame is going to be appended that may be dropped, or not. Only where others wait: what has begun to leave can't be
-    /// dropped any more.
+    /// A frame is going to be appended that may be dropped, or not.
     #[inline]
     pub(crate) fn before_frame(&mut self, droppable: bool) {
-        if droppable && self.marks.is_none() && self.blocked && !self.is_empty() {
+        if droppable && self.marks.is_none() {
             self.marks = Some(Box::new(Marks::new(self.bytes.len())));
         }
         self.mark(false);
@@ -105,6 +104,12 @@ impl Outbox {
     pub(crate) fn drop_oldest(&mut self) -> bool {
         let dropped = self.marks.as_mut().is_some_and(|marks| marks.drop_oldest(&mut self.bytes));
         self.advance(0);
+        if let Some(marks) = &mut self.marks
+            && marks.gap() > self.bytes.len() / 2
+        {
+            // Moves less than what was dropped.
+            marks.close_gap(&mut self.bytes);
+        }
         dropped
     }
 
@@ -169,6 +174,7 @@ impl Outbox {
         &mut self,
         header: &[u8],
         payload: &[u8],
+        droppable: bool,
         stream: &mut Stream,
         local: &Local,
     ) -> io::Result<()> {
@@ -193,9 +199,13 @@ impl Outbox {
             self.clear(local);
         }
         if written < header.len() + payload.len() {
+            // What has begun to leave can't be dropped any more.
+            let droppable = droppable && written == 0;
+            self.before_frame(droppable);
             let end = self.end(local);
             end.extend_from_slice(&header[written.min(header.len())..]);
             end.extend_from_slice(&payload[written.saturating_sub(header.len())..]);
+            self.mark(droppable);
         }
         Ok(())
     }
