@@ -994,6 +994,7 @@ fn tells_that_we_had_not_read_before_the_peer_left() {
         let (slow, mut slow_peer, _log) = kept(config());
         let (quick, mut quick_peer, _log) = kept(config());
         let (ours, mut our_peer, _log) = kept(config());
+        let our_handle = ours.handle();
         slow.pause_reading();
         ours.pause_reading();
         quick.pause_reading();
@@ -1014,7 +1015,7 @@ fn tells_that_we_had_not_read_before_the_peer_left() {
             unread_for.as_secs_f64()
         );
         assert_eq!(closed.to_string(), text);
-        let closed = ours.handle().wait_closed().unwrap();
+        let closed = our_handle.wait_closed().unwrap();
         assert_eq!(
             (closed.initiator, closed.unread_for),
             (Initiator::Local, None),
