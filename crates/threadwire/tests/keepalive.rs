@@ -280,8 +280,8 @@ fn periodic() -> Config {
 #[test]
 fn pings_periodically_whatever_the_peer_says() {
     bounded(|| {
-        let (ws, mut peer, _log) = kept(periodic());
         let begun = Instant::now();
+        let (ws, mut peer, _log) = kept(periodic());
         for count in 1..=5 {
             // Somebody who goes on to send would never be idle.
             while peer.is_silent() {
