@@ -79,6 +79,8 @@ struct Inner {
     token: Token,
     link: RefCell<Link>,
     level: Level,
+    /// The listener's.
+    name: &'static str,
     /// Missing while a callback runs, and after `on_close`.
     listener: RefCell<Option<Box<dyn Listener>>>,
     /// Readiness that came while a callback ran.
@@ -509,12 +511,13 @@ pub(crate) struct Opening<'a> {
 impl Connection {
     pub(crate) fn open(opening: Opening<'_>) -> Connection {
         let Opening { role, stream, token, listener, config, agreed, output, early, unread } = opening;
-        let level = listener.level();
+        let (level, name) = (listener.level(), listener.name());
         let link = Link::new(stream, role, &config.protocol(level), output);
         let connection = Connection(Rc::new(Inner {
             token,
             link: RefCell::new(link),
             level,
+            name,
             listener: RefCell::new(Some(listener)),
             unread: Cell::default(),
             may_have_more: Cell::new(unread.readable),
@@ -553,7 +556,7 @@ impl Connection {
 impl Source for Inner {
     fn name(&self) -> Cow<'static, str> {
         let peer = self.link.borrow().stream().and_then(|stream| stream.peer_addr());
-        let listener = self.listener.borrow().as_ref().map_or("a listener", |listener| listener.name());
+        let listener = self.name;
         match peer {
             Ok(peer) => format!("the connection with {peer} ({listener})").into(),
             Err(_) => format!("a connection that has ended ({listener})").into(),
@@ -584,8 +587,11 @@ impl Source for Inner {
         self.dirty.set(false);
         let connection = Connection(self);
         let flow = connection.0.flow.get();
+        if flow.pulse_due {
+            connection.look_at_pulse();
+        }
         if flow.lane_left {
-            connection.0.flow.set(Flow { lane_left: false, ..flow });
+            connection.0.flow.set(Flow { lane_left: false, ..connection.0.flow.get() });
             connection.empty_lane();
         } else {
             connection.settle();

@@ -337,8 +337,8 @@ impl Connection {
         self.0.link.borrow().local().unshare(handle.place());
         let left = self
             .with_sharing(|sharing| (std::mem::take(&mut sharing.batch), std::mem::take(&mut sharing.held)));
+        handle.lane().end(Arc::clone(&closed));
         self.tell_watchers_of_the_end(&handle, &closed);
-        handle.lane().end(closed);
         drop(left);
     }
 
