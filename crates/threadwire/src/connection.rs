@@ -221,10 +221,12 @@ impl Connection {
     /// ```
     #[inline]
     pub fn send_frame(&self, opcode: OpCode, fin: bool, payload: &[u8]) -> Result<(), Error> {
+        if self.0.flow.get().sends_plainly() && self.has_room(payload.len()) {
+            return self.send_now(opcode, fin, payload, false);
+        }
         self.send_frame_or(opcode, fin, payload, self.0.config.when_full)
     }
 
-    #[inline]
     fn send_frame_or(
         &self,
         opcode: OpCode,
@@ -236,22 +238,30 @@ impl Connection {
         if !self.has_room(payload.len()) && !self.make_room(opcode, fin, payload.len(), when_full)? {
             return Ok(());
         }
-        if self.0.flow.get().shared && !opcode.is_control() && self.is_mid_message_of_another() {
-            return Ok(self.hold(opcode, fin, payload, when_full == WhenFull::DropOldest)?);
+        let is_shared = self.0.flow.get().shared;
+        let droppable = when_full == WhenFull::DropOldest;
+        if is_shared && !opcode.is_control() && self.is_mid_message_of_another() {
+            return Ok(self.hold(opcode, fin, payload, droppable)?);
         }
+        self.send_now(opcode, fin, payload, droppable)?;
+        if is_shared {
+            if fin && opcode == OpCode::Continuation {
+                self.finished_own_message();
+            }
+            self.publish(self.0.link.borrow().buffered());
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn send_now(&self, opcode: OpCode, fin: bool, payload: &[u8], droppable: bool) -> Result<(), Error> {
         let mut link = self.0.link.borrow_mut();
-        let sent = link.send_frame(opcode, fin, payload, when_full == WhenFull::DropOldest);
+        let sent = link.send_frame(opcode, fin, payload, droppable);
         let gathered = link.buffered();
         drop(link);
         match sent {
             Err(Error::Io(error)) => self.write_failed(error),
             sent => sent?,
-        }
-        if fin && opcode == OpCode::Continuation {
-            self.finished_own_message();
-        }
-        if self.0.flow.get().shared {
-            self.publish(gathered);
         }
         self.flush_soon(gathered);
         Ok(())
@@ -512,6 +522,7 @@ impl Connection {
     pub(crate) fn open(opening: Opening<'_>) -> Connection {
         let Opening { role, stream, token, listener, config, agreed, output, early, unread } = opening;
         let (level, name) = (listener.level(), listener.name());
+        let flow = Flow { drops: config.when_full == WhenFull::DropOldest, ..Flow::default() };
         let link = Link::new(stream, role, &config.protocol(level), output);
         let connection = Connection(Rc::new(Inner {
             token,
@@ -526,7 +537,7 @@ impl Connection {
             agreed,
             phase: Cell::new(Phase::Running),
             config,
-            flow: Cell::default(),
+            flow: Cell::new(flow),
             reported: Cell::new(false),
             extras: RefCell::default(),
             place: Cell::new(leaving::NOWHERE),

@@ -240,10 +240,14 @@ impl Link {
                 return Ok(self.outbox.write_frame(&header, payload, droppable, stream, &self.local)?);
             }
         }
-        self.outbox.before_frame(droppable);
+        if droppable {
+            self.outbox.before_frame(true);
+        }
         let mut shared = self.local.shared.borrow_mut();
         self.protocol.send_frame(opcode, fin, payload, &mut shared, self.outbox.end(&self.local))?;
-        self.outbox.mark(droppable);
+        if droppable {
+            self.outbox.mark(true);
+        }
         Ok(())
     }
 

@@ -18,7 +18,10 @@ impl Connection {
     /// Whether a payload of this length may be added to what waits. Anything is taken when nothing does.
     #[inline]
     pub(super) fn has_room(&self, length: usize) -> bool {
-        let buffered = self.buffered();
+        let mut buffered = self.0.link.borrow().buffered();
+        if self.0.flow.get().shared {
+            buffered += self.held_bytes();
+        }
         buffered == 0 || buffered + length <= self.0.config.max_buffered
     }
 
