@@ -3,10 +3,13 @@
 use std::any::Any;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use threadwire_proto::handshake::{HandshakeError, HeaderError};
 use threadwire_proto::{SendError, Violation};
 use threadwire_worker::Stopped;
+
+use crate::Closed;
 
 type Source = Box<dyn std::error::Error + Send + Sync>;
 
@@ -86,6 +89,10 @@ pub enum Error {
     /// Reading, writing, or another request to the system failed.
     #[error("{}", plain(.0))]
     Io(#[from] io::Error),
+    /// The connection has ended, and not with one of the codes that say that all is well: with those that a receive on the
+    /// async face ends with instead of an error. What lies underneath is [`Closed::error`](crate::Closed::error).
+    #[error("{0}")]
+    Ended(Arc<Closed>),
     /// A limit of ours on what we send is reached, see [`Config`](crate::Config).
     #[error("{kind} is over the limit of {limit} bytes")]
     Limit {

@@ -49,6 +49,8 @@
 #[cfg(not(unix))]
 compile_error!("this version of threadwire needs a Unix system");
 
+#[cfg(feature = "aio")]
+pub mod aio;
 mod closed;
 mod config;
 mod connection;

@@ -16,7 +16,7 @@ use super::{Service, upgrade};
 const PER_TURN: usize = 64;
 
 /// How long to wait when the system can't give another socket: until connections end, trying again is no use.
-const PAUSE: Duration = Duration::from_millis(50);
+pub(crate) const PAUSE: Duration = Duration::from_millis(50);
 
 struct Acceptor {
     service: Service,
@@ -73,7 +73,7 @@ impl Acceptor {
 }
 
 /// Errors of `accept` that tell of the connection that was to be accepted, not of the socket that accepts.
-fn belongs_to_the_peer(error: &io::Error) -> bool {
+pub(crate) fn belongs_to_the_peer(error: &io::Error) -> bool {
     use io::ErrorKind as Kind;
     matches!(
         error.kind(),

@@ -1,8 +1,8 @@
 //! Serving: listen, accept, upgrade.
 
-mod accept;
+pub(crate) mod accept;
 mod request;
-mod upgrade;
+pub(crate) mod upgrade;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
