@@ -31,8 +31,8 @@ Arms:
   threadwire  callbacks
 With the feature `peers` also tokio-tungstenite (with a tokio broadcast channel) and sockudo-ws (with its publish and
 subscribe), on runtimes of one thread.
-The next message is said when all have heard the one before. Each number is the median of the rounds, each ratio the
-median of the rounds' ratios.";
+The next message is said when all have heard the one before: deliveries/s depend on the load's core too.
+Each number is the median of the rounds, each ratio the median of the rounds' ratios.";
 
 /// Messages after each start of a server, which are not counted.
 const WARM_UP: usize = 3;

@@ -32,6 +32,7 @@ Arms:
   threadwire       callbacks on both sides
   threadwire busy  the same, with loops that poll without sleeping
 With the feature `peers` also tokio-tungstenite and fastwebsockets, on both sides, on runtimes of one thread.
+A busy arm needs both cores for itself: on a machine that does other work, its slow round trips are that work's.
 Each number is the median of the rounds, each ratio the median of the rounds' ratios.";
 
 /// Seconds that a client may take longer than it measures.

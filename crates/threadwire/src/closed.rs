@@ -1,6 +1,7 @@
 //! How a connection ended.
 
 use std::fmt;
+use std::time::Duration;
 
 use threadwire_proto::{CloseCode, Closing, Initiator};
 
@@ -48,6 +49,10 @@ pub struct Closed {
     /// What went wrong first, if something did: the peer broke a rule, left or was too slow, or a callback failed (which
     /// may well end in a clean close with 1011).
     pub error: Option<Error>,
+    /// Set if the peer ended the connection after this side had not read for a second or longer: it may have taken us for
+    /// silent. Known of callbacks that waited and of pauses where there is keepalive, and of whatever else held the loop
+    /// where its stalls are [detected](crate::worker::EventLoop::set_stall_limit).
+    pub unread_for: Option<Duration>,
 }
 
 impl Closed {
@@ -55,7 +60,14 @@ impl Closed {
     pub(crate) fn new(closing: Option<&Closing>, error: Option<Error>) -> Closed {
         let Some(closing) = closing else {
             let (code, reason) = (CloseCode::ABNORMAL, String::new());
-            return Closed { code, reason, initiator: Initiator::Local, clean: false, error };
+            return Closed {
+                code,
+                reason,
+                initiator: Initiator::Local,
+                clean: false,
+                error,
+                unread_for: None,
+            };
         };
         let implied = || match closing {
             Closing { timed_out: true, .. } => Some(Error::Timeout(TimeoutKind::Close)),
@@ -68,6 +80,7 @@ impl Closed {
             initiator: closing.initiator,
             clean: closing.is_clean(),
             error: error.or_else(implied),
+            unread_for: None,
         }
     }
 }
@@ -82,8 +95,11 @@ impl fmt::Display for Closed {
         if !self.reason.is_empty() {
             write!(f, ": {}", self.reason)?;
         }
-        match &self.error {
-            Some(error) => write!(f, " ({error})"),
+        if let Some(error) = &self.error {
+            write!(f, " ({error})")?;
+        }
+        match self.unread_for {
+            Some(time) => write!(f, "; we had not read for {:.1} s", time.as_secs_f64()),
             None => Ok(()),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use threadwire_proto::{Level, Limits, handshake};
+use threadwire_proto::{Keepalive, Level, Limits, handshake};
 
 use crate::WhenFull;
 
@@ -33,6 +33,14 @@ pub struct Config {
     /// How long the closing handshake may take, from the first close frame to the end of TCP. 5 s by default. Past it,
     /// TCP is dropped.
     pub close_timeout: Duration,
+    /// Whether and when a silent peer is pinged, and when it is given up: then it is told 1001, TCP is dropped, and
+    /// [`Closed::error`](crate::Closed::error) is [`TimeoutKind::Silence`](crate::TimeoutKind::Silence). None by default: it
+    /// costs about 300 bytes a connection, and a timer. [`Keepalive::default`] is right for most; without any, a peer whose
+    /// machine has vanished is only noticed when something is sent to it.
+    pub keepalive: Option<Keepalive>,
+    /// Whether the round trips of keepalive's pings are kept, for [`Connection::round_trips`](crate::Connection::round_trips):
+    /// 4 to 12 KiB a connection. False by default.
+    pub keep_round_trips: bool,
     /// How many bytes may wait to be written because the peer does not read them. 16 MiB by default. Past it, `when_full`
     /// says what happens. A message of any size is taken when nothing waits; pings and pongs are taken up to 1 MiB past the
     /// limit, and a close frame always is.
@@ -67,6 +75,8 @@ impl Default for Config {
             auto_pong: protocol.auto_pong,
             open_timeout: Duration::from_secs(10),
             close_timeout: protocol.close_timeout,
+            keepalive: None,
+            keep_round_trips: false,
             max_buffered: 16 << 20,
             when_full: WhenFull::default(),
             high_watermark: 64 << 10,

@@ -8,10 +8,14 @@
 
 mod calling;
 mod ending;
+mod keeping;
+mod measuring;
 mod reading;
 mod sending;
 mod sharing;
+mod watching;
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
@@ -20,14 +24,18 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use threadwire_proto::handshake::Headers;
+use threadwire_proto::keepalive::Hold;
 use threadwire_proto::state::State;
-use threadwire_proto::{CloseCode, CloseFrame, Level, Message, OpCode, Role};
-use threadwire_worker::{EventLoop, Ready, Source, TimerId, Token};
+use threadwire_proto::{CloseCode, CloseFrame, Level, Message, OpCode, Role, RoundTrips};
+use threadwire_worker::{EventLoop, Ready, Remote, Source, TimerId, Token};
 
+use crate::error::TimeoutKind;
 use crate::flow::Flow;
 use crate::link::Link;
 use crate::stream::Stream;
 use crate::{Config, Error, Listener, WhenFull};
+use keeping::{Keeping, Unread};
+use measuring::Measuring;
 use sharing::Sharing;
 
 /// How many reads may go by before a peer is given up that may have answered our close frame while we did not read.
@@ -95,6 +103,14 @@ struct Inner {
 #[derive(Default)]
 struct Extras {
     sharing: Option<Sharing>,
+    keeping: Option<Keeping>,
+    /// The times of keepalive's pings.
+    trips: Option<Box<RoundTrips>>,
+    measuring: Option<Measuring>,
+    /// The last time in which we did not read.
+    unread: Option<Unread>,
+    /// The workers that hear of what arrives.
+    watchers: Vec<Remote>,
 }
 
 /// A connection that may be gone.
@@ -357,6 +373,7 @@ impl Connection {
     pub fn pause_reading(&self) {
         if self.is_open() {
             self.0.flow.set(Flow { read_paused: true, ..self.0.flow.get() });
+            self.hold_pulse(Hold::NotReading);
         }
     }
 
@@ -474,6 +491,7 @@ impl Connection {
             // The answer to the handshake leaves also if `on_open` waits.
             connection.mark_dirty();
         }
+        connection.begin_keeping();
         connection.call(|listener| {
             connection.guard(|| listener.on_open(&connection));
             connection.deliver(listener, early);
@@ -487,6 +505,15 @@ impl Connection {
 }
 
 impl Source for Inner {
+    fn name(&self) -> Cow<'static, str> {
+        let peer = self.link.borrow().stream().and_then(|stream| stream.peer_addr());
+        let listener = self.listener.borrow().as_ref().map_or("a listener", |listener| listener.name());
+        match peer {
+            Ok(peer) => format!("the connection with {peer} ({listener})").into(),
+            Err(_) => format!("a connection that has ended ({listener})").into(),
+        }
+    }
+
     fn ready(self: Rc<Self>, ready: Ready) {
         let connection = Connection(self);
         let was_overdue = connection.0.overdue.get();
@@ -521,9 +548,14 @@ impl Source for Inner {
 
     fn abandon(self: Rc<Self>) {
         let connection = Connection(self);
+        let was_closing = !connection.is_open();
         // One try: nothing is polled any more.
         let _ = connection.close_with(CloseCode::GOING_AWAY, "");
         connection.write();
+        if was_closing {
+            // The peer had its time.
+            connection.note(Error::Timeout(TimeoutKind::Close));
+        }
         connection.0.link.borrow_mut().abort();
         connection.hang_up();
     }

@@ -4,6 +4,7 @@ use std::any::Any;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use threadwire_proto::handshake::{HandshakeError, HeaderError};
 use threadwire_proto::{SendError, Violation};
@@ -37,7 +38,7 @@ pub enum Error {
     #[error("the connection is closed")]
     Closed,
     /// Something took longer than the configured time.
-    #[error("{0} took too long")]
+    #[error("{0}")]
     Timeout(TimeoutKind),
     /// The peer broke a rule of RFC 6455, or a limit on what it may send.
     #[error("the peer broke the protocol: {rule} (RFC 6455, section {})", rule.section())]
@@ -135,14 +136,25 @@ pub enum TimeoutKind {
     Open,
     /// Closing: the peer's answer to a close frame.
     Close,
+    /// The peer was silent: nothing came from it, not even after a ping (see [`Keepalive`](crate::Keepalive)).
+    Silence {
+        /// Since the last byte.
+        silent_for: Duration,
+    },
+    /// The answer to a ping with which a round trip was measured.
+    Pong,
 }
 
 impl std::fmt::Display for TimeoutKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            TimeoutKind::Open => "opening the connection",
-            TimeoutKind::Close => "the peer's answer to our close frame",
-        })
+        match self {
+            TimeoutKind::Open => f.write_str("opening the connection took too long"),
+            TimeoutKind::Close => f.write_str("the peer's answer to our close frame took too long"),
+            TimeoutKind::Silence { silent_for } => {
+                write!(f, "the peer was silent for {:.1} s", silent_for.as_secs_f64())
+            }
+            TimeoutKind::Pong => f.write_str("the answer to a ping took too long"),
+        }
     }
 }
 

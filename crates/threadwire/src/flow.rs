@@ -37,7 +37,7 @@ pub enum WhenFull {
     Close,
 }
 
-/// Where the flow of a connection stands.
+/// Where the flow of a connection stands, and who has to be told of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Flow {
     /// The program reads no more for now.
@@ -50,6 +50,10 @@ pub(crate) struct Flow {
     pub(crate) told_paused: bool,
     /// There is a handle, which has to know how much waits.
     pub(crate) shared: bool,
+    /// There is keepalive, which has to know when something arrives.
+    pub(crate) timed: bool,
+    /// Messages are looked at before the listener gets them.
+    pub(crate) inspects: bool,
 }
 
 impl Flow {

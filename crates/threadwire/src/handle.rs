@@ -227,13 +227,7 @@ impl Handle {
     /// }
     /// ```
     pub fn run(&self, call: impl FnOnce(&Connection) + Send + 'static) {
-        if self.0.owner.is_current()
-            && let Some(connection) = self.connection()
-        {
-            return call(&connection);
-        }
-        let pushed = self.0.lane.push_call(Box::new(call));
-        self.tell_owner(pushed);
+        self.run_or_refuse(call);
     }
 }
 
@@ -255,6 +249,18 @@ impl Handle {
 }
 
 impl Handle {
+    /// As [`run`](Handle::run). False if the connection has ended.
+    pub(crate) fn run_or_refuse(&self, call: impl FnOnce(&Connection) + Send + 'static) -> bool {
+        if self.0.owner.is_current()
+            && let Some(connection) = self.connection()
+        {
+            call(&connection);
+            return true;
+        }
+        let pushed = self.0.lane.push_call(Box::new(call));
+        self.tell_owner(pushed)
+    }
+
     /// The connection, on its own thread. What was left for it before is done first: the order of a handle's calls is kept.
     fn connection(&self) -> Option<Connection> {
         let connection = Local::current().connection(self.0.place)?;

@@ -56,6 +56,7 @@ mod config;
 mod connection;
 mod dial;
 mod error;
+pub mod events;
 mod flow;
 mod handle;
 mod link;
@@ -85,7 +86,8 @@ pub use listener::server::{Server, Spread};
 pub use server::Request;
 pub use threadwire_proto::handshake::{Answer, HandshakeError, HeaderError, Headers, Response};
 pub use threadwire_proto::{
-    CloseCode, Frame, Initiator, Level, Limits, Message, OpCode, OwnedMessage, SendError, Violation,
+    CloseCode, Frame, Initiator, Keepalive, Level, Limits, Message, OpCode, OwnedMessage, PingStrategy,
+    RoundTripSummary, SendError, Violation,
 };
 pub use threadwire_worker::{Stopped, sleep, update, wait_forever, wait_until};
 

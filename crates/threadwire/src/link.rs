@@ -53,6 +53,8 @@ pub(crate) struct Link {
     expects_long: bool,
     /// Whether something lies in the input behind the message that is being worked on.
     more_follows: bool,
+    /// Whether the peer has ended its half of the stream, and something is still to be written.
+    input_is_over: bool,
 }
 
 impl Link {
@@ -66,6 +68,7 @@ impl Link {
             late_pong_at: 0,
             expects_long: false,
             more_follows: false,
+            input_is_over: false,
         }
     }
 
@@ -246,6 +249,16 @@ impl Link {
         }
     }
 
+    /// The peer will send no more. If both sides have closed, or it broke a rule, it may still read: what waits for it, with
+    /// our close frame behind it, leaves first.
+    pub(crate) fn input_ended(&mut self) {
+        if matches!(self.state(), State::Closed | State::Failed) && !self.outbox.is_empty() {
+            self.input_is_over = true;
+        } else {
+            self.tcp_ended();
+        }
+    }
+
     pub(crate) fn tcp_ended(&mut self) {
         self.protocol.tcp_ended();
     }
@@ -256,7 +269,7 @@ impl Link {
 
     /// Whether it is for this side to end TCP, and all that was to be said has been.
     pub(crate) fn should_end_tcp(&self) -> bool {
-        self.protocol.should_end_tcp() && self.outbox.is_empty()
+        (self.input_is_over || self.protocol.should_end_tcp()) && self.outbox.is_empty()
     }
 
     pub(crate) fn deadline(&mut self, now: Instant) -> Option<Instant> {

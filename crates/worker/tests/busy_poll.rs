@@ -19,6 +19,9 @@ use threadwire_worker::{
 /// A loop that never sleeps, and one that does so after a while that is about as long as what it waits for.
 const SPINS: [Duration; 2] = [Duration::MAX, Duration::from_micros(20)];
 
+/// How often something is asked of it. Where cores are scarce, each round waits until those who spin have had their turn.
+const ROUNDS: usize = 60;
+
 /// A test on a thread whose loop spins, for each way to do so, without sockets and with one.
 fn spinning(test: impl Fn() + Send + Clone + 'static) {
     for (spin, has_socket) in SPINS.into_iter().flat_map(|spin| [(spin, false), (spin, true)]) {
@@ -41,12 +44,12 @@ fn calls_reach_a_loop_that_spins() {
         let sets = Arc::clone(&done);
         thread::spawn(move || {
             let (tell, told) = mpsc::channel();
-            for number in 0..300 {
+            for number in 0..ROUNDS {
                 let tell = tell.clone();
                 here.post(move |_| tell.send(number).unwrap()).unwrap();
                 assert_eq!(told.recv().unwrap(), number);
                 // About as long as it spins.
-                let until = Instant::now() + Duration::from_micros(number % 40);
+                let until = Instant::now() + Duration::from_micros(number as u64 % 40);
                 while Instant::now() < until {}
             }
             here.post(move |_| sets.store(true, Ordering::SeqCst)).unwrap();
@@ -62,7 +65,7 @@ fn wakes_reach_a_loop_that_spins() {
         let (count, seen) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let (counts, sees) = (Arc::clone(&count), Arc::clone(&seen));
         thread::spawn(move || {
-            for number in 1..=300 {
+            for number in 1..=ROUNDS {
                 counts.store(number, Ordering::SeqCst);
                 here.wake();
                 while sees.load(Ordering::SeqCst) < number {
@@ -72,7 +75,7 @@ fn wakes_reach_a_loop_that_spins() {
         });
         wait_until(None, || {
             seen.store(count.load(Ordering::SeqCst), Ordering::SeqCst);
-            seen.load(Ordering::SeqCst) == 300
+            seen.load(Ordering::SeqCst) == ROUNDS
         })
         .unwrap();
     });

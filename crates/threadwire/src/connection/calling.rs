@@ -3,7 +3,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use threadwire_proto::CloseCode;
+use threadwire_proto::keepalive::Hold;
+use threadwire_proto::{CloseCode, Initiator};
 use threadwire_worker::EventLoop;
 
 use super::{Connection, Phase};
@@ -17,6 +18,9 @@ impl Connection {
         call(&mut *listener);
         *self.0.listener.borrow_mut() = Some(listener);
         self.0.link.borrow_mut().end_of_input();
+        if self.0.flow.get().timed && self.0.flow.get().reads() {
+            self.release_pulse(Hold::NotReading);
+        }
         let unread = self.0.unread.take();
         if !unread.is_empty() {
             EventLoop::current().requeue(self.0.token, unread);
@@ -65,7 +69,12 @@ impl Connection {
         let Some(mut listener) = taken else { return };
         self.0.reported.set(true);
         let error = self.0.error.borrow_mut().take();
-        let closed = Closed::new(self.0.link.borrow().closing(), error.map(|error| *error));
+        let mut closed = Closed::new(self.0.link.borrow().closing(), error.map(|error| *error));
+        if closed.initiator == Initiator::Peer {
+            closed.unread_for = self.unread_for();
+        }
+        self.end_keeping();
+        self.end_measuring(|| Error::Closed);
         tracing::debug!(%closed, "connection closed");
         let result = catch_unwind(AssertUnwindSafe(|| {
             listener.on_close(self, &closed);
@@ -74,7 +83,7 @@ impl Connection {
         if let Err(payload) = result {
             tracing::error!(error = %Error::panicked(payload), "on_close failed");
         }
-        self.end_handles(closed);
+        self.end_sharing(closed);
     }
 
     /// Remembers what went wrong, unless something did before.

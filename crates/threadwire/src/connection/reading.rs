@@ -3,6 +3,7 @@
 use std::io;
 use std::rc::Rc;
 
+use threadwire_proto::state::State;
 use threadwire_proto::{Event, Frame, Level, OpCode};
 use threadwire_worker::{EventLoop, Ready};
 
@@ -39,16 +40,23 @@ impl Connection {
             let received = self.0.link.borrow_mut().read(input);
             let (count, is_full) = match received {
                 Ok(Received::Bytes { in_input, is_full }) => (in_input, is_full),
-                Ok(Received::End) => return self.0.link.borrow_mut().tcp_ended(),
+                Ok(Received::End) => {
+                    self.0.may_have_more.set(false);
+                    return self.0.link.borrow_mut().input_ended();
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     return self.0.may_have_more.set(false);
                 }
                 Err(error) => {
-                    self.note(error.into());
+                    // After both close frames everything was said.
+                    if self.0.link.borrow().state() != State::Closed {
+                        self.note(error.into());
+                    }
                     return self.0.link.borrow_mut().tcp_ended();
                 }
             };
             self.0.may_have_more.set(is_full);
+            self.heard();
             let buffered = self.buffered();
             self.deliver(listener, &mut input[..count]);
             self.throttle(buffered);
@@ -82,7 +90,9 @@ impl Connection {
         loop {
             let message = self.0.link.borrow_mut().next_message(input);
             if let Some(message) = message {
-                listener.on_message(self, message)?;
+                if !(self.0.flow.get().inspects && self.inspect(listener, message)) {
+                    listener.on_message(self, message)?;
+                }
                 if input.is_empty() {
                     return Ok(());
                 }
@@ -107,10 +117,20 @@ impl Connection {
     }
 
     pub(super) fn tell(&self, listener: &mut dyn Listener, frame: &Frame<'_>) -> Result<(), Error> {
+        if frame.opcode() == OpCode::Pong {
+            self.pong_arrived(frame.payload());
+        }
+        let message = frame.message();
+        if let Some(message) = message
+            && self.0.flow.get().inspects
+            && self.inspect(listener, message)
+        {
+            return Ok(());
+        }
         if self.0.level == Level::Frames {
             return listener.on_frame(self, frame);
         }
-        match (frame.message(), frame.opcode()) {
+        match (message, frame.opcode()) {
             (Some(message), _) => listener.on_message(self, message),
             (None, OpCode::Ping) => listener.on_ping(self, frame.payload()),
             (None, OpCode::Pong) => listener.on_pong(self, frame.payload()),

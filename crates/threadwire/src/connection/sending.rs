@@ -1,5 +1,6 @@
 //! What happens where more is sent than the peer reads.
 
+use threadwire_proto::keepalive::Hold;
 use threadwire_proto::{CloseCode, OpCode, Role};
 use threadwire_worker::EventLoop;
 
@@ -123,6 +124,9 @@ impl Connection {
             self.write();
             let throttled = self.buffered() > self.0.config.max_buffered / 2;
             self.0.flow.set(Flow { throttled, ..self.0.flow.get() });
+            if throttled {
+                self.hold_pulse(Hold::NotReading);
+            }
         }
     }
 
@@ -132,6 +136,7 @@ impl Connection {
         if self.0.flow.get().reads() && !is_busy {
             // Also what was never seen because of the pause.
             EventLoop::current().requeue(self.0.token, self.0.unread.take());
+            self.release_pulse(Hold::NotReading);
         }
     }
 }

@@ -238,13 +238,15 @@ impl Connection {
         handle.lane().set_outside(buffered + here);
     }
 
-    /// Tells the handles that the connection has ended.
-    pub(super) fn end_handles(&self, closed: Closed) {
+    /// Tells other threads that the connection has ended.
+    pub(super) fn end_sharing(&self, closed: Closed) {
         let Some(handle) = self.existing_handle() else { return };
         self.0.link.borrow().local().unshare(handle.place());
         let left = self
             .with_sharing(|sharing| (std::mem::take(&mut sharing.batch), std::mem::take(&mut sharing.held)));
-        handle.lane().end(Arc::new(closed));
+        let closed = Arc::new(closed);
+        self.tell_watchers_of_the_end(&handle, &closed);
+        handle.lane().end(closed);
         drop(left);
     }
 

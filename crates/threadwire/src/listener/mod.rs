@@ -51,6 +51,12 @@ pub trait Listener: 'static {
         Level::Messages
     }
 
+    /// What it is called where a callback is reported that held the loop for too long
+    /// ([`EventLoop::set_stall_limit`](crate::worker::EventLoop::set_stall_limit)): the name of its type by default.
+    fn name(&self) -> &'static str {
+        std::any::type_name::<Self>()
+    }
+
     /// The connection is open: called first of all, before anything that the peer has sent.
     fn on_open(&mut self, ws: &Connection) -> Result<(), Error> {
         Ok(())
@@ -151,6 +157,36 @@ pub trait Listener: 'static {
     /// ```
     fn on_pong(&mut self, ws: &Connection, payload: &[u8]) -> Result<(), Error> {
         Ok(())
+    }
+
+    /// [Keepalive](crate::Config::keepalive) wants a ping to be sent. Sends one by default, see
+    /// [`Connection::probe`]; a program whose peer wants pings of another kind sends those. Whatever comes then counts as a sign
+    /// of life. (picows' `send_user_specific_ping`.)
+    ///
+    /// ```
+    /// use threadwire::{Connection, Error, Listener, Message};
+    ///
+    /// struct Exchange;
+    ///
+    /// impl Listener for Exchange {
+    ///     fn on_ping_due(&mut self, ws: &Connection) -> Result<(), Error> {
+    ///         ws.send(r#"{"op":"ping"}"#)
+    ///     }
+    ///
+    ///     fn is_pong(&mut self, _ws: &Connection, message: Message<'_>) -> bool {
+    ///         message.as_text() == Some(r#"{"op":"pong"}"#)
+    ///     }
+    /// }
+    /// ```
+    fn on_ping_due(&mut self, ws: &Connection) -> Result<(), Error> {
+        ws.probe()
+    }
+
+    /// Whether a message is the answer to a ping of the program's own making: then it is not handed to
+    /// [`on_message`](Listener::on_message). Only asked between keepalive's ping and its answer. A program that only learns
+    /// later what a message was calls [`Connection::pong_received`] instead. (picows' `is_user_specific_pong`.)
+    fn is_pong(&mut self, ws: &Connection, message: Message<'_>) -> bool {
+        false
     }
 
     /// The peer does not read as fast as it is sent to: more than

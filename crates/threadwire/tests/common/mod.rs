@@ -4,6 +4,7 @@
 pub mod neighbour;
 pub mod peer;
 pub mod recorder;
+pub mod sharing;
 
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

@@ -258,6 +258,11 @@ impl Peer {
         self.stream.shutdown(Shutdown::Write).unwrap();
     }
 
+    /// The same end once more, for a thread that writes while this one reads.
+    pub fn writer(&self) -> Peer {
+        Peer::new(self.stream.try_clone().unwrap(), self.is_client)
+    }
+
     /// Ends the connection with a reset.
     pub fn reset(self) {
         SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();

@@ -201,7 +201,6 @@ pub(super) struct Hold<'a> {
     before: Option<Holder>,
     since: Instant,
     entered: Instant,
-    turns: u64,
 }
 
 impl Hold<'_> {
@@ -212,7 +211,6 @@ impl Hold<'_> {
             before: event_loop.stalls.running.replace(Some(holder)),
             since: event_loop.stalls.since.replace(entered),
             entered,
-            turns: event_loop.turns.get(),
         }
     }
 }
@@ -223,8 +221,7 @@ impl Drop for Hold<'_> {
         let now = Instant::now();
         let holder = stalls.running.replace(self.before.take());
         // What this one took is not counted for the other as well.
-        let has_turned = self.event_loop.turns.get() != self.turns;
-        let others = if has_turned { now } else { self.since + now.saturating_duration_since(self.entered) };
+        let others = self.since + now.saturating_duration_since(self.entered);
         let held = now.saturating_duration_since(stalls.since.replace(others));
         if let Some(holder) = holder {
             self.event_loop.judge(&holder, held);

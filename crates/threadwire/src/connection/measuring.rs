@@ -1,0 +1,190 @@
+//! Round trips that the program asks for.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use threadwire_proto::RoundTrips;
+use threadwire_proto::keepalive::Hold;
+use threadwire_worker::{Defer, EventLoop, TimerId};
+
+use super::{Connection, WeakConnection};
+use crate::error::TimeoutKind;
+use crate::{Error, Handle};
+
+/// How long a pong may take, where no keepalive says so.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+type Done = Box<dyn FnOnce(Result<Vec<Duration>, Error>)>;
+
+/// Measurements that are under way: one after the other.
+#[derive(Default)]
+pub(super) struct Measuring {
+    queue: VecDeque<Job>,
+    trips: Option<Box<RoundTrips>>,
+    timer: Option<TimerId>,
+}
+
+struct Job {
+    rounds: usize,
+    times: Vec<Duration>,
+    done: Done,
+}
+
+impl Connection {
+    /// Measures how long a ping takes to come back, this many times, one after the other, while this thread's loop goes on.
+    ///
+    /// Keepalive pings are held back meanwhile. Fails with [`Error::Timeout`] if a pong takes longer than
+    /// [`Keepalive::reply_timeout`](crate::Keepalive::reply_timeout) (20 s without keepalive), with [`Error::Closed`] if the
+    /// connection closes, and with [`Error::Stopped`]. In a callback of the same connection, whose input waits until the
+    /// callback returns, it fails at once: there is [`measure_roundtrip_then`](Connection::measure_roundtrip_then) for that.
+    ///
+    /// ```
+    /// use threadwire::{Connection, Message, connect};
+    /// # use threadwire::{Accept, Server};
+    /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+    /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    ///
+    /// let ws = connect(&url, |_ws: &Connection, _message: Message<'_>| Ok(()))?;
+    /// let times = ws.measure_roundtrip(3)?;
+    /// println!("{:?} at best", times.iter().min());
+    /// # assert_eq!(times.len(), 3);
+    /// # Ok::<(), threadwire::Error>(())
+    /// ```
+    pub fn measure_roundtrip(&self, rounds: usize) -> Result<Vec<Duration>, Error> {
+        if self.0.listener.borrow().is_none() && !self.0.reported.get() {
+            return Err(Error::other("round trips can't be waited for in a callback of the same connection"));
+        }
+        let result = Rc::new(RefCell::new(None));
+        let leave = Rc::clone(&result);
+        self.measure_roundtrip_then(rounds, move |times| *leave.borrow_mut() = Some(times));
+        EventLoop::current().wait(None, || result.borrow().is_some())?;
+        let result = result.borrow_mut().take();
+        result.unwrap_or(Err(Error::Stopped))
+    }
+
+    /// As [`measure_roundtrip`](Connection::measure_roundtrip), but returns at once, and has `done` called with the result.
+    pub fn measure_roundtrip_then(
+        &self,
+        rounds: usize,
+        done: impl FnOnce(Result<Vec<Duration>, Error>) + 'static,
+    ) {
+        if !self.is_open() {
+            return done(Err(Error::Closed));
+        }
+        if rounds == 0 {
+            return done(Ok(Vec::new()));
+        }
+        let job = Job { rounds, times: Vec::new(), done: Box::new(done) };
+        let is_first = {
+            let mut extras = self.0.extras.borrow_mut();
+            let measuring = extras.get_or_insert_default().measuring.get_or_insert_default();
+            measuring.queue.push_back(job);
+            measuring.queue.len() == 1
+        };
+        if is_first {
+            self.hold_pulse(Hold::Measuring);
+            self.measure_next();
+        }
+    }
+
+    /// Sends the ping of the next round.
+    fn measure_next(&self) {
+        let limit = self.0.config.keepalive.map_or(PATIENCE, |keepalive| keepalive.reply_timeout);
+        let weak = WeakConnection(Rc::downgrade(&self.0));
+        let event_loop = EventLoop::current();
+        let payload = self.with_extras(|extras| {
+            let measuring = extras.measuring.as_mut()?;
+            if let Some(timer) = measuring.timer.take() {
+                event_loop.cancel(timer);
+            }
+            measuring.timer = Some(event_loop.after(limit, move || {
+                if let Some(connection) = weak.upgrade() {
+                    connection.end_measuring(|| Error::Timeout(TimeoutKind::Pong));
+                }
+            }));
+            Some(measuring.trips.get_or_insert_default().begin(Instant::now()))
+        });
+        let Some(payload) = payload else { return };
+        if let Err(error) = self.ping(&payload) {
+            let mut error = Some(error);
+            return self.end_measuring(|| error.take().unwrap_or(Error::Closed));
+        }
+        // The way to the loop's next turn is none of the network's.
+        self.flush();
+    }
+
+    /// A pong has come that may be of a measurement.
+    pub(super) fn measured(&self, payload: &[u8]) {
+        let now = Instant::now();
+        let finished = self.with_extras(|extras| {
+            let measuring = extras.measuring.as_mut()?;
+            let time = measuring.trips.as_mut()?.pong(payload, now)?;
+            let job = measuring.queue.front_mut()?;
+            job.times.push(time);
+            Some(if job.times.len() == job.rounds { measuring.queue.pop_front() } else { None })
+        });
+        let Some(finished) = finished else { return };
+        let goes_on = self.with_extras(|extras| Some(!extras.measuring.as_ref()?.queue.is_empty()));
+        if goes_on == Some(true) {
+            self.measure_next();
+        } else {
+            self.stop_measuring();
+        }
+        if let Some(job) = finished {
+            (job.done)(Ok(job.times));
+        }
+    }
+
+    fn stop_measuring(&self) -> VecDeque<Job> {
+        let measuring = self.with_extras(|extras| extras.measuring.take());
+        let Some(measuring) = measuring else { return VecDeque::new() };
+        if let Some(timer) = measuring.timer {
+            EventLoop::current().cancel(timer);
+        }
+        self.release_pulse(Hold::Measuring);
+        measuring.queue
+    }
+
+    /// Nothing more is measured.
+    pub(super) fn end_measuring(&self, mut why: impl FnMut() -> Error) {
+        for job in self.stop_measuring() {
+            (job.done)(Err(why()));
+        }
+    }
+}
+
+impl Handle {
+    /// Measures how long a ping takes to come back, this many times, one after the other: as
+    /// [`Connection::measure_roundtrip`], from any thread. What this returns can be waited for
+    /// ([`Defer::get`], while this thread's loop goes on), or awaited.
+    ///
+    /// ```
+    /// use threadwire::{Connection, Message, connect};
+    /// # use threadwire::{Accept, Server};
+    /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+    /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    ///
+    /// let handle = connect(&url, |_ws: &Connection, _message: Message<'_>| Ok(()))?.handle();
+    /// let times = handle.measure_roundtrip(3).get()?;
+    /// assert_eq!(times.len(), 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn measure_roundtrip(&self, rounds: usize) -> Defer<Vec<Duration>> {
+        let promise = Defer::new();
+        let resolver = promise.resolver();
+        self.run(move |ws| {
+            ws.measure_roundtrip_then(rounds, move |times| {
+                // Nobody may wait for it any more.
+                match times {
+                    Ok(times) => drop(resolver.resolve(times)),
+                    Err(error) => drop(resolver.reject(error)),
+                }
+            });
+        });
+        promise
+    }
+}

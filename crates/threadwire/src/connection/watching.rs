@@ -1,0 +1,84 @@
+//! Workers that hear of what happens to the connection, as events.
+
+use std::sync::Arc;
+
+use threadwire_proto::Message;
+use threadwire_worker::{EventLoop, Remote, Undeliverable};
+
+use super::Connection;
+use crate::{Closed, Handle, events};
+
+impl Connection {
+    /// Tells a message to those who have subscribed. Workers that have ended are forgotten.
+    pub(super) fn tell_watchers(&self, message: Message<'_>) {
+        let watchers = self.with_extras(|extras| Some(extras.watchers.clone())).unwrap_or_default();
+        if watchers.is_empty() {
+            return;
+        }
+        let handle = self.handle();
+        for worker in watchers {
+            let received = events::Received { handle: handle.clone(), message: message.to_owned() };
+            if worker.fire(received).is_err_and(|error| error.reason == Undeliverable::NotRunning) {
+                self.forget_watcher(&worker);
+            }
+        }
+    }
+
+    pub(super) fn tell_watchers_of_the_end(&self, handle: &Handle, closed: &Arc<Closed>) {
+        let watchers = self.with_extras(|extras| Some(std::mem::take(&mut extras.watchers)));
+        for worker in watchers.unwrap_or_default() {
+            // One that has ended needs not know.
+            let _ = worker.fire(events::Closed { handle: handle.clone(), closed: Arc::clone(closed) });
+        }
+    }
+
+    fn add_watcher(&self, worker: Remote) {
+        let is_new = {
+            let mut extras = self.0.extras.borrow_mut();
+            let watchers = &mut extras.get_or_insert_default().watchers;
+            let is_new = !watchers.contains(&worker);
+            is_new.then(|| watchers.push(worker.clone()));
+            is_new
+        };
+        self.set_inspects();
+        if is_new {
+            // One that has ended is found out with the first message.
+            let _ = worker.fire(events::Opened { handle: self.handle() });
+        }
+    }
+
+    fn forget_watcher(&self, worker: &Remote) {
+        self.with_extras(|extras| {
+            extras.watchers.retain(|watcher| watcher != worker);
+            Some(())
+        });
+        self.set_inspects();
+    }
+}
+
+impl Handle {
+    /// From now on the current worker hears of this connection as [events](crate::events): [`Opened`](events::Opened) once, as
+    /// soon as the connection's thread has taken note, [`Received`](events::Received) for each message, and
+    /// [`Closed`](events::Closed), exactly once, at the end; also if it has ended already. To subscribe twice changes nothing.
+    ///
+    /// There is an example at [`events`](crate::events).
+    pub fn subscribe(&self) {
+        self.subscribe_worker(&EventLoop::current().remote());
+    }
+
+    /// As [`subscribe`](Handle::subscribe), for another worker.
+    pub fn subscribe_worker(&self, worker: &Remote) {
+        let subscriber = worker.clone();
+        let is_late = !self.run_or_refuse(move |ws| ws.add_watcher(subscriber));
+        if is_late && let Some(closed) = self.closed() {
+            // One that has ended needs not know.
+            let _ = worker.fire(events::Closed { handle: self.clone(), closed });
+        }
+    }
+
+    /// Ends what [`subscribe`](Handle::subscribe) began. Events that are on their way still come.
+    pub fn unsubscribe(&self) {
+        let worker = EventLoop::current().remote();
+        self.run(move |ws| ws.forget_watcher(&worker));
+    }
+}
