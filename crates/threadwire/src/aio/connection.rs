@@ -12,7 +12,7 @@ use futures_core::Stream;
 use futures_core::stream::FusedStream;
 use futures_sink::Sink;
 use threadwire_proto::handshake::Headers;
-use threadwire_proto::{CloseCode, Message, OpCode, OwnedMessage};
+use threadwire_proto::{CloseCode, Message, OpCode, OwnedMessage, RoundTripSummary};
 
 use super::core::{Core, Opening};
 use super::handle::Handle;
@@ -227,6 +227,12 @@ impl Connection {
     /// How many bytes wait to be written.
     pub fn buffered(&self) -> usize {
         self.core().lock().buffered()
+    }
+
+    /// How long pings took to come back so far, if [`Config::keep_round_trips`](crate::Config::keep_round_trips) is on and one
+    /// has: those of [keepalive](crate::Config::keepalive), which are sent while somebody receives.
+    pub fn round_trips(&self) -> Option<RoundTripSummary> {
+        self.core().round_trips()
     }
 
     /// A handle to the connection, for other tasks and threads.

@@ -8,7 +8,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker, ready};
 
-use threadwire_proto::{CloseCode, CloseFrame, OpCode, Role};
+use threadwire_proto::{CloseCode, CloseFrame, OpCode, Role, RoundTripSummary};
 use tokio::runtime;
 use tokio::task::coop;
 
@@ -17,7 +17,7 @@ use super::flusher::{Flusher, Kick};
 use super::received::Event;
 use super::rest::Rest;
 use super::stream::Stream;
-use super::wire::{After, Wire};
+use super::wire::{After, Means, Wire};
 use crate::connection::Agreed;
 use crate::local::Local;
 use crate::{Closed, Config, Error, WhenFull};
@@ -98,7 +98,7 @@ impl Core {
 
     /// Writes what waits; the stream takes more again, or somebody has sent something.
     pub(super) fn flush(&self) {
-        self.lock().flush(&self.config, &self.waker, &Local::current());
+        self.lock().flush(self.means(&Local::current()));
     }
 
     /// Receives. What was sent before leaves, where nothing has arrived.
@@ -114,17 +114,21 @@ impl Core {
                 return Poll::Ready(Ok(Some(event)));
             }
             Poll::Ready(None) => {
-                wire.write(&self.config, &self.waker, &local);
+                wire.write(self.means(&local));
                 wire.settle(&local);
                 if let Some(end) = wire.end_of_stream() {
                     turn.made_progress();
                     return Poll::Ready(end.map(|()| None));
                 }
             }
-            Poll::Pending => wire.write(&self.config, &self.waker, &local),
+            Poll::Pending => wire.write(self.means(&local)),
         }
-        wire.note_reader(cx.waker());
-        Poll::Pending
+        let is_known = !wire.note_reader(cx.waker());
+        wire.look_at_pulse(cx, is_known, self.means(&local));
+        match wire.end_of_stream() {
+            Some(end) => Poll::Ready(end.map(|()| None)),
+            None => Poll::Pending,
+        }
     }
 
     /// Sends a frame, once no more waits than the low watermark, if it was more than the high one. `number` is the place of
@@ -156,7 +160,7 @@ impl Core {
         }
         _forgotten = wire.senders.forget(number);
         turn.made_progress();
-        Poll::Ready(wire.send_frame(opcode, fin, payload, false, &self.config, &self.waker, &local))
+        Poll::Ready(wire.send_frame(opcode, fin, payload, false, self.means(&local)))
     }
 
     /// Waits until there is room to send.
@@ -182,7 +186,7 @@ impl Core {
     /// Sends a message at once.
     pub(super) fn send_now(&self, opcode: OpCode, fin: bool, payload: &[u8]) -> Result<(), Error> {
         let local = Local::current();
-        self.lock().send_frame(opcode, fin, payload, false, &self.config, &self.waker, &local)
+        self.lock().send_frame(opcode, fin, payload, false, self.means(&local))
     }
 
     /// Waits until all that was sent has left, or the connection has ended.
@@ -192,7 +196,7 @@ impl Core {
         number: &mut Option<u64>,
     ) -> Poll<Result<(), Error>> {
         let mut wire = self.lock();
-        wire.write(&self.config, &self.waker, &Local::current());
+        wire.write(self.means(&Local::current()));
         if wire.is_over() || wire.is_broken() {
             return Poll::Ready(Err(Error::Closed));
         }
@@ -216,7 +220,7 @@ impl Core {
     /// Sends a message at once, or does what the policy says where there is no room for it.
     pub(super) fn send_or(&self, opcode: OpCode, payload: &[u8], when_full: WhenFull) -> Result<(), Error> {
         let local = Local::current();
-        self.lock().send_or(opcode, payload, when_full, &self.config, &self.waker, &local)
+        self.lock().send_or(opcode, payload, when_full, self.means(&local))
     }
 
     /// Waits until there is room for a payload of this length, or the connection has closed.
@@ -239,7 +243,7 @@ impl Core {
         let local = Local::current();
         let mut wire = self.lock();
         wire.close(CloseFrame { code: Some(code), reason }, &local)?;
-        wire.write(&self.config, &self.waker, &local);
+        wire.write(self.means(&local));
         Ok(())
     }
 
@@ -255,7 +259,7 @@ impl Core {
         let local = Local::current();
         let mut wire = self.lock();
         if wire.release(is_receiver, &local) {
-            wire.write(&self.config, &self.waker, &local);
+            wire.write(self.means(&local));
         }
     }
 
@@ -263,8 +267,13 @@ impl Core {
         &self.runtime
     }
 
-    pub(super) fn waker(&self) -> &Waker {
-        &self.waker
+    #[inline]
+    pub(super) fn means<'a>(&'a self, local: &'a Local) -> Means<'a> {
+        Means { config: &self.config, waker: &self.waker, local }
+    }
+
+    pub(super) fn round_trips(&self) -> Option<RoundTripSummary> {
+        self.lock().round_trips()
     }
 }
 

@@ -65,7 +65,7 @@ impl Driver {
         let core = &self.core.0;
         let local = Local::current();
         let mut wire = core.lock();
-        wire.write(&core.config, core.waker(), &local);
+        wire.write(core.means(&local));
         if !wire.is_open() {
             wire.settle(&local);
             if wire.is_over() {
@@ -83,6 +83,10 @@ impl Driver {
             }
             return Poll::Ready(());
         }
-        wire.poll_discard(cx, &local)
+        let progress = wire.poll_discard(cx, &local);
+        if progress.is_pending() {
+            wire.look_at_pulse(cx, false, core.means(&local));
+        }
+        progress
     }
 }

@@ -48,8 +48,8 @@ impl Drop for Sending<'_> {
 /// Somebody who has waited to send does not any more.
 #[cold]
 pub(super) fn forget_sender(core: &Core, number: &mut Option<u64>) {
-    let _forgotten;
-    _forgotten = core.lock().senders.forget(number);
+    // Dropped when the lock is not held any more.
+    let _forgotten = core.lock().senders.forget(number);
 }
 
 /// Waits until all that was sent has left.
