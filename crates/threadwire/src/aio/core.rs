@@ -146,7 +146,7 @@ impl Core {
         // Dropped when the lock is not held any more.
         let _forgotten;
         let mut wire = self.lock();
-        if reads && wire.is_time_to_read() {
+        if reads && (wire.is_time_to_read() || wire.is_broken()) {
             wire.read_ahead(cx, &local);
         }
         if !opcode.is_control() && wire.is_paused() {
@@ -197,7 +197,7 @@ impl Core {
     ) -> Poll<Result<(), Error>> {
         let mut wire = self.lock();
         wire.write(self.means(&Local::current()));
-        if wire.is_over() || wire.is_broken() {
+        if wire.outcome().is_some() || wire.is_broken() {
             return Poll::Ready(Err(Error::Closed));
         }
         if wire.is_drained() {

@@ -3,7 +3,7 @@
 //! It is there only while it is needed: once a close frame was sent, or a rule was broken, or the receiver was dropped before
 //! the sender. So the end comes, in bounded time, whatever the program waits for or has let go of.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -33,9 +33,10 @@ struct Driver {
 }
 
 /// Reads and writes until the connection is over.
-pub(super) async fn drive(core: Arc<Core>) {
+pub(super) fn drive(core: Arc<Core>) -> impl Future<Output = ()> + Send {
+    // Before the first poll: a runtime that ends may never get to it.
     let mut driver = Driver { core: Abandoned(core), timer: None, lingers: false };
-    poll_fn(|cx| driver.poll(cx)).await;
+    poll_fn(move |cx| driver.poll(cx))
 }
 
 impl Driver {

@@ -46,7 +46,7 @@
 //! # The end
 //!
 //! A receive ends with `None` after a normal close (1000, 1001, or without a code), and with
-//! [`Error::Ended`](crate::Error::Ended) after any other. A [`Connection`] that is dropped closes with 1001. In any case the end
+//! [`Error::Ended`](crate::Error::Ended) after any other. A [`Connection`] that is dropped closes with 1001; by a panic, with 1011. In any case the end
 //! comes in bounded time ([`Config::close_timeout`](crate::Config::close_timeout)), also if nobody waits for it: a task of the
 //! runtime sees to it.
 //!

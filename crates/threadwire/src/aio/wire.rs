@@ -154,7 +154,8 @@ impl Wire {
     }
 
     pub(super) fn stream(&self) -> io::Result<&Stream> {
-        self.stream.as_ref().ok_or_else(|| io::ErrorKind::NotConnected.into())
+        let stream = self.stream.as_ref().filter(|_| self.outcome.is_none());
+        stream.ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     fn note(&mut self, error: Error) {

@@ -4,6 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
+use std::thread;
 use std::time::Instant;
 
 use threadwire_proto::state::State;
@@ -154,15 +155,16 @@ impl Wire {
     }
 
     /// An owner lets go. A receiver that goes first leaves a task behind that reads what nobody receives: pings are answered,
-    /// and the end is noticed. With the last owner, the connection closes with 1001.
+    /// and the end is noticed. With the last owner, the connection closes with 1001, or with 1011 if that is because of a panic.
     pub(in crate::aio) fn release(&mut self, is_receiver: bool, local: &Local) -> bool {
         self.halves -= 1;
         if self.stream.is_none() {
             return false;
         }
         if self.halves == 0 {
-            // The code may be sent.
-            let _ = self.close(CloseFrame { code: Some(CloseCode::GOING_AWAY), reason: "" }, local);
+            let code = if thread::panicking() { CloseCode::INTERNAL_ERROR } else { CloseCode::GOING_AWAY };
+            // Both may be sent.
+            let _ = self.close(CloseFrame { code: Some(code), reason: "" }, local);
             return true;
         }
         if is_receiver {

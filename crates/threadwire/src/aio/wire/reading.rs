@@ -147,8 +147,10 @@ impl Wire {
         if self.input_is_over {
             return Poll::Pending;
         }
-        while self.look_at_rest(local).is_some() {}
-        let _ = ready!(self.poll_read(cx, local));
+        // What was read before may be the peer's end, which has to be answered first.
+        if self.rest.is_empty() {
+            let _ = ready!(self.poll_read(cx, local));
+        }
         while self.look_at_rest(local).is_some() {}
         Poll::Ready(())
     }
