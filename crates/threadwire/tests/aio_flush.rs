@@ -12,6 +12,8 @@ use threadwire::aio::{self, Connection};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::yield_now;
 
+type Something = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// A client whose writes are counted, and its server.
 async fn counted() -> (Connection, Connection, Writes) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -75,7 +77,7 @@ fn a_burst_of_a_task_that_does_not_receive_leaves_in_one_write() {
 #[test]
 fn what_was_sent_leaves_though_the_task_goes_on_to_something_else() {
     on_runtimes(|| async {
-        let something: [fn() -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>>; 3] = [
+        let something: [fn() -> Something; 3] = [
             || Box::pin(pending()),
             || Box::pin(tokio::time::sleep(Duration::from_secs(3600))),
             || {

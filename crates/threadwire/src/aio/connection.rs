@@ -59,7 +59,7 @@ pub struct Connection {
 impl Connection {
     pub(super) fn open(opening: Opening) -> Connection {
         let core = Core::open(opening);
-        Connection { sender: Sender::new(Arc::clone(&core)), receiver: Receiver { core } }
+        Connection { sender: Sender::new(Arc::clone(&core)), receiver: Receiver::new(core) }
     }
 
     fn core(&self) -> &Arc<Core> {
@@ -179,8 +179,8 @@ impl Connection {
     }
 
     /// Closes, behind what was sent before, and waits until the peer has answered and TCP has ended, or
-    /// [`Config::close_timeout`](crate::Config::close_timeout) has passed. Returns how the connection has ended. What has arrived
-    /// and was not received yet is dropped. Closing goes on if this is dropped.
+    /// [`Config::close_timeout`](crate::Config::close_timeout) has passed. Returns how the connection has ended. What was
+    /// not received yet may be dropped. Closing goes on if this is dropped.
     ///
     /// On a connection that is closing already, or has ended, it only waits.
     ///

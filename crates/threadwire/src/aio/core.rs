@@ -1,5 +1,6 @@
 //! A connection as its halves and handles share it.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::mem;
@@ -8,7 +9,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker, ready};
 
-use threadwire_proto::{CloseCode, CloseFrame, OpCode, Role, RoundTripSummary};
+use threadwire_proto::{CloseCode, CloseFrame, OpCode, OwnedMessage, Role, RoundTripSummary};
 use tokio::runtime;
 use tokio::task::coop;
 
@@ -61,9 +62,20 @@ impl Core {
         core
     }
 
+    #[inline]
     pub(super) fn lock(&self) -> Locked<'_> {
         let wire = self.wire.lock().unwrap_or_else(PoisonError::into_inner);
-        Locked { wire, deferred: Deferred { core: self, after: After::default() } }
+        Locked { wire, deferred: Deferred { core: self, kick: false, after: None } }
+    }
+
+    #[cold]
+    fn perform(&self, after: After) {
+        let After { woken, drive, stream } = after;
+        drop(stream);
+        if drive && let Some(core) = self.kick.core.upgrade() {
+            self.runtime.spawn(driver::drive(core));
+        }
+        woken.into_iter().for_each(Waker::wake);
     }
 
     pub(super) fn agreed(&self) -> Option<&Agreed> {
@@ -101,13 +113,22 @@ impl Core {
         self.lock().flush(self.means(&Local::current()));
     }
 
-    /// Receives. What was sent before leaves, where nothing has arrived.
+    /// Receives. What was sent before leaves, where nothing has arrived. Some messages that have arrived together are taken at
+    /// once, and lie in `ahead` until they are asked for.
     #[inline]
-    pub(super) fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Event>, Error>> {
+    pub(super) fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        ahead: &mut VecDeque<OwnedMessage>,
+    ) -> Poll<Result<Option<Event>, Error>> {
         let turn = ready!(coop::poll_proceed(cx));
+        if let Some(message) = ahead.pop_front() {
+            turn.made_progress();
+            return Poll::Ready(Ok(Some(Event::Message(message))));
+        }
         let local = Local::current();
         let mut wire = self.lock();
-        match wire.poll_event(cx, &local) {
+        match wire.poll_event(cx, &local, ahead) {
             Poll::Ready(Some(event)) => {
                 turn.made_progress();
                 wire.kick_if_needed();
@@ -303,32 +324,29 @@ impl DerefMut for Locked<'_> {
 impl Drop for Locked<'_> {
     #[inline]
     fn drop(&mut self) {
-        let after = &mut self.wire.after;
         // Whoever flushes says so before it takes the lock: what is seen here can't be too old.
-        after.kick &= !self.deferred.core.kick.is_queued();
-        if after.has_some() {
-            self.deferred.after = mem::take(after);
+        if mem::take(&mut self.wire.kick) && !self.deferred.core.kick.is_queued() {
+            self.deferred.kick = true;
         }
+        self.deferred.after = self.wire.after.take();
     }
 }
 
 /// What is done without the lock.
 struct Deferred<'a> {
     core: &'a Core,
-    after: After,
+    kick: bool,
+    after: Option<Box<After>>,
 }
 
 impl Drop for Deferred<'_> {
     #[inline]
     fn drop(&mut self) {
-        let After { woken, kick, drive, stream } = mem::take(&mut self.after);
-        drop(stream);
-        if kick {
+        if self.kick {
             self.core.kick.wake_by_ref();
         }
-        if drive && let Some(core) = self.core.kick.core.upgrade() {
-            self.core.runtime.spawn(driver::drive(core));
+        if let Some(after) = self.after.take() {
+            self.core.perform(*after);
         }
-        woken.into_iter().for_each(Waker::wake);
     }
 }

@@ -1,5 +1,6 @@
 //! The two halves of a connection, for two tasks.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -22,9 +23,15 @@ use crate::{Closed, Error};
 /// Dropped before the [`Sender`], it leaves a task behind that drops what arrives, answers pings, and notices the end.
 pub struct Receiver {
     pub(super) core: Arc<Core>,
+    /// Messages that have arrived together with those that were received.
+    ahead: VecDeque<OwnedMessage>,
 }
 
 impl Receiver {
+    pub(super) fn new(core: Arc<Core>) -> Receiver {
+        Receiver { core, ahead: VecDeque::new() }
+    }
+
     /// Receives a message: see [`Connection::recv`](super::Connection::recv).
     #[inline]
     pub fn recv(&mut self) -> impl Future<Output = Result<Option<OwnedMessage>, Error>> + Send + '_ {
@@ -34,13 +41,13 @@ impl Receiver {
     /// Receives a message, a ping or a pong: see [`Connection::recv_event`](super::Connection::recv_event).
     pub fn recv_event(&mut self) -> impl Future<Output = Result<Option<Event>, Error>> + Send + '_ {
         self.core.lock().hand_out_control();
-        poll_fn(|cx| self.core.poll_recv(cx))
+        poll_fn(|cx| self.core.poll_recv(cx, &mut self.ahead))
     }
 
     #[inline]
     pub(super) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<OwnedMessage>, Error>> {
         loop {
-            return Poll::Ready(match ready!(self.core.poll_recv(cx)) {
+            return Poll::Ready(match ready!(self.core.poll_recv(cx, &mut self.ahead)) {
                 Ok(Some(Event::Message(message))) => Ok(Some(message)),
                 Ok(Some(_)) => continue,
                 Ok(None) => Ok(None),

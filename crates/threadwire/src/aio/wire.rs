@@ -1,7 +1,7 @@
 //! A stream, the protocol on it, what waits to be written and what waits to be received: a connection under its lock.
 //!
 //! Nothing here blocks, and nothing here calls anybody: who is to be woken, and what is to be done without the lock, is
-//! noted in `after`, and done by [`Locked`](super::core::Locked) when it lets the lock go.
+//! noted, and done by [`Locked`](super::core::Locked) when it lets the lock go.
 
 mod ending;
 mod keeping;
@@ -38,19 +38,10 @@ pub(super) struct Means<'a> {
 #[derive(Default)]
 pub(super) struct After {
     pub(super) woken: Vec<Waker>,
-    /// Something waits to be written.
-    pub(super) kick: bool,
     /// A task has to see the connection through to its end.
     pub(super) drive: bool,
     /// The stream, at the end: closing it may call others.
     pub(super) stream: Option<Stream>,
-}
-
-impl After {
-    #[inline]
-    pub(super) fn has_some(&self) -> bool {
-        self.kick | self.drive | !self.woken.is_empty() | self.stream.is_some()
-    }
 }
 
 pub(super) struct Wire {
@@ -96,7 +87,10 @@ pub(super) struct Wire {
     /// What went wrong first.
     error: Option<Box<Error>>,
     outcome: Option<Arc<Closed>>,
-    pub(super) after: After,
+    /// Whether something waits to be written, and nobody sees to it yet: to be done without the lock.
+    pub(super) kick: bool,
+    /// What else is. In a box: it is rare, and locking often.
+    pub(super) after: Option<Box<After>>,
 }
 
 impl Wire {
@@ -127,7 +121,8 @@ impl Wire {
             keeping: Keeping::new(config),
             error: None,
             outcome: None,
-            after: After::default(),
+            kick: false,
+            after: None,
         }
     }
 
@@ -156,6 +151,19 @@ impl Wire {
     pub(super) fn stream(&self) -> io::Result<&Stream> {
         let stream = self.stream.as_ref().filter(|_| self.outcome.is_none());
         stream.ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    /// What is to be done when the lock is let go.
+    #[cold]
+    fn after(&mut self) -> &mut After {
+        self.after.get_or_insert_default()
+    }
+
+    /// Has somebody woken who waits.
+    fn wake(&mut self, waiting: Option<Waker>) {
+        if let Some(waker) = waiting {
+            self.after().woken.push(waker);
+        }
     }
 
     fn note(&mut self, error: Error) {

@@ -229,9 +229,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        // Before: the other end may be as fast.
+        self.writes.0.fetch_add(1, Ordering::SeqCst);
         let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        if result.is_ready() {
-            self.writes.0.fetch_add(1, Ordering::SeqCst);
+        if result.is_pending() {
+            self.writes.0.fetch_sub(1, Ordering::SeqCst);
         }
         result
     }

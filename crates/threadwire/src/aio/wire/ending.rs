@@ -42,11 +42,19 @@ impl Wire {
         self.finish(local);
     }
 
+    /// Has a task see to the connection.
+    fn drive(&mut self) {
+        if !std::mem::replace(&mut self.driven, true) {
+            self.after().drive = true;
+        }
+    }
+
     /// It is not open any more: a task sees it through, and whoever waits to send hears of it.
     fn begin_end(&mut self) {
-        self.after.drive |= !std::mem::replace(&mut self.driven, true);
-        self.senders.take_all(&mut self.after.woken);
-        self.after.woken.extend(self.driver.take());
+        self.drive();
+        self.wake_senders();
+        let driver = self.driver.take();
+        self.wake(driver);
     }
 
     /// Goes on with the end, if it has begun: at once, if nothing more has to be read or written for it.
@@ -138,15 +146,16 @@ impl Wire {
             let error = self.error.take().map(|error| *error);
             self.outcome = Some(Arc::new(Closed::new(self.protocol.closing(), error)));
         }
-        self.senders.take_all(&mut self.after.woken);
-        self.mourners.take_all(&mut self.after.woken);
-        self.after.woken.extend(self.reader.take());
-        self.after.woken.extend(self.driver.take());
+        self.wake_senders();
+        let after = self.after.get_or_insert_default();
+        self.mourners.take_all(&mut after.woken);
+        after.woken.extend(self.reader.take());
+        after.woken.extend(self.driver.take());
     }
 
     /// The end: lets go of the stream.
     pub(in crate::aio) fn finish(&mut self, local: &Local) {
-        self.after.stream = self.stream.take();
+        self.after().stream = self.stream.take();
         self.outbox = Outbox::default();
         self.unflushed = false;
         self.rest.clear(local);
@@ -170,7 +179,7 @@ impl Wire {
         if is_receiver {
             self.inbox.clear();
             self.inbox_cost = 0;
-            self.after.drive |= !std::mem::replace(&mut self.driven, true);
+            self.drive();
         }
         false
     }

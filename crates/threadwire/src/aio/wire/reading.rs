@@ -1,15 +1,19 @@
 //! What arrives.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
-use threadwire_proto::{CloseCode, Event as ProtocolEvent, OpCode};
+use threadwire_proto::{CloseCode, Event as ProtocolEvent, OpCode, OwnedMessage};
 
 use super::Wire;
 use crate::Error;
 use crate::aio::received::Event;
 use crate::local::Local;
+
+/// The most messages that are taken from one read at once.
+const AHEAD: usize = 16;
 
 /// How much may wait to be received, before a loop of sends reads no more.
 const PUMPED: usize = 256 << 10;
@@ -34,32 +38,37 @@ impl Wire {
 
     /// The next thing that has arrived. `None` if nothing more will be handed out.
     #[inline]
-    pub(in crate::aio) fn poll_event(&mut self, cx: &mut Context<'_>, local: &Local) -> Poll<Option<Event>> {
+    pub(in crate::aio) fn poll_event(
+        &mut self,
+        cx: &mut Context<'_>,
+        local: &Local,
+        ahead: &mut VecDeque<OwnedMessage>,
+    ) -> Poll<Option<Event>> {
         if let Some(event) = self.inbox.pop_front() {
             self.inbox_cost -= event.cost();
             return Poll::Ready(Some(event));
         }
         loop {
-            if let Some(event) = self.look_at_rest(local) {
+            if let Some(event) = self.look_at_rest(local, Some(ahead)) {
                 return Poll::Ready(Some(event));
             }
             if !self.is_open() {
                 return Poll::Ready(None);
             }
-            if let Some(event) = ready!(self.poll_read(cx, local)) {
+            if let Some(event) = ready!(self.poll_read(cx, local, Some(ahead))) {
                 return Poll::Ready(Some(event));
             }
         }
     }
 
     #[inline]
-    fn look_at_rest(&mut self, local: &Local) -> Option<Event> {
+    fn look_at_rest(&mut self, local: &Local, ahead: Option<&mut VecDeque<OwnedMessage>>) -> Option<Event> {
         if self.rest.is_empty() {
             return None;
         }
         let mut rest = std::mem::take(&mut self.rest);
         let mut input = rest.bytes();
-        let event = self.parse(&mut input, local);
+        let event = self.parse(&mut input, local, ahead);
         let left = input.len();
         rest.keep_last(left, local);
         self.rest = rest;
@@ -68,14 +77,19 @@ impl Wire {
 
     /// One read: into the long payload that is arriving, if there is one; otherwise into a buffer of the thread.
     #[inline]
-    pub(in crate::aio) fn poll_read(&mut self, cx: &mut Context<'_>, local: &Local) -> Poll<Option<Event>> {
+    pub(in crate::aio) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        local: &Local,
+        ahead: Option<&mut VecDeque<OwnedMessage>>,
+    ) -> Poll<Option<Event>> {
         let Some(stream) = &mut self.stream else { return Poll::Ready(None) };
         if let Some(room) = self.protocol.reader().room() {
             let size = room.len();
             let read = ready!(stream.poll_read_into(cx, room));
             let Some(count) = self.count_read(read, size) else { return Poll::Ready(None) };
             self.protocol.reader().commit(count);
-            return Poll::Ready(self.parse(&mut &mut [][..], local));
+            return Poll::Ready(self.parse(&mut &mut [][..], local, None));
         }
         let mut input = local.lend_input();
         let read = match stream.poll_read_into(cx, &mut input) {
@@ -87,7 +101,7 @@ impl Wire {
         };
         let count = self.count_read(read, input.len()).unwrap_or(0);
         let mut unread = &mut input[..count];
-        let event = self.parse(&mut unread, local);
+        let event = self.parse(&mut unread, local, ahead);
         let start = count - unread.len();
         self.rest.keep(input, start, count, local);
         Poll::Ready(event)
@@ -108,10 +122,24 @@ impl Wire {
 
     /// The next thing in `input` that is handed out.
     #[inline]
-    fn parse(&mut self, input: &mut &mut [u8], local: &Local) -> Option<Event> {
+    fn parse(
+        &mut self,
+        input: &mut &mut [u8],
+        local: &Local,
+        ahead: Option<&mut VecDeque<OwnedMessage>>,
+    ) -> Option<Event> {
         loop {
             if let Some(message) = self.protocol.receive_message(input) {
-                return Some(Event::Message(message.to_owned()));
+                let message = Event::Message(message.to_owned());
+                if let Some(ahead) = ahead {
+                    // Only whole messages: what is sent in answer to them must not come behind the peer's close frame.
+                    while ahead.len() < AHEAD
+                        && let Some(message) = self.protocol.receive_message(input)
+                    {
+                        ahead.push_back(message.to_owned());
+                    }
+                }
+                return Some(message);
             }
             let mut shared = local.shared.borrow_mut();
             let event = self.protocol.receive(input, &mut shared, self.outbox.end_unlent())?;
@@ -149,9 +177,9 @@ impl Wire {
         }
         // What was read before may be the peer's end, which has to be answered first.
         if self.rest.is_empty() {
-            let _ = ready!(self.poll_read(cx, local));
+            let _ = ready!(self.poll_read(cx, local, None));
         }
-        while self.look_at_rest(local).is_some() {}
+        while self.look_at_rest(local, None).is_some() {}
         Poll::Ready(())
     }
 
@@ -159,13 +187,13 @@ impl Wire {
     /// received is little.
     pub(in crate::aio) fn read_ahead(&mut self, cx: &mut Context<'_>, local: &Local) {
         for _ in 0..READS_PER_LOOK {
-            while let Some(event) = self.look_at_rest(local) {
+            while let Some(event) = self.look_at_rest(local, None) {
                 self.keep_for_later(event);
             }
             if !self.is_open() || self.inbox_cost > PUMPED || self.driven {
                 break;
             }
-            match self.poll_read(cx, local) {
+            match self.poll_read(cx, local, None) {
                 Poll::Ready(Some(event)) => self.keep_for_later(event),
                 Poll::Ready(None) => {}
                 Poll::Pending => break,

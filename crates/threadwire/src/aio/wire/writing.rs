@@ -123,7 +123,7 @@ impl Wire {
     /// Has what waits leave soon, if nobody has seen to that yet.
     #[inline]
     pub(in crate::aio) fn kick_if_needed(&mut self) {
-        self.after.kick |= !self.is_drained() && !self.outbox.is_blocked();
+        self.kick |= !self.is_drained() && !self.outbox.is_blocked();
     }
 
     /// The stream takes more again, or somebody has sent something.
@@ -171,19 +171,27 @@ impl Wire {
             self.note(error.into());
             self.broken = true;
             self.unflushed = false;
-            self.after.woken.extend(self.reader.take());
-            self.after.woken.extend(self.driver.take());
+            let (reader, driver) = (self.reader.take(), self.driver.take());
+            self.wake(reader);
+            self.wake(driver);
         }
         let left = self.outbox.len();
         self.paused = left > config.high_watermark || (self.paused && left > config.low_watermark);
         if left > 0 && self.paused {
             return;
         }
-        if !self.senders.is_empty() {
-            self.senders.take_all(&mut self.after.woken);
-        }
+        self.wake_senders();
         if self.driven && self.is_drained() {
-            self.after.woken.extend(self.driver.take());
+            let driver = self.driver.take();
+            self.wake(driver);
+        }
+    }
+
+    /// Those who wait to send look again.
+    #[inline]
+    pub(super) fn wake_senders(&mut self) {
+        if !self.senders.is_empty() {
+            self.senders.take_all(&mut self.after.get_or_insert_default().woken);
         }
     }
 }
