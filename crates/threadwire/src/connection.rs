@@ -86,23 +86,17 @@ struct Inner {
     /// Closing has taken too long, but it may be that we have not read the answer: how often it was looked for since. None
     /// if there is still time.
     overdue: Cell<Option<u32>>,
-    /// Set while the connection closes.
-    timer: Cell<Option<TimerId>>,
-    /// What went wrong first.
-    error: RefCell<Option<Box<Error>>>,
     config: Arc<Config>,
     flow: Cell<Flow>,
     /// Whether `on_close` was called.
     reported: Cell<bool>,
-    /// How many messages were dropped as there was no room.
-    dropped: Cell<u64>,
     extras: RefCell<Option<Box<Extras>>>,
 }
 
-/// What most connections don't have.
+/// What most connections don't have, or only at their end.
 #[derive(Default)]
 struct Extras {
-    sharing: Option<Sharing>,
+    sharing: Option<Box<Sharing>>,
     keeping: Option<Keeping>,
     /// The times of keepalive's pings.
     trips: Option<Box<RoundTrips>>,
@@ -111,6 +105,12 @@ struct Extras {
     unread: Option<Unread>,
     /// The workers that hear of what arrives.
     watchers: Vec<Remote>,
+    /// How many messages were dropped as there was no room.
+    dropped: u64,
+    /// Set while the connection closes.
+    timer: Option<TimerId>,
+    /// What went wrong first.
+    error: Option<Error>,
 }
 
 /// A connection that may be gone.
@@ -348,7 +348,7 @@ impl Connection {
 
     /// How many messages were dropped because there was no room for them, as [`WhenFull`] had it.
     pub fn dropped(&self) -> u64 {
-        self.0.dropped.get()
+        self.with_extras(|extras| Some(extras.dropped)).unwrap_or(0)
     }
 
     /// Reads no more, until [`resume_reading`](Connection::resume_reading): the peer can go on to send only as far as the
@@ -477,12 +477,9 @@ impl Connection {
             dirty: Cell::new(false),
             agreed,
             phase: Cell::new(Phase::Running),
-            timer: Cell::new(None),
-            error: RefCell::default(),
             config,
             flow: Cell::default(),
             reported: Cell::new(false),
-            dropped: Cell::new(0),
             extras: RefCell::default(),
         }));
         let event_loop = EventLoop::current();

@@ -133,8 +133,8 @@ fn all_handles_of_a_connection_are_one() {
     bounded(|| {
         let (ws, _peer) = pair(patient(), &Log::new());
         let (other, _other_peer) = pair(patient(), &Log::new());
-        let handles = HashSet::from([ws.handle(), ws.clone().handle(), ws.handle().clone(), other.handle()]);
-        assert_eq!(handles.len(), 2);
+        let handles = [ws.handle(), ws.clone().handle(), ws.handle().clone(), other.handle()];
+        assert_eq!(handles.iter().collect::<HashSet<_>>().len(), 2);
         assert_ne!(ws.handle().id(), other.handle().id());
         assert_eq!(ws.handle().id(), ws.handle().id());
         assert!(format!("{:?}", ws.handle()).contains("is_open: true"));
@@ -206,7 +206,7 @@ fn a_call_that_panics_hurts_nobody() {
         go.send(()).unwrap();
         assert_eq!(peer.text(), "before");
         assert_eq!(peer.text(), "after");
-        assert_eq!(there(&handle, |ws| ws.is_open()), true);
+        assert!(there(&handle, |ws| ws.is_open()));
         bystander.noticed_nothing();
         assert_eq!(log.ends(), 0);
     });
@@ -544,10 +544,16 @@ fn a_handle_outlives_a_thread_that_ends_with_its_connection_open() {
                 give.send((ws.handle(), peer)).unwrap();
                 halt.here();
             };
-            let thread =
-                thread::spawn(
-                    move || if is_worker { drop(Worker::builder().run(|| Ok(work()))) } else { work() },
-                );
+            let thread = thread::spawn(move || {
+                if is_worker {
+                    drop(Worker::builder().run(|| {
+                        work();
+                        Ok(())
+                    }))
+                } else {
+                    work()
+                }
+            });
             let (handle, mut peer) = given.recv().unwrap();
             reached.recv().unwrap();
             let waiter = handle.clone();

@@ -294,6 +294,40 @@ fn who_waits_for_room_is_woken_when_it_is_there() {
 }
 
 #[test]
+fn one_who_begins_to_wait_while_the_last_bytes_leave_is_woken() {
+    shuttle::check_random(
+        || {
+            let lane = new();
+            push(&lane, b"x", Full::Refuse, PLENTY);
+            drop(lane.take(Batch::default()));
+            let waiter = {
+                let lane = Arc::clone(&lane);
+                thread::spawn(move || wait(&lane, Some(0)))
+            };
+            lane.set_outside(0);
+            waiter.join().unwrap();
+        },
+        RUNS,
+    );
+}
+
+#[test]
+fn one_who_begins_to_wait_while_the_end_comes_is_woken() {
+    shuttle::check_random(
+        || {
+            let lane = new();
+            let waiter = {
+                let lane = Arc::clone(&lane);
+                thread::spawn(move || wait(&lane, None))
+            };
+            lane.end("over");
+            waiter.join().unwrap();
+        },
+        RUNS,
+    );
+}
+
+#[test]
 fn senders_that_wait_for_room_all_get_it_and_the_limit_holds() {
     const LIMIT: usize = 4;
     shuttle::check_random(

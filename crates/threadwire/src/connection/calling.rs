@@ -68,8 +68,8 @@ impl Connection {
         let taken = self.0.listener.borrow_mut().take();
         let Some(mut listener) = taken else { return };
         self.0.reported.set(true);
-        let error = self.0.error.borrow_mut().take();
-        let mut closed = Closed::new(self.0.link.borrow().closing(), error.map(|error| *error));
+        let error = self.with_extras(|extras| extras.error.take());
+        let mut closed = Closed::new(self.0.link.borrow().closing(), error);
         if closed.initiator == Initiator::Peer {
             closed.unread_for = self.unread_for();
         }
@@ -88,6 +88,6 @@ impl Connection {
 
     /// Remembers what went wrong, unless something did before.
     pub(super) fn note(&self, error: Error) {
-        self.0.error.borrow_mut().get_or_insert_with(|| Box::new(error));
+        self.0.extras.borrow_mut().get_or_insert_default().error.get_or_insert(error);
     }
 }

@@ -89,10 +89,10 @@ impl Connection {
             _ => {}
         }
         let deadline = self.0.link.borrow_mut().deadline(Instant::now());
-        if let (None, Some(deadline)) = (self.0.timer.get(), deadline) {
+        if let (None, Some(deadline)) = (self.with_extras(|extras| extras.timer), deadline) {
             let connection = self.clone();
             let timer = EventLoop::current().at(deadline, move || connection.expire());
-            self.0.timer.set(Some(timer));
+            self.0.extras.borrow_mut().get_or_insert_default().timer = Some(timer);
         }
     }
 
@@ -112,7 +112,7 @@ impl Connection {
     pub(super) fn hang_up(&self) {
         self.0.phase.set(Phase::Over);
         let event_loop = EventLoop::current();
-        if let Some(timer) = self.0.timer.take() {
+        if let Some(timer) = self.with_extras(|extras| extras.timer.take()) {
             event_loop.cancel(timer);
         }
         self.0.overdue.set(None);

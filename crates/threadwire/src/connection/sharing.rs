@@ -61,7 +61,8 @@ impl Connection {
         let link = self.0.link.borrow();
         let place = link.local().share(WeakConnection(Rc::downgrade(&self.0)));
         let handle = Handle::new(place, Arc::clone(&self.0.config));
-        self.0.extras.borrow_mut().get_or_insert_default().sharing = Some(Sharing::new(handle.clone()));
+        self.0.extras.borrow_mut().get_or_insert_default().sharing =
+            Some(Box::new(Sharing::new(handle.clone())));
         self.0.flow.set(Flow { shared: true, ..self.0.flow.get() });
         handle.lane().set_outside(link.buffered());
         if self.0.reported.get() {
@@ -99,9 +100,12 @@ impl Connection {
         self.regulate(self.buffered());
     }
 
+    /// It is taken out meanwhile: writing may fail, and that is noted beside it.
     fn with_sharing<R>(&self, work: impl FnOnce(&mut Sharing) -> R) -> Option<R> {
-        let mut extras = self.0.extras.borrow_mut();
-        Some(work(extras.as_mut()?.sharing.as_mut()?))
+        let mut sharing = self.with_extras(|extras| extras.sharing.take())?;
+        let result = work(&mut sharing);
+        self.with_extras(|extras| extras.sharing.replace(sharing));
+        Some(result)
     }
 
     /// Sends frames up to the next call, which is returned.
@@ -251,6 +255,6 @@ impl Connection {
     }
 
     pub(super) fn count_dropped(&self) {
-        self.0.dropped.set(self.0.dropped.get() + 1);
+        self.0.extras.borrow_mut().get_or_insert_default().dropped += 1;
     }
 }
