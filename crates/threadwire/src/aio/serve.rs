@@ -117,7 +117,8 @@ async fn run<F: Future>(
     open: Arc<Open>,
     handler: Arc<impl Fn(crate::Request, Connection) -> F>,
 ) {
-    match request.open(Headers::new(), None).await {
+    // In a box, as the task lives on: its size is memory of an idle connection.
+    match Box::pin(request.open(Headers::new(), None)).await {
         Ok((request, connection)) => {
             let _place = open.enter(connection.handle());
             handler(request, connection).await;
