@@ -68,6 +68,8 @@ mod serve;
 mod server;
 mod split;
 mod stream;
+#[cfg(feature = "hyper")]
+mod upgrade;
 mod waiters;
 mod wire;
 
@@ -80,3 +82,5 @@ pub use request::{Request, accept, accept_request};
 pub use scope::Scope;
 pub use server::Server;
 pub use split::{Receiver, Sender};
+#[cfg(feature = "hyper")]
+pub use upgrade::Upgrade;
