@@ -90,8 +90,8 @@ pub enum Error {
     /// Reading, writing, or another request to the system failed.
     #[error("{}", plain(.0))]
     Io(#[from] io::Error),
-    /// The connection has ended, and not with one of the codes that say that all is well: with those that a receive on the
-    /// async face ends with instead of an error. What lies underneath is [`Closed::error`](crate::Closed::error).
+    /// The connection has ended, with another code than those that say that all is well (1000, 1001, or none): what a receive
+    /// on the async face says then. What went wrong, if something did, is [`Closed::error`](crate::Closed::error).
     #[error("{0}")]
     Ended(Arc<Closed>),
     /// A limit of ours on what we send is reached, see [`Config`](crate::Config).

@@ -326,9 +326,11 @@ fn a_dropped_connection_ends_though_its_peer_neither_reads_nor_answers() {
 #[test]
 fn a_sender_alone_goes_on_and_its_pings_are_answered() {
     on_runtimes(|| async {
-        let (ws, peer) = client(patient(), |mut peer| {
+        let (answered, is_answered) = tokio::sync::oneshot::channel();
+        let (ws, peer) = client(patient(), move |mut peer| {
             peer.send(PING, b"still there?");
             assert_eq!(peer.frame(), (PONG, b"still there?".to_vec()));
+            answered.send(()).unwrap();
             peer.send(TEXT, b"nobody wants it");
             assert_eq!(peer.text(), "still here");
             assert_eq!(peer.code(), 1001);
@@ -337,7 +339,7 @@ fn a_sender_alone_goes_on_and_its_pings_are_answered() {
         .await;
         let (sender, receiver) = ws.split();
         drop(receiver);
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        is_answered.await.unwrap();
         sender.send("still here").await.unwrap();
         sender.flush().await.unwrap();
         let handle = sender.handle();

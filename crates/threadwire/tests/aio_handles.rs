@@ -41,6 +41,40 @@ fn native_threads_send_while_the_task_only_receives() {
 }
 
 #[test]
+fn a_native_thread_receives_while_the_runtime_does_the_io() {
+    on_runtimes(|| async {
+        let often = threadwire::Keepalive { idle_timeout: common::SOON, ..Default::default() };
+        let (mut ws, peer) =
+            common::tasks::pair_over(1000, Config { keepalive: Some(often), ..patient() }).await;
+        let serving = tokio::spawn(echo(peer));
+        let thread = thread::spawn(move || {
+            for number in 0..100 {
+                threadwire::worker::block_on(ws.send(&format!("{number}"))).unwrap().unwrap();
+                let message = threadwire::worker::block_on(ws.recv()).unwrap().unwrap().unwrap();
+                assert_eq!(message, number.to_string().as_str());
+            }
+            assert!(threadwire::worker::block_on(ws.close()).unwrap().unwrap().clean);
+        });
+        join(thread).await;
+        serving.await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn pings_without_end_to_a_peer_that_does_not_read_are_refused_some_time() {
+    on_runtimes(|| async {
+        let (ws, _script) = stuck(Config { max_buffered: 40, ..patient() }).await;
+        ws.send("12345678901234567890").await.unwrap();
+        let mut count = 0;
+        while ws.ping(&[0; 125]).await.is_ok() {
+            count += 1;
+        }
+        assert!(count > 100 && ws.is_open());
+        assert!(ws.buffered() < 2 << 20);
+    });
+}
+
+#[test]
 fn many_tasks_send_at_once_and_no_message_is_torn() {
     on_runtimes(|| async {
         let (client, mut server) = pair().await;
@@ -171,6 +205,7 @@ fn a_peer_that_is_too_slow_is_closed() {
         assert!(matches!(handle.send("x"), Err(Error::Limit { .. })));
         assert!(!handle.is_open());
         script.stick(false);
+        ws.flush().await.unwrap();
         script.end();
         assert_eq!(handle.wait_closed().await.code.get(), 1006);
         assert_eq!(payloads(&script)[1], [&1008u16.to_be_bytes(), &b"too slow in reading"[..]].concat());

@@ -170,7 +170,12 @@ impl Core {
         if reads && (wire.is_time_to_read() || wire.is_broken()) {
             wire.read_ahead(cx, &local);
         }
-        if !opcode.is_control() && wire.is_paused() {
+        if opcode.is_control() && fin {
+            // It does not wait, but there is an end to it all the same.
+            turn.made_progress();
+            return Poll::Ready(wire.send_or(opcode, payload, WhenFull::Error, self.means(&local)));
+        }
+        if wire.is_paused() {
             if reads {
                 wire.read_ahead(cx, &local);
             }
@@ -290,7 +295,7 @@ impl Core {
 
     #[inline]
     pub(super) fn means<'a>(&'a self, local: &'a Local) -> Means<'a> {
-        Means { config: &self.config, waker: &self.waker, local }
+        Means { config: &self.config, waker: &self.waker, runtime: &self.runtime, local }
     }
 
     pub(super) fn round_trips(&self) -> Option<RoundTripSummary> {

@@ -15,6 +15,7 @@ use std::task::Waker;
 
 use threadwire_proto::state::State;
 use threadwire_proto::{Connection as Protocol, Level, Role};
+use tokio::runtime::Handle;
 
 use super::received::Event;
 use super::rest::Rest;
@@ -31,6 +32,8 @@ pub(super) struct Means<'a> {
     pub(super) config: &'a Config,
     /// Has it flushed.
     pub(super) waker: &'a Waker,
+    /// Where its timers run, whoever polls it.
+    pub(super) runtime: &'a Handle,
     pub(super) local: &'a Local,
 }
 

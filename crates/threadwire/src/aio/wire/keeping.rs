@@ -77,6 +77,7 @@ impl Wire {
                 Some(timer) => timer,
                 none => {
                     is_known = false;
+                    let _runtime = means.runtime.enter();
                     none.insert(Box::pin(sleep_until(deadline.into())))
                 }
             };

@@ -46,6 +46,10 @@ impl Wire {
     ) -> Poll<Option<Event>> {
         if let Some(event) = self.inbox.pop_front() {
             self.inbox_cost -= event.cost();
+            if self.inbox.is_empty() {
+                // It is only used by those who send and do not receive.
+                self.inbox = VecDeque::new();
+            }
             return Poll::Ready(Some(event));
         }
         loop {
