@@ -116,7 +116,7 @@ impl Connection {
 
     /// Sends a message: text or bytes. It is done when the message lies in the connection's buffer, which is at once unless more
     /// than [`Config::high_watermark`](crate::Config::high_watermark) bytes wait there because the peer does not read them. It
-    /// leaves soon, whatever the task does next ([more](super::aio#what-leaves-when)).
+    /// leaves soon, whatever the task does next ([more](crate::aio#what-leaves-when)).
     ///
     /// Dropped while it waits, it has sent nothing; once it is done, all of the message will leave, unless the connection ends
     /// first.
