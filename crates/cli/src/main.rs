@@ -54,9 +54,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// Says what went wrong, in one line, and with which exit code that ends the command.
+/// Says what went wrong, and why, in one line, and with which exit code that ends the command.
 fn fail(error: &threadwire::Error) -> ExitCode {
-    terminal::say(&format!("threadwire: {error}"));
+    terminal::say(&format!("threadwire: {error:#}"));
     let is_usage = matches!(error, threadwire::Error::Url { .. });
     ExitCode::from(if is_usage { 2 } else { 1 })
 }

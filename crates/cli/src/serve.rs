@@ -2,13 +2,18 @@
 
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use clap::Args;
-use threadwire::{Accept, Config, Connection, Error, Message, Running, Server};
+use threadwire::{Accept, Connection, Error, Message, Server, Shutdown, ShutdownReport, Stopper};
 
 /// Leaves time to spare within the second in which the server ends.
-const CLOSE_TIMEOUT: Duration = Duration::from_millis(700);
+const TIMEOUT: Duration = Duration::from_millis(700);
+
+/// As shells report a command that a Ctrl-C has ended.
+const INTERRUPTED: i32 = 130;
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -20,21 +25,53 @@ pub(crate) struct Options {
     workers: NonZeroUsize,
 }
 
+/// A shutdown that was begun, on a thread of its own so that the next signal is heard.
+type Shutting = Arc<Mutex<Option<JoinHandle<Result<ShutdownReport, Error>>>>>;
+
 pub(crate) fn run(options: &Options) -> ExitCode {
-    match start(options).and_then(Running::join) {
+    match serve(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => crate::fail(&error),
     }
 }
 
-fn start(options: &Options) -> Result<Running, Error> {
-    let config = Config { close_timeout: CLOSE_TIMEOUT, ..Config::default() };
+fn serve(options: &Options) -> Result<(), Error> {
     let server = Server::bind(options.listen.as_str())?
         .workers(options.workers.get())
-        .config(config)
         .serve(|_request| Accept::with(|ws: &Connection, message: Message<'_>| ws.send(message)))?;
-    let stopper = server.stopper();
-    ctrlc::set_handler(move || stopper.stop()).map_err(Error::other)?;
+    let shutting = Shutting::default();
+    let (signalled, stopper) = (Arc::clone(&shutting), server.stopper());
+    ctrlc::set_handler(move || on_signal(&signalled, &stopper)).map_err(Error::other)?;
     println!("listening on ws://{}", server.local_addr());
-    Ok(server)
+    server.join()?;
+    let shutting = shutting.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(Ok(report)) = shutting.map(JoinHandle::join) {
+        print(&report?);
+    }
+    Ok(())
+}
+
+/// The first signal shuts down, and the second ends it at once.
+fn on_signal(shutting: &Shutting, stopper: &Stopper) {
+    let mut shutting = shutting.lock().unwrap_or_else(PoisonError::into_inner);
+    if shutting.is_some() {
+        std::process::exit(INTERRUPTED);
+    }
+    let stopper = stopper.clone();
+    *shutting =
+        Some(thread::spawn(move || stopper.shutdown(Shutdown { timeout: TIMEOUT, ..Shutdown::default() })));
+}
+
+/// Says who did not answer. All going well, there is nothing to say.
+fn print(report: &ShutdownReport) {
+    if report.is_clean() {
+        return;
+    }
+    eprintln!("{report}");
+    for peer in &report.unanswered {
+        eprintln!("  {peer}");
+    }
+    for worker in &report.stuck {
+        eprintln!("  {} is stuck, with {} connections", worker.name, worker.connections);
+    }
 }

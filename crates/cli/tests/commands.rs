@@ -2,7 +2,7 @@
 #![cfg(unix)]
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::thread;
 
@@ -122,6 +122,42 @@ fn signals_close_every_connection_with_1001() {
             assert!(err.contains("closed by the peer with 1001 (going away)"), "{err}");
         }
     }
+}
+
+/// A connection that never answers: made by hand.
+fn silent(url: &str) -> TcpStream {
+    let mut peer = TcpStream::connect(url.strip_prefix("ws://").unwrap()).unwrap();
+    peer.write_all(
+        b"GET / HTTP/1.1\r\nHost: there\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    )
+    .unwrap();
+    let mut head = BufReader::new(peer.try_clone().unwrap());
+    while line(&mut head) != "\r\n" {}
+    peer
+}
+
+#[test]
+fn a_signal_to_a_server_has_it_say_who_did_not_answer() {
+    let (server, url) = serve(&[]);
+    let peer = silent(&url);
+    server.signal("-INT");
+    let said = format!(
+        "1 connection, 0 closed cleanly and 1 did not\n  {} did not answer\n",
+        peer.local_addr().unwrap()
+    );
+    assert_eq!(server.end(), (Some(0), said));
+}
+
+#[test]
+fn a_second_signal_ends_a_server_at_once() {
+    let (server, url) = serve(&[]);
+    let mut peer = silent(&url);
+    server.signal("-INT");
+    // The close frame: it shuts down, and waits for the answer.
+    peer.read_exact(&mut [0; 4]).unwrap();
+    server.signal("-INT");
+    assert_eq!(server.end(), (Some(130), String::new()));
 }
 
 #[test]

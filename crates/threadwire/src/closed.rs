@@ -53,9 +53,31 @@ pub struct Closed {
     /// silent. Known of callbacks that waited and of pauses where there is keepalive, and of whatever else held the loop
     /// where its stalls are [detected](crate::worker::EventLoop::set_stall_limit).
     pub unread_for: Option<Duration>,
+    /// The reason in the close frame that we sent, if we sent one.
+    pub(crate) sent: Option<String>,
 }
 
 impl Closed {
+    /// Whether another connection is worth a try, as far as can be told without knowing the peer.
+    ///
+    /// - Closed by the peer: with any code but 1002, 1003, 1007 to 1010 and 1015, with which it says that it can't do with
+    ///   what we are. A feed that is closed with 1000 or 1001 is wanted again. What codes from 3000 on mean only the
+    ///   program knows; they count as transient.
+    /// - Closed by this side: if a callback failed, as with its error; otherwise
+    ///   ([`Connection::abort`](crate::Connection::abort), or a peer that did not read) yes.
+    pub fn is_transient(&self) -> bool {
+        let is_rejection = matches!(self.code.get(), 1002 | 1003 | 1007..=1010 | 1015);
+        let may_come_back = self.initiator == Initiator::Local || !is_rejection;
+        may_come_back && self.error.as_ref().is_none_or(Error::is_transient)
+    }
+
+    /// Whether all went as it should: a clean end with 1000, 1001 or without a code, and without an error. Receiving then ends
+    /// without one, too.
+    pub fn is_normal(&self) -> bool {
+        let is_good = [CloseCode::NORMAL, CloseCode::GOING_AWAY, CloseCode::NO_STATUS].contains(&self.code);
+        is_good && self.clean && self.error.is_none()
+    }
+
     /// From what the protocol knows, and what went wrong besides.
     pub(crate) fn new(closing: Option<&Closing>, error: Option<Error>) -> Closed {
         let Some(closing) = closing else {
@@ -67,6 +89,7 @@ impl Closed {
                 clean: false,
                 error,
                 unread_for: None,
+                sent: None,
             };
         };
         let implied = || match closing {
@@ -81,6 +104,7 @@ impl Closed {
             clean: closing.is_clean(),
             error: error.or_else(implied),
             unread_for: None,
+            sent: closing.sent.as_ref().map(|(_, reason)| reason.clone()),
         }
     }
 }
@@ -96,7 +120,7 @@ impl fmt::Display for Closed {
             write!(f, ": {}", self.reason)?;
         }
         if let Some(error) = &self.error {
-            write!(f, " ({error})")?;
+            write!(f, " ({error:#})")?;
         }
         match self.unread_for {
             Some(time) => write!(f, "; we had not read for {:.1} s", time.as_secs_f64()),

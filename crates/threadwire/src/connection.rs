@@ -9,8 +9,11 @@
 mod calling;
 mod ending;
 mod keeping;
+mod leaving;
 mod measuring;
+mod moving;
 mod reading;
+pub(crate) mod rooms;
 mod sending;
 mod sharing;
 mod watching;
@@ -32,14 +35,17 @@ use threadwire_worker::{EventLoop, Ready, Remote, Source, TimerId, Token};
 use crate::error::TimeoutKind;
 use crate::flow::Flow;
 use crate::link::Link;
+use crate::room::branch::Seat;
+use crate::server::Station;
 use crate::stream::Stream;
-use crate::{Config, Error, Listener, WhenFull};
+use crate::{Closed, Config, Error, Listener, WhenFull};
 use keeping::{Keeping, Unread};
 use measuring::Measuring;
+pub(crate) use moving::Moving;
 use sharing::Sharing;
 
 /// How many reads may go by before a peer is given up that may have answered our close frame while we did not read.
-const MOST_LOOKS: u32 = 64;
+const MOST_LOOKS: u8 = 64;
 
 /// An open connection: a cheap clone that stays on its thread. A [`Listener`] gets it with every call, and may keep it for
 /// a timer or another callback; calls on a connection that is closed say so and do nothing else.
@@ -73,6 +79,8 @@ struct Inner {
     token: Token,
     link: RefCell<Link>,
     level: Level,
+    /// The listener's.
+    name: &'static str,
     /// Missing while a callback runs, and after `on_close`.
     listener: RefCell<Option<Box<dyn Listener>>>,
     /// Readiness that came while a callback ran.
@@ -85,24 +93,36 @@ struct Inner {
     phase: Cell<Phase>,
     /// Closing has taken too long, but it may be that we have not read the answer: how often it was looked for since. None
     /// if there is still time.
-    overdue: Cell<Option<u32>>,
+    overdue: Cell<Option<u8>>,
     config: Arc<Config>,
     flow: Cell<Flow>,
     /// Whether `on_close` was called.
     reported: Cell<bool>,
     extras: RefCell<Option<Box<Extras>>>,
+    /// Where it stands among the connections of its server.
+    place: Cell<u32>,
 }
 
 /// What most connections don't have, or only at their end.
 #[derive(Default)]
 struct Extras {
     sharing: Option<Box<Sharing>>,
+    /// Its places in rooms.
+    seats: Vec<Seat>,
     keeping: Option<Keeping>,
     /// The times of keepalive's pings.
     trips: Option<Box<RoundTrips>>,
     measuring: Option<Measuring>,
     /// The last time in which we did not read.
     unread: Option<Unread>,
+    /// How it ended.
+    closed: Option<Arc<Closed>>,
+    /// Whether `on_close` has returned.
+    is_over: bool,
+    /// How many bytes wait for another thread's message to be finished.
+    held_bytes: usize,
+    /// How much the peer's last messages were answered with, if it does not read the answers.
+    answers: u64,
     /// The workers that hear of what arrives.
     watchers: Vec<Remote>,
     /// How many messages were dropped as there was no room.
@@ -212,11 +232,12 @@ impl Connection {
         payload: &[u8],
         when_full: WhenFull,
     ) -> Result<(), Error> {
+        self.flush_rooms();
         if !self.has_room(payload.len()) && !self.make_room(opcode, fin, payload.len(), when_full)? {
             return Ok(());
         }
         if self.0.flow.get().shared && !opcode.is_control() && self.is_mid_message_of_another() {
-            return Ok(self.hold(opcode, fin, payload)?);
+            return Ok(self.hold(opcode, fin, payload, when_full == WhenFull::DropOldest)?);
         }
         let mut link = self.0.link.borrow_mut();
         let sent = link.send_frame(opcode, fin, payload, when_full == WhenFull::DropOldest);
@@ -228,6 +249,9 @@ impl Connection {
         }
         if fin && opcode == OpCode::Continuation {
             self.finished_own_message();
+        }
+        if self.0.flow.get().shared {
+            self.publish(gathered);
         }
         self.flush_soon(gathered);
         Ok(())
@@ -272,10 +296,14 @@ impl Connection {
     /// # Ok::<(), threadwire::Error>(())
     /// ```
     pub fn close_with(&self, code: CloseCode, reason: &str) -> Result<(), Error> {
+        self.flush_rooms();
         let mut link = self.0.link.borrow_mut();
         link.close(CloseFrame { code: Some(code), reason })?;
         let gathered = link.buffered();
         drop(link);
+        if self.0.flow.get().shared {
+            self.publish(gathered);
+        }
         self.flush_soon(gathered);
         Ok(())
     }
@@ -297,6 +325,7 @@ impl Connection {
     /// # Ok::<(), threadwire::Error>(())
     /// ```
     pub fn abort(&self) {
+        self.flush_rooms();
         self.0.link.borrow_mut().abort();
         self.mark_dirty();
     }
@@ -319,6 +348,7 @@ impl Connection {
     /// # Ok::<(), threadwire::Error>(())
     /// ```
     pub fn flush(&self) {
+        self.flush_rooms();
         self.write();
     }
 
@@ -341,9 +371,25 @@ impl Connection {
         Ok(())
     }
 
-    /// How many bytes wait to be written, with the headers of their frames. 0 once the connection has ended.
+    /// How the connection ended, once [`Listener::on_close`] is called.
+    pub fn closed(&self) -> Option<Arc<Closed>> {
+        self.with_extras(|extras| extras.closed.clone())
+    }
+
+    /// Whether `on_close` was called, or is being.
+    pub(crate) fn is_reported(&self) -> bool {
+        self.0.reported.get()
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// How many bytes wait to be written, with the headers of their frames; what was sent to its [rooms](crate::Room) counts
+    /// from the loop's next turn on. 0 once the connection has ended.
     pub fn buffered(&self) -> usize {
-        self.0.link.borrow().buffered()
+        let held = if self.0.flow.get().shared { self.held_bytes() } else { 0 };
+        self.0.link.borrow().buffered() + held
     }
 
     /// How many messages were dropped because there was no room for them, as [`WhenFull`] had it.
@@ -436,6 +482,7 @@ impl Connection {
 }
 
 /// What the opening handshake came to.
+#[derive(Clone)]
 pub(crate) struct Agreed {
     pub(crate) subprotocol: Option<String>,
     /// The headers of the server's answer.
@@ -464,12 +511,13 @@ pub(crate) struct Opening<'a> {
 impl Connection {
     pub(crate) fn open(opening: Opening<'_>) -> Connection {
         let Opening { role, stream, token, listener, config, agreed, output, early, unread } = opening;
-        let level = listener.level();
+        let (level, name) = (listener.level(), listener.name());
         let link = Link::new(stream, role, &config.protocol(level), output);
         let connection = Connection(Rc::new(Inner {
             token,
             link: RefCell::new(link),
             level,
+            name,
             listener: RefCell::new(Some(listener)),
             unread: Cell::default(),
             may_have_more: Cell::new(unread.readable),
@@ -481,7 +529,11 @@ impl Connection {
             flow: Cell::default(),
             reported: Cell::new(false),
             extras: RefCell::default(),
+            place: Cell::new(leaving::NOWHERE),
         }));
+        if role == Role::Server {
+            connection.enter();
+        }
         let event_loop = EventLoop::current();
         event_loop.replace(token, Rc::clone(&connection.0) as Rc<dyn Source>);
         if connection.buffered() > 0 {
@@ -504,7 +556,7 @@ impl Connection {
 impl Source for Inner {
     fn name(&self) -> Cow<'static, str> {
         let peer = self.link.borrow().stream().and_then(|stream| stream.peer_addr());
-        let listener = self.listener.borrow().as_ref().map_or("a listener", |listener| listener.name());
+        let listener = self.name;
         match peer {
             Ok(peer) => format!("the connection with {peer} ({listener})").into(),
             Err(_) => format!("a connection that has ended ({listener})").into(),
@@ -533,13 +585,25 @@ impl Source for Inner {
 
     fn flush(self: Rc<Self>) {
         self.dirty.set(false);
-        Connection(self).settle();
+        let connection = Connection(self);
+        let flow = connection.0.flow.get();
+        if flow.pulse_due {
+            connection.look_at_pulse();
+        }
+        if flow.lane_left {
+            connection.0.flow.set(Flow { lane_left: false, ..connection.0.flow.get() });
+            connection.empty_lane();
+        } else {
+            connection.settle();
+        }
     }
 
     fn stop(self: Rc<Self>) {
         let connection = Connection(self);
+        let farewell = Station::of(&connection.0.config).and_then(|station| station.farewell());
+        let (code, reason) = farewell.unwrap_or((CloseCode::GOING_AWAY, String::new()));
         // Only a code that must not be sent, or a long reason, could make this fail.
-        let _ = connection.close_with(CloseCode::GOING_AWAY, "");
+        let _ = connection.close_with(code, &reason);
         connection.settle();
     }
 

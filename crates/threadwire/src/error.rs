@@ -1,6 +1,7 @@
 //! What can go wrong.
 
 use std::any::Any;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,47 +15,76 @@ use crate::Closed;
 
 type Source = Box<dyn std::error::Error + Send + Sync>;
 
-/// Why something failed. Each says what was tried, and carries what lies underneath as its source.
+/// Why something failed.
+///
+/// `{error}` says what was tried, and the standard [`source`](std::error::Error::source) what lies underneath; neither
+/// repeats the other, so that what prints chains of errors prints each once. `{error:#}` prints the whole chain in one line.
+///
+/// Transient is what may go away by itself: [`is_transient`](Error::is_transient).
+///
+/// | error | when | transient |
+/// | --- | --- | --- |
+/// | [`Closed`](Error::Closed) | something is sent on a connection that is closed or closing | no |
+/// | [`Timeout`](Error::Timeout) | opening, closing, or the answer to a ping takes longer than allowed, or the peer is silent | yes |
+/// | [`Protocol`](Error::Protocol) | the peer breaks a rule of RFC 6455, or a limit of ours on what it may send | no |
+/// | [`Lost`](Error::Lost) | the peer ends TCP without a close frame, or while opening | yes |
+/// | [`Handshake`](Error::Handshake) | the server answers with another status than 101 ([`HandshakeError::Status`]) | status 429 and 500 to 599 |
+/// | | anything else about the opening handshake, or a header that can't be sent | no |
+/// | [`Url`](Error::Url) | a URL can't be connected to | no |
+/// | [`Resolve`](Error::Resolve) | the host has no address, as far as the system can tell now | yes |
+/// | [`Connect`](Error::Connect) | no address of the server can be reached | unless forbidden |
+/// | [`Listen`](Error::Listen) | a server can't listen at an address | unless forbidden |
+/// | [`Io`](Error::Io) | reading, writing, or another request to the system fails | unless forbidden |
+/// | [`Ended`](Error::Ended) | a receive finds that the connection has ended, and not normally | as [`Closed::is_transient`] says |
+/// | [`Limit`](Error::Limit) | too much waits to be sent | yes |
+/// | [`Send`](Error::Send) | something must not be sent | no |
+/// | [`Panicked`](Error::Panicked) | a callback panics | no |
+/// | [`Stopped`](Error::Stopped) | the worker is stopped | no |
+/// | [`Other`](Error::Other) | the program says so | no |
+///
+/// "Forbidden" is what the system refuses for good: [`PermissionDenied`](io::ErrorKind::PermissionDenied),
+/// [`InvalidInput`](io::ErrorKind::InvalidInput) and [`Unsupported`](io::ErrorKind::Unsupported).
+///
+/// A server that refuses says why with its answer, which has [`status`](crate::Answer::status), [`headers`](crate::Answer::headers) and as
+/// much of the [`body`](crate::Answer::body) as came with it (4 KiB at most):
 ///
 /// ```
 /// use threadwire::{Connection, Error, HandshakeError, Message, connect};
 /// # use threadwire::{Accept, Server};
-/// # let server = Server::bind("127.0.0.1:0")?.serve(|_| Accept::status(403))?;
+/// # let refusal = threadwire::Response::new(403)?.with_header("X-Why", "quota")?.with_body("too many feeds");
+/// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| Accept::respond(refusal.clone()))?;
 /// # let url = format!("ws://{}", server.local_addr());
 ///
 /// let said = match connect(&url, |_ws: &Connection, _message: Message<'_>| Ok(())) {
 ///     Ok(_) => "welcome".to_owned(),
-///     Err(Error::Handshake(HandshakeError::Status(answer))) => format!("refused with {}", answer.status()),
-///     Err(error @ (Error::Connect { .. } | Error::Timeout(_) | Error::Lost)) => format!("try again: {error}"),
+///     Err(Error::Handshake(HandshakeError::Status(answer))) => {
+///         let why = answer.header("X-Why").unwrap_or("no reason");
+///         format!("refused with {} ({why}): {}", answer.status(), String::from_utf8_lossy(answer.body()))
+///     }
+///     Err(error) if error.is_transient() => format!("try again: {error:#}"),
 ///     Err(error) => return Err(error),
 /// };
-/// assert_eq!(said, "refused with 403");
+/// assert_eq!(said, "refused with 403 (quota): too many feeds");
 /// # Ok::<(), threadwire::Error>(())
 /// ```
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
     /// The connection is closed or closing: nothing can be sent any more.
-    #[error("the connection is closed")]
     Closed,
     /// Something took longer than the configured time.
-    #[error("{0}")]
     Timeout(TimeoutKind),
     /// The peer broke a rule of RFC 6455, or a limit on what it may send.
-    #[error("the peer broke the protocol: {rule} (RFC 6455, section {})", rule.section())]
     Protocol {
         /// The rule.
         rule: Violation,
     },
     /// The peer ended TCP without a close frame (RFC 6455, section 7.1.5: code 1006), or during the opening handshake.
-    #[error("the peer ended the connection without a close frame")]
     Lost,
     /// The opening handshake failed; a server that answers with another status than 101 is
     /// [`HandshakeError::Status`]. Also for a header or a subprotocol that can't be sent.
-    #[error("the opening handshake failed: {0}")]
-    Handshake(#[from] HandshakeError),
+    Handshake(HandshakeError),
     /// A URL that can't be connected to.
-    #[error("can't connect to {url:?}: {part} {problem}")]
     Url {
         /// The URL, without user name and password.
         url: String,
@@ -64,7 +94,6 @@ pub enum Error {
         problem: String,
     },
     /// A host name could not be resolved.
-    #[error("can't find the address of {host}: {source}")]
     Resolve {
         /// The name.
         host: String,
@@ -72,7 +101,6 @@ pub enum Error {
         source: io::Error,
     },
     /// No address of a server could be reached.
-    #[error("can't connect to {addr}: {}", plain(source))]
     Connect {
         /// The address that was tried last.
         addr: SocketAddr,
@@ -80,22 +108,19 @@ pub enum Error {
         source: io::Error,
     },
     /// A server could not listen at an address.
-    #[error("can't listen on {addr}: {}", plain(source))]
     Listen {
         /// The address, as it was given.
         addr: String,
         /// What the system said.
         source: io::Error,
     },
-    /// Reading, writing, or another request to the system failed.
-    #[error("{}", plain(.0))]
-    Io(#[from] io::Error),
-    /// The connection has ended, with another code than those that say that all is well (1000, 1001, or none): what a receive
-    /// on the async face says then. What went wrong, if something did, is [`Closed::error`](crate::Closed::error).
-    #[error("{0}")]
+    /// The connection has ended, and not with one of the codes that say that all is well (see [`Closed::is_normal`]): what a
+    /// receive ends with then. What lies underneath is [`Closed::error`](crate::Closed::error).
     Ended(Arc<Closed>),
+    /// Reading, writing, or another request to the system failed. It reads as what the system said, which is therefore not
+    /// its source as well.
+    Io(io::Error),
     /// A limit of ours on what we send is reached, see [`Config`](crate::Config).
-    #[error("{kind} is over the limit of {limit} bytes")]
     Limit {
         /// Which one.
         kind: LimitKind,
@@ -103,17 +128,70 @@ pub enum Error {
         limit: usize,
     },
     /// Something that must not be sent (RFC 6455, sections 5.4, 5.5 and 7.4).
-    #[error("{0}")]
     Send(SendError),
     /// A callback panicked, with this message.
-    #[error("a callback panicked: {0}")]
     Panicked(String),
     /// The worker was asked to stop: what every wait answers then ([`Stopped`]), to be passed on with `?`.
-    #[error("the worker was asked to stop")]
     Stopped,
-    /// An error of the program's own, see [`Error::other`].
-    #[error("{0}")]
-    Other(#[source] Source),
+    /// An error of the program's own, see [`Error::other`]. It reads as that error, and has that error's source.
+    Other(Source),
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Handshake(source) => Some(source),
+            Error::Resolve { source, .. } | Error::Connect { source, .. } | Error::Listen { source, .. } => {
+                Some(source)
+            }
+            // They read as what they hold.
+            Error::Io(error) => error.source(),
+            Error::Other(error) => error.source(),
+            _ => None,
+        }
+    }
+}
+
+impl Error {
+    /// What was tried, without what lies underneath.
+    fn headline(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Closed => f.write_str("the connection is closed"),
+            Error::Timeout(kind) => write!(f, "{kind}"),
+            Error::Protocol { rule } => {
+                write!(f, "the peer broke the protocol: {rule} (RFC 6455, section {})", rule.section())
+            }
+            Error::Lost => f.write_str("the peer ended the connection without a close frame"),
+            Error::Handshake(_) => f.write_str("the opening handshake failed"),
+            Error::Url { url, part, problem } => write!(f, "can't connect to {url:?}: {part} {problem}"),
+            Error::Resolve { host, .. } => write!(f, "can't find the address of {host}"),
+            Error::Connect { addr, .. } => write!(f, "can't connect to {addr}"),
+            Error::Listen { addr, .. } => write!(f, "can't listen on {addr}"),
+            Error::Io(error) => f.write_str(&plain(error)),
+            Error::Ended(closed) => write!(f, "{closed}"),
+            Error::Limit { kind, limit } => write!(f, "{kind} is over the limit of {limit} bytes"),
+            Error::Send(error) => write!(f, "{error}"),
+            Error::Panicked(message) => write!(f, "a callback panicked: {message}"),
+            Error::Stopped => f.write_str("the worker was asked to stop"),
+            Error::Other(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+/// `{}` says what was tried, `{:#}` also why that failed: all that lies underneath.
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.headline(f)?;
+        let mut below = std::error::Error::source(self);
+        while let Some(error) = below.filter(|_| f.alternate()) {
+            match error.downcast_ref::<io::Error>() {
+                Some(error) => write!(f, ": {}", plain(error))?,
+                None => write!(f, ": {error}")?,
+            }
+            below = error.source();
+        }
+        Ok(())
+    }
 }
 
 /// What took too long.
@@ -143,16 +221,19 @@ pub enum TimeoutKind {
     },
     /// The answer to a ping with which a round trip was measured.
     Pong,
+    /// Receiving: no message came within the time that the program gave.
+    Receive,
 }
 
-impl std::fmt::Display for TimeoutKind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for TimeoutKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             TimeoutKind::Open => f.write_str("opening the connection took too long"),
             TimeoutKind::Close => f.write_str("the peer's answer to our close frame took too long"),
             TimeoutKind::Silence { silent_for } => {
                 write!(f, "the peer was silent for {:.1} s", silent_for.as_secs_f64())
             }
+            TimeoutKind::Receive => f.write_str("no message came in time"),
             TimeoutKind::Pong => f.write_str("the answer to a ping took too long"),
         }
     }
@@ -163,14 +244,20 @@ impl std::fmt::Display for TimeoutKind {
 /// ```
 /// use threadwire::{Client, Config, Connection, Error, LimitKind, Message};
 /// # use threadwire::{Accept, Server};
-/// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
-/// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
+/// # let deaf = |ws: &Connection, _: Message<'_>| Ok(ws.pause_reading());
+/// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| Accept::with(deaf))?;
 /// # let url = format!("ws://{}", server.local_addr());
 ///
-/// let client = Client::new(&url)?.config(Config { max_buffered: 8, ..Config::default() });
+/// let client = Client::new(&url)?.config(Config { max_buffered: 1 << 20, ..Config::default() });
 /// let ws = client.connect(|_ws: &Connection, _message: Message<'_>| Ok(()))?;
-/// ws.send(&vec![0; 64 << 20])?; // taken, as nothing waits, but more than the system takes at once
-/// assert!(matches!(ws.send("another"), Err(Error::Limit { kind: LimitKind::Buffered, limit: 8 })));
+/// // The server does not read: after what the system takes, no more than a megabyte waits.
+/// let refused = loop {
+///     if let Err(error) = ws.send(&vec![0; 100_000]) {
+///         break error;
+///     }
+/// };
+/// assert!(matches!(refused, Error::Limit { kind: LimitKind::Buffered, limit: 1_048_576 }));
+/// # ws.abort();
 /// # Ok::<(), threadwire::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,12 +265,15 @@ impl std::fmt::Display for TimeoutKind {
 pub enum LimitKind {
     /// [`Config::max_buffered`](crate::Config::max_buffered).
     Buffered,
+    /// [`Reconnect::hold`](crate::Reconnect::hold).
+    Held,
 }
 
-impl std::fmt::Display for LimitKind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for LimitKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             LimitKind::Buffered => "what waits to be written to the peer",
+            LimitKind::Held => "what waits for the next connection",
         })
     }
 }
@@ -211,8 +301,8 @@ pub enum UrlPart {
     Fragment,
 }
 
-impl std::fmt::Display for UrlPart {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for UrlPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             UrlPart::Form => "it",
             UrlPart::Scheme => "its scheme",
@@ -235,6 +325,50 @@ impl Error {
         Error::Other(error.into())
     }
 
+    /// Whether it is a [`Timeout`](Error::Timeout), of whatever kind.
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, Error::Timeout(_))
+    }
+
+    /// Whether it may go away by itself, so that the same may work when it is tried again, with nothing changed but the time:
+    /// networks that fail, peers that are slow or gone, servers that are too busy. The table at [`Error`] says it of each;
+    /// it is what [reconnecting](crate::Client::reconnect) goes by, unless it is told otherwise.
+    ///
+    /// A name that can't be resolved counts as transient, as the system does not say whether it will ever be there.
+    ///
+    /// ```
+    /// use threadwire::{Connection, Message, Target, connect};
+    ///
+    /// // Nobody listens there, for now.
+    /// let nobody = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    /// let refused = connect(&format!("ws://{nobody}"), |_ws: &Connection, _message: Message<'_>| Ok(()));
+    /// assert!(refused.unwrap_err().is_transient());
+    ///
+    /// let bad = Target::parse("http://example.com/").unwrap_err();
+    /// assert!(!bad.is_transient());
+    /// # Ok::<(), threadwire::Error>(())
+    /// ```
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Error::Timeout(_) | Error::Lost | Error::Resolve { .. } => true,
+            Error::Limit { kind: LimitKind::Buffered | LimitKind::Held, .. } => true,
+            Error::Handshake(HandshakeError::Status(answer)) => matches!(answer.status(), 429 | 500..=599),
+            Error::Connect { source, .. } | Error::Listen { source, .. } | Error::Io(source) => !matches!(
+                source.kind(),
+                io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
+            ),
+            Error::Ended(closed) => closed.is_transient(),
+            Error::Closed
+            | Error::Protocol { .. }
+            | Error::Handshake(_)
+            | Error::Url { .. }
+            | Error::Send(_)
+            | Error::Panicked(_)
+            | Error::Stopped
+            | Error::Other(_) => false,
+        }
+    }
+
     /// Too much waits to be written.
     pub(crate) fn too_much_buffered(limit: usize) -> Error {
         Error::Limit { kind: LimitKind::Buffered, limit }
@@ -249,6 +383,18 @@ impl Error {
             }
         };
         Error::Panicked(text)
+    }
+}
+
+impl From<HandshakeError> for Error {
+    fn from(error: HandshakeError) -> Error {
+        Error::Handshake(error)
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Error {
+        Error::Io(error)
     }
 }
 
@@ -279,5 +425,150 @@ fn plain(error: &io::Error) -> String {
     match text.rfind(" (os error") {
         Some(end) => text[..end].to_lowercase(),
         None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use threadwire_proto::handshake::{Answer, Limits};
+
+    use super::*;
+
+    /// An error of a program's own.
+    #[derive(Debug)]
+    struct Empty(io::Error);
+
+    impl fmt::Display for Empty {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("the cache is empty")
+        }
+    }
+
+    impl std::error::Error for Empty {
+        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+
+    fn status(code: u16) -> Error {
+        let head = format!("HTTP/1.1 {code} x\r\n\r\n");
+        let (answer, _) = Answer::parse(head.as_bytes(), &Limits::default()).unwrap().unwrap();
+        HandshakeError::Status(Box::new(answer)).into()
+    }
+
+    fn refused() -> io::Error {
+        io::ErrorKind::ConnectionRefused.into()
+    }
+
+    /// Each variant: what it says in one line with all that lies underneath, and whether it is transient.
+    fn every_variant() -> Vec<(Error, &'static str, bool)> {
+        let addr: SocketAddr = "127.0.0.1:9".parse().unwrap();
+        let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
+        let url = |part| Error::Url { url: "ws:".into(), part, problem: "is wrong".into() };
+        let at = |addr: SocketAddr| addr.to_string();
+        vec![
+            (Error::Closed, "the connection is closed", false),
+            (Error::Timeout(TimeoutKind::Open), "opening the connection took too long", true),
+            (Error::Timeout(TimeoutKind::Close), "the peer's answer to our close frame took too long", true),
+            (
+                Error::Timeout(TimeoutKind::Silence { silent_for: Duration::from_millis(1500) }),
+                "the peer was silent for 1.5 s",
+                true,
+            ),
+            (Error::Timeout(TimeoutKind::Pong), "the answer to a ping took too long", true),
+            (
+                Error::Protocol { rule: Violation::Masked },
+                "the peer broke the protocol: a server's frame is masked (RFC 6455, section 5.1)",
+                false,
+            ),
+            (Error::Lost, "the peer ended the connection without a close frame", true),
+            (
+                status(403),
+                "the opening handshake failed: the server answered with status 403, expected 101 (RFC 6455, section 4.1)",
+                false,
+            ),
+            (
+                status(429),
+                "the opening handshake failed: the server answered with status 429, expected 101 (RFC 6455, section 4.1)",
+                true,
+            ),
+            (
+                status(503),
+                "the opening handshake failed: the server answered with status 503, expected 101 (RFC 6455, section 4.1)",
+                true,
+            ),
+            (
+                HandshakeError::HeadTooLarge { limit: 9 }.into(),
+                "the opening handshake failed: the head is longer than the limit of 9 bytes",
+                false,
+            ),
+            (url(UrlPart::Host), "can't connect to \"ws:\": its host is wrong", false),
+            (
+                Error::Resolve { host: "nowhere".into(), source: io::Error::other("no such host") },
+                "can't find the address of nowhere: no such host",
+                true,
+            ),
+            (
+                Error::Connect { addr, source: refused() },
+                "can't connect to 127.0.0.1:9: connection refused",
+                true,
+            ),
+            (
+                Error::Connect { addr, source: denied() },
+                "can't connect to 127.0.0.1:9: permission denied",
+                false,
+            ),
+            (
+                Error::Listen { addr: at(addr), source: refused() },
+                "can't listen on 127.0.0.1:9: connection refused",
+                true,
+            ),
+            (
+                Error::Listen { addr: at(addr), source: denied() },
+                "can't listen on 127.0.0.1:9: permission denied",
+                false,
+            ),
+            (refused().into(), "connection refused", true),
+            (denied().into(), "permission denied", false),
+            (
+                Error::too_much_buffered(8),
+                "what waits to be written to the peer is over the limit of 8 bytes",
+                true,
+            ),
+            (
+                Error::Limit { kind: LimitKind::Held, limit: 8 },
+                "what waits for the next connection is over the limit of 8 bytes",
+                true,
+            ),
+            (SendError::CloseByFrame.into(), "a close frame is sent by closing the connection", false),
+            (Error::Panicked("no".into()), "a callback panicked: no", false),
+            (Error::Stopped, "the worker was asked to stop", false),
+            (Error::other(Empty(refused())), "the cache is empty: connection refused", false),
+        ]
+    }
+
+    #[test]
+    fn each_is_transient_or_not_as_the_table_says() {
+        for (error, _, is_transient) in every_variant() {
+            assert_eq!(error.is_transient(), is_transient, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_chain_is_printed_once_by_the_error_itself_or_by_what_walks_its_sources() {
+        for (error, chain, _) in every_variant() {
+            assert_eq!(format!("{error:#}"), chain);
+            let mut walked = error.to_string();
+            let mut below = error.source();
+            while let Some(source) = below {
+                let text = source.to_string();
+                assert!(!walked.contains(&text), "{walked:?} has {text:?} in it already");
+                walked = format!("{walked}: {text}");
+                below = source.source();
+            }
+            assert!(walked.to_lowercase().starts_with(&chain.to_lowercase()), "{walked:?}, but {chain:?}");
+        }
     }
 }

@@ -50,6 +50,12 @@ pub(crate) struct Flow {
     pub(crate) told_paused: bool,
     /// There is a handle, which has to know how much waits.
     pub(crate) shared: bool,
+    /// It is in rooms, where something may have been gathered for it.
+    pub(crate) in_rooms: bool,
+    /// Its handles have left something that is to be done at the loop's next turn.
+    pub(crate) lane_left: bool,
+    /// Keepalive is to be looked at, at the loop's next turn.
+    pub(crate) pulse_due: bool,
     /// There is keepalive, which has to know when something arrives.
     pub(crate) timed: bool,
     /// Messages are looked at before the listener gets them.

@@ -10,16 +10,16 @@ mod sync;
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 
 use threadwire_proto::frame::MAX_CONTROL;
 use threadwire_proto::{CloseCode, CloseFrame, Message, OpCode, SendError};
-use threadwire_worker::{EventLoop, Remote};
+use threadwire_worker::{EventLoop, Remote, WorkerId};
 
 use crate::local::Local;
-use crate::{Closed, Config, Connection, Error, WhenFull};
+use crate::{Closed, Config, Connection, Error, WhenFull, events};
 use lane::{Full, Lane, Pushed};
 pub use parts::Parts;
 
@@ -59,11 +59,14 @@ pub struct Handle(Arc<Core>);
 
 struct Core {
     id: u64,
-    owner: Remote,
+    /// None while the connection is between two threads.
+    owner: Mutex<Option<Remote>>,
     /// The connection's place among those of its thread that have handles.
-    place: usize,
+    place: AtomicUsize,
     config: Arc<Config>,
     lane: Lane<Call, Arc<Closed>>,
+    /// The workers that were told of the end.
+    told: Mutex<Vec<WorkerId>>,
 }
 
 static HANDLES: AtomicU64 = AtomicU64::new(1);
@@ -90,9 +93,7 @@ impl Handle {
     /// ```
     pub fn send_or<'a>(&self, message: impl Into<Message<'a>>, when_full: WhenFull) -> Result<(), Error> {
         let message = message.into();
-        if self.0.owner.is_current()
-            && let Some(connection) = self.connection()
-        {
+        if let Some(connection) = self.connection() {
             return connection.send_or(message, when_full);
         }
         self.leave_frame(message.opcode(), true, message.as_bytes(), 0, when_full)
@@ -205,9 +206,9 @@ impl Handle {
         self.closed().ok_or(Error::Stopped)
     }
 
-    /// The worker on whose loop the connection lives.
-    pub fn worker(&self) -> &Remote {
-        &self.0.owner
+    /// The worker on whose loop the connection lives; `None` while it is handed from one thread to another.
+    pub fn worker(&self) -> Option<Remote> {
+        self.owner().clone()
     }
 
     /// A number that no other connection of this process has.
@@ -227,16 +228,53 @@ impl Handle {
     /// }
     /// ```
     pub fn run(&self, call: impl FnOnce(&Connection) + Send + 'static) {
-        self.run_or_refuse(call);
+        if let Some(connection) = self.connection() {
+            return call(&connection);
+        }
+        let pushed = self.0.lane.push_call(Box::new(call));
+        self.tell_owner(pushed);
     }
 }
 
 /// What the connection needs of its handles.
 impl Handle {
-    pub(crate) fn new(place: usize, config: Arc<Config>) -> Handle {
-        let owner = EventLoop::current().remote();
+    pub(crate) fn new(config: Arc<Config>) -> Handle {
         let id = HANDLES.fetch_add(1, Ordering::Relaxed);
-        Handle(Arc::new(Core { id, owner, place, config, lane: Lane::new() }))
+        let (owner, place) = (Mutex::new(None), AtomicUsize::new(0));
+        Handle(Arc::new(Core { id, owner, place, config, lane: Lane::new(), told: Mutex::default() }))
+    }
+
+    /// The connection lives on this thread from now on, at that place.
+    pub(crate) fn come_to_thread(&self, place: usize) {
+        self.0.place.store(place, Ordering::Relaxed);
+        *self.owner() = Some(EventLoop::current().remote());
+    }
+
+    /// The connection leaves this thread. Returns the place that it had.
+    pub(crate) fn leave_thread(&self) -> usize {
+        *self.owner() = None;
+        self.place()
+    }
+
+    /// Tells a worker how the connection has ended, unless it was told before.
+    pub(crate) fn tell_end(&self, worker: &Remote, closed: Arc<Closed>) {
+        let mut told = self.0.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = !told.contains(&worker.id());
+        if is_new {
+            told.push(worker.id());
+            drop(told);
+            // One that has ended needs not know.
+            let _ = worker.fire(events::Closed { handle: self.clone(), closed });
+        }
+    }
+
+    fn owner(&self) -> MutexGuard<'_, Option<Remote>> {
+        self.0.owner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leaves a message in the lane, also on the owner's own thread: nothing is called, and nothing waits.
+    pub(crate) fn take(&self, message: Message<'_>) -> Result<(), Error> {
+        self.leave_frame(message.opcode(), true, message.as_bytes(), 0, WhenFull::Error)
     }
 
     pub(crate) fn lane(&self) -> &Lane<Call, Arc<Closed>> {
@@ -244,30 +282,39 @@ impl Handle {
     }
 
     pub(crate) fn place(&self) -> usize {
-        self.0.place
+        self.0.place.load(Ordering::Relaxed)
     }
 }
 
 impl Handle {
-    /// As [`run`](Handle::run). False if the connection has ended.
-    pub(crate) fn run_or_refuse(&self, call: impl FnOnce(&Connection) + Send + 'static) -> bool {
-        if self.0.owner.is_current()
-            && let Some(connection) = self.connection()
-        {
-            call(&connection);
-            return true;
-        }
-        let pushed = self.0.lane.push_call(Box::new(call));
-        self.tell_owner(pushed)
-    }
-
     /// The connection, on its own thread. What was left for it before is done first: the order of a handle's calls is kept.
     fn connection(&self) -> Option<Connection> {
-        let connection = Local::current().connection(self.0.place)?;
-        if self.0.lane.has_some() {
+        let connection = self.here()?;
+        if connection.has_lane_work() {
             connection.empty_lane();
         }
         Some(connection)
+    }
+
+    /// The connection, on its own thread: nothing is done first.
+    pub(crate) fn here(&self) -> Option<Connection> {
+        Local::current().connection(self.place(), self.0.id)
+    }
+
+    /// Has `call` run on the connection's thread: now, or in the order in which this thread posts other things to it (and not
+    /// with what the handle has sent). Nothing happens if the connection has ended, or is between two threads.
+    pub(crate) fn post(&self, call: impl FnOnce(&Connection) + Send + 'static) {
+        if let Some(connection) = self.here() {
+            return call(&connection);
+        }
+        let Some(owner) = self.worker() else { return };
+        let handle = self.clone();
+        // Refused, it has ended with its worker.
+        let _ = owner.post(move |_| {
+            if let Some(connection) = handle.here() {
+                call(&connection);
+            }
+        });
     }
 
     /// Leaves a frame for the owner.
@@ -318,12 +365,10 @@ impl Handle {
         if pushed != Pushed::First {
             return pushed == Pushed::Behind;
         }
-        let (place, id) = (self.0.place, self.0.id);
-        let told = self.0.owner.post(move |_| {
-            if let Some(connection) = Local::current().connection(place).filter(|ws| ws.handle().id() == id) {
-                connection.empty_lane();
-            }
-        });
+        // Between two threads nobody has to be told: the next one looks.
+        let Some(owner) = self.worker() else { return true };
+        let handle = self.clone();
+        let told = owner.post(move |_| drop(handle.connection()));
         if told.is_err() {
             self.0.lane.shut();
         }

@@ -57,6 +57,7 @@ compile_error!("this version of threadwire needs a Unix system");
 
 #[cfg(feature = "aio")]
 pub mod aio;
+pub mod blocking;
 mod closed;
 mod config;
 mod connection;
@@ -65,10 +66,13 @@ mod error;
 pub mod events;
 mod flow;
 mod handle;
+mod into_client;
 mod link;
 mod listener;
 mod local;
 mod outbox;
+mod reconnect;
+mod room;
 mod server;
 mod stream;
 
@@ -84,12 +88,15 @@ pub use dial::Target;
 pub use error::{Error, LimitKind, TimeoutKind, UrlPart};
 pub use flow::WhenFull;
 pub use handle::{Handle, Parts};
+pub use into_client::IntoClient;
 pub use listener::Listener;
 pub use listener::accept::Accept;
 pub use listener::client::{Client, connect};
 pub use listener::running::{Running, Stopper};
 pub use listener::server::{Server, Spread};
-pub use server::Request;
+pub use reconnect::{Attempt, Backoff, Cause, Change, Link, Reconnect, State};
+pub use room::{Delivery, Except, Report, Room};
+pub use server::{Request, Shutdown, ShutdownReport, Standing, StuckWorker, Unanswered};
 pub use threadwire_proto::handshake::{Answer, HandshakeError, HeaderError, Headers, Response};
 pub use threadwire_proto::{
     CloseCode, Frame, Initiator, Keepalive, Level, Limits, Message, OpCode, OwnedMessage, PingStrategy,

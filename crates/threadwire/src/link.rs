@@ -12,8 +12,10 @@ use threadwire_proto::{
 };
 
 use crate::Error;
+use crate::connection::rooms::Given;
 use crate::local::Local;
 use crate::outbox::Outbox;
+use crate::room::branch::Framed;
 use crate::stream::Stream;
 
 /// Payloads from this many bytes on are written from where they lie instead of being copied.
@@ -101,10 +103,56 @@ impl Link {
         self.stream.take()
     }
 
+    /// How many bytes were ever sent, with those that wait.
+    #[inline]
+    pub(crate) fn sent(&self) -> u64 {
+        self.outbox.written() + self.outbox.len() as u64
+    }
+
     /// How many bytes wait to be written.
     #[inline]
     pub(crate) fn buffered(&self) -> usize {
         self.outbox.len()
+    }
+}
+
+/// A link without its thread and its stream.
+pub(crate) struct LooseLink {
+    protocol: Protocol,
+    outbox: Outbox,
+    late_pong_at: u64,
+    expects_long: bool,
+}
+
+/// Moving from thread to thread.
+impl Link {
+    /// Takes out all that can leave the thread. What is left has ended.
+    pub(crate) fn loosen(&mut self) -> Option<(LooseLink, Stream)> {
+        let stream = self.stream.take()?;
+        let mut ended = Protocol::new(self.role(), &ProtocolConfig::default());
+        ended.abort();
+        let loose = LooseLink {
+            protocol: std::mem::replace(&mut self.protocol, ended),
+            outbox: std::mem::take(&mut self.outbox),
+            late_pong_at: self.late_pong_at,
+            expects_long: self.expects_long,
+        };
+        Some((loose, stream))
+    }
+
+    /// The same link on this thread.
+    pub(crate) fn fasten(loose: LooseLink, stream: Stream) -> Link {
+        let LooseLink { protocol, outbox, late_pong_at, expects_long } = loose;
+        Link {
+            stream: Some(stream),
+            protocol,
+            outbox,
+            local: Local::current(),
+            late_pong_at,
+            expects_long,
+            more_follows: false,
+            input_is_over: false,
+        }
     }
 }
 
@@ -189,7 +237,7 @@ impl Link {
         if payload.len() >= DIRECT_WRITE && !self.more_follows && !self.outbox.is_blocked() {
             let header = self.protocol.send_header(opcode, fin, payload.len())?;
             if let (Some(header), Some(stream)) = (header, &mut self.stream) {
-                return Ok(self.outbox.write_frame(&header, payload, stream, &self.local)?);
+                return Ok(self.outbox.write_frame(&header, payload, droppable, stream, &self.local)?);
             }
         }
         self.outbox.before_frame(droppable);
@@ -197,6 +245,48 @@ impl Link {
         self.protocol.send_frame(opcode, fin, payload, &mut shared, self.outbox.end(&self.local))?;
         self.outbox.mark(droppable);
         Ok(())
+    }
+
+    /// Writes whole frames that others share, from where they lie, if that is possible right away: they must not have to be
+    /// masked, and nothing may wait. Returns how many bytes have left; the rest of a frame of which some have must
+    /// [follow](Link::append_framed).
+    #[inline]
+    pub(crate) fn write_shared(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let can_take = self.protocol.state() == State::Open
+            && self.protocol.role() == Role::Server
+            && !self.protocol.is_mid_message();
+        match &mut self.stream {
+            Some(stream) if can_take => self.outbox.write_shared(bytes, stream, &self.local),
+            _ => Ok(0),
+        }
+    }
+
+    /// Puts a frame, or the rest of one, into the outbox as it is.
+    pub(crate) fn append_framed(&mut self, frame: &[u8], droppable: bool) {
+        self.outbox.before_frame(droppable);
+        self.outbox.end(&self.local).extend_from_slice(frame);
+        self.outbox.mark(droppable);
+    }
+
+    /// Takes a message that others share.
+    pub(crate) fn give(&mut self, framed: Framed<'_>, droppable: bool) -> Given {
+        if self.outbox.is_broken() || self.stream.is_none() {
+            return Given::Skipped;
+        }
+        if self.role() == Role::Server {
+            self.append_framed(framed.frame, droppable);
+            return Given::Delivered;
+        }
+        self.outbox.before_frame(droppable);
+        let mut shared = self.local.shared.borrow_mut();
+        let (opcode, payload) = (framed.opcode, framed.payload);
+        match self.protocol.send_frame(opcode, true, payload, &mut shared, self.outbox.end(&self.local)) {
+            Ok(()) => {
+                self.outbox.mark(droppable);
+                Given::Delivered
+            }
+            Err(_) => Given::Skipped,
+        }
     }
 
     /// Drops the oldest message that may be dropped. False if there is none.

@@ -8,6 +8,7 @@ use threadwire_proto::Shared;
 
 use crate::Connection;
 use crate::connection::WeakConnection;
+use crate::room::table::Rooms;
 
 /// The size of a receive buffer in bytes: one read takes at most this much (and what is missing of a long payload).
 pub(crate) const INPUT_SIZE: usize = 64 << 10;
@@ -29,7 +30,9 @@ pub(crate) struct Local {
     inputs: RefCell<Vec<Box<[u8]>>>,
     outputs: RefCell<Vec<Vec<u8>>>,
     /// The connections that have handles.
-    shared_ones: RefCell<Slab<WeakConnection>>,
+    shared_ones: RefCell<Slab<(u64, WeakConnection)>>,
+    /// The rooms that connections of this thread are in.
+    pub(crate) rooms: Rooms,
 }
 
 impl Local {
@@ -53,9 +56,9 @@ impl Local {
         }
     }
 
-    /// Takes a connection in that gets a handle, which finds it by the place that this returns.
-    pub(crate) fn share(&self, connection: WeakConnection) -> usize {
-        self.shared_ones.borrow_mut().insert(connection)
+    /// Takes in a connection that has a handle of this number, which finds it by the place that this returns.
+    pub(crate) fn share(&self, number: u64, connection: WeakConnection) -> usize {
+        self.shared_ones.borrow_mut().insert((number, connection))
     }
 
     /// Forgets it.
@@ -63,9 +66,12 @@ impl Local {
         self.shared_ones.borrow_mut().try_remove(place);
     }
 
-    /// The connection at that place.
-    pub(crate) fn connection(&self, place: usize) -> Option<Connection> {
-        self.shared_ones.borrow().get(place)?.upgrade()
+    /// The connection at that place, if its handle has that number.
+    #[inline]
+    pub(crate) fn connection(&self, place: usize, number: u64) -> Option<Connection> {
+        let shared_ones = self.shared_ones.borrow();
+        let (_, connection) = shared_ones.get(place).filter(|(shared, _)| *shared == number)?;
+        connection.upgrade()
     }
 
     /// Lends an empty buffer for output.

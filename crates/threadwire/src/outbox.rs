@@ -56,6 +56,11 @@ impl Outbox {
         self.blocked
     }
 
+    /// Whether nothing can leave any more.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken
+    }
+
     /// The system takes more again.
     #[inline]
     pub(crate) fn unblock(&mut self) {
@@ -77,11 +82,10 @@ impl Outbox {
         &mut self.bytes
     }
 
-    /// A frame is going to be appended that may be dropped, or not. Only where others wait: what has begun to leave can't be
-    /// dropped any more.
+    /// A frame is going to be appended that may be dropped, or not.
     #[inline]
     pub(crate) fn before_frame(&mut self, droppable: bool) {
-        if droppable && self.marks.is_none() && self.blocked && !self.is_empty() {
+        if droppable && self.marks.is_none() {
             self.marks = Some(Box::new(Marks::new(self.bytes.len())));
         }
         self.mark(false);
@@ -99,6 +103,12 @@ impl Outbox {
     pub(crate) fn drop_oldest(&mut self) -> bool {
         let dropped = self.marks.as_mut().is_some_and(|marks| marks.drop_oldest(&mut self.bytes));
         self.advance(0);
+        if let Some(marks) = &mut self.marks
+            && marks.gap() > self.bytes.len() / 2
+        {
+            // Moves less than what was dropped.
+            marks.close_gap(&mut self.bytes);
+        }
         dropped
     }
 
@@ -141,11 +151,29 @@ impl Outbox {
         }
     }
 
+    /// Writes bytes that stay where they are, and only if nothing waits. Returns how many have left: what to do about the
+    /// others is up to the caller.
+    #[inline]
+    pub(crate) fn write_shared(
+        &mut self,
+        bytes: &[u8],
+        stream: &mut impl Write,
+        local: &Local,
+    ) -> io::Result<usize> {
+        let mut written = 0;
+        while written < bytes.len() && !self.blocked && !self.broken && self.bytes.is_empty() {
+            let result = stream.write(&bytes[written..]);
+            written += self.count(result, local)?;
+        }
+        Ok(written)
+    }
+
     /// Writes what waits, then a frame whose payload stays where it is. What the system does not take of it is copied.
     pub(crate) fn write_frame(
         &mut self,
         header: &[u8],
         payload: &[u8],
+        droppable: bool,
         stream: &mut impl Write,
         local: &Local,
     ) -> io::Result<()> {
@@ -170,9 +198,13 @@ impl Outbox {
             self.clear(local);
         }
         if written < header.len() + payload.len() {
+            // What has begun to leave can't be dropped any more.
+            let droppable = droppable && written == 0;
+            self.before_frame(droppable);
             let end = self.end(local);
             end.extend_from_slice(&header[written.min(header.len())..]);
             end.extend_from_slice(&payload[written.saturating_sub(header.len())..]);
+            self.mark(droppable);
         }
         Ok(())
     }

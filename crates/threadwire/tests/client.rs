@@ -81,7 +81,7 @@ fn a_refused_connection_names_the_address() {
             matches!(&error, Error::Connect { addr: tried, .. } if tried.to_string() == addr),
             "{error:?}"
         );
-        assert_eq!(error.to_string(), format!("can't connect to {addr}: connection refused"));
+        assert_eq!(format!("{error:#}"), format!("can't connect to {addr}: connection refused"));
         assert_eq!(EventLoop::current().source_count(), 0);
     });
 }

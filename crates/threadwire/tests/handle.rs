@@ -138,7 +138,7 @@ fn all_handles_of_a_connection_are_one() {
         assert_ne!(ws.handle().id(), other.handle().id());
         assert_eq!(ws.handle().id(), ws.handle().id());
         assert!(format!("{:?}", ws.handle()).contains("is_open: true"));
-        assert_eq!(*ws.handle().worker(), current());
+        assert_eq!(ws.handle().worker().unwrap(), current());
     });
 }
 
@@ -168,7 +168,7 @@ fn a_call_runs_on_the_connections_thread_and_with_that_connection() {
             let handle = handle.clone();
             let is_there = there(&handle.clone(), move |ws| {
                 ws.send("mine").unwrap();
-                handle.worker().is_current() && ws.handle() == handle
+                handle.worker().unwrap().is_current() && ws.handle() == handle
             });
             assert!(is_there);
             assert_eq!(peer.text(), "mine");
@@ -231,7 +231,7 @@ fn a_call_that_waits_holds_nobody_up() {
         assert_eq!(peer.text(), "meanwhile");
         assert!(there(&handle, |ws| ws.is_open()));
         go.store(1, Ordering::SeqCst);
-        handle.worker().wake();
+        handle.worker().unwrap().wake();
         assert_eq!(peer.text(), "it goes on");
     });
 }
@@ -666,7 +666,7 @@ fn a_handle_sends_while_the_listener_of_its_connection_waits() {
         handle.send("meanwhile").unwrap();
         assert_eq!(peer.text(), "meanwhile");
         go.store(1, Ordering::SeqCst);
-        handle.worker().wake();
+        handle.worker().unwrap().wake();
         assert_eq!(peer.text(), "it goes on");
     });
 }

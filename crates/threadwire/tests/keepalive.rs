@@ -878,8 +878,9 @@ fn connections_that_have_ended_leave_no_timer_behind() {
             false
         };
         EventLoop::current().wait(Some(until), look).unwrap();
-        // Once before and once after it has slept, all the time: a timer would have woken it.
-        assert!(looks <= 2, "{looks}");
+        // Once before and once after it has slept, all the time, and once as the last end may have asked for: timers would
+        // have woken it more often.
+        assert!(looks <= 3, "{looks}");
         drop(connections);
     });
 }

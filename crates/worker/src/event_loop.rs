@@ -7,6 +7,8 @@
 
 mod clock;
 mod end;
+#[cfg(unix)]
+mod foreign;
 mod poll;
 mod stall;
 mod waiting;

@@ -1,6 +1,5 @@
 //! Connections that this side opens.
 
-use std::borrow::Cow;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -17,40 +16,9 @@ use super::core::Opening;
 use super::stream::Stream;
 use crate::dial::answer::AnswerReader;
 use crate::error::TimeoutKind;
-use crate::{Client, Config, Error, Target};
+use crate::{Config, Error, IntoClient, Target};
 
-/// What can be connected to: a URL, or a [`Client`] with its settings. Only these: the trait is sealed.
-pub trait IntoClient: sealed::Sealed {}
-
-impl<T: sealed::Sealed> IntoClient for T {}
-
-mod sealed {
-    use super::{Client, Cow, Error};
-
-    pub trait Sealed {
-        fn client(&self) -> Result<Cow<'_, Client>, Error>;
-    }
-
-    impl Sealed for &str {
-        fn client(&self) -> Result<Cow<'_, Client>, Error> {
-            Client::new(self).map(Cow::Owned)
-        }
-    }
-
-    impl Sealed for &String {
-        fn client(&self) -> Result<Cow<'_, Client>, Error> {
-            Client::new(self).map(Cow::Owned)
-        }
-    }
-
-    impl Sealed for &Client {
-        fn client(&self) -> Result<Cow<'_, Client>, Error> {
-            Ok(Cow::Borrowed(self))
-        }
-    }
-}
-
-/// Opens a connection to a URL, or as a [`Client`] says.
+/// Opens a connection to a URL, or as a [`Client`](crate::Client) says.
 ///
 /// Fails with [`Error::Url`], [`Error::Resolve`], [`Error::Connect`], [`Error::Handshake`], or [`Error::Timeout`] after
 /// [`Config::open_timeout`]; with [`Error::Lost`] or [`Error::Io`] if the server goes away before it has answered. Dropped before

@@ -74,7 +74,7 @@ mod waiters;
 mod wire;
 
 pub use broadcast::{Broadcast, broadcast};
-pub use client::{IntoClient, client, connect};
+pub use client::{client, connect};
 pub use connection::Connection;
 pub use handle::Handle;
 pub use received::Event;

@@ -1,9 +1,9 @@
 //! Calling the listener: one call at a time, and what becomes of calls that fail.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Duration;
 
-use threadwire_proto::keepalive::Hold;
 use threadwire_proto::{CloseCode, Initiator};
 use threadwire_worker::EventLoop;
 
@@ -15,11 +15,12 @@ impl Connection {
     pub(super) fn call(&self, call: impl FnOnce(&mut dyn Listener)) -> bool {
         let taken = self.0.listener.borrow_mut().take();
         let Some(mut listener) = taken else { return false };
+        let begun = self.begin_call();
         call(&mut *listener);
         *self.0.listener.borrow_mut() = Some(listener);
         self.0.link.borrow_mut().end_of_input();
-        if self.0.flow.get().timed && self.0.flow.get().reads() {
-            self.release_pulse(Hold::NotReading);
+        if let Some(begun) = begun {
+            self.end_call(begun);
         }
         let unread = self.0.unread.take();
         if !unread.is_empty() {
@@ -52,7 +53,7 @@ impl Connection {
             Error::Limit { .. } => CloseCode::POLICY,
             _ => CloseCode::INTERNAL_ERROR,
         };
-        tracing::debug!(%error, "a callback failed");
+        tracing::debug!(error = format!("{error:#}"), "a callback failed");
         // Only a code that must not be sent, or a long reason, could make this fail.
         let _ = self.close_with(code, "");
         self.note(error);
@@ -68,11 +69,14 @@ impl Connection {
         let taken = self.0.listener.borrow_mut().take();
         let Some(mut listener) = taken else { return };
         self.0.reported.set(true);
+        self.leave_rooms();
         let error = self.with_extras(|extras| extras.error.take());
         let mut closed = Closed::new(self.0.link.borrow().closing(), error);
         if closed.initiator == Initiator::Peer {
             closed.unread_for = self.unread_for();
         }
+        let closed = Arc::new(closed);
+        self.0.extras.borrow_mut().get_or_insert_default().closed = Some(Arc::clone(&closed));
         self.end_keeping();
         self.end_measuring(|| Error::Closed);
         tracing::debug!(%closed, "connection closed");
@@ -84,6 +88,8 @@ impl Connection {
             tracing::error!(error = %Error::panicked(payload), "on_close failed");
         }
         self.end_sharing(closed);
+        // The waits of this thread may be for that.
+        EventLoop::current().remote().wake();
     }
 
     /// Remembers what went wrong, unless something did before.

@@ -88,6 +88,9 @@ impl Connection {
             }
             _ => {}
         }
+        if self.is_shutting_down() {
+            return;
+        }
         let deadline = self.0.link.borrow_mut().deadline(Instant::now());
         if let (None, Some(deadline)) = (self.with_extras(|extras| extras.timer), deadline) {
             let connection = self.clone();
@@ -116,6 +119,7 @@ impl Connection {
             event_loop.cancel(timer);
         }
         self.0.overdue.set(None);
+        self.leave();
         let stream = self.0.link.borrow_mut().take_stream();
         if let Some(mut stream) = stream {
             event_loop.detach(self.0.token, &mut stream);

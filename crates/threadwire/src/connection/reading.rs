@@ -42,6 +42,7 @@ impl Connection {
                 Ok(Received::Bytes { in_input, is_full }) => (in_input, is_full),
                 Ok(Received::End) => {
                     self.0.may_have_more.set(false);
+                    self.flush_rooms();
                     return self.0.link.borrow_mut().input_ended();
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -57,9 +58,7 @@ impl Connection {
             };
             self.0.may_have_more.set(is_full);
             self.heard();
-            let buffered = self.buffered();
             self.deliver(listener, &mut input[..count]);
-            self.throttle(buffered);
             if is_full && !(reads < READS_PER_TURN && self.0.link.borrow_mut().is_mid_payload()) {
                 EventLoop::current().requeue(self.0.token, ready);
                 break;
@@ -78,7 +77,9 @@ impl Connection {
     /// still counts: the peer's own close frame, say.
     #[inline]
     pub(super) fn deliver(&self, listener: &mut dyn Listener, mut input: &mut [u8]) {
+        let sent = self.0.link.borrow().sent();
         while !self.guard(|| self.deliver_until_failure(listener, &mut input)) {}
+        self.throttle(sent);
     }
 
     #[inline]
@@ -98,6 +99,8 @@ impl Connection {
                 }
                 continue;
             }
+            // It may be the peer's close frame, which the protocol answers by itself.
+            self.flush_rooms();
             let event = self.0.link.borrow_mut().next_event(input);
             let Some(event) = event else { return Ok(()) };
             if self.buffered() > 0 {

@@ -30,7 +30,7 @@ pub struct Accept(pub(crate) Answer);
 
 pub(crate) enum Answer {
     /// It is upgraded to a connection, if it asks for that as it must.
-    Upgrade { listener: Box<dyn Listener>, headers: Headers, subprotocol: Option<String> },
+    Upgrade { listener: Option<Box<dyn Listener>>, headers: Headers, subprotocol: Option<String> },
     /// It is answered, and that is all.
     Respond(Response),
 }
@@ -39,7 +39,22 @@ impl Accept {
     /// Upgrades to a connection that `listener` listens to. A request that does not ask for that as RFC 6455 (section
     /// 4.2.1) wants it is answered with what is wrong with it, and the listener is dropped.
     pub fn with(listener: impl Listener) -> Accept {
-        Accept(Answer::Upgrade { listener: Box::new(listener), headers: Headers::new(), subprotocol: None })
+        let listener: Box<dyn Listener> = Box::new(listener);
+        Accept(Answer::Upgrade { listener: Some(listener), headers: Headers::new(), subprotocol: None })
+    }
+
+    /// Upgrades to a connection for the face that has asked, such as a [`blocking::Server`](crate::blocking::Server). On a
+    /// [`Server`](crate::Server), which only has listeners, to one that nobody listens to.
+    pub fn upgrade() -> Accept {
+        Accept(Answer::Upgrade { listener: None, headers: Headers::new(), subprotocol: None })
+    }
+
+    /// With the listener that `make` makes, if it is an upgrade that has none.
+    pub(crate) fn or_listener(mut self, make: impl FnOnce() -> Box<dyn Listener>) -> Accept {
+        if let Answer::Upgrade { listener, .. } = &mut self.0 {
+            listener.get_or_insert_with(make);
+        }
+        self
     }
 
     /// Answers with a status: 403 to refuse, 404 for a path that is not there, 200 for a health check.
@@ -101,7 +116,7 @@ impl Accept {
 impl From<Result<Accept, Error>> for Accept {
     fn from(result: Result<Accept, Error>) -> Accept {
         result.unwrap_or_else(|error| {
-            tracing::error!(%error, "accepting a request failed");
+            tracing::error!(error = format!("{error:#}"), "accepting a request failed");
             Accept::status(500)
         })
     }

@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 #[cfg(feature = "aio")]
 use threadwire_proto::handshake::ClientRequest;
-use threadwire_proto::handshake::RequestBuilder;
+use threadwire_proto::handshake::{Headers, RequestBuilder};
 use threadwire_worker::EventLoop;
 
 use crate::dial::{Attempt, Target};
-use crate::{Config, Connection, Error, Listener};
+use crate::{Backoff, Config, Connection, Error, Listener, Reconnect};
 
 /// Opens a connection, and waits until it is open or has failed; this thread's event loop goes on meanwhile. The first
 /// call to the listener may come before this returns.
@@ -65,6 +65,9 @@ pub fn connect(url: &str, listener: impl Listener) -> Result<Connection, Error> 
 pub struct Client {
     target: Target,
     request: RequestBuilder,
+    /// What was added to the request, for one to another URL.
+    headers: Headers,
+    subprotocols: Vec<String>,
     config: Config,
 }
 
@@ -81,7 +84,8 @@ impl Client {
     pub fn new(url: &str) -> Result<Client, Error> {
         let target = Target::parse(url)?;
         let request = RequestBuilder::new(&target.authority(), target.resource())?;
-        Ok(Client { target, request, config: Config::default() })
+        let (headers, subprotocols) = (Headers::new(), Vec::new());
+        Ok(Client { target, request, headers, subprotocols, config: Config::default() })
     }
 
     /// Limits and timeouts; [`Config::default`] without this.
@@ -94,7 +98,7 @@ impl Client {
     /// [`Error::Handshake`] for a name or a value that must not be sent, and for the headers that belong to the handshake
     /// itself.
     pub fn header(mut self, name: &str, value: &str) -> Result<Client, Error> {
-        self.request.header(name, value)?;
+        self.add_header(name, value)?;
         Ok(self)
     }
 
@@ -104,8 +108,34 @@ impl Client {
         mut self,
         names: impl IntoIterator<Item = S>,
     ) -> Result<Client, Error> {
-        self.request.subprotocols(names)?;
+        for name in names {
+            self.request.subprotocols([&name])?;
+            self.subprotocols.push(name.as_ref().to_owned());
+        }
         Ok(self)
+    }
+
+    /// Makes a connection of it that is opened again when it ends: see [`Reconnect`].
+    ///
+    /// ```
+    /// use threadwire::{Backoff, Client, Connection, Message};
+    /// # use threadwire::{Accept, Server};
+    /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+    /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    ///
+    /// let link = Client::new(&url)?.reconnect(Backoff::default()).hold(1 << 20).start(
+    ///     |ws: &Connection, message: Message<'_>| {
+    ///         println!("{message}");
+    ///         ws.close() // closed on this side: it is not opened again
+    ///     },
+    /// );
+    /// link.send("hello")?; // leaves when it is open
+    /// println!("{}", link.wait_ended()?);
+    /// # Ok::<(), threadwire::Error>(())
+    /// ```
+    pub fn reconnect(self, backoff: Backoff) -> Reconnect {
+        Reconnect::new(self, backoff)
     }
 
     /// Opens the connection, and waits until it is open or has failed. See [`connect`].
@@ -161,7 +191,31 @@ impl Client {
         Ok((&self.target, self.request.build()?, &self.config))
     }
 
-    fn attempt(
+    fn add_header(&mut self, name: &str, value: impl AsRef<[u8]>) -> Result<(), Error> {
+        self.request.header(name, &value)?;
+        self.headers.append(name, value)?;
+        Ok(())
+    }
+
+    /// Sets a header, in place of those of that name.
+    pub(crate) fn set_header(&mut self, name: &str, value: &str) -> Result<(), Error> {
+        self.request.remove_header(name);
+        self.headers.remove(name);
+        self.add_header(name, value)
+    }
+
+    /// The same for another URL.
+    pub(crate) fn set_url(&mut self, url: &str) -> Result<(), Error> {
+        let mut other = Client::new(url)?;
+        for (name, value) in self.headers.iter() {
+            other.add_header(name, value)?;
+        }
+        let other = other.subprotocols(&self.subprotocols)?;
+        *self = Client { config: std::mem::take(&mut self.config), ..other };
+        Ok(())
+    }
+
+    pub(crate) fn attempt(
         &self,
         listener: Box<dyn Listener>,
         done: impl FnOnce(Result<Connection, (Box<dyn Listener>, Error)>) + 'static,

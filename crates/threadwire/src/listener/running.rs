@@ -2,12 +2,12 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
-use threadwire_worker::{Ended, Remote, Worker, wait_forever};
+use threadwire_worker::{Ended, Worker, wait_forever};
 
-use crate::Error;
-use crate::server::Service;
+use crate::server::{Control, Post, Service};
+use crate::{Error, Shutdown, ShutdownReport};
 
 /// A server at work. Dropping it does not stop it.
 ///
@@ -26,11 +26,12 @@ use crate::server::Service;
 pub struct Running {
     local_addr: SocketAddr,
     workers: Vec<Worker<()>>,
+    control: Control,
 }
 
 impl Running {
-    pub(super) fn new(local_addr: SocketAddr) -> Running {
-        Running { local_addr, workers: Vec::new() }
+    pub(super) fn new(local_addr: SocketAddr, control: Control) -> Running {
+        Running { local_addr, workers: Vec::new(), control }
     }
 
     /// Starts a worker; with a socket it accepts connections, and hands them round. If it can't, those that are at work
@@ -40,16 +41,19 @@ impl Running {
         number: usize,
         service: &Service,
         socket: Option<TcpListener>,
-        hand_to: Vec<Remote>,
-    ) -> Result<(), Error> {
+        hand_to: Vec<Arc<Post>>,
+    ) -> Result<Arc<Post>, Error> {
         let (tell, told) = mpsc::channel();
         let builder = Worker::builder().name(format!("threadwire {number}")).grace(service.grace());
         // A server outlives the worker that started it, until it is stopped.
         let builder = builder.no_parent();
         let service = service.clone();
         let worker = builder.spawn(move || {
+            let post = service.begin();
             // The other end is there: it waits for this.
-            let _ = tell.send(socket.map_or(Ok(()), |socket| service.listen(socket, hand_to)));
+            let _ = tell.send(
+                socket.map_or(Ok(()), |socket| service.listen(socket, hand_to).map(drop)).map(|()| post),
+            );
             wait_forever()
         });
         let started = worker.and_then(|worker| {
@@ -62,21 +66,83 @@ impl Running {
         })
     }
 
-    pub(super) fn remotes(&self) -> Vec<Remote> {
-        self.workers.iter().map(|worker| worker.remote()).collect()
-    }
-
     /// The address that is listened on, with the port that the system chose if port 0 was asked for.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
     }
 
-    /// Stops: no connection is accepted any more, and each one that is open is closed with 1001. Returns at once; see
-    /// [`join`](Running::join).
+    /// How many connections are open now, or have not ended yet. Handshakes under way don't count.
+    ///
+    /// ```
+    /// use threadwire::{Accept, Connection, Message, Server, connect, wait_until};
+    ///
+    /// let server = Server::bind("127.0.0.1:0")?.serve(|_| Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m)))?;
+    /// let ws = connect(&format!("ws://{}", server.local_addr()), |_ws: &Connection, _m: Message<'_>| Ok(()))?;
+    /// assert_eq!(server.connections(), 1);
+    /// # ws.close()?;
+    /// # ws.wait_closed()?;
+    /// # Ok::<(), threadwire::Error>(())
+    /// ```
+    pub fn connections(&self) -> usize {
+        self.control.connections()
+    }
+
+    /// Stops: no connection is accepted any more, each one that is open is closed with 1001 and has
+    /// [`Config::close_timeout`](crate::Config::close_timeout) to answer, handshakes under way are dropped, and every wait of
+    /// a callback ends with [`Stopped`](crate::Stopped). Returns at once; see [`join`](Running::join). For more grace, and to
+    /// be told what came of it, there is [`shutdown`](Running::shutdown).
     pub fn stop(&self) {
         for worker in &self.workers {
             worker.stop();
         }
+    }
+
+    /// Shuts down gracefully, and says who did not answer. It waits for that, at most for [`Shutdown::timeout`], while the
+    /// loop of the calling thread goes on; it returns as soon as there is nothing left to wait for.
+    ///
+    /// - **Accepting ends.** What waits to be accepted, and handshakes that are under way, are answered with 503. After that
+    ///   the listening socket is closed, and the system refuses new connections; with [`Shutdown::keep_listening`] they are
+    ///   accepted and answered with 503 to the end. A peer that got its 503 has the same time to end its side.
+    /// - **Every connection is closed**, behind what it was sent before, with a code and a reason. Callbacks that wait go on
+    ///   to wait: what they have begun they may finish, but they can't send any more. A connection that has not completed the
+    ///   closing handshake when the time has passed is dropped.
+    /// - **Then the workers are stopped**, as by [`stop`](Running::stop), which also ends what callbacks still wait for, and
+    ///   closes connections that they opened to other servers. [`join`](Running::join) waits for that.
+    ///
+    /// A worker whose thread is blocked, in a callback that waits for something else than Threadwire, can't do any of that: it is
+    /// named in [`ShutdownReport::stuck`], 500 ms after the time has passed.
+    ///
+    /// Called again, from whatever thread, it waits for the shutdown that is under way and returns the same report; the first
+    /// call's code and reason hold, and the earlier of the deadlines. A `stop` during a shutdown cuts it short.
+    ///
+    /// **In a callback of the server itself** it does not wait for the connection of that callback, nor for those of other
+    /// callbacks on that thread that are waiting beneath it, as they can't return before. They don't appear in the report, and
+    /// stay open: the callback can still send what came of it. They are closed, in the same way, when it has returned.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Send`], and nothing has happened, if the code must not be sent or the reason is too long.
+    /// [`Error::Stopped`] if the calling thread is itself asked to stop: the server is then stopped, without waiting.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadwire::{Accept, CloseCode, Connection, Message, Server, Shutdown, connect};
+    ///
+    /// let server = Server::bind("127.0.0.1:0")?.serve(|_| Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m)))?;
+    /// let ws = connect(&format!("ws://{}", server.local_addr()), |_ws: &Connection, _m: Message<'_>| Ok(()))?;
+    ///
+    /// let timeout = Duration::from_secs(10);
+    /// let report = server.shutdown(Shutdown { code: CloseCode::SERVICE_RESTART, timeout, ..Shutdown::default() })?;
+    /// for peer in &report.unanswered {
+    ///     println!("{peer}");
+    /// }
+    /// assert_eq!((report.connections, report.clean), (1, 1));
+    /// server.join()?;
+    /// # ws.wait_closed()?;
+    /// # Ok::<(), threadwire::Error>(())
+    /// ```
+    pub fn shutdown(&self, shutdown: Shutdown) -> Result<ShutdownReport, Error> {
+        self.control.shutdown(shutdown)
     }
 
     /// What stops the server from any thread: for a signal handler, say, while this thread waits in
@@ -92,7 +158,7 @@ impl Running {
     /// # Ok::<(), threadwire::Error>(())
     /// ```
     pub fn stopper(&self) -> Stopper {
-        Stopper { remotes: self.remotes() }
+        Stopper::new(self.control.clone())
     }
 
     /// Waits until the server has been stopped and every connection has ended, which is at the latest 100 ms after
@@ -110,17 +176,29 @@ impl Running {
     }
 }
 
-/// Stops a [`Running`] server from any thread: see [`Running::stopper`], with an example.
+/// Stops a server from any thread: see [`Running::stopper`] and [`Server::stopper`](crate::Server::stopper), with examples.
 #[derive(Clone, Debug)]
 pub struct Stopper {
-    remotes: Vec<Remote>,
+    control: Control,
 }
 
 impl Stopper {
+    pub(super) fn new(control: Control) -> Stopper {
+        Stopper { control }
+    }
+
     /// As [`Running::stop`].
     pub fn stop(&self) {
-        for remote in &self.remotes {
-            remote.stop();
-        }
+        self.control.stop();
+    }
+
+    /// As [`Running::shutdown`]. Of a server that does not serve yet, or has ended, nothing is left to report.
+    pub fn shutdown(&self, shutdown: Shutdown) -> Result<ShutdownReport, Error> {
+        self.control.shutdown(shutdown)
+    }
+
+    /// As [`Running::connections`].
+    pub fn connections(&self) -> usize {
+        self.control.connections()
     }
 }

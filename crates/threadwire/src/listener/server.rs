@@ -2,12 +2,13 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::sync::Arc;
 
-use threadwire_worker::{Ended, Remote, Worker, wait_forever};
+use threadwire_worker::{Ended, Worker, wait_forever};
 
 use super::accept::Accept;
-use super::running::Running;
-use crate::server::{Service, listen, share};
+use super::running::{Running, Stopper};
+use crate::server::{Control, Post, Service, share};
 use crate::{Config, Error, Request};
 
 /// A server: an address that is listened on, and the workers that serve what comes.
@@ -35,6 +36,7 @@ pub struct Server {
     workers: usize,
     spread: Spread,
     config: Config,
+    control: Control,
 }
 
 /// How connections are spread over several workers.
@@ -70,16 +72,14 @@ impl Server {
     /// # Ok::<(), Error>(())
     /// ```
     pub fn bind(addr: impl ToSocketAddrs + std::fmt::Debug) -> Result<Server, Error> {
-        let fail = |source| Error::Listen { addr: format!("{addr:?}").trim_matches('"').to_owned(), source };
-        let mut result = Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
-        for addr in addr.to_socket_addrs().map_err(fail)? {
-            result = listen(addr, false);
-            if result.is_ok() {
-                break;
-            }
-        }
-        let socket = result.map_err(fail)?;
-        Ok(Server { socket, workers: 1, spread: Spread::default(), config: Config::default() })
+        let socket = crate::server::bind(addr)?;
+        Ok(Server {
+            socket,
+            workers: 1,
+            spread: Spread::default(),
+            config: Config::default(),
+            control: Control::default(),
+        })
     }
 
     /// How many workers, that is threads, serve the connections. 1 by default; 0 counts as 1.
@@ -105,6 +105,23 @@ impl Server {
         self.socket.local_addr()
     }
 
+    /// What stops the server, or shuts it down, from any thread: for [`run`](Server::run), which does not return before.
+    /// A server that is stopped before it serves ends as soon as it begins.
+    ///
+    /// ```
+    /// use threadwire::{Accept, Connection, Message, Server, Shutdown};
+    ///
+    /// let server = Server::bind("127.0.0.1:0")?;
+    /// let stopper = server.stopper();
+    /// let signals = std::thread::spawn(move || stopper.shutdown(Shutdown::default())); // when one has come
+    /// server.run(|_| Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m)))?;
+    /// println!("{}", signals.join().expect("it does not panic")?);
+    /// # Ok::<(), threadwire::Error>(())
+    /// ```
+    pub fn stopper(&self) -> Stopper {
+        Stopper::new(self.control.clone())
+    }
+
     /// Starts the workers, and returns. `accept` is called on one of them for every request, also for one that does not
     /// ask for an upgrade, and says what becomes of it. If it panics, the request is answered with 500.
     ///
@@ -120,7 +137,8 @@ impl Server {
     }
 
     /// Serves until this thread's event loop is stopped, on this thread: it becomes one of the workers, and the only one
-    /// unless [`workers`](Server::workers) says otherwise. Stop it through the [`Remote`] of its loop.
+    /// unless [`workers`](Server::workers) says otherwise. Stop it through a [`stopper`](Server::stopper), or the
+    /// [`Remote`](crate::worker::Remote) of its loop.
     ///
     /// Fails with [`Error::Listen`] as [`serve`](Server::serve) does, and with [`Error::Panicked`] if a worker panicked.
     /// A stop is no failure here.
@@ -141,15 +159,18 @@ impl Server {
         let mut plan = self.plan(accept)?;
         let (others, hand_to) = plan.start_others()?;
         let Plan { service, first, .. } = plan;
+        let closing = service.clone();
         let ended = Worker::builder().grace(service.grace()).run(|| {
+            service.begin();
             let served = match service.listen(first, hand_to) {
-                Ok(()) => wait_forever().map(Ok),
+                Ok(_) => wait_forever().map(Ok),
                 Err(source) => Ok(Err(Error::Listen { addr: others.local_addr().to_string(), source })),
             };
             // All at once, so that their times to close run side by side.
             others.stop();
             served
         });
+        closing.end();
         // Also if the closure above was not run to its end.
         others.stop();
         others.join()?;
@@ -173,8 +194,8 @@ impl Server {
             }
             _ => Vec::new(),
         };
-        let service = Service::new(accept, self.config);
-        Ok(Plan { local_addr, service, first: self.socket, others, sockets })
+        let service = Service::new(accept, self.config, self.control.clone());
+        Ok(Plan { local_addr, service, control: self.control, first: self.socket, others, sockets })
     }
 }
 
@@ -182,6 +203,7 @@ impl Server {
 struct Plan {
     local_addr: SocketAddr,
     service: Service,
+    control: Control,
     /// The first worker's socket.
     first: TcpListener,
     /// How many others there are, and their sockets if each is to accept by itself.
@@ -191,13 +213,14 @@ struct Plan {
 
 impl Plan {
     /// Starts all workers but the first. Returns them, and whom of them the first is to hand connections to.
-    fn start_others(&mut self) -> Result<(Running, Vec<Remote>), Error> {
-        let mut running = Running::new(self.local_addr);
+    fn start_others(&mut self) -> Result<(Running, Vec<Arc<Post>>), Error> {
+        let mut running = Running::new(self.local_addr, self.control.clone());
         let each_accepts = !self.sockets.is_empty();
+        let mut posts = Vec::new();
         for number in 1..=self.others {
-            running.start(number, &self.service, self.sockets.pop(), Vec::new())?;
+            posts.push(running.start(number, &self.service, self.sockets.pop(), Vec::new())?);
         }
-        let hand_to = if each_accepts { Vec::new() } else { running.remotes() };
+        let hand_to = if each_accepts { Vec::new() } else { posts };
         Ok((running, hand_to))
     }
 }

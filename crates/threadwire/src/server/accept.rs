@@ -4,13 +4,15 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::Interest;
 use mio::net::{TcpListener, TcpStream};
-use threadwire_worker::{EventLoop, Ready, Remote, Source, Token};
+use threadwire_worker::{EventLoop, Ready, Source, Token};
 
-use super::{Service, upgrade};
+use super::control::Pending;
+use super::{BACKLOG, Post, Service, Station, upgrade};
 
 /// The most connections accepted in one turn of the loop, so that a flood of them leaves room for those that are open.
 const PER_TURN: usize = 64;
@@ -18,21 +20,32 @@ const PER_TURN: usize = 64;
 /// How long to wait when the system can't give another socket: until connections end, trying again is no use.
 pub(crate) const PAUSE: Duration = Duration::from_millis(50);
 
-struct Acceptor {
+pub(crate) struct Acceptor {
     service: Service,
     token: Token,
     socket: RefCell<Option<TcpListener>>,
     /// Who else gets connections, and whose turn it is; the last turn is ours.
-    others: Vec<Remote>,
+    others: Vec<Arc<Post>>,
     turn: Cell<usize>,
 }
 
-pub(super) fn start(service: Service, socket: std::net::TcpListener, others: Vec<Remote>) -> io::Result<()> {
+pub(super) fn start(
+    service: Service,
+    socket: std::net::TcpListener,
+    others: Vec<Arc<Post>>,
+) -> io::Result<Rc<Acceptor>> {
     let turn = Cell::new(others.len());
+    let station = Station::of(&service.config);
+    let mut made = None;
     EventLoop::current().attach(TcpListener::from_std(socket), Interest::READABLE, |socket, token| {
-        Rc::new(Acceptor { service, token, socket: RefCell::new(Some(socket)), others, turn })
+        let acceptor = Rc::new(Acceptor { service, token, socket: RefCell::new(Some(socket)), others, turn });
+        if let Some(station) = station {
+            station.set_acceptor(&acceptor);
+        }
+        made = Some(Rc::clone(&acceptor));
+        acceptor
     })?;
-    Ok(())
+    made.ok_or_else(|| io::ErrorKind::Other.into())
 }
 
 impl Acceptor {
@@ -60,14 +73,46 @@ impl Acceptor {
     /// Gives a connection to the worker whose turn it is.
     fn hand_on(&self, stream: TcpStream, peer: SocketAddr) {
         let since = Instant::now();
+        let station = Station::of(&self.service.config);
+        if station.as_ref().is_some_and(|station| station.is_shutting_down()) {
+            // It is only to be refused, and nobody waits for that.
+            return upgrade::start(&self.service, stream, peer, since, None);
+        }
         let turn = self.turn.get();
         self.turn.set(if turn == self.others.len() { 0 } else { turn + 1 });
         let Some(other) = self.others.get(turn) else {
-            return upgrade::start(&self.service, stream, peer, since);
+            let pending = station.map(|station| station.post().expect());
+            return upgrade::start(&self.service, stream, peer, since, pending);
         };
-        let service = self.service.clone();
-        if other.post(move |_| upgrade::start(&service, stream, peer, since)).is_err() {
+        let (service, pending) = (self.service.clone(), other.expect());
+        let start = move |_: &EventLoop| upgrade::start(&service, stream, peer, since, Some(pending));
+        if other.remote.post(start).is_err() {
             tracing::debug!("dropped a connection: its worker has ended");
+        }
+    }
+
+    /// The server shuts down: refuses those that wait to be accepted, and closes the socket.
+    pub(super) fn shut_down(&self) {
+        let Some(station) = Station::of(&self.service.config) else { return };
+        for _ in 0..BACKLOG {
+            let accepted = self.socket.borrow().as_ref().map(TcpListener::accept);
+            match accepted {
+                Some(Ok((stream, peer))) => {
+                    let pending: Pending = station.post().expect();
+                    upgrade::start(&self.service, stream, peer, Instant::now(), Some(pending));
+                }
+                Some(Err(error)) if belongs_to_the_peer(&error) => {}
+                _ => break,
+            }
+        }
+        self.close();
+    }
+
+    /// Accepts no more.
+    pub(crate) fn close(&self) {
+        let socket = self.socket.borrow_mut().take();
+        if let Some(mut socket) = socket {
+            EventLoop::current().detach(self.token, &mut socket);
         }
     }
 }
@@ -100,9 +145,6 @@ impl Source for Acceptor {
     }
 
     fn stop(self: Rc<Self>) {
-        let socket = self.socket.borrow_mut().take();
-        if let Some(mut socket) = socket {
-            EventLoop::current().detach(self.token, &mut socket);
-        }
+        self.close();
     }
 }

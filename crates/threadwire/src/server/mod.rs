@@ -1,21 +1,29 @@
 //! Serving: listen, accept, upgrade.
 
 pub(crate) mod accept;
+mod control;
 mod request;
+mod shutdown;
+mod station;
 pub(crate) mod upgrade;
 
+use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 #[cfg(unix)]
 use socket2::SockRef;
 use socket2::{Domain, Protocol, Socket, Type};
-use threadwire_worker::Remote;
 
+pub(crate) use accept::Acceptor;
+pub(crate) use control::{Control, Post};
 pub use request::Request;
+pub use shutdown::{Shutdown, ShutdownReport, Standing, StuckWorker, Unanswered};
+pub(crate) use station::Station;
 
 use crate::{Accept, Config, Error};
 
@@ -41,6 +49,19 @@ pub(crate) fn listen(addr: SocketAddr, shared: bool) -> io::Result<TcpListener> 
     Ok(socket.into())
 }
 
+/// Listens on the first address that works, of those that a name has.
+pub(crate) fn bind(addr: impl ToSocketAddrs + fmt::Debug) -> Result<TcpListener, Error> {
+    let fail = |source| Error::Listen { addr: format!("{addr:?}").trim_matches('"').to_owned(), source };
+    let mut result = Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+    for addr in addr.to_socket_addrs().map_err(fail)? {
+        result = listen(addr, false);
+        if result.is_ok() {
+            break;
+        }
+    }
+    result.map_err(fail)
+}
+
 /// Makes `count` more sockets that listen where `socket` does. The system chooses one of them all for each connection.
 pub(crate) fn share(socket: &TcpListener, count: usize) -> io::Result<Vec<TcpListener>> {
     let addr = socket.local_addr()?;
@@ -55,14 +76,16 @@ pub(crate) fn share(socket: &TcpListener, count: usize) -> io::Result<Vec<TcpLis
 pub(crate) struct Service {
     hook: Arc<Hook>,
     config: Arc<Config>,
+    control: Control,
 }
 
 impl Service {
     pub(crate) fn new<R: Into<Accept>>(
         hook: impl Fn(&Request) -> R + Send + Sync + 'static,
         config: Config,
+        control: Control,
     ) -> Service {
-        Service { hook: Arc::new(move |request| hook(request).into()), config: Arc::new(config) }
+        Service { hook: Arc::new(move |request| hook(request).into()), config: Arc::new(config), control }
     }
 
     /// How long a worker may take to close its connections: a little longer than each of them may.
@@ -70,8 +93,20 @@ impl Service {
         self.config.close_timeout.saturating_add(Duration::from_millis(100))
     }
 
+    /// Makes this thread one of the server's workers. The worker is stopped if the server has been.
+    pub(crate) fn begin(&self) -> Arc<Post> {
+        let post = self.control.enrol();
+        Station::open(&self.config, Arc::clone(&post));
+        post
+    }
+
+    /// What remains on a thread that goes on after [`begin`](Service::begin).
+    pub(crate) fn end(&self) {
+        Station::close(&self.config);
+    }
+
     /// Accepts connections on this thread, and hands them round: to this worker, and to each of the others.
-    pub(crate) fn listen(&self, socket: TcpListener, others: Vec<Remote>) -> io::Result<()> {
+    pub(crate) fn listen(&self, socket: TcpListener, others: Vec<Arc<Post>>) -> io::Result<Rc<Acceptor>> {
         accept::start(self.clone(), socket, others)
     }
 

@@ -13,7 +13,8 @@ use threadwire_proto::Role;
 use threadwire_proto::handshake::{HandshakeError, HeadReader, Headers, Response, Upgrade};
 use threadwire_worker::{EventLoop, Ready, Source, TimerId, Token};
 
-use super::{Request, Service};
+use super::control::Pending;
+use super::{Request, Service, Station};
 use crate::connection::{Agreed, Opening};
 use crate::listener::accept::Answer;
 use crate::local::Local;
@@ -22,7 +23,7 @@ use crate::stream::Stream;
 use crate::{Connection, Listener};
 
 /// A handshake under way.
-struct Upgrading {
+pub(super) struct Upgrading {
     service: Service,
     token: Token,
     peer: SocketAddr,
@@ -33,6 +34,10 @@ struct Upgrading {
     /// Why the connection is to be dropped, if that was decided while the program was asked.
     verdict: Cell<Option<&'static str>>,
     timer: Cell<Option<TimerId>>,
+    /// Until it is over, a shutdown waits for it.
+    pending: Cell<Option<Pending>>,
+    /// Where it stands among the handshakes of its worker.
+    place: Cell<u32>,
 }
 
 struct State {
@@ -47,7 +52,13 @@ struct State {
 }
 
 /// Begins the handshake of a connection that was accepted at `since`, on this thread's loop.
-pub(super) fn start(service: &Service, stream: TcpStream, peer: SocketAddr, since: Instant) {
+pub(super) fn start(
+    service: &Service,
+    stream: TcpStream,
+    peer: SocketAddr,
+    since: Instant,
+    pending: Option<Pending>,
+) {
     let event_loop = EventLoop::current();
     let mut upgrading = None;
     let interest = Interest::READABLE | Interest::WRITABLE;
@@ -62,6 +73,8 @@ pub(super) fn start(service: &Service, stream: TcpStream, peer: SocketAddr, sinc
             missed: Cell::default(),
             verdict: Cell::default(),
             timer: Cell::default(),
+            pending: Cell::new(pending),
+            place: Cell::new(Station::NOWHERE),
         });
         upgrading = Some(Rc::clone(&source));
         source
@@ -76,6 +89,12 @@ pub(super) fn start(service: &Service, stream: TcpStream, peer: SocketAddr, sinc
                 }
             });
             upgrading.timer.set(Some(timer));
+            if let Some(station) = Station::of(&service.config) {
+                upgrading.place.set(station.begin_handshake(&upgrading));
+                if station.is_shutting_down() {
+                    upgrading.shut_down();
+                }
+            }
         }
         (Err(error), _) => tracing::warn!(%error, "can't watch an accepted connection"),
         (Ok(_), None) => {}
@@ -101,6 +120,11 @@ enum Early {
     /// In a vector.
     Own(Vec<u8>),
 }
+
+/// Listens to a connection that nobody wants to listen to.
+struct Nobody;
+
+impl Listener for Nobody {}
 
 /// What an upgrade is made of.
 struct Granted {
@@ -217,7 +241,9 @@ impl Upgrading {
         let request = Request::new(request, self.peer);
         let (listener, headers, subprotocol) = match self.service.ask(&request).0 {
             Answer::Respond(response) => return Err(response),
-            Answer::Upgrade { listener, headers, subprotocol } => (listener, headers, subprotocol),
+            Answer::Upgrade { listener, headers, subprotocol } => {
+                (listener.unwrap_or_else(|| Box::new(Nobody)), headers, subprotocol)
+            }
         };
         match prepare(&request, &headers, subprotocol.as_deref()) {
             Ok(upgrade) => Ok(Granted { listener, upgrade, headers }),
@@ -249,6 +275,8 @@ impl Upgrading {
             writable: missed.writable,
             read_closed: state.ends || missed.read_closed,
         };
+        // From here on the connection itself is pending.
+        self.leave();
         Connection::open(Opening {
             role: Role::Server,
             stream: state.stream,
@@ -260,6 +288,17 @@ impl Upgrading {
             early,
             unread,
         });
+    }
+
+    fn go_on(&self, state: State, progress: Progress) {
+        match progress {
+            Progress::Over(why) => self.end(state, why),
+            Progress::Again => {
+                self.missed.set(self.missed.get() | Ready::READABLE);
+                self.keep(state);
+            }
+            Progress::Waiting | Progress::Asked(..) => self.keep(state),
+        }
     }
 
     /// The handshake goes on.
@@ -277,10 +316,63 @@ impl Upgrading {
         }
     }
 
+    /// The server shuts down: the peer is told so, unless it is being told something else. If the program is being asked,
+    /// that happens when it has answered.
+    pub(super) fn shut_down(&self) {
+        let state = self.state.borrow_mut().take();
+        let Some(mut state) = state else { return };
+        if state.refusal.is_some() {
+            return self.keep(state);
+        }
+        let local = Local::current();
+        let mut input = local.lend_input();
+        let progress = self.refuse_for_shutdown(&mut state, &mut input);
+        local.return_input(input);
+        self.go_on(state, progress.unwrap_or(Progress::Waiting));
+    }
+
+    /// Answers with 503, if the server shuts down.
+    fn refuse_for_shutdown(&self, state: &mut State, input: &mut [u8]) -> Option<Progress> {
+        let station = Station::of(&self.service.config)?;
+        let order = station.order()?;
+        station.count_refused();
+        Some(state.refuse(&order.refusal, input))
+    }
+
+    /// The program is being asked on this very thread, and waits for the shutdown: that does not wait for it then.
+    pub(super) fn excuse_if_asking(&self) {
+        if self.state.borrow().is_none() {
+            self.pending.take();
+        }
+    }
+
+    /// The time of the shutdown has passed.
+    pub(super) fn give_up(&self) {
+        self.condemn("the time to shut down has passed");
+        // Also if the program does not answer.
+        self.pending.take();
+    }
+
     fn end(&self, mut state: State, why: &str) {
         self.stop_timer();
+        self.leave();
         tracing::debug!(why, "dropped a connection before it was open");
         EventLoop::current().detach(self.token, &mut state.stream);
+    }
+
+    /// It is over, whatever came of it.
+    fn leave(&self) {
+        let place = self.place.replace(Station::NOWHERE);
+        if place != Station::NOWHERE
+            && let Some(station) = Station::of(&self.service.config)
+        {
+            station.end_handshake(place);
+        }
+        self.pending.take();
+    }
+
+    pub(super) fn set_place(&self, place: u32) {
+        self.place.set(place);
     }
 
     fn stop_timer(&self) {
@@ -301,22 +393,18 @@ impl Source for Upgrading {
         if let Progress::Asked(request, early) = progress {
             match (self.ask(request), self.verdict.get()) {
                 (_, Some(why)) => progress = Progress::Over(why),
-                (Ok(granted), None) => {
-                    self.open(state, granted, early, &mut input);
-                    return local.return_input(input);
-                }
+                (Ok(granted), None) => match self.refuse_for_shutdown(&mut state, &mut input) {
+                    Some(refused) => progress = refused,
+                    None => {
+                        self.open(state, granted, early, &mut input);
+                        return local.return_input(input);
+                    }
+                },
                 (Err(response), None) => progress = state.refuse(&response, &mut input),
             }
         }
         local.return_input(input);
-        match progress {
-            Progress::Over(why) => self.end(state, why),
-            Progress::Again => {
-                self.missed.set(self.missed.get() | Ready::READABLE);
-                self.keep(state);
-            }
-            Progress::Waiting | Progress::Asked(..) => self.keep(state),
-        }
+        self.go_on(state, progress);
     }
 
     fn stop(self: Rc<Self>) {

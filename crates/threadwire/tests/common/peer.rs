@@ -324,6 +324,11 @@ impl Host {
         Host { listener: TcpListener::bind("127.0.0.1:0").unwrap() }
     }
 
+    /// Listens at this address.
+    pub fn at(addr: SocketAddr) -> Host {
+        Host { listener: TcpListener::bind(addr).unwrap() }
+    }
+
     /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
         self.listener.local_addr().unwrap()

@@ -59,7 +59,7 @@ impl End {
             reason: closed.reason.clone(),
             initiator: closed.initiator,
             clean: closed.clean,
-            error: closed.error.as_ref().map(Error::to_string),
+            error: closed.error.as_ref().map(|error| format!("{error:#}")),
         }
     }
 
@@ -211,6 +211,6 @@ impl Listener for Recorder {
     }
 
     fn on_failed(&mut self, error: &Error) {
-        self.log.push(Call::Failed(error.to_string()));
+        self.log.push(Call::Failed(format!("{error:#}")));
     }
 }

@@ -14,7 +14,7 @@ use crate::waker::{self, WAKER};
 
 /// When a poll has to be over, if nothing comes.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Due {
+pub(super) enum Due {
     /// There is something to do already.
     Now,
     At(Instant),
@@ -22,7 +22,7 @@ enum Due {
 }
 
 impl Due {
-    fn timeout(self) -> Option<Duration> {
+    pub(super) fn timeout(self) -> Option<Duration> {
         match self {
             Due::Now => Some(Duration::ZERO),
             Due::At(due) => Some(due.saturating_duration_since(Instant::now())),
@@ -134,7 +134,7 @@ impl EventLoop {
     }
 
     /// How long the next poll may take.
-    fn due(&self, until: Option<Instant>, may_call: bool) -> Due {
+    pub(super) fn due(&self, until: Option<Instant>, may_call: bool) -> Due {
         if may_call && (!self.ready.borrow().is_empty() || !self.mail.borrow().is_empty()) {
             return Due::Now;
         }

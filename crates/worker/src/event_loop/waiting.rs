@@ -64,6 +64,8 @@ impl EventLoop {
     pub fn update(&self) -> Result<(), Stopped> {
         let is_of_task = self.is_outermost();
         let _nested = Nested::enter(&self.depth);
+        // It may have slept in another loop.
+        self.node.inbox.wake_up();
         if !self.is_stopping() {
             self.turn(Some(Instant::now()));
         }

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
-use threadwire_proto::{CloseCode, Event as ProtocolEvent, OpCode, OwnedMessage};
+use threadwire_proto::{Event as ProtocolEvent, OpCode, OwnedMessage};
 
 use super::Wire;
 use crate::Error;
@@ -222,9 +222,7 @@ impl Wire {
     /// How it ended, for the receiver: an error once, if it was not with a code that says that all is well.
     pub(in crate::aio) fn end_of_stream(&mut self) -> Option<Result<(), Error>> {
         let outcome = self.outcome.as_ref()?;
-        let is_normal =
-            matches!(outcome.code, CloseCode::NORMAL | CloseCode::GOING_AWAY | CloseCode::NO_STATUS);
-        if std::mem::replace(&mut self.told, true) || is_normal {
+        if std::mem::replace(&mut self.told, true) || outcome.is_normal() {
             return Some(Ok(()));
         }
         Some(Err(Error::Ended(Arc::clone(outcome))))

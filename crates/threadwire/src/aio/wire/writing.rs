@@ -50,8 +50,13 @@ impl Wire {
             if let (Some(header), Some(stream)) = (header, &mut self.stream) {
                 let cx = &mut Context::from_waker(means.waker);
                 self.unflushed = !stream.is_tcp();
-                let result =
-                    self.outbox.write_frame(&header, payload, &mut Writer { stream, cx }, means.local);
+                let result = self.outbox.write_frame(
+                    &header,
+                    payload,
+                    droppable,
+                    &mut Writer { stream, cx },
+                    means.local,
+                );
                 self.wrote(result, means.config);
                 self.kick_if_needed();
                 return Ok(());

@@ -1,0 +1,303 @@
+//! A connection, on its thread.
+
+use std::cell::Cell;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use threadwire_proto::handshake::Headers;
+use threadwire_proto::{CloseCode, Message, OwnedMessage};
+use threadwire_worker::EventLoop;
+
+use super::mailbox::Mailbox;
+use crate::error::TimeoutKind;
+use crate::{Closed, Error, Handle, WhenFull};
+
+/// How long replies may be gathered while there is more to receive.
+const GATHERING: Duration = Duration::from_micros(200);
+
+/// An open connection, on its thread. Dropping it closes it with 1001: the closing handshake is then completed whenever the
+/// thread's loop turns.
+///
+/// What is sent leaves at once, unless messages have arrived that wait to be received: then replies are gathered until these
+/// are, or until 0.2 ms have passed, so that a burst of messages is answered in one write. [`flush`](Connection::flush) is for
+/// programs that compute for long in the middle of such a burst.
+///
+/// ```
+/// use std::time::Duration;
+/// use threadwire::{Error, blocking};
+/// # let echo = || threadwire::Accept::with(|ws: &threadwire::Connection, m: threadwire::Message<'_>| ws.send(m));
+/// # let server = threadwire::Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
+/// # let url = format!("ws://{}", server.local_addr());
+///
+/// let mut ws = blocking::connect(&url)?;
+/// assert!(ws.try_recv().is_err_and(|error| error.is_timeout()), "nothing is there");
+/// ws.send("hello")?;
+/// let answer = ws.recv_timeout(Duration::from_secs(5))?;
+/// assert_eq!(answer.unwrap(), "hello");
+/// ws.close()?;
+/// assert!(ws.recv()?.is_none());
+/// # Ok::<(), Error>(())
+/// ```
+pub struct Connection {
+    pub(super) ws: crate::Connection,
+    pub(super) mailbox: Rc<Mailbox>,
+    /// Since when something is gathered.
+    gathering: Cell<Option<Instant>>,
+    /// Whether the end was told as an error.
+    told: Cell<bool>,
+}
+
+impl Connection {
+    pub(super) fn new(ws: crate::Connection, mailbox: Rc<Mailbox>) -> Connection {
+        Connection { ws, mailbox, gathering: Cell::new(None), told: Cell::new(false) }
+    }
+
+    /// Receives a message; the thread's loop turns while none is there. `None` after a normal close by either side (1000, 1001,
+    /// or without a code), and [`Error::Ended`] once after any other end; then `None` too. What arrived before the end is received
+    /// before it.
+    ///
+    /// Fails with [`Error::Stopped`] if the thread's worker is stopped.
+    pub fn recv(&mut self) -> Result<Option<OwnedMessage>, Error> {
+        self.recv_until(None)
+    }
+
+    /// As [`recv`](Connection::recv), but fails with [`TimeoutKind::Receive`] if no message comes within `timeout`: see
+    /// [`Error::is_timeout`]. Nothing is lost then.
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Option<OwnedMessage>, Error> {
+        self.recv_until(Instant::now().checked_add(timeout))
+    }
+
+    /// As [`recv`](Connection::recv), but only takes what is there (the loop turns once), and fails with
+    /// [`TimeoutKind::Receive`] if that is nothing: for programs with a loop of their own.
+    ///
+    /// ```
+    /// use threadwire::{Error, blocking};
+    ///
+    /// /// One frame of a game.
+    /// fn frame(ws: &mut blocking::Connection) -> Result<(), Error> {
+    ///     loop {
+    ///         match ws.try_recv() {
+    ///             Ok(Some(message)) => println!("{message}"),
+    ///             Ok(None) => return Err(Error::other("the server has left")),
+    ///             Err(error) if error.is_timeout() => break, // nothing more for now
+    ///             Err(error) => return Err(error),
+    ///         }
+    ///     }
+    ///     ws.send("where I am")
+    /// }
+    /// ```
+    pub fn try_recv(&mut self) -> Result<Option<OwnedMessage>, Error> {
+        if let Some(message) = self.take() {
+            return Ok(Some(message));
+        }
+        EventLoop::current().update()?;
+        self.recv_until(Some(Instant::now()))
+    }
+
+    fn recv_until(&self, until: Option<Instant>) -> Result<Option<OwnedMessage>, Error> {
+        if let Some(message) = self.take() {
+            return Ok(Some(message));
+        }
+        self.gathering.set(None);
+        if !EventLoop::current().wait(until, || self.has_something())? {
+            return Err(Error::Timeout(TimeoutKind::Receive));
+        }
+        match self.mailbox.take(&self.ws) {
+            Some(message) => Ok(Some(message)),
+            None => self.end(),
+        }
+    }
+
+    /// What is there, without a turn of the loop.
+    #[inline]
+    pub(super) fn take(&self) -> Option<OwnedMessage> {
+        if self.mailbox.is_empty() {
+            return None;
+        }
+        if self.gathering.get().is_some_and(|since| since.elapsed() > GATHERING) {
+            self.flush();
+        }
+        self.mailbox.take(&self.ws)
+    }
+
+    pub(super) fn has_something(&self) -> bool {
+        !self.mailbox.is_empty() || self.ws.is_reported()
+    }
+
+    /// What a receive ends with.
+    fn end(&self) -> Result<Option<OwnedMessage>, Error> {
+        match self.closed() {
+            Some(closed) if !closed.is_normal() && !self.told.replace(true) => Err(Error::Ended(closed)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Sends a message. Where more than [`Config::high_watermark`](crate::Config::high_watermark) bytes wait because the peer does
+    /// not read them, this waits until there are less, while the thread's loop turns.
+    ///
+    /// Fails with [`Error::Closed`] if the connection is not open, and with [`Error::Stopped`] if the thread's worker is stopped;
+    /// in both cases what was taken before may still leave.
+    pub fn send<'a>(&mut self, message: impl Into<Message<'a>>) -> Result<(), Error> {
+        self.ws.send_or(message, WhenFull::Wait)?;
+        let config = self.ws.config();
+        if self.mailbox.is_empty() {
+            self.flush();
+        } else if self.gathering.get().is_none() {
+            self.gathering.set(Some(Instant::now()));
+        }
+        if self.ws.buffered() > config.high_watermark {
+            let low = config.low_watermark;
+            self.mailbox.while_sending(&self.ws, || {
+                EventLoop::current().wait(None, || self.ws.buffered() <= low || !self.ws.is_open())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Sends a message if there is room for it, and otherwise does what `when_full` says: see [`WhenFull`].
+    pub fn send_or<'a>(&mut self, message: impl Into<Message<'a>>, when_full: WhenFull) -> Result<(), Error> {
+        self.ws.send_or(message, when_full)?;
+        if self.mailbox.is_empty() {
+            self.flush();
+        }
+        Ok(())
+    }
+
+    /// Sends a ping, with a payload of at most 125 bytes. Its pong only counts as a sign of life; see
+    /// [`measure_roundtrip`](Connection::measure_roundtrip).
+    pub fn ping(&mut self, payload: &[u8]) -> Result<(), Error> {
+        self.ws.ping(payload)?;
+        self.flush();
+        Ok(())
+    }
+
+    /// Measures how long a ping takes to come back, this many times: see
+    /// [`Connection::measure_roundtrip`](crate::Connection::measure_roundtrip).
+    pub fn measure_roundtrip(&mut self, rounds: usize) -> Result<Vec<Duration>, Error> {
+        self.ws.measure_roundtrip(rounds)
+    }
+
+    /// Writes what was gathered, as far as the system takes it.
+    pub fn flush(&self) {
+        self.gathering.set(None);
+        self.ws.flush();
+    }
+
+    /// Closes with 1000, and waits until the connection has ended: at most [`Config::close_timeout`](crate::Config::close_timeout).
+    /// See [`close_with`](Connection::close_with).
+    pub fn close(&mut self) -> Result<Arc<Closed>, Error> {
+        self.close_with(CloseCode::NORMAL, "")
+    }
+
+    /// Closes, and waits until the connection has ended: at most [`Config::close_timeout`](crate::Config::close_timeout). Returns
+    /// how it ended, which may have been the peer's doing. Messages that arrived before can still be received; those that arrive
+    /// meanwhile are dropped.
+    ///
+    /// Fails with [`Error::Send`], and does nothing, for a code that must not be sent or a reason longer than 123 bytes; and with
+    /// [`Error::Stopped`] if the thread's worker is stopped.
+    pub fn close_with(&mut self, code: CloseCode, reason: &str) -> Result<Arc<Closed>, Error> {
+        self.ws.close_with(code, reason)?;
+        EventLoop::current().wait(None, || self.ws.is_reported())?;
+        self.closed().ok_or(Error::Stopped)
+    }
+
+    /// How the connection ended, if it has.
+    pub fn closed(&self) -> Option<Arc<Closed>> {
+        self.ws.closed()
+    }
+
+    /// Whether messages can be sent.
+    pub fn is_open(&self) -> bool {
+        self.ws.is_open()
+    }
+
+    /// A handle, to send and to close from other threads.
+    pub fn handle(&self) -> Handle {
+        self.ws.handle()
+    }
+
+    /// The connection as callbacks know it: for a timer or an event listener of this thread that is to send on it.
+    pub fn connection(&self) -> &crate::Connection {
+        &self.ws
+    }
+
+    /// All messages until the end: [`recv`](Connection::recv) as an iterator.
+    ///
+    /// ```
+    /// use threadwire::{Error, blocking};
+    ///
+    /// fn print_all(ws: &mut blocking::Connection) -> Result<(), Error> {
+    ///     for message in ws {
+    ///         println!("{}", message?);
+    ///     }
+    ///     Ok(()) // it was closed as it should be
+    /// }
+    /// ```
+    pub fn iter(&mut self) -> Iter<'_> {
+        Iter(self)
+    }
+
+    /// The subprotocol that was agreed on, if one was.
+    pub fn subprotocol(&self) -> Option<&str> {
+        self.ws.subprotocol()
+    }
+
+    /// The headers of the server's answer to the handshake: see
+    /// [`Connection::response_headers`](crate::Connection::response_headers).
+    pub fn response_headers(&self) -> Option<&Headers> {
+        self.ws.response_headers()
+    }
+
+    /// The peer's address. Fails once TCP has ended.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.ws.peer_addr()
+    }
+
+    /// This end's address. Fails once TCP has ended.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.ws.local_addr()
+    }
+}
+
+/// The messages of a connection: see [`Connection::iter`].
+#[derive(Debug)]
+pub struct Iter<'a>(&'a mut Connection);
+
+impl Iterator for Iter<'_> {
+    type Item = Result<OwnedMessage, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.recv().transpose()
+    }
+}
+
+impl<'a> IntoIterator for &'a mut Connection {
+    type Item = Result<OwnedMessage, Error>;
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if self.ws.is_open() {
+            // It can be sent.
+            let _ = self.ws.close_with(CloseCode::GOING_AWAY, "");
+            self.flush();
+        }
+        // What still comes is for nobody.
+        self.mailbox.set_place(None);
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("is_open", &self.is_open()).finish_non_exhaustive()
+    }
+}

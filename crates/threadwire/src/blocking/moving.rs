@@ -1,0 +1,69 @@
+//! A connection on its way to another thread.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::rc::Rc;
+
+use threadwire_proto::OwnedMessage;
+
+use super::Connection;
+use super::mailbox::{Mailbox, Receiver};
+use crate::Error;
+use crate::connection::Moving;
+
+/// A connection that belongs to no thread, so that it can be given to another one: see [`Connection::detach`]. Nothing is read or
+/// written meanwhile; what its handles send waits. Dropped, it breaks the connection off.
+pub struct Detached {
+    moving: Moving,
+    queue: VecDeque<OwnedMessage>,
+}
+
+impl Connection {
+    /// Takes the connection off this thread, to be given to another one and [attached](Detached::attach) there. Its handles stay
+    /// valid; what has arrived and was not received goes along.
+    ///
+    /// Fails with [`Error::Closed`] if the connection is not open.
+    ///
+    /// ```
+    /// use std::thread;
+    /// use threadwire::blocking;
+    /// # let echo = || threadwire::Accept::with(|ws: &threadwire::Connection, m: threadwire::Message<'_>| ws.send(m));
+    /// # let server = threadwire::Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    ///
+    /// let mut ws = blocking::connect(&url)?;
+    /// ws.send("sent here")?;
+    /// let ws = ws.detach()?;
+    /// let other = thread::spawn(move || {
+    ///     let mut ws = ws.attach()?;
+    ///     let message = ws.recv()?;
+    ///     ws.close()?;
+    ///     Ok::<_, threadwire::Error>(message)
+    /// });
+    /// assert_eq!(other.join().unwrap()?.unwrap(), "sent here");
+    /// # Ok::<(), threadwire::Error>(())
+    /// ```
+    pub fn detach(self) -> Result<Detached, Error> {
+        let moving = self.ws.take_off()?;
+        Ok(Detached { moving, queue: self.mailbox.take_all() })
+    }
+}
+
+impl Detached {
+    /// Puts the connection on the loop of this thread. Fails with [`Error::Io`] if the system can't watch it there; the
+    /// connection is then broken off.
+    pub fn attach(self) -> Result<Connection, Error> {
+        let mailbox = Rc::new(Mailbox::with(self.queue));
+        let ws = crate::Connection::put_on(self.moving, Box::new(Receiver::new(Rc::clone(&mailbox))))?;
+        if !mailbox.is_full() {
+            ws.resume_reading();
+        }
+        Ok(Connection::new(ws, mailbox))
+    }
+}
+
+impl fmt::Debug for Detached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Detached").field("waiting", &self.queue.len()).finish_non_exhaustive()
+    }
+}

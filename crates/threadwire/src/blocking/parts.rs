@@ -1,0 +1,206 @@
+//! Messages in parts, as they come.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use threadwire_proto::{CloseCode, Frame, Level, Message, OpCode};
+use threadwire_worker::EventLoop;
+
+use crate::{Client, Closed, Connection, Error, Handle, Listener, WhenFull};
+
+/// How many bytes may wait to be received before nothing more is read.
+const ENOUGH: usize = 1 << 20;
+
+/// A connection whose messages are received in parts, each a fragment as the peer has sent it (RFC 6455, section 5.4): for
+/// messages that are longer than should be held in memory. [`Limits::max_message`](crate::Limits::max_message) does not apply,
+/// [`Limits::max_frame`](crate::Limits::max_frame) does.
+///
+/// ```
+/// use threadwire::blocking;
+/// # use threadwire::OpCode;
+/// # let hello = |ws: &threadwire::Connection, _: threadwire::Message<'_>| {
+/// #     ws.send_frame(OpCode::Text, false, b"a long ")?;
+/// #     ws.send_frame(OpCode::Continuation, true, b"story")
+/// # };
+/// # let server = threadwire::Server::bind("127.0.0.1:0")?.serve(move |_| threadwire::Accept::with(hello))?;
+/// # let url = format!("ws://{}", server.local_addr());
+///
+/// let mut ws = blocking::connect_in_parts(&url)?;
+/// ws.send("tell me")?;
+/// if let Some(mut story) = ws.recv()? {
+///     while let Some(part) = story.next_part()? {
+///         println!("{} bytes", part.len());
+///     }
+/// }
+/// ws.close()?;
+/// # Ok::<(), threadwire::Error>(())
+/// ```
+pub struct Streaming {
+    ws: Connection,
+    frames: Rc<Frames>,
+    told: Cell<bool>,
+}
+
+/// A message that is arriving: see [`Streaming`]. Dropped before its end, the rest of it is skipped when the next one is
+/// received.
+#[derive(Debug)]
+pub struct Incoming<'a> {
+    connection: &'a mut Streaming,
+    is_text: bool,
+}
+
+#[derive(Default)]
+struct Frames {
+    queue: RefCell<VecDeque<Part>>,
+    size: Cell<usize>,
+    is_full: Cell<bool>,
+    /// Whether the message that was received last has not come to its end.
+    is_mid_message: Cell<bool>,
+}
+
+struct Part {
+    is_text: bool,
+    is_last: bool,
+    bytes: Vec<u8>,
+}
+
+pub(super) fn connect(client: &Client) -> Result<Streaming, Error> {
+    let frames = Rc::new(Frames::default());
+    let ws = client.connect(Receiver(Rc::clone(&frames)))?;
+    Ok(Streaming { ws, frames, told: Cell::new(false) })
+}
+
+impl Streaming {
+    /// Receives the beginning of a message; what was not taken of the one before is skipped. Ends as
+    /// [`Connection::recv`](super::Connection::recv) does.
+    pub fn recv(&mut self) -> Result<Option<Incoming<'_>>, Error> {
+        while self.frames.is_mid_message.get() {
+            if self.next_part()?.is_none() {
+                break;
+            }
+        }
+        self.wait()?;
+        let first = self.frames.queue.borrow().front().map(|part| part.is_text);
+        match first {
+            Some(is_text) => {
+                self.frames.is_mid_message.set(true);
+                Ok(Some(Incoming { connection: self, is_text }))
+            }
+            None => self.end().map(|()| None),
+        }
+    }
+
+    /// The next part of the message, `None` behind its last one.
+    fn next_part(&mut self) -> Result<Option<Vec<u8>>, Error> {
+        if !self.frames.is_mid_message.get() {
+            return Ok(None);
+        }
+        self.wait()?;
+        let Some(part) = self.frames.queue.borrow_mut().pop_front() else {
+            // It broke off. Also where the peer has closed: a message without an end is not a whole one.
+            self.frames.is_mid_message.set(false);
+            self.end()?;
+            return Err(Error::Lost);
+        };
+        let size = self.frames.size.get() - part.bytes.len();
+        self.frames.size.set(size);
+        if self.frames.is_full.get() && size < ENOUGH / 2 {
+            self.frames.is_full.set(false);
+            self.ws.resume_reading();
+        }
+        self.frames.is_mid_message.set(!part.is_last);
+        Ok(Some(part.bytes))
+    }
+
+    fn wait(&self) -> Result<(), Error> {
+        let has_something = || !self.frames.queue.borrow().is_empty() || self.ws.is_reported();
+        EventLoop::current().wait(None, has_something)?;
+        Ok(())
+    }
+
+    fn end(&self) -> Result<(), Error> {
+        match self.ws.closed() {
+            Some(closed) if !closed.is_normal() && !self.told.replace(true) => Err(Error::Ended(closed)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends a message: see [`Connection::send`](super::Connection::send).
+    pub fn send<'a>(&mut self, message: impl Into<Message<'a>>) -> Result<(), Error> {
+        self.ws.send_or(message, WhenFull::Wait)?;
+        self.ws.flush();
+        Ok(())
+    }
+
+    /// Closes with 1000, and waits for the end: see [`Connection::close`](super::Connection::close).
+    pub fn close(&mut self) -> Result<Arc<Closed>, Error> {
+        self.ws.close()?;
+        EventLoop::current().wait(None, || self.ws.is_reported())?;
+        self.ws.closed().ok_or(Error::Stopped)
+    }
+
+    /// A handle, to send and to close from other threads, also in parts.
+    pub fn handle(&self) -> Handle {
+        self.ws.handle()
+    }
+}
+
+impl Incoming<'_> {
+    /// Whether it is text. Its parts need not end at a character; that they make UTF-8 together is checked as they come.
+    pub fn is_text(&self) -> bool {
+        self.is_text
+    }
+
+    /// The next part, as soon as it has arrived as a whole; `None` behind the last one.
+    ///
+    /// Fails with [`Error::Ended`] or [`Error::Lost`] if the connection ends in the middle of the message.
+    pub fn next_part(&mut self) -> Result<Option<Vec<u8>>, Error> {
+        self.connection.next_part()
+    }
+}
+
+/// The listener of such a connection.
+struct Receiver(Rc<Frames>);
+
+impl Listener for Receiver {
+    fn level(&self) -> Level {
+        Level::Frames
+    }
+
+    fn on_frame(&mut self, ws: &Connection, frame: &Frame<'_>) -> Result<(), Error> {
+        if frame.opcode().is_control() {
+            return Ok(());
+        }
+        let part = Part {
+            is_text: frame.opcode() == OpCode::Text,
+            is_last: frame.fin(),
+            bytes: frame.payload().to_vec(),
+        };
+        let size = self.0.size.get() + part.bytes.len();
+        self.0.size.set(size);
+        self.0.queue.borrow_mut().push_back(part);
+        if size >= ENOUGH && !self.0.is_full.replace(true) {
+            ws.pause_reading();
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        if self.ws.is_open() {
+            // It can be sent.
+            let _ = self.ws.close_with(CloseCode::GOING_AWAY, "");
+            self.ws.flush();
+        }
+    }
+}
+
+impl fmt::Debug for Streaming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Streaming").field("is_open", &self.ws.is_open()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,222 @@
+//! Waiting for several connections at once, and for those to come.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fmt;
+use std::ops::{Index, IndexMut};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+use threadwire_proto::OwnedMessage;
+use threadwire_worker::EventLoop;
+
+use super::{Connection, Server};
+use crate::error::TimeoutKind;
+use crate::{Closed, Error};
+
+/// Waits for several connections at once, on one thread, in the order in which something arrives.
+///
+/// A server of many connections on one thread:
+///
+/// ```
+/// use threadwire::blocking::{Select, Selected, Server};
+/// # use threadwire::{blocking, worker::EventLoop};
+///
+/// let server = Server::bind("127.0.0.1:0")?;
+/// # let url = format!("ws://{}", server.local_addr());
+/// # let stop = EventLoop::current().remote();
+/// # std::thread::spawn(move || {
+/// #     let mut ws = blocking::connect(&url)?;
+/// #     ws.send("hello")?;
+/// #     assert_eq!(ws.recv()?.unwrap(), "hello");
+/// #     ws.close()?;
+/// #     stop.stop();
+/// #     Ok::<(), threadwire::Error>(())
+/// # });
+/// let mut select = Select::new();
+/// select.serve(server);
+/// # let mut run = || -> Result<(), threadwire::Error> {
+/// while let Some((key, what)) = select.recv()? {
+///     match what {
+///         Selected::Connected => println!("welcome, {:?}", select[key].peer_addr()),
+///         Selected::Message(message) => select[key].send(&message)?,
+///         Selected::Closed(closed) => println!("{closed}"),
+///     }
+/// }
+/// # Ok(())
+/// # };
+/// # assert!(matches!(run(), Err(threadwire::Error::Stopped)));
+/// # Ok::<(), threadwire::Error>(())
+/// ```
+#[derive(Default)]
+pub struct Select {
+    members: Slab<Connection>,
+    ready: Rc<Ready>,
+    servers: Vec<Server>,
+}
+
+/// A connection's place in a [`Select`]. It may be given to another one when that connection has closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key(usize);
+
+/// What has happened to a connection in a [`Select`].
+#[derive(Debug)]
+pub enum Selected {
+    /// It is new, from a server.
+    Connected,
+    /// A message has arrived.
+    Message(OwnedMessage),
+    /// It has ended, and is not in the `Select` any more.
+    Closed(Arc<Closed>),
+}
+
+/// Who has something, in the order in which it came.
+#[derive(Default)]
+struct Ready(RefCell<VecDeque<usize>>);
+
+/// A connection's place among them.
+pub(super) struct Place {
+    ready: Rc<Ready>,
+    key: usize,
+    is_queued: Cell<bool>,
+}
+
+impl Place {
+    pub(super) fn announce(&self) {
+        if !self.is_queued.replace(true) {
+            self.ready.0.borrow_mut().push_back(self.key);
+        }
+    }
+
+    pub(super) fn served(&self) {
+        self.is_queued.set(false);
+    }
+}
+
+impl Select {
+    /// Without connections.
+    pub fn new() -> Select {
+        Select::default()
+    }
+
+    /// Takes a connection in. What has arrived for it already comes with the next calls.
+    pub fn add(&mut self, connection: Connection) -> Key {
+        let entry = self.members.vacant_entry();
+        let key = entry.key();
+        let place = Place { ready: Rc::clone(&self.ready), key, is_queued: Cell::new(false) };
+        if connection.has_something() {
+            place.announce();
+        }
+        connection.mailbox.set_place(Some(place));
+        entry.insert(connection);
+        Key(key)
+    }
+
+    /// Takes a connection out; it goes on by itself.
+    pub fn remove(&mut self, key: Key) -> Option<Connection> {
+        let connection = self.members.try_remove(key.0)?;
+        connection.mailbox.set_place(None);
+        self.ready.0.borrow_mut().retain(|ready| *ready != key.0);
+        Some(connection)
+    }
+
+    /// Takes in the connections that a server accepts, from now on.
+    pub fn serve(&mut self, server: Server) {
+        self.servers.push(server);
+    }
+
+    /// How many connections there are.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// The connection with that key, if it is there.
+    pub fn get_mut(&mut self, key: Key) -> Option<&mut Connection> {
+        self.members.get_mut(key.0)
+    }
+
+    /// All connections with their keys.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (Key, &mut Connection)> {
+        self.members.iter_mut().map(|(key, connection)| (Key(key), connection))
+    }
+
+    /// The next thing that happens, to whichever connection; the thread's loop turns while nothing does. `None` if there is
+    /// nothing to wait for: neither a connection nor a server.
+    ///
+    /// Connections with much to say take turns, a message each. A connection that ends is taken out by that, in whatever way it
+    /// did. Fails with [`Error::Stopped`] if the thread's worker is stopped.
+    pub fn recv(&mut self) -> Result<Option<(Key, Selected)>, Error> {
+        self.recv_until(None)
+    }
+
+    /// As [`recv`](Select::recv), but fails with [`TimeoutKind::Receive`] if nothing happens within `timeout`: see
+    /// [`Error::is_timeout`].
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Option<(Key, Selected)>, Error> {
+        self.recv_until(Instant::now().checked_add(timeout))
+    }
+
+    fn recv_until(&mut self, until: Option<Instant>) -> Result<Option<(Key, Selected)>, Error> {
+        loop {
+            if let Some(next) = self.next() {
+                return Ok(Some(next));
+            }
+            if self.members.is_empty() && self.servers.is_empty() {
+                return Ok(None);
+            }
+            self.servers.iter().try_for_each(Server::start)?;
+            let (ready, servers) = (&self.ready, &self.servers);
+            let has_some = || !ready.0.borrow().is_empty() || servers.iter().any(Server::has_some);
+            if !EventLoop::current().wait(until, has_some)? {
+                return Err(Error::Timeout(TimeoutKind::Receive));
+            }
+        }
+    }
+
+    fn next(&mut self) -> Option<(Key, Selected)> {
+        let accepted = self.servers.iter().find_map(Server::take);
+        if let Some(connection) = accepted {
+            return Some((self.add(connection), Selected::Connected));
+        }
+        let key = self.ready.0.borrow_mut().pop_front()?;
+        let connection = &self.members[key];
+        let message = connection.take();
+        connection.mailbox.served();
+        if connection.has_something() {
+            // The others first.
+            connection.mailbox.announce();
+        }
+        if let Some(message) = message {
+            return Some((Key(key), Selected::Message(message)));
+        }
+        let closed = connection.closed()?;
+        self.remove(Key(key));
+        Some((Key(key), Selected::Closed(closed)))
+    }
+}
+
+impl Index<Key> for Select {
+    type Output = Connection;
+
+    fn index(&self, key: Key) -> &Connection {
+        &self.members[key.0]
+    }
+}
+
+impl IndexMut<Key> for Select {
+    fn index_mut(&mut self, key: Key) -> &mut Connection {
+        &mut self.members[key.0]
+    }
+}
+
+impl fmt::Debug for Select {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Select").field("connections", &self.len()).finish_non_exhaustive()
+    }
+}

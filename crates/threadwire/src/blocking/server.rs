@@ -1,0 +1,299 @@
+//! Connections that others open.
+
+use std::cell::{OnceCell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use threadwire_proto::CloseCode;
+use threadwire_worker::{Ended, EventLoop, Pool, Worker};
+
+use super::Connection;
+use super::mailbox::{Mailbox, Receiver};
+use crate::server::{Acceptor, Control, Service};
+use crate::{Accept, Config, Error, Request};
+
+static SERVERS: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    /// The connections that have opened and were not accepted, of each server of this thread.
+    static ARRIVED: RefCell<HashMap<u64, VecDeque<Connection>>> = RefCell::default();
+}
+
+type Hook = dyn Fn(&Request) -> Accept + Send + Sync;
+
+/// A server whose connections live on the thread that accepts them: one by one ([`accept`](Server::accept)), or all together in a
+/// [`Select`](super::Select). [`serve`](Server::serve) gives each to a handler on a thread of its own instead.
+///
+/// ```
+/// use threadwire::blocking::{self, Server};
+/// # use std::thread;
+///
+/// let mut server = Server::bind("127.0.0.1:0")?;
+/// let url = format!("ws://{}", server.local_addr());
+/// # let client = thread::spawn(move || {
+/// #     let mut ws = blocking::connect(&url)?;
+/// #     ws.send("hello")?;
+/// #     let answer = ws.recv()?;
+/// #     ws.close()?;
+/// #     Ok::<_, threadwire::Error>(answer)
+/// # });
+/// let mut ws = server.accept()?;
+/// while let Some(message) = ws.recv()? {
+///     ws.send(&message)?;
+/// }
+/// # assert_eq!(client.join().unwrap()?.unwrap(), "hello");
+/// # Ok::<(), threadwire::Error>(())
+/// ```
+pub struct Server {
+    number: u64,
+    local_addr: SocketAddr,
+    socket: RefCell<Option<TcpListener>>,
+    config: Config,
+    hook: Arc<Hook>,
+    acceptor: OnceCell<Rc<Acceptor>>,
+}
+
+impl Server {
+    /// Listens on an address, as [`threadwire::Server::bind`](crate::Server::bind) does. Connections are accepted while this
+    /// thread waits, from the first [`accept`](Server::accept) on.
+    ///
+    /// Fails with [`Error::Listen`].
+    pub fn bind(addr: impl ToSocketAddrs + fmt::Debug) -> Result<Server, Error> {
+        let socket = crate::server::bind(addr)?;
+        Ok(Server {
+            number: SERVERS.fetch_add(1, Ordering::Relaxed),
+            local_addr: socket.local_addr()?,
+            socket: RefCell::new(Some(socket)),
+            config: Config::default(),
+            hook: Arc::new(|_| Accept::upgrade()),
+            acceptor: OnceCell::new(),
+        })
+    }
+
+    /// Limits and timeouts of every connection; [`Config::default`] without this.
+    pub fn config(mut self, config: Config) -> Server {
+        self.config = config;
+        self
+    }
+
+    /// Has `accept` say what becomes of each request; without it, all are upgraded.
+    ///
+    /// ```
+    /// use threadwire::{Accept, blocking::Server};
+    ///
+    /// let server = Server::bind("127.0.0.1:0")?.on_request(|request| match request.path() {
+    ///     "/feed" => Accept::upgrade(),
+    ///     _ => Accept::status(404),
+    /// });
+    /// # let _ = server;
+    /// # Ok::<(), threadwire::Error>(())
+    /// ```
+    pub fn on_request<R: Into<Accept>>(
+        mut self,
+        accept: impl Fn(&Request) -> R + Send + Sync + 'static,
+    ) -> Server {
+        self.hook = Arc::new(move |request| accept(request).into());
+        self
+    }
+
+    /// The address that is listened on, with the port that the system chose if port 0 was asked for.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Waits for the next connection, which is open then; the thread's loop turns meanwhile, and other peers' handshakes go on.
+    ///
+    /// Fails with [`Error::Listen`] if the system can't watch the socket, and with [`Error::Stopped`] if the thread's worker is
+    /// stopped.
+    pub fn accept(&mut self) -> Result<Connection, Error> {
+        self.start()?;
+        EventLoop::current().wait(None, || self.has_some())?;
+        self.take().ok_or(Error::Stopped)
+    }
+
+    /// Begins to accept.
+    pub(super) fn start(&self) -> Result<(), Error> {
+        let Some(socket) = self.socket.borrow_mut().take() else { return Ok(()) };
+        let (number, hook) = (self.number, Arc::clone(&self.hook));
+        let answer = move |request: &Request| {
+            hook(request).or_listener(|| {
+                let mailbox = Rc::new(Mailbox::default());
+                Box::new(Receiver::of_server(mailbox, number))
+            })
+        };
+        let service = Service::new(answer, self.config.clone(), Control::default());
+        let acceptor = service
+            .listen(socket, Vec::new())
+            .map_err(|source| Error::Listen { addr: self.local_addr.to_string(), source })?;
+        // It was empty, like the socket was full.
+        let _ = self.acceptor.set(acceptor);
+        Ok(())
+    }
+
+    /// Whether a connection has come.
+    pub(super) fn has_some(&self) -> bool {
+        ARRIVED.with_borrow(|arrived| arrived.get(&self.number).is_some_and(|queue| !queue.is_empty()))
+    }
+
+    pub(super) fn take(&self) -> Option<Connection> {
+        ARRIVED.with_borrow_mut(|arrived| arrived.get_mut(&self.number)?.pop_front())
+    }
+
+    /// Serves each connection by a call to `handler`, on one of `threads` threads, and returns. With as many connections as
+    /// threads, others stay open and wait.
+    ///
+    /// When the handler returns, its connection is closed: with 1000, with 1001 if it was stopped, or with 1011 if it failed, which
+    /// is logged. Fails with [`Error::Listen`] or [`Error::Io`] if a thread can't be started.
+    ///
+    /// ```
+    /// use threadwire::blocking::{self, Server};
+    ///
+    /// let server = Server::bind("127.0.0.1:0")?.serve(4, |ws| {
+    ///     while let Some(message) = ws.recv()? {
+    ///         ws.send(&message)?;
+    ///     }
+    ///     Ok(())
+    /// })?;
+    /// let mut ws = blocking::connect(&format!("ws://{}", server.local_addr()))?;
+    /// ws.send("hello")?;
+    /// assert_eq!(ws.recv()?.unwrap(), "hello");
+    /// server.stop();
+    /// server.join()?;
+    /// # Ok::<(), threadwire::Error>(())
+    /// ```
+    pub fn serve(
+        self,
+        threads: usize,
+        handler: impl Fn(&mut Connection) -> Result<(), Error> + Send + Sync + 'static,
+    ) -> Result<Serving, Error> {
+        let pool = Pool::builder().name("threadwire handler").threads(threads.max(1)).capacity(1).build()?;
+        let local_addr = self.local_addr;
+        let (socket, config, hook) = (self.socket.take(), self.config.clone(), Arc::clone(&self.hook));
+        let number = self.number;
+        let grace = config.close_timeout.saturating_add(Duration::from_millis(100));
+        let builder = Worker::builder().name("threadwire accept").grace(grace).no_parent();
+        let handler = Arc::new(handler);
+        let worker = builder.spawn(move || {
+            let acceptor = OnceCell::new();
+            let mut server =
+                Server { number, local_addr, socket: RefCell::new(socket), config, hook, acceptor };
+            let ended = hand_out(&mut server, &pool, handler);
+            drop(server);
+            // The handlers' waits end, and then their connections are closed.
+            let _ = pool.shutdown_now();
+            match ended {
+                Error::Stopped => Err(threadwire_worker::Stopped),
+                error => Ok(error),
+            }
+        })?;
+        Ok(Serving { local_addr, worker })
+    }
+}
+
+/// Gives every connection to a thread of the pool, until that ends.
+fn hand_out(
+    server: &mut Server,
+    pool: &Pool,
+    handler: Arc<impl Fn(&mut Connection) -> Result<(), Error> + Send + Sync + 'static>,
+) -> Error {
+    loop {
+        let connection = match server.accept() {
+            Ok(connection) => connection,
+            Err(error) => return error,
+        };
+        // It may have closed by now.
+        let Ok(detached) = connection.detach() else { continue };
+        let handler = Arc::clone(&handler);
+        let task = move || {
+            match detached.attach() {
+                Ok(mut connection) => handle(&mut connection, &*handler),
+                Err(error) => tracing::warn!(%error, "can't serve a connection"),
+            }
+            Ok(())
+        };
+        if pool.submit(task).is_err() {
+            return Error::Stopped;
+        }
+    }
+}
+
+fn handle(connection: &mut Connection, handler: &dyn Fn(&mut Connection) -> Result<(), Error>) {
+    let code = match handler(connection) {
+        Ok(()) => CloseCode::NORMAL,
+        Err(Error::Stopped) => CloseCode::GOING_AWAY,
+        // What the connection had to say was told, or would have been.
+        Err(Error::Closed | Error::Ended(_)) if !connection.is_open() => return,
+        Err(error) => {
+            tracing::error!(%error, "the handler of a connection failed");
+            CloseCode::INTERNAL_ERROR
+        }
+    };
+    // It may be closed already; and if this thread is stopped, its end waits for the peer's answer.
+    let _ = connection.close_with(code, "");
+}
+
+impl Receiver {
+    fn of_server(mailbox: Rc<Mailbox>, number: u64) -> Receiver {
+        Receiver { mailbox, server: Some(number) }
+    }
+
+    /// The connection is open: it is there to be accepted.
+    pub(super) fn arrive(&self, ws: &crate::Connection) {
+        let Some(number) = self.server else { return };
+        let connection = Connection::new(ws.clone(), Rc::clone(&self.mailbox));
+        ARRIVED.with_borrow_mut(|arrived| arrived.entry(number).or_default().push_back(connection));
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(acceptor) = self.acceptor.get() {
+            acceptor.close();
+        }
+        // Those that nobody has accepted are closed; not under the borrow.
+        let left = ARRIVED.try_with(|arrived| arrived.borrow_mut().remove(&self.number));
+        drop(left);
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("local_addr", &self.local_addr).finish_non_exhaustive()
+    }
+}
+
+/// A server at work: see [`Server::serve`]. Dropping it does not stop it.
+#[derive(Debug)]
+pub struct Serving {
+    local_addr: SocketAddr,
+    worker: Worker<Error>,
+}
+
+impl Serving {
+    /// The address that is listened on.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Stops, from any thread: no connection is accepted any more, and every wait of a handler ends with [`Error::Stopped`].
+    /// Returns at once; see [`join`](Serving::join).
+    pub fn stop(&self) {
+        self.worker.stop();
+    }
+
+    /// Waits until the server was stopped, every handler has returned, and its connection has ended.
+    ///
+    /// Fails with [`Error::Panicked`] if accepting panicked, and with [`Error::Stopped`] if this thread's worker is stopped.
+    pub fn join(self) -> Result<(), Error> {
+        match self.worker.join()? {
+            Ended::Done(error) => Err(error),
+            Ended::Stopped => Ok(()),
+            Ended::Panicked(payload) => Err(Error::panicked(payload)),
+        }
+    }
+}

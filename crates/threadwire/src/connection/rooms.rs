@@ -1,0 +1,184 @@
+//! A connection as a member of rooms: where it sits, and how it takes what is sent to all of them.
+
+use std::rc::Rc;
+
+use threadwire_proto::{CloseCode, CloseFrame};
+
+use super::Connection;
+use crate::WhenFull;
+use crate::flow::Flow;
+use crate::local::Local;
+use crate::room::branch::{Branch, Framed, Seat};
+
+/// What has become of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Given {
+    /// It was written, or waits.
+    Delivered,
+    /// There was no room for it.
+    Dropped,
+    /// It could not be sent at all.
+    Skipped,
+}
+
+/// Taking messages. Nothing here calls back into the program.
+impl Connection {
+    /// Writes frames that all members share, from where they lie, if that is possible right away. How many bytes have left:
+    /// none if it is not.
+    #[inline]
+    pub(crate) fn offer(&self, bytes: &[u8]) -> usize {
+        match self.0.link.borrow_mut().write_shared(bytes) {
+            Ok(written) => written,
+            Err(error) => {
+                self.write_failed(error);
+                0
+            }
+        }
+    }
+
+    /// Takes the rest of a frame that has begun to leave.
+    pub(crate) fn give_rest(&self, rest: &[u8]) {
+        self.0.link.borrow_mut().append_framed(rest, false);
+        self.mark_dirty();
+    }
+
+    /// Takes one frame, subject to the policy, which can't be to wait.
+    pub(crate) fn give(&self, framed: Framed<'_>, when_full: Option<WhenFull>) -> Given {
+        let when_full = when_full.unwrap_or(self.0.config.when_full);
+        if !self.is_open() {
+            return Given::Skipped;
+        }
+        let length = framed.payload.len();
+        if self.0.link.borrow().is_mid_message() {
+            return self.give_behind(framed, when_full);
+        }
+        if !self.has_room(length) && !self.0.link.borrow().is_blocked() {
+            // It may be that nobody has tried to write it yet.
+            self.write();
+        }
+        if !self.has_room(length) {
+            if when_full != WhenFull::DropOldest {
+                return self.refuse(when_full);
+            }
+            self.drop_oldest_for(length);
+        }
+        let given = self.0.link.borrow_mut().give(framed, when_full == WhenFull::DropOldest);
+        self.mark_dirty();
+        given
+    }
+
+    /// Takes a frame for which there is no turn now, as a message in fragments is under way: it may wait if that is
+    /// somebody else's, as it does when the program sends it.
+    fn give_behind(&self, framed: Framed<'_>, when_full: WhenFull) -> Given {
+        if !self.0.flow.get().shared || !self.is_mid_message_of_another() {
+            return Given::Skipped;
+        }
+        if !self.has_room(framed.payload.len()) {
+            return self.refuse(when_full);
+        }
+        match self.hold(framed.opcode, true, framed.payload, when_full == WhenFull::DropOldest) {
+            Ok(()) => Given::Delivered,
+            Err(_) => Given::Skipped,
+        }
+    }
+
+    fn refuse(&self, when_full: WhenFull) -> Given {
+        self.count_dropped();
+        if when_full == WhenFull::Close {
+            // Not by `close_with`, which would flush the rooms that are just being flushed.
+            let frame = CloseFrame { code: Some(CloseCode::POLICY), reason: Self::TOO_SLOW };
+            // It can be sent: nothing else could make this fail.
+            let _ = self.0.link.borrow_mut().close(frame);
+            self.mark_dirty();
+        }
+        Given::Dropped
+    }
+
+    /// Has what was gathered in this connection's rooms leave, before something else does.
+    #[inline]
+    pub(super) fn flush_rooms(&self) {
+        if self.0.flow.get().in_rooms && self.0.link.borrow().local().rooms.has_gathered() {
+            self.flush_own_rooms();
+        }
+    }
+
+    #[cold]
+    fn flush_own_rooms(&self) {
+        let local = self.local();
+        while let Some(branch) = self.find_seat(|seat| seat.branch.has_gathered()) {
+            branch.flush(&local);
+        }
+    }
+
+    /// The end: leaves all rooms.
+    pub(super) fn leave_rooms(&self) {
+        if self.0.flow.get().in_rooms {
+            self.local().leave_rooms(self);
+        }
+    }
+}
+
+/// Where it sits.
+impl Connection {
+    /// What its thread's connections share.
+    pub(crate) fn local(&self) -> Rc<Local> {
+        Rc::clone(self.0.link.borrow().local())
+    }
+
+    /// What no other connection of this thread has as long as this one is there.
+    #[inline]
+    pub(crate) fn address(&self) -> usize {
+        Rc::as_ptr(&self.0).addr()
+    }
+
+    fn find_seat(&self, mut is_it: impl FnMut(&Seat) -> bool) -> Option<Rc<Branch>> {
+        let extras = self.0.extras.borrow();
+        let seat = extras.as_ref()?.seats.iter().find(|seat| is_it(seat))?;
+        Some(Rc::clone(&seat.branch))
+    }
+
+    /// A room that it is in.
+    pub(crate) fn last_room(&self) -> Option<Rc<Branch>> {
+        let extras = self.0.extras.borrow();
+        extras.as_ref()?.seats.last().map(|seat| Rc::clone(&seat.branch))
+    }
+
+    /// Its place in a room, if it is a member.
+    pub(crate) fn place_in(&self, branch: &Branch) -> Option<usize> {
+        let extras = self.0.extras.borrow();
+        let mut seats = extras.as_ref()?.seats.iter();
+        seats.find(|seat| std::ptr::eq(&*seat.branch, branch)).map(|seat| seat.place)
+    }
+
+    /// Becomes a member. In how many rooms it is now.
+    pub(crate) fn take_seat(&self, branch: Rc<Branch>, place: usize) -> usize {
+        self.0.flow.set(Flow { in_rooms: true, ..self.0.flow.get() });
+        let mut extras = self.0.extras.borrow_mut();
+        let seats = &mut extras.get_or_insert_default().seats;
+        seats.push(Seat { branch, place });
+        seats.len()
+    }
+
+    /// Another place in the same room.
+    pub(crate) fn move_seat(&self, branch: &Rc<Branch>, place: usize) {
+        let mut extras = self.0.extras.borrow_mut();
+        let seats = extras.iter_mut().flat_map(|extras| &mut extras.seats);
+        for seat in seats.filter(|seat| Rc::ptr_eq(&seat.branch, branch)) {
+            seat.place = place;
+        }
+    }
+
+    /// Is a member no more: the place it had, and in how many rooms it is now.
+    pub(crate) fn give_up_seat(&self, branch: &Rc<Branch>) -> Option<(usize, usize)> {
+        let mut extras = self.0.extras.borrow_mut();
+        let seats = &mut extras.as_mut()?.seats;
+        let index = seats.iter().position(|seat| Rc::ptr_eq(&seat.branch, branch))?;
+        let seat = seats.swap_remove(index);
+        let left = seats.len();
+        drop(extras);
+        if left == 0 {
+            self.0.flow.set(Flow { in_rooms: false, ..self.0.flow.get() });
+        }
+        Some((seat.place, left))
+    }
+}

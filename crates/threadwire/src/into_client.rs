@@ -1,0 +1,45 @@
+//! What can be connected to.
+
+use std::borrow::Cow;
+
+use crate::{Client, Error};
+
+/// What can be connected to: a URL, or a [`Client`] with its settings. Only these: the trait is sealed.
+///
+/// ```
+/// use threadwire::{Client, IntoClient};
+///
+/// fn takes(_target: impl IntoClient) {}
+/// takes("ws://example.com/");
+/// takes(&Client::new("ws://example.com/")?);
+/// # Ok::<(), threadwire::Error>(())
+/// ```
+pub trait IntoClient: sealed::Sealed {}
+
+impl<T: sealed::Sealed> IntoClient for T {}
+
+pub(crate) mod sealed {
+    use super::{Client, Cow, Error};
+
+    pub trait Sealed {
+        fn client(&self) -> Result<Cow<'_, Client>, Error>;
+    }
+
+    impl Sealed for &str {
+        fn client(&self) -> Result<Cow<'_, Client>, Error> {
+            Client::new(self).map(Cow::Owned)
+        }
+    }
+
+    impl Sealed for &String {
+        fn client(&self) -> Result<Cow<'_, Client>, Error> {
+            Client::new(self).map(Cow::Owned)
+        }
+    }
+
+    impl Sealed for &Client {
+        fn client(&self) -> Result<Cow<'_, Client>, Error> {
+            Ok(Cow::Borrowed(self))
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! Messages to many connections, wherever they live.
+//!
+//! Members lie in a list on their own thread ([`branch`]), so that delivery takes no lock. A message is framed once;
+//! each worker with members gets it by one call, gathers it with others, and writes the same bytes to every socket.
+
+pub(crate) mod branch;
+pub(crate) mod delivery;
+mod homes;
+pub(crate) mod table;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use threadwire_proto::frame::{Header, OpCode};
+use threadwire_worker::EventLoop;
+
+use crate::local::Local;
+use crate::{Connection, Handle, Message, WhenFull};
+use delivery::Part;
+pub use delivery::{Delivery, Report};
+use homes::{Core, Stay};
+
+/// Connections that get the same messages: a chat room, a feed, everybody who is online. A cheap clone is the same room;
+/// it is `Send` and `Sync`, and its members may live on any workers.
+///
+/// A message is framed once, whatever the number of members, and waits for none of them: [`WhenFull`] says what happens to
+/// a member that reads too slowly, and [`Delivery::report`] how many there were.
+///
+/// # Order
+///
+/// What one thread sends to rooms arrives at each member in that order. So does what it sends to a member itself, on the
+/// member's own thread, by [`Connection::send`] or a [`Handle`]: before and behind the messages of rooms as they were sent.
+/// From other threads, what a handle sends takes another way than what is sent to a room, and may overtake it. Messages of
+/// different threads come in some order, and not all members need see them in the same one.
+///
+/// As with [`Connection::send`], messages are gathered: all that is sent in one turn of the loop leaves to each member in
+/// one write. It leaves sooner if it is much, or if something else is sent to a member.
+///
+/// # Members
+///
+/// A connection that ends is a member no more: [`Listener::on_close`](crate::Listener::on_close) finds it gone already.
+/// Connections don't keep a room alive, nor does a room keep connections; a listener may hold the room that its connection
+/// is in.
+///
+/// ```
+/// use threadwire::{Accept, Connection, Error, Listener, Message, Room, Server};
+///
+/// struct Chat(Room);
+///
+/// impl Listener for Chat {
+///     fn on_open(&mut self, ws: &Connection) -> Result<(), Error> {
+///         self.0.send("somebody has come in");
+///         self.0.join(ws); // and gets all that is sent from now on
+///         Ok(())
+///     }
+///
+///     fn on_message(&mut self, ws: &Connection, message: Message<'_>) -> Result<(), Error> {
+///         self.0.send_except(ws, message);
+///         Ok(())
+///     }
+///
+///     fn on_close(&mut self, _ws: &Connection, _closed: &threadwire::Closed) {
+///         self.0.send("somebody has left");
+///     }
+/// }
+///
+/// let room = Room::new();
+/// let members = room.clone();
+/// let server = Server::bind("127.0.0.1:0")?.workers(2).serve(move |_| Accept::with(Chat(members.clone())))?;
+/// // From any thread:
+/// room.send("the server is up");
+/// # server.stop();
+/// # server.join()?;
+/// # Ok::<(), Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Room(Arc<Door>);
+
+/// The room as the program holds it. Threads that have members hold the core alone.
+struct Door(Arc<Core>);
+
+/// Who does not get a message: see [`Room::send_except`].
+#[derive(Clone, Copy, Debug)]
+pub struct Except<'a>(Excepted<'a>);
+
+#[derive(Clone, Copy, Debug)]
+enum Excepted<'a> {
+    Nobody,
+    Connection(&'a Connection),
+    Handle(&'a Handle),
+}
+
+impl<'a> From<&'a Connection> for Except<'a> {
+    fn from(connection: &'a Connection) -> Except<'a> {
+        Except(Excepted::Connection(connection))
+    }
+}
+
+impl<'a> From<&'a Handle> for Except<'a> {
+    fn from(handle: &'a Handle) -> Except<'a> {
+        Except(Excepted::Handle(handle))
+    }
+}
+
+impl Room {
+    /// An empty room.
+    pub fn new() -> Room {
+        Room(Arc::new(Door(Arc::new(Core::new()))))
+    }
+
+    fn core(&self) -> &Arc<Core> {
+        &self.0.0
+    }
+
+    /// Takes a connection in. It gets what is sent from now on. To join twice is to join once, and a connection may be in any
+    /// number of rooms; one that is not open does not join.
+    ///
+    /// Where it does not read fast enough, [`Config::when_full`](crate::Config::when_full) says what happens, as with
+    /// [`join_with`](Room::join_with).
+    pub fn join(&self, ws: &Connection) {
+        ws.local().join_room(self.core(), ws, None);
+    }
+
+    /// Takes a connection in, and says what happens to messages of this room for which it has
+    /// [no room](crate::Config::max_buffered). A message for everybody waits for nobody: [`WhenFull::Wait`] drops it for this
+    /// member, and so does [`WhenFull::Error`]; [`Report::dropped`] and [`Connection::dropped`] count it.
+    ///
+    /// For one that is a member already, it changes only that.
+    ///
+    /// ```
+    /// use threadwire::{Connection, Room, WhenFull};
+    ///
+    /// /// Who is slow gets the newest prices, and not all of those before.
+    /// fn watch(prices: &Room, ws: &Connection) {
+    ///     prices.join_with(ws, WhenFull::DropOldest);
+    /// }
+    /// ```
+    pub fn join_with(&self, ws: &Connection, when_full: WhenFull) {
+        ws.local().join_room(self.core(), ws, Some(when_full));
+    }
+
+    /// Takes a connection in from any thread, if it is open when that reaches it. It gets what this thread sends to the room
+    /// from now on. (For a [policy](Room::join_with) of its own, [`Handle::run`] does that on its thread.)
+    ///
+    /// ```
+    /// use threadwire::{Connection, Message, Room, connect};
+    /// # use threadwire::{Accept, Server};
+    /// # let server = Server::bind("127.0.0.1:0")?.serve(|_| Accept::with(|_: &Connection, _: Message<'_>| Ok(())))?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    ///
+    /// let ws = connect(&url, |_ws: &Connection, _message: Message<'_>| Ok(()))?;
+    /// let (room, handle) = (Room::new(), ws.handle());
+    /// let sent = std::thread::spawn(move || {
+    ///     room.join_handle(&handle);
+    ///     room.send("welcome")
+    /// });
+    /// threadwire::wait_until(None, || sent.is_finished())?;
+    /// assert_eq!(sent.join().unwrap().report()?.delivered, 1);
+    /// # Ok::<(), threadwire::Error>(())
+    /// ```
+    pub fn join_handle(&self, handle: &Handle) {
+        // Messages are sent there from now on, and come behind this.
+        // Between two threads it is in no room.
+        let Some(worker) = handle.worker() else { return };
+        let stay = Stay::new(self.core(), &worker);
+        handle.post(move |ws| ws.local().join_room(stay.core(), ws, None));
+    }
+
+    /// Lets a connection go. It gets what was sent before.
+    pub fn leave(&self, ws: &Connection) {
+        ws.local().leave_room(self.core().id, ws);
+    }
+
+    /// Lets a connection go, from any thread. It gets what this thread has sent before, and nothing that this thread sends
+    /// from now on.
+    pub fn leave_handle(&self, handle: &Handle) {
+        let id = self.core().id;
+        handle.post(move |ws| ws.local().leave_room(id, ws));
+    }
+
+    /// How many members there are, as far as their threads have said so.
+    pub fn len(&self) -> usize {
+        self.core().members.load(Ordering::Relaxed)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Sends a message to all members, from any thread. None of it waits, and it does not fail: what became of it is in the
+    /// [report](Delivery::report), for those who want to know.
+    pub fn send<'a>(&self, message: impl Into<Message<'a>>) -> Delivery {
+        self.broadcast(Excepted::Nobody, message.into())
+    }
+
+    /// Sends a message to all members but one, say the one it came from: a `&Connection`, or a [`&Handle`](Handle) on any
+    /// thread. The report does not count it.
+    pub fn send_except<'a, 'b>(
+        &self,
+        except: impl Into<Except<'b>>,
+        message: impl Into<Message<'a>>,
+    ) -> Delivery {
+        self.broadcast(except.into().0, message.into())
+    }
+
+    /// What has become of all messages so far: the sum of all reports.
+    pub fn totals(&self) -> Report {
+        self.core().totals.report()
+    }
+
+    fn broadcast(&self, except: Excepted<'_>, message: Message<'_>) -> Delivery {
+        let workers = self.core().workers();
+        let (delivery, mut parts) = Delivery::new(workers.len());
+        let (opcode, payload) = (message.opcode(), message.as_bytes());
+        let header = Header { fin: true, rsv: 0, opcode, mask: None, length: payload.len() as u64 }.encode();
+        let id = self.core().id;
+        let mut is_here = false;
+        let mut shared = None;
+        for worker in workers.iter() {
+            if worker.is_current() {
+                is_here = true;
+                continue;
+            }
+            let payload = Arc::clone(shared.get_or_insert_with(|| Arc::<[u8]>::from(payload)));
+            let except = match except {
+                Excepted::Handle(handle) if handle.worker().as_ref() == Some(worker) => Some(handle.clone()),
+                _ => None,
+            };
+            let Some(part) = parts.next() else { break };
+            // Refused, it counts as dealt with: a worker that has ended has no members.
+            let _ = worker.post(move |_| {
+                let except = except.and_then(|handle| handle.here());
+                Local::current().gather(id, (&header, &payload), opcode, except.as_ref(), part);
+            });
+        }
+        if is_here && let Some(part) = parts.next() {
+            gather_here(id, (&header, payload), opcode, except, part);
+        }
+        delivery
+    }
+}
+
+fn gather_here(id: u64, frame: (&[u8], &[u8]), opcode: OpCode, except: Excepted<'_>, part: Part) {
+    let handled;
+    let except = match except {
+        Excepted::Nobody => None,
+        Excepted::Connection(ws) => Some(ws),
+        Excepted::Handle(handle) => {
+            handled = handle.here();
+            handled.as_ref()
+        }
+    };
+    Local::current().gather(id, frame, opcode, except, part);
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        let id = self.0.id;
+        for worker in self.0.workers().iter() {
+            // Never at once: this may be a part of whatever the program drops. A worker that has ended has no members.
+            let _ = worker.post(move |_: &EventLoop| Local::current().forget_room(id));
+        }
+    }
+}
+
+impl Default for Room {
+    fn default() -> Room {
+        Room::new()
+    }
+}
+
+impl fmt::Debug for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Room")
+            .field("len", &self.len())
+            .field("totals", &self.totals())
+            .finish_non_exhaustive()
+    }
+}
