@@ -1,5 +1,6 @@
 //! What a face has to be able to do here. Each face is a file.
 
+mod aio;
 mod listener;
 
 use clap::ValueEnum;
@@ -8,6 +9,8 @@ use threadwire::{CloseCode, Error, OpCode};
 /// A face of the library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Face {
+    /// Async, on tokio.
+    Aio,
     /// Callbacks.
     Listener,
 }
@@ -36,6 +39,7 @@ impl Face {
     /// Serves an echo until a signal.
     pub(crate) fn serve(self, listen: &str) -> Result<(), Error> {
         match self {
+            Face::Aio => aio::serve(listen),
             Face::Listener => listener::serve(listen),
         }
     }
@@ -43,6 +47,7 @@ impl Face {
     /// Connects, and echoes until the server closes.
     pub(crate) fn echo(self, url: &str) -> Result<(), Error> {
         match self {
+            Face::Aio => aio::echo(url),
             Face::Listener => listener::echo(url),
         }
     }
@@ -50,6 +55,7 @@ impl Face {
     /// Connects, and takes one message.
     pub(crate) fn ask(self, url: &str) -> Result<String, Error> {
         match self {
+            Face::Aio => aio::ask(url),
             Face::Listener => listener::ask(url),
         }
     }
@@ -64,6 +70,7 @@ impl Face {
         code: CloseCode,
     ) -> Result<Seen, Error> {
         match self {
+            Face::Aio => aio::exchange(url, steps, expected, code),
             Face::Listener => listener::exchange(url, steps, expected, code),
         }
     }

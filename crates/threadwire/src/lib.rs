@@ -43,12 +43,20 @@
 //! # server.join()?;
 //! # Ok::<(), threadwire::Error>(())
 //! ```
+//!
+//! # Async
+//!
+//! With the feature `aio` there is an async face on tokio: connections with `recv` and `send`, which are a `Stream` and a `Sink`,
+//! and handles for all tasks and threads. With the features `hyper` and `axum` they are also made from requests that such a
+//! server has received.
 #![forbid(unsafe_code)]
 
 // A short read counts as "there is no more", which is not how readiness works on Windows.
 #[cfg(not(unix))]
 compile_error!("this version of threadwire needs a Unix system");
 
+#[cfg(feature = "aio")]
+pub mod aio;
 pub mod blocking;
 mod closed;
 mod config;

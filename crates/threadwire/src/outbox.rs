@@ -1,13 +1,12 @@
 //! What waits to be written.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Write};
 
 mod marks;
 
 use marks::Marks;
 
 use crate::local::Local;
-use crate::stream::Stream;
 
 /// Output in the order in which it is to leave. It has memory of its own only while something is in it.
 #[derive(Default)]
@@ -115,7 +114,7 @@ impl Outbox {
 
     /// Writes what waits, until all of it has left or the system takes no more.
     #[inline]
-    pub(crate) fn write(&mut self, stream: &mut Stream, local: &Local) -> io::Result<()> {
+    pub(crate) fn write(&mut self, stream: &mut impl Write, local: &Local) -> io::Result<()> {
         if self.broken {
             self.clear(local);
         }
@@ -158,7 +157,7 @@ impl Outbox {
     pub(crate) fn write_shared(
         &mut self,
         bytes: &[u8],
-        stream: &mut Stream,
+        stream: &mut impl Write,
         local: &Local,
     ) -> io::Result<usize> {
         let mut written = 0;
@@ -175,7 +174,7 @@ impl Outbox {
         header: &[u8],
         payload: &[u8],
         droppable: bool,
-        stream: &mut Stream,
+        stream: &mut impl Write,
         local: &Local,
     ) -> io::Result<()> {
         if self.marks.is_some() {

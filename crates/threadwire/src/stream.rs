@@ -35,17 +35,6 @@ impl Stream {
         retry(|| socket.read(buffer))
     }
 
-    #[inline]
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let Stream::Tcp(socket) = self;
-        retry(|| socket.write(bytes))
-    }
-
-    pub(crate) fn write_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
-        let Stream::Tcp(socket) = self;
-        retry(|| socket.write_vectored(buffers))
-    }
-
     /// Tells the peer that nothing more will come. What it still sends can be read.
     pub(crate) fn shutdown_write(&mut self) -> io::Result<()> {
         let Stream::Tcp(socket) = self;
@@ -66,6 +55,23 @@ impl Stream {
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
         let Stream::Tcp(socket) = self;
         socket.local_addr()
+    }
+}
+
+impl Write for Stream {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let Stream::Tcp(socket) = self;
+        retry(|| socket.write(bytes))
+    }
+
+    fn write_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+        let Stream::Tcp(socket) = self;
+        retry(|| socket.write_vectored(buffers))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

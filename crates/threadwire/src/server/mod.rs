@@ -1,11 +1,11 @@
 //! Serving: listen, accept, upgrade.
 
-mod accept;
+pub(crate) mod accept;
 mod control;
 mod request;
 mod shutdown;
 mod station;
-mod upgrade;
+pub(crate) mod upgrade;
 
 use std::fmt;
 use std::io;
