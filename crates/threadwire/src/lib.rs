@@ -67,6 +67,7 @@ mod reconnect;
 mod room;
 mod server;
 mod stream;
+pub mod trace;
 
 /// The protocol without I/O: the `threadwire-proto` crate.
 pub use threadwire_proto as proto;
@@ -95,6 +96,7 @@ pub use threadwire_proto::{
     RoundTripSummary, SendError, Violation,
 };
 pub use threadwire_worker::{Stopped, sleep, update, wait_forever, wait_until};
+pub use trace::Trace;
 
 /// The examples of the README are tests too.
 #[cfg(doctest)]
