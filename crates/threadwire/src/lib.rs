@@ -49,6 +49,7 @@
 #[cfg(not(unix))]
 compile_error!("this version of threadwire needs a Unix system");
 
+pub mod app;
 pub mod blocking;
 mod closed;
 mod config;
@@ -74,6 +75,7 @@ pub use threadwire_proto as proto;
 /// The threads and event loops under it all: the `threadwire-worker` crate.
 pub use threadwire_worker as worker;
 
+pub use app::App;
 pub use closed::Closed;
 pub use config::Config;
 pub use connection::Connection;
