@@ -1,15 +1,30 @@
 //! What a face has to be able to do here. Each face is a file.
 
+mod app;
 mod listener;
 
 use clap::ValueEnum;
-use threadwire::{CloseCode, Error, OpCode};
+use std::time::Duration;
+
+use threadwire::{CloseCode, Config, Error, Limits, OpCode};
+
+/// How long a server may be silent before a check gives it up.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The settings of all faces.
+fn config() -> Config {
+    // As large as what the suites send; and a server that does not answer a close frame should not hold them up.
+    let limits = Limits { max_frame: 16 << 20, max_message: 16 << 20, ..Limits::default() };
+    Config { limits, max_buffered: 64 << 20, close_timeout: Duration::from_secs(2), ..Config::default() }
+}
 
 /// A face of the library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Face {
     /// Callbacks.
     Listener,
+    /// Apps: a client only.
+    App,
 }
 
 /// A frame to send.
@@ -37,6 +52,7 @@ impl Face {
     pub(crate) fn serve(self, listen: &str) -> Result<(), Error> {
         match self {
             Face::Listener => listener::serve(listen),
+            Face::App => Err(Error::other("the app face has no server")),
         }
     }
 
@@ -44,6 +60,7 @@ impl Face {
     pub(crate) fn echo(self, url: &str) -> Result<(), Error> {
         match self {
             Face::Listener => listener::echo(url),
+            Face::App => app::echo(url),
         }
     }
 
@@ -51,6 +68,7 @@ impl Face {
     pub(crate) fn ask(self, url: &str) -> Result<String, Error> {
         match self {
             Face::Listener => listener::ask(url),
+            Face::App => app::ask(url),
         }
     }
 
@@ -65,6 +83,7 @@ impl Face {
     ) -> Result<Seen, Error> {
         match self {
             Face::Listener => listener::exchange(url, steps, expected, code),
+            Face::App => app::exchange(url, steps, expected, code),
         }
     }
 }
