@@ -17,7 +17,7 @@ use threadwire::app::{self, AppHandle};
 use threadwire::worker::{Ended as WorkerEnded, EventLoop, Worker};
 use threadwire::{
     Accept, App, Backoff, Client, CloseCode, Config, Error, Keepalive, Limits, State, TimeoutKind, sleep,
-    wait_until,
+    wait_forever, wait_until,
 };
 
 /// What callbacks have written down.
@@ -326,6 +326,10 @@ fn a_close_before_the_run_counts_for_it_and_only_for_it() {
         assert_eq!(app.run_forever().unwrap().connections, 1);
         assert_eq!(app.run_forever().unwrap().connections, 1);
         assert_eq!(notes.all(), ["close 1000", "close 1000"]);
+
+        app.handle().close().unwrap();
+        let ended = app.run_forever().unwrap();
+        assert_eq!((ended.connections, ended.closed.is_none()), (0, true), "it is not of the runs before");
     });
 }
 
@@ -459,6 +463,65 @@ fn nothing_arrives_behind_a_close_in_a_callback() {
         .unwrap();
         assert_eq!(notes.all(), ["open", "data one", "message one", "close 1000"]);
         host.join().unwrap();
+    });
+}
+
+#[test]
+fn to_abort_is_no_error_either_and_is_followed_by_another_connection_where_it_reconnects() {
+    bounded(|| {
+        let server = echo_server();
+        let notes = Notes::default();
+        let ended = notes.app(&server.url("/")).on_open(|ws| ws.abort()).run_forever().unwrap();
+        assert!(!ended.closed.unwrap().clean);
+        assert_eq!(notes.all(), ["close 1006"]);
+
+        let notes = Notes::default();
+        let app = notes.app(&server.url("/")).reconnect(at_once());
+        let ended = app.on_open(|ws| ws.abort()).on_reconnect(|ws| ws.close()).run_forever().unwrap();
+        assert_eq!(ended.connections, 2);
+        assert_eq!(notes.all(), ["close 1006", "close 1000"]);
+    });
+}
+
+#[test]
+fn the_handle_has_the_connection_from_on_open_on_and_until_on_close() {
+    bounded(|| {
+        let server = echo_server();
+        let notes = Notes::default();
+        let app = App::new(&server.url("/")).unwrap();
+        let (handle, late) = (app.handle(), app.handle());
+        let (first, last) = (notes.clone(), notes.clone());
+        assert!(handle.connection().is_none());
+        app.on_open(move |ws| {
+            first.add(format!("{} {}", handle.connection() == Some(ws.handle()), handle.is_open()));
+            ws.close()
+        })
+        .on_close(move |_, _| last.add(format!("{} {}", late.connection().is_none(), late.is_open())))
+        .run_forever()
+        .unwrap();
+        assert_eq!(notes.all(), ["true true", "true false"]);
+    });
+}
+
+#[test]
+fn a_callback_that_is_stopped_while_it_waits_has_not_failed() {
+    bounded(|| {
+        let server = echo_server();
+        let url = server.url("/");
+        let notes = Notes::default();
+        let heard = notes.clone();
+        let (tell, told) = mpsc::channel();
+        let running = app::spawn(move || {
+            Ok(heard.app(&url).on_open(move |_ws| {
+                tell.send(()).unwrap();
+                wait_forever()
+            }))
+        })
+        .unwrap();
+        told.recv().unwrap();
+        running.worker().stop();
+        assert!(matches!(running.join(), Err(Error::Stopped)));
+        assert_eq!(notes.all(), ["close 1001"]);
     });
 }
 

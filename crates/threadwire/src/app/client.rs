@@ -6,7 +6,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use threadwire_proto::{CloseCode, Initiator, Keepalive, Message};
-use threadwire_worker::EventLoop;
 
 use super::callbacks::{Callbacks, HeaderList, Outcome, contain};
 use super::handle::Shared;
@@ -173,6 +172,16 @@ impl App {
     }
 
     /// Another connection is open, after one that has ended: instead of [`on_open`](App::on_open).
+    ///
+    /// ```
+    /// use threadwire::{App, Backoff};
+    ///
+    /// let app = App::new("ws://example.com/feed")?
+    ///     .reconnect(Backoff::default())
+    ///     .on_open(|ws| ws.send("subscribe"))
+    ///     .on_reconnect(|ws| ws.send("subscribe, and send what I have missed"));
+    /// # Ok::<(), threadwire::Error>(())
+    /// ```
     pub fn on_reconnect<R: Outcome>(self, mut call: impl FnMut(&Connection) -> R + 'static) -> App {
         self.set(|callbacks| callbacks.on_reconnect = Some(Box::new(move |ws| call(ws).into_result())))
     }
@@ -215,6 +224,24 @@ impl App {
     /// closed it with a code that is [not normal](Closed::is_normal) ([`Error::Ended`]), or a callback failed. Once for each,
     /// also between re-connections. A normal close is no error, and nor are a close or a stop on this side. That it fails
     /// itself can only be logged.
+    ///
+    /// ```
+    /// use threadwire::App;
+    /// # use threadwire::{Accept, CloseCode, Connection, Server};
+    /// # let full = |ws: &Connection, _: threadwire::Message<'_>| ws.close_with(CloseCode::TRY_AGAIN_LATER, "full");
+    /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| Accept::with(full))?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    ///
+    /// let result = App::new(&url)?
+    ///     .on_open(|ws| ws.send("let me in"))
+    ///     .on_error(|ws, error| match ws {
+    ///         Some(_) => println!("it ends: {error:#}"), // closed by the peer with 1013 (try again later): full
+    ///         None => println!("it can't be opened: {error:#}"),
+    ///     })
+    ///     .run_forever();
+    /// assert!(matches!(result, Err(threadwire::Error::Ended(_))));
+    /// # Ok::<(), threadwire::Error>(())
+    /// ```
     pub fn on_error<R: Outcome>(
         self,
         mut call: impl FnMut(Option<&Connection>, &Error) -> R + 'static,
@@ -270,9 +297,6 @@ impl App {
     /// [`headers`](App::headers); and with [`Error::Stopped`] if the worker of this thread is stopped: at once, so that the
     /// connection is closed with 1001, and `on_close` called, when the worker ends.
     pub fn run_forever(&mut self) -> Result<Ended, Error> {
-        if EventLoop::current().is_stopping() {
-            return Err(Error::Stopped);
-        }
         // A run that was stopped may still have them.
         let Some(callbacks) = self.place.borrow_mut().take() else { return Err(Error::Stopped) };
         let (shared, has_ids) = (Arc::clone(&self.handle.0), callbacks.identify.is_some());

@@ -68,7 +68,6 @@ impl Listener for Session {
 
     fn on_open(&mut self, ws: &Connection) -> Result<(), Error> {
         self.shared.opened(ws.handle());
-        self.has_failed = false;
         let is_first = std::mem::replace(&mut self.is_first, false);
         self.call(ws, |callbacks, _| {
             let again = callbacks.on_reconnect.as_mut().filter(|_| !is_first);
