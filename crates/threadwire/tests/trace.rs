@@ -3,12 +3,13 @@
 pub mod common;
 
 use std::sync::{Arc, Mutex};
+use std::thread;
 
 use common::peer::{BINARY, CLOSE, Host, PING, PONG, Peer, TEXT, frame, masked, upgraded};
 use common::recorder::Log;
 use common::{Serving, bounded, ignore, patient};
 use threadwire::trace::{Direction, TraceEvent, TraceLine};
-use threadwire::{Accept, App, Client, Config, Connection, Message, OpCode, Server, Trace};
+use threadwire::{Accept, App, Client, Config, Connection, Message, OpCode, Server, Trace, blocking};
 
 /// What was shown.
 #[derive(Clone, Default)]
@@ -230,5 +231,32 @@ fn an_app_traces_in_place_of_its_client() {
         App::new(&client).unwrap().run_forever().unwrap();
         assert_eq!((of_client.all().len(), of_app.all().len()), (4, 4));
         host.join().unwrap();
+    });
+}
+
+#[test]
+fn a_connection_stays_traced_on_another_thread() {
+    bounded(|| {
+        let host = Host::listen();
+        let url = host.url();
+        let host = host.run(|host| {
+            let mut peer = host.upgrade(b"");
+            assert_eq!(peer.text(), "from there");
+            assert_eq!(peer.code(), 1000);
+            peer.close(1000, "");
+        });
+        let lines = Lines::default();
+        let client = Client::new(&url).unwrap();
+        let client = client.config(Config { trace: Some(lines.trace()), ..patient() });
+        let ws = blocking::connect(&client).unwrap().detach().unwrap();
+        let thread = thread::spawn(move || {
+            let mut ws = ws.attach().unwrap();
+            ws.send("from there").unwrap();
+            ws.close().unwrap();
+            assert!(ws.recv().unwrap().is_none());
+        });
+        thread.join().unwrap();
+        host.join().unwrap();
+        assert_eq!(lines.all()[2..], ["> text, 10 bytes: \"from there\"", "> close: 1000", "< close: 1000"]);
     });
 }

@@ -218,7 +218,8 @@ fn open(answer: Result<Answer, PromiseError>) -> Result<OwnedMessage, Error> {
     }
 }
 
-/// Ready when there is an answer, or will be none.
+/// Ready when there is an answer, or will be none. (To [`block_on`](threadwire_worker::block_on) it in a callback of the same app
+/// is to wait in vain: no answer is read before that returns.)
 impl Future for Reply {
     type Output = Result<OwnedMessage, Error>;
 

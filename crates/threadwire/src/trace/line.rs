@@ -34,6 +34,8 @@ pub enum TraceEvent<'a> {
     /// Hidden (shown as `***`) are: the values of headers whose name speaks of cookies, authorization, tokens, keys,
     /// secrets, passwords, signatures or sessions (`Sec-WebSocket-Key` is none of these); user names and passwords in URLs;
     /// parameters in queries whose name speaks of such things; and subprotocols that do, or that are too long for a name.
+    ///
+    /// What follows a response that is no upgrade is not shown.
     Head(&'a str),
     /// A frame (RFC 6455, section 5.2).
     Frame {
