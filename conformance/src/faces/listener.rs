@@ -2,23 +2,12 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::Duration;
 
 use threadwire::{
-    Accept, Client, CloseCode, Closed, Config, Connection, Error, Limits, Listener, Message, Server,
-    wait_until,
+    Accept, Client, CloseCode, Closed, Connection, Error, Listener, Message, Server, wait_until,
 };
 
-use super::{Seen, Step};
-
-/// How long a server may be silent before a check gives it up.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-fn config() -> Config {
-    // As large as what the suites send; and a server that does not answer a close frame should not hold them up.
-    let limits = Limits { max_frame: 16 << 20, max_message: 16 << 20, ..Limits::default() };
-    Config { limits, max_buffered: 64 << 20, close_timeout: Duration::from_secs(2), ..Config::default() }
-}
+use super::{PATIENCE, Seen, Step, config};
 
 struct Echo {
     seen: Rc<RefCell<Seen>>,

@@ -1,10 +1,23 @@
 //! What a face has to be able to do here. Each face is a file.
 
 mod aio;
+mod app;
 mod listener;
 
 use clap::ValueEnum;
-use threadwire::{CloseCode, Error, OpCode};
+use std::time::Duration;
+
+use threadwire::{CloseCode, Config, Error, Limits, OpCode};
+
+/// How long a server may be silent before a check gives it up.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The settings of all faces.
+fn config() -> Config {
+    // As large as what the suites send; and a server that does not answer a close frame should not hold them up.
+    let limits = Limits { max_frame: 16 << 20, max_message: 16 << 20, ..Limits::default() };
+    Config { limits, max_buffered: 64 << 20, close_timeout: Duration::from_secs(2), ..Config::default() }
+}
 
 /// A face of the library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -13,6 +26,8 @@ pub(crate) enum Face {
     Aio,
     /// Callbacks.
     Listener,
+    /// Apps: a client only.
+    App,
 }
 
 /// A frame to send.
@@ -41,6 +56,7 @@ impl Face {
         match self {
             Face::Aio => aio::serve(listen),
             Face::Listener => listener::serve(listen),
+            Face::App => Err(Error::other("the app face has no server")),
         }
     }
 
@@ -49,6 +65,7 @@ impl Face {
         match self {
             Face::Aio => aio::echo(url),
             Face::Listener => listener::echo(url),
+            Face::App => app::echo(url),
         }
     }
 
@@ -57,6 +74,7 @@ impl Face {
         match self {
             Face::Aio => aio::ask(url),
             Face::Listener => listener::ask(url),
+            Face::App => app::ask(url),
         }
     }
 
@@ -72,6 +90,7 @@ impl Face {
         match self {
             Face::Aio => aio::exchange(url, steps, expected, code),
             Face::Listener => listener::exchange(url, steps, expected, code),
+            Face::App => app::exchange(url, steps, expected, code),
         }
     }
 }

@@ -57,6 +57,7 @@ compile_error!("this version of threadwire needs a Unix system");
 
 #[cfg(feature = "aio")]
 pub mod aio;
+pub mod app;
 pub mod blocking;
 mod closed;
 mod config;
@@ -75,12 +76,14 @@ mod reconnect;
 mod room;
 mod server;
 mod stream;
+pub mod trace;
 
 /// The protocol without I/O: the `threadwire-proto` crate.
 pub use threadwire_proto as proto;
 /// The threads and event loops under it all: the `threadwire-worker` crate.
 pub use threadwire_worker as worker;
 
+pub use app::App;
 pub use closed::Closed;
 pub use config::Config;
 pub use connection::Connection;
@@ -103,6 +106,7 @@ pub use threadwire_proto::{
     RoundTripSummary, SendError, Violation,
 };
 pub use threadwire_worker::{Stopped, sleep, update, wait_forever, wait_until};
+pub use trace::Trace;
 
 /// The examples of the README are tests too.
 #[cfg(doctest)]

@@ -143,11 +143,8 @@ async fn reach(target: &Target) -> Result<TcpStream, Error> {
 }
 
 /// Sends the request, and reads the answer.
-async fn upgrade(
-    mut stream: Stream,
-    request: &ClientRequest,
-    config: &Arc<Config>,
-) -> Result<Connection, Error> {
+async fn upgrade(stream: Stream, request: &ClientRequest, config: &Arc<Config>) -> Result<Connection, Error> {
+    let mut stream = stream.traced(config, Role::Client);
     let mut bytes = Vec::new();
     request.encode(&mut bytes);
     // A server that takes no more of the request may still have said why.

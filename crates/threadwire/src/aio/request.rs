@@ -161,10 +161,11 @@ where
 
 /// Reads the request. One that is none is answered with what is wrong with it.
 pub(super) async fn receive(
-    mut stream: Stream,
+    stream: Stream,
     peer_addr: SocketAddr,
     config: Arc<Config>,
 ) -> Result<Request, Error> {
+    let mut stream = stream.traced(&config, Role::Server);
     let mut received = Vec::new();
     let read = async {
         let mut head = HeadReader::new(config.head_limits());

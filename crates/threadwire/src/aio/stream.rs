@@ -8,6 +8,11 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use threadwire_proto::Role;
+
+use crate::Config;
+use crate::trace::{Direction, Tap};
+
 /// Anything that a connection can run over.
 pub(super) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
 
@@ -41,6 +46,25 @@ impl Stream {
             (Some(socket), _) => Stream::tcp(socket),
             (None, Some(stream)) => Stream::Other(Box::new(stream)),
             (None, None) => unreachable!("it was no socket, and so was not taken"),
+        }
+    }
+
+    /// The same stream, traced if that is wanted.
+    pub(super) fn traced(self, config: &Config, role: Role) -> Stream {
+        match &config.trace {
+            Some(trace) => Stream::Other(Box::new(Traced { stream: self, tap: Tap::new(trace, role) })),
+            None => self,
+        }
+    }
+
+    /// The same for a stream on which somebody else has done the handshake.
+    #[cfg(feature = "hyper")]
+    pub(super) fn traced_from_now_on(self, config: &Config, role: Role) -> Stream {
+        match &config.trace {
+            Some(trace) => {
+                Stream::Other(Box::new(Traced { stream: self, tap: Tap::new(trace, role).upgraded() }))
+            }
+            None => self,
         }
     }
 
@@ -102,6 +126,54 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.get_mut().pinned().poll_shutdown(cx)
+    }
+}
+
+/// A stream whose bytes are shown to somebody.
+struct Traced {
+    stream: Stream,
+    tap: Tap,
+}
+
+impl AsyncRead for Traced {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Traced { stream, tap } = self.get_mut();
+        let before = buffer.filled().len();
+        ready!(Pin::new(stream).poll_read(cx, buffer))?;
+        tap.watch(Direction::Received, &buffer.filled()[before..]);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Traced {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let Traced { stream, tap } = self.get_mut();
+        let count = ready!(Pin::new(stream).poll_write(cx, bytes))?;
+        tap.watch(Direction::Sent, &bytes[..count]);
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let Traced { stream, tap } = self.get_mut();
+        let count = ready!(Pin::new(stream).poll_write_vectored(cx, buffers))?;
+        tap.watch_sent(buffers, count);
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
     }
 }
 

@@ -155,7 +155,7 @@ impl Upgrade {
             let upgraded = on_upgrade.await.map_err(Error::other)?;
             Ok(Connection::open(Opening {
                 role: Role::Server,
-                stream: Stream::of(TokioIo::new(upgraded)),
+                stream: Stream::of(TokioIo::new(upgraded)).traced_from_now_on(&config, Role::Server),
                 config: Arc::new(config),
                 agreed: agreed(&upgrade, headers),
                 output: Vec::new(),

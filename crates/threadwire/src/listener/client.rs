@@ -191,6 +191,10 @@ impl Client {
         Ok((&self.target, self.request.build()?, &self.config))
     }
 
+    pub(crate) fn config_mut(&mut self) -> &mut Config {
+        &mut self.config
+    }
+
     fn add_header(&mut self, name: &str, value: impl AsRef<[u8]>) -> Result<(), Error> {
         self.request.header(name, &value)?;
         self.headers.append(name, value)?;

@@ -62,7 +62,8 @@ pub(super) fn start(
     let event_loop = EventLoop::current();
     let mut upgrading = None;
     let interest = Interest::READABLE | Interest::WRITABLE;
-    let attached = event_loop.attach(Stream::tcp(stream), interest, |stream, token| {
+    let stream = Stream::tcp(stream).traced(service.config.trace.as_ref(), Role::Server);
+    let attached = event_loop.attach(stream, interest, |stream, token| {
         let head = HeadReader::new(service.config.head_limits());
         let state = State { stream, received: Vec::new(), head, ends: false, refusal: None };
         let source = Rc::new(Upgrading {
