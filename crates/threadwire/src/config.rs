@@ -55,7 +55,8 @@ pub struct Config {
     pub low_watermark: usize,
     /// Whether a server stops reading from a peer that does not read the answers to what it sends: when half of
     /// `max_buffered` waits, and answers have just added to it, until a quarter is left. True by default: a peer that sends
-    /// requests and never reads then fills its own memory, not the server's, and is not cut off while it is only slow. A client
+    /// requests and never reads then fills its own memory, not the server's, and is not cut off while it is only slow. With
+    /// keepalive it is given up if it takes nothing for five times the time to answer. A client
     /// always reads on, as two sides that wait for each other to read would wait forever; and so does a connection that
     /// drops messages when it is full.
     pub throttle: bool,

@@ -576,6 +576,10 @@ impl Source for Inner {
 
     fn ready(self: Rc<Self>, ready: Ready) {
         let connection = Connection(self);
+        if connection.0.flow.get().lane_left && ready.readable {
+            connection.0.flow.set(Flow { lane_left: false, ..connection.0.flow.get() });
+            connection.serve_lane();
+        }
         let was_overdue = connection.0.overdue.get();
         if ready.writable {
             connection.0.link.borrow_mut().writable();
@@ -601,12 +605,7 @@ impl Source for Inner {
         if flow.pulse_due {
             connection.look_at_pulse();
         }
-        if flow.lane_left {
-            connection.0.flow.set(Flow { lane_left: false, ..connection.0.flow.get() });
-            connection.empty_lane();
-        } else {
-            connection.settle();
-        }
+        connection.settle();
     }
 
     fn stop(self: Rc<Self>) {

@@ -2,7 +2,7 @@
 //!
 //! A [`Handle`] leaves what it sends in the connection's [lane](lane) and has the owner's loop look into it; on the owner's
 //! own thread it goes straight to the connection. A message that is sent in parts holds the connection's messages up until
-//! it is finished: those of others wait for it, in order ([`crate::connection`]'s `lane.rs`).
+//! it is finished: those of others wait for it, in order ([`crate::connection`]'s `sharing.rs`).
 
 pub(crate) mod lane;
 mod parts;
@@ -186,7 +186,8 @@ impl Handle {
     }
 
     /// Waits until the connection has ended, and says how; the loop of this thread goes on meanwhile. Fails with
-    /// [`Error::Stopped`] if this thread's worker is stopped.
+    /// [`Error::Stopped`] if this thread's worker is stopped; and at once in a callback of the same connection, which can't end
+    /// before that returns.
     ///
     /// ```
     /// use threadwire::{Connection, Message, connect};
@@ -201,6 +202,9 @@ impl Handle {
     /// # Ok::<(), threadwire::Error>(())
     /// ```
     pub fn wait_closed(&self) -> Result<Arc<Closed>, Error> {
+        if self.here().is_some_and(|connection| connection.is_in_callback()) {
+            return Err(Error::other("a connection's end can't be waited for in one of its own callbacks"));
+        }
         let waker = waker_of_this_thread();
         EventLoop::current().wait(None, || self.0.lane.is_below(None, &waker))?;
         self.closed().ok_or(Error::Stopped)
@@ -287,13 +291,10 @@ impl Handle {
 }
 
 impl Handle {
-    /// The connection, on its own thread. What was left for it before is done first: the order of a handle's calls is kept.
+    /// The connection, on its own thread, if nothing that was left for it before has to be done first: the order of a handle's
+    /// calls is kept.
     fn connection(&self) -> Option<Connection> {
-        let connection = self.here()?;
-        if connection.has_lane_work() {
-            connection.empty_lane();
-        }
-        Some(connection)
+        self.here().filter(Connection::pass_lane)
     }
 
     /// The connection, on its own thread: nothing is done first.
@@ -368,11 +369,20 @@ impl Handle {
         // Between two threads nobody has to be told: the next one looks.
         let Some(owner) = self.worker() else { return true };
         let handle = self.clone();
-        let told = owner.post(move |_| drop(handle.connection()));
-        if told.is_err() {
-            self.0.lane.shut();
+        let told = owner.post(move |_| {
+            if let Some(connection) = handle.here() {
+                connection.serve_lane();
+            }
+        });
+        if told.is_ok() {
+            return true;
         }
-        told.is_ok()
+        // It may have moved on from a worker that has ended since.
+        if self.worker().as_ref() != Some(&owner) {
+            return self.tell_owner(pushed);
+        }
+        self.0.lane.shut();
+        false
     }
 }
 

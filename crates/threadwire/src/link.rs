@@ -103,6 +103,11 @@ impl Link {
         self.stream.take()
     }
 
+    /// How many bytes have ever left.
+    pub(crate) fn written(&self) -> u64 {
+        self.outbox.written()
+    }
+
     /// How many bytes were ever sent, with those that wait.
     #[inline]
     pub(crate) fn sent(&self) -> u64 {

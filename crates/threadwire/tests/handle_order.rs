@@ -490,11 +490,15 @@ fn fragments_of_the_own_thread_wait_for_another_threads_message() {
 fn a_part_for_which_there_is_no_room_can_be_tried_again() {
     bounded(|| {
         let (ws, mut peer) = pair(Config { max_buffered: 10, ..patient() }, &Log::new());
-        let mut parts = ws.handle().start_text();
-        parts.send("12345678").unwrap();
-        for _ in 0..2 {
-            assert!(matches!(parts.send("abcd"), Err(Error::Limit { limit: 10, .. })));
-        }
+        let handle = ws.handle();
+        let mut parts = elsewhere(move || {
+            let mut parts = handle.start_text();
+            parts.send("12345678").unwrap();
+            for _ in 0..2 {
+                assert!(matches!(parts.send("abcd"), Err(Error::Limit { limit: 10, .. })));
+            }
+            parts
+        });
         assert_eq!(written(&mut peer, 1), own(&[(FIRST, "12345678")]));
         parts.send("abcd").unwrap();
         parts.finish().unwrap();

@@ -14,7 +14,7 @@ pub mod lane;
 use std::sync::Mutex;
 use std::task::{Wake, Waker};
 
-use lane::{Batch, Full, Lane, Op, Pushed};
+use lane::{Batch, Full, Lane, Pushed};
 use shuttle::sync::Arc;
 use shuttle::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use shuttle::sync::mpsc::{self, Receiver, Sender};
@@ -43,14 +43,12 @@ fn push(lane: &Shared, payload: &[u8], full: Full, limit: usize) -> Pushed {
 /// What was left: `Ok` with the payload of each frame, `Err` with each call.
 fn all(mut batch: Batch<Call>) -> (Vec<Result<Vec<u8>, Call>>, Batch<Call>) {
     let mut ops = Vec::new();
-    while let Some((op, payload)) = batch.next() {
-        ops.push(match op {
-            Op::Frame { length, .. } => {
-                assert_eq!(length, payload.len());
-                Ok(payload.to_vec())
-            }
-            Op::Call(call) => Err(call),
-        });
+    while !batch.ops.is_empty() {
+        if let Some((frame, payload)) = batch.next_frame() {
+            assert_eq!(frame.length, payload.len());
+            ops.push(Ok(payload.to_vec()));
+        }
+        ops.extend(batch.next_call().map(Err));
     }
     assert_eq!(batch.start, batch.bytes.len(), "bytes that belong to nothing");
     (ops, batch.emptied())
@@ -524,11 +522,11 @@ fn parts_of_two_threads_keep_their_numbers_and_their_order() {
             let mut came = Vec::new();
             let mut look = || {
                 let mut batch = lane.take(Batch::default());
-                while let Some((op, payload)) = batch.next() {
-                    let Op::Frame { opcode, fin, part_of, full, .. } = op else { panic!("{op:?}") };
-                    assert_eq!((opcode, full), (OpCode::Text, Full::Refuse));
-                    came.push((part_of, payload[0], fin));
+                while let Some((frame, payload)) = batch.next_frame() {
+                    assert_eq!((frame.opcode, frame.full), (OpCode::Text, Full::Refuse));
+                    came.push((frame.part_of, payload[0], frame.fin));
                 }
+                assert!(batch.ops.is_empty(), "{batch:?}");
             };
             look();
             senders.into_iter().for_each(|sender| sender.join().unwrap());

@@ -78,7 +78,6 @@ impl Connection {
         let closed = Arc::new(closed);
         self.0.extras.borrow_mut().get_or_insert_default().closed = Some(Arc::clone(&closed));
         self.end_keeping();
-        self.end_measuring(|| Error::Closed);
         tracing::debug!(%closed, "connection closed");
         let result = catch_unwind(AssertUnwindSafe(|| {
             listener.on_close(self, &closed);
@@ -88,12 +87,18 @@ impl Connection {
             tracing::error!(error = %Error::panicked(payload), "on_close failed");
         }
         self.end_sharing(closed);
+        self.end_measuring(|| Error::Closed);
         // The waits of this thread may be for that.
         EventLoop::current().remote().wake();
     }
 
     /// Remembers what went wrong, unless something did before.
     pub(super) fn note(&self, error: Error) {
-        self.0.extras.borrow_mut().get_or_insert_default().error.get_or_insert(error);
+        let mut extras = self.0.extras.borrow_mut();
+        let first = &mut extras.get_or_insert_default().error;
+        let late = if first.is_none() { first.replace(error) } else { Some(error) };
+        drop(extras);
+        // Not under the borrow: it may be the program's, with a drop of its own.
+        drop(late);
     }
 }

@@ -27,6 +27,10 @@ pub(super) struct Keeping {
     /// Whether that was not sent yet.
     is_fresh: bool,
     _time: TimeKeeper,
+    /// How much had left when that was looked at last.
+    written: u64,
+    /// How often a peer was silent from which nothing is read, since it has taken something.
+    silences: u32,
 }
 
 /// A time in which we did not read, and when it ended.
@@ -119,7 +123,7 @@ impl Connection {
         let event_loop = EventLoop::current();
         let time = event_loop.keep_time();
         let pulse = Pulse::new(keepalive, Instant::now());
-        let keeping = Keeping { pulse, timer: None, probe: [0; 8], is_fresh: false, _time: time };
+        let keeping = Keeping { pulse, timer: None, probe: [0; 8], is_fresh: false, _time: time, written: 0, silences: 0 };
         self.0.extras.borrow_mut().get_or_insert_default().keeping = Some(keeping);
         self.0.flow.set(Flow { timed: true, ..self.0.flow.get() });
         self.set_pulse_timer();
@@ -152,6 +156,10 @@ impl Connection {
     /// The deadline has come. What counts is the time of the last poll: what has come since is not read.
     pub(super) fn look_at_pulse(&self) {
         self.0.flow.set(Flow { pulse_due: false, ..self.0.flow.get() });
+        if EventLoop::current().is_too_deep() {
+            // No callback may be called now. The timer rings when the waits have ended.
+            return self.set_pulse_timer();
+        }
         if self.0.phase.get() != Phase::Running || !self.is_open() {
             return;
         }
@@ -162,6 +170,7 @@ impl Connection {
         let now = EventLoop::current().turned_at();
         match self.with_keeping(|keeping| keeping.pulse.check(now)) {
             Some(Check::Ping) => self.ping_is_due(),
+            Some(Check::Silent { .. }) if self.is_given_more_time() => {}
             Some(Check::Silent { for_ }) => return self.give_up_silent(for_),
             Some(Check::NotYet) | None => {}
         }
@@ -177,9 +186,25 @@ impl Connection {
         });
         self.set_inspects();
         self.call(|listener| {
-            self.guard(|| listener.on_ping_due(self));
+            self.guard(|| match listener.on_ping_due(self) {
+                // So much waits for the peer that it shows by taking some of it whether it lives.
+                Err(Error::Limit { .. }) => Ok(()),
+                result => result,
+            });
         });
         self.settle();
+    }
+
+    /// Where nothing is read from a peer that does not read either, it can only show that it lives by taking what it is sent, and
+    /// the system tells of that in large pieces.
+    fn is_given_more_time(&self) -> bool {
+        const TIMES: u32 = 5;
+        let is_throttled = self.0.flow.get().throttled;
+        let silences = self.with_keeping(|keeping| {
+            keeping.silences += 1;
+            keeping.silences
+        });
+        is_throttled && silences.is_some_and(|silences| silences < TIMES)
     }
 
     /// Nothing is to be expected of the peer: it is told why, and TCP is dropped.
@@ -200,6 +225,18 @@ impl Connection {
             let now = EventLoop::current().turned_at();
             self.with_keeping(|keeping| keeping.pulse.heard(now));
         }
+    }
+
+    /// Counts it as a sign of life if the peer has taken something since the last time.
+    #[cold]
+    pub(super) fn heard_by_taking(&self) {
+        let written = self.0.link.borrow().written();
+        self.with_keeping(|keeping| {
+            if std::mem::replace(&mut keeping.written, written) != written {
+                keeping.silences = 0;
+                keeping.pulse.heard(EventLoop::current().turned_at());
+            }
+        });
     }
 
     /// A pong has arrived.

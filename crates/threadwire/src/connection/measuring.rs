@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -25,12 +26,23 @@ pub(super) struct Measuring {
     trips: Option<Box<RoundTrips>>,
     timer: Option<TimerId>,
     time: Option<TimeKeeper>,
+    /// Whether a pong was given more time because nothing was read.
+    was_paused: bool,
 }
 
 struct Job {
     rounds: usize,
     times: Vec<Duration>,
     done: Done,
+}
+
+impl Job {
+    /// Tells the program. What that does, also if it panics, is nobody else's matter.
+    fn finish(self, times: Result<Vec<Duration>, Error>) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| (self.done)(times))) {
+            tracing::error!(error = %Error::panicked(payload), "what a measurement was for failed");
+        }
+    }
 }
 
 impl Connection {
@@ -134,7 +146,13 @@ impl Connection {
         let is_busy = self.0.listener.borrow().is_none();
         let read_until = EventLoop::current().turned_at();
         let was_read = read_until.saturating_duration_since(begun) >= limit;
-        if is_busy || !self.0.flow.get().reads() || !was_read {
+        let is_paused = !self.0.flow.get().reads();
+        // Once: it may be the one who waits for this that is to read on.
+        let was_paused = self.with_extras(|extras| {
+            let measuring = extras.measuring.as_mut()?;
+            Some(std::mem::replace(&mut measuring.was_paused, is_paused))
+        });
+        if is_busy || !was_read || (is_paused && was_paused == Some(false)) {
             self.set_measuring_timer();
         } else {
             self.end_measuring(|| Error::Timeout(TimeoutKind::Pong));
@@ -158,8 +176,9 @@ impl Connection {
         } else {
             self.stop_measuring();
         }
-        if let Some(job) = finished {
-            (job.done)(Ok(job.times));
+        if let Some(mut job) = finished {
+            let times = Ok(std::mem::take(&mut job.times));
+            job.finish(times);
         }
     }
 
@@ -176,7 +195,7 @@ impl Connection {
     /// Nothing more is measured.
     pub(super) fn end_measuring(&self, mut why: impl FnMut() -> Error) {
         for job in self.stop_measuring() {
-            (job.done)(Err(why()));
+            job.finish(Err(why()));
         }
     }
 }

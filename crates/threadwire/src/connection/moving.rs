@@ -15,24 +15,42 @@ use super::{Agreed, Connection, Extras, Inner, Phase, WeakConnection};
 use crate::flow::Flow;
 use crate::link::{Link, LooseLink};
 use crate::stream::Stream;
-use crate::{Config, Error, Listener};
+use crate::{Closed, Config, Error, Listener};
 
-/// A connection between two threads.
-pub(crate) struct Moving {
+/// A connection between two threads. Dropped, it breaks off, and its handles and watchers are told.
+pub(crate) struct Moving(Option<Parts>);
+
+struct Parts {
     link: LooseLink,
     stream: Stream,
     config: Arc<Config>,
     agreed: Option<Box<Agreed>>,
     flow: Flow,
     sharing: Option<Box<Sharing>>,
+    held_bytes: usize,
     watchers: Vec<Remote>,
     dropped: u64,
+}
+
+impl Drop for Moving {
+    fn drop(&mut self) {
+        let Some(parts) = self.0.take() else { return };
+        let Some(sharing) = &parts.sharing else { return };
+        let closed = Arc::new(Closed::new(None, Some(Error::Closed)));
+        let handle = sharing.handle();
+        handle.lane().end(Arc::clone(&closed));
+        for worker in &parts.watchers {
+            handle.tell_end(worker, Arc::clone(&closed));
+        }
+    }
 }
 
 impl Connection {
     /// Takes the connection off its thread's loop; here it has ended, and nobody is told. Fails with [`Error::Closed`] if it is
     /// not open, and in one of its own callbacks; then nothing has happened.
     pub(crate) fn take_off(&self) -> Result<Moving, Error> {
+        // What is told of that may do anything.
+        self.end_measuring(|| Error::Closed);
         if !self.is_open() {
             return Err(Error::Closed);
         }
@@ -40,13 +58,14 @@ impl Connection {
         let Some(listener) = taken else {
             return Err(Error::other("a connection can't leave its thread in one of its own callbacks"));
         };
-        self.end_measuring(|| Error::Closed);
         self.end_keeping();
         self.leave();
         self.leave_rooms();
         self.0.phase.set(Phase::Over);
         self.0.reported.set(true);
-        let extras = self.0.extras.borrow_mut().take().map(|extras| *extras).unwrap_or_default();
+        let over = Box::new(Extras { is_over: true, ..Extras::default() });
+        let extras = self.0.extras.borrow_mut().replace(over).map(|extras| *extras).unwrap_or_default();
+        let flow = self.0.flow.replace(Flow { shared: false, ..self.0.flow.get() });
         if let Some(sharing) = &extras.sharing {
             let place = sharing.handle().leave_thread();
             self.0.link.borrow().local().unshare(place);
@@ -56,26 +75,30 @@ impl Connection {
         EventLoop::current().detach(self.0.token, &mut stream);
         // What it holds may call back.
         drop(listener);
-        Ok(Moving {
+        Ok(Moving(Some(Parts {
             link,
             stream,
             config: Arc::clone(&self.0.config),
             agreed: self.0.agreed.clone(),
-            flow: self.0.flow.get(),
+            flow,
             sharing: extras.sharing,
+            held_bytes: extras.held_bytes,
             watchers: extras.watchers,
             dropped: extras.dropped,
-        })
+        })))
     }
 
     /// Gives the connection to the loop of this thread. `on_open` is not called again.
     pub(crate) fn put_on(moving: Moving, listener: Box<dyn Listener>) -> io::Result<Connection> {
-        let Moving { link: loose, stream, config, agreed, flow, sharing, watchers, dropped } = moving;
+        let mut moving = moving;
+        let parts = moving.0.take().ok_or(io::ErrorKind::Other)?;
+        let Parts { link: loose, stream, config, agreed, flow, sharing, held_bytes, watchers, dropped } =
+            parts;
         let (level, name) = (listener.level(), listener.name());
         let event_loop = EventLoop::current();
         let mut made = None;
         event_loop.attach(stream, Interest::READABLE | Interest::WRITABLE, |stream, token| {
-            let extras = Extras { sharing, watchers, dropped, ..Extras::default() };
+            let extras = Extras { sharing, held_bytes, watchers, dropped, ..Extras::default() };
             let connection = Connection(Rc::new(Inner {
                 token,
                 link: RefCell::new(Link::fasten(loose, stream)),
@@ -115,7 +138,7 @@ impl Connection {
             let weak = WeakConnection(Rc::downgrade(&self.0));
             handle.come_to_thread(link.local().share(handle.id(), weak));
             drop(link);
-            self.empty_lane();
+            self.serve_lane();
         }
         self.mark_dirty();
     }

@@ -75,6 +75,10 @@ impl Connection {
         let before = self.0.flow.get();
         let is_high = left > config.high_watermark;
         let is_low = left <= config.low_watermark;
+        if before.throttled && before.timed {
+            // What the peer says is not read: that it takes what it is sent shows that it lives.
+            self.heard_by_taking();
+        }
         let mut flow = before;
         flow.write_paused = is_high || (flow.write_paused && !is_low);
         flow.throttled &= left > 0 && (left > config.max_buffered / 4 || !self.has_room_for_answers(left));
@@ -92,7 +96,8 @@ impl Connection {
     fn tell_of_flow(&self) {
         loop {
             let flow = self.0.flow.get();
-            if flow.write_paused == flow.told_paused {
+            let is_too_deep = EventLoop::current().is_too_deep();
+            if flow.write_paused == flow.told_paused || !self.is_open() || is_too_deep {
                 return;
             }
             let told = self.call(|listener| {
@@ -134,7 +139,6 @@ impl Connection {
         let left = self.0.link.borrow().buffered();
         if left > 0 && (left > self.0.config.max_buffered / 2 || !self.has_room_for_answers(left)) {
             self.0.flow.set(Flow { throttled: true, ..self.0.flow.get() });
-            self.hold_pulse(Hold::NotReading);
         }
     }
 

@@ -10,12 +10,13 @@ use std::sync::Arc;
 
 use threadwire_proto::state::State;
 use threadwire_proto::{OpCode, SendError};
+use threadwire_worker::{EventLoop, Ready};
 
 use super::{Connection, WeakConnection};
 use crate::flow::Flow;
-use crate::handle::lane::{Batch, Full, Op};
+use crate::handle::lane::{Batch, Full, LeftFrame};
 use crate::handle::{self, Handle};
-use crate::{Closed, Error};
+use crate::{Closed, Error, WhenFull};
 
 /// Stands for the fragments that the connection's own thread sends.
 const OWN: u64 = u64::MAX;
@@ -29,6 +30,8 @@ pub(super) struct Sharing {
     /// Whose message is under way, where it is one in parts.
     part_of: u64,
     held: VecDeque<Held>,
+    /// Whether the last of them that is this thread's own is a message that was begun and not finished.
+    own_goes_on: bool,
 }
 
 /// A frame that waits for another's message to be finished.
@@ -41,10 +44,18 @@ struct Held {
     droppable: bool,
 }
 
+impl Held {
+    /// What it counts for: what is empty waits, too.
+    fn size(&self) -> usize {
+        const OVERHEAD: usize = 14;
+        self.payload.len() + OVERHEAD
+    }
+}
+
 impl Sharing {
     fn new(handle: Handle) -> Sharing {
         let (batch, spare) = Default::default();
-        Sharing { handle, batch, spare, part_of: 0, held: VecDeque::new() }
+        Sharing { handle, batch, spare, part_of: 0, held: VecDeque::new(), own_goes_on: false }
     }
 
     pub(super) fn handle(&self) -> &Handle {
@@ -100,41 +111,62 @@ impl Connection {
         Some(extras.as_ref()?.sharing.as_ref()?.handle.clone())
     }
 
-    /// Does what was left in the lane. It is taken out one by one: a call may wait, and what lies behind it is then done inside
-    /// of that wait.
-    pub(crate) fn empty_lane(&self) {
-        /// As many calls and batches may come while this goes on; others want their turn too.
+    /// Does what was left in the lane, in a turn of the loop. It is taken out one by one: a call may wait, and what lies behind
+    /// it is then done inside of that wait, as deep as waits may nest.
+    pub(crate) fn serve_lane(&self) {
+        /// As many calls may come while this goes on; others want their turn too.
         const ROUNDS: usize = 64;
+        self.flush_rooms();
         for _ in 0..ROUNDS {
             let call = self.with_sharing(|sharing| {
                 sharing.refill();
-                self.pass_frames(sharing)
+                self.pass_frames(sharing);
+                sharing.batch.next_call()
             });
             self.publish(self.0.link.borrow().buffered());
             let goes_on = self.has_lane_work();
-            if let Some(call) = call.flatten() {
-                if goes_on {
-                    self.leave_lane_for_later();
+            match call.flatten() {
+                Some(call) => {
+                    if goes_on {
+                        self.leave_lane_for_later();
+                    }
+                    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| call(self))) {
+                        tracing::error!(error = %Error::panicked(payload), "a call from another thread failed");
+                    }
                 }
-                if let Err(payload) = catch_unwind(AssertUnwindSafe(|| call(self))) {
-                    tracing::error!(error = %Error::panicked(payload), "a call from another thread failed");
-                }
-            } else if !goes_on {
-                return self.settle();
+                None if goes_on => {}
+                None => return self.settle(),
             }
         }
         self.leave_lane_for_later();
         self.settle();
     }
 
+    /// Sends what was left in the lane before this thread sends something itself: the order of a handle's calls is kept. False
+    /// if a call is in the way, whose turn comes with the loop's.
+    pub(crate) fn pass_lane(&self) -> bool {
+        if !self.has_lane_work() {
+            return true;
+        }
+        self.flush_rooms();
+        self.with_sharing(|sharing| {
+            sharing.refill();
+            self.pass_frames(sharing);
+        });
+        self.publish(self.0.link.borrow().buffered());
+        self.mark_dirty();
+        !self.has_lane_work()
+    }
+
     /// Whether other threads have left something that is not done.
-    pub(crate) fn has_lane_work(&self) -> bool {
+    fn has_lane_work(&self) -> bool {
         self.with_sharing(|sharing| sharing.has_some()).unwrap_or(false)
     }
 
+    /// At the loop's next turn, be it one inside of a call's wait.
     fn leave_lane_for_later(&self) {
         self.0.flow.set(Flow { lane_left: true, ..self.0.flow.get() });
-        self.mark_dirty();
+        EventLoop::current().requeue(self.0.token, Ready::READABLE);
     }
 
     /// It is taken out meanwhile: writing may fail, and that is noted beside it.
@@ -145,34 +177,17 @@ impl Connection {
         Some(result)
     }
 
-    /// Sends frames up to the next call, which is returned.
-    fn pass_frames(&self, sharing: &mut Sharing) -> Option<handle::Call> {
+    /// Sends frames up to the next call.
+    fn pass_frames(&self, sharing: &mut Sharing) {
         let mut batch = std::mem::take(&mut sharing.batch);
-        let mut next_call = None;
-        while let Some((op, payload)) = batch.next() {
-            match op {
-                Op::Frame { opcode, fin, part_of, full, .. } => {
-                    self.pass_frame(sharing, opcode, fin, payload, part_of, full);
-                }
-                Op::Call(call) => {
-                    next_call = Some(call);
-                    break;
-                }
-            }
+        while let Some((frame, payload)) = batch.next_frame() {
+            self.pass_frame(sharing, frame, payload);
         }
         sharing.batch = batch;
-        next_call
     }
 
-    fn pass_frame(
-        &self,
-        sharing: &mut Sharing,
-        opcode: OpCode,
-        fin: bool,
-        payload: &[u8],
-        part_of: u64,
-        full: Full,
-    ) {
+    fn pass_frame(&self, sharing: &mut Sharing, frame: LeftFrame, payload: &[u8]) {
+        let LeftFrame { opcode, fin, part_of, full, .. } = frame;
         let droppable = full == Full::DropOldest && part_of == 0;
         if !opcode.is_control() {
             if !self.has_room(payload.len()) {
@@ -199,14 +214,14 @@ impl Connection {
 
     /// Keeps a frame until another's message is finished.
     fn put_aside(&self, sharing: &mut Sharing, held: Held) {
-        self.0.extras.borrow_mut().get_or_insert_default().held_bytes += held.payload.len();
+        self.0.extras.borrow_mut().get_or_insert_default().held_bytes += held.size();
         sharing.held.push_back(held);
     }
 
     /// Takes a frame that was kept.
     fn take_held(&self, sharing: &mut Sharing, place: usize) -> Option<Held> {
         let held = sharing.held.remove(place)?;
-        self.0.extras.borrow_mut().get_or_insert_default().held_bytes -= held.payload.len();
+        self.0.extras.borrow_mut().get_or_insert_default().held_bytes -= held.size();
         Some(held)
     }
 
@@ -231,6 +246,31 @@ impl Connection {
                 self.count_dropped();
             }
         }
+    }
+
+    /// Sends a part of a message, on the connection's own thread.
+    pub(crate) fn send_part(
+        &self,
+        opcode: OpCode,
+        fin: bool,
+        part: &[u8],
+        part_of: u64,
+        when_full: WhenFull,
+    ) -> Result<(), Error> {
+        self.flush_rooms();
+        if !self.has_room(part.len()) {
+            // Fragments are never dropped.
+            self.make_room(OpCode::Continuation, fin, part.len(), when_full)?;
+        }
+        if !self.is_open() {
+            return Err(Error::Closed);
+        }
+        let frame = LeftFrame { opcode, fin, length: part.len(), part_of, full: Full::Refuse };
+        self.with_sharing(|sharing| self.pass_frame(sharing, frame, part));
+        let gathered = self.0.link.borrow().buffered();
+        self.publish(gathered);
+        self.flush_soon(gathered);
+        Ok(())
     }
 
     /// Whether a frame can be sent now.
@@ -267,6 +307,10 @@ impl Connection {
             let turn = sharing.held.iter().position(|held| !is_mid || held.part_of == sharing.part_of);
             let Some(held) = turn.and_then(|turn| self.take_held(sharing, turn)) else { return };
             let Held { opcode, fin, payload, part_of, droppable } = held;
+            if part_of == OWN && !sharing.held.iter().any(|held| held.part_of == OWN) {
+                // What follows goes straight to the connection.
+                sharing.own_goes_on = false;
+            }
             self.send_for(sharing, opcode, fin, &payload, part_of, droppable);
         }
     }
@@ -293,8 +337,7 @@ impl Connection {
         droppable: bool,
     ) -> Result<(), SendError> {
         let held = self.with_sharing(|sharing| {
-            let last = sharing.held.iter().rfind(|held| held.part_of == OWN);
-            match (last.is_some_and(|held| !held.fin), opcode == OpCode::Continuation) {
+            match (sharing.own_goes_on, opcode == OpCode::Continuation) {
                 (false, true) => return Err(SendError::NothingToContinue),
                 (true, false) => return Err(SendError::MessageUnfinished),
                 _ => {}
@@ -302,6 +345,7 @@ impl Connection {
             let is_whole = fin && opcode != OpCode::Continuation;
             let part_of = if is_whole { 0 } else { OWN };
             let droppable = droppable && is_whole;
+            sharing.own_goes_on = !fin;
             self.put_aside(sharing, Held { opcode, fin, payload: payload.to_vec(), part_of, droppable });
             Ok(())
         });
@@ -332,7 +376,11 @@ impl Connection {
 
     /// Tells other threads that the connection has ended.
     pub(super) fn end_sharing(&self, closed: Arc<Closed>) {
-        self.0.extras.borrow_mut().get_or_insert_default().is_over = true;
+        {
+            let mut extras = self.0.extras.borrow_mut();
+            let extras = extras.get_or_insert_default();
+            (extras.is_over, extras.held_bytes) = (true, 0);
+        }
         let Some(handle) = self.existing_handle() else { return };
         self.0.link.borrow().local().unshare(handle.place());
         let left = self

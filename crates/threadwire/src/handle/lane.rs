@@ -22,9 +22,20 @@ use super::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, PoisonEr
 #[derive(Debug)]
 pub(crate) enum Op<C> {
     /// To send a frame, of which the payload is the next `length` bytes of the batch.
-    Frame { opcode: OpCode, fin: bool, length: usize, part_of: u64, full: Full },
+    Frame(LeftFrame),
     /// To do something else.
     Call(C),
+}
+
+/// A frame that was left.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LeftFrame {
+    pub(crate) opcode: OpCode,
+    pub(crate) fin: bool,
+    pub(crate) length: usize,
+    /// The message in parts that it belongs to, or 0.
+    pub(crate) part_of: u64,
+    pub(crate) full: Full,
 }
 
 /// What happens to a message for which there is no room.
@@ -76,13 +87,25 @@ impl<C> Batch<C> {
         self.bytes.len() - self.start
     }
 
-    /// The next of them, and its payload.
-    pub(crate) fn next(&mut self) -> Option<(Op<C>, &[u8])> {
-        let op = self.ops.pop_front()?;
-        let length = if let Op::Frame { length, .. } = op { length } else { 0 };
+    /// Takes the next of them, if it is a frame: with its payload.
+    pub(crate) fn next_frame(&mut self) -> Option<(LeftFrame, &[u8])> {
+        let Some(Op::Frame(frame)) = self.ops.front() else { return None };
+        let frame = *frame;
+        self.ops.pop_front();
         let start = self.start;
-        self.start += length;
-        Some((op, &self.bytes[start..start + length]))
+        self.start += frame.length;
+        Some((frame, &self.bytes[start..self.start]))
+    }
+
+    /// Takes the next of them, if it is a call.
+    pub(crate) fn next_call(&mut self) -> Option<C> {
+        if !matches!(self.ops.front(), Some(Op::Call(_))) {
+            return None;
+        }
+        match self.ops.pop_front() {
+            Some(Op::Call(call)) => Some(call),
+            _ => None,
+        }
     }
 
     /// Empty, with its memory, as far as that is not too much to keep.
@@ -174,7 +197,7 @@ impl<C, E: Clone> Lane<C, E> {
         }
         let length = payload.len();
         state.batch.bytes.extend_from_slice(payload);
-        state.push(Op::Frame { opcode, fin, length, part_of, full })
+        state.push(Op::Frame(LeftFrame { opcode, fin, length, part_of, full }))
     }
 
     /// Leaves a call.
@@ -290,13 +313,17 @@ impl<C, E> State<C, E> {
 
     /// Makes room, as far as the messages allow that lie here: those that the owner has are its own matter.
     fn drop_oldest(&mut self, more: usize, limit: usize) {
-        let is_droppable = |op: &Op<C>| matches!(op, Op::Frame { opcode, fin: true, part_of: 0, full: Full::DropOldest, .. } if !opcode.is_control());
+        let is_droppable = |op: &Op<C>| {
+            let Op::Frame(frame) = op else { return false };
+            let is_whole = frame.fin && frame.part_of == 0 && !frame.opcode.is_control();
+            is_whole && frame.full == Full::DropOldest
+        };
         let (mut from, mut kept) = (self.batch.start, Vec::new());
         let mut at = 0;
         while self.waiting_bytes() > 0 && self.waiting_bytes() + more > limit {
             // Frames that must stay are few: they are moved behind what is dropped.
             let Some(op) = self.batch.ops.get(at) else { break };
-            let length = if let Op::Frame { length, .. } = op { *length } else { 0 };
+            let length = if let Op::Frame(frame) = op { frame.length } else { 0 };
             if is_droppable(op) {
                 self.batch.ops.remove(at);
                 self.batch.start += length;

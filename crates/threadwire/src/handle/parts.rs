@@ -73,8 +73,10 @@ impl Parts {
             WhenFull::Wait => WhenFull::Wait,
             _ => WhenFull::Error,
         };
-        // Always by way of the lane, where messages wait for each other.
-        self.handle.leave_frame(self.opcode, fin, part, self.number, when_full)?;
+        match self.handle.connection() {
+            Some(connection) => connection.send_part(self.opcode, fin, part, self.number, when_full)?,
+            None => self.handle.leave_frame(self.opcode, fin, part, self.number, when_full)?,
+        }
         self.opcode = OpCode::Continuation;
         Ok(())
     }

@@ -6,6 +6,9 @@ use threadwire_proto::{Message, OwnedMessage};
 
 use crate::{Error, LimitKind};
 
+/// The most that may wait, whatever the limit: payloads may be empty.
+const MOST: usize = 1 << 20;
+
 /// A bounded queue of whole messages, oldest first.
 #[derive(Debug)]
 pub(super) struct Held {
@@ -29,7 +32,7 @@ impl Held {
     /// Takes a message in.
     pub(super) fn push(&mut self, message: Message<'_>) -> Result<(), Error> {
         let limit = self.limit.ok_or(Error::Closed)?;
-        if message.len() > limit - self.bytes {
+        if message.len() > limit - self.bytes || self.messages.len() >= MOST {
             return Err(Error::Limit { kind: LimitKind::Held, limit });
         }
         self.bytes += message.len();

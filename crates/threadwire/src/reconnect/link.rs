@@ -113,7 +113,9 @@ impl Shared {
 
     /// A new state.
     pub(super) fn change(&self, change: Change) {
-        self.lock().change = change;
+        let before = std::mem::replace(&mut self.lock().change, change);
+        // Not under the lock: it may hold the program's errors.
+        drop(before);
     }
 
     /// A connection is open. Messages go straight to it, unless they are held until its listener has begun.
