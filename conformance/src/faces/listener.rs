@@ -2,23 +2,12 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::Duration;
 
 use threadwire::{
-    Accept, Client, CloseCode, Closed, Config, Connection, Error, Limits, Listener, Message, Server,
-    wait_until,
+    Accept, Client, CloseCode, Closed, Connection, Error, Listener, Message, Server, wait_until,
 };
 
-use super::{Seen, Step};
-
-/// How long a server may be silent before a check gives it up.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-fn config() -> Config {
-    // As large as what the suites send; and a server that does not answer a close frame should not hold them up.
-    let limits = Limits { max_frame: 16 << 20, max_message: 16 << 20, ..Limits::default() };
-    Config { limits, max_buffered: 64 << 20, close_timeout: Duration::from_secs(2), ..Config::default() }
-}
+use super::{PATIENCE, Seen, Step, config};
 
 struct Echo {
     seen: Rc<RefCell<Seen>>,
@@ -64,7 +53,7 @@ impl Listener for Keep {
     }
 
     fn on_pong(&mut self, _ws: &Connection, payload: &[u8]) -> Result<(), Error> {
-        self.seen.borrow_mut().pongs.push(payload.to_vec());
+        self.seen.borrow_mut().pongs.get_or_insert_default().push(payload.to_vec());
         Ok(())
     }
 
@@ -91,17 +80,18 @@ pub(super) fn exchange(
     (messages, pongs): (usize, usize),
     code: CloseCode,
 ) -> Result<Seen, Error> {
-    let seen = Rc::<RefCell<Seen>>::default();
+    let seen = Rc::new(RefCell::new(Seen { pongs: Some(Vec::new()), ..Seen::default() }));
+    let count = |seen: &Seen| (seen.messages.len(), seen.pongs.as_ref().map_or(0, Vec::len));
     let ws = Client::new(url)?.config(config()).connect(Keep { seen: Rc::clone(&seen) })?;
     for step in steps {
         ws.send_frame(step.opcode, step.fin, &step.payload)?;
     }
     // Patience begins anew with everything that arrives.
     loop {
-        let before = (seen.borrow().messages.len(), seen.borrow().pongs.len());
+        let before = count(&seen.borrow());
         let progress = || {
             let seen = seen.borrow();
-            (seen.messages.len(), seen.pongs.len()) != before || seen.closed.is_some()
+            count(&seen) != before || seen.closed.is_some()
         };
         let is_complete = before.0 >= messages && before.1 >= pongs;
         if is_complete || seen.borrow().closed.is_some() || !wait_until(Some(PATIENCE), progress)? {

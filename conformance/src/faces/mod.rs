@@ -1,15 +1,31 @@
 //! What a face has to be able to do here. Each face is a file.
 
+mod blocking;
 mod listener;
 
+use std::time::Duration;
+
 use clap::ValueEnum;
-use threadwire::{CloseCode, Error, OpCode};
+use threadwire::{CloseCode, Config, Error, Limits, OpCode};
+
+/// How long a server may be silent before a check gives it up.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A face of the library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Face {
     /// Callbacks.
     Listener,
+    /// Receiving and sending; a server has all its connections on one thread.
+    Blocking,
+    /// The same; a server has a thread for each connection.
+    BlockingThreads,
+}
+
+fn config() -> Config {
+    // As large as what the suites send; and a server that does not answer a close frame should not hold them up.
+    let limits = Limits { max_frame: 16 << 20, max_message: 16 << 20, ..Limits::default() };
+    Config { limits, max_buffered: 64 << 20, close_timeout: Duration::from_secs(2), ..Config::default() }
 }
 
 /// A frame to send.
@@ -24,8 +40,8 @@ pub(crate) struct Step {
 pub(crate) struct Seen {
     /// The messages: whether it is text, and the payload.
     pub(crate) messages: Vec<(bool, Vec<u8>)>,
-    /// The payloads of the pongs.
-    pub(crate) pongs: Vec<Vec<u8>>,
+    /// The payloads of the pongs. None if the face does not tell them.
+    pub(crate) pongs: Option<Vec<Vec<u8>>>,
     /// How the connection was closed: the code, and whether cleanly. None if it was not.
     pub(crate) closed: Option<(CloseCode, bool)>,
     /// What went wrong on our side.
@@ -37,6 +53,8 @@ impl Face {
     pub(crate) fn serve(self, listen: &str) -> Result<(), Error> {
         match self {
             Face::Listener => listener::serve(listen),
+            Face::Blocking => blocking::serve(listen),
+            Face::BlockingThreads => blocking::serve_with_threads(listen),
         }
     }
 
@@ -44,6 +62,7 @@ impl Face {
     pub(crate) fn echo(self, url: &str) -> Result<(), Error> {
         match self {
             Face::Listener => listener::echo(url),
+            Face::Blocking | Face::BlockingThreads => blocking::echo(url),
         }
     }
 
@@ -51,6 +70,7 @@ impl Face {
     pub(crate) fn ask(self, url: &str) -> Result<String, Error> {
         match self {
             Face::Listener => listener::ask(url),
+            Face::Blocking | Face::BlockingThreads => blocking::ask(url),
         }
     }
 
@@ -65,6 +85,7 @@ impl Face {
     ) -> Result<Seen, Error> {
         match self {
             Face::Listener => listener::exchange(url, steps, expected, code),
+            Face::Blocking | Face::BlockingThreads => blocking::exchange(url, steps, expected.0, code),
         }
     }
 }

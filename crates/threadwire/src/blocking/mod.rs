@@ -31,6 +31,7 @@
 
 mod client;
 mod connection;
+mod intake;
 mod mailbox;
 mod moving;
 mod parts;

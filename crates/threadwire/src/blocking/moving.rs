@@ -55,7 +55,7 @@ impl Detached {
     pub fn attach(self) -> Result<Connection, Error> {
         let mailbox = Rc::new(Mailbox::with(self.queue));
         let ws = crate::Connection::put_on(self.moving, Box::new(Receiver::new(Rc::clone(&mailbox))))?;
-        if !mailbox.is_full() {
+        if !mailbox.intake.is_full() {
             ws.resume_reading();
         }
         Ok(Connection::new(ws, mailbox))

@@ -12,6 +12,7 @@ use slab::Slab;
 use threadwire_proto::OwnedMessage;
 use threadwire_worker::EventLoop;
 
+use super::connection::Quick;
 use super::{Connection, Server};
 use crate::error::TimeoutKind;
 use crate::{Closed, Error};
@@ -21,6 +22,7 @@ use crate::{Closed, Error};
 /// A server of many connections on one thread:
 ///
 /// ```
+/// use threadwire::WhenFull;
 /// use threadwire::blocking::{Select, Selected, Server};
 /// # use threadwire::{blocking, worker::EventLoop};
 ///
@@ -41,7 +43,12 @@ use crate::{Closed, Error};
 /// while let Some((key, what)) = select.recv()? {
 ///     match what {
 ///         Selected::Connected => println!("welcome, {:?}", select[key].peer_addr()),
-///         Selected::Message(message) => select[key].send(&message)?,
+///         // A send that waits for one peer to read would keep all of them waiting.
+///         Selected::Message(message) => {
+///             if let Err(error) = select[key].send_or(&message, WhenFull::Close) {
+///                 println!("it did not get its answer: {error}");
+///             }
+///         }
 ///         Selected::Closed(closed) => println!("{closed}"),
 ///     }
 /// }
@@ -55,6 +62,7 @@ pub struct Select {
     members: Slab<Connection>,
     ready: Rc<Ready>,
     servers: Vec<Server>,
+    quick: Quick,
 }
 
 /// A connection's place in a [`Select`]. It may be given to another one when that connection has closed.
@@ -164,19 +172,25 @@ impl Select {
 
     fn recv_until(&mut self, until: Option<Instant>) -> Result<Option<(Key, Selected)>, Error> {
         loop {
-            if let Some(next) = self.next() {
-                return Ok(Some(next));
+            if self.has_something() {
+                self.quick.count()?;
+                if let Some(next) = self.next() {
+                    return Ok(Some(next));
+                }
             }
             if self.members.is_empty() && self.servers.is_empty() {
                 return Ok(None);
             }
             self.servers.iter().try_for_each(Server::start)?;
-            let (ready, servers) = (&self.ready, &self.servers);
-            let has_some = || !ready.0.borrow().is_empty() || servers.iter().any(Server::has_some);
-            if !EventLoop::current().wait(until, has_some)? {
+            if !EventLoop::current().wait(until, || self.has_something())? {
                 return Err(Error::Timeout(TimeoutKind::Receive));
             }
         }
+    }
+
+    #[inline]
+    fn has_something(&self) -> bool {
+        !self.ready.0.borrow().is_empty() || self.servers.iter().any(Server::has_some)
     }
 
     fn next(&mut self) -> Option<(Key, Selected)> {

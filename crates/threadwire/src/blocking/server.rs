@@ -4,6 +4,7 @@ use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +13,7 @@ use std::time::Duration;
 use threadwire_proto::CloseCode;
 use threadwire_worker::{Ended, EventLoop, Pool, Worker};
 
-use super::Connection;
+use super::{Connection, Detached};
 use super::mailbox::{Mailbox, Receiver};
 use crate::server::{Acceptor, Control, Service};
 use crate::{Accept, Config, Error, Request};
@@ -118,7 +119,11 @@ impl Server {
 
     /// Begins to accept.
     pub(super) fn start(&self) -> Result<(), Error> {
-        let Some(socket) = self.socket.borrow_mut().take() else { return Ok(()) };
+        if self.acceptor.get().is_some() {
+            return Ok(());
+        }
+        let taken = self.socket.borrow_mut().take();
+        let Some(socket) = taken else { return Err(Error::other("this server could not begin to accept")) };
         let (number, hook) = (self.number, Arc::clone(&self.hook));
         let answer = move |request: &Request| {
             hook(request).or_listener(|| {
@@ -147,8 +152,9 @@ impl Server {
     /// Serves each connection by a call to `handler`, on one of `threads` threads, and returns. With as many connections as
     /// threads, others stay open and wait.
     ///
-    /// When the handler returns, its connection is closed: with 1000, with 1001 if it was stopped, or with 1011 if it failed, which
-    /// is logged. Fails with [`Error::Listen`] or [`Error::Io`] if a thread can't be started.
+    /// When the handler returns, its connection is closed: with 1000, with 1001 if it was stopped, or with 1011 if it failed or
+    /// panicked, which is logged. Fails with [`Error::Io`] if a thread can't be started, and with [`Error::Other`] if this server
+    /// accepts on this thread already.
     ///
     /// ```
     /// use threadwire::blocking::{self, Server};
@@ -171,9 +177,15 @@ impl Server {
         threads: usize,
         handler: impl Fn(&mut Connection) -> Result<(), Error> + Send + Sync + 'static,
     ) -> Result<Serving, Error> {
+        let socket = self.socket.take();
+        if socket.is_none() {
+            return Err(Error::other("a server that accepts on a thread can't be served by others"));
+        }
         let pool = Pool::builder().name("threadwire handler").threads(threads.max(1)).capacity(1).build()?;
+        let pool = Arc::new(pool);
+        let handlers = Arc::clone(&pool);
         let local_addr = self.local_addr;
-        let (socket, config, hook) = (self.socket.take(), self.config.clone(), Arc::clone(&self.hook));
+        let (config, hook) = (self.config.clone(), Arc::clone(&self.hook));
         let number = self.number;
         let grace = config.close_timeout.saturating_add(Duration::from_millis(100));
         let builder = Worker::builder().name("threadwire accept").grace(grace).no_parent();
@@ -184,14 +196,15 @@ impl Server {
                 Server { number, local_addr, socket: RefCell::new(socket), config, hook, acceptor };
             let ended = hand_out(&mut server, &pool, handler);
             drop(server);
-            // The handlers' waits end, and then their connections are closed.
+            // The handlers' waits end, and then their connections are closed. This thread was stopped, and does not wait for
+            // that; who joins does.
             let _ = pool.shutdown_now();
             match ended {
                 Error::Stopped => Err(threadwire_worker::Stopped),
                 error => Ok(error),
             }
         })?;
-        Ok(Serving { local_addr, worker })
+        Ok(Serving { local_addr, worker, handlers })
     }
 }
 
@@ -209,10 +222,10 @@ fn hand_out(
         // It may have closed by now.
         let Ok(detached) = connection.detach() else { continue };
         let handler = Arc::clone(&handler);
+        let waiting = Waiting(Some(detached));
         let task = move || {
-            match detached.attach() {
-                Ok(mut connection) => handle(&mut connection, &*handler),
-                Err(error) => tracing::warn!(%error, "can't serve a connection"),
+            if let Some(mut connection) = waiting.take() {
+                handle(&mut connection, &*handler);
             }
             Ok(())
         };
@@ -222,8 +235,30 @@ fn hand_out(
     }
 }
 
+/// A connection that waits for a thread. Dropped, it is closed with 1001.
+struct Waiting(Option<Detached>);
+
+impl Waiting {
+    fn take(mut self) -> Option<Connection> {
+        self.attach()
+    }
+
+    fn attach(&mut self) -> Option<Connection> {
+        let attached = self.0.take()?.attach();
+        attached.inspect_err(|error| tracing::warn!(%error, "can't serve a connection")).ok()
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        // To be dropped itself, which closes it.
+        self.attach();
+    }
+}
+
 fn handle(connection: &mut Connection, handler: &dyn Fn(&mut Connection) -> Result<(), Error>) {
-    let code = match handler(connection) {
+    let result = catch_unwind(AssertUnwindSafe(|| handler(connection)));
+    let code = match result.unwrap_or_else(|payload| Err(Error::panicked(payload))) {
         Ok(()) => CloseCode::NORMAL,
         Err(Error::Stopped) => CloseCode::GOING_AWAY,
         // What the connection had to say was told, or would have been.
@@ -272,6 +307,7 @@ impl fmt::Debug for Server {
 pub struct Serving {
     local_addr: SocketAddr,
     worker: Worker<Error>,
+    handlers: Arc<Pool>,
 }
 
 impl Serving {
@@ -290,7 +326,9 @@ impl Serving {
     ///
     /// Fails with [`Error::Panicked`] if accepting panicked, and with [`Error::Stopped`] if this thread's worker is stopped.
     pub fn join(self) -> Result<(), Error> {
-        match self.worker.join()? {
+        let ended = self.worker.join()?;
+        self.handlers.shutdown_now()?;
+        match ended {
             Ended::Done(error) => Err(error),
             Ended::Stopped => Ok(()),
             Ended::Panicked(payload) => Err(Error::panicked(payload)),
