@@ -19,6 +19,39 @@ use crate::{Closed, Error, Handle, WhenFull};
 /// How long replies may be gathered while there is more to receive.
 const GATHERING: Duration = Duration::from_micros(200);
 
+/// Answers that wait for others. The clock is looked at when the next message is received, then 2, 4 and always 8 messages
+/// later: a program that takes its time with every message is found out by the first one.
+#[derive(Clone, Copy)]
+struct Gathering {
+    since: Instant,
+    /// How many messages may be received until the clock is looked at.
+    looks_in: u8,
+    /// How many there were the last time.
+    pace: u8,
+}
+
+impl Gathering {
+    const SLOWEST: u8 = 8;
+
+    fn begin() -> Gathering {
+        Gathering { since: Instant::now(), looks_in: 1, pace: 1 }
+    }
+
+    /// A message is received: what is still gathered after that. `None` if it is time to leave.
+    #[inline]
+    fn next(self) -> Option<Gathering> {
+        if self.looks_in > 1 {
+            return Some(Gathering { looks_in: self.looks_in - 1, ..self });
+        }
+        let pace = Gathering::SLOWEST.min(self.pace * 2);
+        self.may_go_on().then_some(Gathering { looks_in: pace, pace, ..self })
+    }
+
+    fn may_go_on(self) -> bool {
+        self.since.elapsed() <= GATHERING
+    }
+}
+
 /// Gives the loop a turn now and then where messages are received that were there already: pings of all connections are
 /// answered, timers ring, and a stop is seen, however many messages wait and however long each of them takes.
 #[derive(Default)]
@@ -63,8 +96,8 @@ impl Quick {
 pub struct Connection {
     pub(super) ws: crate::Connection,
     pub(super) mailbox: Rc<Mailbox>,
-    /// Since when something is gathered.
-    gathering: Cell<Option<Instant>>,
+    /// What is gathered.
+    gathering: Cell<Option<Gathering>>,
     /// Whether a message was received since something was last sent: what is sent next is likely its answer.
     is_asked: Cell<bool>,
     /// How many messages were received since the loop was last given a turn.
@@ -148,8 +181,11 @@ impl Connection {
         if self.mailbox.is_empty() {
             return None;
         }
-        if self.gathering.get().is_some_and(|since| since.elapsed() > GATHERING) {
-            self.flush();
+        if let Some(gathering) = self.gathering.get() {
+            match gathering.next() {
+                None => self.flush(),
+                goes_on => self.gathering.set(goes_on),
+            }
         }
         self.is_asked.set(true);
         self.mailbox.take(&self.ws)
@@ -163,10 +199,9 @@ impl Connection {
             return self.flush();
         }
         match self.gathering.get() {
-            None if is_answer => self.gathering.set(Some(Instant::now())),
-            // Who receives has looked at the time.
-            Some(_) if is_answer => {}
-            Some(since) if since.elapsed() <= GATHERING => {}
+            None if is_answer => self.gathering.set(Some(Gathering::begin())),
+            // The next receive looks at the time.
+            Some(gathering) if is_answer || gathering.may_go_on() => {}
             _ => self.flush(),
         }
     }

@@ -66,11 +66,12 @@ impl Mailbox {
         }
     }
 
-    /// Those who wait for several have looked: they are to be told of what comes next.
+    /// Those who wait for several have looked. Unless it has put itself behind the others, they are to be told of what comes
+    /// next.
     #[inline]
-    pub(super) fn served(&self) {
+    pub(super) fn served(&self, is_queued: bool) {
         if let Some(place) = &*self.place.borrow() {
-            place.served();
+            place.served(is_queued);
         }
     }
 

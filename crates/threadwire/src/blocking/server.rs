@@ -20,9 +20,12 @@ use crate::{Accept, Config, Error, Request};
 
 static SERVERS: AtomicU64 = AtomicU64::new(0);
 
+/// The connections of a server that have opened and were not accepted.
+type Arrived = Rc<RefCell<VecDeque<Connection>>>;
+
 thread_local! {
-    /// The connections that have opened and were not accepted, of each server of this thread.
-    static ARRIVED: RefCell<HashMap<u64, VecDeque<Connection>>> = RefCell::default();
+    /// Those of each server of this thread.
+    static ARRIVED: RefCell<HashMap<u64, Arrived>> = RefCell::default();
 }
 
 type Hook = dyn Fn(&Request) -> Accept + Send + Sync;
@@ -57,6 +60,7 @@ pub struct Server {
     config: Config,
     hook: Arc<Hook>,
     acceptor: OnceCell<Rc<Acceptor>>,
+    arrived: Arrived,
 }
 
 impl Server {
@@ -73,6 +77,7 @@ impl Server {
             config: Config::default(),
             hook: Arc::new(|_| Accept::upgrade()),
             acceptor: OnceCell::new(),
+            arrived: Arrived::default(),
         })
     }
 
@@ -135,18 +140,21 @@ impl Server {
         let acceptor = service
             .listen(socket, Vec::new())
             .map_err(|source| Error::Listen { addr: self.local_addr.to_string(), source })?;
+        ARRIVED.with_borrow_mut(|arrived| arrived.insert(self.number, Rc::clone(&self.arrived)));
         // It was empty, like the socket was full.
         let _ = self.acceptor.set(acceptor);
         Ok(())
     }
 
     /// Whether a connection has come.
+    #[inline]
     pub(super) fn has_some(&self) -> bool {
-        ARRIVED.with_borrow(|arrived| arrived.get(&self.number).is_some_and(|queue| !queue.is_empty()))
+        !self.arrived.borrow().is_empty()
     }
 
+    #[inline]
     pub(super) fn take(&self) -> Option<Connection> {
-        ARRIVED.with_borrow_mut(|arrived| arrived.get_mut(&self.number)?.pop_front())
+        self.arrived.borrow_mut().pop_front()
     }
 
     /// Serves each connection by a call to `handler`, on one of `threads` threads, and returns. With as many connections as
@@ -191,9 +199,8 @@ impl Server {
         let builder = Worker::builder().name("threadwire accept").grace(grace).no_parent();
         let handler = Arc::new(handler);
         let worker = builder.spawn(move || {
-            let acceptor = OnceCell::new();
-            let mut server =
-                Server { number, local_addr, socket: RefCell::new(socket), config, hook, acceptor };
+            let (socket, acceptor, arrived) = (RefCell::new(socket), OnceCell::new(), Arrived::default());
+            let mut server = Server { number, local_addr, socket, config, hook, acceptor, arrived };
             let ended = hand_out(&mut server, &pool, handler);
             drop(server);
             // The handlers' waits end, and then their connections are closed. This thread was stopped, and does not wait for
@@ -281,7 +288,12 @@ impl Receiver {
     pub(super) fn arrive(&self, ws: &crate::Connection) {
         let Some(number) = self.server else { return };
         let connection = Connection::new(ws.clone(), Rc::clone(&self.mailbox));
-        ARRIVED.with_borrow_mut(|arrived| arrived.entry(number).or_default().push_back(connection));
+        let arrived = ARRIVED.with_borrow(|arrived| arrived.get(&number).cloned());
+        match arrived {
+            Some(arrived) => arrived.borrow_mut().push_back(connection),
+            // The server was dropped while this was on its way: so is it.
+            None => drop(connection),
+        }
     }
 }
 
@@ -290,8 +302,9 @@ impl Drop for Server {
         if let Some(acceptor) = self.acceptor.get() {
             acceptor.close();
         }
-        // Those that nobody has accepted are closed; not under the borrow.
-        let left = ARRIVED.try_with(|arrived| arrived.borrow_mut().remove(&self.number));
+        // Only where the thread is ending it is gone already. Those that nobody has accepted are closed.
+        let _ = ARRIVED.try_with(|arrived| arrived.borrow_mut().remove(&self.number));
+        let left = self.arrived.take();
         drop(left);
     }
 }
