@@ -155,9 +155,11 @@ fn serves_more_connections_than_it_has_threads_one_after_the_other() {
         let busy = Arc::new(AtomicUsize::new(0));
         let most = Arc::new(AtomicUsize::new(0));
         let seen = Arc::clone(&most);
+        let in_pairs = Barrier::new(THREADS);
         let serving = bind()
             .serve(THREADS, move |ws| {
                 seen.fetch_max(busy.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                in_pairs.wait();
                 let result = echo(ws);
                 busy.fetch_sub(1, Ordering::SeqCst);
                 result
@@ -186,8 +188,10 @@ fn a_connection_that_waits_for_a_thread_is_open_and_answers_pings() {
     bounded(|| {
         let serving = bind().serve(1, echo).unwrap();
         let mut peers: Vec<Peer> = (0..4).map(|_| Peer::open(serving.local_addr(), "/")).collect();
-        peers[3].send(PING, b"am I here?");
-        assert_eq!(peers[3].frame(), (PONG, b"am I here?".to_vec()));
+        for peer in &mut peers {
+            peer.send(PING, b"am I here?");
+            assert_eq!(peer.frame(), (PONG, b"am I here?".to_vec()));
+        }
         for mut peer in peers {
             peer.send(TEXT, b"my turn");
             assert_eq!(peer.text(), "my turn");

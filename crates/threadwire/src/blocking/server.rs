@@ -7,11 +7,11 @@ use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use threadwire_proto::CloseCode;
-use threadwire_worker::{Ended, EventLoop, Pool, Worker};
+use threadwire_worker::{Ended, EventLoop, Pool, Remote, Worker};
 
 use super::{Connection, Detached};
 use super::mailbox::{Mailbox, Receiver};
@@ -158,7 +158,7 @@ impl Server {
     }
 
     /// Serves each connection by a call to `handler`, on one of `threads` threads, and returns. With as many connections as
-    /// threads, others stay open and wait.
+    /// threads, others stay open and wait; one more thread accepts them, and answers their pings.
     ///
     /// When the handler returns, its connection is closed: with 1000, with 1001 if it was stopped, or with 1011 if it failed or
     /// panicked, which is logged. Fails with [`Error::Io`] if a thread can't be started, and with [`Error::Other`] if this server
@@ -215,30 +215,59 @@ impl Server {
     }
 }
 
-/// Gives every connection to a thread of the pool, until that ends.
+/// Gives every connection to a thread of the pool, until that ends. As long as there is none for it, a connection stays here,
+/// where its pings are answered.
 fn hand_out(
     server: &mut Server,
     pool: &Pool,
     handler: Arc<impl Fn(&mut Connection) -> Result<(), Error> + Send + Sync + 'static>,
 ) -> Error {
+    let event_loop = EventLoop::current();
+    let busy = Arc::new(AtomicUsize::new(0));
+    if let Err(error) = server.start() {
+        return error;
+    }
     loop {
-        let connection = match server.accept() {
-            Ok(connection) => connection,
-            Err(error) => return error,
-        };
+        let can_go_on = || server.has_some() && busy.load(Ordering::Acquire) < pool.threads();
+        if event_loop.wait(None, can_go_on).is_err() {
+            return Error::Stopped;
+        }
         // It may have closed by now.
-        let Ok(detached) = connection.detach() else { continue };
+        let Some(detached) = server.take().and_then(|connection| connection.detach().ok()) else { continue };
         let handler = Arc::clone(&handler);
+        let seat = Seat::take(&busy, event_loop.remote());
         let waiting = Waiting(Some(detached));
         let task = move || {
             if let Some(mut connection) = waiting.take() {
                 handle(&mut connection, &*handler);
             }
+            drop(seat);
             Ok(())
         };
         if pool.submit(task).is_err() {
             return Error::Stopped;
         }
+    }
+}
+
+/// A thread that has something to do, until this is dropped.
+struct Seat {
+    busy: Arc<AtomicUsize>,
+    /// Who may wait for it.
+    accepting: Remote,
+}
+
+impl Seat {
+    fn take(busy: &Arc<AtomicUsize>, accepting: Remote) -> Seat {
+        busy.fetch_add(1, Ordering::Relaxed);
+        Seat { busy: Arc::clone(busy), accepting }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.busy.fetch_sub(1, Ordering::Release);
+        self.accepting.wake();
     }
 }
 
