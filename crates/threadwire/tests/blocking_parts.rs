@@ -113,7 +113,9 @@ fn what_arrived_before_the_end_comes_before_it() {
     bounded(|| {
         let (mut ws, mut peer) = pair();
         let end = frame(CLOSE, false, &farewell(4000, ""));
-        peer.bytes([frame(BEGIN, false, b"a"), frame(LAST, false, b"b"), frame(TEXT, false, b"c"), end].concat());
+        peer.bytes(
+            [frame(BEGIN, false, b"a"), frame(LAST, false, b"b"), frame(TEXT, false, b"c"), end].concat(),
+        );
         peer.end();
         let mut seen = Vec::new();
         let end = loop {

@@ -207,7 +207,8 @@ fn there_are_no_other_threads_than_those_asked_for() {
     bounded(|| {
         let named = |name: &str| {
             let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-            let names = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
+            let names =
+                tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
             names.filter(|comm| comm.trim_end() == name).count()
         };
         let names = Arc::new(Mutex::new(HashSet::new()));

@@ -13,8 +13,8 @@ use std::time::Duration;
 use threadwire_proto::CloseCode;
 use threadwire_worker::{Ended, EventLoop, Pool, Remote, Worker};
 
-use super::{Connection, Detached};
 use super::mailbox::{Mailbox, Receiver};
+use super::{Connection, Detached};
 use crate::server::{Acceptor, Control, Service};
 use crate::{Accept, Config, Error, Request};
 
