@@ -142,7 +142,7 @@ mod tests {
             let outcome = meter.outcome().unwrap();
             assert!(outcome.elapsed >= 1_000_000 && outcome.p50 <= outcome.p99, "{outcome:?}");
             assert!(
-                outcome.count <= laps && outcome.count % u64::from(in_flight) == 0,
+                outcome.count <= laps && outcome.count.is_multiple_of(u64::from(in_flight)),
                 "{outcome:?} of {laps}"
             );
         }

@@ -180,7 +180,7 @@ fn measure(arm: &Arm, cores: Cores, bytes: u32, in_flight: u32, seconds: f64) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::servers::raw;
+    use crate::servers;
     use std::net::TcpStream;
     use std::thread;
 
@@ -199,8 +199,9 @@ mod tests {
     #[test]
     fn every_client_gets_its_echoes() {
         let port = process::free_port().unwrap();
+        let server = servers::find(BASELINE).unwrap().run;
         // It ends with the process of the tests.
-        thread::spawn(move || raw::run(port));
+        thread::spawn(move || server(port));
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             thread::yield_now();
         }
