@@ -19,7 +19,7 @@ use crate::{Closed, Error, Handle, WhenFull};
 /// How long replies may be gathered while there is more to receive.
 const GATHERING: Duration = Duration::from_micros(200);
 
-/// Answers that wait for others. The clock is looked at when the next message is received, then 2, 4 and always 8 messages
+/// Answers that wait for others. The clock is looked at when the next message is received, then 4 and always 16 messages
 /// later: a program that takes its time with every message is found out by the first one.
 #[derive(Clone, Copy)]
 struct Gathering {
@@ -31,7 +31,7 @@ struct Gathering {
 }
 
 impl Gathering {
-    const SLOWEST: u8 = 8;
+    const SLOWEST: u8 = 16;
 
     fn begin() -> Gathering {
         Gathering { since: Instant::now(), looks_in: 1, pace: 1 }
@@ -43,7 +43,7 @@ impl Gathering {
         if self.looks_in > 1 {
             return Some(Gathering { looks_in: self.looks_in - 1, ..self });
         }
-        let pace = Gathering::SLOWEST.min(self.pace * 2);
+        let pace = Gathering::SLOWEST.min(self.pace * 4);
         self.may_go_on().then_some(Gathering { looks_in: pace, pace, ..self })
     }
 

@@ -7,13 +7,14 @@ use std::rc::Rc;
 use threadwire_proto::{Message, OwnedMessage};
 
 use super::intake::Intake;
+use super::queue::Queue;
 use super::select::Place;
 use crate::{Closed, Connection, Error, Listener};
 
-/// A queue of messages. It belongs to a connection and to the listener that fills it.
+/// A queue of messages, and how full it is. It belongs to a connection and to the listener that fills it.
 #[derive(Default)]
 pub(super) struct Mailbox {
-    queue: RefCell<VecDeque<OwnedMessage>>,
+    queue: RefCell<Queue>,
     pub(super) intake: Intake,
     /// Where to say that there is something.
     place: RefCell<Option<Place>>,
@@ -22,8 +23,10 @@ pub(super) struct Mailbox {
 impl Mailbox {
     /// With what arrived before.
     pub(super) fn with(queue: VecDeque<OwnedMessage>) -> Mailbox {
-        let intake = Intake::with(queue.iter().map(OwnedMessage::len));
-        Mailbox { queue: queue.into(), intake, ..Mailbox::default() }
+        let mailbox =
+            Mailbox { intake: Intake::with(queue.iter().map(OwnedMessage::len)), ..Mailbox::default() };
+        queue.into_iter().for_each(|message| mailbox.queue.borrow_mut().push_own(message));
+        mailbox
     }
 
     #[inline]
@@ -34,7 +37,7 @@ impl Mailbox {
     /// Takes the oldest message out, and has reading go on if there is room again.
     #[inline]
     pub(super) fn take(&self, ws: &Connection) -> Option<OwnedMessage> {
-        let message = self.queue.borrow_mut().pop_front()?;
+        let message = self.queue.borrow_mut().pop()?;
         self.intake.remove(ws, message.len());
         Some(message)
     }
@@ -42,18 +45,15 @@ impl Mailbox {
     /// All that is left.
     pub(super) fn take_all(&self) -> VecDeque<OwnedMessage> {
         self.intake.clear();
-        self.queue.take()
+        let mut queue = self.queue.take();
+        std::iter::from_fn(|| queue.pop()).collect()
     }
 
     #[inline]
-    fn put(&self, ws: &Connection, message: OwnedMessage) {
+    fn put(&self, ws: &Connection, message: Message<'_>) {
         self.intake.add(ws, message.len());
-        let was_empty = {
-            let mut queue = self.queue.borrow_mut();
-            queue.push_back(message);
-            queue.len() == 1
-        };
-        if was_empty {
+        let is_first = self.queue.borrow_mut().push(message);
+        if is_first {
             self.announce();
         }
     }
@@ -101,7 +101,7 @@ impl Listener for Receiver {
     }
 
     fn on_message(&mut self, ws: &Connection, message: Message<'_>) -> Result<(), Error> {
-        self.mailbox.put(ws, message.to_owned());
+        self.mailbox.put(ws, message);
         Ok(())
     }
 

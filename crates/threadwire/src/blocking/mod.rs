@@ -35,6 +35,7 @@ mod intake;
 mod mailbox;
 mod moving;
 mod parts;
+mod queue;
 mod select;
 mod server;
 mod split;

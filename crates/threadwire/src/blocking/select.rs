@@ -206,8 +206,9 @@ impl Select {
     }
 
     fn next(&mut self) -> Option<(Key, Selected)> {
-        let accepted = self.servers.iter().find_map(Server::take);
-        if let Some(connection) = accepted {
+        if self.run == 0
+            && let Some(connection) = self.servers.iter().find_map(Server::take)
+        {
             return Some((self.add(connection), Selected::Connected));
         }
         let key = *self.ready.0.borrow().front()?;
