@@ -247,14 +247,14 @@ fn a_stop_is_seen_by_a_program_that_always_finds_messages() {
     bounded(|| {
         let (give, given) = mpsc::channel();
         let host = Host::listen();
-        let url = host.url();
+        let client = Client::new(&host.url()).unwrap().config(Config { close_timeout: SOON, ..patient() });
         let host = host.run(|host| {
             let mut peer = host.upgrade(b"");
             peer.bytes(texts(5000));
             peer
         });
         let worker = Worker::spawn(move || -> Result<usize, threadwire::Stopped> {
-            let mut ws = blocking::connect(&url).unwrap();
+            let mut ws = blocking::connect(&client).unwrap();
             let mut count = 0;
             loop {
                 match ws.recv() {

@@ -19,8 +19,11 @@ const MOST_GONE: usize = 64 << 10;
 const KEPT: usize = 128;
 const LARGEST_KEPT: usize = 32 << 10;
 
+#[allow(clippy::vec_box, reason = "they come and go as they are, by a pointer")]
+type Spare = Vec<Box<Store>>;
+
 thread_local! {
-    static SPARE: RefCell<Vec<Box<Store>>> = RefCell::default();
+    static SPARE: RefCell<Spare> = RefCell::default();
 }
 
 /// Messages that wait to be taken.
@@ -205,7 +208,7 @@ mod tests {
         let mut large = Queue::default();
         (0..200).for_each(|_| drop(large.push(Message::Binary(&[1; 4000]))));
         while large.pop().is_some() {}
-        let largest = |spare: &Vec<Box<Store>>| spare.iter().map(|store| store.bytes.capacity()).max();
+        let largest = |spare: &Spare| spare.iter().map(|store| store.bytes.capacity()).max();
         assert!(SPARE.with_borrow(largest) <= Some(LARGEST_KEPT));
     }
 }
