@@ -139,7 +139,9 @@ fn sending_waits_above_the_watermark_while_messages_still_arrive() {
         }
         assert!(highest <= Config::default().high_watermark, "{highest} bytes were left waiting");
         assert_eq!(ws.recv().unwrap().unwrap(), "meanwhile");
-        ws.flush();
+        while ws.connection().buffered() > 0 {
+            threadwire::sleep(Duration::from_millis(1)).unwrap();
+        }
         reader.join().unwrap();
     });
 }
@@ -229,9 +231,7 @@ fn two_sides_that_both_send_much_before_they_receive_do_not_block_each_other() {
         let url = format!("ws://{}", server.local_addr());
         let mut ws = blocking::connect(&Client::new(&url).unwrap().config(patient())).unwrap();
         talk(&mut ws).unwrap();
-        while let Some(message) = ws.recv().unwrap() {
-            panic!("{} bytes too many", message.len());
-        }
+        assert!(ws.recv().unwrap().is_none());
         server.stop();
         server.join().unwrap();
     });
