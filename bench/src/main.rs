@@ -3,15 +3,17 @@
 //! - `echo`: messages per second, CPU time per message and round trips, in several scenarios.
 //! - `idle`: memory per idle connection.
 //! - `latency`: round trips of one message, when nothing else is under way.
+//! - `clients`: round trips of clients, and their CPU time per message, against one fast server.
 //! - `broadcast`: CPU time of one message to many connections.
 //! - `workers`: events, round trips, lives and stops of workers, beside plain threads and actor libraries.
 //! - `server`: one of the built-in servers, for other load generators.
 //!
 //! Each server under test is a process of its own, alone on one core; the load is made by this process on another (for
-//! `latency`, by a client of the same library, which is a process too).
+//! `latency` and `clients`, by a client of the same library, which is a process too).
 
 mod broadcast;
 mod client;
+mod clients;
 mod counting_allocator;
 mod echo;
 mod fail;
@@ -62,6 +64,9 @@ enum Command {
     /// Round trips of one message at a time, with client and server of the same library.
     #[command(after_help = latency::ABOUT)]
     Latency(latency::Options),
+    /// Round trips of clients, and their CPU time per message, against the raw server.
+    #[command(after_help = clients::ABOUT)]
+    Clients(clients::Options),
     /// Server CPU time of one message to thousands of connections, per connection.
     #[command(after_help = broadcast::ABOUT)]
     Broadcast(broadcast::Options),
@@ -91,6 +96,9 @@ enum Command {
         #[arg(long)]
         seconds: f64,
     },
+    /// Runs the client of an arm of `clients`.
+    #[command(hide = true)]
+    ClientsClient(clients::Task),
     /// Runs the server of an arm of `broadcast`.
     #[command(hide = true)]
     BroadcastServer {
@@ -122,6 +130,8 @@ fn main() -> ExitCode {
         Command::Latency(options) => latency::run(&options),
         Command::LatencyServer(side) => latency::serve(&side),
         Command::LatencyClient { side, seconds } => latency::ask(&side, seconds),
+        Command::Clients(options) => clients::run(&options),
+        Command::ClientsClient(task) => clients::ask(&task),
         Command::Broadcast(options) => broadcast::run(&options),
         Command::BroadcastServer { arm, port } => broadcast::serve(&arm, port),
         Command::Workers(options) => workers::run(&options),

@@ -122,8 +122,10 @@ impl Check {
                 break;
             }
         }
-        if self.pongs != seen.pongs {
-            differences.push(format!("the pongs are {:?}, not {:?}", seen.pongs, self.pongs));
+        if let Some(pongs) = &seen.pongs
+            && *pongs != self.pongs
+        {
+            differences.push(format!("the pongs are {pongs:?}, not {:?}", self.pongs));
         }
         match (seen.closed, &seen.error) {
             (Some((code, true)), None) if code == self.close => {}
@@ -169,6 +171,10 @@ mod tests {
             (fine(vec![(false, b"hello".to_vec())]), "message 1: it is binary, not text"),
             (fine(vec![(true, b"hell".to_vec())]), "message 1: it has 4 bytes, not 5"),
             (fine(vec![(true, b"hallo".to_vec())]), "message 1: byte 1 is 0x61, not 0x65"),
+            (
+                Seen { pongs: Some(vec![b"a".to_vec()]), ..fine(vec![(true, b"hello".to_vec())]) },
+                "the pongs are [[97]], not []",
+            ),
         ] {
             assert_eq!(check.compare(&seen), [expected]);
         }

@@ -4,6 +4,7 @@
 //! `fn run(port: u16) -> Outcome` in a file of its own and give it a line in [`BUILTIN`].
 
 mod aio;
+mod blocking;
 #[cfg(feature = "peers")]
 pub(crate) mod fastwebsockets;
 pub(crate) mod listener;
@@ -39,6 +40,7 @@ pub(crate) const BUILTIN: &[Builtin] = &[
     Builtin { name: BASELINE, run: raw::run },
     Builtin { name: "listener", run: listener::run },
     Builtin { name: "aio", run: aio::run },
+    Builtin { name: "blocking", run: blocking::run },
     #[cfg(feature = "peers")]
     Builtin { name: "tokio-tungstenite", run: tokio_tungstenite::run },
     #[cfg(feature = "peers")]

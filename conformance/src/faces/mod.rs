@@ -2,10 +2,12 @@
 
 mod aio;
 mod app;
+mod blocking;
 mod listener;
 
-use clap::ValueEnum;
 use std::time::Duration;
+
+use clap::ValueEnum;
 
 use threadwire::{CloseCode, Config, Error, Limits, OpCode};
 
@@ -28,6 +30,26 @@ pub(crate) enum Face {
     Listener,
     /// Apps: a client only.
     App,
+    /// Receiving and sending; a server has all its connections on one thread.
+    Blocking,
+    /// The same; a server has a thread for each connection.
+    BlockingThreads,
+}
+
+impl Seen {
+    /// Nothing yet, of a face that tells pongs.
+    fn with_pongs() -> Seen {
+        Seen { pongs: Some(Vec::new()), ..Seen::default() }
+    }
+
+    fn pong(&mut self, payload: Vec<u8>) {
+        self.pongs.get_or_insert_default().push(payload);
+    }
+
+    /// How many messages and pongs have come.
+    fn count(&self) -> (usize, usize) {
+        (self.messages.len(), self.pongs.as_ref().map_or(0, Vec::len))
+    }
 }
 
 /// A frame to send.
@@ -42,8 +64,8 @@ pub(crate) struct Step {
 pub(crate) struct Seen {
     /// The messages: whether it is text, and the payload.
     pub(crate) messages: Vec<(bool, Vec<u8>)>,
-    /// The payloads of the pongs.
-    pub(crate) pongs: Vec<Vec<u8>>,
+    /// The payloads of the pongs. None if the face does not tell them.
+    pub(crate) pongs: Option<Vec<Vec<u8>>>,
     /// How the connection was closed: the code, and whether cleanly. None if it was not.
     pub(crate) closed: Option<(CloseCode, bool)>,
     /// What went wrong on our side.
@@ -57,6 +79,8 @@ impl Face {
             Face::Aio => aio::serve(listen),
             Face::Listener => listener::serve(listen),
             Face::App => Err(Error::other("the app face has no server")),
+            Face::Blocking => blocking::serve(listen),
+            Face::BlockingThreads => blocking::serve_with_threads(listen),
         }
     }
 
@@ -66,6 +90,7 @@ impl Face {
             Face::Aio => aio::echo(url),
             Face::Listener => listener::echo(url),
             Face::App => app::echo(url),
+            Face::Blocking | Face::BlockingThreads => blocking::echo(url),
         }
     }
 
@@ -75,6 +100,7 @@ impl Face {
             Face::Aio => aio::ask(url),
             Face::Listener => listener::ask(url),
             Face::App => app::ask(url),
+            Face::Blocking | Face::BlockingThreads => blocking::ask(url),
         }
     }
 
@@ -91,6 +117,7 @@ impl Face {
             Face::Aio => aio::exchange(url, steps, expected, code),
             Face::Listener => listener::exchange(url, steps, expected, code),
             Face::App => app::exchange(url, steps, expected, code),
+            Face::Blocking | Face::BlockingThreads => blocking::exchange(url, steps, expected.0, code),
         }
     }
 }

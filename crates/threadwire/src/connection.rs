@@ -41,7 +41,7 @@ use crate::stream::Stream;
 use crate::{Closed, Config, Error, Listener, WhenFull};
 use keeping::{Keeping, Unread};
 use measuring::Measuring;
-pub(crate) use moving::Moving;
+pub(crate) use moving::{Moving, Remains};
 use sharing::Sharing;
 
 /// How many reads may go by before a peer is given up that may have answered our close frame while we did not read.

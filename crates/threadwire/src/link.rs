@@ -145,6 +145,22 @@ impl Link {
         Some((loose, stream))
     }
 
+    /// A link that has ended.
+    pub(crate) fn ended(role: Role, config: &ProtocolConfig) -> Link {
+        let mut protocol = Protocol::new(role, config);
+        protocol.abort();
+        Link {
+            stream: None,
+            protocol,
+            outbox: Outbox::default(),
+            local: Local::current(),
+            late_pong_at: 0,
+            expects_long: false,
+            more_follows: false,
+            input_is_over: false,
+        }
+    }
+
     /// The same link on this thread.
     pub(crate) fn fasten(loose: LooseLink, stream: Stream) -> Link {
         let LooseLink { protocol, outbox, late_pong_at, expects_long } = loose;

@@ -408,32 +408,6 @@ fn t10_an_error_whose_drop_uses_a_handle() {
     });
 }
 
-// 12: a blocking server that is dropped during a handshake
-#[test]
-fn t12_nobody_connects_to_a_server_that_is_gone() {
-    bounded(|| {
-        let mut server = blocking::Server::bind("127.0.0.1:0").unwrap();
-        let addr = server.local_addr();
-        let mut raw = TcpStream::connect(addr).unwrap();
-        let first = thread::spawn(move || {
-            let mut ws = blocking::connect(&format!("ws://{addr}")).unwrap();
-            let _ = ws.recv();
-        });
-        let ws = server.accept().unwrap();
-        raw.write_all(b"GET /m HTTP/1.1\r\nHost: x\r\n").unwrap();
-        sleep(Duration::from_millis(50)).unwrap();
-        drop(server);
-        drop(ws);
-        raw.write_all(b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n").unwrap();
-        sleep(Duration::from_millis(1000)).unwrap();
-        raw.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
-        let mut all = Vec::new();
-        let r = raw.read_to_end(&mut all);
-        let _ = first;
-        assert!(r.is_ok(), "open, and nobody will ever accept it: {:?}", String::from_utf8_lossy(&all));
-    });
-}
-
 // 13: callbacks after the program has closed
 #[test]
 fn t13_no_callback_but_on_close_after_closing() {

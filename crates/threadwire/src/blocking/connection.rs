@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use threadwire_proto::handshake::Headers;
 use threadwire_proto::{CloseCode, Message, OwnedMessage};
-use threadwire_worker::EventLoop;
+use threadwire_worker::{EventLoop, Stopped, checkpoint};
 
 use super::mailbox::Mailbox;
 use crate::error::TimeoutKind;
@@ -19,12 +19,63 @@ use crate::{Closed, Error, Handle, WhenFull};
 /// How long replies may be gathered while there is more to receive.
 const GATHERING: Duration = Duration::from_micros(200);
 
+/// Answers that wait for others. The clock is looked at when the next message is received, then 4 and always 16 messages
+/// later: a program that takes its time with every message is found out by the first one.
+#[derive(Clone, Copy)]
+struct Gathering {
+    since: Instant,
+    /// How many messages may be received until the clock is looked at.
+    looks_in: u8,
+    /// How many there were the last time.
+    pace: u8,
+}
+
+impl Gathering {
+    const SLOWEST: u8 = 16;
+
+    fn begin() -> Gathering {
+        Gathering { since: Instant::now(), looks_in: 1, pace: 1 }
+    }
+
+    /// A message is received: what is still gathered after that. `None` if it is time to leave.
+    #[inline]
+    fn next(self) -> Option<Gathering> {
+        if self.looks_in > 1 {
+            return Some(Gathering { looks_in: self.looks_in - 1, ..self });
+        }
+        let pace = Gathering::SLOWEST.min(self.pace * 4);
+        self.may_go_on().then_some(Gathering { looks_in: pace, pace, ..self })
+    }
+
+    fn may_go_on(self) -> bool {
+        self.since.elapsed() <= GATHERING
+    }
+}
+
+/// Gives the loop a turn now and then where messages are received that were there already: pings of all connections are
+/// answered, timers ring, and a stop is seen, however many messages wait and however long each of them takes.
+#[derive(Default)]
+pub(super) struct Quick(Cell<u32>);
+
+impl Quick {
+    const NOW_AND_THEN: u32 = 16;
+
+    /// Before a message is taken that is there.
+    #[inline]
+    pub(super) fn count(&self) -> Result<(), Stopped> {
+        let count = self.0.get() + 1;
+        self.0.set(count % Quick::NOW_AND_THEN);
+        if count == Quick::NOW_AND_THEN { checkpoint() } else { Ok(()) }
+    }
+}
+
 /// An open connection, on its thread. Dropping it closes it with 1001: the closing handshake is then completed whenever the
 /// thread's loop turns.
 ///
-/// What is sent leaves at once, unless messages have arrived that wait to be received: then replies are gathered until these
-/// are, or until 0.2 ms have passed, so that a burst of messages is answered in one write. [`flush`](Connection::flush) is for
-/// programs that compute for long in the middle of such a burst.
+/// What is sent leaves at once, unless it answers one of several messages that have arrived together: then the answers are
+/// gathered until the others were received too, or until 0.2 ms have passed, so that a burst of messages is answered in one
+/// write. The time is looked at by the next call: [`flush`](Connection::flush) is for programs that compute for long in the
+/// middle of such a burst.
 ///
 /// ```
 /// use std::time::Duration;
@@ -45,15 +96,26 @@ const GATHERING: Duration = Duration::from_micros(200);
 pub struct Connection {
     pub(super) ws: crate::Connection,
     pub(super) mailbox: Rc<Mailbox>,
-    /// Since when something is gathered.
-    gathering: Cell<Option<Instant>>,
+    /// What is gathered.
+    gathering: Cell<Option<Gathering>>,
+    /// Whether a message was received since something was last sent: what is sent next is likely its answer.
+    is_asked: Cell<bool>,
+    /// How many messages were received since the loop was last given a turn.
+    quick: Quick,
     /// Whether the end was told as an error.
     told: Cell<bool>,
 }
 
 impl Connection {
     pub(super) fn new(ws: crate::Connection, mailbox: Rc<Mailbox>) -> Connection {
-        Connection { ws, mailbox, gathering: Cell::new(None), told: Cell::new(false) }
+        Connection {
+            ws,
+            mailbox,
+            gathering: Cell::new(None),
+            is_asked: Cell::new(false),
+            quick: Quick::default(),
+            told: Cell::new(false),
+        }
     }
 
     /// Receives a message; the thread's loop turns while none is there. `None` after a normal close by either side (1000, 1001,
@@ -91,22 +153,23 @@ impl Connection {
     /// }
     /// ```
     pub fn try_recv(&mut self) -> Result<Option<OwnedMessage>, Error> {
-        if let Some(message) = self.take() {
-            return Ok(Some(message));
+        if self.mailbox.is_empty() {
+            EventLoop::current().update()?;
         }
-        EventLoop::current().update()?;
         self.recv_until(Some(Instant::now()))
     }
 
     fn recv_until(&self, until: Option<Instant>) -> Result<Option<OwnedMessage>, Error> {
-        if let Some(message) = self.take() {
-            return Ok(Some(message));
+        if !self.mailbox.is_empty() {
+            self.quick.count()?;
+        } else if !self.has_something() {
+            // The wait begins with a flush.
+            self.gathering.set(None);
+            if !EventLoop::current().wait(until, || self.has_something())? {
+                return Err(Error::Timeout(TimeoutKind::Receive));
+            }
         }
-        self.gathering.set(None);
-        if !EventLoop::current().wait(until, || self.has_something())? {
-            return Err(Error::Timeout(TimeoutKind::Receive));
-        }
-        match self.mailbox.take(&self.ws) {
+        match self.take() {
             Some(message) => Ok(Some(message)),
             None => self.end(),
         }
@@ -118,10 +181,29 @@ impl Connection {
         if self.mailbox.is_empty() {
             return None;
         }
-        if self.gathering.get().is_some_and(|since| since.elapsed() > GATHERING) {
-            self.flush();
+        if let Some(gathering) = self.gathering.get() {
+            match gathering.next() {
+                None => self.flush(),
+                goes_on => self.gathering.set(goes_on),
+            }
         }
+        self.is_asked.set(true);
         self.mailbox.take(&self.ws)
+    }
+
+    /// Something was sent: it leaves at once, unless it may be gathered.
+    #[inline]
+    fn after_send(&self) {
+        let is_answer = self.is_asked.replace(false);
+        if self.mailbox.is_empty() {
+            return self.flush();
+        }
+        match self.gathering.get() {
+            None if is_answer => self.gathering.set(Some(Gathering::begin())),
+            // The next receive looks at the time.
+            Some(gathering) if is_answer || gathering.may_go_on() => {}
+            _ => self.flush(),
+        }
     }
 
     pub(super) fn has_something(&self) -> bool {
@@ -139,31 +221,20 @@ impl Connection {
     /// Sends a message. Where more than [`Config::high_watermark`](crate::Config::high_watermark) bytes wait because the peer does
     /// not read them, this waits until there are less, while the thread's loop turns.
     ///
-    /// Fails with [`Error::Closed`] if the connection is not open, and with [`Error::Stopped`] if the thread's worker is stopped;
-    /// in both cases what was taken before may still leave.
+    /// Fails with [`Error::Closed`] if the connection is not open, or closes while this waits, and with [`Error::Stopped`] if the
+    /// thread's worker is stopped; in both cases what was taken before may still leave.
     pub fn send<'a>(&mut self, message: impl Into<Message<'a>>) -> Result<(), Error> {
-        self.ws.send_or(message, WhenFull::Wait)?;
-        let config = self.ws.config();
-        if self.mailbox.is_empty() {
-            self.flush();
-        } else if self.gathering.get().is_none() {
-            self.gathering.set(Some(Instant::now()));
-        }
-        if self.ws.buffered() > config.high_watermark {
-            let low = config.low_watermark;
-            self.mailbox.while_sending(&self.ws, || {
-                EventLoop::current().wait(None, || self.ws.buffered() <= low || !self.ws.is_open())
-            })?;
-        }
-        Ok(())
+        self.mailbox.intake.while_sending(&self.ws, || {
+            self.ws.send_or(message, WhenFull::Wait)?;
+            self.after_send();
+            Ok(())
+        })
     }
 
     /// Sends a message if there is room for it, and otherwise does what `when_full` says: see [`WhenFull`].
     pub fn send_or<'a>(&mut self, message: impl Into<Message<'a>>, when_full: WhenFull) -> Result<(), Error> {
         self.ws.send_or(message, when_full)?;
-        if self.mailbox.is_empty() {
-            self.flush();
-        }
+        self.after_send();
         Ok(())
     }
 

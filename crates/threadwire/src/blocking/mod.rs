@@ -31,9 +31,11 @@
 
 mod client;
 mod connection;
+mod intake;
 mod mailbox;
 mod moving;
 mod parts;
+mod queue;
 mod select;
 mod server;
 mod split;

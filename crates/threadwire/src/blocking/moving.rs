@@ -9,20 +9,27 @@ use threadwire_proto::OwnedMessage;
 use super::Connection;
 use super::mailbox::{Mailbox, Receiver};
 use crate::Error;
-use crate::connection::Moving;
+use crate::connection::{Moving, Remains};
 
 /// A connection that belongs to no thread, so that it can be given to another one: see [`Connection::detach`]. Nothing is read or
 /// written meanwhile; what its handles send waits. Dropped, it breaks the connection off.
 pub struct Detached {
-    moving: Moving,
+    connection: Place,
     queue: VecDeque<OwnedMessage>,
+}
+
+/// What is on its way.
+enum Place {
+    Open(Box<Moving>),
+    Ended(Box<Remains>),
 }
 
 impl Connection {
     /// Takes the connection off this thread, to be given to another one and [attached](Detached::attach) there. Its handles stay
-    /// valid; what has arrived and was not received goes along.
+    /// valid; what has arrived and was not received goes along. It leaves its rooms, and kept round trips begin anew.
     ///
-    /// Fails with [`Error::Closed`] if the connection is not open.
+    /// One that has ended can be given away as well; one that is closing can't:
+    /// that fails with [`Error::Closed`].
     ///
     /// ```
     /// use std::thread;
@@ -44,8 +51,11 @@ impl Connection {
     /// # Ok::<(), threadwire::Error>(())
     /// ```
     pub fn detach(self) -> Result<Detached, Error> {
-        let moving = self.ws.take_off()?;
-        Ok(Detached { moving, queue: self.mailbox.take_all() })
+        let connection = match self.ws.remains() {
+            Some(remains) => Place::Ended(Box::new(remains)),
+            None => Place::Open(Box::new(self.ws.take_off()?)),
+        };
+        Ok(Detached { connection, queue: self.mailbox.take_all() })
     }
 }
 
@@ -54,8 +64,13 @@ impl Detached {
     /// connection is then broken off.
     pub fn attach(self) -> Result<Connection, Error> {
         let mailbox = Rc::new(Mailbox::with(self.queue));
-        let ws = crate::Connection::put_on(self.moving, Box::new(Receiver::new(Rc::clone(&mailbox))))?;
-        if !mailbox.is_full() {
+        let ws = match self.connection {
+            Place::Ended(remains) => crate::Connection::of_remains(*remains),
+            Place::Open(moving) => {
+                crate::Connection::put_on(*moving, Box::new(Receiver::new(Rc::clone(&mailbox))))?
+            }
+        };
+        if !mailbox.intake.is_full() {
             ws.resume_reading();
         }
         Ok(Connection::new(ws, mailbox))

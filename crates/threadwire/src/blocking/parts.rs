@@ -9,10 +9,8 @@ use std::sync::Arc;
 use threadwire_proto::{CloseCode, Frame, Level, Message, OpCode};
 use threadwire_worker::EventLoop;
 
+use super::intake::Intake;
 use crate::{Client, Closed, Connection, Error, Handle, Listener, WhenFull};
-
-/// How many bytes may wait to be received before nothing more is read.
-const ENOUGH: usize = 1 << 20;
 
 /// A connection whose messages are received in parts, each a fragment as the peer has sent it (RFC 6455, section 5.4): for
 /// messages that are longer than should be held in memory. [`Limits::max_message`](crate::Limits::max_message) does not apply,
@@ -55,8 +53,7 @@ pub struct Incoming<'a> {
 #[derive(Default)]
 struct Frames {
     queue: RefCell<VecDeque<Part>>,
-    size: Cell<usize>,
-    is_full: Cell<bool>,
+    intake: Intake,
     /// Whether the message that was received last has not come to its end.
     is_mid_message: Cell<bool>,
 }
@@ -105,12 +102,7 @@ impl Streaming {
             self.end()?;
             return Err(Error::Lost);
         };
-        let size = self.frames.size.get() - part.bytes.len();
-        self.frames.size.set(size);
-        if self.frames.is_full.get() && size < ENOUGH / 2 {
-            self.frames.is_full.set(false);
-            self.ws.resume_reading();
-        }
+        self.frames.intake.remove(&self.ws, part.bytes.len());
         self.frames.is_mid_message.set(!part.is_last);
         Ok(Some(part.bytes))
     }
@@ -130,9 +122,11 @@ impl Streaming {
 
     /// Sends a message: see [`Connection::send`](super::Connection::send).
     pub fn send<'a>(&mut self, message: impl Into<Message<'a>>) -> Result<(), Error> {
-        self.ws.send_or(message, WhenFull::Wait)?;
-        self.ws.flush();
-        Ok(())
+        self.frames.intake.while_sending(&self.ws, || {
+            self.ws.send_or(message, WhenFull::Wait)?;
+            self.ws.flush();
+            Ok(())
+        })
     }
 
     /// Closes with 1000, and waits for the end: see [`Connection::close`](super::Connection::close).
@@ -140,6 +134,11 @@ impl Streaming {
         self.ws.close()?;
         EventLoop::current().wait(None, || self.ws.is_reported())?;
         self.ws.closed().ok_or(Error::Stopped)
+    }
+
+    /// How the connection ended, if it has.
+    pub fn closed(&self) -> Option<Arc<Closed>> {
+        self.ws.closed()
     }
 
     /// A handle, to send and to close from other threads, also in parts.
@@ -179,12 +178,8 @@ impl Listener for Receiver {
             is_last: frame.fin(),
             bytes: frame.payload().to_vec(),
         };
-        let size = self.0.size.get() + part.bytes.len();
-        self.0.size.set(size);
+        self.0.intake.add(ws, part.bytes.len());
         self.0.queue.borrow_mut().push_back(part);
-        if size >= ENOUGH && !self.0.is_full.replace(true) {
-            ws.pause_reading();
-        }
         Ok(())
     }
 }

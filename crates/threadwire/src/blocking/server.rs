@@ -4,24 +4,28 @@ use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use threadwire_proto::CloseCode;
-use threadwire_worker::{Ended, EventLoop, Pool, Worker};
+use threadwire_worker::{Ended, EventLoop, Pool, Remote, Worker};
 
-use super::Connection;
 use super::mailbox::{Mailbox, Receiver};
+use super::{Connection, Detached};
 use crate::server::{Acceptor, Control, Service};
 use crate::{Accept, Config, Error, Request};
 
 static SERVERS: AtomicU64 = AtomicU64::new(0);
 
+/// The connections of a server that have opened and were not accepted.
+type Arrived = Rc<RefCell<VecDeque<Connection>>>;
+
 thread_local! {
-    /// The connections that have opened and were not accepted, of each server of this thread.
-    static ARRIVED: RefCell<HashMap<u64, VecDeque<Connection>>> = RefCell::default();
+    /// Those of each server of this thread.
+    static ARRIVED: RefCell<HashMap<u64, Arrived>> = RefCell::default();
 }
 
 type Hook = dyn Fn(&Request) -> Accept + Send + Sync;
@@ -56,6 +60,7 @@ pub struct Server {
     config: Config,
     hook: Arc<Hook>,
     acceptor: OnceCell<Rc<Acceptor>>,
+    arrived: Arrived,
 }
 
 impl Server {
@@ -72,6 +77,7 @@ impl Server {
             config: Config::default(),
             hook: Arc::new(|_| Accept::upgrade()),
             acceptor: OnceCell::new(),
+            arrived: Arrived::default(),
         })
     }
 
@@ -118,7 +124,11 @@ impl Server {
 
     /// Begins to accept.
     pub(super) fn start(&self) -> Result<(), Error> {
-        let Some(socket) = self.socket.borrow_mut().take() else { return Ok(()) };
+        if self.acceptor.get().is_some() {
+            return Ok(());
+        }
+        let taken = self.socket.borrow_mut().take();
+        let Some(socket) = taken else { return Err(Error::other("this server could not begin to accept")) };
         let (number, hook) = (self.number, Arc::clone(&self.hook));
         let answer = move |request: &Request| {
             hook(request).or_listener(|| {
@@ -130,25 +140,29 @@ impl Server {
         let acceptor = service
             .listen(socket, Vec::new())
             .map_err(|source| Error::Listen { addr: self.local_addr.to_string(), source })?;
+        ARRIVED.with_borrow_mut(|arrived| arrived.insert(self.number, Rc::clone(&self.arrived)));
         // It was empty, like the socket was full.
         let _ = self.acceptor.set(acceptor);
         Ok(())
     }
 
     /// Whether a connection has come.
+    #[inline]
     pub(super) fn has_some(&self) -> bool {
-        ARRIVED.with_borrow(|arrived| arrived.get(&self.number).is_some_and(|queue| !queue.is_empty()))
+        !self.arrived.borrow().is_empty()
     }
 
+    #[inline]
     pub(super) fn take(&self) -> Option<Connection> {
-        ARRIVED.with_borrow_mut(|arrived| arrived.get_mut(&self.number)?.pop_front())
+        self.arrived.borrow_mut().pop_front()
     }
 
     /// Serves each connection by a call to `handler`, on one of `threads` threads, and returns. With as many connections as
-    /// threads, others stay open and wait.
+    /// threads, others stay open and wait; one more thread accepts them, and answers their pings.
     ///
-    /// When the handler returns, its connection is closed: with 1000, with 1001 if it was stopped, or with 1011 if it failed, which
-    /// is logged. Fails with [`Error::Listen`] or [`Error::Io`] if a thread can't be started.
+    /// When the handler returns, its connection is closed: with 1000, with 1001 if it was stopped, or with 1011 if it failed or
+    /// panicked, which is logged. Fails with [`Error::Io`] if a thread can't be started, and with [`Error::Other`] if this server
+    /// accepts on this thread already.
     ///
     /// ```
     /// use threadwire::blocking::{self, Server};
@@ -171,49 +185,67 @@ impl Server {
         threads: usize,
         handler: impl Fn(&mut Connection) -> Result<(), Error> + Send + Sync + 'static,
     ) -> Result<Serving, Error> {
+        let socket = self.socket.take();
+        if socket.is_none() {
+            return Err(Error::other("a server that accepts on a thread can't be served by others"));
+        }
         let pool = Pool::builder().name("threadwire handler").threads(threads.max(1)).capacity(1).build()?;
+        let pool = Arc::new(pool);
+        let handlers = Arc::clone(&pool);
         let local_addr = self.local_addr;
-        let (socket, config, hook) = (self.socket.take(), self.config.clone(), Arc::clone(&self.hook));
+        let (config, hook) = (self.config.clone(), Arc::clone(&self.hook));
         let number = self.number;
         let grace = config.close_timeout.saturating_add(Duration::from_millis(100));
         let builder = Worker::builder().name("threadwire accept").grace(grace).no_parent();
         let handler = Arc::new(handler);
         let worker = builder.spawn(move || {
-            let acceptor = OnceCell::new();
-            let mut server =
-                Server { number, local_addr, socket: RefCell::new(socket), config, hook, acceptor };
+            let (socket, acceptor, arrived) = (RefCell::new(socket), OnceCell::new(), Arrived::default());
+            let mut server = Server { number, local_addr, socket, config, hook, acceptor, arrived };
             let ended = hand_out(&mut server, &pool, handler);
             drop(server);
-            // The handlers' waits end, and then their connections are closed.
+            // The handlers' waits end, and then their connections are closed. This thread was stopped, and does not wait for
+            // that; who joins does.
             let _ = pool.shutdown_now();
             match ended {
                 Error::Stopped => Err(threadwire_worker::Stopped),
                 error => Ok(error),
             }
         })?;
-        Ok(Serving { local_addr, worker })
+        Ok(Serving { local_addr, worker, handlers })
     }
 }
 
-/// Gives every connection to a thread of the pool, until that ends.
+/// Gives every connection to a thread of the pool, until that ends. As long as there is none for it, a connection stays here,
+/// where its pings are answered.
 fn hand_out(
     server: &mut Server,
     pool: &Pool,
     handler: Arc<impl Fn(&mut Connection) -> Result<(), Error> + Send + Sync + 'static>,
 ) -> Error {
+    let event_loop = EventLoop::current();
+    let busy = Arc::new(AtomicUsize::new(0));
+    if let Err(error) = server.start() {
+        return error;
+    }
     loop {
-        let connection = match server.accept() {
-            Ok(connection) => connection,
-            Err(error) => return error,
-        };
-        // It may have closed by now.
+        let can_go_on = || server.has_some() && busy.load(Ordering::Acquire) < pool.threads();
+        if event_loop.wait(None, can_go_on).is_err() {
+            return Error::Stopped;
+        }
+        let Some(connection) = server.take() else { continue };
+        // What it has said before it closed is for a handler too. Its end is near: TCP is ended by this side.
+        if event_loop.wait(None, || connection.is_open() || connection.closed().is_some()).is_err() {
+            return Error::Stopped;
+        }
         let Ok(detached) = connection.detach() else { continue };
         let handler = Arc::clone(&handler);
+        let seat = Seat::take(&busy, event_loop.remote());
+        let waiting = Waiting(Some(detached));
         let task = move || {
-            match detached.attach() {
-                Ok(mut connection) => handle(&mut connection, &*handler),
-                Err(error) => tracing::warn!(%error, "can't serve a connection"),
+            if let Some(mut connection) = waiting.take() {
+                handle(&mut connection, &*handler);
             }
+            drop(seat);
             Ok(())
         };
         if pool.submit(task).is_err() {
@@ -222,8 +254,51 @@ fn hand_out(
     }
 }
 
+/// A thread that has something to do, until this is dropped.
+struct Seat {
+    busy: Arc<AtomicUsize>,
+    /// Who may wait for it.
+    accepting: Remote,
+}
+
+impl Seat {
+    fn take(busy: &Arc<AtomicUsize>, accepting: Remote) -> Seat {
+        busy.fetch_add(1, Ordering::Relaxed);
+        Seat { busy: Arc::clone(busy), accepting }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.busy.fetch_sub(1, Ordering::Release);
+        self.accepting.wake();
+    }
+}
+
+/// A connection that waits for a thread. Dropped, it is closed with 1001.
+struct Waiting(Option<Detached>);
+
+impl Waiting {
+    fn take(mut self) -> Option<Connection> {
+        self.attach()
+    }
+
+    fn attach(&mut self) -> Option<Connection> {
+        let attached = self.0.take()?.attach();
+        attached.inspect_err(|error| tracing::warn!(%error, "can't serve a connection")).ok()
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        // To be dropped itself, which closes it.
+        self.attach();
+    }
+}
+
 fn handle(connection: &mut Connection, handler: &dyn Fn(&mut Connection) -> Result<(), Error>) {
-    let code = match handler(connection) {
+    let result = catch_unwind(AssertUnwindSafe(|| handler(connection)));
+    let code = match result.unwrap_or_else(|payload| Err(Error::panicked(payload))) {
         Ok(()) => CloseCode::NORMAL,
         Err(Error::Stopped) => CloseCode::GOING_AWAY,
         // What the connection had to say was told, or would have been.
@@ -246,7 +321,12 @@ impl Receiver {
     pub(super) fn arrive(&self, ws: &crate::Connection) {
         let Some(number) = self.server else { return };
         let connection = Connection::new(ws.clone(), Rc::clone(&self.mailbox));
-        ARRIVED.with_borrow_mut(|arrived| arrived.entry(number).or_default().push_back(connection));
+        let arrived = ARRIVED.with_borrow(|arrived| arrived.get(&number).cloned());
+        match arrived {
+            Some(arrived) => arrived.borrow_mut().push_back(connection),
+            // The server was dropped while this was on its way: so is it.
+            None => drop(connection),
+        }
     }
 }
 
@@ -255,8 +335,9 @@ impl Drop for Server {
         if let Some(acceptor) = self.acceptor.get() {
             acceptor.close();
         }
-        // Those that nobody has accepted are closed; not under the borrow.
-        let left = ARRIVED.try_with(|arrived| arrived.borrow_mut().remove(&self.number));
+        // Only where the thread is ending it is gone already. Those that nobody has accepted are closed.
+        let _ = ARRIVED.try_with(|arrived| arrived.borrow_mut().remove(&self.number));
+        let left = self.arrived.take();
         drop(left);
     }
 }
@@ -272,6 +353,7 @@ impl fmt::Debug for Server {
 pub struct Serving {
     local_addr: SocketAddr,
     worker: Worker<Error>,
+    handlers: Arc<Pool>,
 }
 
 impl Serving {
@@ -290,7 +372,9 @@ impl Serving {
     ///
     /// Fails with [`Error::Panicked`] if accepting panicked, and with [`Error::Stopped`] if this thread's worker is stopped.
     pub fn join(self) -> Result<(), Error> {
-        match self.worker.join()? {
+        let ended = self.worker.join()?;
+        self.handlers.shutdown_now()?;
+        match ended {
             Ended::Done(error) => Err(error),
             Ended::Stopped => Ok(()),
             Ended::Panicked(payload) => Err(Error::panicked(payload)),

@@ -123,7 +123,15 @@ impl Connection {
         let event_loop = EventLoop::current();
         let time = event_loop.keep_time();
         let pulse = Pulse::new(keepalive, Instant::now());
-        let keeping = Keeping { pulse, timer: None, probe: [0; 8], is_fresh: false, _time: time, written: 0, silences: 0 };
+        let keeping = Keeping {
+            pulse,
+            timer: None,
+            probe: [0; 8],
+            is_fresh: false,
+            _time: time,
+            written: 0,
+            silences: 0,
+        };
         self.0.extras.borrow_mut().get_or_insert_default().keeping = Some(keeping);
         self.0.flow.set(Flow { timed: true, ..self.0.flow.get() });
         self.set_pulse_timer();

@@ -37,10 +37,14 @@ struct Job {
 }
 
 impl Job {
-    /// Tells the program. What that does, also if it panics, is nobody else's matter.
-    fn finish(self, times: Result<Vec<Duration>, Error>) {
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| (self.done)(times))) {
-            tracing::error!(error = %Error::panicked(payload), "what a measurement was for failed");
+    /// Tells the program. Where that panics, it is as with a callback, as long as there is a connection to close.
+    fn finish(self, ws: &Connection, times: Result<Vec<Duration>, Error>) {
+        let Err(payload) = catch_unwind(AssertUnwindSafe(|| (self.done)(times))) else { return };
+        let error = Error::panicked(payload);
+        if ws.is_open() {
+            ws.callback_failed(error);
+        } else {
+            tracing::error!(%error, "what a measurement was for failed");
         }
     }
 }
@@ -178,7 +182,7 @@ impl Connection {
         }
         if let Some(mut job) = finished {
             let times = Ok(std::mem::take(&mut job.times));
-            job.finish(times);
+            job.finish(self, times);
         }
     }
 
@@ -195,7 +199,7 @@ impl Connection {
     /// Nothing more is measured.
     pub(super) fn end_measuring(&self, mut why: impl FnMut() -> Error) {
         for job in self.stop_measuring() {
-            job.finish(Err(why()));
+            job.finish(self, Err(why()));
         }
     }
 }

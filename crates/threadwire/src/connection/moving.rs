@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use mio::Interest;
 use threadwire_proto::keepalive::Hold;
+use threadwire_proto::{Level, Role};
 use threadwire_worker::{EventLoop, Ready, Remote, Source};
 
 use super::leaving;
@@ -16,6 +17,24 @@ use crate::flow::Flow;
 use crate::link::{Link, LooseLink};
 use crate::stream::Stream;
 use crate::{Closed, Config, Error, Listener};
+
+/// Holds a place for a moment.
+struct Nobody;
+
+impl Source for Nobody {
+    fn ready(self: Rc<Self>, _ready: Ready) {}
+
+    fn stop(self: Rc<Self>) {}
+}
+
+/// What is left of a connection that has ended.
+pub(crate) struct Remains {
+    closed: Arc<Closed>,
+    config: Arc<Config>,
+    agreed: Option<Box<Agreed>>,
+    role: Role,
+    level: Level,
+}
 
 /// A connection between two threads. Dropped, it breaks off, and its handles and watchers are told.
 pub(crate) struct Moving(Option<Parts>);
@@ -128,6 +147,40 @@ impl Connection {
         connection.settle_in();
         event_loop.requeue(connection.0.token, Ready { readable: true, ..Ready::default() });
         Ok(connection)
+    }
+
+    /// What is left of it, if it has ended.
+    pub(crate) fn remains(&self) -> Option<Remains> {
+        let (config, agreed) = (Arc::clone(&self.0.config), self.0.agreed.clone());
+        Some(Remains { closed: self.closed()?, config, agreed, role: self.role(), level: self.0.level })
+    }
+
+    /// A connection of this thread that has ended as another one has.
+    pub(crate) fn of_remains(remains: Remains) -> Connection {
+        let Remains { closed, config, agreed, role, level } = remains;
+        let extras = Extras { closed: Some(closed), is_over: true, ..Extras::default() };
+        // A place that nobody has any more: whatever is asked of the loop for it comes to nothing.
+        let event_loop = EventLoop::current();
+        let token = event_loop.attach_idle(|_| Rc::new(Nobody));
+        event_loop.detach_idle(token);
+        Connection(Rc::new(Inner {
+            token,
+            link: RefCell::new(Link::ended(role, &config.protocol(level))),
+            level,
+            name: "none",
+            listener: RefCell::default(),
+            unread: Cell::default(),
+            may_have_more: Cell::new(false),
+            overdue: Cell::new(None),
+            dirty: Cell::new(false),
+            agreed,
+            phase: Cell::new(Phase::Over),
+            place: Cell::new(leaving::NOWHERE),
+            config,
+            flow: Cell::default(),
+            reported: Cell::new(true),
+            extras: RefCell::new(Some(Box::new(extras))),
+        }))
     }
 
     /// Its handles find it here from now on. What they have left meanwhile is done.

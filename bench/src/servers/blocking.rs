@@ -1,0 +1,21 @@
+//! Threadwire's blocking face with all connections on one thread, as its users write an echo.
+
+use super::Outcome;
+use std::net::Ipv4Addr;
+use threadwire::Error;
+use threadwire::blocking::{Select, Selected, Server};
+
+/// Serves 127.0.0.1 at `port`.
+pub(crate) fn run(port: u16) -> Outcome {
+    let mut select = Select::new();
+    select.serve(Server::bind((Ipv4Addr::LOCALHOST, port))?);
+    while let Some((key, what)) = select.recv()? {
+        let Selected::Message(message) = what else { continue };
+        match select[key].send(&message) {
+            // It has closed behind its message.
+            Ok(()) | Err(Error::Closed) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! How much has arrived and was not received, and when that is enough.
+
+use std::cell::Cell;
+
+use threadwire_worker::EventLoop;
+
+use crate::{Connection, Error};
+
+/// How many bytes may wait to be received before nothing more is read.
+const ENOUGH: usize = 1 << 20;
+
+/// What something costs besides its payload, so that many empty ones are not free.
+const OVERHEAD: usize = 64;
+
+/// Counts what waits to be received, and pauses reading while that is much.
+#[derive(Default)]
+pub(super) struct Intake {
+    /// In bytes, with the overhead.
+    size: Cell<usize>,
+    /// Whether reading was paused because of that.
+    is_full: Cell<bool>,
+    /// Whether somebody waits for room to send: then reading goes on, so that two sides that both send can't block each
+    /// other for a while.
+    is_sending: Cell<bool>,
+}
+
+impl Intake {
+    /// Of a connection on which payloads of these lengths wait already.
+    pub(super) fn with(lengths: impl Iterator<Item = usize>) -> Intake {
+        let size = lengths.map(|length| length + OVERHEAD).sum();
+        Intake { size: Cell::new(size), is_full: Cell::new(size >= ENOUGH), ..Intake::default() }
+    }
+
+    /// Whether nothing more is read.
+    pub(super) fn is_full(&self) -> bool {
+        self.is_full.get()
+    }
+
+    /// A payload has arrived.
+    #[inline]
+    pub(super) fn add(&self, ws: &Connection, length: usize) {
+        let size = self.size.get() + length + OVERHEAD;
+        self.size.set(size);
+        if size >= ENOUGH {
+            self.pause(ws, size);
+        }
+    }
+
+    #[cold]
+    fn pause(&self, ws: &Connection, size: usize) {
+        if size >= self.limit(ws) && !self.is_full.replace(true) {
+            ws.pause_reading();
+        }
+    }
+
+    /// A payload was received: reading goes on if there is room again.
+    #[inline]
+    pub(super) fn remove(&self, ws: &Connection, length: usize) {
+        let size = self.size.get() - length - OVERHEAD;
+        self.size.set(size);
+        if self.is_full.get() && size < ENOUGH / 2 {
+            self.is_full.set(false);
+            ws.resume_reading();
+        }
+    }
+
+    /// All of it was taken.
+    pub(super) fn clear(&self) {
+        self.size.set(0);
+    }
+
+    fn limit(&self, ws: &Connection) -> usize {
+        if self.is_sending.get() { ENOUGH.max(ws.config().max_buffered) } else { ENOUGH }
+    }
+
+    /// Sends by `send`, which may wait for room, and then waits itself while more than the high watermark is left, until
+    /// that is less than the low one. Meanwhile more is read than otherwise.
+    #[inline]
+    pub(super) fn while_sending(
+        &self,
+        ws: &Connection,
+        send: impl FnOnce() -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let _sending = Sending::begin(self, ws);
+        send()?;
+        if ws.buffered() > ws.config().high_watermark {
+            let low = ws.config().low_watermark;
+            EventLoop::current().wait(None, || ws.buffered() <= low || !ws.is_open())?;
+            if !ws.is_open() {
+                return Err(Error::Closed);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Somebody sends, until this is dropped.
+struct Sending<'a>(&'a Intake);
+
+impl Sending<'_> {
+    #[inline]
+    fn begin<'a>(intake: &'a Intake, ws: &Connection) -> Sending<'a> {
+        intake.is_sending.set(true);
+        if intake.is_full.get() && intake.size.get() < intake.limit(ws) {
+            intake.is_full.set(false);
+            ws.resume_reading();
+        }
+        Sending(intake)
+    }
+}
+
+impl Drop for Sending<'_> {
+    fn drop(&mut self) {
+        self.0.is_sending.set(false);
+    }
+}
