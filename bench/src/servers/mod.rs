@@ -3,6 +3,7 @@
 //! Each is an echo server as its library's users would write it, on one thread, with `TCP_NODELAY`. To add one: write
 //! `fn run(port: u16) -> Outcome` in a file of its own and give it a line in [`BUILTIN`].
 
+mod aio;
 mod blocking;
 #[cfg(feature = "peers")]
 pub(crate) mod fastwebsockets;
@@ -38,6 +39,7 @@ pub(crate) const BASELINE: &str = "raw";
 pub(crate) const BUILTIN: &[Builtin] = &[
     Builtin { name: BASELINE, run: raw::run },
     Builtin { name: "listener", run: listener::run },
+    Builtin { name: "aio", run: aio::run },
     Builtin { name: "blocking", run: blocking::run },
     #[cfg(feature = "peers")]
     Builtin { name: "tokio-tungstenite", run: tokio_tungstenite::run },

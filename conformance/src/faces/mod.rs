@@ -1,5 +1,7 @@
 //! What a face has to be able to do here. Each face is a file.
 
+mod aio;
+mod app;
 mod blocking;
 mod listener;
 
@@ -11,21 +13,26 @@ use threadwire::{CloseCode, Config, Error, Limits, OpCode};
 /// How long a server may be silent before a check gives it up.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The settings of all faces.
+fn config() -> Config {
+    // As large as what the suites send; and a server that does not answer a close frame should not hold them up.
+    let limits = Limits { max_frame: 16 << 20, max_message: 16 << 20, ..Limits::default() };
+    Config { limits, max_buffered: 64 << 20, close_timeout: Duration::from_secs(2), ..Config::default() }
+}
+
 /// A face of the library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Face {
+    /// Async, on tokio.
+    Aio,
     /// Callbacks.
     Listener,
     /// Receiving and sending; a server has all its connections on one thread.
     Blocking,
     /// The same; a server has a thread for each connection.
     BlockingThreads,
-}
-
-fn config() -> Config {
-    // As large as what the suites send; and a server that does not answer a close frame should not hold them up.
-    let limits = Limits { max_frame: 16 << 20, max_message: 16 << 20, ..Limits::default() };
-    Config { limits, max_buffered: 64 << 20, close_timeout: Duration::from_secs(2), ..Config::default() }
+    /// Apps: a client only.
+    App,
 }
 
 /// A frame to send.
@@ -40,8 +47,10 @@ pub(crate) struct Step {
 pub(crate) struct Seen {
     /// The messages: whether it is text, and the payload.
     pub(crate) messages: Vec<(bool, Vec<u8>)>,
-    /// The payloads of the pongs. None if the face does not tell them.
-    pub(crate) pongs: Option<Vec<Vec<u8>>>,
+    /// The payloads of the pongs.
+    pub(crate) pongs: Vec<Vec<u8>>,
+    /// Whether the face does not tell of them.
+    pub(crate) hides_pongs: bool,
     /// How the connection was closed: the code, and whether cleanly. None if it was not.
     pub(crate) closed: Option<(CloseCode, bool)>,
     /// What went wrong on our side.
@@ -52,25 +61,31 @@ impl Face {
     /// Serves an echo until a signal.
     pub(crate) fn serve(self, listen: &str) -> Result<(), Error> {
         match self {
+            Face::Aio => aio::serve(listen),
             Face::Listener => listener::serve(listen),
             Face::Blocking => blocking::serve(listen),
             Face::BlockingThreads => blocking::serve_with_threads(listen),
+            Face::App => Err(Error::other("the app face has no server")),
         }
     }
 
     /// Connects, and echoes until the server closes.
     pub(crate) fn echo(self, url: &str) -> Result<(), Error> {
         match self {
+            Face::Aio => aio::echo(url),
             Face::Listener => listener::echo(url),
             Face::Blocking | Face::BlockingThreads => blocking::echo(url),
+            Face::App => app::echo(url),
         }
     }
 
     /// Connects, and takes one message.
     pub(crate) fn ask(self, url: &str) -> Result<String, Error> {
         match self {
+            Face::Aio => aio::ask(url),
             Face::Listener => listener::ask(url),
             Face::Blocking | Face::BlockingThreads => blocking::ask(url),
+            Face::App => app::ask(url),
         }
     }
 
@@ -84,8 +99,10 @@ impl Face {
         code: CloseCode,
     ) -> Result<Seen, Error> {
         match self {
+            Face::Aio => aio::exchange(url, steps, expected, code),
             Face::Listener => listener::exchange(url, steps, expected, code),
             Face::Blocking | Face::BlockingThreads => blocking::exchange(url, steps, expected.0, code),
+            Face::App => app::exchange(url, steps, expected, code),
         }
     }
 }

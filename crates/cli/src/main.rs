@@ -1,6 +1,7 @@
 //! The `threadwire` command.
 
 mod connect;
+mod ping;
 mod serve;
 mod terminal;
 
@@ -33,6 +34,11 @@ enum Command {
     /// Ctrl-D on an empty line closes the connection with 1000. Exit codes: 0 if the connection was closed in the
     /// normal way, 1 if it failed, 2 if it could not be tried at all (a bad URL or option), 130 after Ctrl-C.
     Connect(connect::Options),
+    /// Measure round trips to a server, by pings.
+    ///
+    /// Exit codes: 0 if every ping was answered, 1 if one was not or the connection failed, 2 if it could not be tried at
+    /// all, 130 after Ctrl-C.
+    Ping(ping::Options),
 }
 
 fn main() -> ExitCode {
@@ -51,6 +57,7 @@ fn main() -> ExitCode {
     match command {
         Command::Serve(options) => serve::run(&options),
         Command::Connect(options) => connect::run(&options),
+        Command::Ping(options) => ping::run(&options),
     }
 }
 

@@ -173,6 +173,31 @@ fn ctrl_c_ends_a_client_with_130() {
 }
 
 #[test]
+fn pings_are_timed_and_summed_up() {
+    let (_server, url) = serve(&[]);
+    let mut client = Running::start(&["ping", &url, "--count", "3", "--interval", "0"]);
+    let mut out = client.out();
+    assert!(line(&mut out).starts_with("connected to 127.0.0.1:"));
+    for number in 1..=3 {
+        let said = line(&mut out);
+        assert!(said.trim_start().starts_with(&number.to_string()) && said.ends_with(" ms\n"), "{said:?}");
+    }
+    let said = line(&mut out);
+    assert!(said.starts_with("3 pings: best "), "{said:?}");
+    assert_eq!(client.end().0, Some(0));
+}
+
+#[test]
+fn a_server_that_answers_no_ping_is_told_of() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("ws://{}", server.local_addr().unwrap());
+    let client = Running::start(&["ping", &url, "--timeout", "0.1"]);
+    let (code, said) = client.end();
+    assert_eq!((code, said.as_str()), (Some(1), "threadwire: opening the connection took too long\n"));
+    assert_eq!(Running::start(&["ping", &url, "--timeout=-1"]).end().0, Some(2));
+}
+
+#[test]
 fn a_refused_connection_names_the_address() {
     let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (code, err) = failure(&["connect", &format!("ws://{addr}/")]);

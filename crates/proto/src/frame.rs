@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Buffer, CloseFrame, Message, Pool, Violation, mask, utf8};
+use crate::{Buffer, CloseFrame, Message, OwnedMessage, Pool, Violation, mask, utf8};
 
 /// The longest payload of a control frame, in bytes (RFC 6455, section 5.5).
 pub const MAX_CONTROL: usize = 125;
@@ -343,6 +343,28 @@ impl Frame<'_> {
             Payload::Lent(bytes) => bytes.to_vec(),
             Payload::Own(buffer) => buffer.into_vec(),
         }
+    }
+
+    /// The message that this is, with memory of its own; without a copy, if the frame has some. `None` unless
+    /// [`message`](Frame::message) has it.
+    ///
+    /// ```
+    /// use threadwire_proto::{Config, Pool, Reader, Role};
+    ///
+    /// let mut reader = Reader::new(Role::Client, &Config::default());
+    /// let mut wire = *b"\x01\x02in\x80\x04 two";
+    /// let frame = reader.next(&mut &mut wire[..], &mut Pool::new())?.unwrap();
+    /// assert_eq!(frame.into_message().unwrap(), "in two");
+    /// # Ok::<(), threadwire_proto::Violation>(())
+    /// ```
+    pub fn into_message(self) -> Option<OwnedMessage> {
+        if self.is_text {
+            return Some(OwnedMessage::Text(match self.payload {
+                Payload::Lent(bytes) => utf8::trusted(bytes).to_owned(),
+                Payload::Own(buffer) => utf8::trusted_string(buffer.into_vec()),
+            }));
+        }
+        (self.fin && self.opcode == OpCode::Binary).then(|| OwnedMessage::Binary(self.into_vec()))
     }
 
     /// Gives the frame's memory back, if it has any, to be used for another.

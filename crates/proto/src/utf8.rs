@@ -20,7 +20,7 @@ pub(crate) fn is_valid(bytes: &[u8]) -> bool {
 #[cfg(test)]
 mod tests;
 
-pub(crate) use trusted::trusted;
+pub(crate) use trusted::{trusted, trusted_string};
 
 /// Pieces shorter than this many bytes are looked through for ASCII first: a bulk check takes longer to
 /// begin.

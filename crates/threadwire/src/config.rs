@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use threadwire_proto::{Keepalive, Level, Limits, handshake};
 
-use crate::WhenFull;
+use crate::{Trace, WhenFull};
 
 /// The settings of a connection. Each has a default that fits most programs, and a stated policy past it.
 ///
@@ -64,6 +64,8 @@ pub struct Config {
     pub max_head: usize,
     /// The most header fields in such a head; 128 by default. Past it, the same happens.
     pub max_headers: usize,
+    /// Who is shown what goes over the wire: see [`trace`](crate::trace). Nobody by default.
+    pub trace: Option<Trace>,
 }
 
 impl Default for Config {
@@ -84,6 +86,7 @@ impl Default for Config {
             throttle: true,
             max_head: head.max_head,
             max_headers: head.max_headers,
+            trace: None,
         }
     }
 }

@@ -79,6 +79,8 @@ struct Inner {
     token: Token,
     link: RefCell<Link>,
     level: Level,
+    /// The listener's.
+    name: &'static str,
     /// Missing while a callback runs, and after `on_close`.
     listener: RefCell<Option<Box<dyn Listener>>>,
     /// Readiness that came while a callback ran.
@@ -115,6 +117,12 @@ struct Extras {
     unread: Option<Unread>,
     /// How it ended.
     closed: Option<Arc<Closed>>,
+    /// Whether `on_close` has returned.
+    is_over: bool,
+    /// How many bytes wait for another thread's message to be finished.
+    held_bytes: usize,
+    /// How much the peer's last messages were answered with, if it does not read the answers.
+    answers: u64,
     /// The workers that hear of what arrives.
     watchers: Vec<Remote>,
     /// How many messages were dropped as there was no room.
@@ -213,10 +221,12 @@ impl Connection {
     /// ```
     #[inline]
     pub fn send_frame(&self, opcode: OpCode, fin: bool, payload: &[u8]) -> Result<(), Error> {
+        if self.0.flow.get().sends_plainly() && self.has_room(payload.len()) {
+            return self.send_now(opcode, fin, payload, false);
+        }
         self.send_frame_or(opcode, fin, payload, self.0.config.when_full)
     }
 
-    #[inline]
     fn send_frame_or(
         &self,
         opcode: OpCode,
@@ -228,19 +238,30 @@ impl Connection {
         if !self.has_room(payload.len()) && !self.make_room(opcode, fin, payload.len(), when_full)? {
             return Ok(());
         }
-        if self.0.flow.get().shared && !opcode.is_control() && self.is_mid_message_of_another() {
-            return Ok(self.hold(opcode, fin, payload)?);
+        let is_shared = self.0.flow.get().shared;
+        let droppable = when_full == WhenFull::DropOldest;
+        if is_shared && !opcode.is_control() && self.is_mid_message_of_another() {
+            return Ok(self.hold(opcode, fin, payload, droppable)?);
         }
+        self.send_now(opcode, fin, payload, droppable)?;
+        if is_shared {
+            if fin && opcode == OpCode::Continuation {
+                self.finished_own_message();
+            }
+            self.publish(self.0.link.borrow().buffered());
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn send_now(&self, opcode: OpCode, fin: bool, payload: &[u8], droppable: bool) -> Result<(), Error> {
         let mut link = self.0.link.borrow_mut();
-        let sent = link.send_frame(opcode, fin, payload, when_full == WhenFull::DropOldest);
+        let sent = link.send_frame(opcode, fin, payload, droppable);
         let gathered = link.buffered();
         drop(link);
         match sent {
             Err(Error::Io(error)) => self.write_failed(error),
             sent => sent?,
-        }
-        if fin && opcode == OpCode::Continuation {
-            self.finished_own_message();
         }
         self.flush_soon(gathered);
         Ok(())
@@ -290,6 +311,9 @@ impl Connection {
         link.close(CloseFrame { code: Some(code), reason })?;
         let gathered = link.buffered();
         drop(link);
+        if self.0.flow.get().shared {
+            self.publish(gathered);
+        }
         self.flush_soon(gathered);
         Ok(())
     }
@@ -374,7 +398,8 @@ impl Connection {
     /// How many bytes wait to be written, with the headers of their frames; what was sent to its [rooms](crate::Room) counts
     /// from the loop's next turn on. 0 once the connection has ended.
     pub fn buffered(&self) -> usize {
-        self.0.link.borrow().buffered()
+        let held = if self.0.flow.get().shared { self.held_bytes() } else { 0 };
+        self.0.link.borrow().buffered() + held
     }
 
     /// How many messages were dropped because there was no room for them, as [`WhenFull`] had it.
@@ -496,12 +521,14 @@ pub(crate) struct Opening<'a> {
 impl Connection {
     pub(crate) fn open(opening: Opening<'_>) -> Connection {
         let Opening { role, stream, token, listener, config, agreed, output, early, unread } = opening;
-        let level = listener.level();
+        let (level, name) = (listener.level(), listener.name());
+        let flow = Flow { drops: config.when_full == WhenFull::DropOldest, ..Flow::default() };
         let link = Link::new(stream, role, &config.protocol(level), output);
         let connection = Connection(Rc::new(Inner {
             token,
             link: RefCell::new(link),
             level,
+            name,
             listener: RefCell::new(Some(listener)),
             unread: Cell::default(),
             may_have_more: Cell::new(unread.readable),
@@ -510,7 +537,7 @@ impl Connection {
             agreed,
             phase: Cell::new(Phase::Running),
             config,
-            flow: Cell::default(),
+            flow: Cell::new(flow),
             reported: Cell::new(false),
             extras: RefCell::default(),
             place: Cell::new(leaving::NOWHERE),
@@ -540,7 +567,7 @@ impl Connection {
 impl Source for Inner {
     fn name(&self) -> Cow<'static, str> {
         let peer = self.link.borrow().stream().and_then(|stream| stream.peer_addr());
-        let listener = self.listener.borrow().as_ref().map_or("a listener", |listener| listener.name());
+        let listener = self.name;
         match peer {
             Ok(peer) => format!("the connection with {peer} ({listener})").into(),
             Err(_) => format!("a connection that has ended ({listener})").into(),
@@ -569,7 +596,17 @@ impl Source for Inner {
 
     fn flush(self: Rc<Self>) {
         self.dirty.set(false);
-        Connection(self).settle();
+        let connection = Connection(self);
+        let flow = connection.0.flow.get();
+        if flow.pulse_due {
+            connection.look_at_pulse();
+        }
+        if flow.lane_left {
+            connection.0.flow.set(Flow { lane_left: false, ..connection.0.flow.get() });
+            connection.empty_lane();
+        } else {
+            connection.settle();
+        }
     }
 
     fn stop(self: Rc<Self>) {

@@ -52,6 +52,12 @@ pub(crate) struct Flow {
     pub(crate) shared: bool,
     /// It is in rooms, where something may have been gathered for it.
     pub(crate) in_rooms: bool,
+    /// The oldest messages are dropped where there is no room.
+    pub(crate) drops: bool,
+    /// Its handles have left something that is to be done at the loop's next turn.
+    pub(crate) lane_left: bool,
+    /// Keepalive is to be looked at, at the loop's next turn.
+    pub(crate) pulse_due: bool,
     /// There is keepalive, which has to know when something arrives.
     pub(crate) timed: bool,
     /// Messages are looked at before the listener gets them.
@@ -63,6 +69,12 @@ impl Flow {
     #[inline]
     pub(crate) fn is_watched(self) -> bool {
         self.throttled | self.write_paused | self.told_paused | self.shared
+    }
+
+    /// Whether nobody but the connection's own thread has to do with what is sent.
+    #[inline]
+    pub(crate) fn sends_plainly(self) -> bool {
+        !(self.shared | self.in_rooms | self.drops)
     }
 
     /// Whether what arrives is read.

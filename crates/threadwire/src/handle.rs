@@ -16,10 +16,10 @@ use std::task::{Wake, Waker};
 
 use threadwire_proto::frame::MAX_CONTROL;
 use threadwire_proto::{CloseCode, CloseFrame, Message, OpCode, SendError};
-use threadwire_worker::{EventLoop, Remote};
+use threadwire_worker::{EventLoop, Remote, WorkerId};
 
 use crate::local::Local;
-use crate::{Closed, Config, Connection, Error, WhenFull};
+use crate::{Closed, Config, Connection, Error, WhenFull, events};
 use lane::{Full, Lane, Pushed};
 pub use parts::Parts;
 
@@ -65,6 +65,8 @@ struct Core {
     place: AtomicUsize,
     config: Arc<Config>,
     lane: Lane<Call, Arc<Closed>>,
+    /// The workers that were told of the end.
+    told: Mutex<Vec<WorkerId>>,
 }
 
 static HANDLES: AtomicU64 = AtomicU64::new(1);
@@ -226,7 +228,11 @@ impl Handle {
     /// }
     /// ```
     pub fn run(&self, call: impl FnOnce(&Connection) + Send + 'static) {
-        self.run_or_refuse(call);
+        if let Some(connection) = self.connection() {
+            return call(&connection);
+        }
+        let pushed = self.0.lane.push_call(Box::new(call));
+        self.tell_owner(pushed);
     }
 }
 
@@ -235,7 +241,7 @@ impl Handle {
     pub(crate) fn new(config: Arc<Config>) -> Handle {
         let id = HANDLES.fetch_add(1, Ordering::Relaxed);
         let (owner, place) = (Mutex::new(None), AtomicUsize::new(0));
-        Handle(Arc::new(Core { id, owner, place, config, lane: Lane::new() }))
+        Handle(Arc::new(Core { id, owner, place, config, lane: Lane::new(), told: Mutex::default() }))
     }
 
     /// The connection lives on this thread from now on, at that place.
@@ -248,6 +254,18 @@ impl Handle {
     pub(crate) fn leave_thread(&self) -> usize {
         *self.owner() = None;
         self.place()
+    }
+
+    /// Tells a worker how the connection has ended, unless it was told before.
+    pub(crate) fn tell_end(&self, worker: &Remote, closed: Arc<Closed>) {
+        let mut told = self.0.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = !told.contains(&worker.id());
+        if is_new {
+            told.push(worker.id());
+            drop(told);
+            // One that has ended needs not know.
+            let _ = worker.fire(events::Closed { handle: self.clone(), closed });
+        }
     }
 
     fn owner(&self) -> MutexGuard<'_, Option<Remote>> {
@@ -269,20 +287,10 @@ impl Handle {
 }
 
 impl Handle {
-    /// As [`run`](Handle::run). False if the connection has ended.
-    pub(crate) fn run_or_refuse(&self, call: impl FnOnce(&Connection) + Send + 'static) -> bool {
-        if let Some(connection) = self.connection() {
-            call(&connection);
-            return true;
-        }
-        let pushed = self.0.lane.push_call(Box::new(call));
-        self.tell_owner(pushed)
-    }
-
     /// The connection, on its own thread. What was left for it before is done first: the order of a handle's calls is kept.
     fn connection(&self) -> Option<Connection> {
         let connection = self.here()?;
-        if self.0.lane.has_some() {
+        if connection.has_lane_work() {
             connection.empty_lane();
         }
         Some(connection)

@@ -43,12 +43,21 @@
 //! # server.join()?;
 //! # Ok::<(), threadwire::Error>(())
 //! ```
+//!
+//! # Async
+//!
+//! With the feature `aio` there is an async face on tokio: connections with `recv` and `send`, which are a `Stream` and a `Sink`,
+//! and handles for all tasks and threads. With the features `hyper` and `axum` they are also made from requests that such a
+//! server has received.
 #![forbid(unsafe_code)]
 
 // A short read counts as "there is no more", which is not how readiness works on Windows.
 #[cfg(not(unix))]
 compile_error!("this version of threadwire needs a Unix system");
 
+#[cfg(feature = "aio")]
+pub mod aio;
+pub mod app;
 pub mod blocking;
 mod closed;
 mod config;
@@ -67,12 +76,14 @@ mod reconnect;
 mod room;
 mod server;
 mod stream;
+pub mod trace;
 
 /// The protocol without I/O: the `threadwire-proto` crate.
 pub use threadwire_proto as proto;
 /// The threads and event loops under it all: the `threadwire-worker` crate.
 pub use threadwire_worker as worker;
 
+pub use app::App;
 pub use closed::Closed;
 pub use config::Config;
 pub use connection::Connection;
@@ -95,6 +106,7 @@ pub use threadwire_proto::{
     RoundTripSummary, SendError, Violation,
 };
 pub use threadwire_worker::{Stopped, sleep, update, wait_forever, wait_until};
+pub use trace::Trace;
 
 /// The examples of the README are tests too.
 #[cfg(doctest)]

@@ -103,6 +103,12 @@ impl Link {
         self.stream.take()
     }
 
+    /// How many bytes were ever sent, with those that wait.
+    #[inline]
+    pub(crate) fn sent(&self) -> u64 {
+        self.outbox.written() + self.outbox.len() as u64
+    }
+
     /// How many bytes wait to be written.
     #[inline]
     pub(crate) fn buffered(&self) -> usize {
@@ -231,13 +237,17 @@ impl Link {
         if payload.len() >= DIRECT_WRITE && !self.more_follows && !self.outbox.is_blocked() {
             let header = self.protocol.send_header(opcode, fin, payload.len())?;
             if let (Some(header), Some(stream)) = (header, &mut self.stream) {
-                return Ok(self.outbox.write_frame(&header, payload, stream, &self.local)?);
+                return Ok(self.outbox.write_frame(&header, payload, droppable, stream, &self.local)?);
             }
         }
-        self.outbox.before_frame(droppable);
+        if droppable {
+            self.outbox.before_frame(true);
+        }
         let mut shared = self.local.shared.borrow_mut();
         self.protocol.send_frame(opcode, fin, payload, &mut shared, self.outbox.end(&self.local))?;
-        self.outbox.mark(droppable);
+        if droppable {
+            self.outbox.mark(true);
+        }
         Ok(())
     }
 

@@ -1,13 +1,12 @@
 //! What waits to be written.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Write};
 
 mod marks;
 
 use marks::Marks;
 
 use crate::local::Local;
-use crate::stream::Stream;
 
 /// Output in the order in which it is to leave. It has memory of its own only while something is in it.
 #[derive(Default)]
@@ -83,11 +82,10 @@ impl Outbox {
         &mut self.bytes
     }
 
-    /// A frame is going to be appended that may be dropped, or not. Only where others wait: what has begun to leave can't be
-    /// dropped any more.
+    /// A frame is going to be appended that may be dropped, or not.
     #[inline]
     pub(crate) fn before_frame(&mut self, droppable: bool) {
-        if droppable && self.marks.is_none() && self.blocked && !self.is_empty() {
+        if droppable && self.marks.is_none() {
             self.marks = Some(Box::new(Marks::new(self.bytes.len())));
         }
         self.mark(false);
@@ -105,12 +103,18 @@ impl Outbox {
     pub(crate) fn drop_oldest(&mut self) -> bool {
         let dropped = self.marks.as_mut().is_some_and(|marks| marks.drop_oldest(&mut self.bytes));
         self.advance(0);
+        if let Some(marks) = &mut self.marks
+            && marks.gap() > self.bytes.len() / 2
+        {
+            // Moves less than what was dropped.
+            marks.close_gap(&mut self.bytes);
+        }
         dropped
     }
 
     /// Writes what waits, until all of it has left or the system takes no more.
     #[inline]
-    pub(crate) fn write(&mut self, stream: &mut Stream, local: &Local) -> io::Result<()> {
+    pub(crate) fn write(&mut self, stream: &mut impl Write, local: &Local) -> io::Result<()> {
         if self.broken {
             self.clear(local);
         }
@@ -153,7 +157,7 @@ impl Outbox {
     pub(crate) fn write_shared(
         &mut self,
         bytes: &[u8],
-        stream: &mut Stream,
+        stream: &mut impl Write,
         local: &Local,
     ) -> io::Result<usize> {
         let mut written = 0;
@@ -169,7 +173,8 @@ impl Outbox {
         &mut self,
         header: &[u8],
         payload: &[u8],
-        stream: &mut Stream,
+        droppable: bool,
+        stream: &mut impl Write,
         local: &Local,
     ) -> io::Result<()> {
         if self.marks.is_some() {
@@ -193,9 +198,13 @@ impl Outbox {
             self.clear(local);
         }
         if written < header.len() + payload.len() {
+            // What has begun to leave can't be dropped any more.
+            let droppable = droppable && written == 0;
+            self.before_frame(droppable);
             let end = self.end(local);
             end.extend_from_slice(&header[written.min(header.len())..]);
             end.extend_from_slice(&payload[written.saturating_sub(header.len())..]);
+            self.mark(droppable);
         }
         Ok(())
     }

@@ -6,11 +6,17 @@ use std::net::{Shutdown, SocketAddr};
 use mio::event::Source;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
+use threadwire_proto::Role;
+
+use crate::Trace;
+use crate::trace::Traced;
 
 /// A connected stream: plain TCP for now. TLS becomes another variant.
 #[derive(Debug)]
 pub(crate) enum Stream {
     Tcp(TcpStream),
+    /// Another one, whose bytes are shown to somebody.
+    Traced(Box<Traced>),
 }
 
 impl Stream {
@@ -23,49 +29,79 @@ impl Stream {
         Stream::Tcp(socket)
     }
 
+    /// The same stream, traced if that is wanted.
+    pub(crate) fn traced(self, trace: Option<&Trace>, role: Role) -> Stream {
+        match trace {
+            Some(trace) => Stream::Traced(Box::new(Traced::new(self, trace, role))),
+            None => self,
+        }
+    }
+
     /// Reads into the first buffer, then into the second.
     pub(crate) fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        let Stream::Tcp(socket) = self;
-        retry(|| socket.read_vectored(buffers))
+        match self {
+            Stream::Tcp(socket) => retry(|| socket.read_vectored(buffers)),
+            Stream::Traced(traced) => traced.read_vectored(buffers),
+        }
     }
 
     #[inline]
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let Stream::Tcp(socket) = self;
-        retry(|| socket.read(buffer))
-    }
-
-    #[inline]
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let Stream::Tcp(socket) = self;
-        retry(|| socket.write(bytes))
-    }
-
-    pub(crate) fn write_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
-        let Stream::Tcp(socket) = self;
-        retry(|| socket.write_vectored(buffers))
+        match self {
+            Stream::Tcp(socket) => retry(|| socket.read(buffer)),
+            Stream::Traced(traced) => traced.read(buffer),
+        }
     }
 
     /// Tells the peer that nothing more will come. What it still sends can be read.
     pub(crate) fn shutdown_write(&mut self) -> io::Result<()> {
-        let Stream::Tcp(socket) = self;
-        socket.shutdown(Shutdown::Write)
+        match self {
+            Stream::Tcp(socket) => socket.shutdown(Shutdown::Write),
+            Stream::Traced(traced) => traced.stream.shutdown_write(),
+        }
     }
 
     /// The error that a connection attempt ended with, if it did.
     pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
-        let Stream::Tcp(socket) = self;
-        socket.take_error()
+        match self {
+            Stream::Tcp(socket) => socket.take_error(),
+            Stream::Traced(traced) => traced.stream.take_error(),
+        }
     }
 
     pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
-        let Stream::Tcp(socket) = self;
-        socket.peer_addr()
+        match self {
+            Stream::Tcp(socket) => socket.peer_addr(),
+            Stream::Traced(traced) => traced.stream.peer_addr(),
+        }
     }
 
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
-        let Stream::Tcp(socket) = self;
-        socket.local_addr()
+        match self {
+            Stream::Tcp(socket) => socket.local_addr(),
+            Stream::Traced(traced) => traced.stream.local_addr(),
+        }
+    }
+}
+
+impl Write for Stream {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(socket) => retry(|| socket.write(bytes)),
+            Stream::Traced(traced) => traced.write(bytes),
+        }
+    }
+
+    fn write_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(socket) => retry(|| socket.write_vectored(buffers)),
+            Stream::Traced(traced) => traced.write_vectored(buffers),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -82,17 +118,23 @@ fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
 
 impl Source for Stream {
     fn register(&mut self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()> {
-        let Stream::Tcp(socket) = self;
-        socket.register(registry, token, interest)
+        match self {
+            Stream::Tcp(socket) => socket.register(registry, token, interest),
+            Stream::Traced(traced) => traced.stream.register(registry, token, interest),
+        }
     }
 
     fn reregister(&mut self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()> {
-        let Stream::Tcp(socket) = self;
-        socket.reregister(registry, token, interest)
+        match self {
+            Stream::Tcp(socket) => socket.reregister(registry, token, interest),
+            Stream::Traced(traced) => traced.stream.reregister(registry, token, interest),
+        }
     }
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        let Stream::Tcp(socket) = self;
-        socket.deregister(registry)
+        match self {
+            Stream::Tcp(socket) => socket.deregister(registry),
+            Stream::Traced(traced) => traced.stream.deregister(registry),
+        }
     }
 }

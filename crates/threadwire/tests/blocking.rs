@@ -218,6 +218,28 @@ fn a_message_that_is_too_long_ends_with_1009() {
 }
 
 #[test]
+fn a_receive_ends_when_a_silent_peer_is_given_up() {
+    bounded(|| {
+        let host = Host::listen();
+        let client = Client::new(&host.url()).unwrap();
+        let host = host.run(|host| host.upgrade(b""));
+        let keepalive = Keepalive { idle_timeout: SOON, reply_timeout: SOON, ..Keepalive::default() };
+        let config = Config { keepalive: Some(keepalive), ..patient() };
+        let mut ws = blocking::connect(&client.config(config)).unwrap();
+        let _peer = host.join().unwrap();
+        match ws.recv() {
+            Err(Error::Ended(closed)) => {
+                assert!(
+                    matches!(closed.error, Some(Error::Timeout(TimeoutKind::Silence { .. }))),
+                    "{closed}"
+                );
+            }
+            other => panic!("{other:?}"),
+        }
+    });
+}
+
+#[test]
 fn the_stop_of_the_worker_ends_a_receive_and_closes_the_connection() {
     bounded(|| {
         let host = Host::listen();

@@ -11,7 +11,7 @@ use common::peer::{BINARY, CLOSE, PING, Peer, TEXT};
 use common::recorder::{Call, End, Log};
 use common::sharing::{Halt, elsewhere, pair, serving_handles, there};
 use common::{bounded, ignore, patient};
-use threadwire::{CloseCode, Config, Connection, Error, Handle, Initiator, OpCode, SendError, WhenFull};
+use threadwire::{CloseCode, Config, Error, Handle, Initiator, OpCode, SendError, WhenFull};
 
 /// The first byte of a text's first fragment.
 const FIRST: u8 = 0x01;
@@ -51,11 +51,10 @@ fn own(frames: &[(u8, &str)]) -> Vec<(u8, String)> {
 }
 
 /// Writes all that the connection's own thread and others have left, and reads that many frames.
-fn written(ws: &Connection, peer: &mut Peer, count: usize) -> Vec<(u8, String)> {
+fn written(peer: &mut Peer, count: usize) -> Vec<(u8, String)> {
     for _ in 0..3 {
         threadwire::update().unwrap();
     }
-    assert_eq!(ws.buffered(), 0);
     let frames = frames(peer, count);
     assert!(peer.is_silent(), "there is more");
     frames
@@ -178,7 +177,7 @@ fn what_one_handle_sends_keeps_its_order_across_threads() {
         let kinds = [(TEXT, "elsewhere"), (TEXT, "here"), (PING, "ping"), (TEXT, "run"), (PING, "own ping")];
         let expected: Vec<_> =
             (0..10).flat_map(|turn| kinds.map(|(first, text)| (first, format!("{turn} {text}")))).collect();
-        assert_eq!(written(&ws, &mut peer, 50), expected);
+        assert_eq!(written(&mut peer, 50), expected);
     });
 }
 
@@ -248,12 +247,12 @@ fn a_message_in_parts_holds_other_messages_up_but_no_control_frames() {
         ws.send("and this").unwrap();
         ws.ping(b"passes as well").unwrap();
         let expected = own(&[(FIRST, "one "), (PING, "passes"), (MORE, "two "), (PING, "passes as well")]);
-        assert_eq!(written(&ws, &mut peer, 4), expected);
+        assert_eq!(written(&mut peer, 4), expected);
         parts.finish().unwrap();
         let expected = own(&[(LAST, ""), (TEXT, "held"), (TEXT, "held too"), (TEXT, "and this")]);
-        assert_eq!(written(&ws, &mut peer, 4), expected);
+        assert_eq!(written(&mut peer, 4), expected);
         ws.send("free again").unwrap();
-        assert_eq!(written(&ws, &mut peer, 1), own(&[(TEXT, "free again")]));
+        assert_eq!(written(&mut peer, 1), own(&[(TEXT, "free again")]));
     });
 }
 
@@ -271,14 +270,14 @@ fn messages_in_parts_wait_for_each_other_in_order() {
         let mut rest = texts.split_off(1).into_iter();
         // The second is finished before the first, and the third after it.
         rest.next().unwrap().finish().unwrap();
-        assert_eq!(written(&ws, &mut peer, 1), own(&[(FIRST, "a")]));
+        assert_eq!(written(&mut peer, 1), own(&[(FIRST, "a")]));
         texts.remove(0).finish().unwrap();
         let expected =
             own(&[(LAST, ""), (FIRST, "b"), (MORE, "bb"), (LAST, ""), (TEXT, "between"), (FIRST, "c")]);
-        assert_eq!(written(&ws, &mut peer, 6), expected);
+        assert_eq!(written(&mut peer, 6), expected);
         handle.send("behind").unwrap();
         rest.next().unwrap().finish().unwrap();
-        assert_eq!(written(&ws, &mut peer, 2), own(&[(LAST, ""), (TEXT, "behind")]));
+        assert_eq!(written(&mut peer, 2), own(&[(LAST, ""), (TEXT, "behind")]));
     });
 }
 
@@ -342,7 +341,7 @@ fn parts_can_be_written_with_the_writing_macros() {
         write!(parts, "{}", 12).unwrap();
         parts.flush().unwrap();
         parts.finish().unwrap();
-        assert_eq!(written(&ws, &mut peer, 2), own(&[(0x02, "12"), (LAST, "")]));
+        assert_eq!(written(&mut peer, 2), own(&[(0x02, "12"), (LAST, "")]));
         ws.handle().close().unwrap();
         let error = write!(ws.handle().start_text(), "late").unwrap_err();
         assert!(matches!(error.into_inner().unwrap().downcast_ref(), Some(Error::Closed)));
@@ -354,7 +353,7 @@ fn a_message_in_parts_that_has_none_is_an_empty_one() {
     bounded(|| {
         let (ws, mut peer) = pair(patient(), &Log::new());
         ws.handle().start_text().finish().unwrap();
-        assert_eq!(written(&ws, &mut peer, 1), own(&[(TEXT, "")]));
+        assert_eq!(written(&mut peer, 1), own(&[(TEXT, "")]));
     });
 }
 
@@ -451,12 +450,12 @@ fn fragments_of_the_own_thread_hold_other_messages_up() {
         });
         parts.send("part").unwrap();
         assert!(matches!(ws.send("own"), Err(Error::Send(SendError::MessageUnfinished))));
-        assert_eq!(written(&ws, &mut peer, 2), own(&[(FIRST, "one "), (PING, "passes")]));
+        assert_eq!(written(&mut peer, 2), own(&[(FIRST, "one "), (PING, "passes")]));
         ws.send_frame(OpCode::Continuation, true, b"two").unwrap();
         let expected = own(&[(LAST, "two"), (TEXT, "held"), (FIRST, "part")]);
-        assert_eq!(written(&ws, &mut peer, 3), expected);
+        assert_eq!(written(&mut peer, 3), expected);
         parts.finish().unwrap();
-        assert_eq!(written(&ws, &mut peer, 1), own(&[(LAST, "")]));
+        assert_eq!(written(&mut peer, 1), own(&[(LAST, "")]));
     });
 }
 
@@ -475,15 +474,15 @@ fn fragments_of_the_own_thread_wait_for_another_threads_message() {
         let same = ws.handle();
         elsewhere(move || same.send("another's").unwrap());
         ws.send_frame(OpCode::Continuation, false, b"two ").unwrap();
-        assert_eq!(written(&ws, &mut peer, 1), own(&[(FIRST, "part")]));
+        assert_eq!(written(&mut peer, 1), own(&[(FIRST, "part")]));
         // It goes on where it was held.
         parts.finish().unwrap();
         let expected = own(&[(LAST, ""), (FIRST, "one "), (MORE, "two ")]);
-        assert_eq!(written(&ws, &mut peer, 3), expected);
+        assert_eq!(written(&mut peer, 3), expected);
         ws.send_frame(OpCode::Continuation, true, b"three").unwrap();
         ws.send("own").unwrap();
         let expected = own(&[(LAST, "three"), (TEXT, "another's"), (TEXT, "own")]);
-        assert_eq!(written(&ws, &mut peer, 3), expected);
+        assert_eq!(written(&mut peer, 3), expected);
     });
 }
 
@@ -496,10 +495,10 @@ fn a_part_for_which_there_is_no_room_can_be_tried_again() {
         for _ in 0..2 {
             assert!(matches!(parts.send("abcd"), Err(Error::Limit { limit: 10, .. })));
         }
-        assert_eq!(written(&ws, &mut peer, 1), own(&[(FIRST, "12345678")]));
+        assert_eq!(written(&mut peer, 1), own(&[(FIRST, "12345678")]));
         parts.send("abcd").unwrap();
         parts.finish().unwrap();
-        assert_eq!(written(&ws, &mut peer, 2), own(&[(MORE, "abcd"), (LAST, "")]));
+        assert_eq!(written(&mut peer, 2), own(&[(MORE, "abcd"), (LAST, "")]));
     });
 }
 

@@ -246,6 +246,29 @@ fn what_comes_while_others_hold_the_thread_counts() {
     });
 }
 
+#[test]
+fn what_comes_while_a_timer_holds_the_thread_counts() {
+    bounded(|| {
+        let (ws, mut peer, _log) = kept(giving_up_after(SOON));
+        await_ping(&mut peer);
+        let held = Rc::new(Cell::new(None));
+        let holds = Rc::clone(&held);
+        later(Duration::ZERO, move || {
+            peer.send(PONG, b"");
+            thread::sleep(2 * SOON);
+            holds.set(Some(peer));
+        });
+        let mut peer = loop {
+            sleep(Duration::ZERO).unwrap();
+            if let Some(peer) = held.take() {
+                break peer;
+            }
+        };
+        await_ping(&mut peer);
+        assert!(ws.is_open());
+    });
+}
+
 // --- Periodic pings ---
 
 fn periodic() -> Config {
@@ -257,8 +280,8 @@ fn periodic() -> Config {
 #[test]
 fn pings_periodically_whatever_the_peer_says() {
     bounded(|| {
-        let (ws, mut peer, _log) = kept(periodic());
         let begun = Instant::now();
+        let (ws, mut peer, _log) = kept(periodic());
         for count in 1..=5 {
             // Somebody who goes on to send would never be idle.
             while peer.is_silent() {
@@ -649,6 +672,32 @@ fn a_pong_that_comes_while_a_callback_waits_counts() {
 }
 
 #[test]
+fn a_pong_that_comes_while_a_callback_waits_and_then_holds_the_thread_counts() {
+    bounded(|| {
+        let peer = Rc::new(RefCell::new(None::<Peer>));
+        let pongs = Rc::clone(&peer);
+        let pings = Rc::new(Cell::new(0));
+        let counts = Rc::clone(&pings);
+        let keeper = Keeper::new().due(move |ws| {
+            ws.probe()?;
+            ws.flush();
+            counts.set(counts.get() + 1);
+            if counts.get() == 1 {
+                pongs.borrow_mut().as_mut().unwrap().send(PONG, b"");
+                // The loop sees that something has come, but it can't be read; then the peer's time passes.
+                sleep(MOMENT)?;
+                thread::sleep(2 * SOON);
+            }
+            Ok(())
+        });
+        let (ws, theirs) = pair_with(giving_up_after(SOON), keeper);
+        *peer.borrow_mut() = Some(theirs);
+        wait_until(None, || pings.get() == 2 || !ws.is_open()).unwrap();
+        assert!(ws.is_open(), "an answer that had come was not seen");
+    });
+}
+
+#[test]
 fn a_pause_is_not_held_against_the_peer() {
     bounded(|| {
         let (ws, mut peer, log) = kept(giving_up_after(2 * MOMENT));
@@ -829,8 +878,9 @@ fn connections_that_have_ended_leave_no_timer_behind() {
             false
         };
         EventLoop::current().wait(Some(until), look).unwrap();
-        // Once before and once after it has slept, all the time: a timer would have woken it.
-        assert!(looks <= 2, "{looks}");
+        // Once before and once after it has slept, all the time, and once as the last end may have asked for: timers would
+        // have woken it more often.
+        assert!(looks <= 3, "{looks}");
         drop(connections);
     });
 }
@@ -945,6 +995,7 @@ fn tells_that_we_had_not_read_before_the_peer_left() {
         let (slow, mut slow_peer, _log) = kept(config());
         let (quick, mut quick_peer, _log) = kept(config());
         let (ours, mut our_peer, _log) = kept(config());
+        let our_handle = ours.handle();
         slow.pause_reading();
         ours.pause_reading();
         quick.pause_reading();
@@ -965,7 +1016,7 @@ fn tells_that_we_had_not_read_before_the_peer_left() {
             unread_for.as_secs_f64()
         );
         assert_eq!(closed.to_string(), text);
-        let closed = ours.handle().wait_closed().unwrap();
+        let closed = our_handle.wait_closed().unwrap();
         assert_eq!(
             (closed.initiator, closed.unread_for),
             (Initiator::Local, None),

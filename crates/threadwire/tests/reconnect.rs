@@ -411,9 +411,10 @@ fn a_peer_that_falls_silent_is_connected_to_again() {
             .unwrap()
             .config(config)
             .reconnect(at_once())
-            .on_change(move |change| match (change.state, &change.cause) {
-                (State::Closed, Some(cause)) => noted.borrow_mut().push(Arc::clone(cause)),
-                _ => {}
+            .on_change(move |change| {
+                if let (State::Closed, Some(cause)) = (change.state, &change.cause) {
+                    noted.borrow_mut().push(Arc::clone(cause));
+                }
             })
             .start(log.listener(ignore));
         assert_eq!(link.wait_ended().unwrap().state, State::GaveUp);

@@ -358,6 +358,19 @@ fn a_pong_that_does_not_come_is_given_up() {
 }
 
 #[test]
+fn a_pong_has_all_the_time_where_patience_has_no_end() {
+    bounded(|| {
+        let (ws, mut peer) = open(giving_up_after(Duration::MAX));
+        let measured = Measured::begin(&ws, 1);
+        let payload = await_ping(&mut peer);
+        sleep(2 * MOMENT).unwrap();
+        assert!(!measured.is_over());
+        peer.send(PONG, &payload);
+        assert!(measured.wait().unwrap()[0] >= 2 * MOMENT);
+    });
+}
+
+#[test]
 fn all_that_waited_fail_with_the_one_that_was_late() {
     bounded(|| {
         let keepalive = Keepalive { idle_timeout: PATIENCE, reply_timeout: MOMENT, ..Keepalive::default() };

@@ -9,8 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::keeping::{MOMENT, await_frame, await_verdict, giving_up_after};
-use common::neighbour::Neighbour;
 use common::peer::{Host, PONG, TEXT, frame};
+use common::recorder::{Call, Log};
 use common::sharing::pair_with;
 use common::{PATIENCE, Serving, bind, bounded, echo, patient};
 use threadwire::worker::{Event, EventLoop, Stalled, Worker, later, listen};
@@ -92,6 +92,11 @@ impl Listener for Nameless {
         spin();
         Ok(())
     }
+}
+
+/// Whether a connection has held the loop for as long as it was to, and not the system something else.
+fn is_connections(stall: &Stalled) -> bool {
+    stall.held >= HELD && stall.what.starts_with("the connection with ")
 }
 
 /// What a connection of this thread's is called.
@@ -208,14 +213,12 @@ fn waits_in_callbacks_are_no_stalls() {
         });
         let own = name(&ws, "stalls::waits_in_callbacks_are_no_stalls::{{closure}}::{{closure}}");
         let anybody = name(&ws, "a listener");
-        let neighbour = Neighbour::start();
         let reports = Reports::begin();
         for round in 1..=2 {
             peer.send(TEXT, b"");
             wait_until(None, || done.get() == round).unwrap();
         }
         assert_eq!((reports.count(&own), reports.count(&anybody)), (0, 0), "{:?}", reports.0.borrow());
-        neighbour.noticed_nothing();
     });
 }
 
@@ -267,6 +270,38 @@ fn who_holds_the_loop_inside_of_anothers_wait_is_the_one_to_blame() {
 }
 
 #[test]
+fn what_is_flushed_before_a_wait_is_not_the_waiting_callbacks() {
+    bounded(|| {
+        let log = Log::new();
+        let (other, _other_peer) = pair_with(
+            patient(),
+            log.listener(|_, call| {
+                if matches!(call, Call::Closed(_)) {
+                    spin();
+                }
+                Ok(())
+            }),
+        );
+        let waits = move |_: &Connection, _: Message<'_>| {
+            // It ends when what is gathered is written: as this waits.
+            other.abort();
+            sleep(MOMENT)?;
+            Ok(())
+        };
+        let (ws, mut peer) = pair_with(patient(), waits);
+        let test = "stalls::what_is_flushed_before_a_wait_is_not_the_waiting_callbacks";
+        let own = name(&ws, &format!("{test}::{{{{closure}}}}::{{{{closure}}}}"));
+        let anybody = name(&ws, "a listener");
+        let reports = Reports::begin();
+        peer.send(TEXT, b"");
+        wait_until(None, || reports.0.borrow().iter().any(|stall| stall.held >= HELD)).unwrap();
+        sleep(MOMENT).unwrap();
+        assert_eq!(log.ends(), 1);
+        assert_eq!((reports.count(&own), reports.count(&anybody)), (0, 0), "{:?}", reports.0.borrow());
+    });
+}
+
+#[test]
 fn nothing_is_reported_without_a_limit_or_after_it_is_lifted() {
     bounded(|| {
         let (ws, mut peer) = pair_with(patient(), Spinner);
@@ -312,7 +347,7 @@ fn a_servers_worker_tells_which_client_it_was() {
         let bystander = serving.bystander();
         let mut peer = serving.peer();
         peer.send(TEXT, b"spin");
-        let stall = reports.iter().find(|stall: &Stalled| stall.held >= HELD).unwrap();
+        let stall = reports.iter().find(is_connections).unwrap();
         assert_eq!(stall.what, format!("the connection with {} (the spinner)", peer.local_addr()));
         bystander.noticed_nothing();
     });
@@ -330,7 +365,7 @@ fn a_worker_is_started_with_a_limit() {
             ws.send("ready").unwrap();
             let mut stalled = None;
             wait_until(None, || {
-                stalled = stalls.try_iter().find(|stall: &Stalled| stall.held >= HELD);
+                stalled = stalls.try_iter().find(is_connections);
                 stalled.is_some()
             })?;
             Ok((name(&ws, "the spinner"), stalled.unwrap().what))

@@ -18,3 +18,15 @@ pub(crate) fn trusted(bytes: &[u8]) -> &str {
     // ASCII is a part of it.
     unsafe { std::str::from_utf8_unchecked(bytes) }
 }
+
+/// The same for a vector, which becomes the text's own.
+///
+/// # Panics
+///
+/// In debug builds, if the bytes are not UTF-8.
+#[inline]
+pub(crate) fn trusted_string(bytes: Vec<u8>) -> String {
+    debug_assert!(std::str::from_utf8(&bytes).is_ok(), "bytes were trusted to be UTF-8, and are not");
+    // SAFETY: as above.
+    unsafe { String::from_utf8_unchecked(bytes) }
+}

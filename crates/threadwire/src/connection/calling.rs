@@ -4,7 +4,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use threadwire_proto::keepalive::Hold;
 use threadwire_proto::{CloseCode, Initiator};
 use threadwire_worker::EventLoop;
 
@@ -16,11 +15,12 @@ impl Connection {
     pub(super) fn call(&self, call: impl FnOnce(&mut dyn Listener)) -> bool {
         let taken = self.0.listener.borrow_mut().take();
         let Some(mut listener) = taken else { return false };
+        let begun = self.begin_call();
         call(&mut *listener);
         *self.0.listener.borrow_mut() = Some(listener);
         self.0.link.borrow_mut().end_of_input();
-        if self.0.flow.get().timed && self.0.flow.get().reads() {
-            self.release_pulse(Hold::NotReading);
+        if let Some(begun) = begun {
+            self.end_call(begun);
         }
         let unread = self.0.unread.take();
         if !unread.is_empty() {
@@ -88,6 +88,8 @@ impl Connection {
             tracing::error!(error = %Error::panicked(payload), "on_close failed");
         }
         self.end_sharing(closed);
+        // The waits of this thread may be for that.
+        EventLoop::current().remote().wake();
     }
 
     /// Remembers what went wrong, unless something did before.

@@ -140,15 +140,18 @@ impl Connection {
             keeping.timer = keeping.pulse.deadline().map(|deadline| {
                 event_loop.at(deadline, move || {
                     if let Some(connection) = weak.upgrade() {
-                        connection.look_at_pulse();
+                        // As a source of the loop, so that what it calls is known by the connection's name.
+                        connection.0.flow.set(Flow { pulse_due: true, ..connection.0.flow.get() });
+                        connection.mark_dirty();
                     }
                 })
             });
         });
     }
 
-    /// The deadline has come.
-    fn look_at_pulse(&self) {
+    /// The deadline has come. What counts is the time of the last poll: what has come since is not read.
+    pub(super) fn look_at_pulse(&self) {
+        self.0.flow.set(Flow { pulse_due: false, ..self.0.flow.get() });
         if self.0.phase.get() != Phase::Running || !self.is_open() {
             return;
         }
@@ -156,7 +159,8 @@ impl Connection {
             // A callback waits, and what the peer says waits with it.
             return self.hold_pulse(Hold::NotReading);
         }
-        match self.with_keeping(|keeping| keeping.pulse.check(Instant::now())) {
+        let now = EventLoop::current().turned_at();
+        match self.with_keeping(|keeping| keeping.pulse.check(now)) {
             Some(Check::Ping) => self.ping_is_due(),
             Some(Check::Silent { for_ }) => return self.give_up_silent(for_),
             Some(Check::NotYet) | None => {}
@@ -214,6 +218,24 @@ impl Connection {
         self.set_inspects();
     }
 
+    /// When a callback is called, if that matters.
+    #[inline]
+    pub(super) fn begin_call(&self) -> Option<Instant> {
+        self.0.flow.get().timed.then(|| EventLoop::current().turned_at())
+    }
+
+    /// It has returned. If the loop has turned meanwhile, it has waited.
+    pub(super) fn end_call(&self, begun: Instant) {
+        let ended = EventLoop::current().turned_at();
+        let lasted = ended.saturating_duration_since(begun);
+        if lasted >= WORTH_TELLING {
+            self.with_extras(|extras| extras.unread.replace(Unread { ended, lasted }));
+        }
+        if self.0.flow.get().reads() {
+            self.release_pulse(Hold::NotReading);
+        }
+    }
+
     /// From now on no verdict is given.
     pub(super) fn hold_pulse(&self, why: Hold) {
         self.with_keeping(|keeping| keeping.pulse.hold(why, Instant::now()));
@@ -225,8 +247,11 @@ impl Connection {
         let released = self.with_keeping(|keeping| keeping.pulse.release(why, now)).flatten();
         let Some(lasted) = released else { return };
         if why == Hold::NotReading {
+            let unread = Unread { ended: now, lasted };
             self.with_extras(|extras| {
-                extras.unread = Some(Unread { ended: now, lasted });
+                // Of a callback that has waited, more is known.
+                let known = extras.unread.filter(|known| known.lasted > lasted && known.ended + lasted > now);
+                extras.unread = known.or(Some(unread));
                 Some(())
             });
         }

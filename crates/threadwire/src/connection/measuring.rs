@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use threadwire_proto::RoundTrips;
-use threadwire_proto::keepalive::Hold;
-use threadwire_worker::{Defer, EventLoop, TimerId};
+use threadwire_proto::keepalive::{Hold, Keepalive};
+use threadwire_worker::{Defer, EventLoop, Resolver, TimeKeeper, TimerId};
 
 use super::{Connection, WeakConnection};
 use crate::error::TimeoutKind;
@@ -24,6 +24,7 @@ pub(super) struct Measuring {
     queue: VecDeque<Job>,
     trips: Option<Box<RoundTrips>>,
     timer: Option<TimerId>,
+    time: Option<TimeKeeper>,
 }
 
 struct Job {
@@ -92,19 +93,9 @@ impl Connection {
 
     /// Sends the ping of the next round.
     fn measure_next(&self) {
-        let limit = self.0.config.keepalive.map_or(PATIENCE, |keepalive| keepalive.reply_timeout);
-        let weak = WeakConnection(Rc::downgrade(&self.0));
-        let event_loop = EventLoop::current();
+        self.set_measuring_timer();
         let payload = self.with_extras(|extras| {
             let measuring = extras.measuring.as_mut()?;
-            if let Some(timer) = measuring.timer.take() {
-                event_loop.cancel(timer);
-            }
-            measuring.timer = Some(event_loop.after(limit, move || {
-                if let Some(connection) = weak.upgrade() {
-                    connection.end_measuring(|| Error::Timeout(TimeoutKind::Pong));
-                }
-            }));
             Some(measuring.trips.get_or_insert_default().begin(Instant::now()))
         });
         let Some(payload) = payload else { return };
@@ -114,6 +105,40 @@ impl Connection {
         }
         // The way to the loop's next turn is none of the network's.
         self.flush();
+    }
+
+    /// For the pong that is awaited.
+    fn set_measuring_timer(&self) {
+        let keepalive = self.0.config.keepalive;
+        let limit = keepalive.map_or(PATIENCE, |it| it.reply_timeout.max(Keepalive::SHORTEST));
+        let weak = WeakConnection(Rc::downgrade(&self.0));
+        let event_loop = EventLoop::current();
+        self.with_extras(|extras| {
+            let measuring = extras.measuring.as_mut()?;
+            if let Some(timer) = measuring.timer.take() {
+                event_loop.cancel(timer);
+            }
+            measuring.time.get_or_insert_with(|| event_loop.keep_time());
+            let begun = Instant::now();
+            measuring.timer = Some(event_loop.after(limit, move || {
+                if let Some(connection) = weak.upgrade() {
+                    connection.measuring_takes_long(begun, limit);
+                }
+            }));
+            Some(())
+        });
+    }
+
+    /// A pong takes too long, unless it lies unread: then it gets the same time again.
+    fn measuring_takes_long(&self, begun: Instant, limit: Duration) {
+        let is_busy = self.0.listener.borrow().is_none();
+        let read_until = EventLoop::current().turned_at();
+        let was_read = read_until.saturating_duration_since(begun) >= limit;
+        if is_busy || !self.0.flow.get().reads() || !was_read {
+            self.set_measuring_timer();
+        } else {
+            self.end_measuring(|| Error::Timeout(TimeoutKind::Pong));
+        }
     }
 
     /// A pong has come that may be of a measurement.
@@ -175,16 +200,30 @@ impl Handle {
     /// ```
     pub fn measure_roundtrip(&self, rounds: usize) -> Defer<Vec<Duration>> {
         let promise = Defer::new();
-        let resolver = promise.resolver();
-        self.run(move |ws| {
-            ws.measure_roundtrip_then(rounds, move |times| {
-                // Nobody may wait for it any more.
-                match times {
-                    Ok(times) => drop(resolver.resolve(times)),
-                    Err(error) => drop(resolver.reject(error)),
-                }
-            });
-        });
+        let answer = Answer(Some(promise.resolver()));
+        self.run(move |ws| ws.measure_roundtrip_then(rounds, move |times| answer.give(times)));
         promise
+    }
+}
+
+/// What a measurement comes to, for another thread. Dropped, it never came to the connection.
+struct Answer(Option<Resolver<Vec<Duration>>>);
+
+impl Answer {
+    fn give(mut self, times: Result<Vec<Duration>, Error>) {
+        let Some(resolver) = self.0.take() else { return };
+        // Nobody may wait for it any more.
+        match times {
+            Ok(times) => drop(resolver.resolve(times)),
+            Err(error) => drop(resolver.reject(error)),
+        }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if let Some(resolver) = self.0.take() {
+            resolver.reject(Error::Closed);
+        }
     }
 }

@@ -71,7 +71,7 @@ impl Connection {
     /// Gives the connection to the loop of this thread. `on_open` is not called again.
     pub(crate) fn put_on(moving: Moving, listener: Box<dyn Listener>) -> io::Result<Connection> {
         let Moving { link: loose, stream, config, agreed, flow, sharing, watchers, dropped } = moving;
-        let level = listener.level();
+        let (level, name) = (listener.level(), listener.name());
         let event_loop = EventLoop::current();
         let mut made = None;
         event_loop.attach(stream, Interest::READABLE | Interest::WRITABLE, |stream, token| {
@@ -80,6 +80,7 @@ impl Connection {
                 token,
                 link: RefCell::new(Link::fasten(loose, stream)),
                 level,
+                name,
                 listener: RefCell::new(Some(listener)),
                 unread: Cell::default(),
                 may_have_more: Cell::new(true),

@@ -58,9 +58,7 @@ impl Connection {
             };
             self.0.may_have_more.set(is_full);
             self.heard();
-            let buffered = self.buffered();
             self.deliver(listener, &mut input[..count]);
-            self.throttle(buffered);
             if is_full && !(reads < READS_PER_TURN && self.0.link.borrow_mut().is_mid_payload()) {
                 EventLoop::current().requeue(self.0.token, ready);
                 break;
@@ -79,7 +77,9 @@ impl Connection {
     /// still counts: the peer's own close frame, say.
     #[inline]
     pub(super) fn deliver(&self, listener: &mut dyn Listener, mut input: &mut [u8]) {
+        let sent = self.0.link.borrow().sent();
         while !self.guard(|| self.deliver_until_failure(listener, &mut input)) {}
+        self.throttle(sent);
     }
 
     #[inline]

@@ -73,11 +73,10 @@ impl Connection {
         if !self.0.flow.get().shared || !self.is_mid_message_of_another() {
             return Given::Skipped;
         }
-        let waiting = self.buffered() + self.held_bytes();
-        if waiting > 0 && waiting + framed.payload.len() > self.0.config.max_buffered {
+        if !self.has_room(framed.payload.len()) {
             return self.refuse(when_full);
         }
-        match self.hold(framed.opcode, true, framed.payload) {
+        match self.hold(framed.opcode, true, framed.payload, when_full == WhenFull::DropOldest) {
             Ok(()) => Given::Delivered,
             Err(_) => Given::Skipped,
         }

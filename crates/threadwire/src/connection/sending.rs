@@ -18,7 +18,10 @@ impl Connection {
     /// Whether a payload of this length may be added to what waits. Anything is taken when nothing does.
     #[inline]
     pub(super) fn has_room(&self, length: usize) -> bool {
-        let buffered = self.0.link.borrow().buffered();
+        let mut buffered = self.0.link.borrow().buffered();
+        if self.0.flow.get().shared {
+            buffered += self.held_bytes();
+        }
         buffered == 0 || buffered + length <= self.0.config.max_buffered
     }
 
@@ -65,13 +68,6 @@ impl Connection {
         Err(Error::too_much_buffered(limit))
     }
 
-    /// Drops messages until there is room, as far as they may be dropped.
-    pub(super) fn drop_oldest_for(&self, length: usize) {
-        while !self.has_room(length) && self.0.link.borrow_mut().drop_oldest() {
-            self.count_dropped();
-        }
-    }
-
     /// Looks at how much is left after a write: what stops and starts with it, and who waits for it.
     #[cold]
     pub(super) fn regulate(&self, left: usize) {
@@ -81,7 +77,7 @@ impl Connection {
         let is_low = left <= config.low_watermark;
         let mut flow = before;
         flow.write_paused = is_high || (flow.write_paused && !is_low);
-        flow.throttled &= left > config.max_buffered / 4;
+        flow.throttled &= left > 0 && (left > config.max_buffered / 4 || !self.has_room_for_answers(left));
         self.0.flow.set(flow);
         if before.throttled && !flow.throttled {
             self.read_on();
@@ -94,40 +90,58 @@ impl Connection {
 
     /// Tells the listener that what waits has become much, or little again; if it is busy, when it has returned.
     fn tell_of_flow(&self) {
-        let flow = self.0.flow.get();
-        if flow.write_paused == flow.told_paused {
-            return;
-        }
-        self.call(|listener| {
-            self.0.flow.set(Flow { told_paused: flow.write_paused, ..self.0.flow.get() });
-            self.guard(|| match flow.write_paused {
-                true => listener.on_pause_writing(self),
-                false => listener.on_resume_writing(self),
+        loop {
+            let flow = self.0.flow.get();
+            if flow.write_paused == flow.told_paused {
+                return;
+            }
+            let told = self.call(|listener| {
+                self.0.flow.set(Flow { told_paused: flow.write_paused, ..self.0.flow.get() });
+                self.guard(|| match flow.write_paused {
+                    true => listener.on_pause_writing(self),
+                    false => listener.on_resume_writing(self),
+                });
             });
-        });
+            // It may have waited, until it was little again.
+            if !told {
+                return;
+            }
+        }
     }
 
-    /// Reads no more for now, if the peer does not read what its own messages are answered with.
+    /// Reads no more for now, if the peer does not read what its own messages are answered with. `before`: how much had been sent
+    /// when it was read.
     #[inline]
-    pub(super) fn throttle(&self, buffered_before: usize) {
-        let left = self.0.link.borrow().buffered();
-        if left > self.0.config.max_buffered / 2 && left > buffered_before {
-            self.throttle_if_allowed();
+    pub(super) fn throttle(&self, before: u64) {
+        let link = self.0.link.borrow();
+        let (left, answers) = (link.buffered(), link.sent().saturating_sub(before));
+        let max = self.0.config.max_buffered;
+        if answers > 0 && (left > max / 2 || left as u64 + answers > max as u64) {
+            drop(link);
+            self.throttle_if_allowed(answers);
         }
     }
 
     #[cold]
-    fn throttle_if_allowed(&self) {
+    fn throttle_if_allowed(&self, answers: u64) {
         let drops = matches!(self.0.config.when_full, WhenFull::DropOldest | WhenFull::DropNewest);
-        if self.0.config.throttle && !drops && self.role() == Role::Server && self.is_open() {
-            // What can leave at once does not count.
-            self.write();
-            let throttled = self.buffered() > self.0.config.max_buffered / 2;
-            self.0.flow.set(Flow { throttled, ..self.0.flow.get() });
-            if throttled {
-                self.hold_pulse(Hold::NotReading);
-            }
+        if !self.0.config.throttle || drops || self.role() != Role::Server || !self.is_open() {
+            return;
         }
+        self.0.extras.borrow_mut().get_or_insert_default().answers = answers;
+        // What can leave at once does not count.
+        self.write();
+        let left = self.0.link.borrow().buffered();
+        if left > 0 && (left > self.0.config.max_buffered / 2 || !self.has_room_for_answers(left)) {
+            self.0.flow.set(Flow { throttled: true, ..self.0.flow.get() });
+            self.hold_pulse(Hold::NotReading);
+        }
+    }
+
+    /// Whether as much as the last time may be added to what is left.
+    fn has_room_for_answers(&self, left: usize) -> bool {
+        let answers = self.with_extras(|extras| Some(extras.answers)).unwrap_or(0);
+        left as u64 + answers <= self.0.config.max_buffered as u64
     }
 
     /// Takes up again what arrived meanwhile.

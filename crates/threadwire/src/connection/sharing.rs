@@ -37,6 +37,8 @@ struct Held {
     fin: bool,
     payload: Vec<u8>,
     part_of: u64,
+    /// Whether it may be dropped to make room.
+    droppable: bool,
 }
 
 impl Sharing {
@@ -49,10 +51,18 @@ impl Sharing {
         &self.handle
     }
 
-    /// How many bytes wait here.
-    fn bytes(&self) -> usize {
-        let held: usize = self.held.iter().map(|frame| frame.payload.len()).sum();
-        held + self.batch.bytes.len() - self.batch.start
+    /// Takes what other threads have left, if all that was taken before is done.
+    fn refill(&mut self) {
+        if self.batch.ops.is_empty() {
+            let spare = std::mem::take(&mut self.spare);
+            let done = std::mem::replace(&mut self.batch, self.handle.lane().take(spare));
+            self.spare = done.emptied();
+        }
+    }
+
+    /// Whether other threads have left something that is not done.
+    fn has_some(&self) -> bool {
+        !self.batch.ops.is_empty() || self.handle.lane().has_some()
     }
 }
 
@@ -62,20 +72,24 @@ impl Connection {
         if let Some(handle) = self.existing_handle() {
             return handle;
         }
-        let link = self.0.link.borrow();
         let handle = Handle::new(Arc::clone(&self.0.config));
-        let weak = WeakConnection(Rc::downgrade(&self.0));
-        let place = link.local().share(handle.id(), weak);
-        handle.come_to_thread(place);
-        self.0.extras.borrow_mut().get_or_insert_default().sharing =
-            Some(Box::new(Sharing::new(handle.clone())));
+        let link = self.0.link.borrow();
+        let is_over = {
+            let mut extras = self.0.extras.borrow_mut();
+            let extras = extras.get_or_insert_default();
+            extras.sharing = Some(Box::new(Sharing::new(handle.clone())));
+            extras.is_over
+        };
         self.0.flow.set(Flow { shared: true, ..self.0.flow.get() });
-        handle.lane().set_outside(link.buffered());
-        if self.0.reported.get() {
-            link.local().unshare(place);
+        if is_over {
             let closed = self.closed().unwrap_or_else(|| Arc::new(Closed::new(link.closing(), None)));
             handle.lane().end(closed);
-        } else if link.state() != State::Open {
+            return handle;
+        }
+        let weak = WeakConnection(Rc::downgrade(&self.0));
+        handle.come_to_thread(link.local().share(handle.id(), weak));
+        handle.lane().set_outside(link.buffered());
+        if link.state() != State::Open {
             handle.lane().shut();
         }
         handle
@@ -86,25 +100,41 @@ impl Connection {
         Some(extras.as_ref()?.sharing.as_ref()?.handle.clone())
     }
 
-    /// Does what was left in the lane. It is taken out one by one: a call may wait, and what is left is then done inside of
-    /// that wait.
+    /// Does what was left in the lane. It is taken out one by one: a call may wait, and what lies behind it is then done inside
+    /// of that wait.
     pub(crate) fn empty_lane(&self) {
-        self.with_sharing(|sharing| {
-            if sharing.batch.ops.is_empty() {
-                let spare = std::mem::take(&mut sharing.spare);
-                let done = std::mem::replace(&mut sharing.batch, sharing.handle.lane().take(spare));
-                sharing.spare = done.emptied();
-            }
-        });
-        loop {
-            let call = self.with_sharing(|sharing| self.pass_frames(sharing)).flatten();
-            let Some(call) = call else { break };
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| call(self))) {
-                tracing::error!(error = %Error::panicked(payload), "a call from another thread failed");
+        /// As many calls and batches may come while this goes on; others want their turn too.
+        const ROUNDS: usize = 64;
+        for _ in 0..ROUNDS {
+            let call = self.with_sharing(|sharing| {
+                sharing.refill();
+                self.pass_frames(sharing)
+            });
+            self.publish(self.0.link.borrow().buffered());
+            let goes_on = self.has_lane_work();
+            if let Some(call) = call.flatten() {
+                if goes_on {
+                    self.leave_lane_for_later();
+                }
+                if let Err(payload) = catch_unwind(AssertUnwindSafe(|| call(self))) {
+                    tracing::error!(error = %Error::panicked(payload), "a call from another thread failed");
+                }
+            } else if !goes_on {
+                return self.settle();
             }
         }
+        self.leave_lane_for_later();
+        self.settle();
+    }
+
+    /// Whether other threads have left something that is not done.
+    pub(crate) fn has_lane_work(&self) -> bool {
+        self.with_sharing(|sharing| sharing.has_some()).unwrap_or(false)
+    }
+
+    fn leave_lane_for_later(&self) {
+        self.0.flow.set(Flow { lane_left: true, ..self.0.flow.get() });
         self.mark_dirty();
-        self.regulate(self.buffered());
     }
 
     /// It is taken out meanwhile: writing may fail, and that is noted beside it.
@@ -143,26 +173,63 @@ impl Connection {
         part_of: u64,
         full: Full,
     ) {
-        if !opcode.is_control() && !self.is_its_turn(sharing, part_of) {
-            sharing.held.push_back(Held { opcode, fin, payload: payload.to_vec(), part_of });
-            return;
-        }
-        if !opcode.is_control() && !self.has_room(payload.len()) {
-            // Nobody may have tried to write yet.
-            self.write();
-            match full {
-                Full::DropNewest if !self.has_room(payload.len()) => return self.count_dropped(),
-                Full::DropOldest => {
-                    while !self.has_room(payload.len()) && self.0.link.borrow_mut().drop_oldest() {
-                        self.count_dropped();
-                    }
+        let droppable = full == Full::DropOldest && part_of == 0;
+        if !opcode.is_control() {
+            if !self.has_room(payload.len()) {
+                // Nobody may have tried to write yet.
+                self.write();
+            }
+            if !self.has_room(payload.len()) {
+                match full {
+                    Full::DropNewest => return self.count_dropped(),
+                    Full::DropOldest => self.drop_oldest_beside(sharing, payload.len()),
+                    Full::Refuse | Full::Take => {}
                 }
-                _ => {}
+            }
+            if !self.is_its_turn(sharing, part_of) {
+                return self
+                    .put_aside(sharing, Held { opcode, fin, payload: payload.to_vec(), part_of, droppable });
             }
         }
-        self.send_for(sharing, opcode, fin, payload, part_of, full == Full::DropOldest && part_of == 0);
+        self.send_for(sharing, opcode, fin, payload, part_of, droppable);
         if fin && !opcode.is_control() {
             self.pass_held(sharing);
+        }
+    }
+
+    /// Keeps a frame until another's message is finished.
+    fn put_aside(&self, sharing: &mut Sharing, held: Held) {
+        self.0.extras.borrow_mut().get_or_insert_default().held_bytes += held.payload.len();
+        sharing.held.push_back(held);
+    }
+
+    /// Takes a frame that was kept.
+    fn take_held(&self, sharing: &mut Sharing, place: usize) -> Option<Held> {
+        let held = sharing.held.remove(place)?;
+        self.0.extras.borrow_mut().get_or_insert_default().held_bytes -= held.payload.len();
+        Some(held)
+    }
+
+    /// Drops messages until there is room, as far as they may be dropped: what is to leave first, then what is kept.
+    fn drop_oldest_beside(&self, sharing: &mut Sharing, length: usize) {
+        while !self.has_room(length) {
+            let oldest = || sharing.held.iter().position(|held| held.droppable);
+            let dropped = self.0.link.borrow_mut().drop_oldest();
+            if !dropped && oldest().and_then(|oldest| self.take_held(sharing, oldest)).is_none() {
+                break;
+            }
+            self.count_dropped();
+        }
+    }
+
+    /// Drops messages until there is room, as far as they may be dropped.
+    pub(super) fn drop_oldest_for(&self, length: usize) {
+        if self.0.flow.get().shared {
+            self.with_sharing(|sharing| self.drop_oldest_beside(sharing, length));
+        } else {
+            while !self.has_room(length) && self.0.link.borrow_mut().drop_oldest() {
+                self.count_dropped();
+            }
         }
     }
 
@@ -198,14 +265,15 @@ impl Connection {
         loop {
             let is_mid = self.0.link.borrow().is_mid_message();
             let turn = sharing.held.iter().position(|held| !is_mid || held.part_of == sharing.part_of);
-            let Some(held) = turn.and_then(|turn| sharing.held.remove(turn)) else { return };
-            self.send_for(sharing, held.opcode, held.fin, &held.payload, held.part_of, false);
+            let Some(held) = turn.and_then(|turn| self.take_held(sharing, turn)) else { return };
+            let Held { opcode, fin, payload, part_of, droppable } = held;
+            self.send_for(sharing, opcode, fin, &payload, part_of, droppable);
         }
     }
 
-    /// How many bytes wait for another's message to be finished, or were taken from the lane only now.
+    /// How many bytes wait for another's message to be finished.
     pub(super) fn held_bytes(&self) -> usize {
-        self.with_sharing(|sharing| sharing.bytes()).unwrap_or(0)
+        self.with_extras(|extras| Some(extras.held_bytes)).unwrap_or(0)
     }
 
     /// Whether the message that is under way is another thread's.
@@ -217,7 +285,13 @@ impl Connection {
 
     /// Keeps a frame of this thread's own until the message of another thread is finished.
     #[cold]
-    pub(super) fn hold(&self, opcode: OpCode, fin: bool, payload: &[u8]) -> Result<(), SendError> {
+    pub(super) fn hold(
+        &self,
+        opcode: OpCode,
+        fin: bool,
+        payload: &[u8],
+        droppable: bool,
+    ) -> Result<(), SendError> {
         let held = self.with_sharing(|sharing| {
             let last = sharing.held.iter().rfind(|held| held.part_of == OWN);
             match (last.is_some_and(|held| !held.fin), opcode == OpCode::Continuation) {
@@ -227,7 +301,8 @@ impl Connection {
             }
             let is_whole = fin && opcode != OpCode::Continuation;
             let part_of = if is_whole { 0 } else { OWN };
-            sharing.held.push_back(Held { opcode, fin, payload: payload.to_vec(), part_of });
+            let droppable = droppable && is_whole;
+            self.put_aside(sharing, Held { opcode, fin, payload: payload.to_vec(), part_of, droppable });
             Ok(())
         });
         held.unwrap_or(Err(SendError::MessageUnfinished))
@@ -244,24 +319,26 @@ impl Connection {
 
     /// Tells the handles how much waits.
     pub(super) fn publish(&self, buffered: usize) {
-        let Some((handle, here)) = self.with_sharing(|sharing| (sharing.handle.clone(), sharing.bytes()))
-        else {
-            return;
-        };
+        let shared = self.with_sharing(|sharing| {
+            let is_busy = !sharing.batch.ops.is_empty();
+            (sharing.handle.clone(), sharing.batch.waiting().max(usize::from(is_busy)))
+        });
+        let Some((handle, taken)) = shared else { return };
         if !self.is_open() {
             handle.lane().shut();
         }
-        handle.lane().set_outside(buffered + here);
+        handle.lane().set_outside(buffered + taken + self.held_bytes());
     }
 
     /// Tells other threads that the connection has ended.
     pub(super) fn end_sharing(&self, closed: Arc<Closed>) {
+        self.0.extras.borrow_mut().get_or_insert_default().is_over = true;
         let Some(handle) = self.existing_handle() else { return };
         self.0.link.borrow().local().unshare(handle.place());
         let left = self
             .with_sharing(|sharing| (std::mem::take(&mut sharing.batch), std::mem::take(&mut sharing.held)));
+        handle.lane().end(Arc::clone(&closed));
         self.tell_watchers_of_the_end(&handle, &closed);
-        handle.lane().end(closed);
         drop(left);
     }
 

@@ -27,8 +27,7 @@ impl Connection {
     pub(super) fn tell_watchers_of_the_end(&self, handle: &Handle, closed: &Arc<Closed>) {
         let watchers = self.with_extras(|extras| Some(std::mem::take(&mut extras.watchers)));
         for worker in watchers.unwrap_or_default() {
-            // One that has ended needs not know.
-            let _ = worker.fire(events::Closed { handle: handle.clone(), closed: Arc::clone(closed) });
+            handle.tell_end(&worker, Arc::clone(closed));
         }
     }
 
@@ -59,7 +58,8 @@ impl Connection {
 impl Handle {
     /// From now on the current worker hears of this connection as [events](crate::events): [`Opened`](events::Opened) once, as
     /// soon as the connection's thread has taken note, [`Received`](events::Received) for each message, and
-    /// [`Closed`](events::Closed), exactly once, at the end; also if it has ended already. To subscribe twice changes nothing.
+    /// [`Closed`](events::Closed), exactly once, at the end; also if it has ended already. To subscribe twice changes nothing. Where this worker's inbox has a limit ([`Builder::inbox`](crate::worker::Builder::inbox)), its policy
+    /// applies to all of them.
     ///
     /// There is an example at [`events`](crate::events).
     pub fn subscribe(&self) {
@@ -68,17 +68,34 @@ impl Handle {
 
     /// As [`subscribe`](Handle::subscribe), for another worker.
     pub fn subscribe_worker(&self, worker: &Remote) {
-        let subscriber = worker.clone();
-        let is_late = !self.run_or_refuse(move |ws| ws.add_watcher(subscriber));
-        if is_late && let Some(closed) = self.closed() {
-            // One that has ended needs not know.
-            let _ = worker.fire(events::Closed { handle: self.clone(), closed });
-        }
+        let subscription = Subscription(Some((self.clone(), worker.clone())));
+        self.run(move |ws| subscription.begin(ws));
     }
 
     /// Ends what [`subscribe`](Handle::subscribe) began. Events that are on their way still come.
     pub fn unsubscribe(&self) {
         let worker = EventLoop::current().remote();
         self.run(move |ws| ws.forget_watcher(&worker));
+    }
+}
+
+/// A subscription on its way to the connection. If it comes too late, the worker is told of the end.
+struct Subscription(Option<(Handle, Remote)>);
+
+impl Subscription {
+    fn begin(mut self, ws: &Connection) {
+        if let Some((_, worker)) = self.0.take() {
+            ws.add_watcher(worker);
+        }
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        if let Some((handle, worker)) = self.0.take()
+            && let Some(closed) = handle.closed()
+        {
+            handle.tell_end(&worker, closed);
+        }
     }
 }

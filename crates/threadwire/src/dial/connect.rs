@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use mio::Interest;
 use mio::net::TcpStream;
+use threadwire_proto::Role;
 use threadwire_worker::{EventLoop, Ready, Source, Token};
 
 use super::{Attempt, upgrade};
@@ -43,6 +44,7 @@ fn next(attempt: &Rc<Attempt>, mut addresses: VecDeque<SocketAddr>) {
 
 fn begin(attempt: &Rc<Attempt>, address: SocketAddr, others: &VecDeque<SocketAddr>) -> io::Result<()> {
     let stream = Stream::tcp(TcpStream::connect(address)?);
+    let stream = stream.traced(attempt.config.trace.as_ref(), Role::Client);
     let mut connecting = None;
     EventLoop::current().attach(stream, Interest::READABLE | Interest::WRITABLE, |stream, token| {
         let source = Rc::new(Connecting {

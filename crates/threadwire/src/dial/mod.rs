@@ -3,6 +3,7 @@
 //! Each step is a file. A step that waits for a socket is a source on the loop and takes the place of the one before, so
 //! that further steps (a proxy, TLS) fit in between: each gets a stream and hands one on.
 
+pub(crate) mod answer;
 mod connect;
 mod resolve;
 mod target;

@@ -1,27 +1,21 @@
 //! The last step: the opening handshake (RFC 6455, section 4.1).
 
 use std::cell::{Cell, RefCell};
-use std::io;
+use std::io::{self, Write};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use threadwire_proto::Role;
-use threadwire_proto::handshake::{Answer, HandshakeError, HeadReader};
 use threadwire_worker::{EventLoop, Ready, Source, Token};
 
 use super::Attempt;
+use super::answer::AnswerReader;
 use crate::connection::{Agreed, Opening};
 use crate::stream::Stream;
 use crate::{Connection, Error};
 
-/// As much of the body of a refusal as is kept for the error.
-const MAX_BODY: usize = 4 << 10;
-
 /// How much is read at once.
 const PIECE: usize = 4 << 10;
-
-/// The most answers that announce another (100, 103) before the one that counts.
-const MAX_INTERIM: u32 = 8;
 
 /// A handshake under way.
 struct Upgrading {
@@ -36,21 +30,14 @@ struct State {
     stream: Stream,
     /// The request, as far as it has not left.
     request: Vec<u8>,
-    /// What was received.
-    received: Vec<u8>,
-    head: HeadReader,
-    /// An answer other than 101, whose body is arriving.
-    refusal: Option<Answer>,
-    /// How many answers have come that only announce another.
-    interim: u32,
+    answer: AnswerReader,
 }
 
 /// Sends the request over a connected stream, in the place that the stream has on the loop.
 pub(super) fn start(attempt: &Rc<Attempt>, stream: Stream, token: Token, ready: Ready) {
     let mut request = Vec::new();
     attempt.request.encode(&mut request);
-    let head = HeadReader::new(attempt.config.head_limits());
-    let state = State { stream, request, received: Vec::new(), head, refusal: None, interim: 0 };
+    let state = State { stream, request, answer: AnswerReader::new(&attempt.config) };
     let upgrading = Rc::new(Upgrading {
         attempt: Rc::clone(attempt),
         token,
@@ -83,48 +70,21 @@ impl State {
                 Err(error) => return Err(error.into()),
             }
         }
-        let start = self.received.len();
-        self.received.resize(start + PIECE, 0);
-        let read = self.stream.read(&mut self.received[start..]);
-        self.received.truncate(start + read.as_ref().copied().unwrap_or(0));
+        let received = &mut self.answer.received;
+        let start = received.len();
+        received.resize(start + PIECE, 0);
+        let read = self.stream.read(&mut received[start..]);
+        received.truncate(start + read.as_ref().copied().unwrap_or(0));
         let count = match read {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Progress::Waiting),
             Err(error) => return Err(error.into()),
         };
-        match self.answer(attempt, count == 0)? {
+        match self.answer.look(&attempt.request, count == 0)? {
             Some((head, agreed)) => Ok(Progress::Open { agreed, head, may_have_more: count == PIECE }),
             None if count == 0 => Err(Error::Lost),
             // Read on to the end, a piece each turn: the server must not be able to hold the loop.
             None => Ok(Progress::Again),
-        }
-    }
-
-    /// Looks at what was received: the length of the answer's head, if it is a 101 and as it must be.
-    fn answer(&mut self, attempt: &Attempt, ended: bool) -> Result<Option<(usize, Box<Agreed>)>, Error> {
-        loop {
-            if let Some(refusal) = self.refusal.take() {
-                let whole =
-                    refusal.content_length().is_some_and(|length| self.received.len() as u64 >= length);
-                if !whole && !ended && self.received.len() < MAX_BODY {
-                    self.refusal = Some(refusal);
-                    return Ok(None);
-                }
-                self.received.truncate(MAX_BODY);
-                let refusal = refusal.with_body(std::mem::take(&mut self.received));
-                return Err(HandshakeError::Status(Box::new(refusal)).into());
-            }
-            let Some((answer, head)) = self.head.answer(&self.received)? else { return Ok(None) };
-            if answer.status() == 101 {
-                let accepted = attempt.request.verify(answer)?;
-                let agreed = Agreed { subprotocol: accepted.subprotocol, headers: accepted.headers };
-                return Ok(Some((head, Box::new(agreed))));
-            }
-            self.received.drain(..head);
-            self.interim += u32::from(answer.is_interim());
-            if !answer.is_interim() || self.interim > MAX_INTERIM {
-                self.refusal = Some(answer);
-            }
         }
     }
 }
@@ -162,7 +122,7 @@ impl Source for Upgrading {
                     config: Arc::clone(&self.attempt.config),
                     agreed: Some(agreed),
                     output: Vec::new(),
-                    early: &mut state.received[head..],
+                    early: &mut state.answer.received[head..],
                     unread: Ready {
                         readable: may_have_more || self.ends.get(),
                         writable: false,

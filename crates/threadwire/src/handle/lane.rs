@@ -36,7 +36,7 @@ pub(crate) enum Full {
     DropNewest,
     /// Others make room for it.
     DropOldest,
-    /// It is taken: a control frame, or a message that has waited for its turn.
+    /// It is taken all the same, up to another limit: a control frame.
     Take,
 }
 
@@ -64,7 +64,18 @@ pub(crate) struct Batch<C> {
     pub(crate) start: usize,
 }
 
+/// The most that may be left, whatever it is: payloads may be empty.
+const MOST: usize = 1 << 20;
+
+/// How much further than messages control frames may go, when too much waits.
+const CONTROL_ROOM: usize = 1 << 20;
+
 impl<C> Batch<C> {
+    /// How many bytes wait in it.
+    pub(crate) fn waiting(&self) -> usize {
+        self.bytes.len() - self.start
+    }
+
     /// The next of them, and its payload.
     pub(crate) fn next(&mut self) -> Option<(Op<C>, &[u8])> {
         let op = self.ops.pop_front()?;
@@ -147,8 +158,11 @@ impl<C, E: Clone> Lane<C, E> {
         }
         let waiting = state.waiting_bytes();
         let total = waiting + self.outside.load(Ordering::SeqCst);
-        if total > 0 && total + payload.len() > limit {
+        let is_full = (total > 0 && total + payload.len() > limit) || state.batch.ops.len() >= MOST;
+        if is_full {
             match full {
+                Full::Take if total > limit.saturating_add(CONTROL_ROOM) => return Pushed::Full,
+                _ if state.batch.ops.len() >= 2 * MOST => return Pushed::Full,
                 Full::Take => {}
                 Full::Refuse => return Pushed::Full,
                 Full::DropNewest => {
@@ -173,7 +187,7 @@ impl<C, E: Clone> Lane<C, E> {
     pub(crate) fn take(&self, empty: Batch<C>) -> Batch<C> {
         let mut state = self.lock();
         state.told = false;
-        self.outside.fetch_add(state.waiting_bytes(), Ordering::SeqCst);
+        self.outside.fetch_add(state.waiting(), Ordering::SeqCst);
         mem::replace(&mut state.batch, empty)
     }
 
@@ -188,7 +202,7 @@ impl<C, E: Clone> Lane<C, E> {
     #[cold]
     fn wake(&self) {
         let mut state = self.lock();
-        let total = state.waiting_bytes() + self.outside.load(Ordering::SeqCst);
+        let total = state.waiting() + self.outside.load(Ordering::SeqCst);
         let is_over = state.end.is_some();
         let woken =
             state.waiting.extract_if(.., |(most, _)| is_over || most.is_some_and(|most| total <= most));
@@ -204,7 +218,7 @@ impl<C, E: Clone> Lane<C, E> {
         let mut state = self.lock();
         // Before the count is looked at: it may fall at this moment.
         self.has_waiting.store(true, Ordering::SeqCst);
-        let total = state.waiting_bytes() + self.outside.load(Ordering::SeqCst);
+        let total = state.waiting() + self.outside.load(Ordering::SeqCst);
         if state.end.is_some() || most.is_some_and(|most| total <= most) {
             self.has_waiting.store(!state.waiting.is_empty(), Ordering::SeqCst);
             return true;
@@ -261,7 +275,12 @@ impl<C, E: Clone> Lane<C, E> {
 
 impl<C, E> State<C, E> {
     fn waiting_bytes(&self) -> usize {
-        self.batch.bytes.len() - self.batch.start
+        self.batch.waiting()
+    }
+
+    /// The same for those who wait that it has left: what is empty has to leave, too.
+    fn waiting(&self) -> usize {
+        self.waiting_bytes().max(usize::from(!self.batch.ops.is_empty()))
     }
 
     fn push(&mut self, op: Op<C>) -> Pushed {

@@ -5,6 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 
+#[cfg(feature = "aio")]
+use threadwire_proto::handshake::ClientRequest;
 use threadwire_proto::handshake::{Headers, RequestBuilder};
 use threadwire_worker::EventLoop;
 
@@ -181,6 +183,16 @@ impl Client {
             }
         })?;
         Ok(())
+    }
+
+    /// What another face needs: where it leads, the request of one attempt, the settings.
+    #[cfg(feature = "aio")]
+    pub(crate) fn parts(&self) -> Result<(&Target, ClientRequest, &Config), Error> {
+        Ok((&self.target, self.request.build()?, &self.config))
+    }
+
+    pub(crate) fn config_mut(&mut self) -> &mut Config {
+        &mut self.config
     }
 
     fn add_header(&mut self, name: &str, value: impl AsRef<[u8]>) -> Result<(), Error> {

@@ -4,11 +4,11 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
 
-use threadwire_worker::{Ended, Worker, wait_forever};
+use threadwire_worker::{Ended, EventLoop, Worker, wait_forever};
 
 use super::accept::Accept;
 use super::running::{Running, Stopper};
-use crate::server::{Control, Post, Service, share};
+use crate::server::{Control, Post, Service, Setup, share};
 use crate::{Config, Error, Request};
 
 /// A server: an address that is listened on, and the workers that serve what comes.
@@ -37,6 +37,7 @@ pub struct Server {
     spread: Spread,
     config: Config,
     control: Control,
+    setup: Setup,
 }
 
 /// How connections are spread over several workers.
@@ -79,6 +80,7 @@ impl Server {
             spread: Spread::default(),
             config: Config::default(),
             control: Control::default(),
+            setup: Setup::default(),
         })
     }
 
@@ -97,6 +99,26 @@ impl Server {
     /// Limits and timeouts of every connection; [`Config::default`] without this.
     pub fn config(mut self, config: Config) -> Server {
         self.config = config;
+        self
+    }
+
+    /// Has `setup` called on each worker before it serves, with the worker's loop: to poll busily, to have stalls reported, to
+    /// listen for events, or to bind the thread to a core. Without this nothing is set up.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadwire::{Accept, Connection, Message, Server};
+    ///
+    /// let server = Server::bind("127.0.0.1:0")?
+    ///     .workers(2)
+    ///     .on_worker(|event_loop| event_loop.set_stall_limit(Some(Duration::from_millis(100))))
+    ///     .serve(|_| Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m)))?;
+    /// # server.stop();
+    /// # server.join()?;
+    /// # Ok::<(), threadwire::Error>(())
+    /// ```
+    pub fn on_worker(mut self, setup: impl Fn(&EventLoop) + Send + Sync + 'static) -> Server {
+        self.setup = Setup::new(setup);
         self
     }
 
@@ -194,7 +216,7 @@ impl Server {
             }
             _ => Vec::new(),
         };
-        let service = Service::new(accept, self.config, self.control.clone());
+        let service = Service::new(accept, self.config, self.control.clone()).with_setup(self.setup);
         Ok(Plan { local_addr, service, control: self.control, first: self.socket, others, sockets })
     }
 }

@@ -51,6 +51,14 @@ impl Marks {
         false
     }
 
+    /// Takes what was dropped out of the bytes.
+    pub(super) fn close_gap(&mut self, bytes: &mut Vec<u8>) {
+        bytes.drain(self.from - self.gap..self.from);
+        self.from -= self.gap;
+        self.end -= self.gap;
+        self.gap = 0;
+    }
+
     /// As far as this the bytes can be written in one go.
     pub(super) fn end_of_run(&self, end: usize) -> usize {
         if self.gap > 0 { self.from - self.gap } else { end }
@@ -121,6 +129,9 @@ mod tests {
                         prop_assert_eq!(marks.drop_oldest(&mut bytes), oldest.is_some());
                         oldest.map(|at| expected.remove(at));
                         sent = marks.advance(sent);
+                        if marks.gap() > bytes.len() / 2 {
+                            marks.close_gap(&mut bytes);
+                        }
                     }
                     Step::Write(most) => {
                         let run = &bytes[sent..marks.end_of_run(bytes.len())];

@@ -18,7 +18,7 @@ use super::{BACKLOG, Post, Service, Station, upgrade};
 const PER_TURN: usize = 64;
 
 /// How long to wait when the system can't give another socket: until connections end, trying again is no use.
-const PAUSE: Duration = Duration::from_millis(50);
+pub(crate) const PAUSE: Duration = Duration::from_millis(50);
 
 pub(crate) struct Acceptor {
     service: Service,
@@ -118,7 +118,7 @@ impl Acceptor {
 }
 
 /// Errors of `accept` that tell of the connection that was to be accepted, not of the socket that accepts.
-fn belongs_to_the_peer(error: &io::Error) -> bool {
+pub(crate) fn belongs_to_the_peer(error: &io::Error) -> bool {
     use io::ErrorKind as Kind;
     matches!(
         error.kind(),

@@ -1,11 +1,11 @@
 //! Serving: listen, accept, upgrade.
 
-mod accept;
+pub(crate) mod accept;
 mod control;
 mod request;
 mod shutdown;
 mod station;
-mod upgrade;
+pub(crate) mod upgrade;
 
 use std::fmt;
 use std::io;
@@ -18,6 +18,7 @@ use std::time::Duration;
 #[cfg(unix)]
 use socket2::SockRef;
 use socket2::{Domain, Protocol, Socket, Type};
+use threadwire_worker::EventLoop;
 
 pub(crate) use accept::Acceptor;
 pub(crate) use control::{Control, Post};
@@ -77,6 +78,23 @@ pub(crate) struct Service {
     hook: Arc<Hook>,
     config: Arc<Config>,
     control: Control,
+    setup: Setup,
+}
+
+/// What is done on each worker before it serves.
+#[derive(Clone, Default)]
+pub(crate) struct Setup(Option<Arc<dyn Fn(&EventLoop) + Send + Sync>>);
+
+impl Setup {
+    pub(crate) fn new(setup: impl Fn(&EventLoop) + Send + Sync + 'static) -> Setup {
+        Setup(Some(Arc::new(setup)))
+    }
+}
+
+impl fmt::Debug for Setup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "a closure" } else { "none" })
+    }
 }
 
 impl Service {
@@ -85,7 +103,16 @@ impl Service {
         config: Config,
         control: Control,
     ) -> Service {
-        Service { hook: Arc::new(move |request| hook(request).into()), config: Arc::new(config), control }
+        Service {
+            hook: Arc::new(move |request| hook(request).into()),
+            config: Arc::new(config),
+            control,
+            setup: Setup::default(),
+        }
+    }
+
+    pub(crate) fn with_setup(self, setup: Setup) -> Service {
+        Service { setup, ..self }
     }
 
     /// How long a worker may take to close its connections: a little longer than each of them may.
@@ -95,6 +122,9 @@ impl Service {
 
     /// Makes this thread one of the server's workers. The worker is stopped if the server has been.
     pub(crate) fn begin(&self) -> Arc<Post> {
+        if let Some(setup) = &self.setup.0 {
+            setup(&EventLoop::current());
+        }
         let post = self.control.enrol();
         Station::open(&self.config, Arc::clone(&post));
         post

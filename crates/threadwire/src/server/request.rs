@@ -25,7 +25,7 @@ pub struct Request {
 }
 
 impl Request {
-    pub(super) fn new(head: handshake::Request, peer_addr: SocketAddr) -> Request {
+    pub(crate) fn new(head: handshake::Request, peer_addr: SocketAddr) -> Request {
         Request { head, peer_addr }
     }
 

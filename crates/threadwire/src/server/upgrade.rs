@@ -62,7 +62,8 @@ pub(super) fn start(
     let event_loop = EventLoop::current();
     let mut upgrading = None;
     let interest = Interest::READABLE | Interest::WRITABLE;
-    let attached = event_loop.attach(Stream::tcp(stream), interest, |stream, token| {
+    let stream = Stream::tcp(stream).traced(service.config.trace.as_ref(), Role::Server);
+    let attached = event_loop.attach(stream, interest, |stream, token| {
         let head = HeadReader::new(service.config.head_limits());
         let state = State { stream, received: Vec::new(), head, ends: false, refusal: None };
         let source = Rc::new(Upgrading {
@@ -202,6 +203,39 @@ impl State {
     }
 }
 
+/// What is answered to a request that the program agrees to, if it is as it must be.
+pub(crate) fn prepare(
+    request: &Request,
+    headers: &Headers,
+    subprotocol: Option<&str>,
+) -> Result<Upgrade, HandshakeError> {
+    let mut upgrade = request.upgrade()?;
+    if let Some(subprotocol) = subprotocol {
+        upgrade.set_subprotocol(subprotocol)?;
+    }
+    for (name, value) in headers.iter() {
+        upgrade.add_header(name, value)?;
+    }
+    Ok(upgrade)
+}
+
+/// What is answered where that can't be done.
+pub(crate) fn refuse(error: &HandshakeError) -> Response {
+    let response = error.response();
+    if response.status() >= 500 {
+        tracing::error!(%error, "a request can't be answered as the program wants");
+    } else {
+        tracing::debug!(%error, "refused a request");
+    }
+    response
+}
+
+/// What the connection keeps of the handshake; nothing, if that is all.
+pub(crate) fn agreed(upgrade: &Upgrade, headers: Headers) -> Option<Box<Agreed>> {
+    let subprotocol = upgrade.subprotocol().map(str::to_owned);
+    (subprotocol.is_some() || !headers.is_empty()).then(|| Box::new(Agreed { subprotocol, headers }))
+}
+
 impl Upgrading {
     /// Asks the program, and checks the request: a connection, or the response that the peer gets instead.
     fn ask(&self, request: threadwire_proto::handshake::Request) -> Result<Granted, Response> {
@@ -212,27 +246,9 @@ impl Upgrading {
                 (listener.unwrap_or_else(|| Box::new(Nobody)), headers, subprotocol)
             }
         };
-        let prepare = || -> Result<Upgrade, HandshakeError> {
-            let mut upgrade = request.upgrade()?;
-            if let Some(subprotocol) = &subprotocol {
-                upgrade.set_subprotocol(subprotocol)?;
-            }
-            for (name, value) in headers.iter() {
-                upgrade.add_header(name, value)?;
-            }
-            Ok(upgrade)
-        };
-        match prepare() {
+        match prepare(&request, &headers, subprotocol.as_deref()) {
             Ok(upgrade) => Ok(Granted { listener, upgrade, headers }),
-            Err(error) => {
-                let response = error.response();
-                if response.status() >= 500 {
-                    tracing::error!(%error, "a request can't be answered as the program wants");
-                } else {
-                    tracing::debug!(%error, "refused a request");
-                }
-                Err(response)
-            }
+            Err(error) => Err(refuse(&error)),
         }
     }
 
@@ -241,9 +257,7 @@ impl Upgrading {
         let Granted { listener, upgrade, headers } = granted;
         let mut output = Local::current().lend_output();
         upgrade.encode(&mut output);
-        let subprotocol = upgrade.subprotocol().map(str::to_owned);
-        let agreed =
-            (subprotocol.is_some() || !headers.is_empty()).then(|| Box::new(Agreed { subprotocol, headers }));
+        let agreed = agreed(&upgrade, headers);
         let (mut own, is_full);
         let early = match early {
             Early::Input(start, end) => {

@@ -6,6 +6,8 @@ pub mod neighbour;
 pub mod peer;
 pub mod recorder;
 pub mod sharing;
+#[cfg(feature = "aio")]
+pub mod tasks;
 
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

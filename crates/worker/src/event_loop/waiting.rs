@@ -25,10 +25,10 @@ impl EventLoop {
             topic.forget_kept();
         }
         let _nested = Nested::enter(&self.depth);
-        // What was gathered leaves, also if there is nothing to wait for.
-        self.flush();
         let mut has_turned = false;
         loop {
+            // What was gathered leaves, also if there is nothing to wait for; and it may be what is waited for.
+            self.flush();
             if self.is_stopping() {
                 return Err(Stopped);
             }

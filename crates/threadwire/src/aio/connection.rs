@@ -1,0 +1,335 @@
+//! A connection, owned by one task.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
+use futures_core::stream::FusedStream;
+use futures_sink::Sink;
+use threadwire_proto::handshake::Headers;
+use threadwire_proto::{CloseCode, Message, OpCode, OwnedMessage, RoundTripSummary};
+
+use super::core::{Core, Opening};
+use super::handle::Handle;
+use super::received::Event;
+use super::scope::Scope;
+use super::sending::Sending;
+use super::split::{Receiver, Sender};
+use crate::{Closed, Error};
+
+/// An open connection.
+///
+/// Dropping it closes it with 1001. For two tasks, [`split`](Connection::split) it; for any number, and for other threads,
+/// there are [`Handle`]s.
+///
+/// ```
+/// use threadwire::{Error, aio};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Error> {
+/// # let server = aio::Server::bind("127.0.0.1:0").await?;
+/// # let url = format!("ws://{}", server.local_addr()?);
+/// # tokio::spawn(server.serve(|_, mut ws| async move {
+/// #     while let Ok(Some(message)) = ws.recv().await { ws.send(&message).await.unwrap() }
+/// # }));
+///
+/// let mut ws = aio::connect(&url).await?;
+/// for number in 0..3 {
+///     ws.send(&format!("message {number}")).await?; // the three leave in one write
+/// }
+/// while let Some(message) = ws.recv().await? {
+///     println!("{message}");
+///     if message == "message 2" {
+///         ws.close().await?;
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub struct Connection {
+    // Dropped first: a receiver that is dropped before its sender leaves a task behind.
+    sender: Sender,
+    receiver: Receiver,
+}
+
+impl Connection {
+    pub(super) fn open(opening: Opening) -> Connection {
+        let core = Core::open(opening);
+        Connection { sender: Sender::new(Arc::clone(&core)), receiver: Receiver::new(core) }
+    }
+
+    fn core(&self) -> &Arc<Core> {
+        &self.receiver.core
+    }
+
+    /// Receives a message: `None` after a normal close by either side (1000, 1001, or without a code), and
+    /// [`Error::Ended`] once after any other end; then `None` too. What arrived before the peer's end is received before it.
+    ///
+    /// Dropped before it is ready, it has lost nothing, so that it can be used in `select!` and under a timeout.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadwire::{Error, aio};
+    /// use tokio::time::timeout;
+    ///
+    /// async fn listen(ws: &mut aio::Connection) -> Result<(), Error> {
+    ///     loop {
+    ///         match timeout(Duration::from_secs(30), ws.recv()).await {
+    ///             Ok(Ok(Some(message))) => println!("{message}"),
+    ///             Ok(Ok(None)) => return Ok(()),
+    ///             Ok(Err(Error::Ended(closed))) => return Err(Error::other(format!("the feed ended: {closed}"))),
+    ///             Ok(Err(error)) => return Err(error),
+    ///             Err(_elapsed) => ws.send("are you there?").await?,
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    #[inline]
+    pub fn recv(&mut self) -> impl Future<Output = Result<Option<OwnedMessage>, Error>> + Send + '_ {
+        self.receiver.recv()
+    }
+
+    /// Receives a message, a ping or a pong. From the first call on, pings and pongs are kept for it; [`recv`](Connection::recv)
+    /// skips them.
+    ///
+    /// ```
+    /// use threadwire::{Error, aio};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let server = aio::Server::bind("127.0.0.1:0").await?;
+    /// # let url = format!("ws://{}", server.local_addr()?);
+    /// # tokio::spawn(server.serve(|_, mut ws| async move { while let Ok(Some(_)) = ws.recv().await {} }));
+    ///
+    /// let mut ws = aio::connect(&url).await?;
+    /// ws.ping(b"1").await?;
+    /// assert_eq!(ws.recv_event().await?, Some(aio::Event::Pong(b"1".to_vec())));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn recv_event(&mut self) -> impl Future<Output = Result<Option<Event>, Error>> + Send + '_ {
+        self.receiver.recv_event()
+    }
+
+    /// Sends a message: text or bytes. It is done when the message lies in the connection's buffer, which is at once unless more
+    /// than [`Config::high_watermark`](crate::Config::high_watermark) bytes wait there because the peer does not read them. It
+    /// leaves soon, whatever the task does next ([more](crate::aio#what-leaves-when)).
+    ///
+    /// Dropped while it waits, it has sent nothing; once it is done, all of the message will leave, unless the connection ends
+    /// first.
+    ///
+    /// Fails with [`Error::Closed`] if the connection is not open, and with [`Error::Send`] between the fragments of a message
+    /// ([`send_frame`](Connection::send_frame)).
+    #[inline]
+    pub fn send<'a>(
+        &'a self,
+        message: impl Into<Message<'a>>,
+    ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
+        let message = message.into();
+        Sending::new(self.core(), (message.opcode(), true, message.as_bytes()), true)
+    }
+
+    /// Sends one frame: a message, a fragment of one (`fin` false on all but the last, the opcode
+    /// [`Continuation`](OpCode::Continuation) on all but the first), a ping or a pong.
+    ///
+    /// Between the fragments of a message no other can be sent, neither here nor by a handle: that fails with [`Error::Send`], as
+    /// does a frame that must not be sent (RFC 6455, sections 5.4 and 5.5). Fails as [`send`](Connection::send) does besides.
+    ///
+    /// ```
+    /// use threadwire::{Error, OpCode, aio};
+    ///
+    /// async fn in_parts(ws: &aio::Connection) -> Result<(), Error> {
+    ///     ws.send_frame(OpCode::Text, false, b"in two ").await?;
+    ///     ws.send_frame(OpCode::Continuation, true, b"fragments").await
+    /// }
+    /// ```
+    pub fn send_frame<'a>(
+        &'a self,
+        opcode: OpCode,
+        fin: bool,
+        payload: &'a [u8],
+    ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
+        Sending::new(self.core(), (opcode, fin, payload), true)
+    }
+
+    /// Sends a ping with a payload of at most 125 bytes, without waiting for room. The pong that the peer answers is received by
+    /// [`recv_event`](Connection::recv_event). Fails as [`send_frame`](Connection::send_frame) does.
+    pub fn ping<'a>(&'a self, payload: &'a [u8]) -> impl Future<Output = Result<(), Error>> + Send + 'a {
+        self.send_frame(OpCode::Ping, true, payload)
+    }
+
+    /// Sends a pong with a payload of at most 125 bytes: only needed where
+    /// [`Config::auto_pong`](crate::Config::auto_pong) is off. Fails as [`send_frame`](Connection::send_frame) does.
+    pub fn pong<'a>(&'a self, payload: &'a [u8]) -> impl Future<Output = Result<(), Error>> + Send + 'a {
+        self.send_frame(OpCode::Pong, true, payload)
+    }
+
+    /// Writes at once, and waits until all that was sent has been handed to the system. Only needed before a long computation,
+    /// or to know that the peer reads. Fails with [`Error::Closed`] if the connection ends first.
+    pub fn flush(&self) -> impl Future<Output = Result<(), Error>> + Send + '_ {
+        self.sender.flush()
+    }
+
+    /// Closes with 1000, and waits for the end. See [`close_with`](Connection::close_with).
+    pub fn close(&self) -> impl Future<Output = Result<Arc<Closed>, Error>> + Send + '_ {
+        self.sender.close()
+    }
+
+    /// Closes, behind what was sent before, and waits until the peer has answered and TCP has ended, or
+    /// [`Config::close_timeout`](crate::Config::close_timeout) has passed. Returns how the connection has ended. What was
+    /// not received yet may be dropped. Closing goes on if this is dropped.
+    ///
+    /// On a connection that is closing already, or has ended, it only waits.
+    ///
+    /// Fails with [`Error::Send`], and does nothing, if the code must not be sent (1000-1003, 1007-1014 and 3000-4999 may) or
+    /// the reason is longer than 123 bytes ([`fit_reason`](crate::proto::close::fit_reason) cuts one).
+    ///
+    /// ```
+    /// use threadwire::{CloseCode, Error, aio};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let server = aio::Server::bind("127.0.0.1:0").await?;
+    /// # let url = format!("ws://{}", server.local_addr()?);
+    /// # tokio::spawn(server.serve(|_, mut ws| async move { while let Ok(Some(_)) = ws.recv().await {} }));
+    ///
+    /// let ws = aio::connect(&url).await?;
+    /// let closed = ws.close_with(CloseCode::new(4001), "another tab has taken over").await?;
+    /// assert!(closed.clean);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn close_with<'a>(
+        &'a self,
+        code: CloseCode,
+        reason: &'a str,
+    ) -> impl Future<Output = Result<Arc<Closed>, Error>> + Send + 'a {
+        self.sender.close_with(code, reason)
+    }
+
+    /// Drops TCP without a closing handshake: the peer sees that the connection broke.
+    pub fn abort(&self) {
+        self.core().abort(None);
+    }
+
+    /// Whether messages can be sent, as far as is known: what the peer does is noticed when it is received.
+    pub fn is_open(&self) -> bool {
+        self.core().lock().is_open()
+    }
+
+    /// How the connection ended, if it has: the same for everybody who asks.
+    pub fn closed(&self) -> Option<Arc<Closed>> {
+        self.core().outcome()
+    }
+
+    /// How many bytes wait to be written.
+    pub fn buffered(&self) -> usize {
+        self.core().lock().buffered()
+    }
+
+    /// How long pings took to come back so far, if [`Config::keep_round_trips`](crate::Config::keep_round_trips) is on and one
+    /// has: those of [keepalive](crate::Config::keepalive), which are sent while somebody receives.
+    pub fn round_trips(&self) -> Option<RoundTripSummary> {
+        self.core().round_trips()
+    }
+
+    /// A handle to the connection, for other tasks and threads.
+    pub fn handle(&self) -> Handle {
+        Handle::new(self.core())
+    }
+
+    /// A scope for tasks that end with the connection.
+    pub fn scope(&self) -> Scope {
+        Scope::new(self.core())
+    }
+
+    /// The two halves, for two tasks. The connection closes with 1001 when both are dropped.
+    ///
+    /// ```
+    /// use threadwire::{Error, aio};
+    ///
+    /// async fn chat(ws: aio::Connection, mut lines: tokio::sync::mpsc::Receiver<String>) -> Result<(), Error> {
+    ///     let (sender, mut receiver) = ws.split();
+    ///     let typed = tokio::spawn(async move {
+    ///         while let Some(line) = lines.recv().await {
+    ///             sender.send(&line).await?;
+    ///         }
+    ///         sender.close().await.map(drop)
+    ///     });
+    ///     while let Some(message) = receiver.recv().await? {
+    ///         println!("{message}");
+    ///     }
+    ///     typed.abort(); // nobody is left to talk to
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn split(self) -> (Sender, Receiver) {
+        (self.sender, self.receiver)
+    }
+
+    /// The subprotocol that was agreed on, if one was (RFC 6455, section 1.9).
+    pub fn subprotocol(&self) -> Option<&str> {
+        self.core().agreed()?.subprotocol.as_deref()
+    }
+
+    /// The headers of the server's answer: as received on a client, those it added on a server. `None` on a server where it
+    /// neither added any nor chose a subprotocol.
+    pub fn response_headers(&self) -> Option<&Headers> {
+        self.core().agreed().map(|agreed| &agreed.headers)
+    }
+
+    /// The address of the peer. Fails after the end, and where the stream is not TCP.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.core().peer_addr()
+    }
+
+    /// The address of this end. Fails after the end, and where the stream is not TCP.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.core().local_addr()
+    }
+}
+
+/// The messages until the end, which is an error if it was no normal one: as [`Connection::recv`].
+impl Stream for Connection {
+    type Item = Result<OwnedMessage, Error>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<OwnedMessage, Error>>> {
+        Pin::new(&mut self.get_mut().receiver).poll_next(cx)
+    }
+}
+
+impl FusedStream for Connection {
+    fn is_terminated(&self) -> bool {
+        self.receiver.is_terminated()
+    }
+}
+
+/// Feeding is sending: what is fed leaves soon also without a flush, which waits until it has. Closing is
+/// [`close`](Connection::close).
+impl Sink<OwnedMessage> for Connection {
+    type Error = Error;
+
+    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.get_mut().sender.poll_room(cx, true)
+    }
+
+    fn start_send(self: Pin<&mut Self>, message: OwnedMessage) -> Result<(), Error> {
+        Pin::new(&mut self.get_mut().sender).start_send(message)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Pin::new(&mut self.get_mut().sender).poll_flush(cx)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Pin::new(&mut self.get_mut().sender).poll_close(cx)
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.core().describe(f, "Connection")
+    }
+}

@@ -1,0 +1,188 @@
+//! A connection from any task and any thread.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use threadwire_proto::{CloseCode, Message, OpCode};
+use threadwire_worker::block_on;
+use tokio::runtime;
+
+use super::core::Core;
+use super::sending::{Ending, Sending, forget_sender};
+use crate::{Closed, Error, WhenFull};
+
+/// A connection from any task and any thread, also from native ones: a cheap clone, `Send` and `Sync`.
+/// [`Connection::handle`](super::Connection::handle) makes one.
+///
+/// What is sent leaves soon, whoever sends it and wherever: nobody has to wake anybody. Messages of one handle keep their order;
+/// what several send at the same time comes in some order, a message at a time.
+///
+/// A handle keeps nothing open: the connection closes when its [`Connection`](super::Connection), or both halves of it, are
+/// dropped. And it does not receive: what the peer does, its end included, is noticed by whoever does.
+///
+/// ```
+/// use threadwire::{Error, aio};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Error> {
+/// # let server = aio::Server::bind("127.0.0.1:0").await?;
+/// # let url = format!("ws://{}", server.local_addr()?);
+/// # tokio::spawn(server.serve(|_, mut ws| async move {
+/// #     while let Ok(Some(message)) = ws.recv().await { ws.send(&message).await.unwrap() }
+/// # }));
+///
+/// let mut ws = aio::connect(&url).await?;
+/// let handle = ws.handle();
+/// let thread = std::thread::spawn(move || handle.send("from a native thread"));
+/// assert_eq!(ws.recv().await?.unwrap(), "from a native thread");
+/// thread.join().unwrap()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Handle(Arc<Core>);
+
+impl Handle {
+    pub(super) fn new(core: &Arc<Core>) -> Handle {
+        Handle(Arc::clone(core))
+    }
+
+    pub(super) fn when_full(&self) -> WhenFull {
+        self.0.config.when_full
+    }
+
+    /// Sends a message, without waiting: past [`Config::max_buffered`](crate::Config::max_buffered) it does what
+    /// [`Config::when_full`](crate::Config::when_full) says.
+    ///
+    /// [`WhenFull::Wait`] blocks a native thread until there is room. In a task it would hold up the runtime that has to write
+    /// what waits, so there it is taken for [`WhenFull::Error`]: [`send_async`](Handle::send_async) waits in tasks.
+    ///
+    /// Fails with [`Error::Closed`] if the connection is not open, with [`Error::Limit`] if too much waits, and with
+    /// [`Error::Send`] between the fragments of a message
+    /// ([`Sender::send_frame`](super::Sender::send_frame)).
+    pub fn send<'a>(&self, message: impl Into<Message<'a>>) -> Result<(), Error> {
+        self.send_or(message, self.0.config.when_full)
+    }
+
+    /// Sends a message, and says what is to happen if there is no room for it: see [`WhenFull`].
+    ///
+    /// ```
+    /// use threadwire::{Error, WhenFull, aio};
+    ///
+    /// fn tick(feed: &aio::Handle, price: f64) -> Result<(), Error> {
+    ///     feed.send_or(&price.to_string(), WhenFull::DropOldest)
+    /// }
+    /// ```
+    pub fn send_or<'a>(&self, message: impl Into<Message<'a>>, when_full: WhenFull) -> Result<(), Error> {
+        let message = message.into();
+        let (opcode, payload) = (message.opcode(), message.as_bytes());
+        loop {
+            match self.0.send_or(opcode, payload, when_full) {
+                Err(Error::Limit { .. }) if when_full == WhenFull::Wait && !is_in_runtime() => {
+                    self.wait_for_room(payload.len())?;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    #[cold]
+    fn wait_for_room(&self, length: usize) -> Result<(), Error> {
+        let mut number = None;
+        let waited = block_on(poll_fn(|cx| self.0.poll_room_for(cx, &mut number, length)));
+        forget_sender(&self.0, &mut number);
+        Ok(waited?)
+    }
+
+    /// Sends a message, after waiting while more than [`Config::high_watermark`](crate::Config::high_watermark) bytes wait to be
+    /// written. Dropped while it waits, it has sent nothing. Fails as [`send`](Handle::send) does, but for the limit.
+    pub fn send_async<'a>(
+        &'a self,
+        message: impl Into<Message<'a>>,
+    ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
+        let message = message.into();
+        Sending::new(&self.0, (message.opcode(), true, message.as_bytes()), false)
+    }
+
+    /// Sends a ping with a payload of at most 125 bytes. Fails as [`send`](Handle::send) does.
+    pub fn ping(&self, payload: &[u8]) -> Result<(), Error> {
+        self.0.send_or(OpCode::Ping, payload, WhenFull::Error)
+    }
+
+    /// Sends a pong with a payload of at most 125 bytes. Fails as [`send`](Handle::send) does.
+    pub fn pong(&self, payload: &[u8]) -> Result<(), Error> {
+        self.0.send_or(OpCode::Pong, payload, WhenFull::Error)
+    }
+
+    /// Closes with 1000. See [`close_with`](Handle::close_with).
+    pub fn close(&self) -> Result<(), Error> {
+        self.close_with(CloseCode::NORMAL, "")
+    }
+
+    /// Begins to close: behind what was sent before. What the peer still sends is dropped, and whoever receives learns of the
+    /// end once the peer has answered, or [`Config::close_timeout`](crate::Config::close_timeout) has passed. Does nothing if
+    /// the connection is closing already.
+    ///
+    /// Fails with [`Error::Send`], and does nothing, if the code must not be sent (1000-1003, 1007-1014 and 3000-4999 may) or
+    /// the reason is longer than 123 bytes.
+    pub fn close_with(&self, code: CloseCode, reason: &str) -> Result<(), Error> {
+        self.0.close(code, reason)
+    }
+
+    /// Drops TCP without a closing handshake: the peer sees that the connection broke.
+    pub fn abort(&self) {
+        self.0.abort(None);
+    }
+
+    /// Whether messages can be sent.
+    pub fn is_open(&self) -> bool {
+        self.0.lock().is_open()
+    }
+
+    /// How many bytes wait to be written.
+    pub fn buffered(&self) -> usize {
+        self.0.lock().buffered()
+    }
+
+    /// How many messages were dropped because there was no room ([`WhenFull`]).
+    pub fn dropped(&self) -> u64 {
+        self.0.lock().dropped()
+    }
+
+    /// How the connection ended, if it has.
+    pub fn closed(&self) -> Option<Arc<Closed>> {
+        self.0.outcome()
+    }
+
+    /// Waits until the connection has ended, and says how. Somebody has to receive for that, or to have closed.
+    pub fn wait_closed(&self) -> impl Future<Output = Arc<Closed>> + Send + 'static {
+        Ending::new(&self.0)
+    }
+}
+
+/// Whether this thread must not be blocked.
+fn is_in_runtime() -> bool {
+    runtime::Handle::try_current().is_ok()
+}
+
+/// Handles are equal if they are of the same connection.
+impl PartialEq for Handle {
+    fn eq(&self, other: &Handle) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Handle {}
+
+impl Hash for Handle {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.0).hash(state);
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.describe(f, "Handle")
+    }
+}

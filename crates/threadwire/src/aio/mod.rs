@@ -1,0 +1,86 @@
+//! The async face: connections on tokio, as a `Stream` and a `Sink`, with plain `recv` and `send` (feature `aio`).
+//!
+//! ```
+//! use threadwire::{Error, aio};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Error> {
+//! let server = aio::Server::bind("127.0.0.1:0").await?;
+//! let url = format!("ws://{}/echo", server.local_addr()?);
+//! tokio::spawn(server.serve(|_request, mut ws| async move {
+//!     while let Ok(Some(message)) = ws.recv().await {
+//!         if ws.send(&message).await.is_err() {
+//!             break;
+//!         }
+//!     }
+//! }));
+//!
+//! let mut ws = aio::connect(&url).await?;
+//! ws.send("hello").await?;
+//! assert_eq!(ws.recv().await?.unwrap(), "hello");
+//! ws.close().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What leaves when
+//!
+//! A send is done when its message lies in the connection's buffer, and it leaves soon, with all that was sent in the same
+//! burst, in one write: when the task receives next, or else when the tasks that are ready have had their turn. Nobody has to
+//! flush. What no runtime can do is to write for a task that computes on without an `.await`: there,
+//! [`flush`](Connection::flush) writes at once.
+//!
+//! With more than [`Config::high_watermark`](crate::Config::high_watermark) bytes waiting, a send waits until they are no more
+//! than [`Config::low_watermark`](crate::Config::low_watermark).
+//!
+//! # Loops are fair
+//!
+//! A loop of sends gives other tasks their turn, and a [`Connection`] looks at what has arrived meanwhile, so that pings are
+//! answered. A loop of receives does as well.
+//!
+//! # Cancelling
+//!
+//! Every future here may be dropped at any time, as `select!` and timeouts do: a receive that is dropped has lost nothing, and
+//! a send that was waiting has sent nothing.
+//!
+//! # The end
+//!
+//! A receive ends with `None` after a normal close (1000, 1001, or without a code), and with
+//! [`Error::Ended`](crate::Error::Ended) after any other. A [`Connection`] that is dropped closes with 1001; by a panic, with 1011. In any case the end
+//! comes in bounded time ([`Config::close_timeout`](crate::Config::close_timeout)), also if nobody waits for it: a task of the
+//! runtime sees to it.
+//!
+//! The runtime needs both drivers, for I/O and for time (`enable_all`; [`tokio::main`](https://docs.rs/tokio) has both).
+
+mod broadcast;
+mod client;
+mod connection;
+mod core;
+mod driver;
+mod flusher;
+mod handle;
+mod received;
+mod request;
+mod rest;
+mod scope;
+mod sending;
+mod serve;
+mod server;
+mod split;
+mod stream;
+#[cfg(feature = "hyper")]
+mod upgrade;
+mod waiters;
+mod wire;
+
+pub use broadcast::{Broadcast, broadcast};
+pub use client::{client, connect};
+pub use connection::Connection;
+pub use handle::Handle;
+pub use received::Event;
+pub use request::{Request, accept, accept_request};
+pub use scope::Scope;
+pub use server::Server;
+pub use split::{Receiver, Sender};
+#[cfg(feature = "hyper")]
+pub use upgrade::Upgrade;

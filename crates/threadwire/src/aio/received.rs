@@ -1,0 +1,27 @@
+//! What arrives.
+
+use threadwire_proto::OwnedMessage;
+
+/// What has arrived, for [`Connection::recv_event`](super::Connection::recv_event): messages, and what the peer sends to see
+/// whether we are there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A message.
+    Message(OwnedMessage),
+    /// A ping, with its payload. It was answered already, unless [`Config::auto_pong`](crate::Config::auto_pong) is off.
+    Ping(Vec<u8>),
+    /// A pong, with its payload.
+    Pong(Vec<u8>),
+}
+
+impl Event {
+    /// About how much memory it takes.
+    pub(super) fn cost(&self) -> usize {
+        let payload = match self {
+            Event::Message(message) => message.len(),
+            Event::Ping(payload) | Event::Pong(payload) => payload.len(),
+        };
+        size_of::<Event>() + payload
+    }
+}

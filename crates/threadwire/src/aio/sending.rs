@@ -1,0 +1,112 @@
+//! What waits to be sent, flushed or closed: futures that hold no lock and queue nothing before it is their turn.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use threadwire_proto::OpCode;
+
+use super::core::Core;
+use crate::{Closed, Error};
+
+/// Sends a frame. Dropped before it is ready, it has sent nothing; ready, it has sent all of it.
+#[must_use = "nothing is sent before it is awaited"]
+pub(super) struct Sending<'a> {
+    core: &'a Core,
+    frame: (OpCode, bool, &'a [u8]),
+    reads: bool,
+    number: Option<u64>,
+}
+
+impl<'a> Sending<'a> {
+    #[inline]
+    pub(super) fn new(core: &'a Core, frame: (OpCode, bool, &'a [u8]), reads: bool) -> Sending<'a> {
+        Sending { core, frame, reads, number: None }
+    }
+}
+
+impl Future for Sending<'_> {
+    type Output = Result<(), Error>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.get_mut();
+        this.core.poll_send(cx, this.frame, &mut this.number, this.reads)
+    }
+}
+
+impl Drop for Sending<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.number.is_some() {
+            forget_sender(self.core, &mut self.number);
+        }
+    }
+}
+
+/// Somebody who has waited to send does not any more.
+#[cold]
+pub(super) fn forget_sender(core: &Core, number: &mut Option<u64>) {
+    // Dropped when the lock is not held any more.
+    let _forgotten = core.lock().senders.forget(number);
+}
+
+/// Waits until all that was sent has left.
+pub(super) struct Flushing<'a> {
+    core: &'a Core,
+    number: Option<u64>,
+}
+
+impl<'a> Flushing<'a> {
+    pub(super) fn new(core: &'a Core) -> Flushing<'a> {
+        Flushing { core, number: None }
+    }
+}
+
+impl Future for Flushing<'_> {
+    type Output = Result<(), Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.get_mut();
+        this.core.poll_flush(cx, &mut this.number)
+    }
+}
+
+impl Drop for Flushing<'_> {
+    fn drop(&mut self) {
+        if self.number.is_some() {
+            forget_sender(self.core, &mut self.number);
+        }
+    }
+}
+
+/// Waits until the connection has ended.
+pub(super) struct Ending {
+    core: Arc<Core>,
+    number: Option<u64>,
+}
+
+impl Ending {
+    pub(super) fn new(core: &Arc<Core>) -> Ending {
+        Ending { core: Arc::clone(core), number: None }
+    }
+}
+
+impl Future for Ending {
+    type Output = Arc<Closed>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Arc<Closed>> {
+        let this = self.get_mut();
+        this.core.poll_closed(cx, &mut this.number)
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let _forgotten;
+        if self.number.is_some() {
+            _forgotten = self.core.lock().mourners.forget(&mut self.number);
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! The two halves of a connection, for two tasks.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use futures_core::Stream;
+use futures_core::stream::FusedStream;
+use futures_sink::Sink;
+use threadwire_proto::{CloseCode, Message, OpCode, OwnedMessage};
+
+use super::core::Core;
+use super::handle::Handle;
+use super::received::Event;
+use super::sending::{Ending, Flushing, Sending, forget_sender};
+use crate::{Closed, Error};
+
+/// The half that receives: see [`Connection::split`](super::Connection::split).
+///
+/// Dropped before the [`Sender`], it leaves a task behind that drops what arrives, answers pings, and notices the end.
+pub struct Receiver {
+    pub(super) core: Arc<Core>,
+    /// Messages that have arrived together with those that were received.
+    ahead: VecDeque<OwnedMessage>,
+}
+
+impl Receiver {
+    pub(super) fn new(core: Arc<Core>) -> Receiver {
+        Receiver { core, ahead: VecDeque::new() }
+    }
+
+    /// Receives a message: see [`Connection::recv`](super::Connection::recv).
+    #[inline]
+    pub fn recv(&mut self) -> impl Future<Output = Result<Option<OwnedMessage>, Error>> + Send + '_ {
+        poll_fn(|cx| self.poll_recv(cx))
+    }
+
+    /// Receives a message, a ping or a pong: see [`Connection::recv_event`](super::Connection::recv_event).
+    pub fn recv_event(&mut self) -> impl Future<Output = Result<Option<Event>, Error>> + Send + '_ {
+        self.core.lock().hand_out_control();
+        poll_fn(|cx| self.core.poll_recv(cx, &mut self.ahead))
+    }
+
+    #[inline]
+    pub(super) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<OwnedMessage>, Error>> {
+        loop {
+            return Poll::Ready(match ready!(self.core.poll_recv(cx, &mut self.ahead)) {
+                Ok(Some(Event::Message(message))) => Ok(Some(message)),
+                Ok(Some(_)) => continue,
+                Ok(None) => Ok(None),
+                Err(error) => Err(error),
+            });
+        }
+    }
+
+    /// A handle to the connection, for other tasks and threads.
+    pub fn handle(&self) -> Handle {
+        Handle::new(&self.core)
+    }
+
+    /// How the connection ended, if it has.
+    pub fn closed(&self) -> Option<Arc<Closed>> {
+        self.core.outcome()
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.core.release(true);
+    }
+}
+
+/// The messages until the end, which is an error if it was no normal one: as [`Receiver::recv`].
+impl Stream for Receiver {
+    type Item = Result<OwnedMessage, Error>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<OwnedMessage, Error>>> {
+        self.get_mut().poll_recv(cx).map(Result::transpose)
+    }
+}
+
+impl FusedStream for Receiver {
+    fn is_terminated(&self) -> bool {
+        self.core.lock().is_told()
+    }
+}
+
+/// The half that sends: see [`Connection::split`](super::Connection::split).
+///
+/// It does not look at what arrives: in a loop that only sends, pings are answered because the other half, or the task that it
+/// leaves behind, gets its turn.
+pub struct Sender {
+    pub(super) core: Arc<Core>,
+    /// Its place among those who wait to send, as a [`Sink`].
+    number: Option<u64>,
+    ending: Option<Box<Ending>>,
+}
+
+impl Sender {
+    pub(super) fn new(core: Arc<Core>) -> Sender {
+        Sender { core, number: None, ending: None }
+    }
+
+    /// Sends a message: see [`Connection::send`](super::Connection::send).
+    #[inline]
+    pub fn send<'a>(
+        &'a self,
+        message: impl Into<Message<'a>>,
+    ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
+        let message = message.into();
+        Sending::new(&self.core, (message.opcode(), true, message.as_bytes()), false)
+    }
+
+    /// Sends a frame: see [`Connection::send_frame`](super::Connection::send_frame).
+    pub fn send_frame<'a>(
+        &'a self,
+        opcode: OpCode,
+        fin: bool,
+        payload: &'a [u8],
+    ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
+        Sending::new(&self.core, (opcode, fin, payload), false)
+    }
+
+    /// Sends a ping: see [`Connection::ping`](super::Connection::ping).
+    pub fn ping<'a>(&'a self, payload: &'a [u8]) -> impl Future<Output = Result<(), Error>> + Send + 'a {
+        self.send_frame(OpCode::Ping, true, payload)
+    }
+
+    /// Waits until all that was sent has been written: see [`Connection::flush`](super::Connection::flush).
+    pub fn flush(&self) -> impl Future<Output = Result<(), Error>> + Send + '_ {
+        Flushing::new(&self.core)
+    }
+
+    /// Closes with 1000, and waits for the end: see [`Connection::close_with`](super::Connection::close_with).
+    pub fn close(&self) -> impl Future<Output = Result<Arc<Closed>, Error>> + Send + '_ {
+        self.close_with(CloseCode::NORMAL, "")
+    }
+
+    /// Closes, and waits for the end: see [`Connection::close_with`](super::Connection::close_with).
+    pub async fn close_with(&self, code: CloseCode, reason: &str) -> Result<Arc<Closed>, Error> {
+        self.core.close(code, reason)?;
+        Ok(Ending::new(&self.core).await)
+    }
+
+    /// A handle to the connection, for other tasks and threads.
+    pub fn handle(&self) -> Handle {
+        Handle::new(&self.core)
+    }
+
+    /// How the connection ended, if it has.
+    pub fn closed(&self) -> Option<Arc<Closed>> {
+        self.core.outcome()
+    }
+
+    pub(super) fn poll_room(&mut self, cx: &mut Context<'_>, reads: bool) -> Poll<Result<(), Error>> {
+        let room = ready!(self.core.poll_room(cx, &mut self.number, reads));
+        self.forget();
+        Poll::Ready(room)
+    }
+
+    fn forget(&mut self) {
+        if self.number.is_some() {
+            forget_sender(&self.core, &mut self.number);
+        }
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        self.forget();
+        self.core.release(false);
+    }
+}
+
+/// Feeding is sending: what is fed leaves soon also without a flush, which waits until it has. Closing is
+/// [`close`](Sender::close).
+impl Sink<OwnedMessage> for Sender {
+    type Error = Error;
+
+    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.get_mut().poll_room(cx, false)
+    }
+
+    fn start_send(self: Pin<&mut Self>, message: OwnedMessage) -> Result<(), Error> {
+        self.core.send_now(message.opcode(), true, message.as_bytes())
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.get_mut();
+        let flushed = ready!(this.core.poll_flush(cx, &mut this.number));
+        this.forget();
+        Poll::Ready(flushed)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.get_mut();
+        if this.ending.is_none() {
+            this.core.close(CloseCode::NORMAL, "")?;
+        }
+        let ending = this.ending.get_or_insert_with(|| Box::new(Ending::new(&this.core)));
+        Pin::new(&mut **ending).poll(cx).map(|_| Ok(()))
+    }
+}
+
+impl fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.core.describe(f, "Receiver")
+    }
+}
+
+impl fmt::Debug for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.core.describe(f, "Sender")
+    }
+}

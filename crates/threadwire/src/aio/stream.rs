@@ -1,0 +1,206 @@
+//! What bytes go through: TCP, or any other stream that tokio can read and write.
+
+use std::any::Any;
+use std::io::{self, IoSlice, Write};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use threadwire_proto::Role;
+
+use crate::Config;
+use crate::trace::{Direction, Tap};
+
+/// Anything that a connection can run over.
+pub(super) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
+
+/// A stream. TCP has a variant of its own: it needs neither a box nor to be flushed.
+pub(super) enum Stream {
+    Tcp(TcpStream),
+    Other(Box<dyn Transport>),
+}
+
+impl Stream {
+    /// A stream over a connected socket. Small writes leave at once (TCP_NODELAY): they are gathered above, where it is
+    /// known when more will follow.
+    pub(super) fn tcp(socket: TcpStream) -> Stream {
+        if let Err(error) = socket.set_nodelay(true) {
+            tracing::debug!(%error, "can't set TCP_NODELAY");
+        }
+        Stream::Tcp(socket)
+    }
+
+    pub(super) fn is_tcp(&self) -> bool {
+        matches!(self, Stream::Tcp(_))
+    }
+
+    /// A stream over whatever this is.
+    pub(super) fn of(stream: impl Transport + 'static) -> Stream {
+        let mut stream = Some(stream);
+        let socket = (&mut stream as &mut dyn Any).downcast_mut::<Option<TcpStream>>();
+        match (socket.and_then(Option::take), stream) {
+            (Some(socket), _) => Stream::tcp(socket),
+            (None, Some(stream)) => Stream::Other(Box::new(stream)),
+            (None, None) => unreachable!("it was no socket, and so was not taken"),
+        }
+    }
+
+    /// The same stream, traced if that is wanted.
+    pub(super) fn traced(self, config: &Config, role: Role) -> Stream {
+        match &config.trace {
+            Some(trace) => Stream::Other(Box::new(Traced { stream: self, tap: Tap::new(trace, role) })),
+            None => self,
+        }
+    }
+
+    /// The same for a stream on which somebody else has done the handshake.
+    #[cfg(feature = "hyper")]
+    pub(super) fn traced_from_now_on(self, config: &Config, role: Role) -> Stream {
+        match &config.trace {
+            Some(trace) => {
+                Stream::Other(Box::new(Traced { stream: self, tap: Tap::new(trace, role).upgraded() }))
+            }
+            None => self,
+        }
+    }
+
+    #[inline]
+    fn pinned(&mut self) -> Pin<&mut dyn Transport> {
+        match self {
+            Stream::Tcp(socket) => Pin::new(socket),
+            Stream::Other(stream) => Pin::new(&mut **stream),
+        }
+    }
+
+    /// Reads into initialised memory, so that no reader has to clear it first. Nothing was read if it is pending.
+    #[inline]
+    pub(super) fn poll_read_into(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(buffer);
+        ready!(Pin::new(self).poll_read(cx, &mut buffer))?;
+        Poll::Ready(Ok(buffer.filled().len()))
+    }
+}
+
+impl AsyncRead for Stream {
+    #[inline]
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Tcp(socket) => Pin::new(socket).poll_read(cx, buffer),
+            Stream::Other(stream) => Pin::new(&mut **stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    #[inline]
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Stream::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Stream::Other(stream) => Pin::new(&mut **stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.get_mut().pinned().poll_write_vectored(cx, buffers)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().pinned().poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().pinned().poll_shutdown(cx)
+    }
+}
+
+/// A stream whose bytes are shown to somebody.
+struct Traced {
+    stream: Stream,
+    tap: Tap,
+}
+
+impl AsyncRead for Traced {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Traced { stream, tap } = self.get_mut();
+        let before = buffer.filled().len();
+        ready!(Pin::new(stream).poll_read(cx, buffer))?;
+        tap.watch(Direction::Received, &buffer.filled()[before..]);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Traced {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let Traced { stream, tap } = self.get_mut();
+        let count = ready!(Pin::new(stream).poll_write(cx, bytes))?;
+        tap.watch(Direction::Sent, &bytes[..count]);
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let Traced { stream, tap } = self.get_mut();
+        let count = ready!(Pin::new(stream).poll_write_vectored(cx, buffers))?;
+        tap.watch_sent(buffers, count);
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+/// A stream as the outbox writes it: what is pending would block.
+pub(super) struct Writer<'a, 'c> {
+    pub(super) stream: &'a mut Stream,
+    pub(super) cx: &'a mut Context<'c>,
+}
+
+fn now<T>(poll: Poll<io::Result<T>>) -> io::Result<T> {
+    match poll {
+        Poll::Ready(result) => result,
+        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+    }
+}
+
+impl Write for Writer<'_, '_> {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        now(Pin::new(&mut *self.stream).poll_write(self.cx, bytes))
+    }
+
+    fn write_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+        now(Pin::new(&mut *self.stream).poll_write_vectored(self.cx, buffers))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        now(Pin::new(&mut *self.stream).poll_flush(self.cx))
+    }
+}

@@ -1,0 +1,282 @@
+//! An app from any thread, and what its threads share with it.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use threadwire_proto::{CloseCode, CloseFrame, Message, OwnedMessage};
+use threadwire_worker::{EventLoop, Remote};
+
+use super::request::{Reply, RequestId, RequestRefused, Requests};
+use crate::{Closed, Error, Handle, Link, State, WhenFull};
+
+/// What an app shares with its handles.
+#[derive(Default)]
+pub(super) struct Shared {
+    inner: Mutex<Inner>,
+    /// Whether a callback of the app is running.
+    is_busy: AtomicBool,
+    /// Whether a request may be waiting: so that messages need not be looked into for ids in vain.
+    has_requests: AtomicBool,
+}
+
+#[derive(Default)]
+struct Inner {
+    /// The run that is under way. Nobody gets a clone of it, or the error that ended it could not be handed out.
+    link: Option<Link>,
+    /// On which thread.
+    owner: Option<Remote>,
+    /// The connection that is open.
+    connection: Option<Handle>,
+    /// How the last one ended, in this run.
+    closed: Option<Arc<Closed>>,
+    /// With what the next run is to be closed before it begins.
+    closing: Option<(CloseCode, String)>,
+    requests: Requests,
+    /// Whether answers can be told.
+    has_ids: bool,
+}
+
+/// What the app does.
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A run begins.
+    pub(super) fn begin(&self, link: &Link, has_ids: bool) {
+        let mut inner = self.lock();
+        inner.link = Some(link.clone());
+        inner.owner = Some(EventLoop::current().remote());
+        inner.closed = None;
+        inner.has_ids = has_ids;
+        if let Some((code, reason)) = inner.closing.take() {
+            // It was checked.
+            let _ = link.close_with(code, &reason);
+        }
+    }
+
+    /// It is over. Returns how its last connection ended.
+    pub(super) fn end(&self) -> Option<Arc<Closed>> {
+        let mut inner = self.lock();
+        let (link, closed) = (inner.link.take(), inner.closed.clone());
+        drop(inner);
+        drop(link);
+        closed
+    }
+
+    pub(super) fn opened(&self, handle: Handle) {
+        self.lock().connection = Some(handle);
+    }
+
+    /// The connection has ended: there will be no more answers.
+    pub(super) fn closed(&self, closed: Option<Arc<Closed>>) {
+        let mut inner = self.lock();
+        inner.connection = None;
+        if closed.is_some() {
+            inner.closed.clone_from(&closed);
+        }
+        let waiting = inner.requests.take_all();
+        self.has_requests.store(false, Ordering::Release);
+        drop(inner);
+        for answer in waiting {
+            let _ = answer.resolve(Err(closed.clone()));
+        }
+    }
+
+    /// Has `call` count as a callback.
+    pub(super) fn busy<R>(&self, call: impl FnOnce() -> R) -> R {
+        struct Busy<'a>(&'a AtomicBool);
+
+        impl Drop for Busy<'_> {
+            fn drop(&mut self) {
+                self.0.store(false, Ordering::Relaxed);
+            }
+        }
+
+        self.is_busy.store(true, Ordering::Relaxed);
+        let _busy = Busy(&self.is_busy);
+        call()
+    }
+
+    /// Whether this is the app's own thread, and in the middle of a callback.
+    pub(super) fn is_in_callback_here(&self) -> bool {
+        self.is_busy.load(Ordering::Relaxed) && self.lock().owner.as_ref().is_some_and(Remote::is_current)
+    }
+
+    pub(super) fn has_requests(&self) -> bool {
+        self.has_requests.load(Ordering::Acquire)
+    }
+
+    /// Gives a message to whoever waits for it. False if nobody does.
+    pub(super) fn answer(&self, id: &RequestId, message: Message<'_>) -> bool {
+        let Some(answer) = self.with_requests(|requests| requests.take(id)) else { return false };
+        let message: OwnedMessage = message.into();
+        answer.resolve(Ok(message)).is_ok()
+    }
+
+    pub(super) fn with_requests<R>(&self, call: impl FnOnce(&mut Requests) -> R) -> R {
+        let mut inner = self.lock();
+        let result = call(&mut inner.requests);
+        self.has_requests.store(!inner.requests.is_empty(), Ordering::Release);
+        result
+    }
+}
+
+/// An [`App`](super::App) from any thread: a cheap clone, `Send` and `Sync`, that is there before the app
+/// [runs](super::App::run_forever), stands for one connection after the other, and may be kept over several runs. None of
+/// it waits for the socket. Dropping it ends nothing.
+///
+/// ```
+/// use threadwire::App;
+/// # use threadwire::{Accept, Connection, Error, Message, Server};
+/// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+/// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
+/// # let url = format!("ws://{}", server.local_addr());
+///
+/// let mut app = App::new(&url)?;
+/// let handle = app.handle();
+/// let (tell, opened) = std::sync::mpsc::channel();
+/// let thread = std::thread::spawn(move || {
+///     opened.recv().unwrap();
+///     handle.send("from another thread")?;
+///     handle.close()
+/// });
+/// app = app.on_open(move |_ws| tell.send(()));
+/// app.run_forever()?;
+/// thread.join().unwrap()?;
+/// # Ok::<(), Error>(())
+/// ```
+#[derive(Clone)]
+pub struct AppHandle(pub(super) Arc<Shared>);
+
+impl AppHandle {
+    pub(super) fn new() -> AppHandle {
+        AppHandle(Arc::default())
+    }
+
+    /// Sends a message over the connection that is open, as [`Handle::send`] does. Fails with [`Error::Closed`] while none
+    /// is, also between two connections.
+    pub fn send<'a>(&self, message: impl Into<Message<'a>>) -> Result<(), Error> {
+        self.connection().ok_or(Error::Closed)?.send(message)
+    }
+
+    /// Sends a message, and says what is to happen if there is no room for it: see [`WhenFull`], and
+    /// [`send`](AppHandle::send).
+    pub fn send_or<'a>(&self, message: impl Into<Message<'a>>, when_full: WhenFull) -> Result<(), Error> {
+        self.connection().ok_or(Error::Closed)?.send_or(message, when_full)
+    }
+
+    /// Closes with 1000. See [`close_with`](AppHandle::close_with).
+    pub fn close(&self) -> Result<(), Error> {
+        self.close_with(CloseCode::NORMAL, "")
+    }
+
+    /// Ends the run: closes the connection that is open, behind all that this handle sent before, or an attempt or a wait for
+    /// the next one at once, and reconnects no more. [`run_forever`](super::App::run_forever) returns when the connection
+    /// has ended, which takes at most [`Config::close_timeout`](crate::Config::close_timeout). This returns at once.
+    ///
+    /// While the app does not run, it is the next run that is closed: that returns at once, and nothing is opened.
+    ///
+    /// Fails with [`Error::Send`], and does nothing, as [`Connection::close_with`](crate::Connection::close_with) does.
+    ///
+    /// ```
+    /// use threadwire::App;
+    ///
+    /// let mut app = App::new("ws://example.com/")?;
+    /// app.handle().close()?;
+    /// let ended = app.run_forever()?;
+    /// assert_eq!(ended.connections, 0);
+    /// # Ok::<(), threadwire::Error>(())
+    /// ```
+    pub fn close_with(&self, code: CloseCode, reason: &str) -> Result<(), Error> {
+        CloseFrame { code: Some(code), reason }.check()?;
+        let mut inner = self.0.lock();
+        match &inner.link {
+            Some(link) => link.close_with(code, reason)?,
+            None => inner.closing = Some((code, reason.to_owned())),
+        }
+        let connection = inner.connection.clone();
+        drop(inner);
+        match connection {
+            // What arrives is dropped from now on, and not only from the loop's next turn on.
+            Some(connection) => connection.close_with(code, reason),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether messages can be sent, as far as is known here.
+    pub fn is_open(&self) -> bool {
+        self.connection().is_some_and(|connection| connection.is_open())
+    }
+
+    /// Where the run stands; `None` while the app does not run.
+    pub fn state(&self) -> Option<State> {
+        self.0.lock().link.as_ref().map(Link::state)
+    }
+
+    /// The connection that is open: for pings, messages in parts, and what else a [`Handle`] can do. It stays with that
+    /// connection.
+    pub fn connection(&self) -> Option<Handle> {
+        self.0.lock().connection.clone()
+    }
+
+    /// Sends a message, to which the answer is the first message of which [`App::id`](super::App::id) says that its id is
+    /// this one. Any number may be under way, from any threads; they may be answered in any order.
+    ///
+    /// Fails as [`send`](AppHandle::send) does; and with [`Error::Other`], in which there is a [`RequestRefused`], if a request
+    /// of this id waits already, or if `App::id` is not set.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadwire::{App, app};
+    /// # use threadwire::{Accept, Connection, Message, Server};
+    /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+    /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    ///
+    /// // Messages are "ID TEXT" here. The app runs on a worker of its own.
+    /// let (tell, opened) = std::sync::mpsc::channel();
+    /// let running = app::spawn(move || {
+    ///     let id = |message: threadwire::Message<'_>| message.as_text()?.split(' ').next()?.parse::<u64>().ok();
+    ///     Ok(App::new(&url)?.id(id).on_open(move |_ws| tell.send(())))
+    /// })?;
+    /// let handle = running.handle();
+    /// opened.recv()?;
+    ///
+    /// let first = handle.request(1, "1 what is the time?")?;
+    /// let second = handle.request(2, "2 and the date?")?;
+    /// assert_eq!(second.get_timeout(Duration::from_secs(5))?, "2 and the date?"); // an echo
+    /// assert_eq!(first.get()?, "1 what is the time?");
+    /// handle.close()?;
+    /// running.join()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn request<'a>(
+        &self,
+        id: impl Into<RequestId>,
+        message: impl Into<Message<'a>>,
+    ) -> Result<Reply, Error> {
+        let id = id.into();
+        let mut inner = self.0.lock();
+        let connection = inner.connection.clone().ok_or(Error::Closed)?;
+        if !inner.has_ids {
+            return Err(Error::other(RequestRefused::NoIds));
+        }
+        // Before it is sent, or the answer might come too early; and while it is sure that there is a connection, whose end
+        // is the end of this at the latest.
+        let (number, answer) = inner.requests.add(&id).map_err(Error::other)?;
+        self.0.has_requests.store(true, Ordering::Release);
+        drop(inner);
+        let reply = Reply::new(id, number, answer, Arc::clone(&self.0));
+        // Where that fails, the reply is dropped, and forgotten.
+        connection.send(message)?;
+        Ok(reply)
+    }
+}
+
+impl fmt::Debug for AppHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AppHandle").field("state", &self.state()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,245 @@
+//! Requests and their answers, told apart by ids.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use threadwire_proto::OwnedMessage;
+use threadwire_worker::{Defer, PromiseError};
+
+use super::handle::Shared;
+use crate::{Closed, Error, TimeoutKind};
+
+/// What tells the answers to requests apart: a text or a number, whatever the protocol has. A number is the same as its
+/// digits.
+///
+/// ```
+/// use threadwire::app::RequestId;
+/// assert_eq!(RequestId::from(7), RequestId::from("7"));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RequestId(String);
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<&str> for RequestId {
+    fn from(id: &str) -> RequestId {
+        RequestId(id.to_owned())
+    }
+}
+
+impl From<String> for RequestId {
+    fn from(id: String) -> RequestId {
+        RequestId(id)
+    }
+}
+
+macro_rules! from_numbers {
+    ($($number:ty)*) => {
+        $(impl From<$number> for RequestId {
+            fn from(id: $number) -> RequestId {
+                RequestId(id.to_string())
+            }
+        })*
+    };
+}
+
+from_numbers!(u16 i32 u32 i64 u64 usize u128);
+
+/// Why a request was not sent, or can't be waited for: found in [`Error::Other`].
+///
+/// ```
+/// use threadwire::Error;
+/// use threadwire::app::RequestRefused;
+///
+/// fn is_duplicate(error: &Error) -> bool {
+///     match error {
+///         Error::Other(error) => matches!(error.downcast_ref(), Some(RequestRefused::Duplicate { .. })),
+///         _ => false,
+///     }
+/// }
+/// # let _ = is_duplicate;
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RequestRefused {
+    /// A request of this id waits for its answer.
+    Duplicate {
+        /// The id.
+        id: RequestId,
+    },
+    /// The app can't tell answers: [`App::id`](super::App::id) is not set.
+    NoIds,
+    /// It would be waited for in a callback of the app itself, and no answer is read before that returns.
+    InCallback,
+}
+
+impl fmt::Display for RequestRefused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RequestRefused::Duplicate { id } => {
+                write!(f, "a request with the id {:?} waits for its answer", id.0)
+            }
+            RequestRefused::NoIds => f.write_str("the app can't tell answers: App::id is not set"),
+            RequestRefused::InCallback => f.write_str(
+                "a callback of the app can't wait for an answer, which is only read when it has returned",
+            ),
+        }
+    }
+}
+
+impl std::error::Error for RequestRefused {}
+
+/// An answer, or how the connection ended (if that is known) before there was one.
+type Answer = Result<OwnedMessage, Option<Arc<Closed>>>;
+
+/// The requests that wait. Some are of replies that nobody has any more, for a moment.
+#[derive(Default)]
+pub(super) struct Requests {
+    waiting: HashMap<RequestId, (u64, Defer<Answer>)>,
+    count: u64,
+}
+
+impl Requests {
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Begins to wait for an answer. Returns a number for it.
+    pub(super) fn add(&mut self, id: &RequestId) -> Result<(u64, Defer<Answer>), RequestRefused> {
+        if self.waiting.contains_key(id) {
+            return Err(RequestRefused::Duplicate { id: id.clone() });
+        }
+        self.count += 1;
+        let answer = Defer::new();
+        self.waiting.insert(id.clone(), (self.count, answer.clone()));
+        Ok((self.count, answer))
+    }
+
+    pub(super) fn take(&mut self, id: &RequestId) -> Option<Defer<Answer>> {
+        self.waiting.remove(id).map(|(_, answer)| answer)
+    }
+
+    /// Waits no more for the request of this id and number.
+    fn forget(&mut self, id: &RequestId, number: u64) {
+        if self.waiting.get(id).is_some_and(|(waiting, _)| *waiting == number) {
+            self.waiting.remove(id);
+        }
+    }
+
+    pub(super) fn take_all(&mut self) -> Vec<Defer<Answer>> {
+        self.waiting.drain().map(|(_, (_, answer))| answer).collect()
+    }
+}
+
+/// The answer to a [request](super::AppHandle::request), which may still have to come. It can be waited for on any thread,
+/// while that thread's loop goes on, or awaited in a task of any executor.
+///
+/// Every way to get it fails with [`Error::Ended`] if the connection ends before (however it ends, as
+/// [`Closed`] tells; [`Error::Closed`] if nobody can tell any more). To drop it is to wait no more: should the answer
+/// come after all, it goes to [`on_message`](super::App::on_message).
+///
+/// There is an example at [`AppHandle::request`](super::AppHandle::request).
+#[must_use = "the answer goes to on_message if this is dropped"]
+pub struct Reply {
+    id: RequestId,
+    number: u64,
+    answer: Defer<Answer>,
+    shared: Arc<Shared>,
+}
+
+impl Reply {
+    pub(super) fn new(id: RequestId, number: u64, answer: Defer<Answer>, shared: Arc<Shared>) -> Reply {
+        Reply { id, number, answer, shared }
+    }
+
+    /// The id of the request.
+    pub fn id(&self) -> &RequestId {
+        &self.id
+    }
+
+    /// Waits for the answer. Fails with [`Error::Stopped`] if this thread's worker is stopped; and with
+    /// [`RequestRefused::InCallback`] in a callback of the same app, where the answer would never come.
+    pub fn get(&self) -> Result<OwnedMessage, Error> {
+        self.check()?;
+        open(self.answer.get())
+    }
+
+    /// The same for at most `timeout`: then it fails with [`Error::Timeout`] ([`TimeoutKind::Receive`]), and the answer may
+    /// still come.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadwire::app::Reply;
+    /// use threadwire::Error;
+    ///
+    /// fn is_slow(reply: &Reply) -> Result<bool, Error> {
+    ///     match reply.get_timeout(Duration::from_secs(1)) {
+    ///         Err(error) if error.is_timeout() => Ok(true),
+    ///         answer => answer.map(|_| false),
+    ///     }
+    /// }
+    /// # let _ = is_slow;
+    /// ```
+    pub fn get_timeout(&self, timeout: Duration) -> Result<OwnedMessage, Error> {
+        self.check()?;
+        open(self.answer.get_timeout(timeout))
+    }
+
+    /// The answer, if it is there. Never waits.
+    pub fn try_get(&self) -> Option<Result<OwnedMessage, Error>> {
+        self.answer.try_get().map(open)
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        if !self.answer.is_settled() && self.shared.is_in_callback_here() {
+            return Err(Error::other(RequestRefused::InCallback));
+        }
+        Ok(())
+    }
+}
+
+fn open(answer: Result<Answer, PromiseError>) -> Result<OwnedMessage, Error> {
+    match answer {
+        Ok(Ok(message)) => Ok(message),
+        Ok(Err(Some(closed))) => Err(Error::Ended(closed)),
+        Ok(Err(None)) => Err(Error::Closed),
+        Err(PromiseError::TimedOut) => Err(Error::Timeout(TimeoutKind::Receive)),
+        Err(PromiseError::Stopped(_)) => Err(Error::Stopped),
+        Err(error) => Err(Error::other(error)),
+    }
+}
+
+/// Ready when there is an answer, or will be none. (To [`block_on`](threadwire_worker::block_on) it in a callback of the same app
+/// is to wait in vain: no answer is read before that returns.)
+impl Future for Reply {
+    type Output = Result<OwnedMessage, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.answer).poll(context).map(open)
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        let (id, number) = (&self.id, self.number);
+        self.shared.with_requests(|requests| requests.forget(id, number));
+    }
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reply")
+            .field("id", &self.id.0)
+            .field("has_come", &self.answer.is_settled())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,63 @@
+//! The server's answer to a request, as it arrives (RFC 6455, section 4.1): for every face, so without I/O.
+
+use threadwire_proto::handshake::{Answer, ClientRequest, HandshakeError, HeadReader};
+
+use crate::connection::Agreed;
+use crate::{Config, Error};
+
+/// As much of the body of a refusal as is kept for the error.
+const MAX_BODY: usize = 4 << 10;
+
+/// The most answers that announce another (100, 103) before the one that counts.
+const MAX_INTERIM: u32 = 8;
+
+/// Gathers what the server says, until it is known what that comes to.
+pub(crate) struct AnswerReader {
+    /// What was received: to be appended to.
+    pub(crate) received: Vec<u8>,
+    head: HeadReader,
+    /// An answer other than 101, whose body is arriving.
+    refusal: Option<Answer>,
+    /// How many answers have come that only announce another.
+    interim: u32,
+}
+
+impl AnswerReader {
+    pub(crate) fn new(config: &Config) -> AnswerReader {
+        let head = HeadReader::new(config.head_limits());
+        AnswerReader { received: Vec::new(), head, refusal: None, interim: 0 }
+    }
+
+    /// Looks at what was received: the length of the answer's head, if it is a 101 and as it must be. `None` if more has to
+    /// arrive, which it won't if the stream has `ended`.
+    pub(crate) fn look(
+        &mut self,
+        request: &ClientRequest,
+        ended: bool,
+    ) -> Result<Option<(usize, Box<Agreed>)>, Error> {
+        loop {
+            if let Some(refusal) = self.refusal.take() {
+                let whole =
+                    refusal.content_length().is_some_and(|length| self.received.len() as u64 >= length);
+                if !whole && !ended && self.received.len() < MAX_BODY {
+                    self.refusal = Some(refusal);
+                    return Ok(None);
+                }
+                self.received.truncate(MAX_BODY);
+                let refusal = refusal.with_body(std::mem::take(&mut self.received));
+                return Err(HandshakeError::Status(Box::new(refusal)).into());
+            }
+            let Some((answer, head)) = self.head.answer(&self.received)? else { return Ok(None) };
+            if answer.status() == 101 {
+                let accepted = request.verify(answer)?;
+                let agreed = Agreed { subprotocol: accepted.subprotocol, headers: accepted.headers };
+                return Ok(Some((head, Box::new(agreed))));
+            }
+            self.received.drain(..head);
+            self.interim += u32::from(answer.is_interim());
+            if !answer.is_interim() || self.interim > MAX_INTERIM {
+                self.refusal = Some(answer);
+            }
+        }
+    }
+}
