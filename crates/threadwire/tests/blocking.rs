@@ -13,7 +13,7 @@ use common::sharing::elsewhere;
 use common::{PATIENCE, SOON, Serving, bind, bounded, echo, patient};
 use threadwire::blocking::{self, Connection};
 use threadwire::worker::{Ended, EventLoop, Worker, later};
-use threadwire::{Accept, Client, CloseCode, Config, Error, Initiator, OwnedMessage, TimeoutKind};
+use threadwire::{Accept, Client, CloseCode, Config, Error, Initiator, Keepalive, OwnedMessage, TimeoutKind};
 
 /// A connection of this thread, and its peer.
 fn pair_with(config: Config, early: &[u8]) -> (Connection, Peer) {
