@@ -122,10 +122,8 @@ impl Check {
                 break;
             }
         }
-        if let Some(pongs) = &seen.pongs
-            && *pongs != self.pongs
-        {
-            differences.push(format!("the pongs are {pongs:?}, not {:?}", self.pongs));
+        if !seen.hides_pongs && self.pongs != seen.pongs {
+            differences.push(format!("the pongs are {:?}, not {:?}", seen.pongs, self.pongs));
         }
         match (seen.closed, &seen.error) {
             (Some((code, true)), None) if code == self.close => {}
@@ -172,7 +170,7 @@ mod tests {
             (fine(vec![(true, b"hell".to_vec())]), "message 1: it has 4 bytes, not 5"),
             (fine(vec![(true, b"hallo".to_vec())]), "message 1: byte 1 is 0x61, not 0x65"),
             (
-                Seen { pongs: Some(vec![b"a".to_vec()]), ..fine(vec![(true, b"hello".to_vec())]) },
+                Seen { pongs: vec![b"a".to_vec()], ..fine(vec![(true, b"hello".to_vec())]) },
                 "the pongs are [[97]], not []",
             ),
         ] {

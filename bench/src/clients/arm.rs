@@ -1,7 +1,7 @@
 //! What is compared: a client of each face and of each library.
 
 use super::meter::Meter;
-use super::{blocking, listener, raw};
+use super::{aio, blocking, listener, raw};
 use crate::fail::Result;
 
 #[cfg(feature = "peers")]
@@ -19,12 +19,12 @@ pub(crate) struct Arm {
     pub(crate) client: fn(port: u16, bytes: usize, meter: Meter) -> Result<Meter>,
 }
 
-/// All of them, in the order of the table; the others are compared with the first. Another face is a file beside this one and
-/// a line here.
+/// All of them, in the order of the table; the others are compared with the first.
 pub(crate) const ARMS: &[Arm] = &[
     Arm { name: "raw", peer: false, client: raw::ask },
     Arm { name: "listener", peer: false, client: listener::ask },
     Arm { name: "blocking", peer: false, client: blocking::ask },
+    Arm { name: "aio", peer: false, client: aio::ask },
     #[cfg(feature = "peers")]
     Arm { name: "tungstenite", peer: true, client: tungstenite::ask },
     #[cfg(feature = "peers")]

@@ -4,6 +4,7 @@
 //! another message, as a user of its library would write that. It is a process of its own and measures itself; this
 //! process sleeps meanwhile.
 
+mod aio;
 mod arm;
 mod blocking;
 mod listener;
@@ -35,6 +36,7 @@ Arms:
   raw       a blocking socket on which ready frames are written and read; all others are compared with it
   listener  threadwire, callbacks
   blocking  threadwire, recv and send
+  aio       threadwire on tokio
 With the feature `peers` also tungstenite (blocking), tokio-tungstenite and fastwebsockets, on runtimes of one thread.
 Each number is the median of the rounds, each ratio the median of the rounds' ratios.";
 

@@ -72,7 +72,7 @@ pub(super) fn exchange(
     code: CloseCode,
 ) -> Result<Seen, Error> {
     Runtime::new()?.block_on(async {
-        let mut seen = Seen::with_pongs();
+        let mut seen = Seen::default();
         let (sender, mut receiver) = connect(url).await?.split();
         let send = async {
             for step in steps {
@@ -81,13 +81,13 @@ pub(super) fn exchange(
             Ok(())
         };
         let receive = async {
-            while seen.count().0 < messages || seen.count().1 < pongs {
+            while seen.messages.len() < messages || seen.pongs.len() < pongs {
                 // Patience begins anew with everything that arrives.
                 match timeout(PATIENCE, receiver.recv_event()).await {
                     Ok(Ok(Some(Event::Message(message)))) => {
                         seen.messages.push((message.as_text().is_some(), message.into_bytes()));
                     }
-                    Ok(Ok(Some(Event::Pong(payload)))) => seen.pong(payload),
+                    Ok(Ok(Some(Event::Pong(payload)))) => seen.pongs.push(payload),
                     Ok(Ok(Some(_))) => {}
                     _ => break,
                 }

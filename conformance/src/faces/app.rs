@@ -52,7 +52,7 @@ impl Exchange {
         if let Some(timer) = this.patience.take() {
             event_loop.cancel(timer);
         }
-        if this.seen.count().0 >= this.expected.0 && this.seen.count().1 >= this.expected.1 {
+        if this.seen.messages.len() >= this.expected.0 && this.seen.pongs.len() >= this.expected.1 {
             let _ = ws.close_with(this.code, "");
             return;
         }
@@ -67,8 +67,7 @@ pub(super) fn exchange(
     expected: (usize, usize),
     code: CloseCode,
 ) -> Result<Seen, Error> {
-    let exchange =
-        Rc::new(RefCell::new(Exchange { seen: Seen::with_pongs(), expected, code, patience: None }));
+    let exchange = Rc::new(RefCell::new(Exchange { seen: Seen::default(), expected, code, patience: None }));
     let [opened, heard, ponged, ended] = [(); 4].map(|()| Rc::clone(&exchange));
     let steps: Vec<_> = steps.iter().map(|step| (step.opcode, step.fin, step.payload.clone())).collect();
     let app = app(url)?
@@ -83,7 +82,7 @@ pub(super) fn exchange(
             Exchange::go_on(&heard, ws);
         })
         .on_pong(move |ws, payload| {
-            ponged.borrow_mut().seen.pong(payload.to_vec());
+            ponged.borrow_mut().seen.pongs.push(payload.to_vec());
             Exchange::go_on(&ponged, ws);
         })
         .on_close(move |_ws, closed| {

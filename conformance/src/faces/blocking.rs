@@ -102,7 +102,8 @@ pub(super) fn exchange(url: &str, steps: &[Step], expected: usize, code: CloseCo
         messages.push(keep(message));
     }
     let error = closed.error.as_ref().map(ToString::to_string);
-    Ok(Seen { messages, pongs: None, closed: Some((closed.code, closed.clean)), error })
+    let closed = Some((closed.code, closed.clean));
+    Ok(Seen { messages, hides_pongs: true, closed, error, ..Seen::default() })
 }
 
 fn keep(message: OwnedMessage) -> (bool, Vec<u8>) {

@@ -53,7 +53,7 @@ impl Listener for Keep {
     }
 
     fn on_pong(&mut self, _ws: &Connection, payload: &[u8]) -> Result<(), Error> {
-        self.seen.borrow_mut().pong(payload.to_vec());
+        self.seen.borrow_mut().pongs.push(payload.to_vec());
         Ok(())
     }
 
@@ -80,17 +80,17 @@ pub(super) fn exchange(
     (messages, pongs): (usize, usize),
     code: CloseCode,
 ) -> Result<Seen, Error> {
-    let seen = Rc::new(RefCell::new(Seen::with_pongs()));
+    let seen = Rc::<RefCell<Seen>>::default();
     let ws = Client::new(url)?.config(config()).connect(Keep { seen: Rc::clone(&seen) })?;
     for step in steps {
         ws.send_frame(step.opcode, step.fin, &step.payload)?;
     }
     // Patience begins anew with everything that arrives.
     loop {
-        let before = seen.borrow().count();
+        let before = (seen.borrow().messages.len(), seen.borrow().pongs.len());
         let progress = || {
             let seen = seen.borrow();
-            seen.count() != before || seen.closed.is_some()
+            (seen.messages.len(), seen.pongs.len()) != before || seen.closed.is_some()
         };
         let is_complete = before.0 >= messages && before.1 >= pongs;
         if is_complete || seen.borrow().closed.is_some() || !wait_until(Some(PATIENCE), progress)? {

@@ -8,7 +8,6 @@ mod listener;
 use std::time::Duration;
 
 use clap::ValueEnum;
-
 use threadwire::{CloseCode, Config, Error, Limits, OpCode};
 
 /// How long a server may be silent before a check gives it up.
@@ -28,28 +27,12 @@ pub(crate) enum Face {
     Aio,
     /// Callbacks.
     Listener,
-    /// Apps: a client only.
-    App,
     /// Receiving and sending; a server has all its connections on one thread.
     Blocking,
     /// The same; a server has a thread for each connection.
     BlockingThreads,
-}
-
-impl Seen {
-    /// Nothing yet, of a face that tells pongs.
-    fn with_pongs() -> Seen {
-        Seen { pongs: Some(Vec::new()), ..Seen::default() }
-    }
-
-    fn pong(&mut self, payload: Vec<u8>) {
-        self.pongs.get_or_insert_default().push(payload);
-    }
-
-    /// How many messages and pongs have come.
-    fn count(&self) -> (usize, usize) {
-        (self.messages.len(), self.pongs.as_ref().map_or(0, Vec::len))
-    }
+    /// Apps: a client only.
+    App,
 }
 
 /// A frame to send.
@@ -64,8 +47,10 @@ pub(crate) struct Step {
 pub(crate) struct Seen {
     /// The messages: whether it is text, and the payload.
     pub(crate) messages: Vec<(bool, Vec<u8>)>,
-    /// The payloads of the pongs. None if the face does not tell them.
-    pub(crate) pongs: Option<Vec<Vec<u8>>>,
+    /// The payloads of the pongs.
+    pub(crate) pongs: Vec<Vec<u8>>,
+    /// Whether the face does not tell of them.
+    pub(crate) hides_pongs: bool,
     /// How the connection was closed: the code, and whether cleanly. None if it was not.
     pub(crate) closed: Option<(CloseCode, bool)>,
     /// What went wrong on our side.
@@ -78,9 +63,9 @@ impl Face {
         match self {
             Face::Aio => aio::serve(listen),
             Face::Listener => listener::serve(listen),
-            Face::App => Err(Error::other("the app face has no server")),
             Face::Blocking => blocking::serve(listen),
             Face::BlockingThreads => blocking::serve_with_threads(listen),
+            Face::App => Err(Error::other("the app face has no server")),
         }
     }
 
@@ -89,8 +74,8 @@ impl Face {
         match self {
             Face::Aio => aio::echo(url),
             Face::Listener => listener::echo(url),
-            Face::App => app::echo(url),
             Face::Blocking | Face::BlockingThreads => blocking::echo(url),
+            Face::App => app::echo(url),
         }
     }
 
@@ -99,8 +84,8 @@ impl Face {
         match self {
             Face::Aio => aio::ask(url),
             Face::Listener => listener::ask(url),
-            Face::App => app::ask(url),
             Face::Blocking | Face::BlockingThreads => blocking::ask(url),
+            Face::App => app::ask(url),
         }
     }
 
@@ -116,8 +101,8 @@ impl Face {
         match self {
             Face::Aio => aio::exchange(url, steps, expected, code),
             Face::Listener => listener::exchange(url, steps, expected, code),
-            Face::App => app::exchange(url, steps, expected, code),
             Face::Blocking | Face::BlockingThreads => blocking::exchange(url, steps, expected.0, code),
+            Face::App => app::exchange(url, steps, expected, code),
         }
     }
 }

@@ -212,6 +212,10 @@ pub struct Connection {
     closing: Option<Box<Closing>>,
     /// The last ping that was not answered at once, as the peer does not read what we send.
     late_pong: Option<Box<[u8]>>,
+    /// Whether a broken rule waits until the program has dealt with what came before it.
+    defers: bool,
+    /// A rule that was broken, and not told yet.
+    deferred: Option<Violation>,
 }
 
 impl Connection {
@@ -231,6 +235,8 @@ impl Connection {
             close_timeout: config.close_timeout,
             closing: None,
             late_pong: None,
+            defers: false,
+            deferred: None,
         }
     }
 
@@ -251,7 +257,7 @@ impl Connection {
         out: &mut Vec<u8>,
     ) -> Option<Event<'b>> {
         loop {
-            if matches!(self.state, State::Closed | State::Failed | State::Ended) {
+            if matches!(self.state, State::Closed | State::Failed | State::Ended) || self.deferred.is_some() {
                 *input = &mut [];
                 return None;
             }
@@ -266,8 +272,12 @@ impl Connection {
                     }
                 }
                 Err(violation) => {
-                    self.fail(violation, shared, out);
                     *input = &mut [];
+                    if self.defers && self.state == State::Open {
+                        self.deferred.get_or_insert(violation);
+                        return None;
+                    }
+                    self.fail(violation, shared, out);
                     return Some(Event::Failed(violation));
                 }
             }
@@ -289,7 +299,11 @@ impl Connection {
     /// ```
     #[inline]
     pub fn receive_message<'b>(&mut self, input: &mut &'b mut [u8]) -> Option<Message<'b>> {
-        if self.state == State::Open { self.reader.whole_message(input) } else { None }
+        if self.state == State::Open && self.deferred.is_none() {
+            self.reader.whole_message(input)
+        } else {
+            None
+        }
     }
 
     /// A frame that needs more than to be handed on.
@@ -342,6 +356,48 @@ impl Connection {
         }
         self.closing_by(Initiator::Peer).received = close;
         Some(Event::Close(frame))
+    }
+
+    /// Whether from now on a rule that the peer breaks while the connection is open is only noted, and the input behind it dropped, until
+    /// [`fail_deferred`](Connection::fail_deferred) is called: for a caller that queues what has arrived, so that the answers
+    /// to what came before still leave before the close frame. A rule about close codes and reasons is told at once.
+    ///
+    /// ```
+    /// use threadwire_proto::{Config, Connection, Event, Role, SendError, Shared};
+    ///
+    /// let mut server = Connection::new(Role::Server, &Config::default());
+    /// let (mut shared, mut out) = (Shared::new(), Vec::new());
+    /// server.defer_failures(true);
+    /// let mut wire = *b"\x81\x82\0\0\0\0hi\x83\x80\0\0\0\0"; // a message, and an opcode that does not exist
+    /// let mut input = &mut wire[..];
+    /// let mut queue = Vec::new();
+    /// while let Some(event) = server.receive(&mut input, &mut shared, &mut out) {
+    ///     queue.extend(event.frame().and_then(|frame| frame.message()).map(|message| message.to_owned()));
+    /// }
+    /// assert!(server.has_failed());
+    /// for message in queue {
+    ///     server.send(message.as_message(), &mut shared, &mut out)?; // it can still be answered
+    /// }
+    /// assert!(matches!(server.fail_deferred(&mut shared, &mut out), Some(_)));
+    /// assert!(out.starts_with(b"\x81\x02hi\x88"));
+    /// # Ok::<(), SendError>(())
+    /// ```
+    #[inline]
+    pub fn defer_failures(&mut self, defers: bool) {
+        self.defers = defers;
+    }
+
+    /// Whether the peer has broken a rule that is only [noted](Connection::defer_failures) so far.
+    #[inline]
+    pub fn has_failed(&self) -> bool {
+        self.deferred.is_some()
+    }
+
+    /// Fails the connection for the rule that was noted, if one was: a close frame that says so is written.
+    pub fn fail_deferred(&mut self, shared: &mut Shared, out: &mut Vec<u8>) -> Option<Violation> {
+        let violation = self.deferred.take().filter(|_| self.state == State::Open)?;
+        self.fail(violation, shared, out);
+        Some(violation)
     }
 
     fn fail(&mut self, violation: Violation, shared: &mut Shared, out: &mut Vec<u8>) {

@@ -9,6 +9,7 @@ use std::time::Instant;
 use threadwire_proto::state::State;
 use threadwire_proto::{
     CloseFrame, Closing, Config as ProtocolConfig, Connection as Protocol, Event, Message, OpCode, Role,
+    Violation,
 };
 
 use crate::Error;
@@ -229,6 +230,24 @@ impl Link {
         let event = self.protocol.receive(input, &mut shared, self.outbox.end_unlent());
         self.more_follows = !input.is_empty();
         event
+    }
+
+    /// Whether broken rules wait until what came before them was dealt with.
+    #[inline]
+    pub(crate) fn defer_failures(&mut self, defers: bool) {
+        self.protocol.defer_failures(defers);
+    }
+
+    /// Whether a broken rule waits.
+    #[inline]
+    pub(crate) fn has_failed(&self) -> bool {
+        self.protocol.has_failed()
+    }
+
+    /// What came before it was dealt with.
+    pub(crate) fn fail_deferred(&mut self) -> Option<Violation> {
+        let mut shared = self.local.shared.borrow_mut();
+        self.protocol.fail_deferred(&mut shared, self.outbox.end(&self.local))
     }
 
     /// The event was dealt with.

@@ -13,7 +13,7 @@ use common::sharing::elsewhere;
 use common::{PATIENCE, SOON, Serving, bind, bounded, echo, patient};
 use threadwire::blocking::{self, Connection};
 use threadwire::worker::{Ended, EventLoop, Worker, later};
-use threadwire::{Accept, Client, CloseCode, Config, Error, Initiator, OwnedMessage, TimeoutKind};
+use threadwire::{Accept, Client, CloseCode, Config, Error, Initiator, Keepalive, OwnedMessage, TimeoutKind};
 
 /// A connection of this thread, and its peer.
 fn pair_with(config: Config, early: &[u8]) -> (Connection, Peer) {
@@ -214,6 +214,28 @@ fn a_message_that_is_too_long_ends_with_1009() {
         peer.send(TEXT, b"eleven byte");
         assert_eq!(ended(ws.recv()).0, 1009);
         assert_eq!(peer.code(), 1009);
+    });
+}
+
+#[test]
+fn a_receive_ends_when_a_silent_peer_is_given_up() {
+    bounded(|| {
+        let host = Host::listen();
+        let client = Client::new(&host.url()).unwrap();
+        let host = host.run(|host| host.upgrade(b""));
+        let keepalive = Keepalive { idle_timeout: SOON, reply_timeout: SOON, ..Keepalive::default() };
+        let config = Config { keepalive: Some(keepalive), ..patient() };
+        let mut ws = blocking::connect(&client.config(config)).unwrap();
+        let _peer = host.join().unwrap();
+        match ws.recv() {
+            Err(Error::Ended(closed)) => {
+                assert!(
+                    matches!(closed.error, Some(Error::Timeout(TimeoutKind::Silence { .. }))),
+                    "{closed}"
+                );
+            }
+            other => panic!("{other:?}"),
+        }
     });
 }
 

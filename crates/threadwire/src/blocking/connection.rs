@@ -160,6 +160,7 @@ impl Connection {
     }
 
     fn recv_until(&self, until: Option<Instant>) -> Result<Option<OwnedMessage>, Error> {
+        self.catch_up();
         if !self.mailbox.is_empty() {
             self.quick.count()?;
         } else if !self.has_something() {
@@ -172,6 +173,17 @@ impl Connection {
         match self.take() {
             Some(message) => Ok(Some(message)),
             None => self.end(),
+        }
+    }
+
+    /// The program wants more. If that is all that was received, and answered, a rule that the peer broke behind it is told.
+    #[inline]
+    pub(super) fn catch_up(&self) {
+        if self.mailbox.is_empty() {
+            self.ws.defer_failures(false);
+            if self.ws.has_failed() {
+                self.ws.fail_deferred();
+            }
         }
     }
 

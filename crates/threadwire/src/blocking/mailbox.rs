@@ -54,6 +54,7 @@ impl Mailbox {
         self.intake.add(ws, message.len());
         let is_first = self.queue.borrow_mut().push(message);
         if is_first {
+            ws.defer_failures(true);
             self.announce();
         }
     }

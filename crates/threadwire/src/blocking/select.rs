@@ -67,6 +67,8 @@ pub struct Select {
     servers: Vec<Server>,
     /// How many things in a row were those of the first one that is ready.
     run: usize,
+    /// Whose message was received last: by now it was dealt with.
+    last: Option<usize>,
     quick: Quick,
 }
 
@@ -183,6 +185,9 @@ impl Select {
     }
 
     fn recv_until(&mut self, until: Option<Instant>) -> Result<Option<(Key, Selected)>, Error> {
+        if let Some(last) = self.last.take().and_then(|last| self.members.get(last)) {
+            last.catch_up();
+        }
         loop {
             if self.has_something() {
                 self.quick.count()?;
@@ -227,6 +232,7 @@ impl Select {
         }
         connection.mailbox.served(goes_on);
         if let Some(message) = message {
+            self.last = Some(key);
             return Some((Key(key), Selected::Message(message)));
         }
         let closed = connection.closed()?;

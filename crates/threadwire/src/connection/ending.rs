@@ -7,6 +7,7 @@ use threadwire_proto::state::State;
 use threadwire_worker::{EventLoop, Ready};
 
 use super::{Connection, Phase};
+use crate::Error;
 use crate::flow::Flow;
 
 /// With this many bytes gathered, they leave without waiting for the end of the read, or for the loop's next turn.
@@ -96,6 +97,28 @@ impl Connection {
             let connection = self.clone();
             let timer = EventLoop::current().at(deadline, move || connection.expire());
             self.0.extras.borrow_mut().get_or_insert_default().timer = Some(timer);
+        }
+    }
+
+    /// For a face that queues messages: as long as some are, what the peer breaks behind them is only noted, so that they can
+    /// still be answered.
+    #[inline]
+    pub(crate) fn defer_failures(&self, defers: bool) {
+        self.0.link.borrow_mut().defer_failures(defers);
+    }
+
+    /// Whether the peer has broken a rule behind what is queued.
+    #[inline]
+    pub(crate) fn has_failed(&self) -> bool {
+        self.0.link.borrow().has_failed()
+    }
+
+    /// What is queued was dealt with.
+    pub(crate) fn fail_deferred(&self) {
+        let failed = self.0.link.borrow_mut().fail_deferred();
+        if let Some(rule) = failed {
+            self.note(Error::Protocol { rule });
+            self.settle();
         }
     }
 
