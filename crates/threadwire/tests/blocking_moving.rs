@@ -294,13 +294,24 @@ fn a_connection_that_ended_meanwhile_tells_so_there() {
 }
 
 #[test]
-fn a_closed_connection_stays_where_it_is() {
+fn a_closing_connection_stays_where_it_is_and_one_that_has_ended_can_go() {
     bounded(|| {
+        let (ws, _peer) = pair();
+        ws.connection().close().unwrap();
+        assert!(matches!(ws.detach(), Err(Error::Closed)));
+
         let (mut ws, peer) = pair();
         ws.connection().close().unwrap();
         drop(peer);
         let _ = ws.recv();
-        assert!(matches!(ws.detach(), Err(Error::Closed)));
+        let detached = ws.detach().unwrap();
+        elsewhere(move || {
+            let mut ws = detached.attach().unwrap();
+            assert!(!ws.is_open() && ws.closed().is_some_and(|closed| !closed.clean));
+            assert!(matches!(ws.send("late"), Err(Error::Closed)));
+            assert!(matches!(ws.recv(), Err(Error::Ended(_))));
+            assert!(ws.recv().unwrap().is_none());
+        });
     });
 }
 

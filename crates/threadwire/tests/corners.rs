@@ -1,4 +1,5 @@
-//! Suspicions of the review. Copy to crates/threadwire/tests/ and run each by name.
+//! What was once wrong in some corner, and must not come back.
+
 pub mod common;
 use common::bounded;
 use std::io::{Read, Write};
@@ -22,9 +23,9 @@ fn quiet(_: &Connection, _: Message<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-// 1a: calls that wait nest without end
+/// Calls that wait nest without end
 #[test]
-fn t01a_calls_that_wait_do_not_nest_past_the_limit() {
+fn calls_that_wait_do_not_nest_past_the_limit() {
     bounded(|| {
         let (_s, url) = echo_server();
         let ws = connect(&url, quiet).unwrap();
@@ -54,9 +55,9 @@ fn t01a_calls_that_wait_do_not_nest_past_the_limit() {
     });
 }
 
-// 1b: calls that send by the handle nest without any wait; aborts the process by stack overflow
+/// Calls that send by the handle nest without any wait; aborts the process by stack overflow
 #[test]
-fn t01b_calls_that_use_their_handle_do_not_overflow_the_stack() {
+fn calls_that_use_their_handle_do_not_overflow_the_stack() {
     let (_s, url) = echo_server();
     let ws = connect(&url, quiet).unwrap();
     let h = ws.handle();
@@ -78,9 +79,9 @@ fn t01b_calls_that_use_their_handle_do_not_overflow_the_stack() {
     assert_eq!(done.load(Ordering::SeqCst), n);
 }
 
-// 2: a backlog of calls is done in one turn, in spite of ROUNDS
+/// A backlog of calls is done in one turn, in spite of ROUNDS
 #[test]
-fn t02_a_backlog_of_calls_leaves_others_their_turn() {
+fn a_backlog_of_calls_leaves_others_their_turn() {
     bounded(|| {
         let (_s, url) = echo_server();
         let ws = connect(&url, quiet).unwrap();
@@ -117,9 +118,9 @@ fn t02_a_backlog_of_calls_leaves_others_their_turn() {
     });
 }
 
-// 3: a panic in measure's callback at the end of a connection
+/// A panic in measure's callback at the end of a connection
 #[test]
-fn t03_a_panic_in_a_measurements_callback_hurts_nobody_else() {
+fn a_panic_in_a_measurements_callback_hurts_nobody_else() {
     bounded(|| {
         struct L(Arc<AtomicUsize>);
         impl Listener for L {
@@ -161,9 +162,9 @@ fn t03_a_panic_in_a_measurements_callback_hurts_nobody_else() {
     });
 }
 
-// 4: what is held moves along, its count does not
+/// What is held moves along, its count does not
 #[test]
-fn t04_a_message_in_parts_survives_a_move() {
+fn a_message_in_parts_survives_a_move() {
     bounded(|| {
         let (_s, url) = echo_server();
         let ws = blocking::connect(&url).unwrap();
@@ -188,9 +189,9 @@ fn t04_a_message_in_parts_survives_a_move() {
     });
 }
 
-// 5: a Detached that is dropped
+/// A Detached that is dropped
 #[test]
-fn t05_handles_hear_of_a_detached_connection_that_is_dropped() {
+fn handles_hear_of_a_detached_connection_that_is_dropped() {
     bounded(|| {
         let (_s, url) = echo_server();
         let ws = blocking::connect(&url).unwrap();
@@ -203,71 +204,15 @@ fn t05_handles_hear_of_a_detached_connection_that_is_dropped() {
     });
 }
 
-// 6: empty fragments from a peer
-#[test]
-fn t06_empty_fragments_are_not_free() {
-    bounded(|| {
-        let l = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("ws://{}", l.local_addr().unwrap());
-        let total = Arc::new(AtomicUsize::new(0));
-        let t = total.clone();
-        thread::spawn(move || {
-            let (mut s, _) = l.accept().unwrap();
-            let mut head = Vec::new();
-            let mut b = [0; 1];
-            while !head.ends_with(b"\r\n\r\n") {
-                s.read_exact(&mut b).unwrap();
-                head.push(b[0]);
-            }
-            let head = String::from_utf8(head).unwrap();
-            let key = head.lines().find_map(|l| l.strip_prefix("Sec-WebSocket-Key: ")).unwrap().to_owned();
-            let accept = threadwire_accept(&key);
-            write!(s, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n").unwrap();
-            s.write_all(&[0x02, 0]).unwrap();
-            let many = vec![0u8; 1 << 16]; // continuation, empty, not final: 2 bytes each
-            s.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
-            while let Ok(n) = s.write(&many) {
-                t.fetch_add(n, Ordering::SeqCst);
-                if t.load(Ordering::SeqCst) > 64 << 20 {
-                    break;
-                }
-            }
-            thread::sleep(Duration::from_secs(1));
-        });
-        let before = rss();
-        let ws = blocking::connect_in_parts(&url).unwrap();
-        sleep(Duration::from_millis(2500)).unwrap();
-        let grown = rss() - before;
-        assert!(
-            grown < 16 << 10,
-            "{} MiB of empty frames cost {} MiB",
-            total.load(Ordering::SeqCst) >> 20,
-            grown >> 10
-        );
-        drop(ws);
-    });
-}
-fn rss() -> usize {
-    let s = std::fs::read_to_string("/proc/self/status").unwrap();
-    s.lines()
-        .find_map(|l| l.strip_prefix("VmRSS:"))
-        .unwrap()
-        .trim()
-        .split(' ')
-        .next()
-        .unwrap()
-        .parse()
-        .unwrap()
-}
 fn threadwire_accept(key: &str) -> String {
     // by the command line, not to need a crate
     let out = std::process::Command::new("python3").arg("-c").arg(format!("import hashlib,base64;print(base64.b64encode(hashlib.sha1(b'{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11').digest()).decode())")).output().unwrap();
     String::from_utf8(out.stdout).unwrap().trim().to_owned()
 }
 
-// 7: measuring with a full mailbox
+/// Measuring with a full mailbox
 #[test]
-fn t07_measuring_ends_also_while_messages_wait_to_be_received() {
+fn measuring_ends_also_while_messages_wait_to_be_received() {
     bounded(|| {
         struct Flood;
         impl Listener for Flood {
@@ -298,9 +243,9 @@ fn t07_measuring_ends_also_while_messages_wait_to_be_received() {
     });
 }
 
-// 8: blocking::Server::serve and a client that is quick
+/// Blocking::Server::serve and a client that is quick
 #[test]
-fn t08_a_handler_gets_what_a_quick_client_has_sent() {
+fn a_handler_gets_what_a_quick_client_has_sent() {
     {
         let got = Arc::new(AtomicUsize::new(0));
         let (g, gate) = (got.clone(), Arc::new(AtomicBool::new(false)));
@@ -339,9 +284,9 @@ fn t08_a_handler_gets_what_a_quick_client_has_sent() {
     }
 }
 
-// 9: a handler that panics
+/// A handler that panics
 #[test]
-fn t09_a_handler_that_panics_closes_with_1011() {
+fn a_handler_that_panics_closes_with_1011() {
     bounded(|| {
         let s = blocking::Server::bind("127.0.0.1:0")
             .unwrap()
@@ -358,9 +303,9 @@ fn t09_a_handler_that_panics_closes_with_1011() {
     });
 }
 
-// 10: a second error of the program's own is dropped under a borrow
+/// A second error of the program's own is dropped under a borrow
 #[test]
-fn t10_an_error_whose_drop_uses_a_handle() {
+fn an_error_whose_drop_uses_a_handle() {
     bounded(|| {
         #[derive(Debug)]
         struct E(Handle);
@@ -408,9 +353,9 @@ fn t10_an_error_whose_drop_uses_a_handle() {
     });
 }
 
-// 13: callbacks after the program has closed
+/// Callbacks after the program has closed
 #[test]
-fn t13_no_callback_but_on_close_after_closing() {
+fn no_callback_but_on_close_after_closing() {
     bounded(|| {
         struct L(Arc<Mutex<Vec<&'static str>>>);
         impl Listener for L {
@@ -449,9 +394,9 @@ fn t13_no_callback_but_on_close_after_closing() {
     });
 }
 
-// 15: a clone of a connection that has left the thread
+/// A clone of a connection that has left the thread
 #[test]
-fn t15_a_connection_that_has_left_has_a_handle_that_has_ended() {
+fn a_connection_that_has_left_has_a_handle_that_has_ended() {
     bounded(|| {
         let (_s, url) = echo_server();
         let ws = blocking::connect(&url).unwrap();
@@ -468,9 +413,9 @@ fn t15_a_connection_that_has_left_has_a_handle_that_has_ended() {
     });
 }
 
-// 16: buffered() at the end
+/// Buffered() at the end
 #[test]
-fn t16_nothing_is_buffered_after_the_end() {
+fn nothing_is_buffered_after_the_end() {
     bounded(|| {
         let (_s, url) = echo_server();
         let ws = connect(&url, quiet).unwrap();
@@ -486,9 +431,9 @@ fn t16_nothing_is_buffered_after_the_end() {
     });
 }
 
-// 18: the cause of an end is dropped under the link's lock
+/// The cause of an end is dropped under the link's lock
 #[test]
-fn t18_an_error_whose_drop_looks_at_the_link() {
+fn an_error_whose_drop_looks_at_the_link() {
     bounded(|| {
         #[derive(Debug)]
         struct E(Link);
@@ -529,9 +474,9 @@ fn t18_an_error_whose_drop_looks_at_the_link() {
     });
 }
 
-// 19: waiting for the end by a handle, in a callback of that connection
+/// Waiting for the end by a handle, in a callback of that connection
 #[test]
-fn t19_waiting_for_the_end_in_the_connections_own_callback_says_so() {
+fn waiting_for_the_end_in_the_connections_own_callback_says_so() {
     bounded(|| {
         let (_s, url) = echo_server();
         let ws = connect(&url, |ws: &Connection, _: Message<'_>| {
@@ -546,9 +491,9 @@ fn t19_waiting_for_the_end_in_the_connections_own_callback_says_so() {
     });
 }
 
-// 20: a measurement's callback that closes, while the connection is taken off
+/// A measurement's callback that closes, while the connection is taken off
 #[test]
-fn t20_taking_off_survives_a_measurement_that_aborts() {
+fn taking_off_survives_a_measurement_that_aborts() {
     bounded(|| {
         let (_s, url) = echo_server();
         let ws = blocking::connect(&url).unwrap();
@@ -579,9 +524,9 @@ fn order(then: impl FnOnce(&Connection, &Handle, &Room)) -> Vec<String> {
     wait_until(Some(Duration::from_secs(1)), || got.borrow().len() == 3).unwrap();
     got.take()
 }
-// 21: one thread, a room and a message in parts
+/// One thread, a room and a message in parts
 #[test]
-fn t21_parts_keep_their_place_before_what_a_room_sends() {
+fn parts_keep_their_place_before_what_a_room_sends() {
     let got = order(|_, h, room| {
         let mut p = h.start_text();
         p.send("1").unwrap();
@@ -591,9 +536,9 @@ fn t21_parts_keep_their_place_before_what_a_room_sends() {
     });
     assert_eq!(got, ["1", "2", "3"]);
 }
-// 22: and behind
+/// And behind
 #[test]
-fn t22_parts_keep_their_place_behind_what_a_room_sends() {
+fn parts_keep_their_place_behind_what_a_room_sends() {
     let got = order(|_, h, room| {
         room.send("1");
         let mut p = h.start_text();
@@ -603,9 +548,9 @@ fn t22_parts_keep_their_place_behind_what_a_room_sends() {
     });
     assert_eq!(got, ["1", "2", "3"]);
 }
-// 23: one thread, one connection: parts, then the connection's own send
+/// One thread, one connection: parts, then the connection's own send
 #[test]
-fn t23_parts_keep_their_place_before_the_connections_own_messages() {
+fn parts_keep_their_place_before_the_connections_own_messages() {
     let got = order(|ws, h, _| {
         let mut p = h.start_text();
         p.send("1").unwrap();
