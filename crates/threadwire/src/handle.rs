@@ -377,7 +377,7 @@ impl Handle {
 }
 
 /// Has the loop of this thread look whether what it waits for is there.
-fn waker_of_this_thread() -> Waker {
+pub(crate) fn waker_of_this_thread() -> Waker {
     struct Look(Remote);
 
     impl Wake for Look {

@@ -14,6 +14,7 @@ use super::sharing::Sharing;
 use super::{Agreed, Connection, Extras, Inner, Phase, WeakConnection};
 use crate::flow::Flow;
 use crate::link::{Link, LooseLink};
+use crate::messages::inbox::Inbox;
 use crate::stream::Stream;
 use crate::{Config, Error, Listener};
 
@@ -26,6 +27,7 @@ pub(crate) struct Moving {
     flow: Flow,
     sharing: Option<Box<Sharing>>,
     watchers: Vec<Remote>,
+    receivers: Vec<Arc<Inbox>>,
     dropped: u64,
 }
 
@@ -64,18 +66,21 @@ impl Connection {
             flow: self.0.flow.get(),
             sharing: extras.sharing,
             watchers: extras.watchers,
+            receivers: Rc::unwrap_or_clone(extras.receivers),
             dropped: extras.dropped,
         })
     }
 
     /// Gives the connection to the loop of this thread. `on_open` is not called again.
     pub(crate) fn put_on(moving: Moving, listener: Box<dyn Listener>) -> io::Result<Connection> {
-        let Moving { link: loose, stream, config, agreed, flow, sharing, watchers, dropped } = moving;
+        let Moving { link: loose, stream, config, agreed, flow, sharing, watchers, receivers, dropped } =
+            moving;
         let (level, name) = (listener.level(), listener.name());
         let event_loop = EventLoop::current();
         let mut made = None;
         event_loop.attach(stream, Interest::READABLE | Interest::WRITABLE, |stream, token| {
-            let extras = Extras { sharing, watchers, dropped, ..Extras::default() };
+            let extras =
+                Extras { sharing, watchers, receivers: Rc::new(receivers), dropped, ..Extras::default() };
             let connection = Connection(Rc::new(Inner {
                 token,
                 link: RefCell::new(Link::fasten(loose, stream)),
@@ -115,6 +120,8 @@ impl Connection {
             let weak = WeakConnection(Rc::downgrade(&self.0));
             handle.come_to_thread(link.local().share(handle.id(), weak));
             drop(link);
+            // What was received while it was between the threads may have made room.
+            self.look_at_receivers();
             self.empty_lane();
         }
         self.mark_dirty();
