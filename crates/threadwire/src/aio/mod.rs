@@ -60,6 +60,7 @@ mod driver;
 mod flusher;
 mod handle;
 mod link;
+mod pulse;
 mod received;
 mod reconnecting;
 mod request;
@@ -73,6 +74,7 @@ mod stream;
 #[cfg(feature = "hyper")]
 mod upgrade;
 mod waiters;
+mod watch;
 mod wire;
 
 pub use broadcast::{Broadcast, broadcast};
@@ -80,6 +82,7 @@ pub use client::{client, connect};
 pub use connection::Connection;
 pub use handle::Handle;
 pub use link::Link;
+pub use pulse::{RuntimeWatch, watch_runtime};
 pub use received::Event;
 pub use reconnecting::{Reconnecting, Update, reconnect};
 pub use request::{Request, accept, accept_request};
@@ -88,3 +91,4 @@ pub use server::Server;
 pub use split::{Receiver, Sender};
 #[cfg(feature = "hyper")]
 pub use upgrade::Upgrade;
+pub use watch::{Watched, watch};
