@@ -13,6 +13,7 @@ mod leaving;
 mod measuring;
 mod moving;
 mod reading;
+mod receiving;
 pub(crate) mod rooms;
 mod sending;
 mod sharing;
@@ -35,6 +36,7 @@ use threadwire_worker::{EventLoop, Ready, Remote, Source, TimerId, Token};
 use crate::error::TimeoutKind;
 use crate::flow::Flow;
 use crate::link::Link;
+use crate::messages::inbox::Inbox;
 use crate::room::branch::Seat;
 use crate::server::Station;
 use crate::stream::Stream;
@@ -125,6 +127,8 @@ struct Extras {
     answers: u64,
     /// The workers that hear of what arrives.
     watchers: Vec<Remote>,
+    /// The queues that are filled with what arrives.
+    receivers: Rc<Vec<Arc<Inbox>>>,
     /// How many messages were dropped as there was no room.
     dropped: u64,
     /// Set while the connection closes.

@@ -60,6 +60,8 @@ pub(crate) struct Flow {
     pub(crate) pulse_due: bool,
     /// There is keepalive, which has to know when something arrives.
     pub(crate) timed: bool,
+    /// Somebody who receives is as far behind as may be.
+    pub(crate) behind: bool,
     /// Messages are looked at before the listener gets them.
     pub(crate) inspects: bool,
 }
@@ -80,6 +82,6 @@ impl Flow {
     /// Whether what arrives is read.
     #[inline]
     pub(crate) fn reads(self) -> bool {
-        !(self.read_paused | self.throttled)
+        !(self.read_paused | self.throttled | self.behind)
     }
 }

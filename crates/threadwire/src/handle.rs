@@ -7,8 +7,10 @@
 pub(crate) mod lane;
 mod parts;
 mod sync;
+mod waiting;
 
 use std::fmt;
+use std::future::Future;
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,6 +24,7 @@ use crate::local::Local;
 use crate::{Closed, Config, Connection, Error, WhenFull, events};
 use lane::{Full, Lane, Pushed};
 pub use parts::Parts;
+use waiting::{Below, Ended};
 
 /// What a handle has the owner do.
 pub(crate) type Call = Box<dyn FnOnce(&Connection) + Send>;
@@ -210,6 +213,61 @@ impl Handle {
         self.closed().ok_or(Error::Stopped)
     }
 
+    /// As [`send`](Handle::send), in a task: where there is no room ([`Config::max_buffered`]) it waits until there is, whatever
+    /// [`Config::when_full`] says. Dropped while it waits, it has sent nothing.
+    ///
+    /// ```
+    /// use threadwire::{Error, Handle};
+    ///
+    /// async fn export(peer: Handle, rows: Vec<String>) -> Result<(), Error> {
+    ///     for row in &rows {
+    ///         peer.send_async(row).await?;
+    ///     }
+    ///     peer.wait_drained_async().await;
+    ///     peer.close()
+    /// }
+    /// ```
+    pub fn send_async<'a>(
+        &'a self,
+        message: impl Into<Message<'a>>,
+    ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
+        let message = message.into();
+        async move {
+            let most = self.0.config.max_buffered.saturating_sub(message.as_bytes().len());
+            loop {
+                match self.send_or(message, WhenFull::Error) {
+                    Err(Error::Limit { .. }) => Below::new(self, Some(most)).await,
+                    sent => return sent,
+                }
+            }
+        }
+    }
+
+    /// As [`wait_drained`](Handle::wait_drained), in a task of any executor.
+    pub fn wait_drained_async(&self) -> impl Future<Output = ()> + Send + 'static {
+        Below::new(self, Some(0))
+    }
+
+    /// As [`wait_closed`](Handle::wait_closed), in a task of any executor. Nobody has to receive for that: the connection's own
+    /// thread does.
+    ///
+    /// ```
+    /// use threadwire::worker::block_on;
+    /// use threadwire::{Connection, Message, connect};
+    /// # use threadwire::{Accept, Server};
+    /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+    /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    ///
+    /// let handle = connect(&url, |_ws: &Connection, _message: Message<'_>| Ok(()))?.handle();
+    /// handle.close()?;
+    /// assert!(block_on(handle.wait_closed_async())?.clean);
+    /// # Ok::<(), threadwire::Error>(())
+    /// ```
+    pub fn wait_closed_async(&self) -> impl Future<Output = Arc<Closed>> + Send + 'static {
+        Ended(Below::new(self, None))
+    }
+
     /// The worker on whose loop the connection lives; `None` while it is handed from one thread to another.
     pub fn worker(&self) -> Option<Remote> {
         self.owner().clone()
@@ -387,7 +445,7 @@ impl Handle {
 }
 
 /// Has the loop of this thread look whether what it waits for is there.
-fn waker_of_this_thread() -> Waker {
+pub(crate) fn waker_of_this_thread() -> Waker {
     struct Look(Remote);
 
     impl Wake for Look {

@@ -1,13 +1,15 @@
 //! Connections that come back: a state machine around [`Client`], driven by the loop of the thread that started it.
 
+pub(crate) mod asking;
 mod attempt;
 mod backoff;
 mod driver;
 mod hold;
 mod link;
-mod machine;
+pub(crate) mod machine;
 mod session;
 mod state;
+pub(crate) mod wish;
 
 pub use attempt::Attempt;
 pub use backoff::Backoff;

@@ -3,7 +3,7 @@
 pub mod common;
 use common::bounded;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -202,12 +202,6 @@ fn handles_hear_of_a_detached_connection_that_is_dropped() {
         wait_until(Some(end), || h.has_ended()).unwrap();
         assert!(h.has_ended(), "is_open {} send {sent:?}", h.is_open());
     });
-}
-
-fn threadwire_accept(key: &str) -> String {
-    // by the command line, not to need a crate
-    let out = std::process::Command::new("python3").arg("-c").arg(format!("import hashlib,base64;print(base64.b64encode(hashlib.sha1(b'{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11').digest()).decode())")).output().unwrap();
-    String::from_utf8(out.stdout).unwrap().trim().to_owned()
 }
 
 /// Measuring with a full mailbox

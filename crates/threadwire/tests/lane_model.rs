@@ -326,6 +326,37 @@ fn one_who_begins_to_wait_while_the_end_comes_is_woken() {
 }
 
 #[test]
+fn futures_that_go_away_take_nobody_with_them_and_the_others_are_woken() {
+    shuttle::check_random(
+        || {
+            let lane = new();
+            push(&lane, b"x", Full::Refuse, PLENTY);
+            drop(lane.take(Batch::default()));
+            let waiter = {
+                let lane = Arc::clone(&lane);
+                thread::spawn(move || {
+                    let waker = waker();
+                    let (mut stays, mut leaves) = (0, 0);
+                    // Both for the same, and with the same waker.
+                    lane.poll_below(Some(0), &mut leaves, &waker);
+                    while !lane.poll_below(Some(0), &mut stays, &waker) {
+                        if leaves != 0 {
+                            assert_ne!(stays, leaves);
+                            lane.forget(leaves);
+                            leaves = 0;
+                        }
+                        thread::park();
+                    }
+                })
+            };
+            lane.set_outside(0);
+            waiter.join().unwrap();
+        },
+        RUNS,
+    );
+}
+
+#[test]
 fn senders_that_wait_for_room_all_get_it_and_the_limit_holds() {
     const LIMIT: usize = 4;
     shuttle::check_random(

@@ -48,6 +48,14 @@ impl Handle {
         Handle(Arc::clone(core))
     }
 
+    /// Closes without waiting for the peer's answer.
+    pub(super) fn drop_now(&self) {
+        // It may be closing already.
+        let _ = self.close_with(CloseCode::GOING_AWAY, "");
+        self.0.flush();
+        self.0.abort(None);
+    }
+
     pub(super) fn when_full(&self) -> WhenFull {
         self.0.config.when_full
     }

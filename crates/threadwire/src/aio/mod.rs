@@ -59,7 +59,10 @@ mod core;
 mod driver;
 mod flusher;
 mod handle;
+mod link;
+mod pulse;
 mod received;
+mod reconnecting;
 mod request;
 mod rest;
 mod scope;
@@ -71,16 +74,21 @@ mod stream;
 #[cfg(feature = "hyper")]
 mod upgrade;
 mod waiters;
+mod watch;
 mod wire;
 
 pub use broadcast::{Broadcast, broadcast};
 pub use client::{client, connect};
 pub use connection::Connection;
 pub use handle::Handle;
+pub use link::Link;
+pub use pulse::{RuntimeWatch, watch_runtime};
 pub use received::Event;
+pub use reconnecting::{Reconnecting, Update, reconnect};
 pub use request::{Request, accept, accept_request};
 pub use scope::Scope;
 pub use server::Server;
 pub use split::{Receiver, Sender};
 #[cfg(feature = "hyper")]
 pub use upgrade::Upgrade;
+pub use watch::{Watched, watch};

@@ -67,7 +67,12 @@ impl Connection {
     pub(super) fn wind_down(&self) {
         if !self.0.flow.get().reads() {
             // What the peer says to the end is not waited for in vain.
-            self.0.flow.set(Flow { read_paused: false, throttled: false, ..self.0.flow.get() });
+            self.0.flow.set(Flow {
+                read_paused: false,
+                throttled: false,
+                behind: false,
+                ..self.0.flow.get()
+            });
             self.read_on();
         }
         let (state, should_end) = {

@@ -330,7 +330,8 @@ impl Connection {
     /// Finds out whether they are.
     pub(super) fn set_inspects(&self) {
         let awaits_reply = self.with_keeping(|keeping| keeping.pulse.awaits_reply()).unwrap_or(false);
-        let is_watched = self.with_extras(|extras| (!extras.watchers.is_empty()).then_some(())).is_some();
+        let has_others = |extras: &mut Extras| !(extras.watchers.is_empty() && extras.receivers.is_empty());
+        let is_watched = self.with_extras(|extras| has_others(extras).then_some(())).is_some();
         self.0.flow.set(Flow { inspects: awaits_reply || is_watched, ..self.0.flow.get() });
     }
 
@@ -343,6 +344,7 @@ impl Connection {
             return true;
         }
         self.tell_watchers(message);
+        self.tell_receivers(message);
         false
     }
 }

@@ -15,6 +15,7 @@ use super::sharing::Sharing;
 use super::{Agreed, Connection, Extras, Inner, Phase, WeakConnection};
 use crate::flow::Flow;
 use crate::link::{Link, LooseLink};
+use crate::messages::inbox::Inbox;
 use crate::stream::Stream;
 use crate::{Closed, Config, Error, Listener};
 
@@ -48,6 +49,7 @@ struct Parts {
     sharing: Option<Box<Sharing>>,
     held_bytes: usize,
     watchers: Vec<Remote>,
+    receivers: Vec<Arc<Inbox>>,
     dropped: u64,
 }
 
@@ -60,6 +62,9 @@ impl Drop for Moving {
         handle.lane().end(Arc::clone(&closed));
         for worker in &parts.watchers {
             handle.tell_end(worker, Arc::clone(&closed));
+        }
+        for receiver in &parts.receivers {
+            receiver.end(&closed);
         }
     }
 }
@@ -103,6 +108,7 @@ impl Connection {
             sharing: extras.sharing,
             held_bytes: extras.held_bytes,
             watchers: extras.watchers,
+            receivers: Rc::unwrap_or_clone(extras.receivers),
             dropped: extras.dropped,
         })))
     }
@@ -111,13 +117,14 @@ impl Connection {
     pub(crate) fn put_on(moving: Moving, listener: Box<dyn Listener>) -> io::Result<Connection> {
         let mut moving = moving;
         let parts = moving.0.take().ok_or(io::ErrorKind::Other)?;
-        let Parts { link: loose, stream, config, agreed, flow, sharing, held_bytes, watchers, dropped } =
-            parts;
+        let Parts { link: loose, stream, config, agreed, flow, sharing, held_bytes, .. } = parts;
+        let Parts { watchers, receivers, dropped, .. } = parts;
         let (level, name) = (listener.level(), listener.name());
         let event_loop = EventLoop::current();
         let mut made = None;
         event_loop.attach(stream, Interest::READABLE | Interest::WRITABLE, |stream, token| {
-            let extras = Extras { sharing, held_bytes, watchers, dropped, ..Extras::default() };
+            let receivers = Rc::new(receivers);
+            let extras = Extras { sharing, held_bytes, watchers, receivers, dropped, ..Extras::default() };
             let connection = Connection(Rc::new(Inner {
                 token,
                 link: RefCell::new(Link::fasten(loose, stream)),
@@ -191,6 +198,8 @@ impl Connection {
             let weak = WeakConnection(Rc::downgrade(&self.0));
             handle.come_to_thread(link.local().share(handle.id(), weak));
             drop(link);
+            // What was received while it was between the threads may have made room.
+            self.look_at_receivers();
             self.serve_lane();
         }
         self.mark_dirty();

@@ -387,6 +387,7 @@ impl Connection {
             .with_sharing(|sharing| (std::mem::take(&mut sharing.batch), std::mem::take(&mut sharing.held)));
         handle.lane().end(Arc::clone(&closed));
         self.tell_watchers_of_the_end(&handle, &closed);
+        self.tell_receivers_of_the_end(&closed);
         drop(left);
     }
 

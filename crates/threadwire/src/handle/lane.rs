@@ -144,15 +144,31 @@ struct State<C, E> {
     told: bool,
     /// How many messages were dropped here.
     dropped: u64,
-    /// Who waits, and how many bytes may be left for each; none if it is the end that is waited for.
-    waiting: Vec<(Option<usize>, Waker)>,
+    waiting: Vec<Waiting>,
+    /// The last number that a future was given.
+    last: u64,
     end: Option<E>,
+}
+
+/// Somebody who waits.
+struct Waiting {
+    /// That of a future, or 0: threads that wait are woken together, and have no numbers.
+    number: u64,
+    /// How many bytes may be left; none if it is the end that is waited for.
+    most: Option<usize>,
+    waker: Waker,
 }
 
 impl<C, E: Clone> Lane<C, E> {
     pub(crate) fn new() -> Lane<C, E> {
-        let state =
-            State { batch: Batch::default(), told: false, dropped: 0, waiting: Vec::new(), end: None };
+        let state = State {
+            batch: Batch::default(),
+            told: false,
+            dropped: 0,
+            waiting: Vec::new(),
+            last: 0,
+            end: None,
+        };
         Lane {
             state: Mutex::new(state),
             outside: AtomicUsize::new(0),
@@ -227,29 +243,62 @@ impl<C, E: Clone> Lane<C, E> {
         let mut state = self.lock();
         let total = state.waiting() + self.outside.load(Ordering::SeqCst);
         let is_over = state.end.is_some();
-        let woken =
-            state.waiting.extract_if(.., |(most, _)| is_over || most.is_some_and(|most| total <= most));
+        let woken = state.waiting.extract_if(.., |one| is_over || one.most.is_some_and(|most| total <= most));
         let woken: Vec<_> = woken.collect();
         self.has_waiting.store(!state.waiting.is_empty(), Ordering::SeqCst);
         drop(state);
-        woken.into_iter().for_each(|(_, waker)| waker.wake());
+        woken.into_iter().for_each(|one| one.waker.wake());
     }
 
     /// Whether at most so many bytes wait, or the connection has ended (with `None` only that). If not, the waker is called
     /// when it is so.
     pub(crate) fn is_below(&self, most: Option<usize>, waker: &Waker) -> bool {
+        let Some(mut state) = self.begin_to_wait(most) else { return true };
+        if !state.waiting.iter().any(|one| (one.number, one.most) == (0, most) && one.waker.will_wake(waker))
+        {
+            state.waiting.push(Waiting { number: 0, most, waker: waker.clone() });
+        }
+        false
+    }
+
+    /// The same for a future, which has a number from its first call on (0 before), and is to be
+    /// [forgotten](Lane::forget) when it is dropped.
+    pub(crate) fn poll_below(&self, most: Option<usize>, number: &mut u64, waker: &Waker) -> bool {
+        let Some(mut state) = self.begin_to_wait(most) else { return true };
+        let known = state.waiting.iter_mut().find(|one| *number != 0 && one.number == *number);
+        let before = known.map(|one| mem::replace(&mut one.waker, waker.clone()));
+        if before.is_none() {
+            state.last += 1;
+            *number = state.last;
+            state.waiting.push(Waiting { number: *number, most, waker: waker.clone() });
+        }
+        // Its waker is dropped when the lock is not held any more.
+        drop(state);
+        false
+    }
+
+    /// A future does not wait any more.
+    #[cold]
+    pub(crate) fn forget(&self, number: u64) {
         let mut state = self.lock();
+        let place = state.waiting.iter().position(|one| one.number == number);
+        let forgotten = place.map(|place| state.waiting.remove(place));
+        self.has_waiting.store(!state.waiting.is_empty(), Ordering::SeqCst);
+        drop(state);
+        drop(forgotten);
+    }
+
+    /// None if what is waited for is there.
+    fn begin_to_wait(&self, most: Option<usize>) -> Option<MutexGuard<'_, State<C, E>>> {
+        let state = self.lock();
         // Before the count is looked at: it may fall at this moment.
         self.has_waiting.store(true, Ordering::SeqCst);
         let total = state.waiting() + self.outside.load(Ordering::SeqCst);
         if state.end.is_some() || most.is_some_and(|most| total <= most) {
             self.has_waiting.store(!state.waiting.is_empty(), Ordering::SeqCst);
-            return true;
+            return None;
         }
-        if !state.waiting.iter().any(|(other, known)| *other == most && known.will_wake(waker)) {
-            state.waiting.push((most, waker.clone()));
-        }
-        false
+        Some(state)
     }
 
     /// How many bytes wait, here and outside.

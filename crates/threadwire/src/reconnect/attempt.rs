@@ -32,9 +32,9 @@ use crate::{Client, Error};
 /// ```
 #[derive(Debug)]
 pub struct Attempt {
-    pub(super) client: Client,
-    pub(super) number: u32,
-    pub(super) cause: Option<Arc<Cause>>,
+    pub(crate) client: Client,
+    pub(crate) number: u32,
+    pub(crate) cause: Option<Arc<Cause>>,
 }
 
 impl Attempt {

@@ -5,7 +5,6 @@
 //! nothing ever recurses, and a callback that waits is not called again inside of that wait.
 
 use std::cell::{Cell, RefCell};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,11 +12,12 @@ use std::time::{Duration, Instant};
 use threadwire_proto::CloseCode;
 use threadwire_worker::{EventLoop, Ready, Source, TimerId, Token};
 
-use super::link::{Link, Shared, Wish};
+use super::asking::{self, contain, random};
+use super::link::{Link, Shared};
 use super::machine::{Machine, Verdict, is_wanted};
 use super::session::Session;
+use super::wish::Wish;
 use super::{Attempt, Backoff, Cause, Change, Hooks, State};
-use crate::local::Local;
 use crate::{Client, Connection, Error, Listener, dial};
 
 pub(super) struct Driver {
@@ -177,8 +177,7 @@ impl Driver {
     fn advance(self: &Rc<Self>) {
         let wish = self.shared.take_wish();
         let is_stopping = self.is_abandoned.get() || EventLoop::current().is_stopping();
-        self.is_ending
-            .set(self.is_ending.get() || is_stopping || matches!(wish, Wish::Close(..) | Wish::Stop));
+        self.is_ending.set(self.is_ending.get() || is_stopping || wish.is_end());
         self.is_renewing.set(self.is_renewing.get() || matches!(wish, Wish::Renew));
         let is_interrupted = self.is_ending.get() || self.is_renewing.get();
         if self.is_ending.get() {
@@ -370,36 +369,19 @@ impl Driver {
     fn ask_before(&self, attempt: &mut Attempt) -> Result<(), Error> {
         let hook = self.hooks.borrow_mut().before.take();
         let Some(mut hook) = hook else { return Ok(()) };
-        let allowed = catch_unwind(AssertUnwindSafe(|| hook(attempt)));
+        let allowed = asking::ask_before(&mut *hook, attempt);
         self.hooks.borrow_mut().before = Some(hook);
-        allowed.unwrap_or_else(|payload| Err(Error::panicked(payload)))
+        allowed
     }
 
     fn ask_whether_to_retry(&self, cause: &Cause) -> Verdict {
-        let hook = self.hooks.borrow_mut().retry_if.take();
-        let retry = match hook {
-            None => cause.is_transient(),
-            Some(mut hook) => {
-                let retry = contain("retry_if", || hook(cause)).unwrap_or(false);
-                self.hooks.borrow_mut().retry_if = Some(hook);
-                retry
-            }
-        };
-        if retry { Verdict::Retry } else { Verdict::GiveUp }
+        let mut hook = self.hooks.borrow_mut().retry_if.take();
+        let verdict = asking::ask_whether_to_retry(hook.as_deref_mut(), cause);
+        if hook.is_some() {
+            self.hooks.borrow_mut().retry_if = hook;
+        }
+        verdict
     }
-}
-
-/// A random number from 0 to 1.
-fn random() -> f64 {
-    // They are as random as masking keys must be.
-    let key = Local::current().shared.borrow_mut().keys.next();
-    f64::from(u32::from_ne_bytes(key)) / f64::from(u32::MAX)
-}
-
-/// Calls the program, and logs it if that panics.
-fn contain<R>(what: &str, call: impl FnOnce() -> R) -> Option<R> {
-    let result = catch_unwind(AssertUnwindSafe(call));
-    result.map_err(|payload| tracing::error!(error = %Error::panicked(payload), "{what} failed")).ok()
 }
 
 impl Source for Driver {

@@ -8,33 +8,9 @@ use threadwire_proto::{CloseCode, CloseFrame, Message};
 use threadwire_worker::{EventLoop, Ready, Remote, Token};
 
 use super::hold::Held;
+use super::wish::Wish;
 use super::{Cause, Change, State};
 use crate::{Error, Handle, WhenFull};
-
-/// What threads want of the driver.
-#[derive(Debug, Default)]
-pub(super) enum Wish {
-    #[default]
-    Nothing,
-    /// Another connection.
-    Renew,
-    /// The end, with a closing handshake.
-    Close(CloseCode, String),
-    /// The end.
-    Stop,
-}
-
-impl Wish {
-    /// What ranks higher goes ahead of the others.
-    fn rank(&self) -> u8 {
-        match self {
-            Wish::Nothing => 0,
-            Wish::Renew => 1,
-            Wish::Close(..) => 2,
-            Wish::Stop => 3,
-        }
-    }
-}
 
 /// What the driver and its links share.
 pub(super) struct Shared {
@@ -91,10 +67,8 @@ impl Shared {
 
     fn wish(&self, wish: Wish) {
         let mut inner = self.lock();
-        inner.is_closing |= matches!(wish, Wish::Close(..) | Wish::Stop);
-        if wish.rank() > inner.wish.rank() {
-            inner.wish = wish;
-        }
+        inner.is_closing |= wish.is_end();
+        inner.wish.raise(wish);
         drop(inner);
         self.nudge();
     }

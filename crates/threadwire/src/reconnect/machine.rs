@@ -9,7 +9,7 @@ use crate::{Closed, Connection, Error, TimeoutKind};
 
 /// What an end is to be followed by, before the backoff is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// Another attempt, after a wait.
     Retry,
     /// Another attempt at once, the first of a new row: this side wants it.
@@ -22,7 +22,7 @@ pub(super) enum Verdict {
 
 /// The state machine.
 #[derive(Debug)]
-pub(super) struct Machine {
+pub(crate) struct Machine {
     backoff: Backoff,
     state: State,
     /// How many failures there have been in a row.
@@ -33,16 +33,16 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    pub(super) fn new(backoff: Backoff) -> Machine {
+    pub(crate) fn new(backoff: Backoff) -> Machine {
         let state = State::Connecting { attempt: 1 };
         Machine { backoff, state, failures: 0, connections: 0, opened: None }
     }
 
-    pub(super) fn state(&self) -> State {
+    pub(crate) fn state(&self) -> State {
         self.state
     }
 
-    pub(super) fn connections(&self) -> u64 {
+    pub(crate) fn connections(&self) -> u64 {
         self.connections
     }
 
@@ -52,19 +52,19 @@ impl Machine {
     }
 
     /// An attempt begins.
-    pub(super) fn connecting(&mut self) -> State {
+    pub(crate) fn connecting(&mut self) -> State {
         self.enter(State::Connecting { attempt: self.failures.saturating_add(1) })
     }
 
     /// It has opened a connection.
-    pub(super) fn opened(&mut self, now: Instant) -> State {
+    pub(crate) fn opened(&mut self, now: Instant) -> State {
         self.opened = Some(now);
         self.connections += 1;
         self.enter(State::Open)
     }
 
     /// The connection has ended.
-    pub(super) fn closed(&mut self, now: Instant) -> State {
+    pub(crate) fn closed(&mut self, now: Instant) -> State {
         let was_stable = |opened| now.saturating_duration_since(opened) >= self.backoff.stable_after;
         match self.opened.take() {
             Some(opened) if was_stable(opened) => self.failures = 0,
@@ -74,13 +74,13 @@ impl Machine {
     }
 
     /// An attempt has opened none.
-    pub(super) fn failed(&mut self) {
+    pub(crate) fn failed(&mut self) {
         self.failures = self.failures.saturating_add(1);
     }
 
     /// What follows, after [`closed`](Machine::closed) or [`failed`](Machine::failed): a wait, the end, or `Connecting`, which is
     /// to be entered when the attempt begins. `random` is from 0 to 1.
-    pub(super) fn next(&mut self, verdict: Verdict, random: f64) -> State {
+    pub(crate) fn next(&mut self, verdict: Verdict, random: f64) -> State {
         match verdict {
             Verdict::Stop => self.enter(State::Stopped),
             Verdict::GiveUp => self.enter(State::GaveUp),
@@ -97,7 +97,7 @@ impl Machine {
 }
 
 /// Whether a connection was closed because the program wanted that, by closing it or by stopping the worker.
-pub(super) fn is_wanted(closed: &Closed, callback_failed: bool) -> bool {
+pub(crate) fn is_wanted(closed: &Closed, callback_failed: bool) -> bool {
     let Some(reason) = &closed.sent else { return false };
     match &closed.error {
         Some(Error::Stopped) => true,

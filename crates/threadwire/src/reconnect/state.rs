@@ -180,6 +180,9 @@ impl Cause {
     }
 }
 
+/// It says all there is by itself, and has no source.
+impl std::error::Error for Cause {}
+
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
