@@ -83,7 +83,9 @@ pub(crate) struct Service {
 
 /// What is done on each worker before it serves.
 #[derive(Clone, Default)]
-pub(crate) struct Setup(Option<Arc<dyn Fn(&EventLoop) + Send + Sync>>);
+pub(crate) struct Setup(Option<Arc<SetUp>>);
+
+type SetUp = dyn Fn(&EventLoop) + Send + Sync;
 
 impl Setup {
     pub(crate) fn new(setup: impl Fn(&EventLoop) + Send + Sync + 'static) -> Setup {
