@@ -49,6 +49,16 @@
 //! With the feature `aio` there is an async face on tokio: connections with `recv` and `send`, which are a `Stream` and a `Sink`,
 //! and handles for all tasks and threads. With the features `hyper` and `axum` they are also made from requests that such a
 //! server has received.
+//!
+//! # Threads and tasks on one connection
+//!
+//! | from | to | there is |
+//! | --- | --- | --- |
+//! | any thread or task | a connection of callbacks | a [`Handle`]: send, ping, close, [`run`](Handle::run) |
+//! | a connection of callbacks | threads that block, and tasks | [`Messages`] by [`Handle::messages`]; [`events`] for workers |
+//! | any thread or task | a connection of the async face | `aio::Handle` |
+//! | a worker | a future | [`worker::block_on`], with the tokio runtime entered if it needs one |
+//! | a task | what a worker brings | [`worker::Async`] and [`worker::Defer`], which are futures |
 #![forbid(unsafe_code)]
 
 // A short read counts as "there is no more", which is not how readiness works on Windows.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::peer::{Host, TEXT, upgraded};
 use common::tasks::{join, on_runtimes};
-use common::{PATIENCE, patient};
+use common::{PATIENCE, patient, vacant};
 use threadwire::aio::{self, Reconnecting, Update};
 use threadwire::{
     Attempt, Backoff, Cause, Change, Client, CloseCode, Error, HandshakeError, OwnedMessage, State,
@@ -120,7 +120,7 @@ fn subscribes_on_each_connection_before_anybody_sends() {
 #[test]
 fn gives_up_after_as_many_failures_as_there_may_be_and_says_why_once() {
     on_runtimes(|| async {
-        let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let (_taken, nobody) = vacant();
         let mut feed = reconnect(&format!("ws://{nobody}"), Backoff { max_attempts: Some(3), ..at_once() });
         let error = feed.recv().await.unwrap_err();
         assert_eq!(error.to_string(), format!("can't connect to {nobody}: connection refused"));
@@ -227,7 +227,7 @@ fn a_hook_that_fails_or_panics_closes_with_1011_and_its_error_is_the_cause() {
         }
         let mut feed = reconnect("ws://127.0.0.1:9/", at_once()).before(|_| panic!("no token"));
         assert_eq!(feed.recv().await.unwrap_err().to_string(), "a callback panicked: no token");
-        let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let (_taken, nobody) = vacant();
         let mut feed = reconnect(&format!("ws://{nobody}"), at_once()).retry_if(|_| panic!("no idea"));
         assert!(feed.recv().await.is_err());
     });
@@ -246,7 +246,7 @@ fn what_is_no_url_is_given_up_with_that_error() {
 fn a_stop_interrupts_a_wait_an_attempt_and_a_connection_at_once() {
     on_runtimes(|| async {
         // The wait.
-        let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let (_taken, nobody) = vacant();
         let mut feed = reconnect(&format!("ws://{nobody}"), in_a_long_time());
         let link = feed.link();
         let receiving = tokio::spawn(async move { feed.recv().await });

@@ -3,7 +3,6 @@
 pub mod common;
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -11,8 +10,7 @@ use std::time::Duration;
 
 use common::peer::{CLOSE, Host, TEXT, farewell, frame, upgraded};
 use common::recorder::{Call, End, Log, Recorder};
-use common::{Serving, bind, bounded, ignore, patient};
-use socket2::{Domain, Socket, Type};
+use common::{Serving, bind, bounded, ignore, patient, vacant};
 use threadwire::worker::{EventLoop, Remote, Worker};
 use threadwire::{
     Accept, Attempt, Backoff, Cause, Change, Client, CloseCode, Config, Connection, Error, HandshakeError,
@@ -29,16 +27,6 @@ fn at_once() -> Backoff {
 fn in_a_long_time() -> Backoff {
     let far = Duration::from_secs(1 << 40);
     Backoff { first: far, cap: far, ..Backoff::default() }
-}
-
-/// A port where connections are refused. It is taken, so that nothing else can get it as long as the socket lives, nor a
-/// connection by mistake connect to itself; but others may listen there.
-fn vacant() -> (Socket, SocketAddr) {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.set_reuse_address(true).unwrap();
-    socket.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
-    let addr = socket.local_addr().unwrap().as_socket().unwrap();
-    (socket, addr)
 }
 
 /// A state in a few words. How long a wait takes is left to chance.

@@ -16,11 +16,10 @@ use std::time::Duration;
 
 use common::peer::{BINARY, CLOSE, Host, PING, TEXT};
 use common::recorder::Log;
-use common::sharing::{pair, pair_with, serving_handles};
-use common::{PATIENCE, Serving, bind, bounded, ignore, patient};
+use common::sharing::{pair, pair_with};
+use common::{Serving, bind, bounded, patient};
 use threadwire::{
-    Accept, Backlog, Client, Closed, Connection, Error, Initiator, Listener, Message, OwnedMessage, blocking,
-    wait_until,
+    Accept, Backlog, Client, Closed, Connection, Error, Initiator, Listener, Message, blocking, wait_until,
 };
 
 fn echo_server() -> Serving {
@@ -89,7 +88,9 @@ fn the_echo_client_sends_on_a_thread_of_its_own_and_hears_of_the_end() {
 #[cfg(feature = "aio")]
 #[test]
 fn a_blocking_receive_is_awaited_on_a_thread_for_what_blocks() {
-    use threadwire::Messages;
+    use common::sharing::serving_handles;
+    use common::{PATIENCE, ignore};
+    use threadwire::{Messages, OwnedMessage};
 
     async fn listen(mut messages: Messages) -> (Option<OwnedMessage>, Messages) {
         let receive = move || (messages.recv().unwrap(), messages);

@@ -204,11 +204,9 @@ fn what_blocks_runs_elsewhere_and_the_connection_goes_on() {
         })
         .await;
         let mut blocks = tokio::task::spawn_blocking(move || released.recv_timeout(PATIENCE).unwrap());
-        loop {
-            tokio::select! {
-                ended = &mut blocks => break ended.unwrap(),
-                message = ws.recv() => panic!("{message:?}"),
-            }
+        tokio::select! {
+            ended = &mut blocks => ended.unwrap(),
+            message = ws.recv() => panic!("{message:?}"),
         }
         ws.send("done").await.unwrap();
         assert!(ws.recv().await.unwrap().is_none());

@@ -20,7 +20,7 @@ type OnStall = dyn FnMut(&Stalled) + Send;
 /// blocks on a lock or a file, or computes for long. Other tasks of that thread, connections among them, wait meanwhile.
 ///
 /// A warning with the name, and with the place of this call, goes to the log; [`on_stall`](Watched::on_stall) is called too. That
-/// comes when the poll has returned: for what never returns there is [`watch_runtime`]. It is the time of the clock on the wall, be
+/// comes when the poll has returned: for what never returns there is [`watch_runtime`](super::watch_runtime). It is the time of the clock on the wall, be
 /// it that the task computes, blocks, or is kept from running by the system.
 ///
 /// It costs two looks at the clock for each poll, and a box for the future.

@@ -17,6 +17,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use socket2::{Domain, Socket, Type};
 use threadwire::{Accept, Config, Connection, Error, Message, Request, Running, Server};
 
 use peer::{Peer, TEXT};
@@ -114,6 +115,16 @@ pub fn bind() -> Server {
 /// The settings of most tests: what must not time out has all the time there is.
 pub fn patient() -> Config {
     Config { open_timeout: PATIENCE, close_timeout: PATIENCE, ..Config::default() }
+}
+
+/// A port where connections are refused. It is taken, so that nothing else can get it as long as the socket lives, nor a
+/// connection by mistake connect to itself; but others may listen there.
+pub fn vacant() -> (Socket, SocketAddr) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+    let addr = socket.local_addr().unwrap().as_socket().unwrap();
+    (socket, addr)
 }
 
 /// A listener that echoes.
