@@ -338,16 +338,16 @@ fn futures_that_go_away_take_nobody_with_them_and_the_others_are_woken() {
                 let lane = Arc::clone(&lane);
                 thread::spawn(move || {
                     let waker = waker();
+                    // Both wait for the same, and with the same waker.
                     let (mut stays, mut leaves) = (0, 0);
-                    // Both for the same, and with the same waker.
-                    lane.poll_below(Some(0), &mut leaves, &waker);
-                    while !lane.poll_below(Some(0), &mut stays, &waker) {
-                        if leaves != 0 {
-                            assert_ne!(stays, leaves);
-                            lane.forget(leaves);
-                            leaves = 0;
-                        }
+                    let mut is_there = lane.poll_below(Some(0), &mut stays, &waker);
+                    if !lane.poll_below(Some(0), &mut leaves, &waker) {
+                        assert_ne!(stays, leaves);
+                        lane.forget(leaves);
+                    }
+                    while !is_there {
                         thread::park();
+                        is_there = lane.poll_below(Some(0), &mut stays, &waker);
                     }
                 })
             };
