@@ -334,25 +334,21 @@ fn futures_that_go_away_take_nobody_with_them_and_the_others_are_woken() {
             let lane = new();
             push(&lane, b"x", Full::Refuse, PLENTY);
             drop(lane.take(Batch::default()));
-            let waiter = {
+            let waker = waker();
+            // Both wait for the same; nobody hears of the one that goes away.
+            let (mut stays, mut leaves) = (0, 0);
+            assert!(!lane.poll_below(Some(0), &mut stays, &waker));
+            assert!(!lane.poll_below(Some(0), &mut leaves, Waker::noop()));
+            assert_ne!(stays, leaves);
+            let owner = {
                 let lane = Arc::clone(&lane);
-                thread::spawn(move || {
-                    let waker = waker();
-                    // Both wait for the same; nobody hears of the one that goes away.
-                    let (mut stays, mut leaves) = (0, 0);
-                    let mut is_there = lane.poll_below(Some(0), &mut stays, &waker);
-                    if !lane.poll_below(Some(0), &mut leaves, Waker::noop()) {
-                        assert_ne!(stays, leaves);
-                        lane.forget(leaves);
-                    }
-                    while !is_there {
-                        thread::park();
-                        is_there = lane.poll_below(Some(0), &mut stays, &waker);
-                    }
-                })
+                thread::spawn(move || lane.set_outside(0))
             };
-            lane.set_outside(0);
-            waiter.join().unwrap();
+            lane.forget(leaves);
+            while !lane.poll_below(Some(0), &mut stays, &waker) {
+                thread::park();
+            }
+            owner.join().unwrap();
         },
         RUNS,
     );
