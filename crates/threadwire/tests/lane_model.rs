@@ -63,6 +63,16 @@ impl Wake for Unpark {
     }
 }
 
+/// Tells a thread that waits for nothing else: a park may end for no reason.
+struct Tell(Mutex<Sender<()>>);
+
+impl Wake for Tell {
+    fn wake(self: Arc<Self>) {
+        let tell = self.0.lock().unwrap().clone();
+        tell.send(()).unwrap();
+    }
+}
+
 fn waker() -> Waker {
     Waker::from(Arc::new(Unpark(Mutex::new(thread::current()))))
 }
@@ -332,25 +342,22 @@ fn futures_that_go_away_take_nobody_with_them_and_the_others_are_woken() {
             let lane = new();
             push(&lane, b"x", Full::Refuse, PLENTY);
             drop(lane.take(Batch::default()));
-            let waiter = {
+            let (tell, told) = mpsc::channel();
+            let waker = Waker::from(Arc::new(Tell(Mutex::new(tell))));
+            // Both wait for the same; nobody hears of the one that goes away.
+            let (mut stays, mut leaves) = (0, 0);
+            assert!(!lane.poll_below(Some(0), &mut stays, &waker));
+            assert!(!lane.poll_below(Some(0), &mut leaves, Waker::noop()));
+            assert_ne!(stays, leaves);
+            let owner = {
                 let lane = Arc::clone(&lane);
-                thread::spawn(move || {
-                    let waker = waker();
-                    let (mut stays, mut leaves) = (0, 0);
-                    // Both for the same, and with the same waker.
-                    lane.poll_below(Some(0), &mut leaves, &waker);
-                    while !lane.poll_below(Some(0), &mut stays, &waker) {
-                        if leaves != 0 {
-                            assert_ne!(stays, leaves);
-                            lane.forget(leaves);
-                            leaves = 0;
-                        }
-                        thread::park();
-                    }
-                })
+                thread::spawn(move || lane.set_outside(0))
             };
-            lane.set_outside(0);
-            waiter.join().unwrap();
+            lane.forget(leaves);
+            // To ask again would be to register again: it has to be woken.
+            told.recv().unwrap();
+            assert!(lane.poll_below(Some(0), &mut stays, &waker));
+            owner.join().unwrap();
         },
         RUNS,
     );

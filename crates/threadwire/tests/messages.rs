@@ -145,6 +145,30 @@ fn one_that_is_behind_holds_the_connection_until_it_receives() {
 }
 
 #[test]
+fn the_programs_own_pause_and_a_hold_are_two_things() {
+    bounded(|| {
+        let log = Log::new();
+        let (ws, mut peer) = pair(patient(), &log);
+        let mut slow = ws.handle().messages(at_most(1, WhenBehind::Hold));
+        peer.send(TEXT, b"1");
+        hear(&log, "1");
+        peer.send(TEXT, b"2");
+        ws.pause_reading();
+        assert_eq!(texts(&mut slow, 1), ["1"]);
+        turn();
+        assert!(slow.is_empty(), "it is still paused");
+        ws.resume_reading();
+        hear(&log, "2");
+        // Now it is held again, and the program's call does not change that.
+        peer.send(TEXT, b"3");
+        ws.resume_reading();
+        turn();
+        assert_eq!(slow.len(), 1);
+        assert_eq!(texts(&mut slow, 2), ["2", "3"]);
+    });
+}
+
+#[test]
 fn one_that_is_behind_by_bytes_holds_the_connection() {
     bounded(|| {
         let log = Log::new();

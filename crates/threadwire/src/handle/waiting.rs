@@ -1,6 +1,6 @@
 //! Futures that wait for a connection, by its lane.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -56,4 +56,17 @@ impl Future for Ended {
             Poll::Pending => Poll::Pending,
         }
     }
+}
+
+/// Is polled once more, after others.
+pub(super) async fn leave_others_their_turn() {
+    let mut has_left = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut has_left, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
