@@ -215,7 +215,7 @@ pub struct Connection {
     /// Whether a broken rule waits until the program has dealt with what came before it.
     defers: bool,
     /// A rule that was broken, and not told yet.
-    deferred: Option<Violation>,
+    deferred: Option<Box<Violation>>,
 }
 
 impl Connection {
@@ -274,7 +274,7 @@ impl Connection {
                 Err(violation) => {
                     *input = &mut [];
                     if self.defers && self.state == State::Open {
-                        self.deferred.get_or_insert(violation);
+                        self.deferred.get_or_insert_with(|| Box::new(violation));
                         return None;
                     }
                     self.fail(violation, shared, out);
@@ -395,7 +395,7 @@ impl Connection {
 
     /// Fails the connection for the rule that was noted, if one was: a close frame that says so is written.
     pub fn fail_deferred(&mut self, shared: &mut Shared, out: &mut Vec<u8>) -> Option<Violation> {
-        let violation = self.deferred.take().filter(|_| self.state == State::Open)?;
+        let violation = *self.deferred.take().filter(|_| self.state == State::Open)?;
         self.fail(violation, shared, out);
         Some(violation)
     }

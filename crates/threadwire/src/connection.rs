@@ -36,6 +36,7 @@ use threadwire_worker::{EventLoop, Ready, Remote, Source, TimerId, Token};
 use crate::error::TimeoutKind;
 use crate::flow::Flow;
 use crate::link::Link;
+use crate::local::Local;
 use crate::messages::inbox::Inbox;
 use crate::room::branch::Seat;
 use crate::server::Station;
@@ -81,8 +82,8 @@ struct Inner {
     token: Token,
     link: RefCell<Link>,
     level: Level,
-    /// The listener's.
-    name: &'static str,
+    /// Stands for the listener's name.
+    name: u16,
     /// Missing while a callback runs, and after `on_close`.
     listener: RefCell<Option<Box<dyn Listener>>>,
     /// Readiness that came while a callback ran.
@@ -525,7 +526,7 @@ pub(crate) struct Opening<'a> {
 impl Connection {
     pub(crate) fn open(opening: Opening<'_>) -> Connection {
         let Opening { role, stream, token, listener, config, agreed, output, early, unread } = opening;
-        let (level, name) = (listener.level(), listener.name());
+        let (level, name) = (listener.level(), Local::current().name_for(listener.name()));
         let flow = Flow { drops: config.when_full == WhenFull::DropOldest, ..Flow::default() };
         let link = Link::new(stream, role, &config.protocol(level), output);
         let connection = Connection(Rc::new(Inner {
@@ -571,7 +572,7 @@ impl Connection {
 impl Source for Inner {
     fn name(&self) -> Cow<'static, str> {
         let peer = self.link.borrow().stream().and_then(|stream| stream.peer_addr());
-        let listener = self.name;
+        let listener = self.link.borrow().local().name(self.name);
         match peer {
             Ok(peer) => format!("the connection with {peer} ({listener})").into(),
             Err(_) => format!("a connection that has ended ({listener})").into(),

@@ -29,6 +29,8 @@ pub(crate) struct Local {
     pub(crate) shared: RefCell<Shared>,
     inputs: RefCell<Vec<Box<[u8]>>>,
     outputs: RefCell<Vec<Vec<u8>>>,
+    /// The names of listeners: few, and the same for many connections.
+    names: RefCell<Vec<&'static str>>,
     /// The connections that have handles.
     shared_ones: RefCell<Slab<(u64, WeakConnection)>>,
     /// The rooms that connections of this thread are in.
@@ -72,6 +74,23 @@ impl Local {
         let shared_ones = self.shared_ones.borrow();
         let (_, connection) = shared_ones.get(place).filter(|(shared, _)| *shared == number)?;
         connection.upgrade()
+    }
+
+    /// A number that stands for a name.
+    pub(crate) fn name_for(&self, name: &'static str) -> u16 {
+        let mut names = self.names.borrow_mut();
+        let known = names.iter().position(|known| *known == name);
+        let place = known.unwrap_or_else(|| {
+            names.push(name);
+            names.len() - 1
+        });
+        // With that many of them, those that are left have none.
+        place.try_into().unwrap_or(u16::MAX)
+    }
+
+    /// The name that a number stands for.
+    pub(crate) fn name(&self, number: u16) -> &'static str {
+        self.names.borrow().get(usize::from(number)).copied().unwrap_or("a listener")
     }
 
     /// Lends an empty buffer for output.

@@ -15,6 +15,7 @@ use super::sharing::Sharing;
 use super::{Agreed, Connection, Extras, Inner, Phase, WeakConnection};
 use crate::flow::Flow;
 use crate::link::{Link, LooseLink};
+use crate::local::Local;
 use crate::messages::inbox::Inbox;
 use crate::stream::Stream;
 use crate::{Closed, Config, Error, Listener};
@@ -119,7 +120,7 @@ impl Connection {
         let parts = moving.0.take().ok_or(io::ErrorKind::Other)?;
         let Parts { link: loose, stream, config, agreed, flow, sharing, held_bytes, .. } = parts;
         let Parts { watchers, receivers, dropped, .. } = parts;
-        let (level, name) = (listener.level(), listener.name());
+        let (level, name) = (listener.level(), Local::current().name_for(listener.name()));
         let event_loop = EventLoop::current();
         let mut made = None;
         event_loop.attach(stream, Interest::READABLE | Interest::WRITABLE, |stream, token| {
@@ -174,7 +175,7 @@ impl Connection {
             token,
             link: RefCell::new(Link::ended(role, &config.protocol(level))),
             level,
-            name: "none",
+            name: Local::current().name_for("none"),
             listener: RefCell::default(),
             unread: Cell::default(),
             may_have_more: Cell::new(false),
