@@ -237,8 +237,19 @@ impl EventLoop {
         self.depth.get() == 0
     }
 
-    /// Has no more mail delivered before the waits have been asked whether they are over.
-    pub(crate) fn interrupt(&self) {
+    /// Has nothing more called in this turn before the waits have been asked whether they are over: what one of them waits for has
+    /// come, and is better dealt with before more comes. What is ready stays so, and is called in the next turn.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadwire_worker::{EventLoop, sleep};
+    ///
+    /// let event_loop = EventLoop::current();
+    /// event_loop.after(Duration::ZERO, || EventLoop::current().interrupt());
+    /// sleep(Duration::from_millis(1))?; // it was not over yet, and goes on
+    /// # Ok::<(), threadwire_worker::Stopped>(())
+    /// ```
+    pub fn interrupt(&self) {
         self.interrupted.set(true);
     }
 
@@ -448,6 +459,9 @@ impl EventLoop {
             let _held = self.hold(|| Holder::Source(Rc::clone(&source)));
             if may_call {
                 source.ready(ready);
+                if self.interrupted.replace(false) {
+                    return;
+                }
                 continue;
             }
             // Too deep for callbacks, but writing goes on.

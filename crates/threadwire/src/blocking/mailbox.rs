@@ -5,11 +5,15 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use threadwire_proto::{Message, OwnedMessage};
+use threadwire_worker::EventLoop;
 
 use super::intake::Intake;
 use super::queue::Queue;
 use super::select::Place;
 use crate::{Closed, Connection, Error, Listener};
+
+/// Messages of this many bytes are received before others are read.
+const LARGE: usize = 64 << 10;
 
 /// A queue of messages, and how full it is. It belongs to a connection and to the listener that fills it.
 #[derive(Default)]
@@ -56,6 +60,10 @@ impl Mailbox {
         if is_first {
             ws.defer_failures(true);
             self.announce();
+        }
+        if message.len() >= LARGE {
+            // One by one: many of them at once are more memory than need be.
+            EventLoop::current().interrupt();
         }
     }
 
