@@ -237,8 +237,9 @@ impl EventLoop {
         self.depth.get() == 0
     }
 
-    /// Has nothing more called in this turn before the waits have been asked whether they are over: what one of them waits for has
-    /// come, and is better dealt with before more comes. What is ready stays so, and is called in the next turn.
+    /// Serves no more sockets and delivers no more mail in this turn, before the waits have been asked whether they are over: what
+    /// one of them waits for has come, and is better dealt with before more comes. What is ready keeps its place in the queue, and
+    /// comes first in the next turn.
     ///
     /// ```
     /// use std::time::Duration;
