@@ -237,8 +237,8 @@ impl EventLoop {
         self.depth.get() == 0
     }
 
-    /// Serves no more sockets and delivers no more mail in this turn, before the waits have been asked whether they are over: what
-    /// one of them waits for has come, and is better dealt with before more comes. What is ready keeps its place in the queue, and
+    /// Called by a source that is served, or by mail that is delivered: no more sources are served, or no more mail is delivered, in
+    /// this turn. What a wait waits for has come, and is better dealt with before more comes. What is ready keeps its place, and
     /// comes first in the next turn.
     ///
     /// ```

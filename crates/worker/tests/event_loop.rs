@@ -562,6 +562,36 @@ fn what_is_requeued_waits_behind_what_is_ready_already() {
 }
 
 #[test]
+fn what_interrupts_every_turn_leaves_room_for_the_others() {
+    bounded(|| {
+        let log = Log::new();
+        let hasty = |probe: &Rc<Probe>| {
+            EventLoop::current().requeue(probe.token.get().unwrap(), Ready::READABLE);
+            EventLoop::current().interrupt();
+        };
+        let (_a, mut to_a) = Probe::attach("a", &log, hasty);
+        let (_b, mut to_b) = Probe::attach("b", &log, hasty);
+        to_a.write_all(b"1").unwrap();
+        to_b.write_all(b"1").unwrap();
+        let called = Arc::new(AtomicUsize::new(0));
+        for _ in 0..3 {
+            let called = Arc::clone(&called);
+            EventLoop::current().remote().post(move |_| _ = called.fetch_add(1, Ordering::SeqCst)).unwrap();
+        }
+        wait_until(None, || log.len() == 2).unwrap();
+        log.take();
+        for _ in 0..3 {
+            let before = log.len();
+            update().unwrap();
+            assert_eq!(log.len(), before + 1, "one a turn");
+        }
+        let served = log.take();
+        assert!(served[0] != served[1] && served[0] == served[2], "in turns: {served:?}");
+        assert_eq!(called.load(Ordering::SeqCst), 3);
+    });
+}
+
+#[test]
 fn what_requeues_itself_leaves_room_for_timers_and_calls() {
     bounded(|| {
         let log = Log::new();
