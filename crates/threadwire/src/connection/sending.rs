@@ -6,10 +6,8 @@ use threadwire_worker::EventLoop;
 
 use super::Connection;
 use crate::flow::Flow;
+use crate::handle::lane::CONTROL_ROOM;
 use crate::{Error, WhenFull};
-
-/// How much further than other frames control frames may go, when too much waits to be written.
-const CONTROL_ROOM: usize = 1 << 20;
 
 impl Connection {
     /// The reason of a connection that is closed since the peer does not read.

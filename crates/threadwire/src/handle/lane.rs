@@ -78,8 +78,8 @@ pub(crate) struct Batch<C> {
 /// The most that may be left, whatever it is: payloads may be empty.
 const MOST: usize = 1 << 20;
 
-/// How much further than messages control frames may go, when too much waits.
-const CONTROL_ROOM: usize = 1 << 20;
+/// How much further than messages control frames may go, in bytes, when too much waits to be written.
+pub(crate) const CONTROL_ROOM: usize = 1 << 20;
 
 impl<C> Batch<C> {
     /// How many bytes wait in it.

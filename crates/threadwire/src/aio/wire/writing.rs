@@ -9,13 +9,11 @@ use tokio::io::AsyncWrite;
 
 use super::{Means, Wire};
 use crate::aio::stream::Writer;
+use crate::handle::lane::CONTROL_ROOM;
 use crate::{Config, Error, WhenFull};
 
 /// Payloads from this many bytes on are written from where they lie instead of being copied.
 const DIRECT_WRITE: usize = 16 << 10;
-
-/// How much further than other frames control frames may go, when too much waits to be written.
-const CONTROL_ROOM: usize = 1 << 20;
 
 impl Wire {
     /// Whether a send has to wait.
