@@ -58,7 +58,10 @@ pub fn connect(target: impl IntoClient) -> impl Future<Output = Result<Connectio
         in_time(config, async {
             let stream = Stream::tcp(reach(&prepared.target).await?);
             let stream = secure(stream, &prepared).await?;
-            upgrade(stream, &prepared.request, config).await
+            let upgraded = upgrade(stream, &prepared.request, config).await;
+            #[cfg(feature = "tls")]
+            let upgraded = upgraded.map_err(|error| Failed::explain_any(error, prepared.target.host()));
+            upgraded
         })
         .await
     })
@@ -134,7 +137,7 @@ async fn secure(stream: Stream, prepared: &Prepared) -> Result<Stream, Error> {
     let (config, name) = tls.prepare(target.host())?;
     let explain = |error| Failed::explain(error, target.host());
     let session = Session::client(config, name).map_err(Failed::io).map_err(explain)?;
-    stream.secured(session).await.map_err(explain)
+    stream.secured(session).await.map_err(|(_, error)| explain(error))
 }
 
 /// A URL that wants TLS was refused.

@@ -171,7 +171,16 @@ pub(super) async fn receive_in_tls(
 ) -> Result<Request, Error> {
     let opening = async {
         let session = Session::server(tls).map_err(Failed::io)?;
-        read(stream.secured(session).await?, peer_addr, Arc::clone(&config)).await
+        match stream.secured(session).await {
+            Ok(stream) => read(stream, peer_addr, Arc::clone(&config)).await,
+            Err((mut stream, error)) => {
+                tracing::debug!(%error, peer = %peer_addr, "a client does not speak TLS as it should");
+                // It has been told what was wrong: closing the socket under what it still sends would reset the connection.
+                let _ = stream.shutdown().await;
+                discard(&mut stream).await;
+                Err(error.into())
+            }
+        }
     };
     in_time(&config, opening).await
 }

@@ -12,6 +12,8 @@ use super::Attempt;
 use super::answer::AnswerReader;
 use crate::connection::{Agreed, Opening};
 use crate::stream::Stream;
+#[cfg(feature = "tls")]
+use crate::tls::Failed;
 use crate::{Connection, Error};
 
 /// How much is read at once.
@@ -30,6 +32,8 @@ struct State {
     stream: Stream,
     /// The request, as far as it has not left.
     request: Vec<u8>,
+    /// Why no more of it can.
+    broken: Option<io::Error>,
     answer: AnswerReader,
 }
 
@@ -38,7 +42,7 @@ pub(super) fn start(attempt: &Rc<Attempt>, stream: Stream, token: Token, ready: 
     let stream = stream.traced(attempt.config.trace.as_ref(), Role::Client);
     let mut request = Vec::new();
     attempt.request.encode(&mut request);
-    let state = State { stream, request, answer: AnswerReader::new(&attempt.config) };
+    let state = State { stream, request, broken: None, answer: AnswerReader::new(&attempt.config) };
     let upgrading = Rc::new(Upgrading {
         attempt: Rc::clone(attempt),
         token,
@@ -68,7 +72,11 @@ impl State {
             match self.stream.write(&self.request) {
                 Ok(count) => drop(self.request.drain(..count)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error.into()),
+                Err(error) => {
+                    // The server takes no more of the request, but may have said why.
+                    self.request.clear();
+                    self.broken = Some(error);
+                }
             }
         }
         let received = &mut self.answer.received;
@@ -76,10 +84,14 @@ impl State {
         received.resize(start + PIECE, 0);
         let read = self.stream.read(&mut received[start..]);
         received.truncate(start + read.as_ref().copied().unwrap_or(0));
-        let count = match read {
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Progress::Waiting),
-            Err(error) => return Err(error.into()),
+        let count = match (read, self.broken.take()) {
+            (Ok(0) | Err(_), Some(error)) => return Err(error.into()),
+            (Ok(count), broken) => {
+                self.broken = broken;
+                count
+            }
+            (Err(error), None) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Progress::Waiting),
+            (Err(error), None) => return Err(error.into()),
         };
         match self.answer.look(&attempt.request, count == 0)? {
             Some((head, agreed)) => {
@@ -133,7 +145,11 @@ impl Source for Upgrading {
                     },
                 })));
             }
-            Err(error) => self.attempt.fail(error),
+            Err(error) => {
+                #[cfg(feature = "tls")]
+                let error = Failed::explain_any(error, self.attempt.target.host());
+                self.attempt.fail(error);
+            }
         }
     }
 

@@ -51,6 +51,8 @@ struct State {
     ends: bool,
     /// A response that is no upgrade: once it has left, the peer's end is awaited, so that it can be read.
     refusal: Option<Outbox>,
+    /// Whether the peer's TLS is broken, so that only its end is awaited.
+    lingers: bool,
 }
 
 /// Begins the handshake of a connection that was accepted at `since`, on this thread's loop.
@@ -70,7 +72,7 @@ pub(super) fn start(
     };
     let attached = event_loop.attach(stream, interest, |stream, token| {
         let head = HeadReader::new(service.config.head_limits());
-        let state = State { stream, received: Vec::new(), head, ends: false, refusal: None };
+        let state = State { stream, received: Vec::new(), head, ends: false, refusal: None, lingers: false };
         let source = Rc::new(Upgrading {
             service: service.clone(),
             token,
@@ -142,6 +144,9 @@ struct Granted {
 impl State {
     /// Reads once, and looks whether the request is there.
     fn advance(&mut self, input: &mut [u8]) -> Progress {
+        if self.lingers {
+            return self.linger(input);
+        }
         if self.refusal.is_some() {
             return self.finish_refusal(input);
         }
@@ -149,6 +154,10 @@ impl State {
             Ok(0) => return Progress::Over("the peer left"),
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Progress::Waiting,
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                tracing::debug!(%error, peer = ?self.stream.peer_addr().ok(), "a client does not speak TLS as it should");
+                return self.linger(input);
+            }
             Err(error) => {
                 tracing::debug!(%error, "reading a request failed");
                 return Progress::Over("reading failed");
@@ -178,6 +187,20 @@ impl State {
                 tracing::debug!(%error, "refused a request");
                 self.refuse(&error.response(), input)
             }
+        }
+    }
+
+    /// Lets the peer read what was wrong: closing the socket under what it still sends would reset the connection.
+    fn linger(&mut self, input: &mut [u8]) -> Progress {
+        if !std::mem::replace(&mut self.lingers, true) {
+            // Where that fails, so will reading.
+            let _ = self.stream.shutdown_write();
+        }
+        match self.stream.read_away(input) {
+            Ok(0) => Progress::Over("its TLS was refused"),
+            Ok(_) => Progress::Again,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Progress::Waiting,
+            Err(_) => Progress::Over("the peer broke the connection"),
         }
     }
 

@@ -7,6 +7,8 @@ pub mod keeping;
 pub mod neighbour;
 pub mod peer;
 pub mod recorder;
+#[cfg(feature = "tls")]
+pub mod secure;
 pub mod sharing;
 #[cfg(feature = "aio")]
 pub mod tasks;
