@@ -4,8 +4,9 @@ use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 
 use mio::event::Source;
-use mio::net::TcpStream;
+use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
+use rustix::net::{RecvFlags, recv};
 use threadwire_proto::Role;
 
 use crate::Trace;
@@ -15,6 +16,8 @@ use crate::trace::Traced;
 #[derive(Debug)]
 pub(crate) enum Stream {
     Tcp(TcpStream),
+    /// A Unix socket.
+    Unix(UnixStream),
     /// Another one, whose bytes are shown to somebody.
     Traced(Box<Traced>),
 }
@@ -41,6 +44,7 @@ impl Stream {
     pub(crate) fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         match self {
             Stream::Tcp(socket) => retry(|| socket.read_vectored(buffers)),
+            Stream::Unix(socket) => retry(|| socket.read_vectored(buffers)),
             Stream::Traced(traced) => traced.read_vectored(buffers),
         }
     }
@@ -49,7 +53,17 @@ impl Stream {
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Stream::Tcp(socket) => retry(|| socket.read(buffer)),
+            Stream::Unix(socket) => retry(|| socket.read(buffer)),
             Stream::Traced(traced) => traced.read(buffer),
+        }
+    }
+
+    /// Looks at what lies in the socket, and leaves it there.
+    pub(crate) fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(socket) => retry(|| socket.peek(buffer)),
+            Stream::Unix(socket) => retry(|| Ok(recv(socket, &mut *buffer, RecvFlags::PEEK)?.1)),
+            Stream::Traced(traced) => traced.stream.peek(buffer),
         }
     }
 
@@ -57,6 +71,7 @@ impl Stream {
     pub(crate) fn shutdown_write(&mut self) -> io::Result<()> {
         match self {
             Stream::Tcp(socket) => socket.shutdown(Shutdown::Write),
+            Stream::Unix(socket) => socket.shutdown(Shutdown::Write),
             Stream::Traced(traced) => traced.stream.shutdown_write(),
         }
     }
@@ -65,6 +80,7 @@ impl Stream {
     pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
         match self {
             Stream::Tcp(socket) => socket.take_error(),
+            Stream::Unix(socket) => socket.take_error(),
             Stream::Traced(traced) => traced.stream.take_error(),
         }
     }
@@ -72,6 +88,7 @@ impl Stream {
     pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
         match self {
             Stream::Tcp(socket) => socket.peer_addr(),
+            Stream::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
             Stream::Traced(traced) => traced.stream.peer_addr(),
         }
     }
@@ -79,6 +96,7 @@ impl Stream {
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
         match self {
             Stream::Tcp(socket) => socket.local_addr(),
+            Stream::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
             Stream::Traced(traced) => traced.stream.local_addr(),
         }
     }
@@ -89,6 +107,7 @@ impl Write for Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Stream::Tcp(socket) => retry(|| socket.write(bytes)),
+            Stream::Unix(socket) => retry(|| socket.write(bytes)),
             Stream::Traced(traced) => traced.write(bytes),
         }
     }
@@ -96,6 +115,7 @@ impl Write for Stream {
     fn write_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Stream::Tcp(socket) => retry(|| socket.write_vectored(buffers)),
+            Stream::Unix(socket) => retry(|| socket.write_vectored(buffers)),
             Stream::Traced(traced) => traced.write_vectored(buffers),
         }
     }
@@ -120,6 +140,7 @@ impl Source for Stream {
     fn register(&mut self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()> {
         match self {
             Stream::Tcp(socket) => socket.register(registry, token, interest),
+            Stream::Unix(socket) => socket.register(registry, token, interest),
             Stream::Traced(traced) => traced.stream.register(registry, token, interest),
         }
     }
@@ -127,6 +148,7 @@ impl Source for Stream {
     fn reregister(&mut self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()> {
         match self {
             Stream::Tcp(socket) => socket.reregister(registry, token, interest),
+            Stream::Unix(socket) => socket.reregister(registry, token, interest),
             Stream::Traced(traced) => traced.stream.reregister(registry, token, interest),
         }
     }
@@ -134,6 +156,7 @@ impl Source for Stream {
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
         match self {
             Stream::Tcp(socket) => socket.deregister(registry),
+            Stream::Unix(socket) => socket.deregister(registry),
             Stream::Traced(traced) => traced.stream.deregister(registry),
         }
     }
