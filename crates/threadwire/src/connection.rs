@@ -42,6 +42,8 @@ use crate::room::branch::Seat;
 use crate::server::Station;
 use crate::server::admission::Guest;
 use crate::stream::Stream;
+#[cfg(feature = "tls")]
+use crate::tls::TlsInfo;
 use crate::{Closed, Config, Error, Listener, WhenFull};
 use keeping::{Keeping, Unread};
 use measuring::Measuring;
@@ -490,6 +492,13 @@ impl Connection {
     /// is, say. `None` on a client.
     pub fn attached<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
         self.0.agreed.as_ref()?.attached()
+    }
+
+    /// What the TLS handshake came to. `None` without TLS, and once the connection has ended.
+    #[cfg(feature = "tls")]
+    pub fn tls(&self) -> Option<TlsInfo> {
+        let link = self.0.link.borrow();
+        Some(link.stream().ok()?.tls()?.session().info())
     }
 
     /// The peer's address. Fails with [`NotConnected`](io::ErrorKind::NotConnected) once TCP has ended.

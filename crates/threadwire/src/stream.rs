@@ -2,22 +2,31 @@
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Shutdown, SocketAddr};
+#[cfg(feature = "tls")]
+use std::sync::Arc;
 
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 use rustix::net::{RecvFlags, recv};
+#[cfg(feature = "tls")]
+use rustls::ServerConfig;
 use threadwire_proto::Role;
 
 use crate::Trace;
+#[cfg(feature = "tls")]
+use crate::tls::{Failed, session::Session, stream::TlsStream};
 use crate::trace::Traced;
 
-/// A connected stream: plain TCP for now. TLS becomes another variant.
+/// A connected stream.
 #[derive(Debug)]
 pub(crate) enum Stream {
     Tcp(TcpStream),
     /// A Unix socket.
     Unix(UnixStream),
+    /// Another one, in TLS.
+    #[cfg(feature = "tls")]
+    Tls(Box<TlsStream>),
     /// Another one, whose bytes are shown to somebody.
     Traced(Box<Traced>),
 }
@@ -30,6 +39,13 @@ impl Stream {
             tracing::debug!(%error, "can't set TCP_NODELAY");
         }
         Stream::Tcp(socket)
+    }
+
+    /// The server's end of TLS on another stream. The handshake goes on by itself, as the stream is read.
+    #[cfg(feature = "tls")]
+    pub(crate) fn tls_server(stream: Stream, config: Arc<ServerConfig>) -> io::Result<Stream> {
+        let session = Session::server(config).map_err(Failed::io)?;
+        Ok(Stream::Tls(Box::new(TlsStream::of(session, stream))))
     }
 
     /// The same stream, traced if that is wanted.
@@ -45,6 +61,8 @@ impl Stream {
         match self {
             Stream::Tcp(socket) => retry(|| socket.read_vectored(buffers)),
             Stream::Unix(socket) => retry(|| socket.read_vectored(buffers)),
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.read(buffers),
             Stream::Traced(traced) => traced.read_vectored(buffers),
         }
     }
@@ -54,6 +72,8 @@ impl Stream {
         match self {
             Stream::Tcp(socket) => retry(|| socket.read(buffer)),
             Stream::Unix(socket) => retry(|| socket.read(buffer)),
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.read(&mut [IoSliceMut::new(buffer)]),
             Stream::Traced(traced) => traced.read(buffer),
         }
     }
@@ -63,7 +83,63 @@ impl Stream {
         match self {
             Stream::Tcp(socket) => retry(|| socket.peek(buffer)),
             Stream::Unix(socket) => retry(|| Ok(recv(socket, &mut *buffer, RecvFlags::PEEK)?.1)),
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.stream.peek(buffer),
             Stream::Traced(traced) => traced.stream.peek(buffer),
+        }
+    }
+
+    /// Whether there may be more to read, after a read of this many bytes into this much room. Where there is not, the system
+    /// says when there is again. Of sockets, a short read takes all; TLS may hold bytes that the system knows nothing of.
+    #[inline]
+    pub(crate) fn may_have_more(&self, count: usize, room: usize) -> bool {
+        match self {
+            Stream::Tcp(_) | Stream::Unix(_) => count == room,
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.may_have_more(),
+            Stream::Traced(traced) => traced.stream.may_have_more(count, room),
+        }
+    }
+
+    /// Whether bytes come as they are, so that it saves a copy to have them read to where they belong.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        match self {
+            Stream::Tcp(_) | Stream::Unix(_) => true,
+            #[cfg(feature = "tls")]
+            Stream::Tls(_) => false,
+            Stream::Traced(traced) => traced.stream.is_plain(),
+        }
+    }
+
+    /// The system takes more again: what the stream itself has kept leaves first.
+    #[inline]
+    pub(crate) fn writable(&mut self) {
+        match self {
+            Stream::Tcp(_) | Stream::Unix(_) => {}
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.writable(),
+            Stream::Traced(traced) => traced.stream.writable(),
+        }
+    }
+
+    /// The stream is about to be dropped: TLS says so, as far as that can leave at once.
+    pub(crate) fn say_goodbye(&mut self) {
+        match self {
+            Stream::Tcp(_) | Stream::Unix(_) => {}
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.say_goodbye(),
+            Stream::Traced(traced) => traced.stream.say_goodbye(),
+        }
+    }
+
+    /// The TLS on it, if there is some.
+    #[cfg(feature = "tls")]
+    pub(crate) fn tls(&self) -> Option<&TlsStream> {
+        match self {
+            Stream::Tcp(_) | Stream::Unix(_) => None,
+            Stream::Tls(tls) => Some(tls),
+            Stream::Traced(traced) => traced.stream.tls(),
         }
     }
 
@@ -72,6 +148,8 @@ impl Stream {
         match self {
             Stream::Tcp(socket) => socket.shutdown(Shutdown::Write),
             Stream::Unix(socket) => socket.shutdown(Shutdown::Write),
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.shutdown_write(),
             Stream::Traced(traced) => traced.stream.shutdown_write(),
         }
     }
@@ -81,6 +159,8 @@ impl Stream {
         match self {
             Stream::Tcp(socket) => socket.take_error(),
             Stream::Unix(socket) => socket.take_error(),
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.stream.take_error(),
             Stream::Traced(traced) => traced.stream.take_error(),
         }
     }
@@ -88,7 +168,10 @@ impl Stream {
     pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
         match self {
             Stream::Tcp(socket) => socket.peer_addr(),
+            // It has no such address.
             Stream::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.stream.peer_addr(),
             Stream::Traced(traced) => traced.stream.peer_addr(),
         }
     }
@@ -96,7 +179,10 @@ impl Stream {
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
         match self {
             Stream::Tcp(socket) => socket.local_addr(),
+            // It has no such address.
             Stream::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.stream.local_addr(),
             Stream::Traced(traced) => traced.stream.local_addr(),
         }
     }
@@ -108,6 +194,8 @@ impl Write for Stream {
         match self {
             Stream::Tcp(socket) => retry(|| socket.write(bytes)),
             Stream::Unix(socket) => retry(|| socket.write(bytes)),
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.write(&[IoSlice::new(bytes)]),
             Stream::Traced(traced) => traced.write(bytes),
         }
     }
@@ -116,6 +204,8 @@ impl Write for Stream {
         match self {
             Stream::Tcp(socket) => retry(|| socket.write_vectored(buffers)),
             Stream::Unix(socket) => retry(|| socket.write_vectored(buffers)),
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.write(buffers),
             Stream::Traced(traced) => traced.write_vectored(buffers),
         }
     }
@@ -141,6 +231,8 @@ impl Source for Stream {
         match self {
             Stream::Tcp(socket) => socket.register(registry, token, interest),
             Stream::Unix(socket) => socket.register(registry, token, interest),
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.stream.register(registry, token, interest),
             Stream::Traced(traced) => traced.stream.register(registry, token, interest),
         }
     }
@@ -149,6 +241,8 @@ impl Source for Stream {
         match self {
             Stream::Tcp(socket) => socket.reregister(registry, token, interest),
             Stream::Unix(socket) => socket.reregister(registry, token, interest),
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.stream.reregister(registry, token, interest),
             Stream::Traced(traced) => traced.stream.reregister(registry, token, interest),
         }
     }
@@ -157,6 +251,8 @@ impl Source for Stream {
         match self {
             Stream::Tcp(socket) => socket.deregister(registry),
             Stream::Unix(socket) => socket.deregister(registry),
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.stream.deregister(registry),
             Stream::Traced(traced) => traced.stream.deregister(registry),
         }
     }

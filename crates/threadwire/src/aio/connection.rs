@@ -20,6 +20,8 @@ use super::received::Event;
 use super::scope::Scope;
 use super::sending::Sending;
 use super::split::{Receiver, Sender};
+#[cfg(feature = "tls")]
+use crate::tls::TlsInfo;
 use crate::{Closed, Error};
 
 /// An open connection.
@@ -284,6 +286,12 @@ impl Connection {
     /// is, say. `None` on a client.
     pub fn attached<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
         self.core().agreed()?.attached()
+    }
+
+    /// What the TLS handshake came to: see [`Connection::tls`](crate::Connection::tls).
+    #[cfg(feature = "tls")]
+    pub fn tls(&self) -> Option<TlsInfo> {
+        self.core().tls()
     }
 
     /// The address of the peer. Fails after the end, and where the stream is not TCP.

@@ -20,6 +20,8 @@ use crate::server::proxy_protocol::{self, Demand, Proxied};
 use crate::server::request::Caller;
 use crate::server::upgrade::encode;
 use crate::server::{Gate, Hook, ask};
+#[cfg(feature = "tls")]
+use crate::tls::{Failed, ServerTls, session::Session};
 use crate::{Accept, Config, Error};
 
 /// What all handshakes of a server share.
@@ -28,13 +30,22 @@ pub(super) struct Reception {
     pub(super) config: Arc<Config>,
     pub(super) gate: Arc<Gate>,
     pub(super) hook: Option<Arc<Hook>>,
+    #[cfg(feature = "tls")]
+    pub(super) tls: Option<ServerTls>,
     /// Whether the server shuts down.
     closing: watch::Receiver<bool>,
 }
 
 impl Reception {
     pub(super) fn new(closing: watch::Receiver<bool>) -> Reception {
-        Reception { config: Arc::default(), gate: Arc::default(), hook: None, closing }
+        Reception {
+            config: Arc::default(),
+            gate: Arc::default(),
+            hook: None,
+            #[cfg(feature = "tls")]
+            tls: None,
+            closing,
+        }
     }
 
     /// For a stream without a server.
@@ -77,6 +88,14 @@ pub(super) async fn receive(
                 None => return Err(Error::Closed),
             },
         }
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &reception.tls {
+            let session = Session::server(tls.current()).map_err(Failed::io)?;
+            stream = match reception.unless_closing(stream.secured(session)).await {
+                Some(secured) => secured?,
+                None => return Err(Error::Closed),
+            };
+        }
         let mut stream = stream.traced(&reception.config, Role::Server);
         let mut received = Vec::new();
         let read = read_head(&mut stream, &mut received, &reception.config);
@@ -93,7 +112,7 @@ pub(super) async fn receive(
             }
         };
         let is_head = head.method() == "HEAD";
-        let answered = admit(&reception, head, caller);
+        let answered = admit(&reception, head, caller, &stream);
         match answered {
             Ok((head, granted)) => {
                 let Reception { config, gate, .. } = &*reception;
@@ -119,8 +138,13 @@ fn admit(
     reception: &Reception,
     head: handshake::Request,
     caller: Caller,
+    stream: &Stream,
 ) -> Result<(crate::Request, Granted), Response> {
     let request = reception.gate.request(head, caller)?;
+    #[cfg(feature = "tls")]
+    let request = request.secured(stream.tls());
+    #[cfg(not(feature = "tls"))]
+    let _ = stream;
     let Some(hook) = &reception.hook else { return Ok((request, Granted::default())) };
     let granted = Granted::of(ask(&**hook, &request))?;
     Ok((request, granted))

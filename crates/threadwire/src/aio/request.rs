@@ -134,7 +134,8 @@ impl Request {
         let Granted { headers, subprotocol } = &self.granted;
         let (upgrade, guest) = match grant(&self.gate, &self.head, headers, subprotocol) {
             Ok(granted) => granted,
-            Err(Refusal { response, error }) => {
+            Err(refused) => {
+                let Refusal { response, error } = *refused;
                 self.respond(response).await?;
                 return Err(error);
             }

@@ -21,6 +21,8 @@ use super::reception::{Reception, receive};
 use super::request::Request;
 use super::stream::Stream;
 use crate::server::{Gate, accept};
+#[cfg(feature = "tls")]
+use crate::tls::ServerTls;
 use crate::{Accept, Admission, Config, Error, ListenAddr, Listening};
 
 /// A server: it listens from [`bind`](Server::bind) on, and accepts with [`accept`](Server::accept) or
@@ -109,6 +111,13 @@ impl Server {
     /// Limits and timeouts; [`Config::default`] without this.
     pub fn config(mut self, config: Config) -> Server {
         Arc::make_mut(&mut self.reception).config = Arc::new(config);
+        self
+    }
+
+    /// Speaks TLS with all clients, `wss://`; without this with none.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: ServerTls) -> Server {
+        Arc::make_mut(&mut self.reception).tls = Some(tls);
         self
     }
 

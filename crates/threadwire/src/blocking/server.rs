@@ -17,6 +17,8 @@ use threadwire_worker::{Ended, EventLoop, Pool, Remote, Worker};
 use super::mailbox::{Mailbox, Receiver};
 use super::{Connection, Detached};
 use crate::server::{Acceptor, Control, Service};
+#[cfg(feature = "tls")]
+use crate::tls::ServerTls;
 use crate::{Accept, Admission, Config, Error, ListenAddr, Listening, Request};
 
 static SERVERS: AtomicU64 = AtomicU64::new(0);
@@ -62,6 +64,8 @@ pub struct Server {
     config: Config,
     admission: Admission,
     hook: Arc<Hook>,
+    #[cfg(feature = "tls")]
+    tls: Option<ServerTls>,
     acceptors: OnceCell<Vec<Rc<Acceptor>>>,
     arrived: Arrived,
 }
@@ -91,6 +95,8 @@ impl Server {
             config: Config::default(),
             admission: Admission::default(),
             hook: Arc::new(|_| Accept::upgrade()),
+            #[cfg(feature = "tls")]
+            tls: None,
             acceptors: OnceCell::new(),
             arrived: Arrived::default(),
         }
@@ -106,6 +112,13 @@ impl Server {
     /// Limits and timeouts of every connection; [`Config::default`] without this.
     pub fn config(mut self, config: Config) -> Server {
         self.config = config;
+        self
+    }
+
+    /// Speaks TLS with all clients, `wss://`; without this with none.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: ServerTls) -> Server {
+        self.tls = Some(tls);
         self
     }
 
@@ -176,6 +189,8 @@ impl Server {
             })
         };
         let service = Service::new(answer, self.config.clone(), self.admission.clone(), Control::default());
+        #[cfg(feature = "tls")]
+        let service = service.with_tls(self.tls.clone());
         let mut acceptors = Vec::new();
         for listening in listening {
             let addr = listening.local_addr().to_string();
@@ -242,6 +257,8 @@ impl Server {
         let addrs = self.addrs.clone();
         let (config, hook) = (self.config.clone(), Arc::clone(&self.hook));
         let (admission, server_addrs) = (self.admission.clone(), addrs.clone());
+        #[cfg(feature = "tls")]
+        let tls = self.tls.clone();
         let number = self.number;
         let grace = config.close_timeout.saturating_add(Duration::from_millis(100));
         let builder = Worker::builder().name("threadwire accept").grace(grace).no_parent();
@@ -254,6 +271,8 @@ impl Server {
                 config,
                 admission,
                 hook,
+                #[cfg(feature = "tls")]
+                tls,
                 acceptors: OnceCell::new(),
                 arrived: Arrived::default(),
             };

@@ -35,6 +35,7 @@ struct State {
 
 /// Sends the request over a connected stream, in the place that the stream has on the loop.
 pub(super) fn start(attempt: &Rc<Attempt>, stream: Stream, token: Token, ready: Ready) {
+    let stream = stream.traced(attempt.config.trace.as_ref(), Role::Client);
     let mut request = Vec::new();
     attempt.request.encode(&mut request);
     let state = State { stream, request, answer: AnswerReader::new(&attempt.config) };
@@ -81,7 +82,9 @@ impl State {
             Err(error) => return Err(error.into()),
         };
         match self.answer.look(&attempt.request, count == 0)? {
-            Some((head, agreed)) => Ok(Progress::Open { agreed, head, may_have_more: count == PIECE }),
+            Some((head, agreed)) => {
+                Ok(Progress::Open { agreed, head, may_have_more: self.stream.may_have_more(count, PIECE) })
+            }
             None if count == 0 => Err(Error::Lost),
             // Read on to the end, a piece each turn: the server must not be able to hold the loop.
             None => Ok(Progress::Again),

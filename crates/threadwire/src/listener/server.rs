@@ -10,6 +10,8 @@ use threadwire_worker::{Ended, EventLoop, Worker, wait_forever};
 use super::accept::Accept;
 use super::running::{Running, Stopper};
 use crate::server::{Control, Post, Service, Setup};
+#[cfg(feature = "tls")]
+use crate::tls::ServerTls;
 use crate::{Admission, Config, Error, ListenAddr, Listening, Request};
 
 /// A server: what is listened on, and the workers that serve what comes.
@@ -40,6 +42,8 @@ pub struct Server {
     admission: Admission,
     control: Control,
     setup: Setup,
+    #[cfg(feature = "tls")]
+    tls: Option<ServerTls>,
 }
 
 /// How connections are spread over several workers.
@@ -112,6 +116,8 @@ impl Server {
             admission: Admission::default(),
             control: Control::default(),
             setup: Setup::default(),
+            #[cfg(feature = "tls")]
+            tls: None,
         }
     }
 
@@ -136,6 +142,13 @@ impl Server {
     /// Limits and timeouts of every connection; [`Config::default`] without this.
     pub fn config(mut self, config: Config) -> Server {
         self.config = config;
+        self
+    }
+
+    /// Speaks TLS with all clients, `wss://`; without this with none.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: ServerTls) -> Server {
+        self.tls = Some(tls);
         self
     }
 
@@ -270,6 +283,8 @@ impl Server {
         }
         let service =
             Service::new(accept, self.config, self.admission, self.control.clone()).with_setup(self.setup);
+        #[cfg(feature = "tls")]
+        let service = service.with_tls(self.tls);
         Ok(Plan { addrs, service, control: self.control, sockets, others })
     }
 }

@@ -86,8 +86,7 @@ impl Forwarded {
         };
         // Whoever wrote the entry that is looked at is trusted.
         let mut client = peer;
-        let mut trusted = 1;
-        for entry in list.into_iter().rev() {
+        for (trusted, entry) in (1..).zip(list.into_iter().rev()) {
             client = entry;
             let Some(ip) = entry else { break };
             let goes_on = match &self.trust {
@@ -97,7 +96,6 @@ impl Forwarded {
             if !goes_on {
                 break;
             }
-            trusted += 1;
         }
         Ok(client)
     }

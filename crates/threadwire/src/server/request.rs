@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use threadwire_proto::handshake;
 
 use super::proxy_protocol::Proxied;
+#[cfg(feature = "tls")]
+use crate::tls::{TlsInfo, session::Session};
 
 /// A request, as it was received: everything that [`proto::handshake::Request`](handshake::Request) knows, to which this
 /// dereferences; where it came from; what a [`Router`](crate::Router) has found in its path, and what checks know of it.
@@ -29,6 +31,8 @@ pub struct Request {
     client_ip: Option<IpAddr>,
     params: OnceLock<Params>,
     attached: Mutex<Attached>,
+    #[cfg(feature = "tls")]
+    tls: Option<TlsInfo>,
 }
 
 /// Where a connection comes from, as far as that is known before its request.
@@ -75,7 +79,46 @@ impl Attached {
 
 impl Request {
     pub(crate) fn new(head: handshake::Request, caller: Caller, client_ip: Option<IpAddr>) -> Request {
-        Request { head, caller, client_ip, params: OnceLock::new(), attached: Mutex::default() }
+        Request {
+            head,
+            caller,
+            client_ip,
+            params: OnceLock::new(),
+            attached: Mutex::default(),
+            #[cfg(feature = "tls")]
+            tls: None,
+        }
+    }
+
+    /// The same, where it came by TLS.
+    #[cfg(feature = "tls")]
+    pub(crate) fn secured(self, tls: Option<&Session>) -> Request {
+        Request { tls: tls.map(Session::info), ..self }
+    }
+
+    /// What the TLS handshake came to, with the client's certificates, if the request came by TLS to this server; TLS that ends
+    /// at a proxy in front is none.
+    ///
+    /// ```no_run
+    /// use threadwire::{Accept, Connection, Message, Request, Server, ServerTls};
+    /// use threadwire::tls::{ClientCertificates, Pem};
+    ///
+    /// fn accept(request: &Request) -> Accept {
+    ///     let shown = request.tls().and_then(|tls| tls.peer_certificates.first());
+    ///     match shown.map(|certificate| certificate.as_ref()) {
+    ///         Some(der) => Accept::with(|ws: &Connection, message: Message<'_>| ws.send(message)),
+    ///         None => Accept::status(403),
+    ///     }
+    /// }
+    ///
+    /// let tls = ServerTls::new(Pem::file("example.pem"), Pem::file("example.key"))?
+    ///     .client_certificates(ClientCertificates::Optional(Pem::file("our-ca.pem")))?;
+    /// Server::bind("0.0.0.0:443")?.tls(tls).run(accept)?;
+    /// # Ok::<(), threadwire::Error>(())
+    /// ```
+    #[cfg(feature = "tls")]
+    pub fn tls(&self) -> Option<&TlsInfo> {
+        self.tls.as_ref()
     }
 
     /// The address at the other end of the socket: that of a proxy, if there is one in between. `None` if that is no address of

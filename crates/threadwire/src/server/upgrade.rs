@@ -23,6 +23,8 @@ use crate::listener::accept::{Answer, Subprotocol};
 use crate::local::Local;
 use crate::outbox::Outbox;
 use crate::stream::Stream;
+#[cfg(feature = "tls")]
+use crate::tls::stream::TlsStream;
 use crate::{Connection, Error, Listener};
 
 /// A handshake under way.
@@ -69,10 +71,16 @@ pub(super) fn start(service: &Service, arrival: Arrival, pending: Option<Pending
     }
     let mut upgrading = None;
     let interest = Interest::READABLE | Interest::WRITABLE;
+    // What a proxy says first comes before TLS, and is not shown.
+    let awaits_header = demand == Demand::Header;
+    let stream = if awaits_header { Ok(stream) } else { service.prepare(stream) };
+    let stream = match stream {
+        Ok(stream) => stream,
+        Err(error) => return tracing::warn!(%error, "can't serve an accepted connection"),
+    };
     let attached = event_loop.attach(stream, interest, |stream, token| {
-        let awaits_header = demand == Demand::Header;
         let state = State {
-            stream: if awaits_header { stream } else { dress(service, stream) },
+            stream,
             caller: Caller { peer, proxied: None },
             awaits_header,
             received: Vec::new(),
@@ -115,11 +123,6 @@ pub(super) fn start(service: &Service, arrival: Arrival, pending: Option<Pending
         (Err(error), _) => tracing::warn!(%error, "can't watch an accepted connection"),
         (Ok(_), None) => {}
     }
-}
-
-/// The stream that a request comes through, over that of the socket.
-fn dress(service: &Service, stream: Stream) -> Stream {
-    stream.traced(service.config.trace.as_ref(), Role::Server)
 }
 
 /// What a read has led to.
@@ -218,7 +221,11 @@ impl State {
                 if is_first {
                     self.received.extend_from_slice(&input[..count]);
                 }
-                if self.ends || count == input.len() { Progress::Again } else { Progress::Waiting }
+                if self.ends || self.stream.may_have_more(count, input.len()) {
+                    Progress::Again
+                } else {
+                    Progress::Waiting
+                }
             }
             Err(error) => {
                 tracing::debug!(%error, "refused a request");
@@ -277,23 +284,23 @@ pub(crate) struct Refusal {
     pub(crate) error: Error,
 }
 
-impl From<HandshakeError> for Refusal {
-    fn from(error: HandshakeError) -> Refusal {
+impl From<HandshakeError> for Box<Refusal> {
+    fn from(error: HandshakeError) -> Box<Refusal> {
         let response = error.response();
         if response.status() >= 500 {
             tracing::error!(%error, "a request can't be answered as the program wants");
         } else {
             tracing::debug!(%error, "refused a request");
         }
-        Refusal { response, error: error.into() }
+        Box::new(Refusal { response, error: error.into() })
     }
 }
 
-impl From<TooMany> for Refusal {
-    fn from(too_many: TooMany) -> Refusal {
+impl From<TooMany> for Box<Refusal> {
+    fn from(too_many: TooMany) -> Box<Refusal> {
         let error = Error::from(too_many);
         tracing::debug!(%error, "refused a request");
-        Refusal { response: too_many.response(), error }
+        Box::new(Refusal { response: too_many.response(), error })
     }
 }
 
@@ -303,7 +310,7 @@ pub(crate) fn grant(
     request: &Request,
     headers: &Headers,
     subprotocol: &Subprotocol,
-) -> Result<(Upgrade, Option<Guest>), Refusal> {
+) -> Result<(Upgrade, Option<Guest>), Box<Refusal>> {
     let mut upgrade = request.upgrade()?;
     match subprotocol {
         Subprotocol::None => {}
@@ -321,11 +328,11 @@ pub(crate) fn grant(
     Ok((upgrade, Guest::new(request, permit)))
 }
 
-fn no_common_subprotocol(names: &[String]) -> Refusal {
+fn no_common_subprotocol(names: &[String]) -> Box<Refusal> {
     let expected = format!("expected one of the subprotocols {}", names.join(", "));
     tracing::debug!(expected, "refused a request");
     let error = Error::other(format!("the client offers no subprotocol that is spoken here: {expected}"));
-    Refusal { response: plain(400, &format!("{expected}\n")), error }
+    Box::new(Refusal { response: plain(400, &format!("{expected}\n")), error })
 }
 
 /// What the connection keeps of the handshake; nothing, if that is all.
@@ -337,8 +344,12 @@ pub(crate) fn agreed(upgrade: &Upgrade, headers: Headers, guest: Option<Guest>) 
 
 impl Upgrading {
     /// Asks the program, and checks the request: a connection, or the response that the peer gets instead.
-    fn ask(&self, request: handshake::Request, caller: Caller) -> Result<Granted, Response> {
+    fn ask(&self, request: handshake::Request, caller: Caller, stream: &Stream) -> Result<Granted, Response> {
         let request = self.service.gate.request(request, caller)?;
+        #[cfg(feature = "tls")]
+        let request = request.secured(stream.tls().map(TlsStream::session));
+        #[cfg(not(feature = "tls"))]
+        let _ = stream;
         let (listener, headers, subprotocol) = match self.service.ask(&request).0 {
             Answer::Respond(response) => return Err(response),
             Answer::Upgrade { listener, headers, subprotocol } => {
@@ -360,7 +371,7 @@ impl Upgrading {
         let (mut own, is_full);
         let early = match early {
             Early::Input(start, end) => {
-                is_full = end == input.len();
+                is_full = state.stream.may_have_more(end, input.len());
                 &mut input[start..end]
             }
             Early::Own(bytes) => {
@@ -463,6 +474,13 @@ impl Upgrading {
         EventLoop::current().detach(self.token, &mut state.stream);
     }
 
+    /// The stream is gone.
+    fn forget(&self) {
+        self.stop_timer();
+        self.leave();
+        EventLoop::current().detach_idle(self.token);
+    }
+
     /// It is over, whatever came of it.
     fn leave(&self) {
         let place = self.place.replace(Station::NOWHERE);
@@ -491,6 +509,9 @@ impl Source for Upgrading {
         let state = self.state.borrow_mut().take();
         let Some(mut state) = state else { return self.missed.set(self.missed.get() | ready) };
         state.ends |= ready.read_closed;
+        if ready.writable {
+            state.stream.writable();
+        }
         let local = Local::current();
         let mut input = local.lend_input();
         if state.awaits_header {
@@ -502,14 +523,21 @@ impl Source for Upgrading {
                 Header::Said(proxied) => {
                     state.caller.proxied = proxied;
                     state.awaits_header = false;
-                    state.stream = dress(&self.service, state.stream);
+                    state.stream = match self.service.prepare(state.stream) {
+                        Ok(stream) => stream,
+                        Err(error) => {
+                            local.return_input(input);
+                            tracing::warn!(%error, "can't serve an accepted connection");
+                            return self.forget();
+                        }
+                    };
                 }
             }
         }
         let mut progress = state.advance(&mut input);
         if let Progress::Asked(request, early) = progress {
             let is_head = request.method() == "HEAD";
-            match (self.ask(request, state.caller), self.verdict.get()) {
+            match (self.ask(request, state.caller, &state.stream), self.verdict.get()) {
                 (_, Some(why)) => progress = Progress::Over(why),
                 (Ok(granted), None) => match self.refuse_for_shutdown(&mut state, &mut input) {
                     Some(refused) => progress = refused,

@@ -32,8 +32,10 @@ use crate::{Error, Request};
 pub struct Origins {
     exact: Vec<String>,
     or_none: bool,
-    or_if: Vec<Arc<dyn Fn(&str) -> bool + Send + Sync>>,
+    or_if: Vec<Arc<Allows>>,
 }
+
+type Allows = dyn Fn(&str) -> bool + Send + Sync;
 
 impl Origins {
     /// Allows these, and nothing else. Fails with [`Error::Other`] for what is no origin.
