@@ -50,7 +50,8 @@ impl AnswerReader {
             let Some((answer, head)) = self.head.answer(&self.received)? else { return Ok(None) };
             if answer.status() == 101 {
                 let accepted = request.verify(answer)?;
-                let agreed = Agreed { subprotocol: accepted.subprotocol, headers: accepted.headers };
+                let agreed =
+                    Agreed { subprotocol: accepted.subprotocol, headers: accepted.headers, guest: None };
                 return Ok(Some((head, Box::new(agreed))));
             }
             self.received.drain(..head);
