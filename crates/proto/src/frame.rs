@@ -92,6 +92,8 @@ pub struct Header {
 impl Header {
     /// The longest header, in bytes.
     pub const MAX_SIZE: usize = 14;
+    /// The reserved bit that marks a compressed message (RFC 7692, section 7.2).
+    pub const RSV1: u8 = 4;
 
     /// Reads a header from the front of `bytes`: the header and its size, or `None` if more bytes are needed. What
     /// can be refused is refused at the first byte that shows it.
@@ -275,7 +277,8 @@ impl Frame<'_> {
         self.fin
     }
 
-    /// The reserved bits: RSV1 is 4, RSV2 is 2, RSV3 is 1. None is ever set unless an extension was negotiated.
+    /// The reserved bits as they came: RSV1 is 4, RSV2 is 2, RSV3 is 1. RSV1 is set on the first frame of a message that was
+    /// compressed, the others never are.
     pub fn rsv(&self) -> u8 {
         self.rsv
     }
