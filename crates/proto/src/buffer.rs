@@ -67,6 +67,11 @@ impl Buffer {
         &mut self.bytes[start..self.length]
     }
 
+    /// Whether it has more than twice the memory that its bytes need.
+    pub(crate) fn is_mostly_room(&self) -> bool {
+        self.bytes.capacity() > 2 * self.length + 64
+    }
+
     /// The bytes, as a vector.
     pub fn into_vec(mut self) -> Vec<u8> {
         self.bytes.truncate(self.length);

@@ -370,6 +370,29 @@ impl Frame<'_> {
         (self.fin && self.opcode == OpCode::Binary).then(|| OwnedMessage::Binary(self.into_vec()))
     }
 
+    /// The same for a message that may be kept for long: memory that is much larger than the message, as it is where that was
+    /// inflated, goes back to the pool.
+    ///
+    /// ```
+    /// use threadwire_proto::{Config, Pool, Reader, Role};
+    ///
+    /// let (mut reader, mut pool) = (Reader::new(Role::Client, &Config::default()), Pool::new());
+    /// let mut wire = *b"\x01\x02in\x80\x04 two";
+    /// let frame = reader.next(&mut &mut wire[..], &mut pool)?.unwrap();
+    /// assert_eq!(frame.into_owned(&mut pool).unwrap(), "in two");
+    /// # Ok::<(), threadwire_proto::Violation>(())
+    /// ```
+    pub fn into_owned(self, pool: &mut Pool) -> Option<OwnedMessage> {
+        match &self.payload {
+            Payload::Own(buffer) if buffer.is_mostly_room() => {
+                let message = self.message().map(|message| message.to_owned());
+                self.recycle(pool);
+                message
+            }
+            _ => self.into_message(),
+        }
+    }
+
     /// Gives the frame's memory back, if it has any, to be used for another.
     pub fn recycle(self, pool: &mut Pool) {
         if let Payload::Own(buffer) = self.payload {

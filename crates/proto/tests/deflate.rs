@@ -514,15 +514,33 @@ fn what_is_compressed_once_can_be_sent_to_all_in_between() {
         assert_eq!(client.receive(&wire).0, [text(&own)]);
         let sharing = server.connection.sharing().expect("it is between two messages");
         let mut wire = Vec::new();
-        assert!(sharing.append_frame(Message::Text(&news), &mut server.shared.pool, &mut wire));
+        assert!(sharing.append_frame(
+            OpCode::Text,
+            news.as_bytes(),
+            Compress::Auto,
+            &mut server.shared.pool,
+            &mut wire
+        ));
         server.connection.sent_shared();
         assert_eq!(client.receive(&wire).0, [text(&news)]);
         assert_eq!(Side::client().receive(&wire).0, [text(&news)], "it refers to nothing");
     }
     let mut wire = Vec::new();
     let sharing = server.connection.sharing().expect("it is between two messages");
-    assert!(!sharing.append_frame(Message::Text("short"), &mut server.shared.pool, &mut wire));
-    assert!(!sharing.append_frame(Message::Binary(&noise(200, 5)), &mut server.shared.pool, &mut wire));
+    assert!(!sharing.append_frame(
+        OpCode::Text,
+        b"short",
+        Compress::Auto,
+        &mut server.shared.pool,
+        &mut wire
+    ));
+    assert!(!sharing.append_frame(
+        OpCode::Binary,
+        &noise(200, 5),
+        Compress::Always,
+        &mut server.shared.pool,
+        &mut wire
+    ));
     assert!(wire.is_empty());
     server.send(OpCode::Text, false, b"the first of two", Compress::Auto);
     assert_eq!(server.connection.sharing(), None, "its engine has begun");

@@ -114,8 +114,8 @@ pub use room::{Delivery, Except, Report, Room};
 pub use server::{Request, Shutdown, ShutdownReport, Standing, StuckWorker, Unanswered};
 pub use threadwire_proto::handshake::{Answer, HandshakeError, HeaderError, Headers, Response};
 pub use threadwire_proto::{
-    CloseCode, Frame, Initiator, Keepalive, Level, Limits, Message, OpCode, OwnedMessage, PingStrategy,
-    RoundTripSummary, SendError, Violation,
+    CloseCode, Compress, Deflate, Frame, Initiator, Keepalive, Level, Limits, Message, OpCode, OwnedMessage,
+    PingStrategy, RoundTripSummary, SendError, Violation,
 };
 pub use threadwire_worker::{Stopped, sleep, update, wait_forever, wait_until};
 pub use trace::Trace;

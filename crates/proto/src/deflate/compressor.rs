@@ -61,11 +61,9 @@ impl Compressor {
             (_, OpCode::Continuation) => false,
             // A window of 8 bits is more than we can do: what is sent plainly refers to nothing.
             _ if self.kind.window_bits < 9 => false,
-            _ => match compress {
-                Compress::Always => true,
-                Compress::Auto => !fin || length >= self.threshold,
-                Compress::Never => false,
-            },
+            // How long it becomes, nobody knows.
+            _ if !fin => compress != Compress::Never,
+            _ => compress.applies_to(length, self.threshold),
         }
     }
 

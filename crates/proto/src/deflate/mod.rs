@@ -90,6 +90,18 @@ pub enum Compress {
     Never,
 }
 
+impl Compress {
+    /// Whether a message of this length is to be compressed.
+    #[inline]
+    fn applies_to(self, length: usize, threshold: usize) -> bool {
+        match self {
+            Compress::Always => true,
+            Compress::Auto => length >= threshold,
+            Compress::Never => false,
+        }
+    }
+}
+
 /// How a frame is sent: [`Connection::send_frame_with`](crate::Connection::send_frame_with).
 ///
 /// ```

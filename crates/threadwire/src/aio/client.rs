@@ -155,12 +155,13 @@ async fn upgrade(stream: Stream, request: &ClientRequest, config: &Arc<Config>) 
     let mut answer = AnswerReader::new(config);
     loop {
         let count = stream.read_buf(&mut answer.received).await?;
-        if let Some((head, agreed)) = answer.look(request, count == 0)? {
+        if let Some((head, agreed, deflate)) = answer.look(request, count == 0)? {
             return Ok(Connection::open(Opening {
                 role: Role::Client,
                 stream,
                 config: Arc::clone(config),
                 agreed: Some(agreed),
+                deflate,
                 output: Vec::new(),
                 received: answer.received,
                 early: head,

@@ -14,7 +14,7 @@ use super::client::in_time;
 use super::connection::Connection;
 use super::core::Opening;
 use super::stream::Stream;
-use crate::server::upgrade::{agreed, prepare, refuse};
+use crate::server::upgrade::{agree, agreed, prepare, refuse};
 use crate::{Config, Error};
 
 /// A request that waits for its answer: everything that [`threadwire::Request`](crate::Request) knows, to which this
@@ -74,8 +74,12 @@ impl Request {
         headers: Headers,
         subprotocol: Option<&str>,
     ) -> Result<(crate::Request, Connection), Error> {
+        let deflate;
         let upgrade = match prepare(&self.head, &headers, subprotocol) {
-            Ok(upgrade) => upgrade,
+            Ok(mut upgrade) => {
+                deflate = agree(&mut upgrade, &self.config);
+                upgrade
+            }
             Err(error) => {
                 self.respond(refuse(&error)).await?;
                 return Err(error.into());
@@ -88,6 +92,7 @@ impl Request {
             stream: self.stream,
             config: self.config,
             agreed: agreed(&upgrade, headers),
+            deflate,
             output,
             received: self.received,
             early: self.early,

@@ -1,5 +1,7 @@
 //! The server's answer to a request, as it arrives (RFC 6455, section 4.1): for every face, so without I/O.
 
+use threadwire_proto::Deflate;
+use threadwire_proto::deflate::Agreement;
 use threadwire_proto::handshake::{Answer, ClientRequest, HandshakeError, HeadReader};
 
 use crate::connection::Agreed;
@@ -20,12 +22,20 @@ pub(crate) struct AnswerReader {
     refusal: Option<Answer>,
     /// How many answers have come that only announce another.
     interim: u32,
+    /// What was offered.
+    deflate: Option<Deflate>,
 }
 
 impl AnswerReader {
     pub(crate) fn new(config: &Config) -> AnswerReader {
         let head = HeadReader::new(config.head_limits());
-        AnswerReader { received: Vec::new(), head, refusal: None, interim: 0 }
+        AnswerReader {
+            received: Vec::new(),
+            head,
+            refusal: None,
+            interim: 0,
+            deflate: config.deflate.clone(),
+        }
     }
 
     /// Looks at what was received: the length of the answer's head, if it is a 101 and as it must be. `None` if more has to
@@ -34,7 +44,7 @@ impl AnswerReader {
         &mut self,
         request: &ClientRequest,
         ended: bool,
-    ) -> Result<Option<(usize, Box<Agreed>)>, Error> {
+    ) -> Result<Option<(usize, Box<Agreed>, Option<Agreement>)>, Error> {
         loop {
             if let Some(refusal) = self.refusal.take() {
                 let whole =
@@ -50,8 +60,12 @@ impl AnswerReader {
             let Some((answer, head)) = self.head.answer(&self.received)? else { return Ok(None) };
             if answer.status() == 101 {
                 let accepted = request.verify(answer)?;
+                let deflate = match &self.deflate {
+                    Some(deflate) => deflate.accept(&accepted.extensions)?,
+                    None => None,
+                };
                 let agreed = Agreed { subprotocol: accepted.subprotocol, headers: accepted.headers };
-                return Ok(Some((head, Box::new(agreed))));
+                return Ok(Some((head, Box::new(agreed), deflate)));
             }
             self.received.drain(..head);
             self.interim += u32::from(answer.is_interim());

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use threadwire_proto::Role;
+use threadwire_proto::deflate::Agreement;
 use threadwire_worker::{EventLoop, Ready, Source, Token};
 
 use super::Attempt;
@@ -58,7 +59,7 @@ enum Progress {
     Again,
     /// The server agrees; this many bytes of what was received are its answer. The flag says whether the last read may have
     /// left something behind.
-    Open { agreed: Box<Agreed>, head: usize, may_have_more: bool },
+    Open { agreed: Box<Agreed>, deflate: Option<Agreement>, head: usize, may_have_more: bool },
 }
 
 impl State {
@@ -81,7 +82,9 @@ impl State {
             Err(error) => return Err(error.into()),
         };
         match self.answer.look(&attempt.request, count == 0)? {
-            Some((head, agreed)) => Ok(Progress::Open { agreed, head, may_have_more: count == PIECE }),
+            Some((head, agreed, deflate)) => {
+                Ok(Progress::Open { agreed, deflate, head, may_have_more: count == PIECE })
+            }
             None if count == 0 => Err(Error::Lost),
             // Read on to the end, a piece each turn: the server must not be able to hold the loop.
             None => Ok(Progress::Again),
@@ -108,7 +111,7 @@ impl Source for Upgrading {
         match progress {
             Ok(Progress::Waiting) => {}
             Ok(Progress::Again) => EventLoop::current().requeue(self.token, Ready::READABLE),
-            Ok(Progress::Open { agreed, head, may_have_more }) => {
+            Ok(Progress::Open { agreed, deflate, head, may_have_more }) => {
                 let state = self.state.borrow_mut().take();
                 self.attempt.cancel.borrow_mut().take();
                 let (Some(mut state), Some((listener, done))) = (state, self.attempt.finish()) else {
@@ -121,6 +124,7 @@ impl Source for Upgrading {
                     listener,
                     config: Arc::clone(&self.attempt.config),
                     agreed: Some(agreed),
+                    deflate,
                     output: Vec::new(),
                     early: &mut state.answer.received[head..],
                     unread: Ready {

@@ -5,9 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 
-#[cfg(feature = "aio")]
-use threadwire_proto::handshake::ClientRequest;
-use threadwire_proto::handshake::{Headers, RequestBuilder};
+use threadwire_proto::handshake::{ClientRequest, Headers, RequestBuilder};
 use threadwire_worker::EventLoop;
 
 use crate::dial::{Attempt, Target};
@@ -188,7 +186,15 @@ impl Client {
     /// What another face needs: where it leads, the request of one attempt, the settings.
     #[cfg(feature = "aio")]
     pub(crate) fn parts(&self) -> Result<(&Target, ClientRequest, &Config), Error> {
-        Ok((&self.target, self.request.build()?, &self.config))
+        Ok((&self.target, self.request()?, &self.config))
+    }
+
+    /// The request for one attempt.
+    fn request(&self) -> Result<ClientRequest, Error> {
+        let Some(deflate) = &self.config.deflate else { return Ok(self.request.build()?) };
+        let mut request = self.request.clone();
+        request.extension(deflate.offer());
+        Ok(request.build()?)
     }
 
     pub(crate) fn config_mut(&mut self) -> &mut Config {
@@ -224,7 +230,7 @@ impl Client {
         listener: Box<dyn Listener>,
         done: impl FnOnce(Result<Connection, (Box<dyn Listener>, Error)>) + 'static,
     ) -> Result<Rc<Attempt>, Error> {
-        let request = self.request.build()?;
+        let request = self.request()?;
         let config = Arc::new(self.config.clone());
         Ok(Attempt::start(self.target.clone(), request, config, listener, Box::new(done)))
     }

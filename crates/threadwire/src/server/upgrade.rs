@@ -10,6 +10,7 @@ use std::time::Instant;
 use mio::Interest;
 use mio::net::TcpStream;
 use threadwire_proto::Role;
+use threadwire_proto::deflate::Agreement;
 use threadwire_proto::handshake::{HandshakeError, HeadReader, Headers, Response, Upgrade};
 use threadwire_worker::{EventLoop, Ready, Source, TimerId, Token};
 
@@ -20,7 +21,7 @@ use crate::listener::accept::Answer;
 use crate::local::Local;
 use crate::outbox::Outbox;
 use crate::stream::Stream;
-use crate::{Connection, Listener};
+use crate::{Config, Connection, Listener};
 
 /// A handshake under way.
 pub(super) struct Upgrading {
@@ -132,6 +133,7 @@ struct Granted {
     listener: Box<dyn Listener>,
     upgrade: Upgrade,
     headers: Headers,
+    deflate: Option<Agreement>,
 }
 
 impl State {
@@ -219,6 +221,13 @@ pub(crate) fn prepare(
     Ok(upgrade)
 }
 
+/// Agrees on compression, if both sides want it.
+pub(crate) fn agree(upgrade: &mut Upgrade, config: &Config) -> Option<Agreement> {
+    let agreement = config.deflate.as_ref()?.answer(upgrade.offered_extensions())?;
+    // It was offered.
+    upgrade.add_extension(agreement.to_extension()).ok().map(|()| agreement)
+}
+
 /// What is answered where that can't be done.
 pub(crate) fn refuse(error: &HandshakeError) -> Response {
     let response = error.response();
@@ -247,14 +256,17 @@ impl Upgrading {
             }
         };
         match prepare(&request, &headers, subprotocol.as_deref()) {
-            Ok(upgrade) => Ok(Granted { listener, upgrade, headers }),
+            Ok(mut upgrade) => {
+                let deflate = agree(&mut upgrade, &self.service.config);
+                Ok(Granted { listener, upgrade, headers, deflate })
+            }
             Err(error) => Err(refuse(&error)),
         }
     }
 
     fn open(&self, state: State, granted: Granted, early: Early, input: &mut [u8]) {
         self.stop_timer();
-        let Granted { listener, upgrade, headers } = granted;
+        let Granted { listener, upgrade, headers, deflate } = granted;
         let mut output = Local::current().lend_output();
         upgrade.encode(&mut output);
         let agreed = agreed(&upgrade, headers);
@@ -285,6 +297,7 @@ impl Upgrading {
             listener,
             config: Arc::clone(&self.service.config),
             agreed,
+            deflate,
             output,
             early,
             unread,
