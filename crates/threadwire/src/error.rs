@@ -12,6 +12,7 @@ use threadwire_proto::{SendError, Violation};
 use threadwire_worker::Stopped;
 
 use crate::Closed;
+use crate::tls::TlsProblem;
 
 type Source = Box<dyn std::error::Error + Send + Sync>;
 
@@ -33,6 +34,8 @@ type Source = Box<dyn std::error::Error + Send + Sync>;
 /// | [`Url`](Error::Url) | a URL can't be connected to | no |
 /// | [`Resolve`](Error::Resolve) | the host has no address, as far as the system can tell now | yes |
 /// | [`Connect`](Error::Connect) | no address of the server can be reached | unless forbidden |
+/// | [`Tls`](Error::Tls) | TLS with the server fails: its certificate, for one | if the server ended the handshake |
+/// | [`TlsFile`](Error::TlsFile) | a certificate or a key of one's own can't be used | no |
 /// | [`Listen`](Error::Listen) | a server can't listen at an address | unless forbidden |
 /// | [`Io`](Error::Io) | reading, writing, or another request to the system fails | unless forbidden |
 /// | [`Ended`](Error::Ended) | a receive finds that the connection has ended, and not normally | as [`Closed::is_transient`] says |
@@ -107,6 +110,24 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// No TLS connection was made with a server.
+    Tls {
+        /// The server's host, as it is in the URL.
+        host: String,
+        /// What is wrong.
+        problem: TlsProblem,
+        /// What the TLS library said.
+        source: Option<Source>,
+    },
+    /// A certificate or a key of one's own can't be used.
+    TlsFile {
+        /// The file it is in, if it is in one.
+        name: String,
+        /// What is wrong with it, and what was expected.
+        problem: String,
+        /// What lies underneath.
+        source: Option<Source>,
+    },
     /// A server could not listen at an address.
     Listen {
         /// The address, as it was given.
@@ -144,6 +165,9 @@ impl std::error::Error for Error {
             Error::Resolve { source, .. } | Error::Connect { source, .. } | Error::Listen { source, .. } => {
                 Some(source)
             }
+            Error::Tls { source, .. } | Error::TlsFile { source, .. } => {
+                source.as_deref().map(|source| source as &(dyn std::error::Error + 'static))
+            }
             // They read as what they hold.
             Error::Io(error) => error.source(),
             Error::Other(error) => error.source(),
@@ -166,6 +190,8 @@ impl Error {
             Error::Url { url, part, problem } => write!(f, "can't connect to {url:?}: {part} {problem}"),
             Error::Resolve { host, .. } => write!(f, "can't find the address of {host}"),
             Error::Connect { addr, .. } => write!(f, "can't connect to {addr}"),
+            Error::Tls { host, problem, .. } => write!(f, "no TLS connection with {host}: {problem}"),
+            Error::TlsFile { name, problem, .. } => write!(f, "can't use {name} for TLS: {problem}"),
             Error::Listen { addr, .. } => write!(f, "can't listen on {addr}"),
             Error::Io(error) => f.write_str(&plain(error)),
             Error::Ended(closed) => write!(f, "{closed}"),
@@ -352,6 +378,8 @@ impl Error {
         match self {
             Error::Timeout(_) | Error::Lost | Error::Resolve { .. } => true,
             Error::Limit { kind: LimitKind::Buffered | LimitKind::Held, .. } => true,
+            // It may have had too much to do.
+            Error::Tls { problem, .. } => *problem == TlsProblem::Refused,
             Error::Handshake(HandshakeError::Status(answer)) => matches!(answer.status(), 429 | 500..=599),
             Error::Connect { source, .. } | Error::Listen { source, .. } | Error::Io(source) => !matches!(
                 source.kind(),
@@ -362,6 +390,7 @@ impl Error {
             | Error::Protocol { .. }
             | Error::Handshake(_)
             | Error::Url { .. }
+            | Error::TlsFile { .. }
             | Error::Send(_)
             | Error::Panicked(_)
             | Error::Stopped

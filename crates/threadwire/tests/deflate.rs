@@ -502,7 +502,7 @@ fn a_room_speaks_to_each_member_as_it_was_agreed_with_it() {
                 assert_eq!(guest.recv().unwrap().unwrap(), own.as_str());
             }
         }
-        guests.into_iter().for_each(|guest| drop(guest.close().unwrap()));
+        guests.into_iter().for_each(|mut guest| drop(guest.close().unwrap()));
         let wire = sent.take();
         let compressed = wire.iter().filter(|(is_compressed, _)| *is_compressed).count();
         assert_eq!(compressed, 3 * 2 * 12, "news and own message, in three rounds, for all but three guests");

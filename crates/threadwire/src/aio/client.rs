@@ -14,8 +14,10 @@ use tokio::time::timeout;
 use super::connection::Connection;
 use super::core::Opening;
 use super::stream::Stream;
-use crate::dial::answer::AnswerReader;
+use crate::dial::answer::{Accepted, AnswerReader};
 use crate::error::TimeoutKind;
+#[cfg(feature = "tls")]
+use crate::tls::{ClientTls, Failed, session::Session};
 use crate::{Config, Error, IntoClient, Target};
 
 /// Opens a connection to a URL, or as a [`Client`](crate::Client) says.
@@ -51,10 +53,12 @@ pub fn connect(target: impl IntoClient) -> impl Future<Output = Result<Connectio
     let prepared = prepare(&target);
     // In a box: what it needs is needed only now, and the future of a whole life would have to have room for it.
     Box::pin(async move {
-        let Prepared { target, request, config } = prepared?;
-        in_time(&config, async {
-            let socket = reach(&target).await?;
-            upgrade(Stream::tcp(socket), &request, &config).await
+        let prepared = prepared?;
+        let config = &prepared.config;
+        in_time(config, async {
+            let stream = Stream::tcp(reach(&prepared.target).await?);
+            let stream = secure(stream, &prepared).await?;
+            upgrade(stream, &prepared.request, config).await
         })
         .await
     })
@@ -104,12 +108,39 @@ struct Prepared {
     target: Target,
     request: ClientRequest,
     config: Arc<Config>,
+    #[cfg(feature = "tls")]
+    tls: ClientTls,
 }
 
 fn prepare(target: &impl IntoClient) -> Result<Prepared, Error> {
     let client = target.client()?;
     let (target, request, config) = client.parts()?;
-    Ok(Prepared { target: target.clone(), request, config: Arc::new(config.clone()) })
+    Ok(Prepared {
+        target: target.clone(),
+        request,
+        config: Arc::new(config.clone()),
+        #[cfg(feature = "tls")]
+        tls: client.tls_settings().clone(),
+    })
+}
+
+/// Makes TLS on a connected stream, if the URL wants it.
+#[cfg(feature = "tls")]
+async fn secure(stream: Stream, prepared: &Prepared) -> Result<Stream, Error> {
+    let Prepared { target, tls, .. } = prepared;
+    if !target.is_secure() {
+        return Ok(stream);
+    }
+    let (config, name) = tls.prepare(target.host())?;
+    let explain = |error| Failed::explain(error, target.host());
+    let session = Session::client(config, name).map_err(Failed::io).map_err(explain)?;
+    stream.secured(session).await.map_err(explain)
+}
+
+/// A URL that wants TLS was refused.
+#[cfg(not(feature = "tls"))]
+async fn secure(stream: Stream, _prepared: &Prepared) -> Result<Stream, Error> {
+    Ok(stream)
 }
 
 /// Gives up after [`Config::open_timeout`].
@@ -155,7 +186,7 @@ async fn upgrade(stream: Stream, request: &ClientRequest, config: &Arc<Config>) 
     let mut answer = AnswerReader::new(config);
     loop {
         let count = stream.read_buf(&mut answer.received).await?;
-        if let Some((head, agreed, deflate)) = answer.look(request, count == 0)? {
+        if let Some(Accepted { head, agreed, deflate }) = answer.look(request, count == 0)? {
             return Ok(Connection::open(Opening {
                 role: Role::Client,
                 stream,

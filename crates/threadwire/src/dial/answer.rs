@@ -26,6 +26,15 @@ pub(crate) struct AnswerReader {
     deflate: Option<Deflate>,
 }
 
+/// An answer that agrees.
+pub(crate) struct Accepted {
+    /// How much of what was received it is.
+    pub(crate) head: usize,
+    pub(crate) agreed: Box<Agreed>,
+    /// If messages may be compressed.
+    pub(crate) deflate: Option<Agreement>,
+}
+
 impl AnswerReader {
     pub(crate) fn new(config: &Config) -> AnswerReader {
         let head = HeadReader::new(config.head_limits());
@@ -38,13 +47,9 @@ impl AnswerReader {
         }
     }
 
-    /// Looks at what was received: the length of the answer's head, if it is a 101 and as it must be. `None` if more has to
+    /// Looks at what was received: what was agreed on, if the answer is a 101 and as it must be. `None` if more has to
     /// arrive, which it won't if the stream has `ended`.
-    pub(crate) fn look(
-        &mut self,
-        request: &ClientRequest,
-        ended: bool,
-    ) -> Result<Option<(usize, Box<Agreed>, Option<Agreement>)>, Error> {
+    pub(crate) fn look(&mut self, request: &ClientRequest, ended: bool) -> Result<Option<Accepted>, Error> {
         loop {
             if let Some(refusal) = self.refusal.take() {
                 let whole =
@@ -65,7 +70,7 @@ impl AnswerReader {
                     None => None,
                 };
                 let agreed = Agreed { subprotocol: accepted.subprotocol, headers: accepted.headers };
-                return Ok(Some((head, Box::new(agreed), deflate)));
+                return Ok(Some(Accepted { head, agreed: Box::new(agreed), deflate }));
             }
             self.received.drain(..head);
             self.interim += u32::from(answer.is_interim());

@@ -8,10 +8,9 @@ use std::rc::Rc;
 
 use mio::Interest;
 use mio::net::TcpStream;
-use threadwire_proto::Role;
 use threadwire_worker::{EventLoop, Ready, Source, Token};
 
-use super::{Attempt, upgrade};
+use super::{Attempt, secure};
 use crate::Error;
 use crate::stream::Stream;
 
@@ -44,7 +43,6 @@ fn next(attempt: &Rc<Attempt>, mut addresses: VecDeque<SocketAddr>) {
 
 fn begin(attempt: &Rc<Attempt>, address: SocketAddr, others: &VecDeque<SocketAddr>) -> io::Result<()> {
     let stream = Stream::tcp(TcpStream::connect(address)?);
-    let stream = stream.traced(attempt.config.trace.as_ref(), Role::Client);
     let mut connecting = None;
     EventLoop::current().attach(stream, Interest::READABLE | Interest::WRITABLE, |stream, token| {
         let source = Rc::new(Connecting {
@@ -98,7 +96,7 @@ impl Source for Connecting {
             Ok(true) => {
                 let stream = self.stream.borrow_mut().take();
                 if let Some(stream) = stream {
-                    upgrade::start(&self.attempt, stream, self.token, ready);
+                    secure::start(&self.attempt, stream, self.token, ready);
                 }
             }
             Ok(false) => {}

@@ -1,11 +1,12 @@
-//! From a URL to an open connection, in steps: resolve the host, reach one of its addresses, upgrade.
+//! From a URL to an open connection, in steps: resolve the host, reach one of its addresses, make TLS, upgrade.
 //!
 //! Each step is a file. A step that waits for a socket is a source on the loop and takes the place of the one before, so
-//! that further steps (a proxy, TLS) fit in between: each gets a stream and hands one on.
+//! that further steps (a proxy) fit in between: each gets a stream and hands one on.
 
 pub(crate) mod answer;
 mod connect;
 mod resolve;
+mod secure;
 mod target;
 mod upgrade;
 
@@ -19,6 +20,8 @@ use threadwire_worker::{EventLoop, TimerId};
 pub use target::Target;
 
 use crate::error::TimeoutKind;
+#[cfg(feature = "tls")]
+use crate::tls::ClientTls;
 use crate::{Config, Connection, Error, Listener};
 
 /// What is told when an attempt has come to its end: the listener is given back if it failed.
@@ -29,6 +32,8 @@ pub(crate) struct Attempt {
     target: Target,
     request: ClientRequest,
     config: Arc<Config>,
+    #[cfg(feature = "tls")]
+    tls: ClientTls,
     /// Missing once the attempt has ended.
     pending: RefCell<Option<(Box<dyn Listener>, Done)>>,
     /// Drops the socket of the step that is under way.
@@ -42,6 +47,7 @@ impl Attempt {
         target: Target,
         request: ClientRequest,
         config: Arc<Config>,
+        #[cfg(feature = "tls")] tls: ClientTls,
         listener: Box<dyn Listener>,
         done: Done,
     ) -> Rc<Attempt> {
@@ -50,6 +56,8 @@ impl Attempt {
             target,
             request,
             config,
+            #[cfg(feature = "tls")]
+            tls,
             pending: RefCell::new(Some((listener, done))),
             cancel: RefCell::default(),
             timer: Cell::default(),

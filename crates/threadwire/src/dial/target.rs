@@ -21,11 +21,12 @@ pub struct Target {
     /// Whether the port is the scheme's own, and left out of the `Host` header.
     is_default_port: bool,
     is_ip: bool,
+    is_secure: bool,
     resource: String,
 }
 
 impl Target {
-    /// Takes a URL apart. Only `ws` can be connected to for now. Fails with [`Error::Url`], which names the part that is
+    /// Takes a URL apart: `ws`, or `wss` for TLS. Fails with [`Error::Url`], which names the part that is
     /// wrong. User name and password are dropped.
     pub fn parse(url: &str) -> Result<Target, Error> {
         let fail = |part, problem: String| Error::Url { url: redacted(url), part, problem };
@@ -41,11 +42,15 @@ impl Target {
             | url::ParseError::IdnaError => fail(UrlPart::Host, format!("is wrong: {error}")),
             error => fail(UrlPart::Form, format!("is no URL: {error}")),
         })?;
-        match parsed.scheme() {
-            "ws" => {}
-            "wss" => return Err(fail(UrlPart::Scheme, "is wss: this version can't encrypt yet".to_owned())),
-            scheme => return Err(fail(UrlPart::Scheme, format!("is {scheme:?}, expected ws"))),
-        }
+        let is_secure = match parsed.scheme() {
+            "ws" => false,
+            "wss" if cfg!(feature = "tls") => true,
+            "wss" => {
+                let problem = "is wss: this build can't encrypt, its feature `tls` is off";
+                return Err(fail(UrlPart::Scheme, problem.to_owned()));
+            }
+            scheme => return Err(fail(UrlPart::Scheme, format!("is {scheme:?}, expected ws or wss"))),
+        };
         if parsed.fragment().is_some() {
             return Err(fail(UrlPart::Fragment, "has no meaning here (RFC 6455, section 3)".to_owned()));
         }
@@ -60,7 +65,7 @@ impl Target {
             None => parsed.path().to_owned(),
         };
         let port = parsed.port_or_known_default().unwrap_or(80);
-        Ok(Target { host, port, is_default_port: parsed.port().is_none(), is_ip, resource })
+        Ok(Target { host, port, is_default_port: parsed.port().is_none(), is_ip, is_secure, resource })
     }
 
     /// The host: a name, or an address without brackets.
@@ -68,9 +73,14 @@ impl Target {
         &self.host
     }
 
-    /// The port; 80 if the URL has none.
+    /// The port; 80, or 443 for `wss`, if the URL has none.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Whether it is reached by TLS.
+    pub fn is_secure(&self) -> bool {
+        self.is_secure
     }
 
     /// The path and the query, as they go into the request.
@@ -94,7 +104,8 @@ impl fmt::Debug for Target {
     /// Without the query, which may have a secret in it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.resource.split('?').next().unwrap_or_default();
-        write!(f, "ws://{}{path}", self.authority())
+        let scheme = if self.is_secure { "wss" } else { "ws" };
+        write!(f, "{scheme}://{}{path}", self.authority())
     }
 }
 
@@ -117,7 +128,6 @@ mod tests {
             ("", UrlPart::Scheme),
             ("example.com", UrlPart::Scheme),
             ("http://example.com/", UrlPart::Scheme),
-            ("wss://example.com/", UrlPart::Scheme),
             ("ws://", UrlPart::Host),
             ("ws://:80/", UrlPart::Host),
             ("ws://exa mple/", UrlPart::Host),
@@ -139,6 +149,8 @@ mod tests {
             ("ws://example.com", "example.com", 80, "example.com", "/"),
             ("WS://Example.COM:80/a", "example.com", 80, "example.com", "/a"),
             ("ws://127.0.0.1:9001/a?b=c", "127.0.0.1", 9001, "127.0.0.1:9001", "/a?b=c"),
+            #[cfg(feature = "tls")]
+            ("wss://example.com/a", "example.com", 443, "example.com", "/a"),
             ("ws://[::1]:9001", "::1", 9001, "[::1]:9001", "/"),
             ("ws://bücher.example/", "xn--bcher-kva.example", 80, "xn--bcher-kva.example", "/"),
         ] {

@@ -6,12 +6,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use threadwire_proto::Role;
-use threadwire_proto::deflate::Agreement;
 use threadwire_worker::{EventLoop, Ready, Source, Token};
 
 use super::Attempt;
-use super::answer::AnswerReader;
-use crate::connection::{Agreed, Opening};
+use super::answer::{Accepted, AnswerReader};
+use crate::connection::Opening;
 use crate::stream::Stream;
 use crate::{Connection, Error};
 
@@ -36,6 +35,7 @@ struct State {
 
 /// Sends the request over a connected stream, in the place that the stream has on the loop.
 pub(super) fn start(attempt: &Rc<Attempt>, stream: Stream, token: Token, ready: Ready) {
+    let stream = stream.traced(attempt.config.trace.as_ref(), Role::Client);
     let mut request = Vec::new();
     attempt.request.encode(&mut request);
     let state = State { stream, request, answer: AnswerReader::new(&attempt.config) };
@@ -57,9 +57,9 @@ enum Progress {
     Waiting,
     /// The socket may hold more.
     Again,
-    /// The server agrees; this many bytes of what was received are its answer. The flag says whether the last read may have
+    /// The server agrees. The flag says whether the last read may have
     /// left something behind.
-    Open { agreed: Box<Agreed>, deflate: Option<Agreement>, head: usize, may_have_more: bool },
+    Open { accepted: Accepted, may_have_more: bool },
 }
 
 impl State {
@@ -82,8 +82,9 @@ impl State {
             Err(error) => return Err(error.into()),
         };
         match self.answer.look(&attempt.request, count == 0)? {
-            Some((head, agreed, deflate)) => {
-                Ok(Progress::Open { agreed, deflate, head, may_have_more: count == PIECE })
+            Some(accepted) => {
+                let may_have_more = self.stream.may_have_more(count, PIECE);
+                Ok(Progress::Open { accepted, may_have_more })
             }
             None if count == 0 => Err(Error::Lost),
             // Read on to the end, a piece each turn: the server must not be able to hold the loop.
@@ -111,7 +112,7 @@ impl Source for Upgrading {
         match progress {
             Ok(Progress::Waiting) => {}
             Ok(Progress::Again) => EventLoop::current().requeue(self.token, Ready::READABLE),
-            Ok(Progress::Open { agreed, deflate, head, may_have_more }) => {
+            Ok(Progress::Open { accepted: Accepted { head, agreed, deflate }, may_have_more }) => {
                 let state = self.state.borrow_mut().take();
                 self.attempt.cancel.borrow_mut().take();
                 let (Some(mut state), Some((listener, done))) = (state, self.attempt.finish()) else {

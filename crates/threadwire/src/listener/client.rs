@@ -9,6 +9,8 @@ use threadwire_proto::handshake::{ClientRequest, Headers, RequestBuilder};
 use threadwire_worker::EventLoop;
 
 use crate::dial::{Attempt, Target};
+#[cfg(feature = "tls")]
+use crate::tls::ClientTls;
 use crate::{Backoff, Config, Connection, Error, Listener, Reconnect};
 
 /// Opens a connection, and waits until it is open or has failed; this thread's event loop goes on meanwhile. The first
@@ -67,10 +69,13 @@ pub struct Client {
     headers: Headers,
     subprotocols: Vec<String>,
     config: Config,
+    #[cfg(feature = "tls")]
+    tls: ClientTls,
 }
 
 impl Client {
-    /// A connection to this URL, `ws://HOST[:PORT][/PATH][?QUERY]`; the port is 80 by default. Nothing is opened yet.
+    /// A connection to this URL, `ws://HOST[:PORT][/PATH][?QUERY]`, or `wss` for TLS; the port is 80 or 443 by
+    /// default. Nothing is opened yet.
     ///
     /// Fails with [`Error::Url`] for what can't be connected to.
     ///
@@ -83,12 +88,27 @@ impl Client {
         let target = Target::parse(url)?;
         let request = RequestBuilder::new(&target.authority(), target.resource())?;
         let (headers, subprotocols) = (Headers::new(), Vec::new());
-        Ok(Client { target, request, headers, subprotocols, config: Config::default() })
+        Ok(Client {
+            target,
+            request,
+            headers,
+            subprotocols,
+            config: Config::default(),
+            #[cfg(feature = "tls")]
+            tls: ClientTls::shared(),
+        })
     }
 
     /// Limits and timeouts; [`Config::default`] without this.
     pub fn config(mut self, config: Config) -> Client {
         self.config = config;
+        self
+    }
+
+    /// How TLS is spoken, for a `wss://` URL; without this, as [`ClientTls::new`] has it.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: ClientTls) -> Client {
+        self.tls = tls;
         self
     }
 
@@ -197,6 +217,12 @@ impl Client {
         Ok(request.build()?)
     }
 
+    /// How another face speaks TLS.
+    #[cfg(all(feature = "aio", feature = "tls"))]
+    pub(crate) fn tls_settings(&self) -> &ClientTls {
+        &self.tls
+    }
+
     pub(crate) fn config_mut(&mut self) -> &mut Config {
         &mut self.config
     }
@@ -221,7 +247,10 @@ impl Client {
             other.add_header(name, value)?;
         }
         let other = other.subprotocols(&self.subprotocols)?;
-        *self = Client { config: std::mem::take(&mut self.config), ..other };
+        let config = std::mem::take(&mut self.config);
+        #[cfg(feature = "tls")]
+        let other = Client { tls: self.tls.clone(), ..other };
+        *self = Client { config, ..other };
         Ok(())
     }
 
@@ -232,6 +261,14 @@ impl Client {
     ) -> Result<Rc<Attempt>, Error> {
         let request = self.request()?;
         let config = Arc::new(self.config.clone());
-        Ok(Attempt::start(self.target.clone(), request, config, listener, Box::new(done)))
+        Ok(Attempt::start(
+            self.target.clone(),
+            request,
+            config,
+            #[cfg(feature = "tls")]
+            self.tls.clone(),
+            listener,
+            Box::new(done),
+        ))
     }
 }

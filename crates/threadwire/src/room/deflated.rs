@@ -12,7 +12,10 @@ use crate::local::Local;
 /// A message's compressed frames, of which there are as many as there are settings among the members: one, as a rule.
 /// `None` stands for one that is better sent as it is.
 #[derive(Debug, Default)]
-pub(crate) struct Deflated(Mutex<Vec<(Sharing, Option<Box<[u8]>>)>>);
+pub(crate) struct Deflated(Mutex<Vec<Known>>);
+
+/// A frame for members with these settings.
+type Known = (Sharing, Option<Box<[u8]>>);
 
 impl Deflated {
     /// Appends the frame of a message, which is compressed now if nobody has done it yet. False if it is better sent as it is.
