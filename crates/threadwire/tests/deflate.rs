@@ -227,9 +227,9 @@ fn tick(number: u32) -> String {
     let mut state = u64::from(number);
     let mut noise = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        format!("{:08x}", state >> 32)
+        char::from(b'a' + (state >> 60) as u8)
     };
-    let noise: String = (0..100).map(|_| noise()).collect();
+    let noise: String = (0..800).map(|_| noise()).collect();
     format!("tick {number} of many, all of which are alike, {noise}")
 }
 
