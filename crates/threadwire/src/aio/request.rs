@@ -16,17 +16,10 @@ use super::connection::Connection;
 use super::core::Opening;
 use super::reception::{Reception, discard, receive, shutting_down, write};
 use super::stream::Stream;
-<<<<<<< HEAD
-use crate::server::upgrade::{agree, agreed, prepare, refuse};
-#[cfg(feature = "tls")]
-use crate::tls::{Failed, rustls::ServerConfig, session::Session};
-use crate::{Config, Error};
-=======
 use crate::listener::accept::Subprotocol;
 use crate::server::Gate;
-use crate::server::upgrade::{Refusal, agreed, grant};
+use crate::server::upgrade::{Refusal, agree, agreed, grant};
 use crate::{Accept, Config, Error};
->>>>>>> dbd09f46873ca5b3ab44e9a3397dc7806c68c710
 
 /// A request that waits for its answer: everything that [`threadwire::Request`](crate::Request) knows, to which this
 /// dereferences. Dropped unanswered, it ends the connection.
@@ -95,23 +88,6 @@ impl Request {
         self.upgrade().await
     }
 
-<<<<<<< HEAD
-    /// The same; the request goes on to live.
-    pub(super) async fn open(
-        self,
-        headers: Headers,
-        subprotocol: Option<&str>,
-    ) -> Result<(crate::Request, Connection), Error> {
-        let deflate;
-        let upgrade = match prepare(&self.head, &headers, subprotocol) {
-            Ok(mut upgrade) => {
-                deflate = agree(&mut upgrade, &self.config);
-                upgrade
-            }
-            Err(error) => {
-                self.respond(refuse(&error)).await?;
-                return Err(error.into());
-=======
     /// Does what a hook says of it, a [`Router`](crate::Router) say: upgrades, or answers otherwise; then there is no connection.
     ///
     /// Fails as [`upgrade`](Request::upgrade) and [`respond`](Request::respond) do. A listener has no place on this face: an answer that has one
@@ -156,27 +132,23 @@ impl Request {
     /// Upgrades; the request goes on to live.
     pub(super) async fn open(self) -> Result<(crate::Request, Connection), Error> {
         let Granted { headers, subprotocol } = &self.granted;
-        let (upgrade, guest) = match grant(&self.gate, &self.head, headers, subprotocol) {
+        let (mut upgrade, guest) = match grant(&self.gate, &self.head, headers, subprotocol) {
             Ok(granted) => granted,
             Err(refused) => {
                 let Refusal { response, error } = *refused;
                 self.respond(response).await?;
                 return Err(error);
->>>>>>> dbd09f46873ca5b3ab44e9a3397dc7806c68c710
             }
         };
+        let deflate = agree(&mut upgrade, &self.config);
         let mut output = Vec::new();
         upgrade.encode(&mut output);
         let connection = Connection::open(Opening {
             role: Role::Server,
             stream: self.stream,
             config: self.config,
-<<<<<<< HEAD
-            agreed: agreed(&upgrade, headers),
-            deflate,
-=======
             agreed: agreed(&upgrade, self.granted.headers, guest),
->>>>>>> dbd09f46873ca5b3ab44e9a3397dc7806c68c710
+            deflate,
             output,
             received: self.received,
             early: self.early,

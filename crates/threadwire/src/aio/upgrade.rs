@@ -160,12 +160,8 @@ impl Upgrade {
                 role: Role::Server,
                 stream: Stream::of(TokioIo::new(upgraded)).traced_from_now_on(&config, Role::Server),
                 config: Arc::new(config),
-<<<<<<< HEAD
-                agreed: agreed(&upgrade, headers),
-                deflate,
-=======
                 agreed: agreed(&upgrade, headers, None),
->>>>>>> dbd09f46873ca5b3ab44e9a3397dc7806c68c710
+                deflate,
                 output: Vec::new(),
                 received: Vec::new(),
                 early: 0,

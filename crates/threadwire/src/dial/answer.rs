@@ -65,18 +65,13 @@ impl AnswerReader {
             let Some((answer, head)) = self.head.answer(&self.received)? else { return Ok(None) };
             if answer.status() == 101 {
                 let accepted = request.verify(answer)?;
-<<<<<<< HEAD
                 let deflate = match &self.deflate {
                     Some(deflate) => deflate.accept(&accepted.extensions)?,
                     None => None,
                 };
-                let agreed = Agreed { subprotocol: accepted.subprotocol, headers: accepted.headers };
-                return Ok(Some(Accepted { head, agreed: Box::new(agreed), deflate }));
-=======
                 let agreed =
                     Agreed { subprotocol: accepted.subprotocol, headers: accepted.headers, guest: None };
-                return Ok(Some((head, Box::new(agreed))));
->>>>>>> dbd09f46873ca5b3ab44e9a3397dc7806c68c710
+                return Ok(Some(Accepted { head, agreed: Box::new(agreed), deflate }));
             }
             self.received.drain(..head);
             self.interim += u32::from(answer.is_interim());

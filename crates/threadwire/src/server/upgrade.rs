@@ -7,12 +7,8 @@ use std::sync::Arc;
 
 use mio::Interest;
 use threadwire_proto::Role;
-<<<<<<< HEAD
 use threadwire_proto::deflate::Agreement;
-use threadwire_proto::handshake::{HandshakeError, HeadReader, Headers, Response, Upgrade};
-=======
 use threadwire_proto::handshake::{self, HandshakeError, HeadReader, Headers, Response, Upgrade};
->>>>>>> dbd09f46873ca5b3ab44e9a3397dc7806c68c710
 use threadwire_worker::{EventLoop, Ready, Source, TimerId, Token};
 
 use super::accept::Arrival;
@@ -30,11 +26,7 @@ use crate::outbox::Outbox;
 use crate::stream::Stream;
 #[cfg(feature = "tls")]
 use crate::tls::stream::TlsStream;
-<<<<<<< HEAD
-use crate::{Config, Connection, Listener};
-=======
-use crate::{Connection, Error, Listener};
->>>>>>> dbd09f46873ca5b3ab44e9a3397dc7806c68c710
+use crate::{Config, Connection, Error, Listener};
 
 /// A handshake under way.
 pub(super) struct Upgrading {
@@ -164,9 +156,7 @@ struct Granted {
     listener: Box<dyn Listener>,
     upgrade: Upgrade,
     headers: Headers,
-<<<<<<< HEAD
     deflate: Option<Agreement>,
-=======
     guest: Option<Guest>,
 }
 
@@ -174,7 +164,6 @@ struct Granted {
 enum Header {
     Missing(Progress),
     Said(Option<Proxied>),
->>>>>>> dbd09f46873ca5b3ab44e9a3397dc7806c68c710
 }
 
 impl State {
@@ -289,7 +278,6 @@ pub(crate) fn encode(response: &Response, is_head: bool) -> Vec<u8> {
     bytes
 }
 
-<<<<<<< HEAD
 /// Agrees on compression, if both sides want it.
 pub(crate) fn agree(upgrade: &mut Upgrade, config: &Config) -> Option<Agreement> {
     let agreement = config.deflate.as_ref()?.answer(upgrade.offered_extensions())?;
@@ -297,14 +285,6 @@ pub(crate) fn agree(upgrade: &mut Upgrade, config: &Config) -> Option<Agreement>
     upgrade.add_extension(agreement.to_extension()).ok().map(|()| agreement)
 }
 
-/// What is answered where that can't be done.
-pub(crate) fn refuse(error: &HandshakeError) -> Response {
-    let response = error.response();
-    if response.status() >= 500 {
-        tracing::error!(%error, "a request can't be answered as the program wants");
-    } else {
-        tracing::debug!(%error, "refused a request");
-=======
 /// Why a request that the program agrees to does not become a connection.
 pub(crate) struct Refusal {
     /// What the peer is told.
@@ -322,7 +302,6 @@ impl From<HandshakeError> for Box<Refusal> {
             tracing::debug!(%error, "refused a request");
         }
         Box::new(Refusal { response, error: error.into() })
->>>>>>> dbd09f46873ca5b3ab44e9a3397dc7806c68c710
     }
 }
 
@@ -386,28 +365,18 @@ impl Upgrading {
                 (listener.unwrap_or_else(|| Box::new(Nobody)), headers, subprotocol)
             }
         };
-<<<<<<< HEAD
-        match prepare(&request, &headers, subprotocol.as_deref()) {
-            Ok(mut upgrade) => {
-                let deflate = agree(&mut upgrade, &self.service.config);
-                Ok(Granted { listener, upgrade, headers, deflate })
-            }
-            Err(error) => Err(refuse(&error)),
-=======
         match grant(&self.service.gate, &request, &headers, &subprotocol) {
-            Ok((upgrade, guest)) => Ok(Granted { listener, upgrade, headers, guest }),
+            Ok((mut upgrade, guest)) => {
+                let deflate = agree(&mut upgrade, &self.service.config);
+                Ok(Granted { listener, upgrade, headers, guest, deflate })
+            }
             Err(refusal) => Err(refusal.response),
->>>>>>> dbd09f46873ca5b3ab44e9a3397dc7806c68c710
         }
     }
 
     fn open(&self, state: State, granted: Granted, early: Early, input: &mut [u8]) {
         self.stop_timer();
-<<<<<<< HEAD
-        let Granted { listener, upgrade, headers, deflate } = granted;
-=======
-        let Granted { listener, upgrade, headers, guest } = granted;
->>>>>>> dbd09f46873ca5b3ab44e9a3397dc7806c68c710
+        let Granted { listener, upgrade, headers, guest, deflate } = granted;
         let mut output = Local::current().lend_output();
         upgrade.encode(&mut output);
         let agreed = agreed(&upgrade, headers, guest);
