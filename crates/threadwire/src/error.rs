@@ -4,6 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use threadwire_proto::handshake::{HandshakeError, HeaderError};
 use threadwire_proto::{SendError, Violation};
 use threadwire_worker::Stopped;
 
+use crate::dial::problem::{ProxyProblem, RedirectProblem, Stage};
 use crate::Closed;
 
 type Source = Box<dyn std::error::Error + Send + Sync>;
@@ -32,7 +34,9 @@ type Source = Box<dyn std::error::Error + Send + Sync>;
 /// | | anything else about the opening handshake, or a header that can't be sent | no |
 /// | [`Url`](Error::Url) | a URL can't be connected to | no |
 /// | [`Resolve`](Error::Resolve) | the host has no address, as far as the system can tell now | yes |
-/// | [`Connect`](Error::Connect) | no address of the server can be reached | unless forbidden |
+/// | [`Connect`](Error::Connect), [`ConnectUnix`](Error::ConnectUnix) | no address of the server can be reached | unless forbidden |
+/// | [`Proxy`](Error::Proxy) | a proxy can't be reached, or does not let through | as [`ProxyProblem::is_transient`] says |
+/// | [`Redirect`](Error::Redirect) | the server sends elsewhere, and there it must not go | no |
 /// | [`Listen`](Error::Listen) | a server can't listen at an address | unless forbidden |
 /// | [`Io`](Error::Io) | reading, writing, or another request to the system fails | unless forbidden |
 /// | [`Ended`](Error::Ended) | a receive finds that the connection has ended, and not normally | as [`Closed::is_transient`] says |
@@ -102,10 +106,35 @@ pub enum Error {
     },
     /// No address of a server could be reached.
     Connect {
-        /// The address that was tried last.
+        /// The address that failed last.
         addr: SocketAddr,
         /// What the system said.
         source: io::Error,
+        /// The addresses that failed before it, in that order, and what the system said of each. They are part of the message.
+        others: Vec<(SocketAddr, io::Error)>,
+    },
+    /// A unix socket could not be connected to.
+    ConnectUnix {
+        /// Its path.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The way through a proxy failed.
+    Proxy {
+        /// The proxy's URL, without user name and password.
+        proxy: String,
+        /// Why.
+        problem: ProxyProblem,
+    },
+    /// The server answered with a redirect that must not be followed.
+    Redirect {
+        /// The URL that answered, without user name, password and query.
+        from: String,
+        /// Where it sends to, likewise.
+        to: String,
+        /// Why not.
+        problem: RedirectProblem,
     },
     /// A server could not listen at an address.
     Listen {
@@ -141,9 +170,11 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Error::Handshake(source) => Some(source),
-            Error::Resolve { source, .. } | Error::Connect { source, .. } | Error::Listen { source, .. } => {
-                Some(source)
-            }
+            Error::Resolve { source, .. }
+            | Error::Connect { source, .. }
+            | Error::ConnectUnix { source, .. }
+            | Error::Listen { source, .. } => Some(source),
+            Error::Proxy { problem, .. } => problem.source(),
             // They read as what they hold.
             Error::Io(error) => error.source(),
             Error::Other(error) => error.source(),
@@ -165,7 +196,17 @@ impl Error {
             Error::Handshake(_) => f.write_str("the opening handshake failed"),
             Error::Url { url, part, problem } => write!(f, "can't connect to {url:?}: {part} {problem}"),
             Error::Resolve { host, .. } => write!(f, "can't find the address of {host}"),
-            Error::Connect { addr, .. } => write!(f, "can't connect to {addr}"),
+            Error::Connect { addr, others, .. } => {
+                for (addr, error) in others {
+                    write!(f, "can't connect to {addr} ({}), ", plain(error))?;
+                }
+                write!(f, "can't connect to {addr}")
+            }
+            Error::ConnectUnix { path, .. } => write!(f, "can't connect to {}", path.display()),
+            Error::Proxy { proxy, problem } => write!(f, "the proxy {proxy} {problem}"),
+            Error::Redirect { from, to, problem } => {
+                write!(f, "{from} redirects to {to}, which is not followed: {problem}")
+            }
             Error::Listen { addr, .. } => write!(f, "can't listen on {addr}"),
             Error::Io(error) => f.write_str(&plain(error)),
             Error::Ended(closed) => write!(f, "{closed}"),
@@ -204,14 +245,19 @@ impl fmt::Display for Error {
 /// let client = Client::new(&format!("ws://{}", silent.local_addr()?))?
 ///     .config(Config { open_timeout: Duration::from_millis(1), ..Config::default() });
 /// let result = client.connect(|_ws: &Connection, _message: Message<'_>| Ok(()));
-/// assert!(matches!(result, Err(Error::Timeout(TimeoutKind::Open))));
+/// assert!(matches!(result, Err(Error::Timeout(TimeoutKind::Open { .. }))));
 /// # Ok::<(), threadwire::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TimeoutKind {
-    /// Opening: reaching the server, and the opening handshake.
-    Open,
+    /// Opening, as a whole ([`Config::open_timeout`](crate::Config::open_timeout)): reaching the server, and the opening handshake.
+    Open {
+        /// What was under way when the time was up, on a client.
+        during: Option<Box<Stage>>,
+    },
+    /// One step of opening a connection, which has a limit of its own ([`Timeouts`](crate::Timeouts)).
+    Step(Box<Stage>),
     /// Closing: the peer's answer to a close frame.
     Close,
     /// The peer was silent: nothing came from it, not even after a ping (see [`Keepalive`](crate::Keepalive)).
@@ -228,7 +274,11 @@ pub enum TimeoutKind {
 impl fmt::Display for TimeoutKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            TimeoutKind::Open => f.write_str("opening the connection took too long"),
+            TimeoutKind::Open { during: None } => f.write_str("opening the connection took too long"),
+            TimeoutKind::Open { during: Some(stage) } => {
+                write!(f, "opening the connection took too long; it was {stage}")
+            }
+            TimeoutKind::Step(stage) => write!(f, "{stage} took too long"),
             TimeoutKind::Close => f.write_str("the peer's answer to our close frame took too long"),
             TimeoutKind::Silence { silent_for } => {
                 write!(f, "the peer was silent for {:.1} s", silent_for.as_secs_f64())
@@ -297,6 +347,12 @@ pub enum UrlPart {
     Host,
     /// The port.
     Port,
+    /// User name and password, in front of the host.
+    UserInfo,
+    /// The path.
+    Path,
+    /// What follows a `?`.
+    Query,
     /// What follows a `#`.
     Fragment,
 }
@@ -308,6 +364,9 @@ impl fmt::Display for UrlPart {
             UrlPart::Scheme => "its scheme",
             UrlPart::Host => "its host",
             UrlPart::Port => "its port",
+            UrlPart::UserInfo => "its user name or password",
+            UrlPart::Path => "its path",
+            UrlPart::Query => "its query",
             UrlPart::Fragment => "its fragment",
         })
     }
@@ -353,15 +412,17 @@ impl Error {
             Error::Timeout(_) | Error::Lost | Error::Resolve { .. } => true,
             Error::Limit { kind: LimitKind::Buffered | LimitKind::Held, .. } => true,
             Error::Handshake(HandshakeError::Status(answer)) => matches!(answer.status(), 429 | 500..=599),
-            Error::Connect { source, .. } | Error::Listen { source, .. } | Error::Io(source) => !matches!(
-                source.kind(),
-                io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
-            ),
+            Error::Connect { source, .. }
+            | Error::ConnectUnix { source, .. }
+            | Error::Listen { source, .. }
+            | Error::Io(source) => !is_forbidden(source),
+            Error::Proxy { problem, .. } => problem.is_transient(),
             Error::Ended(closed) => closed.is_transient(),
             Error::Closed
             | Error::Protocol { .. }
             | Error::Handshake(_)
             | Error::Url { .. }
+            | Error::Redirect { .. }
             | Error::Send(_)
             | Error::Panicked(_)
             | Error::Stopped
@@ -419,8 +480,14 @@ impl From<HeaderError> for Error {
     }
 }
 
+/// Whether the system refuses it for good.
+pub(crate) fn is_forbidden(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+    matches!(error.kind(), PermissionDenied | InvalidInput | Unsupported)
+}
+
 /// What the system said, in its words but without its numbers.
-fn plain(error: &io::Error) -> String {
+pub(crate) fn plain(error: &io::Error) -> String {
     let text = error.to_string();
     match text.rfind(" (os error") {
         Some(end) => text[..end].to_lowercase(),
@@ -511,12 +578,12 @@ mod tests {
                 true,
             ),
             (
-                Error::Connect { addr, source: refused() },
+                Error::Connect { addr, source: refused(), others: Vec::new() },
                 "can't connect to 127.0.0.1:9: connection refused",
                 true,
             ),
             (
-                Error::Connect { addr, source: denied() },
+                Error::Connect { addr, source: denied(), others: Vec::new() },
                 "can't connect to 127.0.0.1:9: permission denied",
                 false,
             ),
