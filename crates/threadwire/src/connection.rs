@@ -41,6 +41,8 @@ use crate::messages::inbox::Inbox;
 use crate::room::branch::Seat;
 use crate::server::Station;
 use crate::stream::Stream;
+#[cfg(feature = "tls")]
+use crate::tls::TlsInfo;
 use crate::{Closed, Config, Error, Listener, WhenFull};
 use keeping::{Keeping, Unread};
 use measuring::Measuring;
@@ -483,6 +485,13 @@ impl Connection {
     /// it neither added any nor chose a subprotocol.
     pub fn response_headers(&self) -> Option<&Headers> {
         self.0.agreed.as_ref().map(|agreed| &agreed.headers)
+    }
+
+    /// What the TLS handshake came to. `None` without TLS, and once the connection has ended.
+    #[cfg(feature = "tls")]
+    pub fn tls(&self) -> Option<TlsInfo> {
+        let link = self.0.link.borrow();
+        Some(link.stream().ok()?.tls()?.session().info())
     }
 
     /// The peer's address. Fails with [`NotConnected`](io::ErrorKind::NotConnected) once TCP has ended.

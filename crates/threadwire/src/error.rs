@@ -12,8 +12,9 @@ use threadwire_proto::handshake::{HandshakeError, HeaderError};
 use threadwire_proto::{SendError, Violation};
 use threadwire_worker::Stopped;
 
-use crate::dial::problem::{ProxyProblem, RedirectProblem, Stage};
 use crate::Closed;
+use crate::dial::problem::{ProxyProblem, RedirectProblem, Stage};
+use crate::tls::TlsProblem;
 
 type Source = Box<dyn std::error::Error + Send + Sync>;
 
@@ -37,6 +38,8 @@ type Source = Box<dyn std::error::Error + Send + Sync>;
 /// | [`Connect`](Error::Connect), [`ConnectUnix`](Error::ConnectUnix) | no address of the server can be reached | unless forbidden |
 /// | [`Proxy`](Error::Proxy) | a proxy can't be reached, or does not let through | as [`ProxyProblem::is_transient`] says |
 /// | [`Redirect`](Error::Redirect) | the server sends elsewhere, and there it must not go | no |
+/// | [`Tls`](Error::Tls) | TLS with the server fails: its certificate, for one | if the server ended the handshake |
+/// | [`TlsFile`](Error::TlsFile) | a certificate or a key of one's own can't be used | no |
 /// | [`Listen`](Error::Listen) | a server can't listen at an address | unless forbidden |
 /// | [`Io`](Error::Io) | reading, writing, or another request to the system fails | unless forbidden |
 /// | [`Ended`](Error::Ended) | a receive finds that the connection has ended, and not normally | as [`Closed::is_transient`] says |
@@ -136,6 +139,24 @@ pub enum Error {
         /// Why not.
         problem: RedirectProblem,
     },
+    /// No TLS connection was made with a server.
+    Tls {
+        /// The server's host, as it is in the URL.
+        host: String,
+        /// What is wrong.
+        problem: TlsProblem,
+        /// What the TLS library said.
+        source: Option<Source>,
+    },
+    /// A certificate or a key of one's own can't be used.
+    TlsFile {
+        /// The file it is in, if it is in one.
+        name: String,
+        /// What is wrong with it, and what was expected.
+        problem: String,
+        /// What lies underneath.
+        source: Option<Source>,
+    },
     /// A server could not listen at an address.
     Listen {
         /// The address, as it was given.
@@ -175,6 +196,9 @@ impl std::error::Error for Error {
             | Error::ConnectUnix { source, .. }
             | Error::Listen { source, .. } => Some(source),
             Error::Proxy { problem, .. } => problem.source(),
+            Error::Tls { source, .. } | Error::TlsFile { source, .. } => {
+                source.as_deref().map(|source| source as &(dyn std::error::Error + 'static))
+            }
             // They read as what they hold.
             Error::Io(error) => error.source(),
             Error::Other(error) => error.source(),
@@ -207,6 +231,8 @@ impl Error {
             Error::Redirect { from, to, problem } => {
                 write!(f, "{from} redirects to {to}, which is not followed: {problem}")
             }
+            Error::Tls { host, problem, .. } => write!(f, "no TLS connection with {host}: {problem}"),
+            Error::TlsFile { name, problem, .. } => write!(f, "can't use {name} for TLS: {problem}"),
             Error::Listen { addr, .. } => write!(f, "can't listen on {addr}"),
             Error::Io(error) => f.write_str(&plain(error)),
             Error::Ended(closed) => write!(f, "{closed}"),
@@ -411,6 +437,8 @@ impl Error {
         match self {
             Error::Timeout(_) | Error::Lost | Error::Resolve { .. } => true,
             Error::Limit { kind: LimitKind::Buffered | LimitKind::Held, .. } => true,
+            // It may have had too much to do.
+            Error::Tls { problem, .. } => *problem == TlsProblem::Refused,
             Error::Handshake(HandshakeError::Status(answer)) => matches!(answer.status(), 429 | 500..=599),
             Error::Connect { source, .. }
             | Error::ConnectUnix { source, .. }
@@ -423,6 +451,7 @@ impl Error {
             | Error::Handshake(_)
             | Error::Url { .. }
             | Error::Redirect { .. }
+            | Error::TlsFile { .. }
             | Error::Send(_)
             | Error::Panicked(_)
             | Error::Stopped
@@ -537,7 +566,11 @@ mod tests {
         let at = |addr: SocketAddr| addr.to_string();
         vec![
             (Error::Closed, "the connection is closed", false),
-            (Error::Timeout(TimeoutKind::Open), "opening the connection took too long", true),
+            (
+                Error::Timeout(TimeoutKind::Open { during: None }),
+                "opening the connection took too long",
+                true,
+            ),
             (Error::Timeout(TimeoutKind::Close), "the peer's answer to our close frame took too long", true),
             (
                 Error::Timeout(TimeoutKind::Silence { silent_for: Duration::from_millis(1500) }),

@@ -87,6 +87,7 @@ mod reconnect;
 mod room;
 mod server;
 mod stream;
+pub mod tls;
 pub mod trace;
 
 /// The protocol without I/O: the `threadwire-proto` crate.
@@ -119,6 +120,9 @@ pub use threadwire_proto::{
     RoundTripSummary, SendError, Violation,
 };
 pub use threadwire_worker::{Stopped, sleep, update, wait_forever, wait_until};
+pub use tls::TlsProblem;
+#[cfg(feature = "tls")]
+pub use tls::{ClientTls, ServerTls};
 pub use trace::Trace;
 
 /// The examples of the README are tests too.

@@ -33,7 +33,7 @@ pub(crate) enum Received {
     /// The peer has ended the stream.
     End,
     /// Bytes: `in_input` of them in the receive buffer, others perhaps where a long payload is gathered. `is_full` if
-    /// there was no room for more.
+    /// there may be more.
     Bytes { in_input: usize, is_full: bool },
 }
 
@@ -194,13 +194,13 @@ impl Link {
             self.expects_long = direct >= LONG - FIRST_OF_LONG;
             let total = stream.read_vectored(&mut [IoSliceMut::new(room), IoSliceMut::new(input)])?;
             reader.commit(total.min(direct));
-            let is_full = total == direct + input.len();
+            let is_full = stream.may_have_more(total, direct + input.len());
             return Ok(Received::new(total, total.saturating_sub(direct), is_full));
         }
-        let first = if self.expects_long { FIRST_OF_LONG } else { input.len() };
+        let first = if self.expects_long && stream.is_plain() { FIRST_OF_LONG } else { input.len() };
         let total = stream.read(&mut input[..first])?;
         self.expects_long &= total == first;
-        Ok(Received::new(total, total, total == first))
+        Ok(Received::new(total, total, stream.may_have_more(total, first)))
     }
 
     /// Whether a long payload is arriving.
@@ -365,6 +365,9 @@ impl Link {
     #[inline]
     pub(crate) fn writable(&mut self) {
         self.outbox.unblock();
+        if let Some(stream) = &mut self.stream {
+            stream.writable();
+        }
     }
 }
 
@@ -395,10 +398,18 @@ impl Link {
 
     pub(crate) fn tcp_ended(&mut self) {
         self.protocol.tcp_ended();
+        if let Some(stream) = &mut self.stream {
+            stream.say_goodbye();
+        }
     }
 
     pub(crate) fn abort(&mut self) {
         self.protocol.abort();
+    }
+
+    /// Whether the stream can end without a word: TLS has one to say, and the peer may have as well.
+    pub(crate) fn ends_silently(&self) -> bool {
+        self.stream.as_ref().is_none_or(Stream::is_plain)
     }
 
     /// Whether it is for this side to end TCP, and all that was to be said has been.

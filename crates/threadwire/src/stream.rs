@@ -2,19 +2,29 @@
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Shutdown, SocketAddr};
+#[cfg(feature = "tls")]
+use std::sync::Arc;
 
 use mio::event::Source;
-use mio::net::TcpStream;
+use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
+#[cfg(feature = "tls")]
+use rustls::ServerConfig;
 use threadwire_proto::Role;
 
 use crate::Trace;
+#[cfg(feature = "tls")]
+use crate::tls::{Failed, session::Session, stream::TlsStream};
 use crate::trace::Traced;
 
-/// A connected stream: plain TCP for now. TLS becomes another variant.
+/// A connected stream.
 #[derive(Debug)]
 pub(crate) enum Stream {
     Tcp(TcpStream),
+    Unix(UnixStream),
+    /// Another one, in TLS.
+    #[cfg(feature = "tls")]
+    Tls(Box<TlsStream>),
     /// Another one, whose bytes are shown to somebody.
     Traced(Box<Traced>),
 }
@@ -34,6 +44,13 @@ impl Stream {
         Stream::Tcp(socket)
     }
 
+    /// The server's end of TLS on another stream. The handshake goes on by itself, as the stream is read.
+    #[cfg(feature = "tls")]
+    pub(crate) fn tls_server(stream: Stream, config: Arc<ServerConfig>) -> io::Result<Stream> {
+        let session = Session::server(config).map_err(Failed::io)?;
+        Ok(Stream::Tls(Box::new(TlsStream::of(session, stream))))
+    }
+
     /// The same stream, traced if that is wanted.
     pub(crate) fn traced(self, trace: Option<&Trace>, role: Role) -> Stream {
         match trace {
@@ -46,6 +63,9 @@ impl Stream {
     pub(crate) fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         match self {
             Stream::Tcp(socket) => retry(|| socket.read_vectored(buffers)),
+            Stream::Unix(socket) => retry(|| socket.read_vectored(buffers)),
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.read(buffers),
             Stream::Traced(traced) => traced.read_vectored(buffers),
         }
     }
@@ -54,7 +74,64 @@ impl Stream {
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Stream::Tcp(socket) => retry(|| socket.read(buffer)),
+            Stream::Unix(socket) => retry(|| socket.read(buffer)),
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.read(&mut [IoSliceMut::new(buffer)]),
             Stream::Traced(traced) => traced.read(buffer),
+        }
+    }
+
+    /// Whether there may be more to read, after a read of this many bytes into this much room. Where there is not, the system
+    /// says when there is again. Of sockets, a short read takes all; TLS may hold bytes that the system knows nothing of.
+    #[inline]
+    pub(crate) fn may_have_more(&self, count: usize, room: usize) -> bool {
+        match self {
+            Stream::Tcp(_) | Stream::Unix(_) => count == room,
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.may_have_more(),
+            Stream::Traced(traced) => traced.stream.may_have_more(count, room),
+        }
+    }
+
+    /// Whether bytes come as they are, so that it saves a copy to have them read to where they belong.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        match self {
+            Stream::Tcp(_) | Stream::Unix(_) => true,
+            #[cfg(feature = "tls")]
+            Stream::Tls(_) => false,
+            Stream::Traced(traced) => traced.stream.is_plain(),
+        }
+    }
+
+    /// The system takes more again: what the stream itself has kept leaves first.
+    #[inline]
+    pub(crate) fn writable(&mut self) {
+        match self {
+            Stream::Tcp(_) | Stream::Unix(_) => {}
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.writable(),
+            Stream::Traced(traced) => traced.stream.writable(),
+        }
+    }
+
+    /// The stream is about to be dropped: TLS says so, as far as that can leave at once.
+    pub(crate) fn say_goodbye(&mut self) {
+        match self {
+            Stream::Tcp(_) | Stream::Unix(_) => {}
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.say_goodbye(),
+            Stream::Traced(traced) => traced.stream.say_goodbye(),
+        }
+    }
+
+    /// The TLS on it, if there is some.
+    #[cfg(feature = "tls")]
+    pub(crate) fn tls(&self) -> Option<&TlsStream> {
+        match self {
+            Stream::Tcp(_) | Stream::Unix(_) => None,
+            Stream::Tls(tls) => Some(tls),
+            Stream::Traced(traced) => traced.stream.tls(),
         }
     }
 
@@ -62,6 +139,9 @@ impl Stream {
     pub(crate) fn shutdown_write(&mut self) -> io::Result<()> {
         match self {
             Stream::Tcp(socket) => socket.shutdown(Shutdown::Write),
+            Stream::Unix(socket) => socket.shutdown(Shutdown::Write),
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.shutdown_write(),
             Stream::Traced(traced) => traced.stream.shutdown_write(),
         }
     }
@@ -70,6 +150,9 @@ impl Stream {
     pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
         match self {
             Stream::Tcp(socket) => socket.take_error(),
+            Stream::Unix(socket) => socket.take_error(),
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.stream.take_error(),
             Stream::Traced(traced) => traced.stream.take_error(),
         }
     }
@@ -77,6 +160,10 @@ impl Stream {
     pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
         match self {
             Stream::Tcp(socket) => socket.peer_addr(),
+            // It has no such address.
+            Stream::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.stream.peer_addr(),
             Stream::Traced(traced) => traced.stream.peer_addr(),
         }
     }
@@ -84,6 +171,10 @@ impl Stream {
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
         match self {
             Stream::Tcp(socket) => socket.local_addr(),
+            // It has no such address.
+            Stream::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.stream.local_addr(),
             Stream::Traced(traced) => traced.stream.local_addr(),
         }
     }
@@ -94,6 +185,9 @@ impl Write for Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Stream::Tcp(socket) => retry(|| socket.write(bytes)),
+            Stream::Unix(socket) => retry(|| socket.write(bytes)),
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.write(&[IoSlice::new(bytes)]),
             Stream::Traced(traced) => traced.write(bytes),
         }
     }
@@ -101,6 +195,9 @@ impl Write for Stream {
     fn write_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Stream::Tcp(socket) => retry(|| socket.write_vectored(buffers)),
+            Stream::Unix(socket) => retry(|| socket.write_vectored(buffers)),
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.write(buffers),
             Stream::Traced(traced) => traced.write_vectored(buffers),
         }
     }
@@ -125,6 +222,9 @@ impl Source for Stream {
     fn register(&mut self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()> {
         match self {
             Stream::Tcp(socket) => socket.register(registry, token, interest),
+            Stream::Unix(socket) => socket.register(registry, token, interest),
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.stream.register(registry, token, interest),
             Stream::Traced(traced) => traced.stream.register(registry, token, interest),
         }
     }
@@ -132,6 +232,9 @@ impl Source for Stream {
     fn reregister(&mut self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()> {
         match self {
             Stream::Tcp(socket) => socket.reregister(registry, token, interest),
+            Stream::Unix(socket) => socket.reregister(registry, token, interest),
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.stream.reregister(registry, token, interest),
             Stream::Traced(traced) => traced.stream.reregister(registry, token, interest),
         }
     }
@@ -139,6 +242,9 @@ impl Source for Stream {
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
         match self {
             Stream::Tcp(socket) => socket.deregister(registry),
+            Stream::Unix(socket) => socket.deregister(registry),
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.stream.deregister(registry),
             Stream::Traced(traced) => traced.stream.deregister(registry),
         }
     }

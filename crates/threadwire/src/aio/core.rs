@@ -21,6 +21,8 @@ use super::stream::Stream;
 use super::wire::{After, Means, Wire};
 use crate::connection::Agreed;
 use crate::local::Local;
+#[cfg(feature = "tls")]
+use crate::tls::TlsInfo;
 use crate::{Closed, Config, Error, WhenFull};
 
 pub(super) struct Core {
@@ -83,17 +85,16 @@ impl Core {
     }
 
     pub(super) fn peer_addr(&self) -> io::Result<SocketAddr> {
-        match self.lock().stream()? {
-            Stream::Tcp(socket) => socket.peer_addr(),
-            Stream::Other(_) => Err(io::ErrorKind::Unsupported.into()),
-        }
+        self.lock().stream()?.socket()?.peer_addr()
     }
 
     pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
-        match self.lock().stream()? {
-            Stream::Tcp(socket) => socket.local_addr(),
-            Stream::Other(_) => Err(io::ErrorKind::Unsupported.into()),
-        }
+        self.lock().stream()?.socket()?.local_addr()
+    }
+
+    #[cfg(feature = "tls")]
+    pub(super) fn tls(&self) -> Option<TlsInfo> {
+        Some(self.lock().stream().ok()?.tls()?.info())
     }
 
     pub(super) fn describe(&self, f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {

@@ -22,6 +22,8 @@ use crate::dial::route::{Next, Route, Secure, Task};
 use crate::dial::socket::{Own, Sockets};
 use crate::dial::talk::{Outcome, Talk};
 use crate::dial::{UNIX_PAUSE, resolver};
+#[cfg(feature = "tls")]
+use crate::tls::Failed;
 use crate::{Config, Error};
 
 /// Opens a connection in time, over a stream if there is one already.
@@ -191,8 +193,15 @@ fn own(socket: Own, sockets: &Sockets) -> io::Result<Stream> {
     })
 }
 
-async fn secure(_secure: Secure, _below: Stream) -> Result<Stream, Error> {
-    Err(Error::other("this build of threadwire has no TLS: enable its feature `tls`"))
+#[cfg(feature = "tls")]
+async fn secure(secure: Secure, below: Stream) -> Result<Stream, Error> {
+    let secured = below.secured(secure.session()?).await;
+    secured.map_err(|error| Failed::explain(error, &secure.host))
+}
+
+#[cfg(not(feature = "tls"))]
+async fn secure(secure: Secure, _below: Stream) -> Result<Stream, Error> {
+    Err(secure.impossible())
 }
 
 /// Writes and reads, until it is over.

@@ -78,6 +78,8 @@ mod serve;
 mod server;
 mod split;
 mod stream;
+#[cfg(feature = "tls")]
+mod tls;
 #[cfg(feature = "hyper")]
 mod upgrade;
 mod waiters;

@@ -15,6 +15,8 @@ use super::connection::Connection;
 use super::core::Opening;
 use super::stream::Stream;
 use crate::server::upgrade::{agreed, prepare, refuse};
+#[cfg(feature = "tls")]
+use crate::tls::{Failed, rustls::ServerConfig, session::Session};
 use crate::{Config, Error};
 
 /// A request that waits for its answer: everything that [`threadwire::Request`](crate::Request) knows, to which this
@@ -159,12 +161,31 @@ where
     Box::pin(receive(Stream::of(stream), peer_addr, Arc::new(config))).await
 }
 
+/// Makes TLS, and reads the request, both within [`Config::open_timeout`].
+#[cfg(feature = "tls")]
+pub(super) async fn receive_in_tls(
+    stream: Stream,
+    tls: Arc<ServerConfig>,
+    peer_addr: SocketAddr,
+    config: Arc<Config>,
+) -> Result<Request, Error> {
+    let opening = async {
+        let session = Session::server(tls).map_err(Failed::io)?;
+        read(stream.secured(session).await?, peer_addr, Arc::clone(&config)).await
+    };
+    in_time(&config, opening).await
+}
+
 /// Reads the request. One that is none is answered with what is wrong with it.
 pub(super) async fn receive(
     stream: Stream,
     peer_addr: SocketAddr,
     config: Arc<Config>,
 ) -> Result<Request, Error> {
+    in_time(&config, read(stream, peer_addr, Arc::clone(&config))).await
+}
+
+async fn read(stream: Stream, peer_addr: SocketAddr, config: Arc<Config>) -> Result<Request, Error> {
     let mut stream = stream.traced(&config, Role::Server);
     let mut received = Vec::new();
     let read = async {
@@ -185,8 +206,11 @@ pub(super) async fn receive(
             }
         }
     };
-    let (head, early) = in_time(&config, read).await?;
-    Ok(Request { head: crate::Request::new(head, peer_addr), stream, received, early, config })
+    let (head, early) = read.await?;
+    let head = crate::Request::new(head, peer_addr);
+    #[cfg(feature = "tls")]
+    let head = head.secured(stream.tls());
+    Ok(Request { head, stream, received, early, config })
 }
 
 /// Writes a response, and says that nothing more will come.

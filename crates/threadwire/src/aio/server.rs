@@ -12,9 +12,13 @@ use tokio::net::{TcpListener, TcpStream, ToSocketAddrs, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep};
 
+#[cfg(feature = "tls")]
+use super::request::receive_in_tls;
 use super::request::{Request, receive};
 use super::stream::Stream;
 use crate::server::{accept, listen};
+#[cfg(feature = "tls")]
+use crate::tls::ServerTls;
 use crate::{Config, Error};
 
 /// The most handshakes under way: beyond, connections wait in the system's queue.
@@ -53,6 +57,8 @@ const MOST_HANDSHAKES: usize = 1024;
 pub struct Server {
     listener: TcpListener,
     pub(super) config: Arc<Config>,
+    #[cfg(feature = "tls")]
+    tls: Option<ServerTls>,
     handshakes: JoinSet<Result<Request, Error>>,
     /// Set while the system can't give another socket.
     pause: Option<Pin<Box<Sleep>>>,
@@ -71,12 +77,26 @@ impl Server {
             }
         }
         let listener = result.map_err(fail)?;
-        Ok(Server { listener, config: Arc::default(), handshakes: JoinSet::new(), pause: None })
+        Ok(Server {
+            listener,
+            config: Arc::default(),
+            #[cfg(feature = "tls")]
+            tls: None,
+            handshakes: JoinSet::new(),
+            pause: None,
+        })
     }
 
     /// Limits and timeouts; [`Config::default`] without this.
     pub fn config(mut self, config: Config) -> Server {
         self.config = Arc::new(config);
+        self
+    }
+
+    /// Speaks TLS with all clients, `wss://`; without this with none.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: ServerTls) -> Server {
+        self.tls = Some(tls);
         self
     }
 
@@ -131,7 +151,14 @@ impl Server {
 
     fn begin(&mut self, socket: TcpStream, peer: SocketAddr) {
         tracing::debug!(%peer, "accepted");
-        self.handshakes.spawn(receive(Stream::tcp(socket), peer, Arc::clone(&self.config)));
+        let (stream, config) = (Stream::tcp(socket), Arc::clone(&self.config));
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            let tls = tls.current();
+            self.handshakes.spawn(receive_in_tls(stream, tls, peer, config));
+            return;
+        }
+        self.handshakes.spawn(receive(stream, peer, config));
     }
 }
 

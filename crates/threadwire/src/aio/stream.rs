@@ -1,6 +1,8 @@
 //! What bytes go through: TCP, or any other stream that tokio can read and write.
 
 use std::any::Any;
+#[cfg(feature = "tls")]
+use std::future::poll_fn;
 use std::io::{self, IoSlice, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -10,7 +12,11 @@ use tokio::net::TcpStream;
 
 use threadwire_proto::Role;
 
+#[cfg(feature = "tls")]
+use super::tls::Secured;
 use crate::Config;
+#[cfg(feature = "tls")]
+use crate::tls::session::Session;
 use crate::trace::{Direction, Tap};
 
 /// Anything that a connection can run over.
@@ -21,6 +27,11 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
 /// A stream. TCP has a variant of its own: it needs neither a box nor to be flushed.
 pub(super) enum Stream {
     Tcp(TcpStream),
+    /// Another one, in TLS.
+    #[cfg(feature = "tls")]
+    Tls(Box<Secured>),
+    /// Another one, whose bytes are shown to somebody.
+    Traced(Box<Traced>),
     Other(Box<dyn Transport>),
 }
 
@@ -54,10 +65,39 @@ impl Stream {
         }
     }
 
+    /// The socket under it, if it is known.
+    pub(super) fn socket(&self) -> io::Result<&TcpStream> {
+        match self {
+            Stream::Tcp(socket) => Ok(socket),
+            #[cfg(feature = "tls")]
+            Stream::Tls(secured) => secured.stream.socket(),
+            Stream::Traced(traced) => traced.stream.socket(),
+            Stream::Other(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// The same stream in TLS, once the handshake is done.
+    #[cfg(feature = "tls")]
+    pub(super) async fn secured(self, session: Session) -> io::Result<Stream> {
+        let mut secured = Box::new(Secured { session, stream: self });
+        poll_fn(|cx| secured.poll_handshake(cx)).await?;
+        Ok(Stream::Tls(secured))
+    }
+
+    /// The TLS on it, if there is some.
+    #[cfg(feature = "tls")]
+    pub(super) fn tls(&self) -> Option<&Session> {
+        match self {
+            Stream::Tls(secured) => Some(&secured.session),
+            Stream::Traced(traced) => traced.stream.tls(),
+            Stream::Tcp(_) | Stream::Other(_) => None,
+        }
+    }
+
     /// The same stream, traced if that is wanted.
     pub(super) fn traced(self, config: &Config, role: Role) -> Stream {
         match &config.trace {
-            Some(trace) => Stream::Other(Box::new(Traced { stream: self, tap: Tap::new(trace, role) })),
+            Some(trace) => Stream::Traced(Box::new(Traced { stream: self, tap: Tap::new(trace, role) })),
             None => self,
         }
     }
@@ -67,7 +107,7 @@ impl Stream {
     pub(super) fn traced_from_now_on(self, config: &Config, role: Role) -> Stream {
         match &config.trace {
             Some(trace) => {
-                Stream::Other(Box::new(Traced { stream: self, tap: Tap::new(trace, role).upgraded() }))
+                Stream::Traced(Box::new(Traced { stream: self, tap: Tap::new(trace, role).upgraded() }))
             }
             None => self,
         }
@@ -77,6 +117,9 @@ impl Stream {
     fn pinned(&mut self) -> Pin<&mut dyn Transport> {
         match self {
             Stream::Tcp(socket) => Pin::new(socket),
+            #[cfg(feature = "tls")]
+            Stream::Tls(secured) => Pin::new(&mut **secured),
+            Stream::Traced(traced) => Pin::new(&mut **traced),
             Stream::Other(stream) => Pin::new(&mut **stream),
         }
     }
@@ -103,7 +146,7 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Stream::Tcp(socket) => Pin::new(socket).poll_read(cx, buffer),
-            Stream::Other(stream) => Pin::new(&mut **stream).poll_read(cx, buffer),
+            other => other.pinned().poll_read(cx, buffer),
         }
     }
 }
@@ -113,7 +156,7 @@ impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Stream::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
-            Stream::Other(stream) => Pin::new(&mut **stream).poll_write(cx, bytes),
+            other => other.pinned().poll_write(cx, bytes),
         }
     }
 
@@ -135,7 +178,7 @@ impl AsyncWrite for Stream {
 }
 
 /// A stream whose bytes are shown to somebody.
-struct Traced {
+pub(super) struct Traced {
     stream: Stream,
     tap: Tap,
 }

@@ -14,6 +14,8 @@ use threadwire_worker::{EventLoop, Stopped, checkpoint};
 
 use super::mailbox::Mailbox;
 use crate::error::TimeoutKind;
+#[cfg(feature = "tls")]
+use crate::tls::TlsInfo;
 use crate::{Closed, Error, Handle, WhenFull};
 
 /// How long replies may be gathered while there is more to receive.
@@ -333,6 +335,12 @@ impl Connection {
     /// [`Connection::response_headers`](crate::Connection::response_headers).
     pub fn response_headers(&self) -> Option<&Headers> {
         self.ws.response_headers()
+    }
+
+    /// What the TLS handshake came to: see [`Connection::tls`](crate::Connection::tls).
+    #[cfg(feature = "tls")]
+    pub fn tls(&self) -> Option<TlsInfo> {
+        self.ws.tls()
     }
 
     /// The peer's address. Fails once TCP has ended.

@@ -16,6 +16,8 @@ use threadwire_worker::{Ended, EventLoop, Pool, Remote, Worker};
 use super::mailbox::{Mailbox, Receiver};
 use super::{Connection, Detached};
 use crate::server::{Acceptor, Control, Service};
+#[cfg(feature = "tls")]
+use crate::tls::ServerTls;
 use crate::{Accept, Config, Error, Request};
 
 static SERVERS: AtomicU64 = AtomicU64::new(0);
@@ -59,6 +61,8 @@ pub struct Server {
     socket: RefCell<Option<TcpListener>>,
     config: Config,
     hook: Arc<Hook>,
+    #[cfg(feature = "tls")]
+    tls: Option<ServerTls>,
     acceptor: OnceCell<Rc<Acceptor>>,
     arrived: Arrived,
 }
@@ -76,6 +80,8 @@ impl Server {
             socket: RefCell::new(Some(socket)),
             config: Config::default(),
             hook: Arc::new(|_| Accept::upgrade()),
+            #[cfg(feature = "tls")]
+            tls: None,
             acceptor: OnceCell::new(),
             arrived: Arrived::default(),
         })
@@ -84,6 +90,13 @@ impl Server {
     /// Limits and timeouts of every connection; [`Config::default`] without this.
     pub fn config(mut self, config: Config) -> Server {
         self.config = config;
+        self
+    }
+
+    /// Speaks TLS with all clients, `wss://`; without this with none.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: ServerTls) -> Server {
+        self.tls = Some(tls);
         self
     }
 
@@ -137,6 +150,8 @@ impl Server {
             })
         };
         let service = Service::new(answer, self.config.clone(), Control::default());
+        #[cfg(feature = "tls")]
+        let service = service.with_tls(self.tls.clone());
         let acceptor = service
             .listen(socket, Vec::new())
             .map_err(|source| Error::Listen { addr: self.local_addr.to_string(), source })?;
@@ -194,13 +209,25 @@ impl Server {
         let handlers = Arc::clone(&pool);
         let local_addr = self.local_addr;
         let (config, hook) = (self.config.clone(), Arc::clone(&self.hook));
+        #[cfg(feature = "tls")]
+        let tls = self.tls.clone();
         let number = self.number;
         let grace = config.close_timeout.saturating_add(Duration::from_millis(100));
         let builder = Worker::builder().name("threadwire accept").grace(grace).no_parent();
         let handler = Arc::new(handler);
         let worker = builder.spawn(move || {
             let (socket, acceptor, arrived) = (RefCell::new(socket), OnceCell::new(), Arrived::default());
-            let mut server = Server { number, local_addr, socket, config, hook, acceptor, arrived };
+            let mut server = Server {
+                number,
+                local_addr,
+                socket,
+                config,
+                hook,
+                #[cfg(feature = "tls")]
+                tls,
+                acceptor,
+                arrived,
+            };
             let ended = hand_out(&mut server, &pool, handler);
             drop(server);
             // The handlers' waits end, and then their connections are closed. This thread was stopped, and does not wait for

@@ -75,15 +75,17 @@ impl Connection {
             });
             self.read_on();
         }
-        let (state, should_end) = {
+        let (state, should_end, is_silent) = {
             let link = self.0.link.borrow();
-            (link.state(), link.should_end_tcp())
+            (link.state(), link.should_end_tcp(), link.ends_silently())
         };
         match self.0.phase.get() {
             Phase::Over => return,
             _ if state == State::Ended => return self.hang_up(),
             // Nothing of the peer's is left unread, and nothing more will come: closing TCP can't reset it.
-            Phase::Running if should_end && state == State::Closed && !self.0.may_have_more.get() => {
+            Phase::Running
+                if should_end && is_silent && state == State::Closed && !self.0.may_have_more.get() =>
+            {
                 return self.hang_up();
             }
             Phase::Running if should_end => {

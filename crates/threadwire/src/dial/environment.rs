@@ -80,7 +80,8 @@ mod tests {
             ("WS_PROXY", "ws.upper"),
             ("ws_proxy", "ws"),
         ];
-        let expected = [Some("all.upper"), Some("all"), Some("all"), Some("http"), Some("ws.upper"), Some("ws")];
+        let expected =
+            [Some("all.upper"), Some("all"), Some("all"), Some("http"), Some("ws.upper"), Some("ws")];
         for (count, expected) in (1..).zip(expected) {
             assert_eq!(proxy("ws://example.com/", &all[..count]).as_deref(), expected, "{count}");
         }
@@ -105,7 +106,11 @@ mod tests {
 
     #[test]
     fn some_hosts_are_left_out() {
-        let set = [("all_proxy", "http://p"), ("NO_PROXY", "never.example"), ("no_proxy", "example.com,10.0.0.0/8")];
+        let set = [
+            ("all_proxy", "http://p"),
+            ("NO_PROXY", "never.example"),
+            ("no_proxy", "example.com,10.0.0.0/8"),
+        ];
         for (url, is_proxied) in [
             ("ws://example.org/", true),
             ("ws://never.example/", true),

@@ -20,6 +20,7 @@ mod redirect;
 mod resolve;
 pub(crate) mod resolver;
 pub(crate) mod route;
+mod secure;
 pub(crate) mod socket;
 mod socks4;
 mod socks5;
@@ -129,7 +130,7 @@ impl Attempt {
             (Task::Connect(race), _) => connect::start(self, race),
             (Task::ConnectUnix(path), _) => connect_unix::start(self, path),
             (Task::Open(open, target), _) => open::start(self, open, target),
-            (Task::Secure(secure), Some(held)) => self.secure(secure, held),
+            (Task::Secure(secure), Some(held)) => secure::start(self, secure, held),
             (Task::Talk(talk), Some(mut held)) => {
                 if talk.is_last() {
                     held.stream = held.stream.traced(self.config.trace.as_ref(), Role::Client);
@@ -138,12 +139,6 @@ impl Attempt {
             }
             (Task::Secure(_) | Task::Talk(_), None) => self.fail(Error::Lost),
         }
-    }
-
-    /// TLS, over a stream.
-    fn secure(self: &Rc<Self>, _secure: route::Secure, held: Held) {
-        drop_held(Some(held));
-        self.fail(Error::other("this build of threadwire has no TLS: enable its feature `tls`"));
     }
 
     /// Takes the step that begins into account, so that the end of the attempt ends it.

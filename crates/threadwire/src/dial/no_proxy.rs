@@ -85,7 +85,11 @@ mod tests {
         for (list, inside, outside) in [
             ("", &[][..], &["example.com", "127.0.0.1", "::1"][..]),
             ("*", &["example.com", "127.0.0.1", "::1"], &[]),
-            ("example.com", &["example.com", "a.example.com", "EXAMPLE.com."], &["notexample.com", "example.org"]),
+            (
+                "example.com",
+                &["example.com", "a.example.com", "EXAMPLE.com."],
+                &["notexample.com", "example.org"],
+            ),
             (".example.com", &["example.com", "a.b.example.com"], &["notexample.com"]),
             ("*.example.com", &["a.example.com"], &["notexample.com"]),
             ("Example.COM.", &["example.com"], &["com"]),
@@ -111,9 +115,12 @@ mod tests {
                 assert!(!list_of.contains(host, 80), "{host} not in {list:?}");
             }
         }
-        for (list, host) in
-            [("example.com:8080", "a.example.com"), ("192.0.2.7:8080", "192.0.2.7"), ("[::1]:8080", "::1"), ("*:8080", "a")]
-        {
+        for (list, host) in [
+            ("example.com:8080", "a.example.com"),
+            ("192.0.2.7:8080", "192.0.2.7"),
+            ("[::1]:8080", "::1"),
+            ("*:8080", "a"),
+        ] {
             assert!(NoProxy::parse(list).contains(host, 8080), "{host} in {list:?}");
             assert!(!NoProxy::parse(list).contains(host, 80), "{host} not in {list:?}");
         }

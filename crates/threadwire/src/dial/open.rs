@@ -24,9 +24,7 @@ pub(super) fn start(attempt: &Rc<Attempt>, open: Arc<Open>, target: Target) {
                 let socket = mio::net::TcpStream::from_std(socket);
                 attach(attempt, Stream::tcp_with(socket, leaves_at_once))
             }
-            Ok(Own::Unix(socket)) => {
-                attach(attempt, Stream::Unix(mio::net::UnixStream::from_std(socket)))
-            }
+            Ok(Own::Unix(socket)) => attach(attempt, Stream::Unix(mio::net::UnixStream::from_std(socket))),
             Err(error) => Err(error.into()),
         };
         if let Err(error) = attached {

@@ -145,7 +145,11 @@ impl Proxy {
     pub fn header(mut self, name: &str, value: &str) -> Result<Proxy, Error> {
         if name.eq_ignore_ascii_case("Host") {
             let instead = "it is the server's, as the request names it";
-            return Err(threadwire_proto::handshake::HeaderError::Reserved { name: name.to_owned(), instead }.into());
+            return Err(threadwire_proto::handshake::HeaderError::Reserved {
+                name: name.to_owned(),
+                instead,
+            }
+            .into());
         }
         RequestBuilder::new("localhost", "/")?.header(name, value)?;
         self.headers.append(name, value)?;
@@ -274,7 +278,10 @@ impl ProxyServer {
         let (user, password) = credentials(&parsed);
         match kind {
             Kind::Http | Kind::Https if user.contains(&b':') => {
-                return fail(UrlPart::UserInfo, "has a colon in the user name, which Basic authentication can't carry");
+                return fail(
+                    UrlPart::UserInfo,
+                    "has a colon in the user name, which Basic authentication can't carry",
+                );
             }
             Kind::Socks4 | Kind::Socks4a if parsed.password().is_some() => {
                 return fail(UrlPart::UserInfo, "has a password, which SOCKS4 can't carry");
@@ -322,7 +329,11 @@ impl fmt::Display for ProxyServer {
             Kind::Socks5h => "socks5h",
         };
         let ProxyServer { host, port, .. } = self;
-        if host.contains(':') { write!(f, "{scheme}://[{host}]:{port}") } else { write!(f, "{scheme}://{host}:{port}") }
+        if host.contains(':') {
+            write!(f, "{scheme}://[{host}]:{port}")
+        } else {
+            write!(f, "{scheme}://{host}:{port}")
+        }
     }
 }
 

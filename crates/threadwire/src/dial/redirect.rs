@@ -36,9 +36,7 @@ pub(super) fn follow(from: &Target, answer: &Answer) -> Result<Target, Error> {
         return fail(url.into(), RedirectProblem::BadLocation);
     }
     match Target::parse(url.as_str()) {
-        Ok(target) if from.is_secure() && !target.is_secure() => {
-            fail(url.into(), RedirectProblem::Insecure)
-        }
+        Ok(target) if from.is_secure() && !target.is_secure() => fail(url.into(), RedirectProblem::Insecure),
         Ok(target) => Ok(target),
         Err(_) => fail(url.into(), RedirectProblem::BadLocation),
     }
@@ -123,9 +121,14 @@ mod tests {
 
     #[test]
     fn what_can_not_be_connected_to_is_refused() {
-        for location in
-            ["ftp://a.test/", "mailto:me@a.test", "ws://", "ws://a b/", "ws+unix:/run/a.sock", "file:///etc/passwd"]
-        {
+        for location in [
+            "ftp://a.test/",
+            "mailto:me@a.test",
+            "ws://",
+            "ws://a b/",
+            "ws+unix:/run/a.sock",
+            "file:///etc/passwd",
+        ] {
             assert_eq!(followed("ws://a.test/", location), Err(RedirectProblem::BadLocation), "{location}");
         }
     }

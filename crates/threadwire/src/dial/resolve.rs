@@ -28,13 +28,17 @@ struct Asking<T> {
 }
 
 pub(super) fn start(attempt: &Rc<Attempt>, host: String, port: u16) {
-    ask(attempt, move || resolver::look_up(&host, port), |attempt, addresses| {
-        let found = attempt.route.borrow_mut().found(addresses);
-        match found {
-            Ok(()) => attempt.go_on(None),
-            Err(error) => attempt.fail(error),
-        }
-    });
+    ask(
+        attempt,
+        move || resolver::look_up(&host, port),
+        |attempt, addresses| {
+            let found = attempt.route.borrow_mut().found(addresses);
+            match found {
+                Ok(()) => attempt.go_on(None),
+                Err(error) => attempt.fail(error),
+            }
+        },
+    );
 }
 
 /// Has some work done elsewhere that would block, and goes on with its result.

@@ -62,9 +62,8 @@ pub(crate) fn ask<T: 'static>(
 
 /// The work may be the program's own, and panic.
 fn contained<T>(work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or_else(|payload| {
-        Err(io::Error::other(crate::Error::panicked(payload)))
-    })
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work))
+        .unwrap_or_else(|payload| Err(io::Error::other(crate::Error::panicked(payload))))
 }
 
 fn work_on() {
@@ -111,13 +110,14 @@ mod tests {
                     let _ = gate.lock().unwrap().recv();
                     Ok(number)
                 };
-                ask(hold, move |result| drop(tell.send(result.unwrap())))
+                ask(hold, move |result| tell.send(result.unwrap()).unwrap())
             })
             .collect();
         let unwanted = ask(|| Ok(()), |_| panic!("nobody waits for it"));
         drop(unwanted);
         let (tell_last, last) = mpsc::channel();
-        let _wanted = ask(|| Err::<(), _>(io::ErrorKind::NotFound.into()), move |result| drop(tell_last.send(result)));
+        let _wanted =
+            ask(|| Err::<(), _>(io::ErrorKind::NotFound.into()), move |result| drop(tell_last.send(result)));
         assert!(pool().threads <= MOST);
         drop(release);
         let mut done: Vec<usize> = (0..held.len()).map(|_| told.recv_timeout(PATIENCE).unwrap()).collect();

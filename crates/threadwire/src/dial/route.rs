@@ -25,6 +25,8 @@ use super::talk::{Outcome, Talk, Through};
 use super::target::Target;
 use super::tunnel::Tunnel;
 use crate::connection::Agreed;
+#[cfg(feature = "tls")]
+use crate::tls::{Failed, session::Session};
 use crate::{Client, Config, Error, ProxyProblem, RedirectProblem, TimeoutKind};
 
 /// An attempt to open a connection.
@@ -83,6 +85,28 @@ pub(crate) struct Secure {
     pub(crate) host: String,
     #[cfg(feature = "tls")]
     pub(crate) tls: crate::ClientTls,
+}
+
+#[cfg(feature = "tls")]
+impl Secure {
+    /// The session that is to be agreed on.
+    pub(crate) fn session(&self) -> Result<Session, Error> {
+        let (config, name) = self.tls.prepare(&self.host)?;
+        let session = Session::client(config, name).map_err(Failed::io);
+        session.map_err(|error| Failed::explain(error, &self.host))
+    }
+}
+
+#[cfg(not(feature = "tls"))]
+impl Secure {
+    /// What it comes to in this build. (URLs of `wss` are refused before; those of proxies are not.)
+    pub(crate) fn impossible(&self) -> Error {
+        Error::Url {
+            url: format!("https://{}", self.host),
+            part: crate::UrlPart::Scheme,
+            problem: "wants TLS: this build can't encrypt, its feature `tls` is off".to_owned(),
+        }
+    }
 }
 
 /// What a talk means for the stream that it was on.
@@ -205,7 +229,7 @@ impl Route {
                     Some(proxy) => Task::Secure(Secure {
                         host: proxy.host.clone(),
                         #[cfg(feature = "tls")]
-                        tls: self.client.options.proxy.tls.clone().unwrap_or_default(),
+                        tls: self.client.options.proxy.tls.clone().unwrap_or_else(crate::ClientTls::shared),
                     }),
                     None => continue,
                 },
@@ -216,7 +240,7 @@ impl Route {
                 Leg::SecureServer => Task::Secure(Secure {
                     host: self.target.host().to_owned(),
                     #[cfg(feature = "tls")]
-                    tls: self.client.tls_ref().clone(),
+                    tls: self.client.tls_settings().clone(),
                 }),
                 Leg::Upgrade => Task::Talk(self.upgrade()?),
             });
@@ -298,7 +322,9 @@ impl Route {
                 });
                 match v4 {
                     Some((ip, port)) => Socks4::new(Ok(ip), port, user).map(Through::Socks4),
-                    None => Err(ProxyProblem::Host(format!("{host} has no IPv4 address, SOCKS4 knows no other"))),
+                    None => {
+                        Err(ProxyProblem::Host(format!("{host} has no IPv4 address, SOCKS4 knows no other")))
+                    }
                 }
             }
             Kind::Socks4a => match ip.map(|ip| ip.to_canonical()) {

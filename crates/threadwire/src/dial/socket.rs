@@ -81,6 +81,9 @@ impl Sockets {
 
 impl fmt::Debug for Sockets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sockets").field("local", &self.local).field("is_prepared", &self.prepare.is_some()).finish()
+        f.debug_struct("Sockets")
+            .field("local", &self.local)
+            .field("is_prepared", &self.prepare.is_some())
+            .finish()
     }
 }

@@ -11,18 +11,16 @@ pub(super) struct Socks4 {
 
 impl Socks4 {
     /// A way to this address, or (4a) to this name.
-    pub(super) fn new(
-        to: Result<Ipv4Addr, &str>,
-        port: u16,
-        user: &[u8],
-    ) -> Result<Socks4, ProxyProblem> {
+    pub(super) fn new(to: Result<Ipv4Addr, &str>, port: u16, user: &[u8]) -> Result<Socks4, ProxyProblem> {
         let mut request = vec![4, 1];
         request.extend(port.to_be_bytes());
         // An address that can't be: a name follows.
         request.extend(to.unwrap_or(Ipv4Addr::new(0, 0, 0, 1)).octets());
         for text in [Some(user), to.err().map(str::as_bytes)].into_iter().flatten() {
             if text.contains(&0) {
-                return Err(ProxyProblem::Host("the user name has a NUL, which SOCKS4 can't carry".to_owned()));
+                return Err(ProxyProblem::Host(
+                    "the user name has a NUL, which SOCKS4 can't carry".to_owned(),
+                ));
             }
             request.extend(text);
             request.push(0);

@@ -115,7 +115,8 @@ impl Socks5 {
                         Some([3, length]) => 1 + usize::from(*length),
                         Some([4, _]) => 16,
                         Some(kind) => {
-                            let what = format!("it has an address of the kind {}, expected 1, 3 or 4", kind[0]);
+                            let what =
+                                format!("it has an address of the kind {}, expected 1, 3 or 4", kind[0]);
                             return Err(ProxyProblem::BadReply(what));
                         }
                     };
@@ -199,12 +200,8 @@ mod tests {
 
     #[test]
     fn the_password_is_told_only_to_who_asks_for_it() {
-        let asked = [
-            (&b""[..], KNOWN_HELLO),
-            (b"\x05\x02", LOGIN),
-            (b"\x01\x00", KNOWN_REQUEST),
-            (GRANTED, b""),
-        ];
+        let asked =
+            [(&b""[..], KNOWN_HELLO), (b"\x05\x02", LOGIN), (b"\x01\x00", KNOWN_REQUEST), (GRANTED, b"")];
         assert!(matches!(talk(known, &asked), Ok(true)));
         let not_asked = [(&b""[..], KNOWN_HELLO), (b"\x05\x00", KNOWN_REQUEST), (GRANTED, b"")];
         assert!(matches!(talk(known, &not_asked), Ok(true)));

@@ -52,7 +52,8 @@ pub(crate) enum Outcome {
 
 impl Talk {
     pub(super) fn with_proxy(through: Through, proxy: String) -> Talk {
-        let mut talk = Talk { output: Vec::new(), received: Vec::new(), about: About::Way { through, proxy } };
+        let mut talk =
+            Talk { output: Vec::new(), received: Vec::new(), about: About::Way { through, proxy } };
         if let About::Way { through, .. } = &mut talk.about {
             match through {
                 Through::Tunnel(tunnel) => tunnel.begin(&mut talk.output),

@@ -71,7 +71,9 @@ impl State {
             Err(error) => return Err(self.talk.broken(error)),
         };
         match self.talk.look(count == 0)? {
-            Some(outcome) => Ok(Progress::Over { outcome, may_have_more: count == PIECE }),
+            Some(outcome) => {
+                Ok(Progress::Over { outcome, may_have_more: self.stream.may_have_more(count, PIECE) })
+            }
             // Read on to the end, a piece each turn: the other side must not be able to hold the loop.
             None => {
                 self.write()?;
@@ -141,7 +143,12 @@ impl Source for Talking {
     fn ready(self: Rc<Self>, ready: Ready) {
         self.ends.set(self.ends.get() | ready.read_closed);
         let progress = match &mut *self.state.borrow_mut() {
-            Some(state) => state.step(),
+            Some(state) => {
+                if ready.writable {
+                    state.stream.writable();
+                }
+                state.step()
+            }
             None => return,
         };
         match progress {

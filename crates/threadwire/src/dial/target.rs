@@ -59,7 +59,11 @@ impl Target {
         }
         let is_secure = match parsed.scheme() {
             "ws" | "ws+unix" => false,
-            "wss" | "wss+unix" => true,
+            "wss" | "wss+unix" if cfg!(feature = "tls") => true,
+            scheme @ ("wss" | "wss+unix") => {
+                let problem = format!("is {scheme}: this build can't encrypt, its feature `tls` is off");
+                return Err(fail(UrlPart::Scheme, problem));
+            }
             scheme => return Err(fail(UrlPart::Scheme, format!("is {scheme:?}, expected {SCHEMES}"))),
         };
         if parsed.scheme().ends_with("+unix") {
@@ -197,7 +201,9 @@ fn login(url: &Url) -> Result<Option<String>, &'static str> {
         return Ok(None);
     }
     if user.contains(&b':') {
-        return Err("has a colon in the user name, which Basic authentication can't carry (RFC 7617, section 2)");
+        return Err(
+            "has a colon in the user name, which Basic authentication can't carry (RFC 7617, section 2)",
+        );
     }
     if user.iter().chain(&password).any(u8::is_ascii_control) {
         return Err("has a control character (RFC 7617, section 2)");
@@ -218,9 +224,10 @@ pub(crate) fn basic(user: &[u8], password: &[u8]) -> String {
 
 /// What is wrong with a URL that can't be taken apart.
 pub(super) fn explain(url: &str, error: ParseError) -> Error {
-    let has_zone = url.split(['/', '?', '#']).nth(2).is_some_and(|authority| {
-        authority.split_once('[').is_some_and(|(_, address)| address.contains('%'))
-    });
+    let has_zone = url
+        .split(['/', '?', '#'])
+        .nth(2)
+        .is_some_and(|authority| authority.split_once('[').is_some_and(|(_, address)| address.contains('%')));
     let (part, problem) = match error {
         ParseError::RelativeUrlWithoutBase => {
             (UrlPart::Scheme, "is missing, expected ws://HOST[:PORT][/PATH]".to_owned())

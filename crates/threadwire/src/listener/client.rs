@@ -8,6 +8,8 @@ use threadwire_proto::handshake::{ClientRequest, Headers, RequestBuilder};
 use threadwire_worker::EventLoop;
 
 use crate::dial::{Attempt, Options, Route, Target, basic};
+#[cfg(feature = "tls")]
+use crate::tls::ClientTls;
 use crate::{Backoff, Config, Connection, Error, Listener, Reconnect};
 
 /// Opens a connection, and waits until it is open or has failed; this thread's event loop goes on meanwhile. The first
@@ -66,6 +68,8 @@ pub struct Client {
     subprotocols: Vec<String>,
     config: Config,
     pub(crate) options: Options,
+    #[cfg(feature = "tls")]
+    tls: ClientTls,
 }
 
 impl Client {
@@ -86,6 +90,8 @@ impl Client {
             subprotocols: Vec::new(),
             config: Config::default(),
             options: Options::default(),
+            #[cfg(feature = "tls")]
+            tls: ClientTls::shared(),
         };
         // What can't be asked for is to be known now.
         client.request(&client.target, &client.headers)?;
@@ -95,6 +101,13 @@ impl Client {
     /// Limits and timeouts; [`Config::default`] without this.
     pub fn config(mut self, config: Config) -> Client {
         self.config = config;
+        self
+    }
+
+    /// How TLS is spoken, for a `wss://` URL; without this, as [`ClientTls::new`] has it.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: ClientTls) -> Client {
+        self.tls = tls;
         self
     }
 
@@ -249,6 +262,12 @@ impl Client {
         &self.config
     }
 
+    /// How it speaks TLS with the server.
+    #[cfg(feature = "tls")]
+    pub(crate) fn tls_settings(&self) -> &ClientTls {
+        &self.tls
+    }
+
     pub(crate) fn config_mut(&mut self) -> &mut Config {
         &mut self.config
     }
@@ -271,7 +290,8 @@ impl Client {
 
     fn add_header(&mut self, name: &str, value: &str) -> Result<(), Error> {
         self.check_header(name, value.as_bytes())?;
-        let is_single = ["Host", "Origin", "User-Agent"].iter().any(|single| single.eq_ignore_ascii_case(name));
+        let is_single =
+            ["Host", "Origin", "User-Agent"].iter().any(|single| single.eq_ignore_ascii_case(name));
         if is_single {
             self.headers.set(name, value)?;
         } else {

@@ -9,6 +9,8 @@ use threadwire_worker::{Ended, EventLoop, Worker, wait_forever};
 use super::accept::Accept;
 use super::running::{Running, Stopper};
 use crate::server::{Control, Post, Service, Setup, share};
+#[cfg(feature = "tls")]
+use crate::tls::ServerTls;
 use crate::{Config, Error, Request};
 
 /// A server: an address that is listened on, and the workers that serve what comes.
@@ -38,6 +40,8 @@ pub struct Server {
     config: Config,
     control: Control,
     setup: Setup,
+    #[cfg(feature = "tls")]
+    tls: Option<ServerTls>,
 }
 
 /// How connections are spread over several workers.
@@ -81,6 +85,8 @@ impl Server {
             config: Config::default(),
             control: Control::default(),
             setup: Setup::default(),
+            #[cfg(feature = "tls")]
+            tls: None,
         })
     }
 
@@ -99,6 +105,13 @@ impl Server {
     /// Limits and timeouts of every connection; [`Config::default`] without this.
     pub fn config(mut self, config: Config) -> Server {
         self.config = config;
+        self
+    }
+
+    /// Speaks TLS with all clients, `wss://`; without this with none.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: ServerTls) -> Server {
+        self.tls = Some(tls);
         self
     }
 
@@ -217,6 +230,8 @@ impl Server {
             _ => Vec::new(),
         };
         let service = Service::new(accept, self.config, self.control.clone()).with_setup(self.setup);
+        #[cfg(feature = "tls")]
+        let service = service.with_tls(self.tls);
         Ok(Plan { local_addr, service, control: self.control, first: self.socket, others, sockets })
     }
 }

@@ -18,6 +18,7 @@ use std::time::Duration;
 #[cfg(unix)]
 use socket2::SockRef;
 use socket2::{Domain, Protocol, Socket, Type};
+use threadwire_proto::Role;
 use threadwire_worker::EventLoop;
 
 pub(crate) use accept::Acceptor;
@@ -26,6 +27,9 @@ pub use request::Request;
 pub use shutdown::{Shutdown, ShutdownReport, Standing, StuckWorker, Unanswered};
 pub(crate) use station::Station;
 
+use crate::stream::Stream;
+#[cfg(feature = "tls")]
+use crate::tls::ServerTls;
 use crate::{Accept, Config, Error};
 
 /// What says what becomes of a request.
@@ -79,6 +83,8 @@ pub(crate) struct Service {
     config: Arc<Config>,
     control: Control,
     setup: Setup,
+    #[cfg(feature = "tls")]
+    tls: Option<ServerTls>,
 }
 
 /// What is done on each worker before it serves.
@@ -110,7 +116,24 @@ impl Service {
             config: Arc::new(config),
             control,
             setup: Setup::default(),
+            #[cfg(feature = "tls")]
+            tls: None,
         }
+    }
+
+    #[cfg(feature = "tls")]
+    pub(crate) fn with_tls(self, tls: Option<ServerTls>) -> Service {
+        Service { tls, ..self }
+    }
+
+    /// An accepted stream as it is to be talked through: in TLS, if that is wanted, and traced.
+    fn prepare(&self, stream: Stream) -> io::Result<Stream> {
+        #[cfg(feature = "tls")]
+        let stream = match &self.tls {
+            Some(tls) => Stream::tls_server(stream, tls.current())?,
+            None => stream,
+        };
+        Ok(stream.traced(self.config.trace.as_ref(), Role::Server))
     }
 
     pub(crate) fn with_setup(self, setup: Setup) -> Service {

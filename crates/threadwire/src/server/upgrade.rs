@@ -20,6 +20,8 @@ use crate::listener::accept::Answer;
 use crate::local::Local;
 use crate::outbox::Outbox;
 use crate::stream::Stream;
+#[cfg(feature = "tls")]
+use crate::tls::stream::TlsStream;
 use crate::{Connection, Listener};
 
 /// A handshake under way.
@@ -62,7 +64,10 @@ pub(super) fn start(
     let event_loop = EventLoop::current();
     let mut upgrading = None;
     let interest = Interest::READABLE | Interest::WRITABLE;
-    let stream = Stream::tcp(stream).traced(service.config.trace.as_ref(), Role::Server);
+    let stream = match service.prepare(Stream::tcp(stream)) {
+        Ok(stream) => stream,
+        Err(error) => return tracing::warn!(%error, "can't serve an accepted connection"),
+    };
     let attached = event_loop.attach(stream, interest, |stream, token| {
         let head = HeadReader::new(service.config.head_limits());
         let state = State { stream, received: Vec::new(), head, ends: false, refusal: None };
@@ -163,7 +168,11 @@ impl State {
                 if is_first {
                     self.received.extend_from_slice(&input[..count]);
                 }
-                if self.ends || count == input.len() { Progress::Again } else { Progress::Waiting }
+                if self.ends || self.stream.may_have_more(count, input.len()) {
+                    Progress::Again
+                } else {
+                    Progress::Waiting
+                }
             }
             Err(error) => {
                 tracing::debug!(%error, "refused a request");
@@ -238,8 +247,16 @@ pub(crate) fn agreed(upgrade: &Upgrade, headers: Headers) -> Option<Box<Agreed>>
 
 impl Upgrading {
     /// Asks the program, and checks the request: a connection, or the response that the peer gets instead.
-    fn ask(&self, request: threadwire_proto::handshake::Request) -> Result<Granted, Response> {
+    fn ask(
+        &self,
+        request: threadwire_proto::handshake::Request,
+        stream: &Stream,
+    ) -> Result<Granted, Response> {
         let request = Request::new(request, self.peer);
+        #[cfg(feature = "tls")]
+        let request = request.secured(stream.tls().map(TlsStream::session));
+        #[cfg(not(feature = "tls"))]
+        let _ = stream;
         let (listener, headers, subprotocol) = match self.service.ask(&request).0 {
             Answer::Respond(response) => return Err(response),
             Answer::Upgrade { listener, headers, subprotocol } => {
@@ -261,7 +278,7 @@ impl Upgrading {
         let (mut own, is_full);
         let early = match early {
             Early::Input(start, end) => {
-                is_full = end == input.len();
+                is_full = state.stream.may_have_more(end, input.len());
                 &mut input[start..end]
             }
             Early::Own(bytes) => {
@@ -388,11 +405,14 @@ impl Source for Upgrading {
         let state = self.state.borrow_mut().take();
         let Some(mut state) = state else { return self.missed.set(self.missed.get() | ready) };
         state.ends |= ready.read_closed;
+        if ready.writable {
+            state.stream.writable();
+        }
         let local = Local::current();
         let mut input = local.lend_input();
         let mut progress = state.advance(&mut input);
         if let Progress::Asked(request, early) = progress {
-            match (self.ask(request), self.verdict.get()) {
+            match (self.ask(request, &state.stream), self.verdict.get()) {
                 (_, Some(why)) => progress = Progress::Over(why),
                 (Ok(granted), None) => match self.refuse_for_shutdown(&mut state, &mut input) {
                     Some(refused) => progress = refused,

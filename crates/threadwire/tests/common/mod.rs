@@ -1,6 +1,8 @@
 //! What the tests share: a bound on their time, a listener that writes down what it hears, a peer whose every byte is
 //! made by hand, and somebody who must not notice any of it.
 
+#[cfg(feature = "tls")]
+pub mod certificates;
 pub mod keeping;
 pub mod neighbour;
 pub mod peer;

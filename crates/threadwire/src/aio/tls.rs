@@ -1,0 +1,119 @@
+//! TLS on a stream of a runtime: the session of all faces, driven by polls.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::stream::Stream;
+use crate::tls::session::{Io, Session};
+
+/// A stream in TLS.
+pub(super) struct Secured {
+    pub(super) session: Session,
+    pub(super) stream: Stream,
+}
+
+/// A stream for the length of a poll: what is pending would block.
+struct Polled<'a, 'c> {
+    stream: &'a mut Stream,
+    cx: &'a mut Context<'c>,
+}
+
+fn now<T>(poll: Poll<io::Result<T>>) -> io::Result<T> {
+    match poll {
+        Poll::Ready(result) => result,
+        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+    }
+}
+
+/// What would block is pending: the stream has noted who is to be woken.
+fn later<T>(result: io::Result<T>) -> Poll<io::Result<T>> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+        result => Poll::Ready(result),
+    }
+}
+
+impl Io for Polled<'_, '_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        now(self.stream.poll_read_into(self.cx, buffer))
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        now(Pin::new(&mut *self.stream).poll_write(self.cx, bytes))
+    }
+
+    /// Nobody is woken whose read was not pending.
+    fn may_have_more(&self, _count: usize, _room: usize) -> bool {
+        true
+    }
+}
+
+impl Secured {
+    fn parts<'a, 'c>(&'a mut self, cx: &'a mut Context<'c>) -> (&'a mut Session, Polled<'a, 'c>) {
+        (&mut self.session, Polled { stream: &mut self.stream, cx })
+    }
+
+    /// Goes on with the handshake.
+    pub(super) fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let (session, mut polled) = self.parts(cx);
+        if !session.handshake(&mut polled)? {
+            return Poll::Pending;
+        }
+        // The last of it may still have to leave.
+        self.poll_push(cx)
+    }
+
+    /// Has all leave that was encrypted.
+    fn poll_push(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let (session, mut polled) = self.parts(cx);
+        if !session.push(&mut polled)? {
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+}
+
+impl AsyncRead for Secured {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let (session, mut polled) = self.get_mut().parts(cx);
+        let room = buffer.initialize_unfilled();
+        let count = ready!(later(session.read(&mut polled, &mut [IoSliceMut::new(room)])))?;
+        buffer.advance(count);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Secured {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let (session, mut polled) = self.get_mut().parts(cx);
+        later(session.write(&mut polled, buffers))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().poll_push(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let secured = self.get_mut();
+        let (session, mut polled) = secured.parts(cx);
+        if !session.say_goodbye(&mut polled)? {
+            return Poll::Pending;
+        }
+        Pin::new(&mut secured.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,54 @@
+//! TLS: `wss://` for clients, and certificates for servers.
+//!
+//! A client needs nothing for it: `wss://` URLs are connected to with the default settings. What is different is said with
+//! [`ClientTls`], by [`Client::tls`](crate::Client::tls). A server has a [`ServerTls`]. Both are on all faces, and carry
+//! [rustls] underneath, with ring for its cryptography (or aws-lc-rs: feature `tls-aws-lc`; or the
+//! provider that the process has [installed](rustls::crypto::CryptoProvider::install_default)).
+//!
+//! Where a certificate is not as it must be, connecting fails with [`Error::Tls`], which says what is wrong with it and for
+//! which host: see [`TlsProblem`].
+//!
+//! A peer that ends its stream without saying so in TLS (`close_notify`) is only a debug line: WebSocket has close frames of its
+//! own, and a connection that ends without one is [reported](crate::Closed) as such.
+
+#[cfg(feature = "tls")]
+mod client;
+#[cfg(feature = "tls")]
+mod info;
+#[cfg(feature = "tls")]
+mod pem;
+mod problem;
+#[cfg(feature = "tls")]
+mod scratch;
+#[cfg(feature = "tls")]
+mod server;
+#[cfg(feature = "tls")]
+pub(crate) mod session;
+#[cfg(feature = "tls")]
+pub(crate) mod stream;
+#[cfg(feature = "tls")]
+mod verify;
+
+#[cfg(feature = "tls")]
+mod means;
+
+#[cfg(feature = "tls")]
+pub use client::ClientTls;
+#[cfg(feature = "tls")]
+pub use info::TlsInfo;
+#[cfg(feature = "tls")]
+pub(crate) use means::Failed;
+#[cfg(feature = "tls")]
+use means::{HTTP, certified, provider, tickets};
+#[cfg(feature = "tls")]
+pub use pem::Pem;
+pub use problem::TlsProblem;
+#[cfg(feature = "tls")]
+pub use rustls;
+#[cfg(feature = "tls")]
+pub use rustls::pki_types::CertificateDer;
+#[cfg(feature = "tls")]
+pub use server::{ClientCertificates, ServerTls};
+
+#[cfg(doc)]
+use crate::Error;

@@ -1,0 +1,99 @@
+//! What can be wrong with a TLS connection, in words.
+
+use std::fmt;
+use std::time::SystemTime;
+
+/// Why a TLS connection was not made: see [`Error::Tls`](crate::Error::Tls).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TlsProblem {
+    /// The server's certificate has expired.
+    Expired {
+        /// Until when it was valid.
+        since: SystemTime,
+    },
+    /// The server's certificate is not valid yet. This machine's clock may be wrong.
+    NotYetValid {
+        /// From when on it is valid.
+        until: SystemTime,
+    },
+    /// The server's certificate is for other names.
+    WrongName {
+        /// The names that it has, as they are written in errors of rustls; none if it has none.
+        names: Vec<String>,
+    },
+    /// The server's certificate is signed by itself, and not among the roots; or it is, but is made to sign others, not to be
+    /// shown by a server. Its key may be pinned instead.
+    SelfSigned,
+    /// The server's certificate is signed by none of the roots, nor by a certificate that was sent with it and is.
+    UnknownIssuer,
+    /// The server's certificate was revoked.
+    Revoked,
+    /// The server's key is none of those that are pinned.
+    WrongKey {
+        /// Its own, as it would have to be pinned: `sha256//` and BASE64.
+        found: String,
+    },
+    /// Something else is wrong with the server's certificate.
+    Certificate,
+    /// The server has ended the handshake because of the certificate that it was shown, or as it was shown none.
+    ClientCertificate,
+    /// The peer has ended the handshake for a reason of its own.
+    Refused,
+    /// What the peer says is not TLS: a server that listens for `ws://`, perhaps.
+    NotTls,
+    /// The peer's TLS and ours have no version, cipher or protocol in common.
+    Incompatible,
+    /// The host can't be verified: it is no name and no address.
+    Name,
+    /// The settings of this side can't be used.
+    Settings,
+    /// The peer broke a rule of TLS.
+    Protocol,
+}
+
+impl fmt::Display for TlsProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TlsProblem::Expired { since } => write!(f, "its certificate expired on {}", Date(*since)),
+            TlsProblem::NotYetValid { until } => {
+                write!(f, "its certificate is not valid before {}", Date(*until))
+            }
+            TlsProblem::WrongName { names } if names.is_empty() => {
+                f.write_str("its certificate is for no name at all")
+            }
+            TlsProblem::WrongName { names } => write!(f, "its certificate is only for {}", names.join(", ")),
+            TlsProblem::SelfSigned => {
+                f.write_str("its certificate is self-signed, and not a root for servers like it")
+            }
+            TlsProblem::UnknownIssuer => {
+                f.write_str("its certificate is signed by nobody among the roots, or the chain is incomplete")
+            }
+            TlsProblem::Revoked => f.write_str("its certificate was revoked"),
+            TlsProblem::WrongKey { found } => {
+                write!(f, "its key is none of those that are pinned but {found}")
+            }
+            TlsProblem::Certificate => f.write_str("its certificate can't be trusted"),
+            TlsProblem::ClientCertificate => f.write_str("it wants a client certificate, or another one"),
+            TlsProblem::Refused => f.write_str("it ended the handshake"),
+            TlsProblem::NotTls => f.write_str("it does not speak TLS at this port, expected a TLS handshake"),
+            TlsProblem::Incompatible => f.write_str("it has nothing in common with this side"),
+            TlsProblem::Name => f.write_str("it is neither a DNS name nor an IP address"),
+            TlsProblem::Settings => f.write_str("the TLS settings of this side can't be used"),
+            TlsProblem::Protocol => f.write_str("it broke a rule of TLS"),
+        }
+    }
+}
+
+/// A point in time, to the second.
+struct Date(SystemTime);
+
+impl fmt::Display for Date {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        #[cfg(feature = "tls")]
+        return httpdate::HttpDate::from(self.0).fmt(f);
+        // Without TLS nothing has such a date.
+        #[cfg(not(feature = "tls"))]
+        return write!(f, "{:?}", self.0);
+    }
+}

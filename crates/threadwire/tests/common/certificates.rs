@@ -1,0 +1,138 @@
+//! Certificates for the tests, made as they are needed.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
+use threadwire::tls::Pem;
+use threadwire::{ClientTls, ServerTls};
+
+/// Somebody who signs certificates.
+pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+/// A certificate and its key, both as PEM.
+pub struct Identity {
+    /// The certificate.
+    pub chain: String,
+    /// Its key.
+    pub key: String,
+}
+
+impl Authority {
+    /// One with this name.
+    pub fn new(name: &str) -> Authority {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Authority(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    /// Its own certificate.
+    pub fn pem(&self) -> Pem {
+        Pem::bytes(self.0.pem())
+    }
+
+    /// The same as it lies in a file.
+    pub fn text(&self) -> String {
+        self.0.pem()
+    }
+
+    /// A certificate for these names.
+    pub fn sign(&self, names: &[&str]) -> Identity {
+        self.sign_with(names, |_| {})
+    }
+
+    /// The same, with something changed.
+    pub fn sign_with(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Identity {
+        let mut params = params(names);
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        let chain = params.signed_by(&key, &self.0).unwrap().pem();
+        Identity { chain, key: key.serialize_pem() }
+    }
+
+    /// Settings of clients that trust only this one.
+    pub fn trusted(&self) -> ClientTls {
+        ClientTls::new().only_roots(self.pem()).unwrap()
+    }
+}
+
+fn params(names: &[&str]) -> CertificateParams {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let mut params = CertificateParams::new(names).unwrap();
+    params.distinguished_name.push(DnType::CommonName, "the name of a test");
+    params
+}
+
+/// A certificate that is signed by itself.
+pub fn self_signed(names: &[&str]) -> Identity {
+    let key = KeyPair::generate().unwrap();
+    let chain = params(names).self_signed(&key).unwrap().pem();
+    Identity { chain, key: key.serialize_pem() }
+}
+
+/// One that was valid in the first days of 2020.
+pub fn expired(params: &mut CertificateParams) {
+    params.not_before = date_time_ymd(2020, 1, 1);
+    params.not_after = date_time_ymd(2020, 1, 10);
+}
+
+/// One that is valid from 2090 on.
+pub fn not_yet_valid(params: &mut CertificateParams) {
+    params.not_before = date_time_ymd(2090, 1, 1);
+    params.not_after = date_time_ymd(2091, 1, 1);
+}
+
+impl Identity {
+    /// The certificate, for use.
+    pub fn chain(&self) -> Pem {
+        Pem::bytes(self.chain.clone())
+    }
+
+    /// Its key, for use.
+    pub fn key(&self) -> Pem {
+        Pem::bytes(self.key.clone())
+    }
+
+    /// Settings of a server that shows it.
+    pub fn server(&self) -> ServerTls {
+        ServerTls::new(self.chain(), self.key()).unwrap()
+    }
+
+    /// Its key, as it is pinned.
+    pub fn pin(&self) -> String {
+        use base64::Engine as _;
+        use rcgen::PublicKeyData as _;
+        use sha2::Digest as _;
+        let key = KeyPair::from_pem(&self.key).unwrap();
+        let digest = sha2::Sha256::digest(key.subject_public_key_info());
+        format!("sha256//{}", base64::engine::general_purpose::STANDARD.encode(digest))
+    }
+}
+
+/// A directory that is removed at the end of the test.
+pub struct Files(PathBuf);
+
+impl Files {
+    /// An empty one.
+    pub fn empty() -> Files {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("threadwire-tls-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Files(path)
+    }
+
+    /// Writes a file, and returns where it is.
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
