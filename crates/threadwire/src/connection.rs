@@ -40,6 +40,7 @@ use crate::local::Local;
 use crate::messages::inbox::Inbox;
 use crate::room::branch::Seat;
 use crate::server::Station;
+use crate::server::admission::Guest;
 use crate::stream::Stream;
 #[cfg(feature = "tls")]
 use crate::tls::TlsInfo;
@@ -484,7 +485,13 @@ impl Connection {
     /// The headers of the server's answer to the handshake; on a server, those that the program added to it, or `None` if
     /// it neither added any nor chose a subprotocol.
     pub fn response_headers(&self) -> Option<&Headers> {
-        self.0.agreed.as_ref().map(|agreed| &agreed.headers)
+        self.0.agreed.as_ref()?.response_headers()
+    }
+
+    /// What the program has [attached](crate::Request::attach) to the request that this connection began with, of this type: who the client
+    /// is, say. `None` on a client.
+    pub fn attached<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        self.0.agreed.as_ref()?.attached()
     }
 
     /// What the TLS handshake came to. `None` without TLS, and once the connection has ended.
@@ -511,6 +518,27 @@ pub(crate) struct Agreed {
     pub(crate) subprotocol: Option<String>,
     /// The headers of the server's answer.
     pub(crate) headers: Headers,
+    /// On a server: what its program has attached, and what counts for its limits.
+    pub(crate) guest: Option<Guest>,
+}
+
+impl Agreed {
+    /// The headers, if anything was said.
+    pub(crate) fn response_headers(&self) -> Option<&Headers> {
+        let is_something = self.guest.is_none() || self.subprotocol.is_some() || !self.headers.is_empty();
+        is_something.then_some(&self.headers)
+    }
+
+    pub(crate) fn attached<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        self.guest.as_ref()?.attached.get()
+    }
+
+    /// The connection has ended, though what is left of it may live on.
+    pub(crate) fn give_permit_back(&self) {
+        if let Some(permit) = self.guest.as_ref().and_then(|guest| guest.permit.as_ref()) {
+            permit.give_back();
+        }
+    }
 }
 
 /// What a connection begins with, when its opening handshake is done.

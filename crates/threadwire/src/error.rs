@@ -43,7 +43,8 @@ type Source = Box<dyn std::error::Error + Send + Sync>;
 /// | [`Listen`](Error::Listen) | a server can't listen at an address | unless forbidden |
 /// | [`Io`](Error::Io) | reading, writing, or another request to the system fails | unless forbidden |
 /// | [`Ended`](Error::Ended) | a receive finds that the connection has ended, and not normally | as [`Closed::is_transient`] says |
-/// | [`Limit`](Error::Limit) | too much waits to be sent | yes |
+/// | [`Limit`](Error::Limit) | too much waits to be sent, or a server has too many connections | yes |
+/// | [`Route`](Error::Route) | a pattern of a router is malformed, or can't be told from another | no |
 /// | [`Send`](Error::Send) | something must not be sent | no |
 /// | [`Panicked`](Error::Panicked) | a callback panics | no |
 /// | [`Stopped`](Error::Stopped) | the worker is stopped | no |
@@ -170,12 +171,20 @@ pub enum Error {
     /// Reading, writing, or another request to the system failed. It reads as what the system said, which is therefore not
     /// its source as well.
     Io(io::Error),
-    /// A limit of ours on what we send is reached, see [`Config`](crate::Config).
+    /// A limit of ours on what we send is reached, see [`Config`](crate::Config); or one of a server on its connections, see
+    /// [`Admission`](crate::Admission).
     Limit {
         /// Which one.
         kind: LimitKind,
-        /// The limit in force, in bytes.
+        /// The limit in force: in bytes, or in connections.
         limit: usize,
+    },
+    /// A pattern of a [`Router`](crate::Router) can't be used.
+    Route {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        problem: String,
     },
     /// Something that must not be sent (RFC 6455, sections 5.4, 5.5 and 7.4).
     Send(SendError),
@@ -236,7 +245,8 @@ impl Error {
             Error::Listen { addr, .. } => write!(f, "can't listen on {addr}"),
             Error::Io(error) => f.write_str(&plain(error)),
             Error::Ended(closed) => write!(f, "{closed}"),
-            Error::Limit { kind, limit } => write!(f, "{kind} is over the limit of {limit} bytes"),
+            Error::Limit { kind, limit } => write!(f, "{kind} is over the limit of {limit}{}", kind.unit()),
+            Error::Route { pattern, problem } => write!(f, "can't route {pattern:?}: it {problem}"),
             Error::Send(error) => write!(f, "{error}"),
             Error::Panicked(message) => write!(f, "a callback panicked: {message}"),
             Error::Stopped => f.write_str("the worker was asked to stop"),
@@ -343,6 +353,10 @@ pub enum LimitKind {
     Buffered,
     /// [`Reconnect::hold`](crate::Reconnect::hold).
     Held,
+    /// [`Admission::max_connections`](crate::Admission::max_connections).
+    Connections,
+    /// [`Admission::max_per_address`](crate::Admission::max_per_address).
+    PerAddress,
 }
 
 impl fmt::Display for LimitKind {
@@ -350,7 +364,18 @@ impl fmt::Display for LimitKind {
         f.write_str(match self {
             LimitKind::Buffered => "what waits to be written to the peer",
             LimitKind::Held => "what waits for the next connection",
+            LimitKind::Connections => "the number of connections",
+            LimitKind::PerAddress => "the number of connections from one address",
         })
+    }
+}
+
+impl LimitKind {
+    fn unit(self) -> &'static str {
+        match self {
+            LimitKind::Buffered | LimitKind::Held => " bytes",
+            LimitKind::Connections | LimitKind::PerAddress => "",
+        }
     }
 }
 
@@ -436,7 +461,7 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         match self {
             Error::Timeout(_) | Error::Lost | Error::Resolve { .. } => true,
-            Error::Limit { kind: LimitKind::Buffered | LimitKind::Held, .. } => true,
+            Error::Limit { .. } => true,
             // It may have had too much to do.
             Error::Tls { problem, .. } => *problem == TlsProblem::Refused,
             Error::Handshake(HandshakeError::Status(answer)) => matches!(answer.status(), 429 | 500..=599),
@@ -455,6 +480,7 @@ impl Error {
             | Error::Send(_)
             | Error::Panicked(_)
             | Error::Stopped
+            | Error::Route { .. }
             | Error::Other(_) => false,
         }
     }

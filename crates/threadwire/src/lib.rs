@@ -113,7 +113,10 @@ pub use listener::server::{Server, Spread};
 pub use messages::{Backlog, Messages, MessagesIter, WhenBehind};
 pub use reconnect::{Attempt, Backoff, Cause, Change, Link, Reconnect, State};
 pub use room::{Delivery, Except, Report, Room};
-pub use server::{Request, Shutdown, ShutdownReport, Standing, StuckWorker, Unanswered};
+pub use server::{
+    Admission, BasicAuth, BasicUser, Bearer, Check, Forwarded, Hosts, ListenAddr, Listening, Origins,
+    Proxied, ProxyProtocol, Request, Router, Shutdown, ShutdownReport, Standing, StuckWorker, Unanswered,
+};
 pub use threadwire_proto::handshake::{Answer, HandshakeError, HeaderError, Headers, Response};
 pub use threadwire_proto::{
     CloseCode, Frame, Initiator, Keepalive, Level, Limits, Message, OpCode, OwnedMessage, PingStrategy,

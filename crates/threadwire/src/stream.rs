@@ -8,6 +8,7 @@ use std::sync::Arc;
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
+use rustix::net::{RecvFlags, recv};
 #[cfg(feature = "tls")]
 use rustls::ServerConfig;
 use threadwire_proto::Role;
@@ -21,6 +22,7 @@ use crate::trace::Traced;
 #[derive(Debug)]
 pub(crate) enum Stream {
     Tcp(TcpStream),
+    /// A Unix socket.
     Unix(UnixStream),
     /// Another one, in TLS.
     #[cfg(feature = "tls")]
@@ -78,6 +80,17 @@ impl Stream {
             #[cfg(feature = "tls")]
             Stream::Tls(tls) => tls.read(&mut [IoSliceMut::new(buffer)]),
             Stream::Traced(traced) => traced.read(buffer),
+        }
+    }
+
+    /// Looks at what lies in the socket, and leaves it there.
+    pub(crate) fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(socket) => retry(|| socket.peek(buffer)),
+            Stream::Unix(socket) => retry(|| Ok(recv(socket, &mut *buffer, RecvFlags::PEEK)?.1)),
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.stream.peek(buffer),
+            Stream::Traced(traced) => traced.stream.peek(buffer),
         }
     }
 

@@ -27,7 +27,7 @@ fn a_request_is_answered_as_the_program_wants() {
             let request = server.accept().await.unwrap();
             assert_eq!((request.path(), request.query()), ("/chat", Some("room=1")));
             assert_eq!(request.header("X-Token"), Some("123"));
-            assert!(request.peer_addr().ip().is_loopback());
+            assert!(request.peer_addr().unwrap().ip().is_loopback());
             let mut headers = Headers::new();
             headers.append("X-Room", "lobby").unwrap();
             let ws = request.upgrade_with(headers, Some("v2")).await.unwrap();

@@ -74,7 +74,7 @@ where
     let met = Arc::new(Mutex::new(Vec::new()));
     let meets = Arc::clone(&met);
     let accept = move |request: &Request| {
-        meets.lock().unwrap().push(request.peer_addr());
+        meets.lock().unwrap().extend(request.peer_addr());
         let react = react.clone();
         Accept::with(move |ws: &Connection, message: Message<'_>| react(ws, &message.to_string()))
     };

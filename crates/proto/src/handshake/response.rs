@@ -88,12 +88,28 @@ impl Response {
     /// Appends the response to `out` as it goes on the wire, with `Content-Length`, `Connection: close` and,
     /// if there is a body without one, a `Content-Type`.
     pub fn encode(&self, out: &mut Vec<u8>) {
+        self.encode_head(out);
+        out.extend_from_slice(self.sent_body());
+    }
+
+    /// Appends the same without the body: what a HEAD request is answered (RFC 9110, section 9.3.2).
+    ///
+    /// ```
+    /// use threadwire_proto::handshake::Response;
+    ///
+    /// let mut out = Vec::new();
+    /// Response::new(200)?.with_body("well\n").encode_head(&mut out);
+    /// let head = String::from_utf8_lossy(&out);
+    /// assert!(head.contains("Content-Length: 5\r\n") && head.ends_with("\r\n\r\n"));
+    /// # Ok::<(), threadwire_proto::handshake::HandshakeError>(())
+    /// ```
+    pub fn encode_head(&self, out: &mut Vec<u8>) {
         write_status_line(out, self.status);
         self.headers.encode(out);
         // Whoever sends Upgrade must name it in Connection too (RFC 9110, section 7.8).
         let upgrade = self.headers.contains("Upgrade");
         write_field(out, "Connection", if upgrade { "close, Upgrade" } else { "close" });
-        let body = if matches!(self.status, 204 | 304) { &[] } else { &self.body[..] };
+        let body = self.sent_body();
         if !body.is_empty() && !self.headers.contains("Content-Type") {
             write_field(out, "Content-Type", "text/plain; charset=utf-8");
         }
@@ -101,7 +117,10 @@ impl Response {
             write_field(out, "Content-Length", body.len().to_string());
         }
         out.extend_from_slice(b"\r\n");
-        out.extend_from_slice(body);
+    }
+
+    fn sent_body(&self) -> &[u8] {
+        if matches!(self.status, 204 | 304) { &[] } else { &self.body }
     }
 }
 

@@ -279,7 +279,13 @@ impl Connection {
     /// The headers of the server's answer: as received on a client, those it added on a server. `None` on a server where it
     /// neither added any nor chose a subprotocol.
     pub fn response_headers(&self) -> Option<&Headers> {
-        self.core().agreed().map(|agreed| &agreed.headers)
+        self.core().agreed()?.response_headers()
+    }
+
+    /// What the program has [attached](crate::Request::attach) to the request that this connection began with, of this type: who the client
+    /// is, say. `None` on a client.
+    pub fn attached<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        self.core().agreed()?.attached()
     }
 
     /// What the TLS handshake came to: see [`Connection::tls`](crate::Connection::tls).

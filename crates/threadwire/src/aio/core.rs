@@ -73,7 +73,11 @@ impl Core {
     #[cold]
     fn perform(&self, after: After) {
         let After { woken, drive, stream } = after;
-        drop(stream);
+        if stream.is_some() {
+            // It has ended.
+            drop(stream);
+            self.agreed.iter().for_each(|agreed| agreed.give_permit_back());
+        }
         if drive && let Some(core) = self.kick.core.upgrade() {
             self.runtime.spawn(driver::drive(core));
         }

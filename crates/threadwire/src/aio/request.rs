@@ -1,23 +1,25 @@
 //! A request that asks for a connection, and its answer.
 
 use std::fmt;
+use std::future::Future;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 
 use threadwire_proto::Role;
-use threadwire_proto::handshake::{HeadReader, Headers, Response};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use threadwire_proto::handshake::{Headers, Response};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use super::client::in_time;
 use super::connection::Connection;
 use super::core::Opening;
+use super::reception::{Reception, discard, receive, shutting_down, write};
 use super::stream::Stream;
-use crate::server::upgrade::{agreed, prepare, refuse};
-#[cfg(feature = "tls")]
-use crate::tls::{Failed, rustls::ServerConfig, session::Session};
-use crate::{Config, Error};
+use crate::listener::accept::Subprotocol;
+use crate::server::Gate;
+use crate::server::upgrade::{Refusal, agreed, grant};
+use crate::{Accept, Config, Error};
 
 /// A request that waits for its answer: everything that [`threadwire::Request`](crate::Request) knows, to which this
 /// dereferences. Dropped unanswered, it ends the connection.
@@ -43,44 +45,99 @@ use crate::{Config, Error};
 /// }
 /// ```
 pub struct Request {
-    head: crate::Request,
-    stream: Stream,
+    pub(super) head: crate::Request,
+    pub(super) stream: Stream,
     /// What was received, of which the request ends at `early`.
-    received: Vec<u8>,
-    early: usize,
-    config: Arc<Config>,
+    pub(super) received: Vec<u8>,
+    pub(super) early: usize,
+    pub(super) config: Arc<Config>,
+    pub(super) gate: Arc<Gate>,
+    pub(super) granted: Granted,
+}
+
+/// What a hook has said that goes into the answer.
+#[derive(Default)]
+pub(super) struct Granted {
+    pub(super) headers: Headers,
+    pub(super) subprotocol: Subprotocol,
 }
 
 impl Request {
-    /// Upgrades to a connection.
+    /// Upgrades to a connection, with what the server's [hook](super::Server::on_request) has said, if it has one.
     ///
     /// A request that does not ask for that as RFC 6455 (section 4.2.1) wants it is answered with what is wrong with it; this
-    /// fails with [`Error::Handshake`] then.
+    /// fails with [`Error::Handshake`] then. Where there is no room for it ([`Admission`](crate::Admission)), it is answered so, and this
+    /// fails with [`Error::Limit`].
     pub async fn upgrade(self) -> Result<Connection, Error> {
-        self.upgrade_with(Headers::new(), None).await
+        self.open().await.map(|(_, connection)| connection)
     }
 
     /// The same, with headers to add to the answer, and a subprotocol, which must be one of those that the request offers:
     /// otherwise it is answered with 500, and this fails with [`Error::Handshake`].
     pub async fn upgrade_with(
-        self,
+        mut self,
         headers: Headers,
         subprotocol: Option<&str>,
     ) -> Result<Connection, Error> {
-        self.open(headers, subprotocol).await.map(|(_, connection)| connection)
+        for (name, value) in headers.iter() {
+            self.granted.headers.append(name, value)?;
+        }
+        if let Some(subprotocol) = subprotocol {
+            self.granted.subprotocol = Subprotocol::Exactly(subprotocol.to_owned());
+        }
+        self.upgrade().await
     }
 
-    /// The same; the request goes on to live.
-    pub(super) async fn open(
-        self,
-        headers: Headers,
-        subprotocol: Option<&str>,
-    ) -> Result<(crate::Request, Connection), Error> {
-        let upgrade = match prepare(&self.head, &headers, subprotocol) {
-            Ok(upgrade) => upgrade,
-            Err(error) => {
-                self.respond(refuse(&error)).await?;
-                return Err(error.into());
+    /// Does what a hook says of it, a [`Router`](crate::Router) say: upgrades, or answers otherwise; then there is no connection.
+    ///
+    /// Fails as [`upgrade`](Request::upgrade) and [`respond`](Request::respond) do. A listener has no place on this face: an answer that has one
+    /// becomes a 500.
+    ///
+    /// ```
+    /// use threadwire::{Accept, Error, Router, aio};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// let router = Router::new().route("/feed/{name}", |_| Accept::upgrade())?;
+    /// let mut server = aio::Server::bind("127.0.0.1:0").await?;
+    /// # let url = format!("ws://{}/feed/news", server.local_addr()?);
+    /// # let client = tokio::spawn(async move { aio::connect(&url).await });
+    /// let request = server.accept().await?;
+    /// let accept = router.answer(&request);
+    /// let name = request.param("name").map(str::to_owned);
+    /// if let Some(ws) = request.answer(accept).await? {
+    ///     ws.send(&name.unwrap_or_default()).await?;
+    /// }
+    /// # assert_eq!(client.await.unwrap()?.recv().await?.unwrap(), "news");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn answer(
+        mut self,
+        accept: impl Into<Accept>,
+    ) -> impl Future<Output = Result<Option<Connection>, Error>> + Send {
+        // A listener can't travel with the future.
+        let granted = Granted::of(accept.into());
+        async move {
+            match granted {
+                Ok(granted) => {
+                    self.granted = granted;
+                    self.upgrade().await.map(Some)
+                }
+                Err(response) => self.respond(response).await.map(|()| None),
+            }
+        }
+    }
+
+    /// Upgrades; the request goes on to live.
+    pub(super) async fn open(self) -> Result<(crate::Request, Connection), Error> {
+        let Granted { headers, subprotocol } = &self.granted;
+        let (upgrade, guest) = match grant(&self.gate, &self.head, headers, subprotocol) {
+            Ok(granted) => granted,
+            Err(refused) => {
+                let Refusal { response, error } = *refused;
+                self.respond(response).await?;
+                return Err(error);
             }
         };
         let mut output = Vec::new();
@@ -89,7 +146,7 @@ impl Request {
             role: Role::Server,
             stream: self.stream,
             config: self.config,
-            agreed: agreed(&upgrade, headers),
+            agreed: agreed(&upgrade, self.granted.headers, guest),
             output,
             received: self.received,
             early: self.early,
@@ -97,12 +154,28 @@ impl Request {
         Ok((self.head, connection))
     }
 
-    /// Answers with a response of one's own, and that is all. Returns when it is written.
+    /// Answers with a response of one's own, and that is all; a HEAD request gets no body. Returns when it is written.
     pub async fn respond(mut self, response: Response) -> Result<(), Error> {
-        in_time(&self.config, write(&mut self.stream, &response)).await?;
+        let is_head = self.head.method() == "HEAD";
+        in_time(&self.config, write(&mut self.stream, &response, is_head)).await?;
         // Closing the socket under what the peer still sends would reset the connection, and the peer might never see it.
-        tokio::spawn(timeout(self.config.open_timeout, read_away(self.stream)));
+        let mut stream = self.stream;
+        let end = async move { discard(&mut stream).await };
+        tokio::spawn(timeout(self.config.open_timeout, end));
         Ok(())
+    }
+
+    /// The server shuts down. Returns when the peer has seen that.
+    pub(super) async fn turn_away(mut self) {
+        let is_head = self.head.method() == "HEAD";
+        let told = async {
+            write(&mut self.stream, &shutting_down(), is_head).await?;
+            discard(&mut self.stream).await;
+            Ok(())
+        };
+        if let Err(error) = in_time(&self.config, told).await {
+            tracing::debug!(%error, "a request was not answered");
+        }
     }
 }
 
@@ -129,13 +202,11 @@ pub async fn accept<S>(stream: S, config: Config) -> Result<Connection, Error>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    // A stream like that has no address, and nobody sees this one.
-    let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-    accept_request(stream, nowhere, config).await?.upgrade().await
+    accept_request(stream, None, config).await?.upgrade().await
 }
 
 /// Reads the request from a stream that was accepted, to be looked at before it is answered. `peer_addr` is what
-/// [`Request::peer_addr`](crate::Request::peer_addr) will say.
+/// [`Request::peer_addr`](crate::Request::peer_addr) will say, if there is anything to say.
 ///
 /// Fails as [`accept`] does.
 ///
@@ -154,79 +225,16 @@ where
 ///     }
 /// }
 /// ```
-pub async fn accept_request<S>(stream: S, peer_addr: SocketAddr, config: Config) -> Result<Request, Error>
+pub async fn accept_request<S>(
+    stream: S,
+    peer_addr: impl Into<Option<SocketAddr>>,
+    config: Config,
+) -> Result<Request, Error>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    Box::pin(receive(Stream::of(stream), peer_addr, Arc::new(config))).await
-}
-
-/// Makes TLS, and reads the request, both within [`Config::open_timeout`].
-#[cfg(feature = "tls")]
-pub(super) async fn receive_in_tls(
-    stream: Stream,
-    tls: Arc<ServerConfig>,
-    peer_addr: SocketAddr,
-    config: Arc<Config>,
-) -> Result<Request, Error> {
-    let opening = async {
-        let session = Session::server(tls).map_err(Failed::io)?;
-        read(stream.secured(session).await?, peer_addr, Arc::clone(&config)).await
-    };
-    in_time(&config, opening).await
-}
-
-/// Reads the request. One that is none is answered with what is wrong with it.
-pub(super) async fn receive(
-    stream: Stream,
-    peer_addr: SocketAddr,
-    config: Arc<Config>,
-) -> Result<Request, Error> {
-    in_time(&config, read(stream, peer_addr, Arc::clone(&config))).await
-}
-
-async fn read(stream: Stream, peer_addr: SocketAddr, config: Arc<Config>) -> Result<Request, Error> {
-    let mut stream = stream.traced(&config, Role::Server);
-    let mut received = Vec::new();
-    let read = async {
-        let mut head = HeadReader::new(config.head_limits());
-        loop {
-            if stream.read_buf(&mut received).await? == 0 {
-                return Err(Error::Lost);
-            }
-            match head.request(&received) {
-                Ok(Some(request)) => return Ok(request),
-                Ok(None) => {}
-                Err(error) => {
-                    tracing::debug!(%error, "refused a request");
-                    write(&mut stream, &error.response()).await?;
-                    discard(&mut stream).await;
-                    return Err(error.into());
-                }
-            }
-        }
-    };
-    let (head, early) = read.await?;
-    let head = crate::Request::new(head, peer_addr);
-    #[cfg(feature = "tls")]
-    let head = head.secured(stream.tls());
-    Ok(Request { head, stream, received, early, config })
-}
-
-/// Writes a response, and says that nothing more will come.
-async fn write(stream: &mut Stream, response: &Response) -> Result<(), Error> {
-    let mut bytes = Vec::new();
-    response.encode(&mut bytes);
-    stream.write_all(&bytes).await?;
-    Ok(stream.shutdown().await?)
-}
-
-/// Reads what the peer still sends, until it ends.
-async fn discard(stream: &mut Stream) {
-    let mut bytes = vec![0; 1024];
-    while let Ok(1..) = stream.read(&mut bytes).await {}
-}
-
-async fn read_away(mut stream: Stream) {
-    discard(&mut stream).await;
+    let reception = Arc::new(Reception::alone(config));
+    let request = Box::pin(receive(Stream::of(stream), peer_addr.into(), reception)).await?;
+    // There is neither a hook nor a shutdown that could have answered it.
+    request.ok_or(Error::Closed)
 }

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use slab::Slab;
 use threadwire_proto::CloseCode;
-use threadwire_proto::handshake::Headers;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -36,9 +35,9 @@ impl Server {
         self.serve_until(pending::<()>(), handler).await
     }
 
-    /// The same until `signal` is ready. Then nothing more is accepted, and all connections are closed with 1001: their
-    /// receives end, and with them the handlers. Returns when all have ended; handlers that have not
-    /// [`Config::close_timeout`](crate::Config::close_timeout) later are dropped.
+    /// The same until `signal` is ready. Then nothing more is accepted; who waits for that, or has not finished its handshake, is answered
+    /// with 503. All connections are closed with 1001: their receives end, and with them the handlers. Returns when all have ended;
+    /// handlers that have not [`Config::close_timeout`](crate::Config::close_timeout) later are dropped.
     ///
     /// ```
     /// use threadwire::{Error, aio};
@@ -88,10 +87,10 @@ impl Server {
         while let Some(request) = next(&mut self, &mut tasks).await {
             tasks.spawn(run(request, Arc::clone(&open), Arc::clone(&handler)));
         }
-        let grace = self.config.close_timeout.saturating_add(GRACE);
-        drop(self);
+        let grace = self.settings().close_timeout.saturating_add(GRACE);
         open.close();
         let all = async {
+            self.turn_away().await;
             while let Some(ended) = tasks.join_next().await {
                 log(ended);
             }
@@ -118,7 +117,7 @@ async fn run<F: Future>(
     handler: Arc<impl Fn(crate::Request, Connection) -> F>,
 ) {
     // In a box, as the task lives on: its size is memory of an idle connection.
-    match Box::pin(request.open(Headers::new(), None)).await {
+    match Box::pin(request.open()).await {
         Ok((request, connection)) => {
             let _place = open.enter(connection.handle());
             handler(request, connection).await;

@@ -1,28 +1,29 @@
 //! Connections that others open.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
-use tokio::net::{TcpListener, TcpStream, ToSocketAddrs, lookup_host};
-use tokio::task::JoinSet;
+use tokio::net::{ToSocketAddrs, lookup_host};
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Sleep, sleep};
 
-#[cfg(feature = "tls")]
-use super::request::receive_in_tls;
-use super::request::{Request, receive};
+use super::listening::Socket;
+use super::reception::{Reception, receive};
+use super::request::Request;
 use super::stream::Stream;
-use crate::server::{accept, listen};
+use crate::server::{Gate, accept};
 #[cfg(feature = "tls")]
 use crate::tls::ServerTls;
-use crate::{Config, Error};
-
-/// The most handshakes under way: beyond, connections wait in the system's queue.
-const MOST_HANDSHAKES: usize = 1024;
+use crate::{Accept, Admission, Config, Error, ListenAddr, Listening};
 
 /// A server: it listens from [`bind`](Server::bind) on, and accepts with [`accept`](Server::accept) or
 /// [`serve`](Server::serve).
@@ -55,13 +56,18 @@ const MOST_HANDSHAKES: usize = 1024;
 /// # }
 /// ```
 pub struct Server {
-    listener: TcpListener,
-    pub(super) config: Arc<Config>,
-    #[cfg(feature = "tls")]
-    tls: Option<ServerTls>,
-    handshakes: JoinSet<Result<Request, Error>>,
-    /// Set while the system can't give another socket.
+    sockets: Vec<Socket>,
+    /// Whose turn it is to be asked first.
+    turn: usize,
+    reception: Arc<Reception>,
+    handshakes: JoinSet<(u64, Result<Option<Request>, Error>)>,
+    /// Those that are not over, in the order in which they began, by their numbers.
+    under_way: BTreeMap<u64, AbortHandle>,
+    begun: u64,
+    /// Set while the system can't give another socket, or none is to be taken.
     pause: Option<Pin<Box<Sleep>>>,
+    /// Tells handshakes that the server shuts down.
+    closing: watch::Sender<bool>,
 }
 
 impl Server {
@@ -69,40 +75,103 @@ impl Server {
     pub async fn bind(addr: impl ToSocketAddrs + fmt::Debug) -> Result<Server, Error> {
         let name = format!("{addr:?}").trim_matches('"').to_owned();
         let fail = |source| Error::Listen { addr: name.clone(), source };
-        let mut result = Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
-        for addr in lookup_host(addr).await.map_err(fail)? {
-            result = listen(addr, false).and_then(TcpListener::from_std);
-            if result.is_ok() {
-                break;
-            }
-        }
-        let listener = result.map_err(fail)?;
-        Ok(Server {
-            listener,
-            config: Arc::default(),
-            #[cfg(feature = "tls")]
-            tls: None,
+        let addrs = lookup_host(addr).await.map_err(fail)?;
+        Server::on(Listening::first(addrs).map_err(fail)?)
+    }
+
+    /// Listens on a Unix socket at a path, as [`Listening::unix`] does. To be called on a runtime. Fails with [`Error::Listen`].
+    pub fn bind_unix(path: impl AsRef<Path>) -> Result<Server, Error> {
+        Server::on(Listening::unix(path)?)
+    }
+
+    /// Listens on a socket that was made before: see [`Listening`]. To be called on a runtime. Fails with [`Error::Listen`] if that can't
+    /// watch it.
+    pub fn on(listening: Listening) -> Result<Server, Error> {
+        let (closing, is_closing) = watch::channel(false);
+        let server = Server {
+            sockets: Vec::new(),
+            turn: 0,
+            reception: Arc::new(Reception::new(is_closing)),
             handshakes: JoinSet::new(),
+            under_way: BTreeMap::new(),
+            begun: 0,
             pause: None,
-        })
+            closing,
+        };
+        server.listen_also(listening)
+    }
+
+    /// Listens on one more socket. Fails as [`on`](Server::on) does.
+    pub fn listen_also(mut self, listening: Listening) -> Result<Server, Error> {
+        let addr = listening.local_addr().to_string();
+        self.sockets.push(Socket::new(listening).map_err(|source| Error::Listen { addr, source })?);
+        Ok(self)
     }
 
     /// Limits and timeouts; [`Config::default`] without this.
     pub fn config(mut self, config: Config) -> Server {
-        self.config = Arc::new(config);
+        Arc::make_mut(&mut self.reception).config = Arc::new(config);
         self
     }
 
     /// Speaks TLS with all clients, `wss://`; without this with none.
     #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: ServerTls) -> Server {
-        self.tls = Some(tls);
+        Arc::make_mut(&mut self.reception).tls = Some(tls);
         self
     }
 
-    /// Where it listens.
+    /// Whom it lets in, and how many; [`Admission::default`] without this.
+    pub fn admission(mut self, admission: Admission) -> Server {
+        Arc::make_mut(&mut self.reception).gate = Gate::new(admission);
+        self
+    }
+
+    /// Has `accept` say what becomes of each request, before the program sees it: those that it answers otherwise are dealt with, and
+    /// [`accept`](Server::accept) and [`serve`](Server::serve) bring only those that it wants to upgrade ([`Accept::upgrade`]), with the headers
+    /// and the subprotocol that it gives them. This is where a [`Router`](crate::Router) goes. Without it, all requests are brought.
+    ///
+    /// It must not wait. If it panics, or gives a listener, for which there is no place on this face, the request is answered with 500.
+    ///
+    /// ```
+    /// use threadwire::{Accept, Error, Response, Router, aio};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// let well = Response::new(200)?.with_body("well\n");
+    /// let router = Router::new()
+    ///     .page("/healthz", move |_| well.clone())?
+    ///     .route("/rooms/{id}", |_| Accept::upgrade().subprotocols(["chat.v2", "chat.v1"]))?;
+    /// let server = aio::Server::bind("127.0.0.1:0").await?.on_request(router.hook());
+    /// # let url = format!("ws://{}/rooms/lobby", server.local_addr()?);
+    /// let serving = tokio::spawn(server.serve(|request, mut ws| async move {
+    ///     ws.send(request.param("id").unwrap_or_default()).await
+    /// }));
+    /// # assert_eq!(aio::connect(&url).await?.recv().await?.unwrap(), "lobby");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn on_request<R: Into<Accept>>(
+        mut self,
+        accept: impl Fn(&crate::Request) -> R + Send + Sync + 'static,
+    ) -> Server {
+        Arc::make_mut(&mut self.reception).hook = Some(Arc::new(move |request| accept(request).into()));
+        self
+    }
+
+    /// The first address of TCP that it listens on. Fails with [`AddrNotAvailable`](io::ErrorKind::AddrNotAvailable) if there is none.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+        let first = self.sockets.iter().find_map(|socket| socket.local_addr().tcp());
+        first.ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+    }
+
+    /// All that it listens on.
+    pub fn local_addrs(&self) -> Vec<ListenAddr> {
+        self.sockets.iter().map(|socket| socket.local_addr().clone()).collect()
+    }
+
+    pub(super) fn settings(&self) -> &Arc<Config> {
+        &self.reception.config
     }
 
     /// The next request, as soon as all of it has arrived: a peer that is slow in sending its own holds up nobody, and is given
@@ -119,11 +188,9 @@ impl Server {
 
     pub(super) fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Request> {
         loop {
-            while let Poll::Ready(Some(done)) = self.handshakes.poll_join_next(cx) {
-                match done {
-                    Ok(Ok(request)) => return Poll::Ready(request),
-                    Ok(Err(error)) => tracing::debug!(%error, "dropped a connection before it was open"),
-                    Err(error) => tracing::error!(%error, "a handshake failed"),
+            while let Poll::Ready(Some(request)) = self.poll_handshakes(cx) {
+                if let Some(request) = request {
+                    return Poll::Ready(request);
                 }
             }
             if let Some(pause) = &mut self.pause {
@@ -132,40 +199,121 @@ impl Server {
                 }
                 self.pause = None;
             }
-            if self.handshakes.len() >= MOST_HANDSHAKES {
-                return Poll::Pending;
+            if let Err(wait) = self.reception.gate.take_turn(Instant::now()) {
+                self.pause = Some(Box::pin(sleep(wait)));
+                continue;
             }
-            let Poll::Ready(accepted) = self.listener.poll_accept(cx) else { return Poll::Pending };
+            let Poll::Ready(accepted) = self.poll_sockets(cx) else {
+                self.reception.gate.give_back();
+                return Poll::Pending;
+            };
             match accepted {
-                Ok((socket, peer)) => self.begin(socket, peer),
-                Err(error) if accept::belongs_to_the_peer(&error) => {
-                    tracing::debug!(%error, "a connection ended before it was accepted");
-                }
+                Ok((stream, peer)) => self.begin(stream, peer),
                 Err(error) => {
-                    tracing::warn!(%error, "can't accept connections for now");
-                    self.pause = Some(Box::pin(sleep(accept::PAUSE)));
+                    self.reception.gate.give_back();
+                    self.cannot_accept(&error);
                 }
             }
         }
     }
 
-    fn begin(&mut self, socket: TcpStream, peer: SocketAddr) {
-        tracing::debug!(%peer, "accepted");
-        let (stream, config) = (Stream::tcp(socket), Arc::clone(&self.config));
-        #[cfg(feature = "tls")]
-        if let Some(tls) = &self.tls {
-            let tls = tls.current();
-            self.handshakes.spawn(receive_in_tls(stream, tls, peer, config));
+    /// The next handshake that is over, with the request if there is one for the program; nothing if none is under way.
+    fn poll_handshakes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Option<Request>>> {
+        self.handshakes.poll_join_next(cx).map(|done| {
+            let request = match done? {
+                Ok((number, result)) => {
+                    self.under_way.remove(&number);
+                    result.unwrap_or_else(|error| {
+                        tracing::debug!(%error, "dropped a connection before it was open");
+                        None
+                    })
+                }
+                Err(error) => {
+                    if error.is_panic() {
+                        tracing::error!(%error, "a handshake failed");
+                    }
+                    self.under_way.retain(|_, handshake| !handshake.is_finished());
+                    None
+                }
+            };
+            Some(request)
+        })
+    }
+
+    fn poll_sockets(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Stream, Option<SocketAddr>)>> {
+        for _ in 0..self.sockets.len() {
+            let turn = self.turn % self.sockets.len();
+            self.turn = turn + 1;
+            if let Poll::Ready(accepted) = self.sockets[turn].poll_accept(cx) {
+                return Poll::Ready(accepted);
+            }
+        }
+        Poll::Pending
+    }
+
+    fn cannot_accept(&mut self, error: &io::Error) {
+        if accept::belongs_to_the_peer(error) {
+            tracing::debug!(%error, "a connection ended before it was accepted");
             return;
         }
-        self.handshakes.spawn(receive(stream, peer, config));
+        tracing::warn!(%error, "can't accept connections for now");
+        // Who holds a socket and says nothing makes room.
+        self.drop_oldest();
+        self.pause = Some(Box::pin(sleep(accept::PAUSE)));
+    }
+
+    fn begin(&mut self, stream: Stream, peer: Option<SocketAddr>) {
+        tracing::debug!(peer = peer.map(tracing::field::display), "accepted");
+        let counted = self.reception.gate.begin_handshake();
+        if self.reception.gate.has_too_many_handshakes() {
+            self.drop_oldest();
+        }
+        self.begun += 1;
+        let (number, receiving) = (self.begun, receive(stream, peer, Arc::clone(&self.reception)));
+        let handshake = self.handshakes.spawn(async move {
+            let result = receiving.await;
+            drop(counted);
+            (number, result)
+        });
+        self.under_way.insert(number, handshake);
+    }
+
+    /// Drops the handshake that has been under way for longest.
+    fn drop_oldest(&mut self) {
+        while let Some((_, oldest)) = self.under_way.pop_first() {
+            if !oldest.is_finished() {
+                tracing::debug!("dropped a handshake: there are too many, and it was the oldest");
+                return oldest.abort();
+            }
+        }
+    }
+
+    /// Accepts no more: who waits to be accepted, and whose handshake is under way, is answered with 503.
+    pub(super) async fn turn_away(mut self) {
+        self.closing.send_replace(true);
+        for _ in 0..crate::server::listening::BACKLOG {
+            let accepted = poll_fn(|cx| Poll::Ready(self.poll_sockets(cx))).await;
+            match accepted {
+                Poll::Ready(Ok((stream, peer))) => self.begin(stream, peer),
+                Poll::Ready(Err(error)) if accept::belongs_to_the_peer(&error) => {}
+                _ => break,
+            }
+        }
+        self.sockets.clear();
+        let mut late = JoinSet::new();
+        while let Some(request) = poll_fn(|cx| self.poll_handshakes(cx)).await {
+            if let Some(request) = request {
+                late.spawn(request.turn_away());
+            }
+        }
+        while late.join_next().await.is_some() {}
     }
 }
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server")
-            .field("listener", &self.listener)
+            .field("addrs", &self.local_addrs())
             .field("handshakes", &self.handshakes.len())
             .finish_non_exhaustive()
     }

@@ -157,7 +157,7 @@ impl Upgrade {
                 role: Role::Server,
                 stream: Stream::of(TokioIo::new(upgraded)).traced_from_now_on(&config, Role::Server),
                 config: Arc::new(config),
-                agreed: agreed(&upgrade, headers),
+                agreed: agreed(&upgrade, headers, None),
                 output: Vec::new(),
                 received: Vec::new(),
                 early: 0,

@@ -343,6 +343,12 @@ impl Connection {
         self.ws.tls()
     }
 
+    /// What the program has attached to the request that this connection began with, of this type: see
+    /// [`Connection::attached`](crate::Connection::attached).
+    pub fn attached<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        self.ws.attached()
+    }
+
     /// The peer's address. Fails once TCP has ended.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         self.ws.peer_addr()

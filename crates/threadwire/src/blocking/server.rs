@@ -3,8 +3,9 @@
 use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -18,7 +19,7 @@ use super::{Connection, Detached};
 use crate::server::{Acceptor, Control, Service};
 #[cfg(feature = "tls")]
 use crate::tls::ServerTls;
-use crate::{Accept, Config, Error, Request};
+use crate::{Accept, Admission, Config, Error, ListenAddr, Listening, Request};
 
 static SERVERS: AtomicU64 = AtomicU64::new(0);
 
@@ -57,13 +58,15 @@ type Hook = dyn Fn(&Request) -> Accept + Send + Sync;
 /// ```
 pub struct Server {
     number: u64,
-    local_addr: SocketAddr,
-    socket: RefCell<Option<TcpListener>>,
+    addrs: Vec<ListenAddr>,
+    /// Gone when it has begun to accept.
+    listening: RefCell<Vec<Listening>>,
     config: Config,
+    admission: Admission,
     hook: Arc<Hook>,
     #[cfg(feature = "tls")]
     tls: Option<ServerTls>,
-    acceptor: OnceCell<Rc<Acceptor>>,
+    acceptors: OnceCell<Vec<Rc<Acceptor>>>,
     arrived: Arrived,
 }
 
@@ -73,18 +76,37 @@ impl Server {
     ///
     /// Fails with [`Error::Listen`].
     pub fn bind(addr: impl ToSocketAddrs + fmt::Debug) -> Result<Server, Error> {
-        let socket = crate::server::bind(addr)?;
-        Ok(Server {
+        Listening::tcp(addr).map(Server::on)
+    }
+
+    /// Listens on a Unix socket at a path, as [`threadwire::Server::bind_unix`](crate::Server::bind_unix) does.
+    ///
+    /// Fails with [`Error::Listen`].
+    pub fn bind_unix(path: impl AsRef<Path>) -> Result<Server, Error> {
+        Listening::unix(path).map(Server::on)
+    }
+
+    /// Listens on a socket that was made before: see [`Listening`].
+    pub fn on(listening: Listening) -> Server {
+        Server {
             number: SERVERS.fetch_add(1, Ordering::Relaxed),
-            local_addr: socket.local_addr()?,
-            socket: RefCell::new(Some(socket)),
+            addrs: vec![listening.local_addr().clone()],
+            listening: RefCell::new(vec![listening]),
             config: Config::default(),
+            admission: Admission::default(),
             hook: Arc::new(|_| Accept::upgrade()),
             #[cfg(feature = "tls")]
             tls: None,
-            acceptor: OnceCell::new(),
+            acceptors: OnceCell::new(),
             arrived: Arrived::default(),
-        })
+        }
+    }
+
+    /// Listens on one more socket: see [`Listening`].
+    pub fn listen_also(mut self, listening: Listening) -> Server {
+        self.addrs.push(listening.local_addr().clone());
+        self.listening.get_mut().push(listening);
+        self
     }
 
     /// Limits and timeouts of every connection; [`Config::default`] without this.
@@ -97,6 +119,12 @@ impl Server {
     #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: ServerTls) -> Server {
         self.tls = Some(tls);
+        self
+    }
+
+    /// Whom it lets in, and how many; [`Admission::default`] without this.
+    pub fn admission(mut self, admission: Admission) -> Server {
+        self.admission = admission;
         self
     }
 
@@ -120,9 +148,18 @@ impl Server {
         self
     }
 
-    /// The address that is listened on, with the port that the system chose if port 0 was asked for.
+    /// The first address of TCP that is listened on, with the port that the system chose if port 0 was asked for.
+    ///
+    /// # Panics
+    ///
+    /// If there is none, as the server only has Unix sockets: [`local_addrs`](Server::local_addrs) says where it listens.
     pub fn local_addr(&self) -> SocketAddr {
-        self.local_addr
+        ListenAddr::first_tcp(&self.addrs)
+    }
+
+    /// All that is listened on, in the order in which that was said.
+    pub fn local_addrs(&self) -> &[ListenAddr] {
+        &self.addrs
     }
 
     /// Waits for the next connection, which is open then; the thread's loop turns meanwhile, and other peers' handshakes go on.
@@ -137,11 +174,13 @@ impl Server {
 
     /// Begins to accept.
     pub(super) fn start(&self) -> Result<(), Error> {
-        if self.acceptor.get().is_some() {
+        if self.acceptors.get().is_some() {
             return Ok(());
         }
-        let taken = self.socket.borrow_mut().take();
-        let Some(socket) = taken else { return Err(Error::other("this server could not begin to accept")) };
+        let listening = self.listening.take();
+        if listening.is_empty() {
+            return Err(Error::other("this server could not begin to accept"));
+        }
         let (number, hook) = (self.number, Arc::clone(&self.hook));
         let answer = move |request: &Request| {
             hook(request).or_listener(|| {
@@ -149,15 +188,23 @@ impl Server {
                 Box::new(Receiver::of_server(mailbox, number))
             })
         };
-        let service = Service::new(answer, self.config.clone(), Control::default());
+        let service = Service::new(answer, self.config.clone(), self.admission.clone(), Control::default());
         #[cfg(feature = "tls")]
         let service = service.with_tls(self.tls.clone());
-        let acceptor = service
-            .listen(socket, Vec::new())
-            .map_err(|source| Error::Listen { addr: self.local_addr.to_string(), source })?;
+        let mut acceptors = Vec::new();
+        for listening in listening {
+            let addr = listening.local_addr().to_string();
+            match service.listen(listening, Vec::new()) {
+                Ok(acceptor) => acceptors.push(acceptor),
+                Err(source) => {
+                    acceptors.iter().for_each(|acceptor| acceptor.close());
+                    return Err(Error::Listen { addr, source });
+                }
+            }
+        }
         ARRIVED.with_borrow_mut(|arrived| arrived.insert(self.number, Rc::clone(&self.arrived)));
-        // It was empty, like the socket was full.
-        let _ = self.acceptor.set(acceptor);
+        // It was empty: nothing has begun before.
+        let _ = self.acceptors.set(acceptors);
         Ok(())
     }
 
@@ -200,15 +247,16 @@ impl Server {
         threads: usize,
         handler: impl Fn(&mut Connection) -> Result<(), Error> + Send + Sync + 'static,
     ) -> Result<Serving, Error> {
-        let socket = self.socket.take();
-        if socket.is_none() {
+        let listening = self.listening.take();
+        if listening.is_empty() {
             return Err(Error::other("a server that accepts on a thread can't be served by others"));
         }
         let pool = Pool::builder().name("threadwire handler").threads(threads.max(1)).capacity(1).build()?;
         let pool = Arc::new(pool);
         let handlers = Arc::clone(&pool);
-        let local_addr = self.local_addr;
+        let addrs = self.addrs.clone();
         let (config, hook) = (self.config.clone(), Arc::clone(&self.hook));
+        let (admission, server_addrs) = (self.admission.clone(), addrs.clone());
         #[cfg(feature = "tls")]
         let tls = self.tls.clone();
         let number = self.number;
@@ -216,17 +264,17 @@ impl Server {
         let builder = Worker::builder().name("threadwire accept").grace(grace).no_parent();
         let handler = Arc::new(handler);
         let worker = builder.spawn(move || {
-            let (socket, acceptor, arrived) = (RefCell::new(socket), OnceCell::new(), Arrived::default());
             let mut server = Server {
                 number,
-                local_addr,
-                socket,
+                addrs: server_addrs,
+                listening: RefCell::new(listening),
                 config,
+                admission,
                 hook,
                 #[cfg(feature = "tls")]
                 tls,
-                acceptor,
-                arrived,
+                acceptors: OnceCell::new(),
+                arrived: Arrived::default(),
             };
             let ended = hand_out(&mut server, &pool, handler);
             drop(server);
@@ -238,7 +286,7 @@ impl Server {
                 error => Ok(error),
             }
         })?;
-        Ok(Serving { local_addr, worker, handlers })
+        Ok(Serving { addrs, worker, handlers })
     }
 }
 
@@ -359,7 +407,7 @@ impl Receiver {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if let Some(acceptor) = self.acceptor.get() {
+        for acceptor in self.acceptors.get().into_iter().flatten() {
             acceptor.close();
         }
         // Only where the thread is ending it is gone already. Those that nobody has accepted are closed.
@@ -371,22 +419,31 @@ impl Drop for Server {
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server").field("local_addr", &self.local_addr).finish_non_exhaustive()
+        f.debug_struct("Server").field("addrs", &self.addrs).finish_non_exhaustive()
     }
 }
 
 /// A server at work: see [`Server::serve`]. Dropping it does not stop it.
 #[derive(Debug)]
 pub struct Serving {
-    local_addr: SocketAddr,
+    addrs: Vec<ListenAddr>,
     worker: Worker<Error>,
     handlers: Arc<Pool>,
 }
 
 impl Serving {
-    /// The address that is listened on.
+    /// The first address of TCP that is listened on.
+    ///
+    /// # Panics
+    ///
+    /// If there is none, as the server only has Unix sockets: [`local_addrs`](Serving::local_addrs) says where it listens.
     pub fn local_addr(&self) -> SocketAddr {
-        self.local_addr
+        ListenAddr::first_tcp(&self.addrs)
+    }
+
+    /// All that is listened on, in the order in which that was said.
+    pub fn local_addrs(&self) -> &[ListenAddr] {
+        &self.addrs
     }
 
     /// Stops, from any thread: no connection is accepted any more, and every wait of a handler ends with [`Error::Stopped`].

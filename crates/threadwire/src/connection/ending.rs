@@ -154,6 +154,9 @@ impl Connection {
         if let Some(mut stream) = stream {
             event_loop.detach(self.0.token, &mut stream);
         }
+        if let Some(agreed) = &self.0.agreed {
+            agreed.give_permit_back();
+        }
         self.report();
     }
 }

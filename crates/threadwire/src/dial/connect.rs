@@ -137,7 +137,7 @@ impl Racing {
 
 /// Whether a socket that does not block is being connected.
 fn is_under_way(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(libc::EINPROGRESS)
+    error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error())
         || matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 

@@ -131,7 +131,8 @@ impl Upgrade {
             None => Ok(None),
             Some(Arrived::Consent(answer, head)) => {
                 let accepted = request.verify(answer)?;
-                let agreed = Agreed { subprotocol: accepted.subprotocol, headers: accepted.headers };
+                let agreed =
+                    Agreed { subprotocol: accepted.subprotocol, headers: accepted.headers, guest: None };
                 Ok(Some(Outcome::Open(Box::new(agreed), head)))
             }
             Some(Arrived::Refusal(answer)) if is_redirect(&answer) => Ok(Some(Outcome::Redirect(answer))),

@@ -30,9 +30,20 @@ pub struct Accept(pub(crate) Answer);
 
 pub(crate) enum Answer {
     /// It is upgraded to a connection, if it asks for that as it must.
-    Upgrade { listener: Option<Box<dyn Listener>>, headers: Headers, subprotocol: Option<String> },
+    Upgrade { listener: Option<Box<dyn Listener>>, headers: Headers, subprotocol: Subprotocol },
     /// It is answered, and that is all.
     Respond(Response),
+}
+
+/// Which subprotocol is agreed on.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Subprotocol {
+    #[default]
+    None,
+    /// This one, which the request must offer.
+    Exactly(String),
+    /// The first of these that the request offers, which may have to be one.
+    FirstOf { names: Vec<String>, is_required: bool },
 }
 
 impl Accept {
@@ -40,13 +51,17 @@ impl Accept {
     /// 4.2.1) wants it is answered with what is wrong with it, and the listener is dropped.
     pub fn with(listener: impl Listener) -> Accept {
         let listener: Box<dyn Listener> = Box::new(listener);
-        Accept(Answer::Upgrade { listener: Some(listener), headers: Headers::new(), subprotocol: None })
+        Accept::to(Some(listener))
     }
 
     /// Upgrades to a connection for the face that has asked, such as a [`blocking::Server`](crate::blocking::Server). On a
     /// [`Server`](crate::Server), which only has listeners, to one that nobody listens to.
     pub fn upgrade() -> Accept {
-        Accept(Answer::Upgrade { listener: None, headers: Headers::new(), subprotocol: None })
+        Accept::to(None)
+    }
+
+    fn to(listener: Option<Box<dyn Listener>>) -> Accept {
+        Accept(Answer::Upgrade { listener, headers: Headers::new(), subprotocol: Subprotocol::None })
     }
 
     /// With the listener that `make` makes, if it is an upgrade that has none.
@@ -103,9 +118,41 @@ impl Accept {
     /// with [`Error::Other`] for an answer that is no upgrade. There is an example at [`Connection::subprotocol`].
     ///
     /// [`Connection::subprotocol`]: crate::Connection::subprotocol
-    pub fn subprotocol(mut self, name: &str) -> Result<Accept, Error> {
+    pub fn subprotocol(self, name: &str) -> Result<Accept, Error> {
+        self.choose(Subprotocol::Exactly(name.to_owned()))
+    }
+
+    /// Chooses the first of these subprotocols that the request offers; without one in common, the connection has none. Fails
+    /// with [`Error::Other`] for an answer that is no upgrade.
+    ///
+    /// ```
+    /// use threadwire::{Accept, Client, Connection, Message, Server};
+    ///
+    /// let server = Server::bind("127.0.0.1:0")?.serve(|_| {
+    ///     Accept::with(|ws: &Connection, message: Message<'_>| ws.send(message)).subprotocols(["v2", "v1"])
+    /// })?;
+    /// let client = Client::new(&format!("ws://{}", server.local_addr()))?.subprotocols(["v0", "v1", "v2"])?;
+    /// let ws = threadwire::blocking::connect(&client)?;
+    /// assert_eq!(ws.subprotocol(), Some("v2"));
+    /// # Ok::<(), threadwire::Error>(())
+    /// ```
+    pub fn subprotocols<N: Into<String>>(self, names: impl IntoIterator<Item = N>) -> Result<Accept, Error> {
+        let names = names.into_iter().map(Into::into).collect();
+        self.choose(Subprotocol::FirstOf { names, is_required: false })
+    }
+
+    /// The same, but without one in common the request is answered with 400, and the listener is dropped.
+    pub fn require_subprotocol<N: Into<String>>(
+        self,
+        names: impl IntoIterator<Item = N>,
+    ) -> Result<Accept, Error> {
+        let names = names.into_iter().map(Into::into).collect();
+        self.choose(Subprotocol::FirstOf { names, is_required: true })
+    }
+
+    fn choose(mut self, chosen: Subprotocol) -> Result<Accept, Error> {
         match &mut self.0 {
-            Answer::Upgrade { subprotocol, .. } => *subprotocol = Some(name.to_owned()),
+            Answer::Upgrade { subprotocol, .. } => *subprotocol = chosen,
             Answer::Respond(_) => return Err(Error::other("only an upgrade has a subprotocol")),
         }
         Ok(self)
@@ -119,6 +166,13 @@ impl From<Result<Accept, Error>> for Accept {
             tracing::error!(error = format!("{error:#}"), "accepting a request failed");
             Accept::status(500)
         })
+    }
+}
+
+/// What a [check](crate::Check) answers is answered, so that `?` works with checks.
+impl From<Result<Accept, Response>> for Accept {
+    fn from(result: Result<Accept, Response>) -> Accept {
+        result.unwrap_or_else(Accept::respond)
     }
 }
 

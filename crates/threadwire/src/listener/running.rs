@@ -1,13 +1,14 @@
 //! A server at work, and how it is stopped.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::{Arc, mpsc};
 
 use threadwire_worker::{Ended, Worker, wait_forever};
 
+use super::server::Sockets;
 use crate::server::{Control, Post, Service};
-use crate::{Error, Shutdown, ShutdownReport};
+use crate::{Error, ListenAddr, Shutdown, ShutdownReport};
 
 /// A server at work. Dropping it does not stop it.
 ///
@@ -24,24 +25,23 @@ use crate::{Error, Shutdown, ShutdownReport};
 /// ```
 #[derive(Debug)]
 pub struct Running {
-    local_addr: SocketAddr,
+    addrs: Vec<ListenAddr>,
     workers: Vec<Worker<()>>,
     control: Control,
 }
 
 impl Running {
-    pub(super) fn new(local_addr: SocketAddr, control: Control) -> Running {
-        Running { local_addr, workers: Vec::new(), control }
+    pub(super) fn new(addrs: Vec<ListenAddr>, control: Control) -> Running {
+        Running { addrs, workers: Vec::new(), control }
     }
 
-    /// Starts a worker; with a socket it accepts connections, and hands them round. If it can't, those that are at work
+    /// Starts a worker; with sockets it accepts connections, and hands them round. If it can't, those that are at work
     /// are stopped.
     pub(super) fn start(
         &mut self,
         number: usize,
         service: &Service,
-        socket: Option<TcpListener>,
-        hand_to: Vec<Arc<Post>>,
+        sockets: Sockets,
     ) -> Result<Arc<Post>, Error> {
         let (tell, told) = mpsc::channel();
         let builder = Worker::builder().name(format!("threadwire {number}")).grace(service.grace());
@@ -51,24 +51,34 @@ impl Running {
         let worker = builder.spawn(move || {
             let post = service.begin();
             // The other end is there: it waits for this.
-            let _ = tell.send(
-                socket.map_or(Ok(()), |socket| service.listen(socket, hand_to).map(drop)).map(|()| post),
-            );
+            let _ = tell.send(sockets.listen(&service).map(|()| post));
             wait_forever()
         });
-        let started = worker.and_then(|worker| {
-            self.workers.push(worker);
-            told.recv().unwrap_or_else(|_| Err(io::Error::other("a worker did not start")))
-        });
-        started.map_err(|source| {
-            self.stop();
-            Error::Listen { addr: self.local_addr.to_string(), source }
-        })
+        let addr = || self.addrs.first().map_or_else(String::new, ListenAddr::to_string);
+        let started = match worker {
+            Ok(worker) => {
+                self.workers.push(worker);
+                let ended =
+                    || Error::Listen { addr: addr(), source: io::Error::other("a worker did not start") };
+                told.recv().unwrap_or_else(|_| Err(ended()))
+            }
+            Err(source) => Err(Error::Listen { addr: addr(), source }),
+        };
+        started.inspect_err(|_| self.stop())
     }
 
-    /// The address that is listened on, with the port that the system chose if port 0 was asked for.
+    /// The first address of TCP that is listened on, with the port that the system chose if port 0 was asked for.
+    ///
+    /// # Panics
+    ///
+    /// If there is none, as the server only has Unix sockets: [`local_addrs`](Running::local_addrs) says where it listens.
     pub fn local_addr(&self) -> SocketAddr {
-        self.local_addr
+        ListenAddr::first_tcp(&self.addrs)
+    }
+
+    /// All that is listened on, in the order in which that was said.
+    pub fn local_addrs(&self) -> &[ListenAddr] {
+        &self.addrs
     }
 
     /// How many connections are open now, or have not ended yet. Handshakes under way don't count.

@@ -1,19 +1,20 @@
 //! Connections that others open.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::Path;
 use std::sync::Arc;
 
 use threadwire_worker::{Ended, EventLoop, Worker, wait_forever};
 
 use super::accept::Accept;
 use super::running::{Running, Stopper};
-use crate::server::{Control, Post, Service, Setup, share};
+use crate::server::{Control, Post, Service, Setup};
 #[cfg(feature = "tls")]
 use crate::tls::ServerTls;
-use crate::{Config, Error, Request};
+use crate::{Admission, Config, Error, ListenAddr, Listening, Request};
 
-/// A server: an address that is listened on, and the workers that serve what comes.
+/// A server: what is listened on, and the workers that serve what comes.
 ///
 /// ```
 /// use std::time::Duration;
@@ -34,10 +35,11 @@ use crate::{Config, Error, Request};
 /// ```
 #[derive(Debug)]
 pub struct Server {
-    socket: TcpListener,
+    listening: Vec<Listening>,
     workers: usize,
     spread: Spread,
     config: Config,
+    admission: Admission,
     control: Control,
     setup: Setup,
     #[cfg(feature = "tls")]
@@ -59,7 +61,7 @@ pub enum Spread {
     RoundRobin,
     /// Every worker accepts for itself (`SO_REUSEPORT`), and the system chooses one by the peer's address: the cheapest
     /// for very many short connections, but a few may all meet on one worker. Linux only; elsewhere it is `RoundRobin`, as
-    /// other systems do not spread connections over such sockets.
+    /// other systems do not spread connections over such sockets. Unix sockets always are `RoundRobin`.
     ReusePort,
 }
 
@@ -77,17 +79,52 @@ impl Server {
     /// # Ok::<(), Error>(())
     /// ```
     pub fn bind(addr: impl ToSocketAddrs + std::fmt::Debug) -> Result<Server, Error> {
-        let socket = crate::server::bind(addr)?;
-        Ok(Server {
-            socket,
+        Listening::tcp(addr).map(Server::on)
+    }
+
+    /// Listens on a Unix socket at a path, as [`Listening::unix`] does.
+    ///
+    /// Fails with [`Error::Listen`].
+    ///
+    /// ```
+    /// use threadwire::{Accept, Connection, Message, Server};
+    ///
+    /// # let dir = std::env::temp_dir().join(format!("threadwire-bind-unix-{}", std::process::id()));
+    /// # std::fs::create_dir_all(&dir)?;
+    /// # let path = dir.join("feed.sock");
+    /// let server = Server::bind_unix(&path)?.serve(|request| {
+    ///     assert_eq!(request.peer_addr(), None, "a Unix socket has no address of IP");
+    ///     Accept::with(|ws: &Connection, message: Message<'_>| ws.send(message))
+    /// })?;
+    /// # server.stop();
+    /// # server.join()?;
+    /// assert!(!path.exists(), "it is removed at the end");
+    /// # std::fs::remove_dir(&dir)?;
+    /// # Ok::<(), threadwire::Error>(())
+    /// ```
+    pub fn bind_unix(path: impl AsRef<Path>) -> Result<Server, Error> {
+        Listening::unix(path).map(Server::on)
+    }
+
+    /// Listens on a socket that was made before: see [`Listening`].
+    pub fn on(listening: Listening) -> Server {
+        Server {
+            listening: vec![listening],
             workers: 1,
             spread: Spread::default(),
             config: Config::default(),
+            admission: Admission::default(),
             control: Control::default(),
             setup: Setup::default(),
             #[cfg(feature = "tls")]
             tls: None,
-        })
+        }
+    }
+
+    /// Listens on one more socket: see [`Listening`].
+    pub fn listen_also(mut self, listening: Listening) -> Server {
+        self.listening.push(listening);
+        self
     }
 
     /// How many workers, that is threads, serve the connections. 1 by default; 0 counts as 1.
@@ -115,6 +152,12 @@ impl Server {
         self
     }
 
+    /// Whom it lets in, and how many; [`Admission::default`] without this.
+    pub fn admission(mut self, admission: Admission) -> Server {
+        self.admission = admission;
+        self
+    }
+
     /// Has `setup` called on each worker before it serves, with the worker's loop: to poll busily, to have stalls reported, to
     /// listen for events, or to bind the thread to a core. Without this nothing is set up.
     ///
@@ -135,9 +178,16 @@ impl Server {
         self
     }
 
-    /// The address that is listened on, with the port that the system chose if port 0 was asked for.
+    /// The first address of TCP that is listened on, with the port that the system chose if port 0 was asked for. Fails with
+    /// [`AddrNotAvailable`](io::ErrorKind::AddrNotAvailable) if there is none.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+        let first = self.listening.iter().find_map(|listening| listening.local_addr().tcp());
+        first.ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+    }
+
+    /// All that is listened on, in the order in which that was said.
+    pub fn local_addrs(&self) -> Vec<ListenAddr> {
+        self.listening.iter().map(|listening| listening.local_addr().clone()).collect()
     }
 
     /// What stops the server, or shuts it down, from any thread: for [`run`](Server::run), which does not return before.
@@ -166,8 +216,8 @@ impl Server {
         accept: impl Fn(&Request) -> R + Send + Sync + 'static,
     ) -> Result<Running, Error> {
         let mut plan = self.plan(accept)?;
-        let (mut running, hand_to) = plan.start_others()?;
-        running.start(0, &plan.service, Some(plan.first), hand_to)?;
+        let (mut running, first) = plan.start_others()?;
+        running.start(0, &plan.service, first)?;
         Ok(running)
     }
 
@@ -192,14 +242,14 @@ impl Server {
         accept: impl Fn(&Request) -> R + Send + Sync + 'static,
     ) -> Result<(), Error> {
         let mut plan = self.plan(accept)?;
-        let (others, hand_to) = plan.start_others()?;
-        let Plan { service, first, .. } = plan;
+        let (others, first) = plan.start_others()?;
+        let Plan { service, .. } = plan;
         let closing = service.clone();
         let ended = Worker::builder().grace(service.grace()).run(|| {
             service.begin();
-            let served = match service.listen(first, hand_to) {
-                Ok(_) => wait_forever().map(Ok),
-                Err(source) => Ok(Err(Error::Listen { addr: others.local_addr().to_string(), source })),
+            let served = match first.listen(&service) {
+                Ok(()) => wait_forever().map(Ok),
+                Err(error) => Ok(Err(error)),
             };
             // All at once, so that their times to close run side by side.
             others.stop();
@@ -220,44 +270,66 @@ impl Server {
         self,
         accept: impl Fn(&Request) -> R + Send + Sync + 'static,
     ) -> Result<Plan, Error> {
-        let local_addr = self.local_addr()?;
+        let addrs = self.local_addrs();
         let others = self.workers - 1;
-        let sockets = match self.spread {
-            Spread::ReusePort if cfg!(any(target_os = "linux", target_os = "android")) => {
-                share(&self.socket, others)
-                    .map_err(|source| Error::Listen { addr: local_addr.to_string(), source })?
-            }
-            _ => Vec::new(),
-        };
-        let service = Service::new(accept, self.config, self.control.clone()).with_setup(self.setup);
+        let is_shared =
+            self.spread == Spread::ReusePort && cfg!(any(target_os = "linux", target_os = "android"));
+        let mut sockets = Vec::new();
+        for listening in self.listening {
+            let shared = if is_shared { listening.share(others) } else { Ok(None) };
+            let shared = shared
+                .map_err(|source| Error::Listen { addr: listening.local_addr().to_string(), source })?;
+            sockets.push((listening, shared));
+        }
+        let service =
+            Service::new(accept, self.config, self.admission, self.control.clone()).with_setup(self.setup);
         #[cfg(feature = "tls")]
         let service = service.with_tls(self.tls);
-        Ok(Plan { local_addr, service, control: self.control, first: self.socket, others, sockets })
+        Ok(Plan { addrs, service, control: self.control, sockets, others })
     }
 }
 
 /// Who is going to listen where.
 struct Plan {
-    local_addr: SocketAddr,
+    addrs: Vec<ListenAddr>,
     service: Service,
     control: Control,
-    /// The first worker's socket.
-    first: TcpListener,
-    /// How many others there are, and their sockets if each is to accept by itself.
+    /// The first worker's sockets, each with those of the others if all of them are to accept for themselves.
+    sockets: Vec<(Listening, Option<Vec<Listening>>)>,
+    /// How many others there are.
     others: usize,
-    sockets: Vec<TcpListener>,
+}
+
+/// What one worker listens on, and to whom it hands on what it accepts there.
+#[derive(Default)]
+pub(super) struct Sockets(Vec<(Listening, Vec<Arc<Post>>)>);
+
+impl Sockets {
+    /// Begins to accept, on the thread of the worker.
+    pub(super) fn listen(self, service: &Service) -> Result<(), Error> {
+        for (listening, others) in self.0 {
+            let addr = listening.local_addr().to_string();
+            service.listen(listening, others).map_err(|source| Error::Listen { addr, source })?;
+        }
+        Ok(())
+    }
 }
 
 impl Plan {
-    /// Starts all workers but the first. Returns them, and whom of them the first is to hand connections to.
-    fn start_others(&mut self) -> Result<(Running, Vec<Arc<Post>>), Error> {
-        let mut running = Running::new(self.local_addr, self.control.clone());
-        let each_accepts = !self.sockets.is_empty();
+    /// Starts all workers but the first. Returns them, and what the first is to listen on.
+    fn start_others(&mut self) -> Result<(Running, Sockets), Error> {
+        let mut running = Running::new(std::mem::take(&mut self.addrs), self.control.clone());
         let mut posts = Vec::new();
         for number in 1..=self.others {
-            posts.push(running.start(number, &self.service, self.sockets.pop(), Vec::new())?);
+            let shared = self.sockets.iter_mut().filter_map(|(_, shared)| shared.as_mut()?.pop());
+            let own = Sockets(shared.map(|listening| (listening, Vec::new())).collect());
+            posts.push(running.start(number, &self.service, own)?);
         }
-        let hand_to = if each_accepts { Vec::new() } else { posts };
-        Ok((running, hand_to))
+        let first = std::mem::take(&mut self.sockets).into_iter();
+        let first = first.map(|(listening, shared)| match shared {
+            Some(_) => (listening, Vec::new()),
+            None => (listening, posts.clone()),
+        });
+        Ok((running, Sockets(first.collect())))
     }
 }

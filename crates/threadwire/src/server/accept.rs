@@ -7,12 +7,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mio::Interest;
-use mio::net::{TcpListener, TcpStream};
+use mio::net::{TcpListener, UnixListener};
+use mio::{Interest, Registry};
 use threadwire_worker::{EventLoop, Ready, Source, Token};
 
 use super::control::Pending;
-use super::{BACKLOG, Post, Service, Station, upgrade};
+use super::listening::{BACKLOG, INHERITS_NODELAY, ListenSocket, Listening, SocketFile};
+use super::{Post, Service, Station, handshakes, upgrade};
+use crate::stream::Stream;
 
 /// The most connections accepted in one turn of the loop, so that a flood of them leaves room for those that are open.
 const PER_TURN: usize = 64;
@@ -23,24 +25,93 @@ pub(crate) const PAUSE: Duration = Duration::from_millis(50);
 pub(crate) struct Acceptor {
     service: Service,
     token: Token,
-    socket: RefCell<Option<TcpListener>>,
+    socket: RefCell<Option<Socket>>,
     /// Who else gets connections, and whose turn it is; the last turn is ours.
     others: Vec<Arc<Post>>,
     turn: Cell<usize>,
+    /// Whether a timer will have it accept on.
+    rests: Cell<bool>,
+}
+
+/// A connection that was accepted.
+pub(super) struct Arrival {
+    pub(super) stream: Stream,
+    /// The other end's address, if it has one.
+    pub(super) peer: Option<SocketAddr>,
+    pub(super) since: Instant,
+}
+
+/// A socket that listens, as a loop watches it.
+enum Socket {
+    Tcp(TcpListener),
+    Unix {
+        /// Before the socket, so that it is gone before others could find that nobody listens.
+        _file: Option<SocketFile>,
+        socket: UnixListener,
+    },
+}
+
+impl Socket {
+    fn accept(&self) -> io::Result<Arrival> {
+        let (stream, peer) = match self {
+            Socket::Tcp(socket) => {
+                let (stream, peer) = socket.accept()?;
+                let stream = if INHERITS_NODELAY { Stream::Tcp(stream) } else { Stream::tcp(stream) };
+                (stream, Some(peer))
+            }
+            Socket::Unix { socket, .. } => (Stream::Unix(socket.accept()?.0), None),
+        };
+        Ok(Arrival { stream, peer, since: Instant::now() })
+    }
+}
+
+impl mio::event::Source for Socket {
+    fn register(&mut self, registry: &Registry, token: mio::Token, interest: Interest) -> io::Result<()> {
+        match self {
+            Socket::Tcp(socket) => socket.register(registry, token, interest),
+            Socket::Unix { socket, .. } => socket.register(registry, token, interest),
+        }
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: mio::Token, interest: Interest) -> io::Result<()> {
+        match self {
+            Socket::Tcp(socket) => socket.reregister(registry, token, interest),
+            Socket::Unix { socket, .. } => socket.reregister(registry, token, interest),
+        }
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        match self {
+            Socket::Tcp(socket) => socket.deregister(registry),
+            Socket::Unix { socket, .. } => socket.deregister(registry),
+        }
+    }
+}
+
+impl From<ListenSocket> for Socket {
+    fn from(socket: ListenSocket) -> Socket {
+        match socket {
+            ListenSocket::Tcp(socket) => Socket::Tcp(TcpListener::from_std(socket)),
+            ListenSocket::Unix { file, socket } => {
+                Socket::Unix { _file: file, socket: UnixListener::from_std(socket) }
+            }
+        }
+    }
 }
 
 pub(super) fn start(
     service: Service,
-    socket: std::net::TcpListener,
+    listening: Listening,
     others: Vec<Arc<Post>>,
 ) -> io::Result<Rc<Acceptor>> {
     let turn = Cell::new(others.len());
     let station = Station::of(&service.config);
     let mut made = None;
-    EventLoop::current().attach(TcpListener::from_std(socket), Interest::READABLE, |socket, token| {
-        let acceptor = Rc::new(Acceptor { service, token, socket: RefCell::new(Some(socket)), others, turn });
+    EventLoop::current().attach(Socket::from(listening.socket), Interest::READABLE, |socket, token| {
+        let socket = RefCell::new(Some(socket));
+        let acceptor = Rc::new(Acceptor { service, token, socket, others, turn, rests: Cell::new(false) });
         if let Some(station) = station {
-            station.set_acceptor(&acceptor);
+            station.add_acceptor(&acceptor);
         }
         made = Some(Rc::clone(&acceptor));
         acceptor
@@ -49,57 +120,77 @@ pub(super) fn start(
 }
 
 impl Acceptor {
-    /// Takes one connection. False if there is none now.
-    fn accept(&self) -> io::Result<bool> {
+    /// Takes one connection. False if there is none now, or none may be taken.
+    fn accept(self: &Rc<Acceptor>) -> io::Result<bool> {
+        let gate = &self.service.gate;
+        if let Err(wait) = gate.take_turn(Instant::now()) {
+            self.rest(wait);
+            return Ok(false);
+        }
         let accepted = match &*self.socket.borrow() {
             Some(socket) => socket.accept(),
             None => return Ok(false),
         };
-        match accepted {
-            Ok((stream, peer)) => {
-                tracing::debug!(%peer, "accepted");
-                self.hand_on(stream, peer);
-                Ok(true)
+        let error = match accepted {
+            Ok(arrival) => {
+                self.hand_on(arrival);
+                return Ok(true);
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
-            Err(error) if belongs_to_the_peer(&error) => {
-                tracing::debug!(%error, "a connection ended before it was accepted");
-                Ok(true)
-            }
-            Err(error) => Err(error),
+            Err(error) => error,
+        };
+        gate.give_back();
+        if error.kind() == io::ErrorKind::WouldBlock {
+            return Ok(false);
         }
+        if !belongs_to_the_peer(&error) {
+            return Err(error);
+        }
+        tracing::debug!(%error, "a connection ended before it was accepted");
+        Ok(true)
     }
 
     /// Gives a connection to the worker whose turn it is.
-    fn hand_on(&self, stream: TcpStream, peer: SocketAddr) {
-        let since = Instant::now();
+    fn hand_on(&self, arrival: Arrival) {
+        tracing::debug!(peer = arrival.peer.map(tracing::field::display), "accepted");
         let station = Station::of(&self.service.config);
         if station.as_ref().is_some_and(|station| station.is_shutting_down()) {
             // It is only to be refused, and nobody waits for that.
-            return upgrade::start(&self.service, stream, peer, since, None);
+            return upgrade::start(&self.service, arrival, None);
         }
         let turn = self.turn.get();
         self.turn.set(if turn == self.others.len() { 0 } else { turn + 1 });
         let Some(other) = self.others.get(turn) else {
             let pending = station.map(|station| station.post().expect());
-            return upgrade::start(&self.service, stream, peer, since, pending);
+            return upgrade::start(&self.service, arrival, pending);
         };
         let (service, pending) = (self.service.clone(), other.expect());
-        let start = move |_: &EventLoop| upgrade::start(&service, stream, peer, since, Some(pending));
+        let start = move |_: &EventLoop| upgrade::start(&service, arrival, Some(pending));
         if other.remote.post(start).is_err() {
             tracing::debug!("dropped a connection: its worker has ended");
         }
+    }
+
+    /// Accepts on after a while.
+    fn rest(self: &Rc<Acceptor>, wait: Duration) {
+        self.rests.set(true);
+        let acceptor = Rc::downgrade(self);
+        EventLoop::current().after(wait, move || {
+            if let Some(acceptor) = acceptor.upgrade() {
+                acceptor.rests.set(false);
+                EventLoop::current().requeue(acceptor.token, Ready::READABLE);
+            }
+        });
     }
 
     /// The server shuts down: refuses those that wait to be accepted, and closes the socket.
     pub(super) fn shut_down(&self) {
         let Some(station) = Station::of(&self.service.config) else { return };
         for _ in 0..BACKLOG {
-            let accepted = self.socket.borrow().as_ref().map(TcpListener::accept);
+            let accepted = self.socket.borrow().as_ref().map(Socket::accept);
             match accepted {
-                Some(Ok((stream, peer))) => {
+                Some(Ok(arrival)) => {
                     let pending: Pending = station.post().expect();
-                    upgrade::start(&self.service, stream, peer, Instant::now(), Some(pending));
+                    upgrade::start(&self.service, arrival, Some(pending));
                 }
                 Some(Err(error)) if belongs_to_the_peer(&error) => {}
                 _ => break,
@@ -128,16 +219,18 @@ pub(crate) fn belongs_to_the_peer(error: &io::Error) -> bool {
 
 impl Source for Acceptor {
     fn ready(self: Rc<Self>, _ready: Ready) {
+        if self.rests.get() {
+            return;
+        }
         for _ in 0..PER_TURN {
             match self.accept() {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(error) => {
                     tracing::warn!(%error, "can't accept connections for now");
-                    let token = self.token;
-                    EventLoop::current()
-                        .after(PAUSE, move || EventLoop::current().requeue(token, Ready::READABLE));
-                    return;
+                    // Who holds a socket and says nothing makes room.
+                    handshakes::drop_oldest(&self.service.gate);
+                    return self.rest(PAUSE);
                 }
             }
         }

@@ -1,29 +1,40 @@
 //! Serving: listen, accept, upgrade.
 
 pub(crate) mod accept;
+pub(crate) mod admission;
+pub(crate) mod check;
 mod control;
-mod request;
+mod forwarded;
+mod handshakes;
+pub(crate) mod listening;
+mod peers;
+pub(crate) mod proxy_protocol;
+pub(crate) mod request;
+mod router;
 mod shutdown;
 mod station;
 pub(crate) mod upgrade;
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-#[cfg(unix)]
-use socket2::SockRef;
-use socket2::{Domain, Protocol, Socket, Type};
 use threadwire_proto::Role;
 use threadwire_worker::EventLoop;
 
 pub(crate) use accept::Acceptor;
+pub use admission::Admission;
+pub(crate) use admission::Gate;
+pub use check::{BasicAuth, BasicUser, Bearer, Check, Hosts, Origins};
 pub(crate) use control::{Control, Post};
+pub use forwarded::Forwarded;
+pub use listening::{ListenAddr, Listening};
+pub use proxy_protocol::{Proxied, ProxyProtocol};
 pub use request::Request;
+pub use router::Router;
 pub use shutdown::{Shutdown, ShutdownReport, Standing, StuckWorker, Unanswered};
 pub(crate) use station::Station;
 
@@ -33,54 +44,14 @@ use crate::tls::ServerTls;
 use crate::{Accept, Config, Error};
 
 /// What says what becomes of a request.
-type Hook = dyn Fn(&Request) -> Accept + Send + Sync;
-
-/// How many connections may wait to be accepted.
-const BACKLOG: i32 = 4096;
-
-/// Listens on an address. With `shared`, others of this process may do so too.
-pub(crate) fn listen(addr: SocketAddr, shared: bool) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    // On Windows it would let anybody take the port over.
-    #[cfg(unix)]
-    socket.set_reuse_address(true)?;
-    #[cfg(unix)]
-    socket.set_reuse_port(shared)?;
-    #[cfg(not(unix))]
-    let _ = shared;
-    socket.set_nonblocking(true)?;
-    socket.bind(&addr.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
-/// Listens on the first address that works, of those that a name has.
-pub(crate) fn bind(addr: impl ToSocketAddrs + fmt::Debug) -> Result<TcpListener, Error> {
-    let fail = |source| Error::Listen { addr: format!("{addr:?}").trim_matches('"').to_owned(), source };
-    let mut result = Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
-    for addr in addr.to_socket_addrs().map_err(fail)? {
-        result = listen(addr, false);
-        if result.is_ok() {
-            break;
-        }
-    }
-    result.map_err(fail)
-}
-
-/// Makes `count` more sockets that listen where `socket` does. The system chooses one of them all for each connection.
-pub(crate) fn share(socket: &TcpListener, count: usize) -> io::Result<Vec<TcpListener>> {
-    let addr = socket.local_addr()?;
-    // A socket may agree to share its address also when it listens already: connections that wait there are not lost.
-    #[cfg(unix)]
-    SockRef::from(socket).set_reuse_port(count > 0)?;
-    (0..count).map(|_| listen(addr, true)).collect()
-}
+pub(crate) type Hook = dyn Fn(&Request) -> Accept + Send + Sync;
 
 /// What every worker of a server needs to serve a connection.
 #[derive(Clone)]
 pub(crate) struct Service {
     hook: Arc<Hook>,
     config: Arc<Config>,
+    gate: Arc<Gate>,
     control: Control,
     setup: Setup,
     #[cfg(feature = "tls")]
@@ -109,11 +80,13 @@ impl Service {
     pub(crate) fn new<R: Into<Accept>>(
         hook: impl Fn(&Request) -> R + Send + Sync + 'static,
         config: Config,
+        admission: Admission,
         control: Control,
     ) -> Service {
         Service {
             hook: Arc::new(move |request| hook(request).into()),
             config: Arc::new(config),
+            gate: Gate::new(admission),
             control,
             setup: Setup::default(),
             #[cfg(feature = "tls")]
@@ -161,15 +134,20 @@ impl Service {
     }
 
     /// Accepts connections on this thread, and hands them round: to this worker, and to each of the others.
-    pub(crate) fn listen(&self, socket: TcpListener, others: Vec<Arc<Post>>) -> io::Result<Rc<Acceptor>> {
-        accept::start(self.clone(), socket, others)
+    pub(crate) fn listen(&self, listening: Listening, others: Vec<Arc<Post>>) -> io::Result<Rc<Acceptor>> {
+        accept::start(self.clone(), listening, others)
     }
 
-    /// What becomes of a request. A hook that panics answers with 500.
+    /// What becomes of a request.
     fn ask(&self, request: &Request) -> Accept {
-        catch_unwind(AssertUnwindSafe(|| (self.hook)(request))).unwrap_or_else(|payload| {
-            tracing::error!(error = %Error::panicked(payload), "accepting a request failed");
-            Accept::status(500)
-        })
+        ask(&*self.hook, request)
     }
+}
+
+/// What becomes of a request, as the program says. A hook that panics answers with 500.
+pub(crate) fn ask(hook: &Hook, request: &Request) -> Accept {
+    catch_unwind(AssertUnwindSafe(|| hook(request))).unwrap_or_else(|payload| {
+        tracing::error!(error = %Error::panicked(payload), "accepting a request failed");
+        Accept::status(500)
+    })
 }

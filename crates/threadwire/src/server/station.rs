@@ -1,4 +1,4 @@
-//! What one worker of a server has: its connections, its handshakes, perhaps a socket that accepts. It is where a shutdown
+//! What one worker of a server has: its connections, its handshakes, perhaps sockets that accept. It is where a shutdown
 //! of that worker happens.
 //!
 //! The connections of a thread find the station by the configuration they share with it, so that they need not know more
@@ -32,7 +32,7 @@ pub(crate) struct Station {
     members: RefCell<Vec<WeakConnection>>,
     /// Those under way, in the same manner.
     handshakes: RefCell<Vec<Weak<Upgrading>>>,
-    acceptor: RefCell<Weak<Acceptor>>,
+    acceptors: RefCell<Vec<Weak<Acceptor>>>,
     leaving: RefCell<Option<Leaving>>,
 }
 
@@ -70,7 +70,7 @@ impl Station {
             post,
             members: RefCell::default(),
             handshakes: RefCell::default(),
-            acceptor: RefCell::default(),
+            acceptors: RefCell::default(),
             leaving: RefCell::default(),
         });
         STATIONS.with_borrow_mut(|stations| stations.push(station));
@@ -123,9 +123,9 @@ impl Station {
         Some((order.shutdown.code, order.shutdown.reason.clone()))
     }
 
-    /// The socket that this worker accepts connections from.
-    pub(super) fn set_acceptor(&self, acceptor: &Rc<Acceptor>) {
-        *self.acceptor.borrow_mut() = Rc::downgrade(acceptor);
+    /// A socket that this worker accepts connections from.
+    pub(super) fn add_acceptor(&self, acceptor: &Rc<Acceptor>) {
+        self.acceptors.borrow_mut().push(Rc::downgrade(acceptor));
     }
 
     /// A handshake has begun. Returns its place.
@@ -219,8 +219,11 @@ impl Station {
         for handshake in self.handshakes() {
             handshake.shut_down();
         }
-        let acceptor = self.acceptor.borrow().upgrade();
-        if let Some(acceptor) = acceptor.filter(|_| !order.shutdown.keep_listening) {
+        if order.shutdown.keep_listening {
+            return;
+        }
+        let acceptors: Vec<Rc<Acceptor>> = self.acceptors.borrow().iter().filter_map(Weak::upgrade).collect();
+        for acceptor in acceptors {
             acceptor.shut_down();
         }
     }

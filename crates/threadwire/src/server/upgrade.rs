@@ -2,33 +2,35 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
 
 use mio::Interest;
-use mio::net::TcpStream;
 use threadwire_proto::Role;
-use threadwire_proto::handshake::{HandshakeError, HeadReader, Headers, Response, Upgrade};
+use threadwire_proto::handshake::{self, HandshakeError, HeadReader, Headers, Response, Upgrade};
 use threadwire_worker::{EventLoop, Ready, Source, TimerId, Token};
 
+use super::accept::Arrival;
+use super::admission::{Gate, Guest, TooMany};
+use super::check::plain;
 use super::control::Pending;
+use super::handshakes::{self, Place};
+use super::proxy_protocol::{self, Demand, Proxied};
+use super::request::Caller;
 use super::{Request, Service, Station};
 use crate::connection::{Agreed, Opening};
-use crate::listener::accept::Answer;
+use crate::listener::accept::{Answer, Subprotocol};
 use crate::local::Local;
 use crate::outbox::Outbox;
 use crate::stream::Stream;
 #[cfg(feature = "tls")]
 use crate::tls::stream::TlsStream;
-use crate::{Connection, Listener};
+use crate::{Connection, Error, Listener};
 
 /// A handshake under way.
 pub(super) struct Upgrading {
     service: Service,
     token: Token,
-    peer: SocketAddr,
     /// Missing while the program is asked, which may wait, and when the handshake is over.
     state: RefCell<Option<State>>,
     /// Readiness that came while the program was asked.
@@ -38,12 +40,17 @@ pub(super) struct Upgrading {
     timer: Cell<Option<TimerId>>,
     /// Until it is over, a shutdown waits for it.
     pending: Cell<Option<Pending>>,
-    /// Where it stands among the handshakes of its worker.
+    /// Where it stands among the handshakes of its worker, which a shutdown goes through.
     place: Cell<u32>,
+    /// Where it stands among those that are dropped if they are too many.
+    turn: Cell<Option<Place>>,
 }
 
 struct State {
     stream: Stream,
+    caller: Caller,
+    /// Whether a header of the PROXY protocol comes first. Until it has, the stream is that of the socket.
+    awaits_header: bool,
     /// What was received, if the request did not come in one piece.
     received: Vec<u8>,
     head: HeadReader,
@@ -53,34 +60,44 @@ struct State {
     refusal: Option<Outbox>,
 }
 
-/// Begins the handshake of a connection that was accepted at `since`, on this thread's loop.
-pub(super) fn start(
-    service: &Service,
-    stream: TcpStream,
-    peer: SocketAddr,
-    since: Instant,
-    pending: Option<Pending>,
-) {
+/// Begins the handshake of a connection that was accepted, on this thread's loop.
+pub(super) fn start(service: &Service, arrival: Arrival, pending: Option<Pending>) {
     let event_loop = EventLoop::current();
+    let Arrival { stream, peer, since } = arrival;
+    let demand = service.gate.demand(peer);
+    if demand == Demand::Drop {
+        tracing::debug!("dropped a connection: it does not come from a proxy that is trusted");
+        return;
+    }
     let mut upgrading = None;
     let interest = Interest::READABLE | Interest::WRITABLE;
-    let stream = match service.prepare(Stream::tcp(stream)) {
+    // What a proxy says first comes before TLS, and is not shown.
+    let awaits_header = demand == Demand::Header;
+    let stream = if awaits_header { Ok(stream) } else { service.prepare(stream) };
+    let stream = match stream {
         Ok(stream) => stream,
         Err(error) => return tracing::warn!(%error, "can't serve an accepted connection"),
     };
     let attached = event_loop.attach(stream, interest, |stream, token| {
-        let head = HeadReader::new(service.config.head_limits());
-        let state = State { stream, received: Vec::new(), head, ends: false, refusal: None };
+        let state = State {
+            stream,
+            caller: Caller { peer, proxied: None },
+            awaits_header,
+            received: Vec::new(),
+            head: HeadReader::new(service.config.head_limits()),
+            ends: false,
+            refusal: None,
+        };
         let source = Rc::new(Upgrading {
             service: service.clone(),
             token,
-            peer,
             state: RefCell::new(Some(state)),
             missed: Cell::default(),
             verdict: Cell::default(),
             timer: Cell::default(),
             pending: Cell::new(pending),
             place: Cell::new(Station::NOWHERE),
+            turn: Cell::default(),
         });
         upgrading = Some(Rc::clone(&source));
         source
@@ -95,6 +112,7 @@ pub(super) fn start(
                 }
             });
             upgrading.timer.set(Some(timer));
+            upgrading.turn.set(Some(handshakes::enter(&service.gate, &upgrading)));
             if let Some(station) = Station::of(&service.config) {
                 upgrading.place.set(station.begin_handshake(&upgrading));
                 if station.is_shutting_down() {
@@ -116,7 +134,7 @@ enum Progress {
     /// The connection is over.
     Over(&'static str),
     /// The request is there.
-    Asked(threadwire_proto::handshake::Request, Early),
+    Asked(handshake::Request, Early),
 }
 
 /// Where the bytes lie that came behind the request.
@@ -137,9 +155,44 @@ struct Granted {
     listener: Box<dyn Listener>,
     upgrade: Upgrade,
     headers: Headers,
+    guest: Option<Guest>,
+}
+
+/// What came of looking for a header of the PROXY protocol.
+enum Header {
+    Missing(Progress),
+    Said(Option<Proxied>),
 }
 
 impl State {
+    /// Looks for the header that a proxy sends first, and takes it out of the socket when it is all there.
+    fn look_for_header(&mut self, input: &mut [u8]) -> Header {
+        let longest = input.len().min(proxy_protocol::LONGEST);
+        let seen = match self.stream.peek(&mut input[..longest]) {
+            Ok(0) => return Header::Missing(Progress::Over("the peer left")),
+            Ok(seen) => seen,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Header::Missing(Progress::Waiting);
+            }
+            Err(error) => {
+                tracing::debug!(%error, "reading what a proxy sends failed");
+                return Header::Missing(Progress::Over("reading failed"));
+            }
+        };
+        match proxy_protocol::parse(&input[..seen]) {
+            Ok(Some(header)) => match self.stream.read(&mut input[..header.length]) {
+                Ok(count) if count == header.length => Header::Said(header.proxied),
+                _ => Header::Missing(Progress::Over("reading failed")),
+            },
+            Ok(None) if self.ends => Header::Missing(Progress::Over("the peer left")),
+            Ok(None) => Header::Missing(Progress::Waiting),
+            Err(error) => {
+                tracing::debug!(%error, "refused a connection");
+                Header::Missing(Progress::Over("it is not from a proxy"))
+            }
+        }
+    }
+
     /// Reads once, and looks whether the request is there.
     fn advance(&mut self, input: &mut [u8]) -> Progress {
         if self.refusal.is_some() {
@@ -176,14 +229,14 @@ impl State {
             }
             Err(error) => {
                 tracing::debug!(%error, "refused a request");
-                self.refuse(&error.response(), input)
+                self.refuse(&error.response(), false, input)
             }
         }
     }
 
-    fn refuse(&mut self, response: &Response, input: &mut [u8]) -> Progress {
-        let mut bytes = Vec::new();
-        response.encode(&mut bytes);
+    /// Answers with a response; to a HEAD request without its body.
+    fn refuse(&mut self, response: &Response, is_head: bool, input: &mut [u8]) -> Progress {
+        let bytes = encode(response, is_head);
         self.refusal = Some(Outbox::with(bytes));
         self.finish_refusal(input)
     }
@@ -212,47 +265,87 @@ impl State {
     }
 }
 
-/// What is answered to a request that the program agrees to, if it is as it must be.
-pub(crate) fn prepare(
-    request: &Request,
-    headers: &Headers,
-    subprotocol: Option<&str>,
-) -> Result<Upgrade, HandshakeError> {
-    let mut upgrade = request.upgrade()?;
-    if let Some(subprotocol) = subprotocol {
-        upgrade.set_subprotocol(subprotocol)?;
+/// A response as it goes over the wire; to a HEAD request without its body (RFC 9110, section 9.3.2).
+pub(crate) fn encode(response: &Response, is_head: bool) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if is_head {
+        response.encode_head(&mut bytes)
+    } else {
+        response.encode(&mut bytes)
     }
-    for (name, value) in headers.iter() {
-        upgrade.add_header(name, value)?;
-    }
-    Ok(upgrade)
+    bytes
 }
 
-/// What is answered where that can't be done.
-pub(crate) fn refuse(error: &HandshakeError) -> Response {
-    let response = error.response();
-    if response.status() >= 500 {
-        tracing::error!(%error, "a request can't be answered as the program wants");
-    } else {
-        tracing::debug!(%error, "refused a request");
+/// Why a request that the program agrees to does not become a connection.
+pub(crate) struct Refusal {
+    /// What the peer is told.
+    pub(crate) response: Response,
+    /// What the program is told, if it waits for that.
+    pub(crate) error: Error,
+}
+
+impl From<HandshakeError> for Box<Refusal> {
+    fn from(error: HandshakeError) -> Box<Refusal> {
+        let response = error.response();
+        if response.status() >= 500 {
+            tracing::error!(%error, "a request can't be answered as the program wants");
+        } else {
+            tracing::debug!(%error, "refused a request");
+        }
+        Box::new(Refusal { response, error: error.into() })
     }
-    response
+}
+
+impl From<TooMany> for Box<Refusal> {
+    fn from(too_many: TooMany) -> Box<Refusal> {
+        let error = Error::from(too_many);
+        tracing::debug!(%error, "refused a request");
+        Box::new(Refusal { response: too_many.response(), error })
+    }
+}
+
+/// What is answered to a request that the program agrees to, if it is as it must be, and there is room for one more.
+pub(crate) fn grant(
+    gate: &Arc<Gate>,
+    request: &Request,
+    headers: &Headers,
+    subprotocol: &Subprotocol,
+) -> Result<(Upgrade, Option<Guest>), Box<Refusal>> {
+    let mut upgrade = request.upgrade()?;
+    match subprotocol {
+        Subprotocol::None => {}
+        Subprotocol::Exactly(name) => upgrade.set_subprotocol(name)?,
+        Subprotocol::FirstOf { names, is_required } => {
+            if upgrade.choose_subprotocol(names).is_none() && *is_required {
+                return Err(no_common_subprotocol(names));
+            }
+        }
+    }
+    for (name, value) in headers.iter() {
+        upgrade.add_header(name, value).map_err(HandshakeError::from)?;
+    }
+    let permit = gate.admit(request.client_ip())?;
+    Ok((upgrade, Guest::new(request, permit)))
+}
+
+fn no_common_subprotocol(names: &[String]) -> Box<Refusal> {
+    let expected = format!("expected one of the subprotocols {}", names.join(", "));
+    tracing::debug!(expected, "refused a request");
+    let error = Error::other(format!("the client offers no subprotocol that is spoken here: {expected}"));
+    Box::new(Refusal { response: plain(400, &format!("{expected}\n")), error })
 }
 
 /// What the connection keeps of the handshake; nothing, if that is all.
-pub(crate) fn agreed(upgrade: &Upgrade, headers: Headers) -> Option<Box<Agreed>> {
+pub(crate) fn agreed(upgrade: &Upgrade, headers: Headers, guest: Option<Guest>) -> Option<Box<Agreed>> {
     let subprotocol = upgrade.subprotocol().map(str::to_owned);
-    (subprotocol.is_some() || !headers.is_empty()).then(|| Box::new(Agreed { subprotocol, headers }))
+    let is_something = subprotocol.is_some() || !headers.is_empty() || guest.is_some();
+    is_something.then(|| Box::new(Agreed { subprotocol, headers, guest }))
 }
 
 impl Upgrading {
     /// Asks the program, and checks the request: a connection, or the response that the peer gets instead.
-    fn ask(
-        &self,
-        request: threadwire_proto::handshake::Request,
-        stream: &Stream,
-    ) -> Result<Granted, Response> {
-        let request = Request::new(request, self.peer);
+    fn ask(&self, request: handshake::Request, caller: Caller, stream: &Stream) -> Result<Granted, Response> {
+        let request = self.service.gate.request(request, caller)?;
         #[cfg(feature = "tls")]
         let request = request.secured(stream.tls().map(TlsStream::session));
         #[cfg(not(feature = "tls"))]
@@ -263,18 +356,18 @@ impl Upgrading {
                 (listener.unwrap_or_else(|| Box::new(Nobody)), headers, subprotocol)
             }
         };
-        match prepare(&request, &headers, subprotocol.as_deref()) {
-            Ok(upgrade) => Ok(Granted { listener, upgrade, headers }),
-            Err(error) => Err(refuse(&error)),
+        match grant(&self.service.gate, &request, &headers, &subprotocol) {
+            Ok((upgrade, guest)) => Ok(Granted { listener, upgrade, headers, guest }),
+            Err(refusal) => Err(refusal.response),
         }
     }
 
     fn open(&self, state: State, granted: Granted, early: Early, input: &mut [u8]) {
         self.stop_timer();
-        let Granted { listener, upgrade, headers } = granted;
+        let Granted { listener, upgrade, headers, guest } = granted;
         let mut output = Local::current().lend_output();
         upgrade.encode(&mut output);
-        let agreed = agreed(&upgrade, headers);
+        let agreed = agreed(&upgrade, headers, guest);
         let (mut own, is_full);
         let early = match early {
             Early::Input(start, end) => {
@@ -326,7 +419,7 @@ impl Upgrading {
     }
 
     /// The connection is to be dropped; if the program is being asked, as soon as it has answered.
-    fn condemn(&self, why: &'static str) {
+    pub(super) fn condemn(&self, why: &'static str) {
         self.verdict.set(Some(why));
         let state = self.state.borrow_mut().take();
         if let Some(state) = state {
@@ -354,7 +447,10 @@ impl Upgrading {
         let station = Station::of(&self.service.config)?;
         let order = station.order()?;
         station.count_refused();
-        Some(state.refuse(&order.refusal, input))
+        if state.awaits_header {
+            return Some(Progress::Over("the server shuts down"));
+        }
+        Some(state.refuse(&order.refusal, false, input))
     }
 
     /// The program is being asked on this very thread, and waits for the shutdown: that does not wait for it then.
@@ -378,6 +474,13 @@ impl Upgrading {
         EventLoop::current().detach(self.token, &mut state.stream);
     }
 
+    /// The stream is gone.
+    fn forget(&self) {
+        self.stop_timer();
+        self.leave();
+        EventLoop::current().detach_idle(self.token);
+    }
+
     /// It is over, whatever came of it.
     fn leave(&self) {
         let place = self.place.replace(Station::NOWHERE);
@@ -386,6 +489,7 @@ impl Upgrading {
         {
             station.end_handshake(place);
         }
+        self.turn.take();
         self.pending.take();
     }
 
@@ -410,9 +514,30 @@ impl Source for Upgrading {
         }
         let local = Local::current();
         let mut input = local.lend_input();
+        if state.awaits_header {
+            match state.look_for_header(&mut input) {
+                Header::Missing(progress) => {
+                    local.return_input(input);
+                    return self.go_on(state, progress);
+                }
+                Header::Said(proxied) => {
+                    state.caller.proxied = proxied;
+                    state.awaits_header = false;
+                    state.stream = match self.service.prepare(state.stream) {
+                        Ok(stream) => stream,
+                        Err(error) => {
+                            local.return_input(input);
+                            tracing::warn!(%error, "can't serve an accepted connection");
+                            return self.forget();
+                        }
+                    };
+                }
+            }
+        }
         let mut progress = state.advance(&mut input);
         if let Progress::Asked(request, early) = progress {
-            match (self.ask(request, &state.stream), self.verdict.get()) {
+            let is_head = request.method() == "HEAD";
+            match (self.ask(request, state.caller, &state.stream), self.verdict.get()) {
                 (_, Some(why)) => progress = Progress::Over(why),
                 (Ok(granted), None) => match self.refuse_for_shutdown(&mut state, &mut input) {
                     Some(refused) => progress = refused,
@@ -421,7 +546,7 @@ impl Source for Upgrading {
                         return local.return_input(input);
                     }
                 },
-                (Err(response), None) => progress = state.refuse(&response, &mut input),
+                (Err(response), None) => progress = state.refuse(&response, is_head, &mut input),
             }
         }
         local.return_input(input);
