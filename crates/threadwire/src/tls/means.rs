@@ -64,15 +64,6 @@ impl Failed {
         io::Error::new(io::ErrorKind::InvalidData, Failed(error))
     }
 
-    /// The same for whatever was met until the connection was open: that a server does not like a client's certificate is heard
-    /// of only behind the handshake (RFC 8446, section 4.4.2.4).
-    pub(crate) fn explain_any(error: Error, host: &str) -> Error {
-        match error {
-            Error::Io(error) => Failed::explain(error, host),
-            error => error,
-        }
-    }
-
     /// What the error of a handshake means, where the peer is this host.
     pub(crate) fn explain(error: io::Error, host: &str) -> Error {
         let tls = |problem, source| Error::Tls { host: host.to_owned(), problem, source };

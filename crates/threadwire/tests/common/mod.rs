@@ -12,6 +12,8 @@ pub mod secure;
 pub mod sharing;
 #[cfg(feature = "aio")]
 pub mod tasks;
+#[cfg(feature = "tls")]
+pub mod tool;
 
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
