@@ -4,6 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use threadwire_proto::{SendError, Violation};
 use threadwire_worker::Stopped;
 
 use crate::Closed;
+use crate::dial::problem::{ProxyProblem, RedirectProblem, Stage};
 use crate::tls::TlsProblem;
 
 type Source = Box<dyn std::error::Error + Send + Sync>;
@@ -33,7 +35,9 @@ type Source = Box<dyn std::error::Error + Send + Sync>;
 /// | | anything else about the opening handshake, or a header that can't be sent | no |
 /// | [`Url`](Error::Url) | a URL can't be connected to | no |
 /// | [`Resolve`](Error::Resolve) | the host has no address, as far as the system can tell now | yes |
-/// | [`Connect`](Error::Connect) | no address of the server can be reached | unless forbidden |
+/// | [`Connect`](Error::Connect), [`ConnectUnix`](Error::ConnectUnix) | no address of the server can be reached | unless forbidden |
+/// | [`Proxy`](Error::Proxy) | a proxy can't be reached, or does not let through | as [`ProxyProblem::is_transient`] says |
+/// | [`Redirect`](Error::Redirect) | the server sends elsewhere, and there it must not go | no |
 /// | [`Tls`](Error::Tls) | TLS with the server fails: its certificate, for one | if the server ended the handshake |
 /// | [`TlsFile`](Error::TlsFile) | a certificate or a key of one's own can't be used | no |
 /// | [`Listen`](Error::Listen) | a server can't listen at an address | unless forbidden |
@@ -106,10 +110,35 @@ pub enum Error {
     },
     /// No address of a server could be reached.
     Connect {
-        /// The address that was tried last.
+        /// The address that failed last.
         addr: SocketAddr,
         /// What the system said.
         source: io::Error,
+        /// The addresses that failed before it, in that order, and what the system said of each. They are part of the message.
+        others: Vec<(SocketAddr, io::Error)>,
+    },
+    /// A unix socket could not be connected to.
+    ConnectUnix {
+        /// Its path.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The way through a proxy failed.
+    Proxy {
+        /// The proxy's URL, without user name and password.
+        proxy: String,
+        /// Why.
+        problem: ProxyProblem,
+    },
+    /// The server answered with a redirect that must not be followed.
+    Redirect {
+        /// The URL that answered, without user name, password and query.
+        from: String,
+        /// Where it sends to, likewise.
+        to: String,
+        /// Why not.
+        problem: RedirectProblem,
     },
     /// No TLS connection was made with a server.
     Tls {
@@ -171,9 +200,11 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Error::Handshake(source) => Some(source),
-            Error::Resolve { source, .. } | Error::Connect { source, .. } | Error::Listen { source, .. } => {
-                Some(source)
-            }
+            Error::Resolve { source, .. }
+            | Error::Connect { source, .. }
+            | Error::ConnectUnix { source, .. }
+            | Error::Listen { source, .. } => Some(source),
+            Error::Proxy { problem, .. } => problem.source(),
             Error::Tls { source, .. } | Error::TlsFile { source, .. } => {
                 source.as_deref().map(|source| source as &(dyn std::error::Error + 'static))
             }
@@ -198,7 +229,17 @@ impl Error {
             Error::Handshake(_) => f.write_str("the opening handshake failed"),
             Error::Url { url, part, problem } => write!(f, "can't connect to {url:?}: {part} {problem}"),
             Error::Resolve { host, .. } => write!(f, "can't find the address of {host}"),
-            Error::Connect { addr, .. } => write!(f, "can't connect to {addr}"),
+            Error::Connect { addr, others, .. } => {
+                for (addr, error) in others {
+                    write!(f, "can't connect to {addr} ({}), ", plain(error))?;
+                }
+                write!(f, "can't connect to {addr}")
+            }
+            Error::ConnectUnix { path, .. } => write!(f, "can't connect to {}", path.display()),
+            Error::Proxy { proxy, problem } => write!(f, "the proxy {proxy} {problem}"),
+            Error::Redirect { from, to, problem } => {
+                write!(f, "{from} redirects to {to}, which is not followed: {problem}")
+            }
             Error::Tls { host, problem, .. } => write!(f, "no TLS connection with {host}: {problem}"),
             Error::TlsFile { name, problem, .. } => write!(f, "can't use {name} for TLS: {problem}"),
             Error::Listen { addr, .. } => write!(f, "can't listen on {addr}"),
@@ -240,14 +281,19 @@ impl fmt::Display for Error {
 /// let client = Client::new(&format!("ws://{}", silent.local_addr()?))?
 ///     .config(Config { open_timeout: Duration::from_millis(1), ..Config::default() });
 /// let result = client.connect(|_ws: &Connection, _message: Message<'_>| Ok(()));
-/// assert!(matches!(result, Err(Error::Timeout(TimeoutKind::Open))));
+/// assert!(matches!(result, Err(Error::Timeout(TimeoutKind::Open { .. }))));
 /// # Ok::<(), threadwire::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TimeoutKind {
-    /// Opening: reaching the server, and the opening handshake.
-    Open,
+    /// Opening, as a whole ([`Config::open_timeout`](crate::Config::open_timeout)): reaching the server, and the opening handshake.
+    Open {
+        /// What was under way when the time was up, on a client.
+        during: Option<Box<Stage>>,
+    },
+    /// One step of opening a connection, which has a limit of its own ([`Timeouts`](crate::Timeouts)).
+    Step(Box<Stage>),
     /// Closing: the peer's answer to a close frame.
     Close,
     /// The peer was silent: nothing came from it, not even after a ping (see [`Keepalive`](crate::Keepalive)).
@@ -264,7 +310,11 @@ pub enum TimeoutKind {
 impl fmt::Display for TimeoutKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            TimeoutKind::Open => f.write_str("opening the connection took too long"),
+            TimeoutKind::Open { during: None } => f.write_str("opening the connection took too long"),
+            TimeoutKind::Open { during: Some(stage) } => {
+                write!(f, "opening the connection took too long; it was {stage}")
+            }
+            TimeoutKind::Step(stage) => write!(f, "{stage} took too long"),
             TimeoutKind::Close => f.write_str("the peer's answer to our close frame took too long"),
             TimeoutKind::Silence { silent_for } => {
                 write!(f, "the peer was silent for {:.1} s", silent_for.as_secs_f64())
@@ -348,6 +398,12 @@ pub enum UrlPart {
     Host,
     /// The port.
     Port,
+    /// User name and password, in front of the host.
+    UserInfo,
+    /// The path.
+    Path,
+    /// What follows a `?`.
+    Query,
     /// What follows a `#`.
     Fragment,
 }
@@ -359,6 +415,9 @@ impl fmt::Display for UrlPart {
             UrlPart::Scheme => "its scheme",
             UrlPart::Host => "its host",
             UrlPart::Port => "its port",
+            UrlPart::UserInfo => "its user name or password",
+            UrlPart::Path => "its path",
+            UrlPart::Query => "its query",
             UrlPart::Fragment => "its fragment",
         })
     }
@@ -406,15 +465,17 @@ impl Error {
             // It may have had too much to do.
             Error::Tls { problem, .. } => *problem == TlsProblem::Refused,
             Error::Handshake(HandshakeError::Status(answer)) => matches!(answer.status(), 429 | 500..=599),
-            Error::Connect { source, .. } | Error::Listen { source, .. } | Error::Io(source) => !matches!(
-                source.kind(),
-                io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
-            ),
+            Error::Connect { source, .. }
+            | Error::ConnectUnix { source, .. }
+            | Error::Listen { source, .. }
+            | Error::Io(source) => !is_forbidden(source),
+            Error::Proxy { problem, .. } => problem.is_transient(),
             Error::Ended(closed) => closed.is_transient(),
             Error::Closed
             | Error::Protocol { .. }
             | Error::Handshake(_)
             | Error::Url { .. }
+            | Error::Redirect { .. }
             | Error::TlsFile { .. }
             | Error::Send(_)
             | Error::Panicked(_)
@@ -474,8 +535,14 @@ impl From<HeaderError> for Error {
     }
 }
 
+/// Whether the system refuses it for good.
+pub(crate) fn is_forbidden(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+    matches!(error.kind(), PermissionDenied | InvalidInput | Unsupported)
+}
+
 /// What the system said, in its words but without its numbers.
-fn plain(error: &io::Error) -> String {
+pub(crate) fn plain(error: &io::Error) -> String {
     let text = error.to_string();
     match text.rfind(" (os error") {
         Some(end) => text[..end].to_lowercase(),
@@ -525,7 +592,11 @@ mod tests {
         let at = |addr: SocketAddr| addr.to_string();
         vec![
             (Error::Closed, "the connection is closed", false),
-            (Error::Timeout(TimeoutKind::Open), "opening the connection took too long", true),
+            (
+                Error::Timeout(TimeoutKind::Open { during: None }),
+                "opening the connection took too long",
+                true,
+            ),
             (Error::Timeout(TimeoutKind::Close), "the peer's answer to our close frame took too long", true),
             (
                 Error::Timeout(TimeoutKind::Silence { silent_for: Duration::from_millis(1500) }),
@@ -566,12 +637,12 @@ mod tests {
                 true,
             ),
             (
-                Error::Connect { addr, source: refused() },
+                Error::Connect { addr, source: refused(), others: Vec::new() },
                 "can't connect to 127.0.0.1:9: connection refused",
                 true,
             ),
             (
-                Error::Connect { addr, source: denied() },
+                Error::Connect { addr, source: denied(), others: Vec::new() },
                 "can't connect to 127.0.0.1:9: permission denied",
                 false,
             ),

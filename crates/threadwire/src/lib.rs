@@ -99,7 +99,8 @@ pub use app::App;
 pub use closed::Closed;
 pub use config::Config;
 pub use connection::Connection;
-pub use dial::Target;
+pub use dial::problem::{ProxyProblem, RedirectProblem, Stage, Step};
+pub use dial::{CookieJar, Proxy, Socket, Target, Timeouts};
 pub use error::{Error, LimitKind, TimeoutKind, UrlPart};
 pub use flow::WhenFull;
 pub use handle::{Handle, Parts};
@@ -118,8 +119,8 @@ pub use server::{
 };
 pub use threadwire_proto::handshake::{Answer, HandshakeError, HeaderError, Headers, Response};
 pub use threadwire_proto::{
-    CloseCode, Frame, Initiator, Keepalive, Level, Limits, Message, OpCode, OwnedMessage, PingStrategy,
-    RoundTripSummary, SendError, Violation,
+    CloseCode, Compress, Deflate, Frame, Initiator, Keepalive, Level, Limits, Message, OpCode, OwnedMessage,
+    PingStrategy, RoundTripSummary, SendError, Violation,
 };
 pub use threadwire_worker::{Stopped, sleep, update, wait_forever, wait_until};
 pub use tls::TlsProblem;

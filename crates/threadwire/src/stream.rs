@@ -35,7 +35,12 @@ impl Stream {
     /// A stream over a socket that is, or will be, connected. Small writes leave at once (TCP_NODELAY): they are
     /// gathered above, where it is known when more will follow.
     pub(crate) fn tcp(socket: TcpStream) -> Stream {
-        if let Err(error) = socket.set_nodelay(true) {
+        Stream::tcp_with(socket, true)
+    }
+
+    /// The same, if small writes are to leave at once.
+    pub(crate) fn tcp_with(socket: TcpStream, leaves_at_once: bool) -> Stream {
+        if leaves_at_once && let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(%error, "can't set TCP_NODELAY");
         }
         Stream::Tcp(socket)

@@ -376,6 +376,6 @@ fn an_attempt_that_takes_too_long_is_a_failure() {
         let mut feed = aio::reconnect(&client, Backoff { max_attempts: Some(2), ..at_once() });
         assert!(feed.recv().await.is_err());
         let cause = feed.link().last_change().cause.unwrap();
-        assert!(matches!(cause.error(), Some(Error::Timeout(TimeoutKind::Open))));
+        assert!(matches!(cause.error(), Some(Error::Timeout(TimeoutKind::Open { .. }))));
     });
 }

@@ -199,7 +199,7 @@ fn connecting_says_what_is_wrong() {
         let addr = silent.local_addr().unwrap();
         let hasty = Client::new(&format!("ws://{addr}")).unwrap();
         let hasty = hasty.config(Config { open_timeout: SOON, ..Config::default() });
-        assert!(matches!(aio::connect(&hasty).await, Err(Error::Timeout(TimeoutKind::Open))));
+        assert!(matches!(aio::connect(&hasty).await, Err(Error::Timeout(TimeoutKind::Open { .. }))));
         drop(silent);
         assert!(
             matches!(aio::connect(&hasty).await, Err(Error::Connect { addr: tried, .. }) if tried == addr)

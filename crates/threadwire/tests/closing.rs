@@ -662,7 +662,7 @@ fn the_error_of_the_end_has_its_kind() {
             }
             fn on_close(&mut self, _ws: &Connection, closed: &threadwire::Closed) {
                 self.0.borrow_mut().push(match &closed.error {
-                    Some(Error::Timeout(kind)) => Some(Error::Timeout(*kind)),
+                    Some(Error::Timeout(kind)) => Some(Error::Timeout(kind.clone())),
                     _ => None,
                 });
                 assert_eq!(

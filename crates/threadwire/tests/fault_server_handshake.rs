@@ -133,7 +133,7 @@ fn a_server_that_answers_slowly_without_end_is_given_up_in_time() {
     let config = Config { open_timeout: SOON, max_head: 64 << 20, ..patient() };
     let serve = |peer: Peer, ()| without_end(peer, &format!("{ANSWER}X-Slow: "), b"x");
     attempts(config, vec![()], serve, |error, ()| {
-        assert!(matches!(error, Error::Timeout(TimeoutKind::Open)), "{error:?}");
+        assert!(matches!(error, Error::Timeout(TimeoutKind::Open { .. })), "{error:?}");
     });
 }
 
@@ -144,7 +144,7 @@ fn a_refusal_whose_body_never_comes_is_given_up_in_time() {
         peer
     };
     attempts(Config { open_timeout: SOON, ..patient() }, vec![()], serve, |error, ()| {
-        assert!(matches!(error, Error::Timeout(TimeoutKind::Open)), "{error:?}");
+        assert!(matches!(error, Error::Timeout(TimeoutKind::Open { .. })), "{error:?}");
     });
 }
 

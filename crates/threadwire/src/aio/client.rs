@@ -1,29 +1,21 @@
 //! Connections that this side opens.
 
 use std::future::Future;
-use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
 
-use threadwire_proto::Role;
-use threadwire_proto::handshake::ClientRequest;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use super::connection::Connection;
-use super::core::Opening;
+use super::dial;
 use super::stream::Stream;
-use crate::dial::answer::AnswerReader;
+use crate::dial::Route;
 use crate::error::TimeoutKind;
-#[cfg(feature = "tls")]
-use crate::tls::{ClientTls, Failed, session::Session};
-use crate::{Config, Error, IntoClient, Target};
+use crate::{Config, Error, IntoClient};
 
 /// Opens a connection to a URL, or as a [`Client`](crate::Client) says.
 ///
-/// Fails with [`Error::Url`], [`Error::Resolve`], [`Error::Connect`], [`Error::Handshake`], or [`Error::Timeout`] after
-/// [`Config::open_timeout`]; with [`Error::Lost`] or [`Error::Io`] if the server goes away before it has answered. Dropped before
+/// Fails with [`Error::Url`], [`Error::Resolve`], [`Error::Connect`], [`Error::Proxy`], [`Error::Redirect`], [`Error::Handshake`], or
+/// [`Error::Timeout`] after [`Config::open_timeout`]; with [`Error::Lost`] or [`Error::Io`] if the server goes away before it has answered. Dropped before
 /// it is ready, it lets go of all.
 ///
 /// ```
@@ -50,18 +42,9 @@ use crate::{Config, Error, IntoClient, Target};
 /// # }
 /// ```
 pub fn connect(target: impl IntoClient) -> impl Future<Output = Result<Connection, Error>> + Send + 'static {
-    let prepared = prepare(&target);
+    let route = target.client().and_then(|client| Route::new(&client));
     // In a box: what it needs is needed only now, and the future of a whole life would have to have room for it.
-    Box::pin(async move {
-        let prepared = prepared?;
-        let config = &prepared.config;
-        in_time(config, async {
-            let stream = Stream::tcp(reach(&prepared.target).await?);
-            let stream = secure(stream, &prepared).await?;
-            upgrade(stream, &prepared.request, config).await
-        })
-        .await
-    })
+    Box::pin(async move { dial::drive(route?, None).await })
 }
 
 /// Opens a connection over a stream that is connected already: a tunnel, a Unix socket, TLS of one's own. The target only says
@@ -97,50 +80,8 @@ pub fn client<S>(
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let prepared = prepare(&target);
-    Box::pin(async move {
-        let Prepared { request, config, .. } = prepared?;
-        in_time(&config, upgrade(Stream::of(stream), &request, &config)).await
-    })
-}
-
-struct Prepared {
-    target: Target,
-    request: ClientRequest,
-    config: Arc<Config>,
-    #[cfg(feature = "tls")]
-    tls: ClientTls,
-}
-
-fn prepare(target: &impl IntoClient) -> Result<Prepared, Error> {
-    let client = target.client()?;
-    let (target, request, config) = client.parts()?;
-    Ok(Prepared {
-        target: target.clone(),
-        request,
-        config: Arc::new(config.clone()),
-        #[cfg(feature = "tls")]
-        tls: client.tls_settings().clone(),
-    })
-}
-
-/// Makes TLS on a connected stream, if the URL wants it.
-#[cfg(feature = "tls")]
-async fn secure(stream: Stream, prepared: &Prepared) -> Result<Stream, Error> {
-    let Prepared { target, tls, .. } = prepared;
-    if !target.is_secure() {
-        return Ok(stream);
-    }
-    let (config, name) = tls.prepare(target.host())?;
-    let explain = |error| Failed::explain(error, target.host());
-    let session = Session::client(config, name).map_err(Failed::io).map_err(explain)?;
-    stream.secured(session).await.map_err(explain)
-}
-
-/// A URL that wants TLS was refused.
-#[cfg(not(feature = "tls"))]
-async fn secure(stream: Stream, _prepared: &Prepared) -> Result<Stream, Error> {
-    Ok(stream)
+    let route = target.client().and_then(|client| Route::over_stream(&client));
+    Box::pin(async move { dial::drive(route?, Some(Stream::of(stream))).await })
 }
 
 /// Gives up after [`Config::open_timeout`].
@@ -149,57 +90,5 @@ pub(super) async fn in_time<T>(
     opening: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
     let result = timeout(config.open_timeout, opening).await;
-    result.unwrap_or(Err(Error::Timeout(TimeoutKind::Open)))
-}
-
-/// Connects to one of the addresses, tried one after the other.
-async fn reach(target: &Target) -> Result<TcpStream, Error> {
-    let (host, port) = (target.host(), target.port());
-    let unresolved = |source| Error::Resolve { host: host.to_owned(), source };
-    let addresses: Vec<SocketAddr> = match host.parse() {
-        Ok(ip) => vec![SocketAddr::new(ip, port)],
-        Err(_) => lookup_host((host, port)).await.map_err(unresolved)?.collect(),
-    };
-    let mut result = Err(unresolved(io::Error::new(io::ErrorKind::NotFound, "the name has no address")));
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(socket) => return Ok(socket),
-            Err(source) => {
-                tracing::debug!(%address, error = %source, "can't connect");
-                result = Err(Error::Connect { addr: address, source });
-            }
-        }
-    }
-    result
-}
-
-/// Sends the request, and reads the answer.
-async fn upgrade(stream: Stream, request: &ClientRequest, config: &Arc<Config>) -> Result<Connection, Error> {
-    let mut stream = stream.traced(config, Role::Client);
-    let mut bytes = Vec::new();
-    request.encode(&mut bytes);
-    // A server that takes no more of the request may still have said why.
-    let mut written = stream.write_all(&bytes).await;
-    if written.is_ok() {
-        written = stream.flush().await;
-    }
-    let mut answer = AnswerReader::new(config);
-    loop {
-        let count = stream.read_buf(&mut answer.received).await?;
-        if let Some((head, agreed)) = answer.look(request, count == 0)? {
-            return Ok(Connection::open(Opening {
-                role: Role::Client,
-                stream,
-                config: Arc::clone(config),
-                agreed: Some(agreed),
-                output: Vec::new(),
-                received: answer.received,
-                early: head,
-            }));
-        }
-        if count == 0 {
-            written?;
-            return Err(Error::Lost);
-        }
-    }
+    result.unwrap_or(Err(Error::Timeout(TimeoutKind::Open { during: None })))
 }

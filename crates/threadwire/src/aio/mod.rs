@@ -62,6 +62,7 @@ mod broadcast;
 mod client;
 mod connection;
 mod core;
+mod dial;
 mod driver;
 mod flusher;
 mod handle;

@@ -1,16 +1,14 @@
-//! The third step: TLS, where the URL wants it.
+//! TLS on a stream of a loop, with the server or with its proxy.
 
 use std::rc::Rc;
 
-use threadwire_worker::{Ready, Token};
-
-use super::{Attempt, upgrade};
-use crate::stream::Stream;
+use super::route::Secure;
+use super::{Attempt, Held};
 
 #[cfg(not(feature = "tls"))]
-pub(super) fn start(attempt: &Rc<Attempt>, stream: Stream, token: Token, ready: Ready) {
-    // A URL that wants TLS was refused.
-    upgrade::start(attempt, stream, token, ready);
+pub(super) fn start(attempt: &Rc<Attempt>, secure: Secure, held: Held) {
+    super::drop_held(Some(held));
+    attempt.fail(secure.impossible());
 }
 
 #[cfg(feature = "tls")]
@@ -20,43 +18,38 @@ pub(super) use with_tls::start;
 mod with_tls {
     use std::cell::RefCell;
 
-    use threadwire_worker::{EventLoop, Source};
+    use threadwire_worker::{EventLoop, Ready, Source, Token};
 
     use super::*;
     use crate::Error;
-    use crate::tls::{Failed, session::Session, stream::TlsStream};
+    use crate::dial::drop_held;
+    use crate::stream::Stream;
+    use crate::tls::{Failed, stream::TlsStream};
 
     /// A TLS handshake under way.
     struct Securing {
         attempt: Rc<Attempt>,
         token: Token,
+        host: String,
         stream: RefCell<Option<Box<TlsStream>>>,
     }
 
-    /// Makes TLS on a connected stream, if the URL wants it, in the place that the stream has on the loop; and goes on to
-    /// the upgrade.
-    pub(in crate::dial) fn start(attempt: &Rc<Attempt>, mut stream: Stream, token: Token, ready: Ready) {
-        if !attempt.target.is_secure() {
-            return upgrade::start(attempt, stream, token, ready);
-        }
-        let host = attempt.target.host();
-        let made = attempt.tls.prepare(host).and_then(|(config, name)| {
-            let session = Session::client(config, name).map_err(Failed::io);
-            session.map_err(|error| Failed::explain(error, host))
-        });
-        let session = match made {
+    /// Makes TLS on a connected stream, in the place that the stream has on the loop.
+    pub(in crate::dial) fn start(attempt: &Rc<Attempt>, secure: Secure, held: Held) {
+        let session = match secure.session() {
             Ok(session) => session,
             Err(error) => {
-                EventLoop::current().detach(token, &mut stream);
-                attempt.cancel.borrow_mut().take();
+                drop_held(Some(held));
+                let error = attempt.route.borrow().failed(error);
                 return attempt.fail(error);
             }
         };
+        let Held { stream, token, ready } = held;
         let stream = RefCell::new(Some(Box::new(TlsStream::of(session, stream))));
-        let securing = Rc::new(Securing { attempt: Rc::clone(attempt), token, stream });
+        let securing = Rc::new(Securing { attempt: Rc::clone(attempt), token, host: secure.host, stream });
         EventLoop::current().replace(token, Rc::clone(&securing) as Rc<dyn Source>);
         let cancelled = Rc::clone(&securing);
-        *attempt.cancel.borrow_mut() = Some(Box::new(move || cancelled.detach()));
+        attempt.set_cancel(move || cancelled.detach());
         securing.ready(ready);
     }
 
@@ -80,10 +73,15 @@ mod with_tls {
                 Ok(true) => {
                     let stream = self.stream.borrow_mut().take();
                     if let Some(stream) = stream {
-                        upgrade::start(&self.attempt, Stream::Tls(stream), self.token, ready);
+                        let held = Held { stream: Stream::Tls(stream), token: self.token, ready };
+                        self.attempt.go_on(Some(held));
                     }
                 }
-                Err(error) => self.attempt.fail(Failed::explain(error, self.attempt.target.host())),
+                Err(error) => {
+                    let error = Failed::explain(error, &self.host);
+                    let error = self.attempt.route.borrow().failed(error);
+                    self.attempt.fail(error);
+                }
             }
         }
 

@@ -3,14 +3,11 @@
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::Arc;
 
-#[cfg(feature = "aio")]
-use threadwire_proto::handshake::ClientRequest;
-use threadwire_proto::handshake::{Headers, RequestBuilder};
+use threadwire_proto::handshake::{ClientRequest, Headers, RequestBuilder};
 use threadwire_worker::EventLoop;
 
-use crate::dial::{Attempt, Target};
+use crate::dial::{Attempt, Options, Route, Target, basic};
 #[cfg(feature = "tls")]
 use crate::tls::ClientTls;
 use crate::{Backoff, Config, Connection, Error, Listener, Reconnect};
@@ -18,8 +15,8 @@ use crate::{Backoff, Config, Connection, Error, Listener, Reconnect};
 /// Opens a connection, and waits until it is open or has failed; this thread's event loop goes on meanwhile. The first
 /// call to the listener may come before this returns.
 ///
-/// It fails with [`Error::Url`], [`Error::Resolve`], [`Error::Connect`], [`Error::Handshake`] or [`Error::Timeout`];
-/// with [`Error::Lost`] or [`Error::Io`] if the server goes away before it has answered; and with [`Error::Stopped`] if
+/// It fails with [`Error::Url`], [`Error::Resolve`], [`Error::Connect`], [`Error::Proxy`], [`Error::Redirect`],
+/// [`Error::Handshake`] or [`Error::Timeout`]; with [`Error::Lost`] or [`Error::Io`] if the server goes away before it has answered; and with [`Error::Stopped`] if
 /// the worker is stopped. The listener is then dropped, and not called.
 ///
 /// ```
@@ -66,18 +63,18 @@ pub fn connect(url: &str, listener: impl Listener) -> Result<Connection, Error> 
 #[derive(Clone, Debug)]
 pub struct Client {
     target: Target,
-    request: RequestBuilder,
-    /// What was added to the request, for one to another URL.
+    /// What is added to the request.
     headers: Headers,
     subprotocols: Vec<String>,
     config: Config,
+    pub(crate) options: Options,
     #[cfg(feature = "tls")]
     tls: ClientTls,
 }
 
 impl Client {
-    /// A connection to this URL, `ws://HOST[:PORT][/PATH][?QUERY]`, or `wss` for TLS; the port is 80 or 443 by
-    /// default. Nothing is opened yet.
+    /// A connection to this URL, as [`Target`] takes it apart: `ws://HOST[:PORT][/PATH][?QUERY]`, `wss` for TLS, `ws+unix` for a
+    /// unix socket. Nothing is opened yet.
     ///
     /// Fails with [`Error::Url`] for what can't be connected to.
     ///
@@ -87,18 +84,18 @@ impl Client {
     /// assert!(matches!(result, Err(Error::Url { part: UrlPart::Scheme, .. })));
     /// ```
     pub fn new(url: &str) -> Result<Client, Error> {
-        let target = Target::parse(url)?;
-        let request = RequestBuilder::new(&target.authority(), target.resource())?;
-        let (headers, subprotocols) = (Headers::new(), Vec::new());
-        Ok(Client {
-            target,
-            request,
-            headers,
-            subprotocols,
+        let client = Client {
+            target: Target::parse(url)?,
+            headers: Headers::new(),
+            subprotocols: Vec::new(),
             config: Config::default(),
+            options: Options::default(),
             #[cfg(feature = "tls")]
             tls: ClientTls::shared(),
-        })
+        };
+        // What can't be asked for is to be known now.
+        client.request(&client.target, &client.headers)?;
+        Ok(client)
     }
 
     /// Limits and timeouts; [`Config::default`] without this.
@@ -122,16 +119,63 @@ impl Client {
         Ok(self)
     }
 
+    /// Says from which origin the request comes, as `https://example.com`: browsers do, and servers may insist on it. Nothing by
+    /// default. Fails as [`header`](Client::header) does.
+    pub fn origin(mut self, origin: &str) -> Result<Client, Error> {
+        self.set_header("Origin", origin)?;
+        Ok(self)
+    }
+
+    /// Says what is asking, instead of `threadwire/VERSION`. Fails as [`header`](Client::header) does.
+    pub fn user_agent(mut self, name: &str) -> Result<Client, Error> {
+        self.set_header("User-Agent", name)?;
+        Ok(self)
+    }
+
+    /// Asks for another host than that of the URL, which still says where to connect to. Fails with [`Error::Handshake`] for what
+    /// is no `HOST` or `HOST:PORT`.
+    pub fn host(mut self, host: &str) -> Result<Client, Error> {
+        self.set_header("Host", host)?;
+        Ok(self)
+    }
+
+    /// Authenticates with a user name and a password (RFC 7617), which go over the wire as they are where there is no TLS. It
+    /// replaces what the URL says, and other `Authorization`. Fails with [`Error::Handshake`] for a colon in the name, or a
+    /// control character.
+    ///
+    /// ```
+    /// use threadwire::Client;
+    /// let client = Client::new("wss://example.com/")?.basic_auth("Aladdin", "open sesame")?;
+    /// assert!(!format!("{client:?}").contains("sesame"));
+    /// # Ok::<(), threadwire::Error>(())
+    /// ```
+    pub fn basic_auth(mut self, user: &str, password: &str) -> Result<Client, Error> {
+        let odd = |byte: &u8| byte.is_ascii_control();
+        let odd = user.bytes().find(|byte| *byte == b':' || odd(byte)).or(password.bytes().find(odd));
+        if let Some(byte) = odd {
+            // Where it is would tell something of it.
+            let name = "Authorization".to_owned();
+            return Err(threadwire_proto::handshake::HeaderError::Value { name, byte, offset: 0 }.into());
+        }
+        self.set_header("Authorization", &basic(user.as_bytes(), password.as_bytes()))?;
+        Ok(self)
+    }
+
+    /// Authenticates with a token (RFC 6750). It replaces other `Authorization`. Fails as [`header`](Client::header) does. For
+    /// tokens that expire there is [`headers`](Client::headers).
+    pub fn bearer_auth(mut self, token: &str) -> Result<Client, Error> {
+        self.set_header("Authorization", &format!("Bearer {token}"))?;
+        Ok(self)
+    }
+
     /// Offers subprotocols, the best one first, behind those offered before. What the server chose is found at
     /// [`Connection::subprotocol`]. Fails with [`Error::Handshake`] for names that are not tokens, or that come twice.
     pub fn subprotocols<S: AsRef<str>>(
         mut self,
         names: impl IntoIterator<Item = S>,
     ) -> Result<Client, Error> {
-        for name in names {
-            self.request.subprotocols([&name])?;
-            self.subprotocols.push(name.as_ref().to_owned());
-        }
+        self.subprotocols.extend(names.into_iter().map(|name| name.as_ref().to_owned()));
+        self.request(&self.target, &self.headers)?;
         Ok(self)
     }
 
@@ -205,14 +249,21 @@ impl Client {
         Ok(())
     }
 
-    /// What another face needs: where it leads, the request of one attempt, the settings.
-    #[cfg(feature = "aio")]
-    pub(crate) fn parts(&self) -> Result<(&Target, ClientRequest, &Config), Error> {
-        Ok((&self.target, self.request.build()?, &self.config))
+    pub(crate) fn target(&self) -> &Target {
+        &self.target
     }
 
-    /// How another face speaks TLS.
-    #[cfg(all(feature = "aio", feature = "tls"))]
+    /// The headers that are the same for each attempt.
+    pub(crate) fn fixed_headers(&self) -> &Headers {
+        &self.headers
+    }
+
+    pub(crate) fn config_ref(&self) -> &Config {
+        &self.config
+    }
+
+    /// How it speaks TLS with the server.
+    #[cfg(feature = "tls")]
     pub(crate) fn tls_settings(&self) -> &ClientTls {
         &self.tls
     }
@@ -221,30 +272,49 @@ impl Client {
         &mut self.config
     }
 
-    fn add_header(&mut self, name: &str, value: impl AsRef<[u8]>) -> Result<(), Error> {
-        self.request.header(name, &value)?;
-        self.headers.append(name, value)?;
+    /// The request of one attempt.
+    pub(crate) fn request(&self, target: &Target, headers: &Headers) -> Result<ClientRequest, Error> {
+        let mut request = RequestBuilder::new(&target.authority(), target.resource())?;
+        for (name, value) in headers.iter() {
+            request.header(name, value)?;
+        }
+        request.subprotocols(&self.subprotocols)?;
+        if let Some(deflate) = &self.config.deflate {
+            request.extension(deflate.offer());
+        }
+        Ok(request.build()?)
+    }
+
+    /// Fails for a header that must not be sent.
+    pub(crate) fn check_header(&self, name: &str, value: &[u8]) -> Result<(), Error> {
+        RequestBuilder::new("localhost", "/")?.header(name, value)?;
+        Ok(())
+    }
+
+    fn add_header(&mut self, name: &str, value: &str) -> Result<(), Error> {
+        self.check_header(name, value.as_bytes())?;
+        let is_single =
+            ["Host", "Origin", "User-Agent"].iter().any(|single| single.eq_ignore_ascii_case(name));
+        if is_single {
+            self.headers.set(name, value)?;
+        } else {
+            self.headers.append(name, value)?;
+        }
         Ok(())
     }
 
     /// Sets a header, in place of those of that name.
     pub(crate) fn set_header(&mut self, name: &str, value: &str) -> Result<(), Error> {
-        self.request.remove_header(name);
-        self.headers.remove(name);
-        self.add_header(name, value)
+        self.check_header(name, value.as_bytes())?;
+        self.headers.set(name, value)?;
+        Ok(())
     }
 
     /// The same for another URL.
     pub(crate) fn set_url(&mut self, url: &str) -> Result<(), Error> {
-        let mut other = Client::new(url)?;
-        for (name, value) in self.headers.iter() {
-            other.add_header(name, value)?;
-        }
-        let other = other.subprotocols(&self.subprotocols)?;
-        let config = std::mem::take(&mut self.config);
-        #[cfg(feature = "tls")]
-        let other = Client { tls: self.tls.clone(), ..other };
-        *self = Client { config, ..other };
+        let target = Target::parse(url)?;
+        self.request(&target, &self.headers)?;
+        self.target = target;
         Ok(())
     }
 
@@ -253,16 +323,6 @@ impl Client {
         listener: Box<dyn Listener>,
         done: impl FnOnce(Result<Connection, (Box<dyn Listener>, Error)>) + 'static,
     ) -> Result<Rc<Attempt>, Error> {
-        let request = self.request.build()?;
-        let config = Arc::new(self.config.clone());
-        Ok(Attempt::start(
-            self.target.clone(),
-            request,
-            config,
-            #[cfg(feature = "tls")]
-            self.tls.clone(),
-            listener,
-            Box::new(done),
-        ))
+        Ok(Attempt::start(Route::new(self)?, listener, Box::new(done)))
     }
 }

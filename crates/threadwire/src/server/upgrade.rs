@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use mio::Interest;
 use threadwire_proto::Role;
+use threadwire_proto::deflate::Agreement;
 use threadwire_proto::handshake::{self, HandshakeError, HeadReader, Headers, Response, Upgrade};
 use threadwire_worker::{EventLoop, Ready, Source, TimerId, Token};
 
@@ -25,7 +26,7 @@ use crate::outbox::Outbox;
 use crate::stream::Stream;
 #[cfg(feature = "tls")]
 use crate::tls::stream::TlsStream;
-use crate::{Connection, Error, Listener};
+use crate::{Config, Connection, Error, Listener};
 
 /// A handshake under way.
 pub(super) struct Upgrading {
@@ -155,6 +156,7 @@ struct Granted {
     listener: Box<dyn Listener>,
     upgrade: Upgrade,
     headers: Headers,
+    deflate: Option<Agreement>,
     guest: Option<Guest>,
 }
 
@@ -276,6 +278,13 @@ pub(crate) fn encode(response: &Response, is_head: bool) -> Vec<u8> {
     bytes
 }
 
+/// Agrees on compression, if both sides want it.
+pub(crate) fn agree(upgrade: &mut Upgrade, config: &Config) -> Option<Agreement> {
+    let agreement = config.deflate.as_ref()?.answer(upgrade.offered_extensions())?;
+    // It was offered.
+    upgrade.add_extension(agreement.to_extension()).ok().map(|()| agreement)
+}
+
 /// Why a request that the program agrees to does not become a connection.
 pub(crate) struct Refusal {
     /// What the peer is told.
@@ -357,14 +366,17 @@ impl Upgrading {
             }
         };
         match grant(&self.service.gate, &request, &headers, &subprotocol) {
-            Ok((upgrade, guest)) => Ok(Granted { listener, upgrade, headers, guest }),
+            Ok((mut upgrade, guest)) => {
+                let deflate = agree(&mut upgrade, &self.service.config);
+                Ok(Granted { listener, upgrade, headers, guest, deflate })
+            }
             Err(refusal) => Err(refusal.response),
         }
     }
 
     fn open(&self, state: State, granted: Granted, early: Early, input: &mut [u8]) {
         self.stop_timer();
-        let Granted { listener, upgrade, headers, guest } = granted;
+        let Granted { listener, upgrade, headers, guest, deflate } = granted;
         let mut output = Local::current().lend_output();
         upgrade.encode(&mut output);
         let agreed = agreed(&upgrade, headers, guest);
@@ -395,6 +407,7 @@ impl Upgrading {
             listener,
             config: Arc::clone(&self.service.config),
             agreed,
+            deflate,
             output,
             early,
             unread,

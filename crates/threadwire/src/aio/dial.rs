@@ -1,0 +1,230 @@
+//! The way to a server, as [`Route`] says it, on tokio.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use threadwire_proto::Role;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::connection::Connection;
+use super::core::Opening;
+use super::stream::Stream;
+use crate::dial::race::{Move, Race};
+use crate::dial::route::{Next, Route, Secure, Task};
+use crate::dial::socket::{Own, Sockets};
+use crate::dial::talk::{Consent, Outcome, Talk};
+use crate::dial::{UNIX_PAUSE, resolver};
+#[cfg(feature = "tls")]
+use crate::tls::Failed;
+use crate::{Config, Error};
+
+/// Opens a connection in time, over a stream if there is one already.
+pub(super) async fn drive(mut route: Route, stream: Option<Stream>) -> Result<Connection, Error> {
+    let config = Arc::new(route.config().clone());
+    let opened = timeout(config.open_timeout, go(&mut route, stream, &config)).await;
+    opened.unwrap_or_else(|_| Err(route.too_late()))
+}
+
+async fn go(
+    route: &mut Route,
+    mut stream: Option<Stream>,
+    config: &Arc<Config>,
+) -> Result<Connection, Error> {
+    loop {
+        let task = route.task()?;
+        let step = step(route, task, &mut stream, config);
+        if let Some(connection) = step.await? {
+            return Ok(connection);
+        }
+    }
+}
+
+/// Does what is to be done, in its time.
+async fn step(
+    route: &mut Route,
+    task: Task,
+    stream: &mut Option<Stream>,
+    config: &Arc<Config>,
+) -> Result<Option<Connection>, Error> {
+    match task {
+        Task::Resolve { host, port } => {
+            let found = limited(route, ask(move || resolver::look_up(&host, port))).await?;
+            route.found(found)?;
+        }
+        Task::Connect(race) => *stream = Some(connect(route, race).await?),
+        Task::ConnectUnix(path) => {
+            let socket = limited(route, connect_unix(&path)).await?;
+            *stream = Some(Stream::of(socket.map_err(|error| route.unix_failed(path, error))?));
+        }
+        Task::Open(open, target) => {
+            let socket = limited(route, ask(move || Ok(open(&target)?.0))).await??;
+            *stream = Some(own(socket, route.sockets())?);
+        }
+        Task::Secure(task) => {
+            let below = stream.take().ok_or(Error::Lost)?;
+            let secured = limited(route, secure(task, below)).await?;
+            *stream = Some(secured.map_err(|error| route.failed(error))?);
+        }
+        Task::Talk(mut talk) => {
+            let mut below = stream.take().ok_or(Error::Lost)?;
+            if talk.is_last() {
+                below = below.traced(config, Role::Client);
+            }
+            let outcome = limited(route, converse(&mut talk, &mut below)).await??;
+            match route.said(outcome)? {
+                Next::GoOn => *stream = Some(below),
+                Next::Elsewhere => {}
+                Next::Open(Consent { agreed, deflate, head }) => {
+                    return Ok(Some(Connection::open(Opening {
+                        role: Role::Client,
+                        stream: below,
+                        config: Arc::clone(config),
+                        agreed: Some(agreed),
+                        deflate,
+                        output: Vec::new(),
+                        received: talk.received,
+                        early: head,
+                    })));
+                }
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// What a step comes to, if it does within the limit that it has.
+async fn limited<T>(route: &Route, step: impl Future<Output = T>) -> Result<T, Error> {
+    match route.limit() {
+        None => Ok(step.await),
+        Some(limit) => timeout(limit, step).await.map_err(|_| route.late()),
+    }
+}
+
+/// Has some work done elsewhere that would block.
+async fn ask<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    let (tell, told) = oneshot::channel();
+    // Whoever does not wait any more does not want it.
+    let _wanted = resolver::ask(work, move |result| drop(tell.send(result)));
+    told.await.unwrap_or_else(|_| Err(io::ErrorKind::Interrupted.into()))
+}
+
+type Running = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
+
+/// Connects to one of several addresses.
+async fn connect(route: &Route, mut race: Race) -> Result<Stream, Error> {
+    let sockets = route.sockets();
+    let mut running: Vec<(SocketAddr, Running)> = Vec::new();
+    loop {
+        match race.advance(Instant::now().into_std()) {
+            Move::Start(address) => match begin(sockets, address) {
+                Ok(attempt) => running.push((address, attempt)),
+                Err(error) => race.failed(address, error),
+            },
+            Move::GiveUp(address) => running.retain(|(other, _)| *other != address),
+            Move::Lost => return Err(route.lost(race)),
+            Move::Wait(until) => {
+                let first = first(&mut running);
+                let first = match until {
+                    None => Some(first.await),
+                    Some(until) => timeout_at(Instant::from_std(until), first).await.ok(),
+                };
+                match first {
+                    None => {}
+                    Some((_, Ok(socket))) => {
+                        return Ok(Stream::tcp_with(socket, sockets.leaves_at_once()));
+                    }
+                    Some((address, Err(error))) => race.failed(address, error),
+                }
+            }
+        }
+    }
+}
+
+fn begin(sockets: &Sockets, address: SocketAddr) -> io::Result<Running> {
+    let socket = TcpSocket::from_std_stream(sockets.make(address)?.into());
+    Ok(Box::pin(socket.connect(address)))
+}
+
+/// The first that is ready, which is taken out.
+fn first(
+    running: &mut Vec<(SocketAddr, Running)>,
+) -> impl Future<Output = (SocketAddr, io::Result<TcpStream>)> {
+    poll_fn(|cx| {
+        for position in 0..running.len() {
+            let (address, attempt) = &mut running[position];
+            if let Poll::Ready(result) = attempt.as_mut().poll(cx) {
+                let address = *address;
+                drop(running.swap_remove(position));
+                return Poll::Ready((address, result));
+            }
+        }
+        Poll::Pending
+    })
+}
+
+async fn connect_unix(path: &PathBuf) -> io::Result<UnixStream> {
+    loop {
+        match UnixStream::connect(path).await {
+            // The server's queue is full, and it is not announced when that changes.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(UNIX_PAUSE).await,
+            result => return result,
+        }
+    }
+}
+
+/// A stream over a socket of the program's.
+fn own(socket: Own, sockets: &Sockets) -> io::Result<Stream> {
+    Ok(match socket {
+        Own::Tcp(socket) => {
+            socket.set_nonblocking(true)?;
+            Stream::tcp_with(TcpStream::from_std(socket)?, sockets.leaves_at_once())
+        }
+        Own::Unix(socket) => {
+            socket.set_nonblocking(true)?;
+            Stream::of(UnixStream::from_std(socket)?)
+        }
+    })
+}
+
+#[cfg(feature = "tls")]
+async fn secure(secure: Secure, below: Stream) -> Result<Stream, Error> {
+    let secured = below.secured(secure.session()?).await;
+    secured.map_err(|error| Failed::explain(error, &secure.host))
+}
+
+#[cfg(not(feature = "tls"))]
+async fn secure(secure: Secure, _below: Stream) -> Result<Stream, Error> {
+    Err(secure.impossible())
+}
+
+/// Writes and reads, until it is over.
+async fn converse(talk: &mut Talk, stream: &mut Stream) -> Result<Outcome, Error> {
+    loop {
+        // One that takes no more may still have said why.
+        let output = std::mem::take(&mut talk.output);
+        let mut written = stream.write_all(&output).await;
+        if written.is_ok() {
+            written = stream.flush().await;
+        }
+        let count = stream.read_buf(&mut talk.received).await.map_err(|error| talk.broken(error))?;
+        match talk.look(count == 0) {
+            Ok(Some(outcome)) => return Ok(outcome),
+            Ok(None) => {}
+            Err(error) => {
+                // It ended without a word: then what writing failed with says more.
+                return match written {
+                    Err(written) if matches!(error, Error::Lost) => Err(talk.broken(written)),
+                    _ => Err(error),
+                };
+            }
+        }
+    }
+}
