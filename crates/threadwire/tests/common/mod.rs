@@ -3,6 +3,7 @@
 
 #[cfg(feature = "tls")]
 pub mod certificates;
+pub mod doors;
 pub mod keeping;
 pub mod neighbour;
 pub mod peer;
