@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use clap::Args;
 use threadwire::worker::{Ended, EventLoop, Worker};
-use threadwire::{Client, CloseCode, Config, Connection, Error, Listener, Message, Stopped, wait_until};
+use threadwire::{CloseCode, Config, Connection, Error, Listener, Message, Stopped, wait_until};
 use threadwire_worker::printer::Typed;
 
 use crate::terminal::{self, Keyboard};
+use crate::tls::TlsOptions;
 
 /// How long a server may take to answer our close frame, so that Ctrl-D and Ctrl-C are not felt to hang.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -21,8 +22,10 @@ const SHOWN: usize = 32;
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Where to connect to: ws://HOST[:PORT][/PATH][?QUERY]
+    /// Where to connect to: ws://HOST[:PORT][/PATH][?QUERY], or wss:// for TLS
     url: String,
+    #[command(flatten)]
+    tls: TlsOptions,
 }
 
 /// How the connection ended.
@@ -32,7 +35,7 @@ pub(crate) fn run(options: &Options) -> ExitCode {
     let ended = {
         // When the worker has ended, and with it the connection, there is no more to print.
         let _closes = terminal::Closes;
-        Worker::builder().grace(CLOSE_TIMEOUT).run(|| match talk(&options.url) {
+        Worker::builder().grace(CLOSE_TIMEOUT).run(|| match talk(options) {
             Ok(code) => Ok(code),
             Err(Error::Stopped) => Err(Stopped),
             Err(error) => Ok(crate::fail(&error)),
@@ -45,7 +48,7 @@ pub(crate) fn run(options: &Options) -> ExitCode {
     }
 }
 
-fn talk(url: &str) -> Result<ExitCode, Error> {
+fn talk(options: &Options) -> Result<ExitCode, Error> {
     let remote = EventLoop::current().remote();
     let stop = remote.clone();
     // In front of an input line, Ctrl-C is a key, but there are others who send signals.
@@ -53,7 +56,8 @@ fn talk(url: &str) -> Result<ExitCode, Error> {
 
     let outcome = Outcome::default();
     let config = Config { close_timeout: CLOSE_TIMEOUT, ..Config::default() };
-    let ws = Client::new(url)?.config(config).connect(Printer { outcome: Rc::clone(&outcome) })?;
+    let ws =
+        options.tls.client(&options.url)?.config(config).connect(Printer { outcome: Rc::clone(&outcome) })?;
 
     let keyboard = Keyboard::open()?;
     terminal::say("connected: type lines to send, Ctrl-D closes");
