@@ -3,9 +3,11 @@
 
 #[cfg(feature = "tls")]
 pub mod certificates;
+pub mod faces;
 pub mod keeping;
 pub mod neighbour;
 pub mod peer;
+pub mod proxies;
 pub mod recorder;
 pub mod sharing;
 #[cfg(feature = "aio")]
