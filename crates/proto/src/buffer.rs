@@ -2,6 +2,8 @@
 
 use std::ops::Deref;
 
+use crate::deflate::Engines;
+
 /// Above this many bytes a buffer grows by what has arrived, not by what was announced: a length on the wire is a
 /// claim, not memory.
 const TRUST: usize = 64 << 10;
@@ -36,6 +38,21 @@ impl Buffer {
         &mut self.bytes[self.length..end]
     }
 
+    /// Room to write `wanted` more bytes into, or fewer: no more than doubles what is there. With what is there it is never more
+    /// than `most` bytes, nor is the memory for them.
+    pub(crate) fn room_within(&mut self, wanted: usize, most: usize) -> &mut [u8] {
+        let end = (self.length + wanted.min(self.length.max(TRUST))).min(most);
+        if self.bytes.len() < end {
+            if self.bytes.capacity() < end {
+                let enough = end.max(2 * self.bytes.capacity()).min(most);
+                self.bytes.reserve_exact(enough - self.bytes.len());
+            }
+            self.bytes.resize(end, 0);
+        }
+        let end = self.bytes.len().min(most);
+        &mut self.bytes[self.length..end]
+    }
+
     /// Makes sure that `wanted` more bytes can be appended without moving what is there, as far as the claim is
     /// trusted.
     pub(crate) fn reserve(&mut self, wanted: usize) {
@@ -48,6 +65,11 @@ impl Buffer {
         let start = self.length;
         self.length = (start + count).min(self.bytes.len());
         &mut self.bytes[start..self.length]
+    }
+
+    /// Whether it has more than twice the memory that its bytes need.
+    pub(crate) fn is_mostly_room(&self) -> bool {
+        self.bytes.capacity() > 2 * self.length + 64
     }
 
     /// The bytes, as a vector.
@@ -65,8 +87,9 @@ impl Deref for Buffer {
     }
 }
 
-/// Buffers that wait to be used again, so that long messages do not cost an allocation and its page faults each.
-/// Bounded: at most 8 buffers of at most 1 MiB each are kept. One pool serves all connections of a thread.
+/// What waits to be used again by any connection of a thread: buffers, so that long messages do not cost an allocation and
+/// its page faults each, and the engines of [compression](crate::deflate). Bounded: at most 8 buffers of at most 1 MiB each
+/// are kept, and as many engines as the [budget](crate::deflate::memory_budget) allows.
 ///
 /// ```
 /// use threadwire_proto::{Config, Message, Pool, Reader, Role};
@@ -82,6 +105,7 @@ impl Deref for Buffer {
 #[derive(Debug, Default)]
 pub struct Pool {
     free: Vec<Buffer>,
+    pub(crate) engines: Engines,
 }
 
 impl Pool {

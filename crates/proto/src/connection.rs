@@ -3,8 +3,10 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    CloseCode, CloseFrame, Config, Frame, Message, OpCode, Pool, Reader, Role, SendError, Violation,
+    CloseCode, CloseFrame, Compress, Config, Deflate, Frame, Message, OpCode, Pool, Reader, Role, SendError,
+    SendOptions, Violation,
     close::fit_reason,
+    deflate::{Agreement, Compressor, Decompressor, Sharing},
     frame::{self, Header, MAX_CONTROL},
     mask::Keys,
     state::{Action, Input, State, step},
@@ -216,6 +218,8 @@ pub struct Connection {
     defers: bool,
     /// A rule that was broken, and not told yet.
     deferred: Option<Box<Violation>>,
+    /// If messages may be compressed.
+    deflate: Option<Box<Compressor>>,
 }
 
 impl Connection {
@@ -237,6 +241,35 @@ impl Connection {
             late_pong: None,
             defers: false,
             deferred: None,
+            deflate: None,
+        }
+    }
+
+    /// The same connection, on which messages may be compressed as was agreed in its opening handshake: see
+    /// [`deflate`](crate::deflate), which has an example.
+    pub fn with_deflate(mut self, deflate: &Deflate, agreement: Agreement) -> Connection {
+        self.reader.set_inflate(Decompressor::new(self.role, agreement));
+        self.deflate = Some(Box::new(Compressor::new(self.role, deflate, agreement)));
+        self
+    }
+
+    /// What was agreed on about compression; `None` if nothing was, or if the connection has ended.
+    pub fn deflate(&self) -> Option<Agreement> {
+        self.deflate.as_ref().map(|deflate| deflate.agreement())
+    }
+
+    /// What a message must be compressed like that goes to many connections, for this one to be among them, now: see
+    /// [`Sharing`]. `None` if it does not compress, or is in the middle of a message.
+    #[inline]
+    pub fn sharing(&self) -> Option<Sharing> {
+        self.deflate.as_ref().and_then(|deflate| deflate.sharing())
+    }
+
+    /// A frame that was compressed for many connections goes to this one's peer.
+    #[inline]
+    pub fn sent_shared(&mut self) {
+        if let Some(deflate) = &mut self.deflate {
+            deflate.sent_shared();
         }
     }
 
@@ -457,21 +490,40 @@ impl Connection {
         shared: &mut Shared,
         out: &mut Vec<u8>,
     ) -> Result<(), SendError> {
+        self.send_frame_with(opcode, fin, payload, SendOptions::default(), shared, out)
+    }
+
+    /// As [`send_frame`](Connection::send_frame), with a choice whether the message is compressed if that was agreed on. Control
+    /// frames never are.
+    #[inline]
+    pub fn send_frame_with(
+        &mut self,
+        opcode: OpCode,
+        fin: bool,
+        payload: &[u8],
+        options: SendOptions,
+        shared: &mut Shared,
+        out: &mut Vec<u8>,
+    ) -> Result<(), SendError> {
         self.begin_frame(opcode, fin, payload.len())?;
-        self.write(opcode, fin, payload, shared, out);
+        if self.deflate.is_some() && !opcode.is_control() {
+            self.write_data(opcode, fin, payload, options, shared, out);
+        } else {
+            self.write(opcode, fin, payload, shared, out);
+        }
         Ok(())
     }
 
     /// Sends a frame of which the payload is written by the caller, right after the header that this returns: a
-    /// long payload then need not be copied. Only for servers: a client's payload has to be masked, so that a copy
-    /// is needed anyway; `None` says so, and nothing has happened.
+    /// long payload then need not be copied. Only for what goes out as it is: a client's payload has to be masked, and some are
+    /// compressed, so that a copy is needed anyway; `None` says so, and nothing has happened.
     ///
     /// ```
-    /// use threadwire_proto::{Config, Connection, OpCode, Role};
+    /// use threadwire_proto::{Compress, Config, Connection, OpCode, Role};
     ///
     /// let mut server = Connection::new(Role::Server, &Config::default());
     /// let payload = vec![7; 50_000];
-    /// let header = server.send_header(OpCode::Binary, true, payload.len())?.expect("it is a server");
+    /// let header = server.send_header(OpCode::Binary, true, payload.len(), Compress::Auto)?.expect("it is a server");
     /// assert_eq!(&*header, [0x82, 126, 0xc3, 0x50]); // goes out together with `payload`, in a vectored write
     /// # Ok::<(), threadwire_proto::SendError>(())
     /// ```
@@ -485,11 +537,18 @@ impl Connection {
         opcode: OpCode,
         fin: bool,
         length: usize,
+        compress: Compress,
     ) -> Result<Option<frame::EncodedHeader>, SendError> {
-        if self.role == Role::Client {
+        let is_data = !opcode.is_control();
+        let deflates =
+            is_data && self.deflate.as_ref().is_some_and(|it| it.wants(opcode, fin, length, compress));
+        if self.role == Role::Client || deflates {
             return Ok(None);
         }
         self.begin_frame(opcode, fin, length)?;
+        if let Some(deflate) = self.deflate.as_mut().filter(|_| is_data) {
+            deflate.pass(fin);
+        }
         Ok(Some(Header { fin, rsv: 0, opcode, mask: None, length: length as u64 }.encode()))
     }
 
@@ -590,14 +649,14 @@ impl Connection {
         let (action, next) = step(self.state, Input::TcpEnded);
         self.state = next;
         self.closing_by(Initiator::Peer).lost |= action == Action::Lost;
-        self.reader.end();
+        self.let_go();
     }
 
     /// We end TCP, whatever state the connection is in.
     pub fn abort(&mut self) {
         self.state = step(self.state, Input::TcpEnded).1;
         self.closing_by(Initiator::Local);
-        self.reader.end();
+        self.let_go();
     }
 
     /// When closing is to be given up: [`Config::close_timeout`] after the first call that finds the connection no
@@ -635,7 +694,7 @@ impl Connection {
             let (action, next) = step(self.state, Input::Deadline);
             self.state = next;
             self.closing_by(Initiator::Local).timed_out = action == Action::GiveUp;
-            self.reader.end();
+            self.let_go();
         }
         self.state == State::Ended
     }
@@ -679,6 +738,12 @@ impl Connection {
         &mut self.reader
     }
 
+    /// The end: what is kept for messages is of no use any more.
+    fn let_go(&mut self) {
+        self.reader.end();
+        self.deflate = None;
+    }
+
     fn closing_by(&mut self, initiator: Initiator) -> &mut Closing {
         self.closing.get_or_insert_with(|| Box::new(Closing::begun_by(initiator)))
     }
@@ -693,6 +758,36 @@ impl Connection {
         let (payload, length) = frame.payload();
         self.write(OpCode::Close, true, &payload[..length], shared, out);
         self.closing_by(initiator).sent = Some((frame.code, frame.reason.to_owned()));
+    }
+
+    /// A data frame, where messages may be compressed.
+    fn write_data(
+        &mut self,
+        opcode: OpCode,
+        fin: bool,
+        payload: &[u8],
+        options: SendOptions,
+        shared: &mut Shared,
+        out: &mut Vec<u8>,
+    ) {
+        let Some(deflate) = &mut self.deflate else { return };
+        if !deflate.wants(opcode, fin, payload.len(), options.compress) {
+            deflate.pass(fin);
+            return self.write(opcode, fin, payload, shared, out);
+        }
+        let engines = &mut shared.pool.engines;
+        let deflated = match options.droppable && fin && opcode != OpCode::Continuation {
+            true => deflate.deflate_alone(payload, engines),
+            false => deflate.deflate(opcode, fin, payload, engines),
+        };
+        match deflated {
+            Some(deflated) => {
+                let rsv = if opcode == OpCode::Continuation { 0 } else { Header::RSV1 };
+                let mask = (self.role == Role::Client).then(|| shared.keys.next());
+                Header { fin, rsv, opcode, mask, length: deflated.len() as u64 }.append_to(out, deflated);
+            }
+            None => self.write(opcode, fin, payload, shared, out),
+        }
     }
 
     #[inline]

@@ -8,8 +8,23 @@ use crate::{CloseCode, OpCode, utf8::InvalidUtf8};
 #[non_exhaustive]
 pub enum Violation {
     /// A reserved bit is set, and no extension that would give it a meaning was agreed on.
-    #[error("reserved bits {0:#05b} are set, but no extension was negotiated")]
+    #[error("reserved bits {0:#05b} are set, but no extension was negotiated that uses them")]
     ReservedBits(u8),
+    /// RSV1 is set on a frame that is not the first one of a message.
+    #[error("a {0} frame says that it is compressed: only the first frame of a message may")]
+    CompressedOutOfPlace(OpCode),
+    /// A compressed message is no deflate stream (RFC 1951), or refers further back than was agreed. What zlib says of it.
+    #[error("a compressed message is corrupt: {0}")]
+    CorruptDeflate(&'static str),
+    /// A compressed message ends in the middle of a block.
+    #[error("a compressed message is cut short")]
+    DeflateCut,
+    /// A compressed message, or frame, is longer than the limit when it is inflated.
+    #[error("a compressed message is over the limit of {limit} bytes when it is inflated")]
+    InflatedTooLong {
+        /// The limit in force, in bytes.
+        limit: usize,
+    },
     /// An opcode that the RFC reserves.
     #[error("opcode {0:#x} is reserved")]
     ReservedOpCode(u8),
@@ -82,15 +97,19 @@ impl Violation {
     /// ```
     pub fn code(&self) -> CloseCode {
         match self {
-            Violation::InvalidUtf8(_) | Violation::CloseReasonNotUtf8 => CloseCode::INVALID_DATA,
+            Violation::InvalidUtf8(_)
+            | Violation::CloseReasonNotUtf8
+            | Violation::CorruptDeflate(_)
+            | Violation::DeflateCut => CloseCode::INVALID_DATA,
             Violation::FrameTooLong { .. }
             | Violation::MessageTooLong { .. }
+            | Violation::InflatedTooLong { .. }
             | Violation::TooManyFragments { .. } => CloseCode::TOO_BIG,
             _ => CloseCode::PROTOCOL_ERROR,
         }
     }
 
-    /// The section of RFC 6455 that has the rule.
+    /// The section of RFC 6455 that has the rule; of RFC 7692 for those about compression.
     ///
     /// ```
     /// assert_eq!(threadwire_proto::Violation::Unmasked.section(), "5.1");
@@ -109,7 +128,10 @@ impl Violation {
             Violation::InvalidUtf8(_) => "8.1",
             Violation::FrameTooLong { .. }
             | Violation::MessageTooLong { .. }
+            | Violation::InflatedTooLong { .. }
             | Violation::TooManyFragments { .. } => "10.4",
+            Violation::CompressedOutOfPlace(_) => "6",
+            Violation::CorruptDeflate(_) | Violation::DeflateCut => "7.2.2",
         }
     }
 }

@@ -92,6 +92,8 @@ pub struct Header {
 impl Header {
     /// The longest header, in bytes.
     pub const MAX_SIZE: usize = 14;
+    /// The reserved bit that marks a compressed message (RFC 7692, section 7.2).
+    pub const RSV1: u8 = 4;
 
     /// Reads a header from the front of `bytes`: the header and its size, or `None` if more bytes are needed. What
     /// can be refused is refused at the first byte that shows it.
@@ -275,7 +277,8 @@ impl Frame<'_> {
         self.fin
     }
 
-    /// The reserved bits: RSV1 is 4, RSV2 is 2, RSV3 is 1. None is ever set unless an extension was negotiated.
+    /// The reserved bits as they came: RSV1 is 4, RSV2 is 2, RSV3 is 1. RSV1 is set on the first frame of a message that was
+    /// compressed, the others never are.
     pub fn rsv(&self) -> u8 {
         self.rsv
     }
@@ -365,6 +368,29 @@ impl Frame<'_> {
             }));
         }
         (self.fin && self.opcode == OpCode::Binary).then(|| OwnedMessage::Binary(self.into_vec()))
+    }
+
+    /// The same for a message that may be kept for long: memory that is much larger than the message, as it is where that was
+    /// inflated, goes back to the pool.
+    ///
+    /// ```
+    /// use threadwire_proto::{Config, Pool, Reader, Role};
+    ///
+    /// let (mut reader, mut pool) = (Reader::new(Role::Client, &Config::default()), Pool::new());
+    /// let mut wire = *b"\x01\x02in\x80\x04 two";
+    /// let frame = reader.next(&mut &mut wire[..], &mut pool)?.unwrap();
+    /// assert_eq!(frame.into_owned(&mut pool).unwrap(), "in two");
+    /// # Ok::<(), threadwire_proto::Violation>(())
+    /// ```
+    pub fn into_owned(self, pool: &mut Pool) -> Option<OwnedMessage> {
+        match &self.payload {
+            Payload::Own(buffer) if buffer.is_mostly_room() => {
+                let message = self.message().map(|message| message.to_owned());
+                self.recycle(pool);
+                message
+            }
+            _ => self.into_message(),
+        }
     }
 
     /// Gives the frame's memory back, if it has any, to be used for another.

@@ -1,4 +1,4 @@
-//! The WebSocket protocol (RFC 6455) without I/O: bytes in, bytes and events out.
+//! The WebSocket protocol (RFC 6455) and its compression (RFC 7692) without I/O: bytes in, bytes and events out.
 //!
 //! Nothing here opens a socket, starts a thread, reads a clock (time is an argument) or allocates on the path
 //! of a message that arrives unfragmented. That makes the protocol testable to the last byte, and usable under
@@ -10,6 +10,7 @@
 //! - [`handshake`] turns bytes into an upgraded connection, on either side;
 //! - [`Connection`] is one open connection: it takes received bytes and gives [`Event`]s, it takes messages and
 //!   gives bytes to write, and it knows the rules of closing ([`state`] has them as a table);
+//! - [`deflate`] compresses messages, where both sides agree to that;
 //! - [`Reader`] is the receiving half alone, [`frame`], [`mask`], [`utf8`] and [`close`] are its parts.
 //!
 //! # Example
@@ -40,6 +41,7 @@ mod buffer;
 pub mod close;
 mod config;
 mod connection;
+pub mod deflate;
 mod error;
 pub mod frame;
 pub mod handshake;
@@ -56,6 +58,7 @@ pub use buffer::{Buffer, Pool};
 pub use close::{CloseCode, CloseFrame};
 pub use config::{Config, Level, Limits, Role};
 pub use connection::{Closing, Connection, Event, Initiator, Shared};
+pub use deflate::{Compress, Deflate, SendOptions};
 pub use error::{SendError, Violation};
 pub use frame::{Frame, OpCode};
 pub use keepalive::{Keepalive, PingStrategy, Pulse};

@@ -110,6 +110,8 @@ pub(crate) struct Assembly {
     /// What the frames so far announced, in bytes.
     length: u64,
     text: Validator,
+    /// Whether it is compressed.
+    is_compressed: bool,
 }
 
 impl Assembly {
@@ -129,13 +131,14 @@ impl Assembly {
             (None, opcode) => {
                 self.length = 0;
                 self.fragments = 0;
+                self.is_compressed = header.rsv & Header::RSV1 != 0;
                 opcode
             }
         };
         self.length = self.length.saturating_add(header.length);
         self.fragments = self.fragments.saturating_add(1);
         if let Some(limits) = limits {
-            if self.length > limits.max_message as u64 {
+            if self.length > self.most(limits) {
                 return Err(Violation::MessageTooLong { length: self.length, limit: limits.max_message });
             }
             if self.fragments > limits.max_fragments {
@@ -144,6 +147,20 @@ impl Assembly {
         }
         self.begun = (!header.fin).then_some(opcode);
         Ok(opcode)
+    }
+
+    /// How many bytes its frames may have. What is compressed is not kept, and has a limit of its own when it is inflated; this
+    /// one is for what only costs time, as empty blocks do, and leaves room for what does not get smaller.
+    #[inline]
+    fn most(&self, limits: &Limits) -> u64 {
+        let most = limits.max_message as u64;
+        if self.is_compressed { most.saturating_add(most / 8).saturating_add(1024) } else { most }
+    }
+
+    /// Whether the message is compressed whose frames arrive.
+    #[inline]
+    pub(crate) fn is_compressed(&self) -> bool {
+        self.is_compressed
     }
 
     /// Bytes of a text message have arrived; `ascii` if they are known to be.

@@ -8,6 +8,7 @@ use std::mem;
 
 use crate::{
     Buffer, Config, Frame, Level, Limits, Message, OpCode, Pool, Role, Violation,
+    deflate::{Decompressor, Output},
     frame::{Header, Payload},
     mask,
     message::Assembly,
@@ -43,8 +44,11 @@ pub struct Reader {
     body: Buffer,
     /// Bytes at the end of `body`'s room that were read there directly and not looked at yet.
     unread: usize,
-    /// The payload so far of the control frame that is arriving, perhaps between the fragments of a message.
-    control: Buffer,
+    /// The payload so far of the control frame that is arriving, perhaps between the fragments of a message. In a box, as it is
+    /// hardly ever needed.
+    control: Option<Box<Buffer>>,
+    /// If messages may be compressed.
+    inflate: Option<Box<Decompressor>>,
 }
 
 /// A frame whose header is known and whose payload is still arriving.
@@ -56,6 +60,7 @@ struct Arriving {
     opcode: OpCode,
     /// Bytes of payload still to come.
     missing: u64,
+    is_compressed: bool,
 }
 
 impl Reader {
@@ -74,8 +79,14 @@ impl Reader {
             arriving: None,
             body: Buffer::default(),
             unread: 0,
-            control: Buffer::default(),
+            control: None,
+            inflate: None,
         }
+    }
+
+    /// Messages may be compressed from now on.
+    pub(crate) fn set_inflate(&mut self, inflate: Decompressor) {
+        self.inflate = Some(Box::new(inflate));
     }
 
     /// Takes the next frame off the front of `input`; `None` when the input is used up. What a frame lacks is
@@ -95,15 +106,16 @@ impl Reader {
             if self.arriving.is_none() {
                 let Some(header) = self.header(input)? else { return Ok(None) };
                 let opcode = self.check(&header)?;
-                let joins = self.level == Level::Messages
-                    && !opcode.is_control()
-                    && (!header.fin || header.opcode == OpCode::Continuation);
+                let joins = !opcode.is_control()
+                    && (self.assembly.is_compressed()
+                        || self.level == Level::Messages
+                            && (!header.fin || header.opcode == OpCode::Continuation));
                 if !joins && header.length <= input.len() as u64 {
                     return self.lend(header, opcode, input).map(Some);
                 }
                 self.expect(header, opcode, pool);
             }
-            match self.arrive(input)? {
+            match self.arrive(input, pool)? {
                 Arrival::Frame(frame) => return Ok(Some(frame)),
                 Arrival::Fragment => {}
                 Arrival::Partial => return Ok(None),
@@ -152,7 +164,9 @@ impl Reader {
     #[inline]
     pub fn is_mid_payload(&self) -> bool {
         let arriving = self.arriving.as_ref();
-        arriving.is_some_and(|frame| frame.missing >= Reader::DIRECT && !frame.opcode.is_control())
+        arriving.is_some_and(|frame| {
+            frame.missing >= Reader::DIRECT && !frame.opcode.is_control() && !frame.is_compressed
+        })
     }
 
     /// Nothing more will be read: lets go of what is kept.
@@ -160,7 +174,8 @@ impl Reader {
         self.arriving = None;
         self.unread = 0;
         self.body = Buffer::default();
-        self.control = Buffer::default();
+        self.control = None;
+        self.inflate = None;
     }
 
     /// Whether the connection stands between two messages, with nothing half received.
@@ -247,7 +262,7 @@ impl Reader {
     #[inline]
     fn check(&mut self, header: &Header) -> Result<OpCode, Violation> {
         if header.rsv != 0 {
-            return Err(Violation::ReservedBits(header.rsv));
+            self.check_reserved(header)?;
         }
         match (self.role, header.mask) {
             (Role::Server, None) => return Err(Violation::Unmasked),
@@ -263,6 +278,19 @@ impl Reader {
                 Err(Violation::FrameTooLong { length: header.length, limit: self.limits.max_frame })
             }
             Level::Frames => self.assembly.begin(header, None),
+        }
+    }
+
+    /// That reserved bits say what they may (RFC 7692, section 6).
+    #[cold]
+    fn check_reserved(&self, header: &Header) -> Result<(), Violation> {
+        match header.rsv {
+            Header::RSV1 if self.inflate.is_none() => Err(Violation::ReservedBits(header.rsv)),
+            Header::RSV1 if !matches!(header.opcode, OpCode::Text | OpCode::Binary) => {
+                Err(Violation::CompressedOutOfPlace(header.opcode))
+            }
+            Header::RSV1 => Ok(()),
+            rsv => Err(Violation::ReservedBits(rsv)),
         }
     }
 
@@ -310,18 +338,26 @@ impl Reader {
     #[cold]
     fn expect(&mut self, header: Header, opcode: OpCode, pool: &mut Pool) {
         let length = usize::try_from(header.length).unwrap_or(usize::MAX);
-        if !opcode.is_control() {
+        let is_compressed = !opcode.is_control() && self.assembly.is_compressed();
+        if is_compressed {
+            if self.body.is_empty() {
+                self.body = pool.take(length.saturating_mul(4));
+            }
+            if let Some(inflate) = &mut self.inflate {
+                inflate.begin_frame(self.body.len());
+            }
+        } else if !opcode.is_control() {
             if self.body.is_empty() {
                 self.body = pool.take(length);
             }
             self.body.reserve(length);
         }
-        self.arriving = Some(Arriving { header, opcode, missing: header.length });
+        self.arriving = Some(Arriving { header, opcode, missing: header.length, is_compressed });
     }
 
     /// Takes what the input has of the payload that is arriving.
     #[cold]
-    fn arrive<'b>(&mut self, input: &mut &'b mut [u8]) -> Result<Arrival<'b>, Violation> {
+    fn arrive<'b>(&mut self, input: &mut &'b mut [u8], pool: &mut Pool) -> Result<Arrival<'b>, Violation> {
         let Some(mut frame) = self.arriving.take() else { return Ok(Arrival::Partial) };
         let is_control = frame.opcode.is_control();
 
@@ -335,9 +371,14 @@ impl Reader {
         }
         let here = usize::try_from(frame.missing).unwrap_or(usize::MAX).min(input.len());
         let bytes = take(input, here);
-        self.unveil(&frame.header, frame.opcode, bytes)?;
+        if frame.is_compressed {
+            mask::apply(bytes, frame.header.mask.unwrap_or_default());
+            self.inflate(&frame, bytes, frame.missing == here as u64, pool)?;
+        } else {
+            self.unveil(&frame.header, frame.opcode, bytes)?;
+            if is_control { self.control.get_or_insert_default() } else { &mut self.body }.append(bytes);
+        }
         frame.pass(here);
-        if is_control { &mut self.control } else { &mut self.body }.append(bytes);
 
         let Header { fin, rsv, .. } = frame.header;
         if frame.missing > 0 {
@@ -346,7 +387,7 @@ impl Reader {
         }
         let is_last_in_input = !has_whole_frame(input);
         if is_control {
-            let payload = Payload::Own(mem::take(&mut self.control));
+            let payload = Payload::Own(self.control.take().map(|control| *control).unwrap_or_default());
             let opcode = frame.opcode;
             return Ok(Arrival::Frame(Frame { fin, rsv, opcode, payload, is_text: false, is_last_in_input }));
         }
@@ -361,6 +402,34 @@ impl Reader {
         let payload = Payload::Own(mem::take(&mut self.body));
         let is_text = fin && opcode == OpCode::Text;
         Ok(Arrival::Frame(Frame { fin, rsv, opcode, payload, is_text, is_last_in_input }))
+    }
+}
+
+/// Compressed messages.
+impl Reader {
+    /// Inflates what has arrived of a frame, which is all if `is_whole`, and checks what comes out of it.
+    fn inflate(
+        &mut self,
+        frame: &Arriving,
+        bytes: &[u8],
+        is_whole: bool,
+        pool: &mut Pool,
+    ) -> Result<(), Violation> {
+        let Some(inflate) = &mut self.inflate else { return Ok(()) };
+        let limit = match self.level {
+            Level::Messages => self.limits.max_message,
+            Level::Frames => self.limits.max_frame,
+        };
+        let mut output = Output { body: &mut self.body, limit };
+        let before = output.body.len();
+        inflate.inflate(bytes, &mut output, &mut pool.engines)?;
+        if is_whole {
+            inflate.end_frame(frame.header.fin, &mut output, &mut pool.engines)?;
+        }
+        if frame.opcode == OpCode::Text {
+            self.assembly.check_text(&self.body[before..], false)?;
+        }
+        Ok(())
     }
 }
 

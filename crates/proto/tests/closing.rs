@@ -11,7 +11,7 @@ use chunks::Chunks;
 use pair::{LATENCY, Pair};
 use peer::{BINARY, CLOSE, PING, PONG, Peer, Seen, TEXT, frame, frames};
 use threadwire_proto::{
-    CloseCode, CloseFrame, Config, Connection, Initiator, Message, OpCode, Role, SendError, Shared,
+    CloseCode, CloseFrame, Compress, Config, Connection, Initiator, Message, OpCode, Role, SendError, Shared,
     Violation, state::State,
 };
 
@@ -425,7 +425,7 @@ fn nothing_is_sent_once_the_connection_is_not_open() {
             let sent = peer.connection.send(Message::Text("late"), &mut peer.shared, &mut peer.out);
             assert_eq!(sent, Err(SendError::NotOpen));
             if role == Role::Server {
-                let header = peer.connection.send_header(OpCode::Text, true, 4).map(|_| ());
+                let header = peer.connection.send_header(OpCode::Text, true, 4, Compress::Auto).map(|_| ());
                 assert_eq!(header, Err(SendError::NotOpen));
             }
             peer.close(4000, "a second close changes nothing");

@@ -7,8 +7,8 @@ use std::collections::HashSet;
 
 use peer::{BINARY, CLOSE, PING, PONG, Peer, Seen, TEXT, frame, frames};
 use threadwire_proto::{
-    CloseCode, CloseFrame, Config, Connection, Event, Level, Limits, Message, OpCode, Role, SendError,
-    Shared, Violation, state::State, utf8::InvalidUtf8,
+    CloseCode, CloseFrame, Compress, Config, Connection, Event, Level, Limits, Message, OpCode, Role,
+    SendError, Shared, Violation, state::State, utf8::InvalidUtf8,
 };
 
 const ROLES: [Role; 2] = [Role::Client, Role::Server];
@@ -730,7 +730,7 @@ fn refuses_to_send_what_a_peer_would_refuse() {
 #[test]
 fn a_header_for_a_payload_that_is_written_apart_follows_the_same_rules() {
     let mut server = peer(Role::Server);
-    let mut header = |opcode, fin, length| server.connection.send_header(opcode, fin, length);
+    let mut header = |opcode, fin, length| server.connection.send_header(opcode, fin, length, Compress::Auto);
     let bytes = header(OpCode::Text, false, 70_000).unwrap().expect("a server's frame is not masked");
     assert_eq!(*bytes, [TEXT_BEGINS, 127, 0, 0, 0, 0, 0, 1, 0x11, 0x70]);
     assert_eq!(header(OpCode::Text, true, 1).map(|_| ()), Err(SendError::MessageUnfinished));
@@ -738,7 +738,7 @@ fn a_header_for_a_payload_that_is_written_apart_follows_the_same_rules() {
     assert_eq!(header(OpCode::Continuation, true, 0).map(|_| ()), Err(SendError::NothingToContinue));
 
     let mut client = peer(Role::Client);
-    assert!(client.connection.send_header(OpCode::Text, false, 1).unwrap().is_none());
+    assert!(client.connection.send_header(OpCode::Text, false, 1, Compress::Auto).unwrap().is_none());
     let sent = client.connection.send(Message::Text("x"), &mut client.shared, &mut client.out);
     assert_eq!(sent, Ok(()), "a header that was not given begins no message");
 }
@@ -752,7 +752,7 @@ fn a_close_frame_does_not_slip_through_as_any_other() {
         assert_eq!(sent, Err(SendError::CloseByFrame));
         assert!(out.is_empty());
         if role == Role::Server {
-            assert!(connection.send_header(OpCode::Close, true, 0).is_err());
+            assert!(connection.send_header(OpCode::Close, true, 0, Compress::Auto).is_err());
         }
         assert_eq!(connection.state(), State::Open);
     }

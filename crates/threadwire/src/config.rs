@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use threadwire_proto::{Keepalive, Level, Limits, handshake};
+use threadwire_proto::deflate::Agreement;
+use threadwire_proto::{Connection as Protocol, Deflate, Keepalive, Level, Limits, Role, handshake};
 
 use crate::{Trace, WhenFull};
 
@@ -23,6 +24,17 @@ use crate::{Trace, WhenFull};
 pub struct Config {
     /// How long frames and messages from the peer may be. Past it, the connection is closed with 1009.
     pub limits: Limits,
+    /// Whether messages may be compressed (permessage-deflate, RFC 7692), and how: a client offers it, and a server agrees to it.
+    /// `None` by default, on every face: it is for the program to say, as on a fast network it costs more time than it saves
+    /// (two to ten times as much for each message), some memory for each connection ([`deflate`](crate::proto::deflate)
+    /// says how much), and tells by its length of a secret that stands beside what an attacker chose.
+    ///
+    /// ```
+    /// use threadwire::{Config, Deflate};
+    /// let config = Config { deflate: Some(Deflate::default()), ..Config::default() };
+    /// # assert!(config.deflate.is_some());
+    /// ```
+    pub deflate: Option<Deflate>,
     /// Whether pings are answered by themselves. True by default; otherwise a listener answers them with
     /// [`Connection::pong`](crate::Connection::pong).
     pub auto_pong: bool,
@@ -75,6 +87,7 @@ impl Default for Config {
         let head = handshake::Limits::default();
         Config {
             limits: protocol.limits,
+            deflate: None,
             auto_pong: protocol.auto_pong,
             open_timeout: Duration::from_secs(10),
             close_timeout: protocol.close_timeout,
@@ -100,6 +113,15 @@ impl Config {
             limits: self.limits,
             auto_pong: self.auto_pong,
             close_timeout: self.close_timeout,
+        }
+    }
+
+    /// A connection's protocol, as it was agreed on.
+    pub(crate) fn open(&self, role: Role, level: Level, deflate: Option<Agreement>) -> Protocol {
+        let protocol = Protocol::new(role, &self.protocol(level));
+        match (&self.deflate, deflate) {
+            (Some(deflate), Some(agreement)) => protocol.with_deflate(deflate, agreement),
+            _ => protocol,
         }
     }
 

@@ -27,10 +27,13 @@ use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
+use threadwire_proto::deflate::Agreement;
 use threadwire_proto::handshake::Headers;
 use threadwire_proto::keepalive::Hold;
 use threadwire_proto::state::State;
-use threadwire_proto::{CloseCode, CloseFrame, Level, Message, OpCode, Role, RoundTrips};
+use threadwire_proto::{
+    CloseCode, CloseFrame, Compress, Level, Message, OpCode, Role, RoundTrips, SendOptions,
+};
 use threadwire_worker::{EventLoop, Ready, Remote, Source, TimerId, Token};
 
 use crate::error::TimeoutKind;
@@ -195,7 +198,30 @@ impl Connection {
     #[inline]
     pub fn send_or<'a>(&self, message: impl Into<Message<'a>>, when_full: WhenFull) -> Result<(), Error> {
         let message = message.into();
-        self.send_frame_or(message.opcode(), true, message.as_bytes(), when_full)
+        self.send_frame_or(message.opcode(), true, message.as_bytes(), when_full, Compress::Auto)
+    }
+
+    /// Sends a message, and chooses whether it is compressed, where that was agreed on ([`Config::deflate`]). Fails as
+    /// [`send`](Connection::send) does.
+    ///
+    /// ```
+    /// use threadwire::{Compress, Connection, Error};
+    ///
+    /// fn show(ws: &Connection, jpeg: &[u8]) -> Result<(), Error> {
+    ///     ws.send_with(jpeg, Compress::Never) // it does not get smaller
+    /// }
+    /// ```
+    pub fn send_with<'a>(&self, message: impl Into<Message<'a>>, compress: Compress) -> Result<(), Error> {
+        self.send_by(message.into(), self.0.config.when_full, compress)
+    }
+
+    pub(crate) fn send_by(
+        &self,
+        message: Message<'_>,
+        when_full: WhenFull,
+        compress: Compress,
+    ) -> Result<(), Error> {
+        self.send_frame_or(message.opcode(), true, message.as_bytes(), when_full, compress)
     }
 
     /// Sends one frame: a message, a fragment of one (`fin` false on all but the last, the opcode
@@ -230,9 +256,9 @@ impl Connection {
     #[inline]
     pub fn send_frame(&self, opcode: OpCode, fin: bool, payload: &[u8]) -> Result<(), Error> {
         if self.0.flow.get().sends_plainly() && self.has_room(payload.len()) {
-            return self.send_now(opcode, fin, payload, false);
+            return self.send_now(opcode, fin, payload, SendOptions::default());
         }
-        self.send_frame_or(opcode, fin, payload, self.0.config.when_full)
+        self.send_frame_or(opcode, fin, payload, self.0.config.when_full, Compress::Auto)
     }
 
     fn send_frame_or(
@@ -241,17 +267,18 @@ impl Connection {
         fin: bool,
         payload: &[u8],
         when_full: WhenFull,
+        compress: Compress,
     ) -> Result<(), Error> {
         self.flush_rooms();
         if !self.has_room(payload.len()) && !self.make_room(opcode, fin, payload.len(), when_full)? {
             return Ok(());
         }
         let is_shared = self.0.flow.get().shared;
-        let droppable = when_full == WhenFull::DropOldest;
+        let options = SendOptions { compress, droppable: when_full == WhenFull::DropOldest };
         if is_shared && !opcode.is_control() && self.is_mid_message_of_another() {
-            return Ok(self.hold(opcode, fin, payload, droppable)?);
+            return Ok(self.hold(opcode, fin, payload, options)?);
         }
-        self.send_now(opcode, fin, payload, droppable)?;
+        self.send_now(opcode, fin, payload, options)?;
         if is_shared {
             if fin && opcode == OpCode::Continuation {
                 self.finished_own_message();
@@ -262,9 +289,9 @@ impl Connection {
     }
 
     #[inline]
-    fn send_now(&self, opcode: OpCode, fin: bool, payload: &[u8], droppable: bool) -> Result<(), Error> {
+    fn send_now(&self, opcode: OpCode, fin: bool, payload: &[u8], options: SendOptions) -> Result<(), Error> {
         let mut link = self.0.link.borrow_mut();
-        let sent = link.send_frame(opcode, fin, payload, droppable);
+        let sent = link.send_frame(opcode, fin, payload, options);
         let gathered = link.buffered();
         drop(link);
         match sent {
@@ -457,6 +484,23 @@ impl Connection {
         self.0.link.borrow().role()
     }
 
+    /// What was agreed on about compression ([`Config::deflate`]); `None` if nothing was, or if the connection has ended.
+    ///
+    /// ```
+    /// use threadwire::{Accept, Client, Config, Connection, Deflate, Message, Server};
+    ///
+    /// let config = Config { deflate: Some(Deflate::default()), ..Config::default() };
+    /// let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+    /// let server = Server::bind("127.0.0.1:0")?.config(config.clone()).serve(move |_| echo())?;
+    /// let client = Client::new(&format!("ws://{}", server.local_addr()))?.config(config);
+    /// let ws = client.connect(|_: &Connection, _: Message<'_>| Ok(()))?;
+    /// assert_eq!(ws.deflate().expect("both want it").server_max_window_bits, 12);
+    /// # Ok::<(), threadwire::Error>(())
+    /// ```
+    pub fn deflate(&self) -> Option<Agreement> {
+        self.0.link.borrow().deflate()
+    }
+
     /// The subprotocol that was agreed on, if one was (RFC 6455, section 1.9).
     ///
     /// ```
@@ -551,6 +595,8 @@ pub(crate) struct Opening<'a> {
     pub(crate) config: Arc<Config>,
     /// None if there is nothing to tell.
     pub(crate) agreed: Option<Box<Agreed>>,
+    /// If messages may be compressed.
+    pub(crate) deflate: Option<Agreement>,
     /// What is still to be written: it leaves together with what `on_open` sends.
     pub(crate) output: Vec<u8>,
     /// What was received behind the handshake.
@@ -562,10 +608,11 @@ pub(crate) struct Opening<'a> {
 /// Coming to life.
 impl Connection {
     pub(crate) fn open(opening: Opening<'_>) -> Connection {
-        let Opening { role, stream, token, listener, config, agreed, output, early, unread } = opening;
+        let Opening { role, stream, token, listener, config, agreed, deflate, output, early, unread } =
+            opening;
         let (level, name) = (listener.level(), Local::current().name_for(listener.name()));
         let flow = Flow { drops: config.when_full == WhenFull::DropOldest, ..Flow::default() };
-        let link = Link::new(stream, role, &config.protocol(level), output);
+        let link = Link::new(stream, config.open(role, level, deflate), output);
         let connection = Connection(Rc::new(Inner {
             token,
             link: RefCell::new(link),

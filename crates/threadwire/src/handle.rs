@@ -17,12 +17,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 
 use threadwire_proto::frame::MAX_CONTROL;
-use threadwire_proto::{CloseCode, CloseFrame, Message, OpCode, SendError};
+use threadwire_proto::{CloseCode, CloseFrame, Compress, Message, OpCode, SendError};
 use threadwire_worker::{EventLoop, Remote, WorkerId};
 
 use crate::local::Local;
 use crate::{Closed, Config, Connection, Error, WhenFull, events};
-use lane::{Full, Lane, Pushed};
+use lane::{Full, Lane, LeftFrame, Pushed};
 pub use parts::Parts;
 use waiting::{Below, Ended};
 
@@ -99,7 +99,25 @@ impl Handle {
         if let Some(connection) = self.connection() {
             return connection.send_or(message, when_full);
         }
-        self.leave_frame(message.opcode(), true, message.as_bytes(), 0, when_full)
+        self.leave_frame((message.opcode(), true), message.as_bytes(), 0, when_full, Compress::Auto)
+    }
+
+    /// Sends a message, and chooses whether it is compressed: see [`Connection::send_with`].
+    ///
+    /// ```
+    /// use threadwire::{Compress, Error, Handle};
+    ///
+    /// fn show(screen: &Handle, jpeg: &[u8]) -> Result<(), Error> {
+    ///     screen.send_with(jpeg, Compress::Never) // it does not get smaller
+    /// }
+    /// ```
+    pub fn send_with<'a>(&self, message: impl Into<Message<'a>>, compress: Compress) -> Result<(), Error> {
+        let message = message.into();
+        if let Some(connection) = self.connection() {
+            return connection.send_with(message, compress);
+        }
+        let when_full = self.0.config.when_full;
+        self.leave_frame((message.opcode(), true), message.as_bytes(), 0, when_full, compress)
     }
 
     /// Begins a text message that is sent in parts: see [`Parts`].
@@ -128,7 +146,7 @@ impl Handle {
         if length > MAX_CONTROL {
             return Err(SendError::ControlTooLong { opcode, length }.into());
         }
-        self.leave_frame(opcode, true, payload, 0, WhenFull::Error)
+        self.leave_frame((opcode, true), payload, 0, WhenFull::Error, Compress::Never)
     }
 
     /// Closes with 1000. See [`close_with`](Handle::close_with).
@@ -340,7 +358,7 @@ impl Handle {
 
     /// Leaves a message in the lane, also on the owner's own thread: nothing is called, and nothing waits.
     pub(crate) fn take(&self, message: Message<'_>) -> Result<(), Error> {
-        self.leave_frame(message.opcode(), true, message.as_bytes(), 0, WhenFull::Error)
+        self.leave_frame((message.opcode(), true), message.as_bytes(), 0, WhenFull::Error, Compress::Auto)
     }
 
     pub(crate) fn lane(&self) -> &Lane<Call, Arc<Closed>> {
@@ -383,11 +401,11 @@ impl Handle {
     /// Leaves a frame for the owner.
     pub(crate) fn leave_frame(
         &self,
-        opcode: OpCode,
-        fin: bool,
+        (opcode, fin): (OpCode, bool),
         payload: &[u8],
         part_of: u64,
         when_full: WhenFull,
+        compress: Compress,
     ) -> Result<(), Error> {
         let full = match when_full {
             _ if opcode.is_control() => Full::Take,
@@ -396,8 +414,9 @@ impl Handle {
             _ => Full::Refuse,
         };
         let limit = self.0.config.max_buffered;
+        let frame = LeftFrame { compress, ..LeftFrame::new(opcode, fin, part_of, full) };
         loop {
-            match self.0.lane.push_frame(opcode, fin, payload, part_of, full, limit) {
+            match self.0.lane.push_frame(frame, payload, limit) {
                 Pushed::Dropped => return Ok(()),
                 Pushed::Ended => return Err(Error::Closed),
                 Pushed::Full => self.make_room(when_full, payload.len())?,

@@ -119,8 +119,8 @@ pub use server::{
 };
 pub use threadwire_proto::handshake::{Answer, HandshakeError, HeaderError, Headers, Response};
 pub use threadwire_proto::{
-    CloseCode, Frame, Initiator, Keepalive, Level, Limits, Message, OpCode, OwnedMessage, PingStrategy,
-    RoundTripSummary, SendError, Violation,
+    CloseCode, Compress, Deflate, Frame, Initiator, Keepalive, Level, Limits, Message, OpCode, OwnedMessage,
+    PingStrategy, RoundTripSummary, SendError, Violation,
 };
 pub use threadwire_worker::{Stopped, sleep, update, wait_forever, wait_until};
 pub use tls::TlsProblem;

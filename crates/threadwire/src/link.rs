@@ -6,10 +6,11 @@ use std::io::{self, IoSliceMut};
 use std::rc::Rc;
 use std::time::Instant;
 
+use threadwire_proto::deflate::{Agreement, Sharing};
 use threadwire_proto::state::State;
 use threadwire_proto::{
     CloseFrame, Closing, Config as ProtocolConfig, Connection as Protocol, Event, Message, OpCode, Role,
-    Violation,
+    SendOptions, Violation,
 };
 
 use crate::Error;
@@ -62,10 +63,10 @@ pub(crate) struct Link {
 
 impl Link {
     /// A link over an open stream. `output` is what still has to leave.
-    pub(crate) fn new(stream: Stream, role: Role, config: &ProtocolConfig, output: Vec<u8>) -> Link {
+    pub(crate) fn new(stream: Stream, protocol: Protocol, output: Vec<u8>) -> Link {
         Link {
             stream: Some(stream),
-            protocol: Protocol::new(role, config),
+            protocol,
             outbox: Outbox::with(output),
             local: Local::current(),
             late_pong_at: 0,
@@ -272,10 +273,11 @@ impl Link {
         opcode: OpCode,
         fin: bool,
         payload: &[u8],
-        droppable: bool,
+        options: SendOptions,
     ) -> Result<(), Error> {
+        let SendOptions { compress, droppable } = options;
         if payload.len() >= DIRECT_WRITE && !self.more_follows && !self.outbox.is_blocked() {
-            let header = self.protocol.send_header(opcode, fin, payload.len())?;
+            let header = self.protocol.send_header(opcode, fin, payload.len(), compress)?;
             if let (Some(header), Some(stream)) = (header, &mut self.stream) {
                 return Ok(self.outbox.write_frame(&header, payload, droppable, stream, &self.local)?);
             }
@@ -284,7 +286,8 @@ impl Link {
             self.outbox.before_frame(true);
         }
         let mut shared = self.local.shared.borrow_mut();
-        self.protocol.send_frame(opcode, fin, payload, &mut shared, self.outbox.end(&self.local))?;
+        let out = self.outbox.end(&self.local);
+        self.protocol.send_frame_with(opcode, fin, payload, options, &mut shared, out)?;
         if droppable {
             self.outbox.mark(true);
         }
@@ -305,6 +308,22 @@ impl Link {
         }
     }
 
+    /// What a message must be compressed like to be written here as it is: see [`Protocol::sharing`].
+    #[inline]
+    pub(crate) fn sharing(&self) -> Option<Sharing> {
+        self.protocol.sharing().filter(|_| self.protocol.role() == Role::Server)
+    }
+
+    /// What was compressed for many is written here.
+    pub(crate) fn sent_shared(&mut self) {
+        self.protocol.sent_shared();
+    }
+
+    /// What was agreed on about compression.
+    pub(crate) fn deflate(&self) -> Option<Agreement> {
+        self.protocol.deflate()
+    }
+
     /// Puts a frame, or the rest of one, into the outbox as it is.
     pub(crate) fn append_framed(&mut self, frame: &[u8], droppable: bool) {
         self.outbox.before_frame(droppable);
@@ -318,13 +337,18 @@ impl Link {
             return Given::Skipped;
         }
         if self.role() == Role::Server {
+            if framed.is_compressed {
+                self.protocol.sent_shared();
+            }
             self.append_framed(framed.frame, droppable);
             return Given::Delivered;
         }
         self.outbox.before_frame(droppable);
         let mut shared = self.local.shared.borrow_mut();
         let (opcode, payload) = (framed.opcode, framed.payload);
-        match self.protocol.send_frame(opcode, true, payload, &mut shared, self.outbox.end(&self.local)) {
+        let options = SendOptions { droppable, compress: framed.compress };
+        let out = self.outbox.end(&self.local);
+        match self.protocol.send_frame_with(opcode, true, payload, options, &mut shared, out) {
             Ok(()) => {
                 self.outbox.mark(droppable);
                 Given::Delivered

@@ -4,6 +4,7 @@
 //! each worker with members gets it by one call, gathers it with others, and writes the same bytes to every socket.
 
 pub(crate) mod branch;
+mod deflated;
 pub(crate) mod delivery;
 mod homes;
 pub(crate) mod table;
@@ -12,11 +13,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use threadwire_proto::frame::{Header, OpCode};
+use threadwire_proto::Compress;
+use threadwire_proto::frame::Header;
 use threadwire_worker::EventLoop;
 
 use crate::local::Local;
 use crate::{Connection, Handle, Message, WhenFull};
+use branch::Letter;
+use deflated::Deflated;
 use delivery::Part;
 pub use delivery::{Delivery, Report};
 use homes::{Core, Stay};
@@ -192,7 +196,13 @@ impl Room {
     /// Sends a message to all members, from any thread. None of it waits, and it does not fail: what became of it is in the
     /// [report](Delivery::report), for those who want to know.
     pub fn send<'a>(&self, message: impl Into<Message<'a>>) -> Delivery {
-        self.broadcast(Excepted::Nobody, message.into())
+        self.broadcast(Excepted::Nobody, message.into(), Compress::Auto)
+    }
+
+    /// Sends a message to all members, and chooses whether it is compressed for those whose peers agreed to that: once for all
+    /// of them that have the same settings.
+    pub fn send_with<'a>(&self, message: impl Into<Message<'a>>, compress: Compress) -> Delivery {
+        self.broadcast(Excepted::Nobody, message.into(), compress)
     }
 
     /// Sends a message to all members but one, say the one it came from: a `&Connection`, or a [`&Handle`](Handle) on any
@@ -202,7 +212,7 @@ impl Room {
         except: impl Into<Except<'b>>,
         message: impl Into<Message<'a>>,
     ) -> Delivery {
-        self.broadcast(except.into().0, message.into())
+        self.broadcast(except.into().0, message.into(), Compress::Auto)
     }
 
     /// What has become of all messages so far: the sum of all reports.
@@ -210,7 +220,7 @@ impl Room {
         self.core().totals.report()
     }
 
-    fn broadcast(&self, except: Excepted<'_>, message: Message<'_>) -> Delivery {
+    fn broadcast(&self, except: Excepted<'_>, message: Message<'_>, compress: Compress) -> Delivery {
         let workers = self.core().workers();
         let (delivery, mut parts) = Delivery::new(workers.len());
         let (opcode, payload) = (message.opcode(), message.as_bytes());
@@ -218,6 +228,7 @@ impl Room {
         let id = self.core().id;
         let mut is_here = false;
         let mut shared = None;
+        let deflated = (workers.len() > 1 && compress != Compress::Never).then(Arc::<Deflated>::default);
         for worker in workers.iter() {
             if worker.is_current() {
                 is_here = true;
@@ -229,20 +240,23 @@ impl Room {
                 _ => None,
             };
             let Some(part) = parts.next() else { break };
+            let deflated = deflated.clone();
             // Refused, it counts as dealt with: a worker that has ended has no members.
             let _ = worker.post(move |_| {
                 let except = except.and_then(|handle| handle.here());
-                Local::current().gather(id, (&header, &payload), opcode, except.as_ref(), part);
+                let letter = Letter { opcode, header: &header, payload: &payload, compress, deflated };
+                Local::current().gather(id, letter, except.as_ref(), part);
             });
         }
         if is_here && let Some(part) = parts.next() {
-            gather_here(id, (&header, payload), opcode, except, part);
+            let letter = Letter { opcode, header: &header, payload, compress, deflated };
+            gather_here(id, letter, except, part);
         }
         delivery
     }
 }
 
-fn gather_here(id: u64, frame: (&[u8], &[u8]), opcode: OpCode, except: Excepted<'_>, part: Part) {
+fn gather_here(id: u64, letter: Letter<'_>, except: Excepted<'_>, part: Part) {
     let handled;
     let except = match except {
         Excepted::Nobody => None,
@@ -252,7 +266,7 @@ fn gather_here(id: u64, frame: (&[u8], &[u8]), opcode: OpCode, except: Excepted<
             handled.as_ref()
         }
     };
-    Local::current().gather(id, frame, opcode, except, part);
+    Local::current().gather(id, letter, except, part);
 }
 
 impl Drop for Door {

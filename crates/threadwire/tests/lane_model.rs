@@ -14,12 +14,12 @@ pub mod lane;
 use std::sync::Mutex;
 use std::task::{Wake, Waker};
 
-use lane::{Batch, Full, Lane, Pushed};
+use lane::{Batch, Full, Lane, LeftFrame, Pushed};
 use shuttle::sync::Arc;
 use shuttle::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use shuttle::sync::mpsc::{self, Receiver, Sender};
 use shuttle::thread::{self, Thread};
-use threadwire_proto::OpCode;
+use threadwire_proto::{Compress, OpCode};
 
 const RUNS: usize = 1000;
 
@@ -37,7 +37,7 @@ fn new() -> Shared {
 
 /// Leaves a binary message.
 fn push(lane: &Shared, payload: &[u8], full: Full, limit: usize) -> Pushed {
-    lane.push_frame(OpCode::Binary, true, payload, 0, full, limit)
+    lane.push_frame(LeftFrame::new(OpCode::Binary, true, 0, full), payload, limit)
 }
 
 /// What was left: `Ok` with the payload of each frame, `Err` with each call.
@@ -45,7 +45,7 @@ fn all(mut batch: Batch<Call>) -> (Vec<Result<Vec<u8>, Call>>, Batch<Call>) {
     let mut ops = Vec::new();
     while !batch.ops.is_empty() {
         if let Some((frame, payload)) = batch.next_frame() {
-            assert_eq!(frame.length, payload.len());
+            assert_eq!((frame.length, frame.compress), (payload.len(), Compress::Auto));
             ops.push(Ok(payload.to_vec()));
         }
         ops.extend(batch.next_call().map(Err));
@@ -208,7 +208,11 @@ fn after_the_end_nothing_is_taken_and_what_was_left_is_dropped_once() {
                         for _ in 0..3 {
                             made.fetch_add(1, Ordering::SeqCst);
                             let call = lane.push_call(Counted(Arc::clone(&dropped)));
-                            let frame = lane.push_frame(OpCode::Text, true, b"x", 0, Full::Refuse, PLENTY);
+                            let frame = lane.push_frame(
+                                LeftFrame::new(OpCode::Text, true, 0, Full::Refuse),
+                                b"x",
+                                PLENTY,
+                            );
                             assert!(call != Pushed::Ended || frame == Pushed::Ended);
                             for (pushed, over) in [call, frame].into_iter().zip(&mut over) {
                                 assert!(!*over || pushed == Pushed::Ended, "{pushed:?} after the end");
@@ -460,7 +464,10 @@ fn past_the_limit_a_message_is_refused_or_dropped_or_taken_as_it_says() {
             assert_eq!(push(&lane, b"r", Full::Refuse, 10), Pushed::Full);
             assert_eq!(push(&lane, b"n", Full::DropNewest, 10), Pushed::Dropped);
             assert_eq!(lane.dropped(), 1);
-            assert_eq!(lane.push_frame(OpCode::Ping, true, b"p", 0, Full::Take, 10), Pushed::Behind);
+            assert_eq!(
+                lane.push_frame(LeftFrame::new(OpCode::Ping, true, 0, Full::Take), b"p", 10),
+                Pushed::Behind
+            );
             assert_eq!(push(&lane, b"o", Full::DropOldest, 10), Pushed::Behind, "none may be dropped for it");
             assert_eq!(lane.dropped(), 1);
             let left = [Ok(vec![0; 100]), Ok(b"p".to_vec()), Ok(b"o".to_vec())];
@@ -482,7 +489,7 @@ fn the_oldest_that_may_be_dropped_are_and_all_others_stay_in_order() {
             let lane = new();
             let limit = 12;
             let push_as = |opcode, fin, payload: &[u8], part_of, full| {
-                lane.push_frame(opcode, fin, payload, part_of, full, limit)
+                lane.push_frame(LeftFrame::new(opcode, fin, part_of, full), payload, limit)
             };
             push_as(OpCode::Text, true, b"aa", 0, Full::Refuse);
             push_as(OpCode::Text, true, b"bbb", 0, Full::DropOldest);
@@ -552,7 +559,11 @@ fn parts_of_two_threads_keep_their_numbers_and_their_order() {
                     let lane = Arc::clone(&lane);
                     thread::spawn(move || {
                         for (part, fin) in [(b"1", false), (b"2", false), (b"3", true)] {
-                            lane.push_frame(OpCode::Text, fin, part, number, Full::Refuse, PLENTY);
+                            lane.push_frame(
+                                LeftFrame::new(OpCode::Text, fin, number, Full::Refuse),
+                                part,
+                                PLENTY,
+                            );
                         }
                     })
                 })

@@ -3,6 +3,7 @@
 use super::client::Answer;
 use super::headers::HeaderError;
 use super::response::Response;
+use crate::deflate::ParamError;
 
 /// The most bytes of a received value that an error quotes.
 const QUOTED_BYTES: usize = 64;
@@ -86,6 +87,14 @@ pub enum HandshakeError {
     WebSocketVersion {
         /// The request's `Sec-WebSocket-Version`, quoted, or "missing".
         found: String,
+    },
+    /// The server accepts compression in a way that was not offered.
+    #[error("the server accepts {found}, but {problem} (RFC 7692, section 7.1)")]
+    Deflate {
+        /// The extension as it was accepted.
+        found: String,
+        /// What is wrong with it.
+        problem: ParamError,
     },
     /// A header that must be there is not.
     #[error("{name} is missing, expected {expected} ({rule})")]

@@ -41,6 +41,11 @@ impl Extension {
         Ok(self)
     }
 
+    /// An extension of which all is known to be tokens.
+    pub(crate) fn of(name: &str, params: Vec<(String, Option<String>)>) -> Self {
+        Self { name: name.to_owned(), params }
+    }
+
     /// The name, as `permessage-deflate`.
     pub fn name(&self) -> &str {
         &self.name

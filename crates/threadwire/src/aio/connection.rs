@@ -11,8 +11,9 @@ use std::task::{Context, Poll};
 use futures_core::Stream;
 use futures_core::stream::FusedStream;
 use futures_sink::Sink;
+use threadwire_proto::deflate::Agreement;
 use threadwire_proto::handshake::Headers;
-use threadwire_proto::{CloseCode, Message, OpCode, OwnedMessage, RoundTripSummary};
+use threadwire_proto::{CloseCode, Compress, Message, OpCode, OwnedMessage, RoundTripSummary};
 
 use super::core::{Core, Opening};
 use super::handle::Handle;
@@ -132,6 +133,17 @@ impl Connection {
     ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
         let message = message.into();
         Sending::new(self.core(), (message.opcode(), true, message.as_bytes()), true)
+    }
+
+    /// Sends a message, and chooses whether it is compressed, where that was agreed on
+    /// ([`Config::deflate`](crate::Config::deflate)). Otherwise it is as [`send`](Connection::send).
+    pub fn send_with<'a>(
+        &'a self,
+        message: impl Into<Message<'a>>,
+        compress: Compress,
+    ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
+        let message = message.into();
+        Sending::new(self.core(), (message.opcode(), true, message.as_bytes()), true).with(compress)
     }
 
     /// Sends one frame: a message, a fragment of one (`fin` false on all but the last, the opcode
@@ -269,6 +281,11 @@ impl Connection {
     /// ```
     pub fn split(self) -> (Sender, Receiver) {
         (self.sender, self.receiver)
+    }
+
+    /// What was agreed on about compression (RFC 7692); `None` if nothing was, or if the connection has ended.
+    pub fn deflate(&self) -> Option<Agreement> {
+        self.core().deflate()
     }
 
     /// The subprotocol that was agreed on, if one was (RFC 6455, section 1.9).

@@ -9,7 +9,10 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker, ready};
 
-use threadwire_proto::{CloseCode, CloseFrame, OpCode, OwnedMessage, Role, RoundTripSummary};
+use threadwire_proto::deflate::Agreement;
+use threadwire_proto::{
+    CloseCode, CloseFrame, Compress, Level, OpCode, OwnedMessage, Role, RoundTripSummary, SendOptions,
+};
 use tokio::runtime;
 use tokio::task::coop;
 
@@ -41,6 +44,8 @@ pub(super) struct Opening {
     pub(super) stream: Stream,
     pub(super) config: Arc<Config>,
     pub(super) agreed: Option<Box<Agreed>>,
+    /// If messages may be compressed.
+    pub(super) deflate: Option<Agreement>,
     /// What has to be written first.
     pub(super) output: Vec<u8>,
     /// What was read of the handshake and behind it, and where that begins.
@@ -51,13 +56,14 @@ pub(super) struct Opening {
 impl Core {
     /// A connection that is open; on a runtime.
     pub(super) fn open(opening: Opening) -> Arc<Core> {
-        let Opening { role, stream, config, agreed, output, received, early } = opening;
+        let Opening { role, stream, config, agreed, deflate, output, received, early } = opening;
         let runtime = runtime::Handle::current();
         let flusher = Flusher::current(&runtime);
         let rest = if early < received.len() { Rest::with(received, early) } else { Rest::default() };
         let core = Arc::new_cyclic(|core| {
             let kick = Arc::new(Kick::new(core.clone(), flusher));
-            let wire = Mutex::new(Wire::new(stream, role, &config, output, rest));
+            let protocol = config.open(role, Level::Messages, deflate);
+            let wire = Mutex::new(Wire::new(stream, protocol, &config, output, rest));
             Core { wire, waker: Waker::from(Arc::clone(&kick)), kick, runtime, config, agreed }
         });
         core.flush();
@@ -86,6 +92,10 @@ impl Core {
 
     pub(super) fn agreed(&self) -> Option<&Agreed> {
         self.agreed.as_deref()
+    }
+
+    pub(super) fn deflate(&self) -> Option<Agreement> {
+        self.lock().deflate()
     }
 
     pub(super) fn peer_addr(&self) -> io::Result<SocketAddr> {
@@ -164,6 +174,7 @@ impl Core {
         &self,
         cx: &mut Context<'_>,
         (opcode, fin, payload): (OpCode, bool, &[u8]),
+        compress: Compress,
         number: &mut Option<u64>,
         reads: bool,
     ) -> Poll<Result<(), Error>> {
@@ -178,7 +189,7 @@ impl Core {
         if opcode.is_control() && fin {
             // It does not wait, but there is an end to it all the same.
             turn.made_progress();
-            return Poll::Ready(wire.send_or(opcode, payload, WhenFull::Error, self.means(&local)));
+            return Poll::Ready(wire.send_or(opcode, payload, WhenFull::Error, compress, self.means(&local)));
         }
         if wire.is_paused() {
             if reads {
@@ -191,7 +202,7 @@ impl Core {
         }
         _forgotten = wire.senders.forget(number);
         turn.made_progress();
-        Poll::Ready(wire.send_frame(opcode, fin, payload, false, self.means(&local)))
+        Poll::Ready(wire.send_frame(opcode, fin, payload, compress.into(), self.means(&local)))
     }
 
     /// Waits until there is room to send.
@@ -217,7 +228,7 @@ impl Core {
     /// Sends a message at once.
     pub(super) fn send_now(&self, opcode: OpCode, fin: bool, payload: &[u8]) -> Result<(), Error> {
         let local = Local::current();
-        self.lock().send_frame(opcode, fin, payload, false, self.means(&local))
+        self.lock().send_frame(opcode, fin, payload, SendOptions::default(), self.means(&local))
     }
 
     /// Waits until all that was sent has left, or the connection has ended.
@@ -249,9 +260,15 @@ impl Core {
     }
 
     /// Sends a message at once, or does what the policy says where there is no room for it.
-    pub(super) fn send_or(&self, opcode: OpCode, payload: &[u8], when_full: WhenFull) -> Result<(), Error> {
+    pub(super) fn send_or(
+        &self,
+        opcode: OpCode,
+        payload: &[u8],
+        when_full: WhenFull,
+        compress: Compress,
+    ) -> Result<(), Error> {
         let local = Local::current();
-        self.lock().send_or(opcode, payload, when_full, self.means(&local))
+        self.lock().send_or(opcode, payload, when_full, compress, self.means(&local))
     }
 
     /// Waits until there is room for a payload of this length, or the connection has closed.

@@ -20,7 +20,7 @@ use super::stream::Stream;
 use crate::dial::race::{Move, Race};
 use crate::dial::route::{Next, Route, Secure, Task};
 use crate::dial::socket::{Own, Sockets};
-use crate::dial::talk::{Outcome, Talk};
+use crate::dial::talk::{Consent, Outcome, Talk};
 use crate::dial::{UNIX_PAUSE, resolver};
 #[cfg(feature = "tls")]
 use crate::tls::Failed;
@@ -82,12 +82,13 @@ async fn step(
             match route.said(outcome)? {
                 Next::GoOn => *stream = Some(below),
                 Next::Elsewhere => {}
-                Next::Open(agreed, head) => {
+                Next::Open(Consent { agreed, deflate, head }) => {
                     return Ok(Some(Connection::open(Opening {
                         role: Role::Client,
                         stream: below,
                         config: Arc::clone(config),
                         agreed: Some(agreed),
+                        deflate,
                         output: Vec::new(),
                         received: talk.received,
                         early: head,
@@ -196,7 +197,7 @@ fn own(socket: Own, sockets: &Sockets) -> io::Result<Stream> {
 #[cfg(feature = "tls")]
 async fn secure(secure: Secure, below: Stream) -> Result<Stream, Error> {
     let secured = below.secured(secure.session()?).await;
-    secured.map_err(|error| Failed::explain(error, &secure.host))
+    secured.map_err(|(_, error)| Failed::explain(error, &secure.host))
 }
 
 #[cfg(not(feature = "tls"))]

@@ -5,7 +5,7 @@ use std::future::{Future, poll_fn};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use threadwire_proto::{CloseCode, Message, OpCode};
+use threadwire_proto::{CloseCode, Compress, Message, OpCode};
 use threadwire_worker::block_on;
 use tokio::runtime;
 
@@ -83,10 +83,19 @@ impl Handle {
     /// }
     /// ```
     pub fn send_or<'a>(&self, message: impl Into<Message<'a>>, when_full: WhenFull) -> Result<(), Error> {
-        let message = message.into();
+        self.send_by(message.into(), when_full, Compress::Auto)
+    }
+
+    /// Sends a message, and chooses whether it is compressed: see [`crate::Connection::send_with`]. Otherwise it is as
+    /// [`send`](Handle::send).
+    pub fn send_with<'a>(&self, message: impl Into<Message<'a>>, compress: Compress) -> Result<(), Error> {
+        self.send_by(message.into(), self.0.config.when_full, compress)
+    }
+
+    fn send_by(&self, message: Message<'_>, when_full: WhenFull, compress: Compress) -> Result<(), Error> {
         let (opcode, payload) = (message.opcode(), message.as_bytes());
         loop {
-            match self.0.send_or(opcode, payload, when_full) {
+            match self.0.send_or(opcode, payload, when_full, compress) {
                 Err(Error::Limit { .. }) if when_full == WhenFull::Wait && !is_in_runtime() => {
                     self.wait_for_room(payload.len())?;
                 }
@@ -115,12 +124,12 @@ impl Handle {
 
     /// Sends a ping with a payload of at most 125 bytes. Fails as [`send`](Handle::send) does.
     pub fn ping(&self, payload: &[u8]) -> Result<(), Error> {
-        self.0.send_or(OpCode::Ping, payload, WhenFull::Error)
+        self.0.send_or(OpCode::Ping, payload, WhenFull::Error, Compress::Never)
     }
 
     /// Sends a pong with a payload of at most 125 bytes. Fails as [`send`](Handle::send) does.
     pub fn pong(&self, payload: &[u8]) -> Result<(), Error> {
-        self.0.send_or(OpCode::Pong, payload, WhenFull::Error)
+        self.0.send_or(OpCode::Pong, payload, WhenFull::Error, Compress::Never)
     }
 
     /// Closes with 1000. See [`close_with`](Handle::close_with).

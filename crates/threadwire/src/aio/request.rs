@@ -18,7 +18,7 @@ use super::reception::{Reception, discard, receive, shutting_down, write};
 use super::stream::Stream;
 use crate::listener::accept::Subprotocol;
 use crate::server::Gate;
-use crate::server::upgrade::{Refusal, agreed, grant};
+use crate::server::upgrade::{Refusal, agree, agreed, grant};
 use crate::{Accept, Config, Error};
 
 /// A request that waits for its answer: everything that [`threadwire::Request`](crate::Request) knows, to which this
@@ -132,7 +132,7 @@ impl Request {
     /// Upgrades; the request goes on to live.
     pub(super) async fn open(self) -> Result<(crate::Request, Connection), Error> {
         let Granted { headers, subprotocol } = &self.granted;
-        let (upgrade, guest) = match grant(&self.gate, &self.head, headers, subprotocol) {
+        let (mut upgrade, guest) = match grant(&self.gate, &self.head, headers, subprotocol) {
             Ok(granted) => granted,
             Err(refused) => {
                 let Refusal { response, error } = *refused;
@@ -140,6 +140,7 @@ impl Request {
                 return Err(error);
             }
         };
+        let deflate = agree(&mut upgrade, &self.config);
         let mut output = Vec::new();
         upgrade.encode(&mut output);
         let connection = Connection::open(Opening {
@@ -147,6 +148,7 @@ impl Request {
             stream: self.stream,
             config: self.config,
             agreed: agreed(&upgrade, self.granted.headers, guest),
+            deflate,
             output,
             received: self.received,
             early: self.early,

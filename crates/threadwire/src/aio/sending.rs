@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use threadwire_proto::OpCode;
+use threadwire_proto::{Compress, OpCode};
 
 use super::core::Core;
 use crate::{Closed, Error};
@@ -15,6 +15,7 @@ use crate::{Closed, Error};
 pub(super) struct Sending<'a> {
     core: &'a Core,
     frame: (OpCode, bool, &'a [u8]),
+    compress: Compress,
     reads: bool,
     number: Option<u64>,
 }
@@ -22,7 +23,15 @@ pub(super) struct Sending<'a> {
 impl<'a> Sending<'a> {
     #[inline]
     pub(super) fn new(core: &'a Core, frame: (OpCode, bool, &'a [u8]), reads: bool) -> Sending<'a> {
-        Sending { core, frame, reads, number: None }
+        Sending { core, frame, compress: Compress::Auto, reads, number: None }
+    }
+}
+
+impl<'a> Sending<'a> {
+    /// The same, with a choice whether its message is compressed.
+    pub(super) fn with(mut self, compress: Compress) -> Sending<'a> {
+        self.compress = compress;
+        self
     }
 }
 
@@ -32,7 +41,7 @@ impl Future for Sending<'_> {
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.get_mut();
-        this.core.poll_send(cx, this.frame, &mut this.number, this.reads)
+        this.core.poll_send(cx, this.frame, this.compress, &mut this.number, this.reads)
     }
 }
 

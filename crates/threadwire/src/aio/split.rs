@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use futures_core::Stream;
 use futures_core::stream::FusedStream;
 use futures_sink::Sink;
-use threadwire_proto::{CloseCode, Message, OpCode, OwnedMessage};
+use threadwire_proto::{CloseCode, Compress, Message, OpCode, OwnedMessage};
 
 use super::core::Core;
 use super::handle::Handle;
@@ -112,6 +112,17 @@ impl Sender {
     ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
         let message = message.into();
         Sending::new(&self.core, (message.opcode(), true, message.as_bytes()), false)
+    }
+
+    /// Sends a message, and chooses whether it is compressed, where that was agreed on
+    /// ([`Config::deflate`](crate::Config::deflate)). Otherwise it is as [`send`](Sender::send).
+    pub fn send_with<'a>(
+        &'a self,
+        message: impl Into<Message<'a>>,
+        compress: Compress,
+    ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
+        let message = message.into();
+        Sending::new(&self.core, (message.opcode(), true, message.as_bytes()), false).with(compress)
     }
 
     /// Sends a frame: see [`Connection::send_frame`](super::Connection::send_frame).

@@ -76,12 +76,14 @@ impl Stream {
         }
     }
 
-    /// The same stream in TLS, once the handshake is done.
+    /// The same stream in TLS, once the handshake is done; as it was, if that fails.
     #[cfg(feature = "tls")]
-    pub(super) async fn secured(self, session: Session) -> io::Result<Stream> {
+    pub(super) async fn secured(self, session: Session) -> Result<Stream, (Stream, io::Error)> {
         let mut secured = Box::new(Secured { session, stream: self });
-        poll_fn(|cx| secured.poll_handshake(cx)).await?;
-        Ok(Stream::Tls(secured))
+        match poll_fn(|cx| secured.poll_handshake(cx)).await {
+            Ok(()) => Ok(Stream::Tls(secured)),
+            Err(error) => Err((secured.stream, error)),
+        }
     }
 
     /// The TLS on it, if there is some.

@@ -13,7 +13,7 @@ use threadwire_proto::handshake::{self, Answer, HandshakeError, Headers};
 use super::connection::Connection;
 use super::core::Opening;
 use super::stream::Stream;
-use crate::server::upgrade::agreed;
+use crate::server::upgrade::{agree, agreed};
 use crate::{Config, Error};
 
 /// A request for a connection that an HTTP server has received (features `hyper` and `axum`).
@@ -139,7 +139,9 @@ impl Upgrade {
     pub fn response<B: Default>(&self) -> Response<B> {
         // As the protocol writes it: it knows what belongs in there.
         let mut bytes = Vec::new();
-        self.upgrade.encode(&mut bytes);
+        let mut upgrade = self.upgrade.clone();
+        agree(&mut upgrade, &self.config);
+        upgrade.encode(&mut bytes);
         let limits = handshake::Limits { max_head: usize::MAX, ..handshake::Limits::default() };
         match Answer::parse(&bytes, &limits) {
             Ok(Some((answer, _))) => assemble(answer.status(), answer.headers(), B::default()),
@@ -150,7 +152,8 @@ impl Upgrade {
     /// The connection, once the request was answered with [`response`](Upgrade::response): to be awaited in another task than
     /// the one that answers. Fails with [`Error::Other`] if the server never lets go of it.
     pub fn connection(self) -> impl Future<Output = Result<Connection, Error>> + Send + 'static {
-        let Upgrade { upgrade, headers, on_upgrade, config } = self;
+        let Upgrade { mut upgrade, headers, on_upgrade, config } = self;
+        let deflate = agree(&mut upgrade, &config);
         Box::pin(async move {
             let upgraded = on_upgrade.await.map_err(Error::other)?;
             Ok(Connection::open(Opening {
@@ -158,6 +161,7 @@ impl Upgrade {
                 stream: Stream::of(TokioIo::new(upgraded)).traced_from_now_on(&config, Role::Server),
                 config: Arc::new(config),
                 agreed: agreed(&upgrade, headers, None),
+                deflate,
                 output: Vec::new(),
                 received: Vec::new(),
                 early: 0,

@@ -13,8 +13,8 @@ use std::io;
 use std::sync::Arc;
 use std::task::Waker;
 
+use threadwire_proto::Connection as Protocol;
 use threadwire_proto::state::State;
-use threadwire_proto::{Connection as Protocol, Level, Role};
 use tokio::runtime::Handle;
 
 use super::received::Event;
@@ -97,10 +97,16 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub(super) fn new(stream: Stream, role: Role, config: &Config, output: Vec<u8>, rest: Rest) -> Wire {
+    pub(super) fn new(
+        stream: Stream,
+        protocol: Protocol,
+        config: &Config,
+        output: Vec<u8>,
+        rest: Rest,
+    ) -> Wire {
         Wire {
             stream: Some(stream),
-            protocol: Protocol::new(role, &config.protocol(Level::Messages)),
+            protocol,
             outbox: Outbox::with(output),
             late_pong_at: 0,
             unflushed: false,

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use threadwire_proto::{CloseCode, CloseFrame, Message, OwnedMessage};
+use threadwire_proto::{CloseCode, CloseFrame, Compress, Message, OwnedMessage};
 use threadwire_worker::{EventLoop, Remote};
 
 use super::request::{Reply, RequestId, RequestRefused, Requests};
@@ -165,6 +165,11 @@ impl AppHandle {
     /// [`send`](AppHandle::send).
     pub fn send_or<'a>(&self, message: impl Into<Message<'a>>, when_full: WhenFull) -> Result<(), Error> {
         self.connection().ok_or(Error::Closed)?.send_or(message, when_full)
+    }
+
+    /// Sends a message, and chooses whether it is compressed: see [`Handle::send_with`], and [`send`](AppHandle::send).
+    pub fn send_with<'a>(&self, message: impl Into<Message<'a>>, compress: Compress) -> Result<(), Error> {
+        self.connection().ok_or(Error::Closed)?.send_with(message, compress)
     }
 
     /// Closes with 1000. See [`close_with`](AppHandle::close_with).

@@ -8,8 +8,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use threadwire_proto::deflate::Agreement;
 use threadwire_proto::handshake::Headers;
-use threadwire_proto::{CloseCode, Message, OwnedMessage};
+use threadwire_proto::{CloseCode, Compress, Message, OwnedMessage};
 use threadwire_worker::{EventLoop, Stopped, checkpoint};
 
 use super::mailbox::Mailbox;
@@ -245,6 +246,21 @@ impl Connection {
         })
     }
 
+    /// Sends a message, and chooses whether it is compressed, where that was agreed on
+    /// ([`Config::deflate`](crate::Config::deflate)). Otherwise it is as [`send`](Connection::send).
+    pub fn send_with<'a>(
+        &mut self,
+        message: impl Into<Message<'a>>,
+        compress: Compress,
+    ) -> Result<(), Error> {
+        let message = message.into();
+        self.mailbox.intake.while_sending(&self.ws, || {
+            self.ws.send_by(message, WhenFull::Wait, compress)?;
+            self.after_send();
+            Ok(())
+        })
+    }
+
     /// Sends a message if there is room for it, and otherwise does what `when_full` says: see [`WhenFull`].
     pub fn send_or<'a>(&mut self, message: impl Into<Message<'a>>, when_full: WhenFull) -> Result<(), Error> {
         self.ws.send_or(message, when_full)?;
@@ -324,6 +340,11 @@ impl Connection {
     /// ```
     pub fn iter(&mut self) -> Iter<'_> {
         Iter(self)
+    }
+
+    /// What was agreed on about compression: see [`Connection::deflate`](crate::Connection::deflate).
+    pub fn deflate(&self) -> Option<Agreement> {
+        self.ws.deflate()
     }
 
     /// The subprotocol that was agreed on, if one was.

@@ -2,7 +2,8 @@
 
 use std::rc::Rc;
 
-use threadwire_proto::{CloseCode, CloseFrame};
+use threadwire_proto::deflate::Sharing;
+use threadwire_proto::{CloseCode, CloseFrame, SendOptions};
 
 use super::Connection;
 use crate::WhenFull;
@@ -34,6 +35,17 @@ impl Connection {
                 0
             }
         }
+    }
+
+    /// What a message must be compressed like for this member to share it.
+    #[inline]
+    pub(crate) fn sharing(&self) -> Option<Sharing> {
+        self.0.link.borrow().sharing()
+    }
+
+    /// What was compressed for many is offered to this member.
+    pub(crate) fn sent_shared(&self) {
+        self.0.link.borrow_mut().sent_shared();
     }
 
     /// Takes the rest of a frame that has begun to leave.
@@ -76,7 +88,9 @@ impl Connection {
         if !self.has_room(framed.payload.len()) {
             return self.refuse(when_full);
         }
-        match self.hold(framed.opcode, true, framed.payload, when_full == WhenFull::DropOldest) {
+        let droppable = when_full == WhenFull::DropOldest;
+        let options = SendOptions { droppable, compress: framed.compress };
+        match self.hold(framed.opcode, true, framed.payload, options) {
             Ok(()) => Given::Delivered,
             Err(_) => Given::Skipped,
         }

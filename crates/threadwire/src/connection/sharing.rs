@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use threadwire_proto::state::State;
-use threadwire_proto::{OpCode, SendError};
+use threadwire_proto::{Compress, OpCode, SendError, SendOptions};
 use threadwire_worker::{EventLoop, Ready};
 
 use super::{Connection, WeakConnection};
@@ -40,8 +40,8 @@ struct Held {
     fin: bool,
     payload: Vec<u8>,
     part_of: u64,
-    /// Whether it may be dropped to make room.
-    droppable: bool,
+    /// Whether it may be dropped to make room, and is compressed.
+    options: SendOptions,
 }
 
 impl Held {
@@ -187,8 +187,8 @@ impl Connection {
     }
 
     fn pass_frame(&self, sharing: &mut Sharing, frame: LeftFrame, payload: &[u8]) {
-        let LeftFrame { opcode, fin, part_of, full, .. } = frame;
-        let droppable = full == Full::DropOldest && part_of == 0;
+        let LeftFrame { opcode, fin, part_of, full, compress, .. } = frame;
+        let options = SendOptions { compress, droppable: full == Full::DropOldest && part_of == 0 };
         if !opcode.is_control() {
             if !self.has_room(payload.len()) {
                 // Nobody may have tried to write yet.
@@ -203,10 +203,10 @@ impl Connection {
             }
             if !self.is_its_turn(sharing, part_of) {
                 return self
-                    .put_aside(sharing, Held { opcode, fin, payload: payload.to_vec(), part_of, droppable });
+                    .put_aside(sharing, Held { opcode, fin, payload: payload.to_vec(), part_of, options });
             }
         }
-        self.send_for(sharing, opcode, fin, payload, part_of, droppable);
+        self.send_for(sharing, opcode, fin, payload, part_of, options);
         if fin && !opcode.is_control() {
             self.pass_held(sharing);
         }
@@ -228,7 +228,7 @@ impl Connection {
     /// Drops messages until there is room, as far as they may be dropped: what is to leave first, then what is kept.
     fn drop_oldest_beside(&self, sharing: &mut Sharing, length: usize) {
         while !self.has_room(length) {
-            let oldest = || sharing.held.iter().position(|held| held.droppable);
+            let oldest = || sharing.held.iter().position(|held| held.options.droppable);
             let dropped = self.0.link.borrow_mut().drop_oldest();
             if !dropped && oldest().and_then(|oldest| self.take_held(sharing, oldest)).is_none() {
                 break;
@@ -265,7 +265,8 @@ impl Connection {
         if !self.is_open() {
             return Err(Error::Closed);
         }
-        let frame = LeftFrame { opcode, fin, length: part.len(), part_of, full: Full::Refuse };
+        let (full, compress) = (Full::Refuse, Compress::Auto);
+        let frame = LeftFrame { opcode, fin, length: part.len(), part_of, full, compress };
         self.with_sharing(|sharing| self.pass_frame(sharing, frame, part));
         let gathered = self.0.link.borrow().buffered();
         self.publish(gathered);
@@ -288,9 +289,9 @@ impl Connection {
         fin: bool,
         payload: &[u8],
         part_of: u64,
-        droppable: bool,
+        options: SendOptions,
     ) {
-        let sent = self.0.link.borrow_mut().send_frame(opcode, fin, payload, droppable);
+        let sent = self.0.link.borrow_mut().send_frame(opcode, fin, payload, options);
         match sent {
             Ok(()) if opcode.is_control() => {}
             Ok(()) => sharing.part_of = if fin { 0 } else { part_of },
@@ -306,12 +307,12 @@ impl Connection {
             let is_mid = self.0.link.borrow().is_mid_message();
             let turn = sharing.held.iter().position(|held| !is_mid || held.part_of == sharing.part_of);
             let Some(held) = turn.and_then(|turn| self.take_held(sharing, turn)) else { return };
-            let Held { opcode, fin, payload, part_of, droppable } = held;
+            let Held { opcode, fin, payload, part_of, options } = held;
             if part_of == OWN && !sharing.held.iter().any(|held| held.part_of == OWN) {
                 // What follows goes straight to the connection.
                 sharing.own_goes_on = false;
             }
-            self.send_for(sharing, opcode, fin, &payload, part_of, droppable);
+            self.send_for(sharing, opcode, fin, &payload, part_of, options);
         }
     }
 
@@ -334,7 +335,7 @@ impl Connection {
         opcode: OpCode,
         fin: bool,
         payload: &[u8],
-        droppable: bool,
+        options: SendOptions,
     ) -> Result<(), SendError> {
         let held = self.with_sharing(|sharing| {
             match (sharing.own_goes_on, opcode == OpCode::Continuation) {
@@ -344,9 +345,9 @@ impl Connection {
             }
             let is_whole = fin && opcode != OpCode::Continuation;
             let part_of = if is_whole { 0 } else { OWN };
-            let droppable = droppable && is_whole;
+            let options = SendOptions { droppable: options.droppable && is_whole, ..options };
             sharing.own_goes_on = !fin;
-            self.put_aside(sharing, Held { opcode, fin, payload: payload.to_vec(), part_of, droppable });
+            self.put_aside(sharing, Held { opcode, fin, payload: payload.to_vec(), part_of, options });
             Ok(())
         });
         held.unwrap_or(Err(SendError::MessageUnfinished))

@@ -21,10 +21,9 @@ use super::redirect::{follow, forget_private};
 use super::socket::{Open, Sockets};
 use super::socks4::Socks4;
 use super::socks5::Socks5;
-use super::talk::{Outcome, Talk, Through};
+use super::talk::{Consent, Outcome, Talk, Through};
 use super::target::Target;
 use super::tunnel::Tunnel;
-use crate::connection::Agreed;
 #[cfg(feature = "tls")]
 use crate::tls::{Failed, session::Session};
 use crate::{Client, Config, Error, ProxyProblem, RedirectProblem, TimeoutKind};
@@ -113,8 +112,8 @@ impl Secure {
 pub(crate) enum Next {
     /// It leads on.
     GoOn,
-    /// It is a connection; this many of the bytes received were still the server's answer.
-    Open(Box<Agreed>, usize),
+    /// It is a connection.
+    Open(Consent),
     /// Another one is needed.
     Elsewhere,
 }
@@ -361,16 +360,16 @@ impl Route {
             }
         };
         let follows = self.client.options.redirects > 0 && !self.is_own;
-        Ok(Talk::upgrade(request, self.config(), follows))
+        Ok(Talk::upgrade(self.target.host(), request, self.config(), follows))
     }
 
     /// What was said.
     pub(crate) fn said(&mut self, outcome: Outcome) -> Result<Next, Error> {
         match outcome {
             Outcome::Through => Ok(Next::GoOn),
-            Outcome::Open(agreed, head) => {
-                self.take_cookies(&agreed.headers);
-                Ok(Next::Open(agreed, head))
+            Outcome::Open(consent) => {
+                self.take_cookies(&consent.agreed.headers);
+                Ok(Next::Open(consent))
             }
             Outcome::Redirect(answer) => {
                 self.take_cookies(answer.headers());

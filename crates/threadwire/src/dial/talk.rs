@@ -1,6 +1,8 @@
 //! What is said on a stream before it is a connection, without I/O: with a proxy, for a way through, and with the server, for the
 //! upgrade. A talk has bytes to be written and looks at those that were read; who moves them is another's concern.
 
+use threadwire_proto::Deflate;
+use threadwire_proto::deflate::Agreement;
 use threadwire_proto::handshake::{Answer, ClientRequest, HandshakeError};
 
 use super::answer::{AnswerReader, Arrived};
@@ -35,17 +37,30 @@ pub(super) enum Through {
 }
 
 struct Upgrade {
+    /// The server's, as errors name it.
+    host: String,
     request: ClientRequest,
     answer: AnswerReader,
     follows_redirects: bool,
+    /// What was offered.
+    deflate: Option<Deflate>,
+}
+
+/// What client and server have agreed on.
+pub(crate) struct Consent {
+    pub(crate) agreed: Box<Agreed>,
+    /// If messages may be compressed.
+    pub(crate) deflate: Option<Agreement>,
+    /// How many of the bytes received are the server's answer.
+    pub(crate) head: usize,
 }
 
 /// What a talk comes to.
 pub(crate) enum Outcome {
     /// The stream leads to the server from now on.
     Through,
-    /// The server agrees; this many of the bytes received are its answer.
-    Open(Box<Agreed>, usize),
+    /// The server agrees.
+    Open(Consent),
     /// The server sends elsewhere.
     Redirect(Box<Answer>),
 }
@@ -65,11 +80,18 @@ impl Talk {
     }
 
     /// Asks for the upgrade. Redirects are an answer as any other, unless they are to be followed.
-    pub(crate) fn upgrade(request: ClientRequest, config: &Config, follows_redirects: bool) -> Talk {
+    pub(crate) fn upgrade(
+        host: &str,
+        request: ClientRequest,
+        config: &Config,
+        follows_redirects: bool,
+    ) -> Talk {
         let mut output = Vec::new();
         request.encode(&mut output);
         let answer = AnswerReader::new(config);
-        let upgrade = Box::new(Upgrade { request, answer, follows_redirects });
+        let deflate = config.deflate.clone();
+        let host = host.to_owned();
+        let upgrade = Box::new(Upgrade { host, request, answer, follows_redirects, deflate });
         Talk { output, received: Vec::new(), about: About::Upgrade(upgrade) }
     }
 
@@ -116,14 +138,22 @@ impl Talk {
             About::Way { proxy, .. } => {
                 Error::Proxy { proxy: proxy.clone(), problem: ProxyProblem::Io(error) }
             }
-            About::Upgrade(_) => Error::Io(error),
+            // That a server does not like a client's certificate is heard of only behind the handshake (RFC 8446, section
+            // 4.4.2.4).
+            #[cfg(feature = "tls")]
+            About::Upgrade(upgrade) => crate::tls::Failed::explain(error, &upgrade.host),
+            #[cfg(not(feature = "tls"))]
+            About::Upgrade(upgrade) => {
+                let _ = &upgrade.host;
+                Error::Io(error)
+            }
         }
     }
 }
 
 impl Upgrade {
     fn look(&mut self, received: &mut Vec<u8>, ended: bool) -> Result<Option<Outcome>, Error> {
-        let Upgrade { request, answer, follows_redirects } = self;
+        let Upgrade { request, answer, follows_redirects, deflate, .. } = self;
         let is_redirect = |answer: &Answer| *follows_redirects && redirect::is_one(answer);
         let arrived =
             answer.look(received, ended, |answer| answer.status() == 101, |answer| !is_redirect(answer))?;
@@ -131,9 +161,13 @@ impl Upgrade {
             None => Ok(None),
             Some(Arrived::Consent(answer, head)) => {
                 let accepted = request.verify(answer)?;
+                let deflate = match deflate {
+                    Some(deflate) => deflate.accept(&accepted.extensions)?,
+                    None => None,
+                };
                 let agreed =
                     Agreed { subprotocol: accepted.subprotocol, headers: accepted.headers, guest: None };
-                Ok(Some(Outcome::Open(Box::new(agreed), head)))
+                Ok(Some(Outcome::Open(Consent { agreed: Box::new(agreed), deflate, head })))
             }
             Some(Arrived::Refusal(answer)) if is_redirect(&answer) => Ok(Some(Outcome::Redirect(answer))),
             Some(Arrived::Refusal(answer)) => Err(HandshakeError::Status(answer).into()),

@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use std::mem;
 use std::task::Waker;
 
-use threadwire_proto::OpCode;
+use threadwire_proto::{Compress, OpCode};
 
 use super::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, PoisonError};
 
@@ -36,6 +36,14 @@ pub(crate) struct LeftFrame {
     /// The message in parts that it belongs to, or 0.
     pub(crate) part_of: u64,
     pub(crate) full: Full,
+    pub(crate) compress: Compress,
+}
+
+impl LeftFrame {
+    /// A frame without its payload.
+    pub(crate) fn new(opcode: OpCode, fin: bool, part_of: u64, full: Full) -> LeftFrame {
+        LeftFrame { opcode, fin, length: 0, part_of, full, compress: Compress::Auto }
+    }
 }
 
 /// What happens to a message for which there is no room.
@@ -182,15 +190,7 @@ impl<C, E: Clone> Lane<C, E> {
     }
 
     /// Leaves a frame. `limit`: how many bytes may wait in all; a frame of any size is taken when nothing waits.
-    pub(crate) fn push_frame(
-        &self,
-        opcode: OpCode,
-        fin: bool,
-        payload: &[u8],
-        part_of: u64,
-        full: Full,
-        limit: usize,
-    ) -> Pushed {
+    pub(crate) fn push_frame(&self, frame: LeftFrame, payload: &[u8], limit: usize) -> Pushed {
         let mut state = self.lock();
         if state.end.is_some() || !self.is_open() {
             return Pushed::Ended;
@@ -199,7 +199,7 @@ impl<C, E: Clone> Lane<C, E> {
         let total = waiting + self.outside.load(Ordering::SeqCst);
         let is_full = (total > 0 && total + payload.len() > limit) || state.batch.ops.len() >= MOST;
         if is_full {
-            match full {
+            match frame.full {
                 Full::Take if total > limit.saturating_add(CONTROL_ROOM) => return Pushed::Full,
                 _ if state.batch.ops.len() >= 2 * MOST => return Pushed::Full,
                 Full::Take => {}
@@ -211,9 +211,8 @@ impl<C, E: Clone> Lane<C, E> {
                 Full::DropOldest => state.drop_oldest(payload.len(), limit),
             }
         }
-        let length = payload.len();
         state.batch.bytes.extend_from_slice(payload);
-        state.push(Op::Frame(LeftFrame { opcode, fin, length, part_of, full }))
+        state.push(Op::Frame(LeftFrame { length: payload.len(), ..frame }))
     }
 
     /// Leaves a call.

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use threadwire_proto::OpCode;
+use threadwire_proto::{Compress, OpCode};
 
 use super::Handle;
 use crate::{CloseCode, Error, WhenFull};
@@ -75,7 +75,9 @@ impl Parts {
         };
         match self.handle.connection() {
             Some(connection) => connection.send_part(self.opcode, fin, part, self.number, when_full)?,
-            None => self.handle.leave_frame(self.opcode, fin, part, self.number, when_full)?,
+            None => {
+                self.handle.leave_frame((self.opcode, fin), part, self.number, when_full, Compress::Auto)?;
+            }
         }
         self.opcode = OpCode::Continuation;
         Ok(())

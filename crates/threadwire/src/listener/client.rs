@@ -282,6 +282,9 @@ impl Client {
             request.header(name, value)?;
         }
         request.subprotocols(&self.subprotocols)?;
+        if let Some(deflate) = &self.config.deflate {
+            request.extension(deflate.offer());
+        }
         Ok(request.build()?)
     }
 

@@ -7,9 +7,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use threadwire_proto::OpCode;
+use threadwire_proto::{Compress, OpCode};
 use threadwire_worker::EventLoop;
 
+use super::deflated::{Deflated, Variant, Variants};
 use super::delivery::{Part, Report};
 use super::homes::{Core, Stay};
 use crate::connection::rooms::Given;
@@ -39,22 +40,43 @@ struct Member {
 
 /// Frames without a mask, to be written as they are to any number of sockets.
 #[derive(Default)]
-struct Gathered {
-    bytes: Vec<u8>,
-    pieces: Vec<Piece>,
+pub(super) struct Gathered {
+    pub(super) bytes: Vec<u8>,
+    pub(super) pieces: Vec<Piece>,
 }
 
 /// One frame of them.
-struct Piece {
-    start: usize,
+pub(super) struct Piece {
+    pub(super) span: Span,
     /// Where its payload begins.
-    payload: usize,
-    end: usize,
-    opcode: OpCode,
+    pub(super) payload: usize,
+    pub(super) opcode: OpCode,
+    pub(super) compress: Compress,
+    /// What the threads of the room share of it; none if there is but one.
+    pub(super) deflated: Option<Arc<Deflated>>,
     /// Who does not get it. A member has this address as long as the piece is gathered, since to join flushes.
     except: Option<usize>,
     part: Part,
     report: Report,
+}
+
+/// Where a frame lies.
+#[derive(Clone, Copy)]
+pub(super) struct Span {
+    pub(super) start: usize,
+    pub(super) end: usize,
+    pub(super) is_compressed: bool,
+}
+
+/// A message on its way to a room's members.
+#[derive(Clone)]
+pub(super) struct Letter<'a> {
+    pub(super) opcode: OpCode,
+    pub(super) header: &'a [u8],
+    pub(super) payload: &'a [u8],
+    pub(super) compress: Compress,
+    /// What the threads of the room share of it; none if there is but one.
+    pub(super) deflated: Option<Arc<Deflated>>,
 }
 
 /// A frame that was gathered: what a member needs of it that can't take it as a part of the whole.
@@ -63,7 +85,11 @@ pub(crate) struct Framed<'a> {
     pub(crate) opcode: OpCode,
     /// Header and payload, not masked.
     pub(crate) frame: &'a [u8],
+    /// Whether the payload in the frame is compressed.
+    pub(crate) is_compressed: bool,
+    /// The payload as it was sent.
     pub(crate) payload: &'a [u8],
+    pub(crate) compress: Compress,
 }
 
 impl Branch {
@@ -121,8 +147,7 @@ impl Branch {
     /// Puts a message behind those that are gathered. True if it is too much to wait with.
     pub(super) fn gather(
         &self,
-        (header, payload): (&[u8], &[u8]),
-        opcode: OpCode,
+        letter: Letter<'_>,
         except: Option<&Connection>,
         part: Part,
         local: &Local,
@@ -137,11 +162,14 @@ impl Branch {
         if bytes.capacity() == 0 {
             *bytes = local.lend_output();
         }
+        let Letter { opcode, header, payload, compress, deflated } = letter;
         let start = bytes.len();
         bytes.extend_from_slice(header);
         bytes.extend_from_slice(payload);
         let (payload, end) = (start + header.len(), bytes.len());
-        pieces.push(Piece { start, payload, end, opcode, except, part, report: Report::default() });
+        let span = Span { start, end, is_compressed: false };
+        let report = Report::default();
+        pieces.push(Piece { span, payload, opcode, compress, deflated, except, part, report });
         end >= FLUSH_AT
     }
 
@@ -150,19 +178,27 @@ impl Branch {
         if !self.has_gathered() {
             return;
         }
-        let Gathered { bytes, mut pieces } = self.gathered.take();
+        let mut gathered = self.gathered.take();
+        let mut variants = Variants::default();
         let mut got_all = 0;
         for member in self.members.borrow_mut().iter_mut() {
+            let variant = member.ws.sharing().map(|sharing| variants.of(sharing, &gathered, local));
+            let bytes = variant.map_or(&gathered.bytes, |variant| &variant.bytes);
             let mut taken = 0;
             if member.excepted == 0 {
-                taken = member.ws.offer(&bytes);
+                taken = member.ws.offer(bytes);
+                if taken > 0 && variant.is_some() {
+                    member.ws.sent_shared();
+                }
                 if taken == bytes.len() {
                     got_all += 1;
                     continue;
                 }
             }
-            member.serve(&bytes, &mut pieces, taken);
+            member.serve(&mut gathered, variant, taken);
         }
+        variants.recycle(local);
+        let Gathered { bytes, mut pieces } = gathered;
         local.return_output(bytes);
         let mut total = Report::default();
         for piece in &mut pieces {
@@ -183,20 +219,25 @@ impl Branch {
 impl Member {
     /// Hands the messages over one by one, of which so many bytes have left already.
     #[cold]
-    fn serve(&mut self, bytes: &[u8], pieces: &mut [Piece], taken: usize) {
+    fn serve(&mut self, gathered: &mut Gathered, variant: Option<&Variant>, taken: usize) {
         self.excepted = 0;
         let address = self.ws.address();
-        for piece in pieces {
+        let plain = &gathered.bytes;
+        let bytes = variant.map_or(plain, |variant| &variant.bytes);
+        for (number, piece) in gathered.pieces.iter_mut().enumerate() {
+            let Span { start, end, is_compressed } =
+                variant.map_or(piece.span, |variant| variant.spans[number]);
             let given = if piece.except == Some(address) {
                 continue;
-            } else if piece.end <= taken {
+            } else if end <= taken {
                 Given::Delivered
-            } else if piece.start < taken {
-                self.ws.give_rest(&bytes[taken..piece.end]);
+            } else if start < taken {
+                self.ws.give_rest(&bytes[taken..end]);
                 Given::Delivered
             } else {
-                let Piece { start, payload, end, opcode, .. } = *piece;
-                let framed = Framed { opcode, frame: &bytes[start..end], payload: &bytes[payload..end] };
+                let Piece { opcode, payload, compress, .. } = *piece;
+                let (frame, payload) = (&bytes[start..end], &plain[payload..piece.span.end]);
+                let framed = Framed { opcode, frame, is_compressed, payload, compress };
                 self.ws.give(framed, self.when_full)
             };
             let report = &mut piece.report;

@@ -9,10 +9,9 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use threadwire_proto::OpCode;
 use threadwire_worker::{EventLoop, Ready, Source, Token};
 
-use super::branch::Branch;
+use super::branch::{Branch, Letter};
 use super::delivery::Part;
 use super::homes::Core;
 use crate::local::Local;
@@ -110,8 +109,7 @@ impl Local {
     pub(super) fn gather(
         self: &Rc<Self>,
         id: u64,
-        frame: (&[u8], &[u8]),
-        opcode: OpCode,
+        letter: Letter<'_>,
         except: Option<&Connection>,
         part: Part,
     ) {
@@ -124,7 +122,7 @@ impl Local {
             self.rooms.gathered.borrow_mut().push(Rc::clone(&branch));
             self.rooms.has_gathered.set(true);
         }
-        let is_much = branch.gather(frame, opcode, except, part, self);
+        let is_much = branch.gather(letter, except, part, self);
         let event_loop = EventLoop::current();
         // A loop that ends may look at no new source any more.
         if is_much || event_loop.is_stopping() {

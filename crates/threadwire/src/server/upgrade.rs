@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use mio::Interest;
 use threadwire_proto::Role;
+use threadwire_proto::deflate::Agreement;
 use threadwire_proto::handshake::{self, HandshakeError, HeadReader, Headers, Response, Upgrade};
 use threadwire_worker::{EventLoop, Ready, Source, TimerId, Token};
 
@@ -25,7 +26,7 @@ use crate::outbox::Outbox;
 use crate::stream::Stream;
 #[cfg(feature = "tls")]
 use crate::tls::stream::TlsStream;
-use crate::{Connection, Error, Listener};
+use crate::{Config, Connection, Error, Listener};
 
 /// A handshake under way.
 pub(super) struct Upgrading {
@@ -58,6 +59,8 @@ struct State {
     ends: bool,
     /// A response that is no upgrade: once it has left, the peer's end is awaited, so that it can be read.
     refusal: Option<Outbox>,
+    /// Whether the peer's TLS is broken, so that only its end is awaited.
+    lingers: bool,
 }
 
 /// Begins the handshake of a connection that was accepted, on this thread's loop.
@@ -87,6 +90,7 @@ pub(super) fn start(service: &Service, arrival: Arrival, pending: Option<Pending
             head: HeadReader::new(service.config.head_limits()),
             ends: false,
             refusal: None,
+            lingers: false,
         };
         let source = Rc::new(Upgrading {
             service: service.clone(),
@@ -155,6 +159,7 @@ struct Granted {
     listener: Box<dyn Listener>,
     upgrade: Upgrade,
     headers: Headers,
+    deflate: Option<Agreement>,
     guest: Option<Guest>,
 }
 
@@ -195,6 +200,9 @@ impl State {
 
     /// Reads once, and looks whether the request is there.
     fn advance(&mut self, input: &mut [u8]) -> Progress {
+        if self.lingers {
+            return self.linger(input);
+        }
         if self.refusal.is_some() {
             return self.finish_refusal(input);
         }
@@ -202,6 +210,10 @@ impl State {
             Ok(0) => return Progress::Over("the peer left"),
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Progress::Waiting,
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                tracing::debug!(%error, peer = ?self.stream.peer_addr().ok(), "a client does not speak TLS as it should");
+                return self.linger(input);
+            }
             Err(error) => {
                 tracing::debug!(%error, "reading a request failed");
                 return Progress::Over("reading failed");
@@ -231,6 +243,20 @@ impl State {
                 tracing::debug!(%error, "refused a request");
                 self.refuse(&error.response(), false, input)
             }
+        }
+    }
+
+    /// Lets the peer read what was wrong: closing the socket under what it still sends would reset the connection.
+    fn linger(&mut self, input: &mut [u8]) -> Progress {
+        if !std::mem::replace(&mut self.lingers, true) {
+            // Where that fails, so will reading.
+            let _ = self.stream.shutdown_write();
+        }
+        match self.stream.read_away(input) {
+            Ok(0) => Progress::Over("its TLS was refused"),
+            Ok(_) => Progress::Again,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Progress::Waiting,
+            Err(_) => Progress::Over("the peer broke the connection"),
         }
     }
 
@@ -274,6 +300,13 @@ pub(crate) fn encode(response: &Response, is_head: bool) -> Vec<u8> {
         response.encode(&mut bytes)
     }
     bytes
+}
+
+/// Agrees on compression, if both sides want it.
+pub(crate) fn agree(upgrade: &mut Upgrade, config: &Config) -> Option<Agreement> {
+    let agreement = config.deflate.as_ref()?.answer(upgrade.offered_extensions())?;
+    // It was offered.
+    upgrade.add_extension(agreement.to_extension()).ok().map(|()| agreement)
 }
 
 /// Why a request that the program agrees to does not become a connection.
@@ -357,14 +390,17 @@ impl Upgrading {
             }
         };
         match grant(&self.service.gate, &request, &headers, &subprotocol) {
-            Ok((upgrade, guest)) => Ok(Granted { listener, upgrade, headers, guest }),
+            Ok((mut upgrade, guest)) => {
+                let deflate = agree(&mut upgrade, &self.service.config);
+                Ok(Granted { listener, upgrade, headers, guest, deflate })
+            }
             Err(refusal) => Err(refusal.response),
         }
     }
 
     fn open(&self, state: State, granted: Granted, early: Early, input: &mut [u8]) {
         self.stop_timer();
-        let Granted { listener, upgrade, headers, guest } = granted;
+        let Granted { listener, upgrade, headers, guest, deflate } = granted;
         let mut output = Local::current().lend_output();
         upgrade.encode(&mut output);
         let agreed = agreed(&upgrade, headers, guest);
@@ -395,6 +431,7 @@ impl Upgrading {
             listener,
             config: Arc::clone(&self.service.config),
             agreed,
+            deflate,
             output,
             early,
             unread,

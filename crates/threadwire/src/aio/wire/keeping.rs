@@ -8,7 +8,7 @@ use std::task::Context;
 use std::time::{Duration, Instant};
 
 use threadwire_proto::keepalive::{Check, Pulse};
-use threadwire_proto::{CloseCode, CloseFrame, OpCode, RoundTripSummary, RoundTrips};
+use threadwire_proto::{CloseCode, CloseFrame, OpCode, RoundTripSummary, RoundTrips, SendOptions};
 use tokio::time::{Sleep, sleep_until};
 
 use super::{Means, Wire};
@@ -96,7 +96,7 @@ impl Wire {
                     let payload = trips.as_mut().map(|trips| trips.begin(now));
                     let payload = payload.as_ref().map_or(&[][..], |payload| &payload[..]);
                     // It is open, and the payload is short.
-                    let _ = self.send_frame(OpCode::Ping, true, payload, false, means);
+                    let _ = self.send_frame(OpCode::Ping, true, payload, SendOptions::default(), means);
                     self.write(means);
                 }
                 Check::Silent { for_ } => return self.give_up_silent(for_, means),

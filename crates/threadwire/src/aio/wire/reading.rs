@@ -160,7 +160,7 @@ impl Wire {
                     }
                     OpCode::Ping => frame.recycle(&mut shared.pool),
                     _ => {
-                        if let Some(message) = frame.into_message() {
+                        if let Some(message) = frame.into_owned(&mut shared.pool) {
                             return Some(Event::Message(message));
                         }
                     }

@@ -4,7 +4,8 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use threadwire_proto::{CloseCode, CloseFrame, OpCode};
+use threadwire_proto::deflate::Agreement;
+use threadwire_proto::{CloseCode, CloseFrame, Compress, OpCode, SendOptions};
 use tokio::io::AsyncWrite;
 
 use super::{Means, Wire};
@@ -36,15 +37,16 @@ impl Wire {
         opcode: OpCode,
         fin: bool,
         payload: &[u8],
-        droppable: bool,
+        options: SendOptions,
         means: Means<'_>,
     ) -> Result<(), Error> {
+        let SendOptions { compress, droppable } = options;
         if self.broken {
             return Err(Error::Closed);
         }
         let is_lone = self.rest.is_empty() && self.inbox.is_empty();
         if payload.len() >= DIRECT_WRITE && is_lone && !self.outbox.is_blocked() {
-            let header = self.protocol.send_header(opcode, fin, payload.len())?;
+            let header = self.protocol.send_header(opcode, fin, payload.len(), compress)?;
             if let (Some(header), Some(stream)) = (header, &mut self.stream) {
                 let cx = &mut Context::from_waker(means.waker);
                 self.unflushed = !stream.is_tcp();
@@ -62,7 +64,8 @@ impl Wire {
         }
         self.outbox.before_frame(droppable);
         let mut shared = means.local.shared.borrow_mut();
-        self.protocol.send_frame(opcode, fin, payload, &mut shared, self.outbox.end(means.local))?;
+        let out = self.outbox.end(means.local);
+        self.protocol.send_frame_with(opcode, fin, payload, options, &mut shared, out)?;
         drop(shared);
         self.outbox.mark(droppable);
         if self.outbox.len() > means.config.high_watermark {
@@ -78,6 +81,7 @@ impl Wire {
         opcode: OpCode,
         payload: &[u8],
         when_full: WhenFull,
+        compress: Compress,
         means: Means<'_>,
     ) -> Result<(), Error> {
         if !self.is_open() {
@@ -109,12 +113,17 @@ impl Wire {
             }
         }
         let droppable = when_full == WhenFull::DropOldest && !opcode.is_control();
-        self.send_frame(opcode, true, payload, droppable, means)
+        self.send_frame(opcode, true, payload, SendOptions { compress, droppable }, means)
     }
 
     /// Whether a payload of this length may be added to what waits. Anything is taken when nothing does.
     pub(in crate::aio) fn has_room(&self, length: usize, limit: usize) -> bool {
         self.buffered() == 0 || self.buffered() + length <= limit
+    }
+
+    /// What was agreed on about compression.
+    pub(in crate::aio) fn deflate(&self) -> Option<Agreement> {
+        self.protocol.deflate()
     }
 
     /// Whether all has left.

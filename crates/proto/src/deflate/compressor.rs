@@ -1,0 +1,160 @@
+//! What one connection sends, compressed (RFC 7692, section 7.2.1).
+
+use super::engines::{DeflateEngine, DeflateKind, Ticket};
+use super::history::History;
+use super::shared::Sharing;
+use super::{Agreement, Compress, Deflate, Engines, TAIL};
+use crate::{OpCode, Role};
+
+/// The sending half.
+#[derive(Debug)]
+pub(crate) struct Compressor {
+    agreement: Agreement,
+    kind: DeflateKind,
+    takeover: bool,
+    threshold: usize,
+    /// What the peer's window holds of what we have said. Empty without takeover.
+    history: History,
+    ticket: Option<Ticket>,
+    /// The message in fragments that is under way.
+    under_way: UnderWay,
+}
+
+#[derive(Debug, Default)]
+enum UnderWay {
+    #[default]
+    Nothing,
+    /// It is not compressed.
+    Plain,
+    Compressed(DeflateEngine),
+}
+
+/// Scratch memory beyond this many bytes is not kept.
+const SCRATCH_KEPT: usize = 1 << 20;
+
+impl Compressor {
+    pub(crate) fn new(role: Role, deflate: &Deflate, agreement: Agreement) -> Compressor {
+        let (window_bits, no_takeover) = match role {
+            Role::Server => (agreement.server_max_window_bits, agreement.server_no_context_takeover),
+            Role::Client => (agreement.client_max_window_bits, agreement.client_no_context_takeover),
+        };
+        Compressor {
+            agreement,
+            kind: DeflateKind { window_bits, level: deflate.level, mem_level: deflate.mem_level },
+            takeover: !no_takeover,
+            threshold: deflate.threshold,
+            history: History::default(),
+            ticket: None,
+            under_way: UnderWay::Nothing,
+        }
+    }
+
+    pub(crate) fn agreement(&self) -> Agreement {
+        self.agreement
+    }
+
+    /// Whether a data frame is to be compressed that would be sent now.
+    #[inline]
+    pub(crate) fn wants(&self, opcode: OpCode, fin: bool, length: usize, compress: Compress) -> bool {
+        match (&self.under_way, opcode) {
+            (UnderWay::Compressed(_), OpCode::Continuation) => true,
+            (_, OpCode::Continuation) => false,
+            // A window of 8 bits is more than we can do: what is sent plainly refers to nothing.
+            _ if self.kind.window_bits < 9 => false,
+            // How long it becomes, nobody knows.
+            _ if !fin => compress != Compress::Never,
+            _ => compress.applies_to(length, self.threshold),
+        }
+    }
+
+    /// A data frame is sent as it is.
+    #[inline]
+    pub(crate) fn pass(&mut self, fin: bool) {
+        self.under_way = if fin { UnderWay::Nothing } else { UnderWay::Plain };
+    }
+
+    /// Compresses the payload of a data frame that it [wants](Compressor::wants). `None` if that is better sent as it is, which has
+    /// then been noted.
+    #[inline]
+    pub(crate) fn deflate<'e>(
+        &mut self,
+        opcode: OpCode,
+        fin: bool,
+        payload: &[u8],
+        engines: &'e mut Engines,
+    ) -> Option<&'e [u8]> {
+        let Engines { deflate, scratch, .. } = engines;
+        if scratch.len() > SCRATCH_KEPT {
+            *scratch = Vec::new();
+        }
+        let mut engine = match std::mem::take(&mut self.under_way) {
+            UnderWay::Compressed(engine) => engine,
+            _ => deflate.take(self.kind, self.ticket.take(), &self.history),
+        };
+        let mut made = engine.run(payload, 0, scratch);
+        if self.takeover {
+            self.history.append(payload, 1 << self.kind.window_bits);
+        }
+        if !fin {
+            self.under_way = UnderWay::Compressed(engine);
+            return Some(&scratch[..made]);
+        }
+        made = finish(scratch, made);
+        if self.takeover {
+            // What the engine was fed is part of the stream from now on: it must be sent, whatever its length.
+            self.ticket = deflate.keep(engine);
+        } else {
+            deflate.release(engine);
+            if opcode != OpCode::Continuation && made >= payload.len() {
+                return None;
+            }
+        }
+        Some(&scratch[..made])
+    }
+
+    /// Compresses a whole message so that it can be left out of the stream again: it refers to none, and none refers to it. `None`
+    /// as for [`deflate`](Compressor::deflate).
+    pub(crate) fn deflate_alone<'e>(&mut self, payload: &[u8], engines: &'e mut Engines) -> Option<&'e [u8]> {
+        let made = alone(self.kind, payload, engines)?;
+        self.sent_shared();
+        Some(&engines.scratch[..made])
+    }
+
+    /// What a message that is compressed once for many has to be compressed like, for this one to be among them; `None` if it
+    /// can't be now.
+    #[inline]
+    pub(crate) fn sharing(&self) -> Option<Sharing> {
+        let is_free = matches!(self.under_way, UnderWay::Nothing) && self.kind.window_bits >= 9;
+        is_free.then_some(Sharing { kind: self.kind, threshold: self.threshold })
+    }
+
+    /// A message was sent that knows nothing of what was said before. The peer's window holds it, but nobody has to refer to it
+    /// or to anything in front of it: forgetting both is cheaper than to remember it for each of a crowd.
+    #[inline]
+    pub(crate) fn sent_shared(&mut self) {
+        self.ticket = None;
+        if !self.history.is_empty() {
+            self.history.clear();
+        }
+    }
+}
+
+/// Compresses a whole message into the scratch memory, without any reference to others. `None` if it does not get smaller.
+pub(super) fn alone(kind: DeflateKind, payload: &[u8], engines: &mut Engines) -> Option<usize> {
+    let mut engine = engines.deflate.any(kind);
+    let made = engine.run(payload, 0, &mut engines.scratch);
+    engines.deflate.release(engine);
+    let made = finish(&mut engines.scratch, made);
+    (made < payload.len()).then_some(made)
+}
+
+/// Takes the end of a message off, which the peer puts there again. Returns what is left of `made` bytes.
+fn finish(scratch: &mut [u8], made: usize) -> usize {
+    if made < TAIL.len() {
+        // Nothing was to be said: that is the beginning of an empty block (RFC 7692, section 7.2.3.6).
+        scratch[0] = 0;
+        return 1;
+    }
+    debug_assert_eq!(scratch[made - TAIL.len()..made], TAIL);
+    made - TAIL.len()
+}

@@ -1,0 +1,158 @@
+//! What one connection receives, compressed (RFC 7692, section 7.2.2).
+
+use super::engines::{Engine, InflateEngine, Inflated, Ticket};
+use super::history::History;
+use super::{Agreement, Engines};
+use crate::{Buffer, Role, Violation};
+
+/// How far back any stream may refer, in bytes.
+const LARGEST_WINDOW: usize = 32 << 10;
+
+/// Room is made for at least so many bytes: smaller buffers are not used again.
+const SMALLEST_ROOM: usize = 4 << 10;
+
+/// The receiving half.
+#[derive(Debug)]
+pub(crate) struct Decompressor {
+    takeover: bool,
+    window_bits: u8,
+    /// The end of what was said; without takeover only of the message that is arriving.
+    history: History,
+    ticket: Option<Ticket>,
+    /// The engine of the message that is arriving.
+    under_way: Option<InflateEngine>,
+    /// Whether its last block was one that says that it is the last. Another stream may follow (RFC 7692, section 7.2.3.4).
+    is_at_end: bool,
+    /// Where in the output the frame begins that is arriving.
+    frame: usize,
+}
+
+/// Where inflated bytes go, and how many may.
+pub(crate) struct Output<'a> {
+    pub(crate) body: &'a mut Buffer,
+    /// How many bytes there may be in all.
+    pub(crate) limit: usize,
+}
+
+impl Decompressor {
+    pub(crate) fn new(role: Role, agreement: Agreement) -> Decompressor {
+        let (window_bits, no_takeover) = match role {
+            Role::Server => (agreement.client_max_window_bits, agreement.client_no_context_takeover),
+            Role::Client => (agreement.server_max_window_bits, agreement.server_no_context_takeover),
+        };
+        Decompressor {
+            takeover: !no_takeover,
+            // A peer of zlib's family that was asked for 8 does 9.
+            window_bits: window_bits.max(9),
+            history: History::default(),
+            ticket: None,
+            under_way: None,
+            is_at_end: false,
+            frame: 0,
+        }
+    }
+
+    /// A frame begins, whose bytes will lie from there on.
+    pub(crate) fn begin_frame(&mut self, at: usize) {
+        self.frame = at;
+    }
+
+    /// Inflates what has arrived of a frame.
+    ///
+    /// # Errors
+    ///
+    /// [`Violation::Deflate`] if it is corrupt, [`Violation::MessageTooLong`] as soon as it is more than the limit.
+    pub(crate) fn inflate(
+        &mut self,
+        input: &[u8],
+        output: &mut Output<'_>,
+        engines: &mut Engines,
+    ) -> Result<(), Violation> {
+        let mut engine = match self.under_way.take() {
+            Some(engine) => engine,
+            None => engines.inflate.take((), self.ticket.take(), &self.history),
+        };
+        let result = self.run(&mut engine, input, output);
+        self.under_way = Some(engine);
+        result
+    }
+
+    fn run(
+        &mut self,
+        engine: &mut InflateEngine,
+        mut input: &[u8],
+        output: &mut Output<'_>,
+    ) -> Result<(), Violation> {
+        loop {
+            if self.is_at_end {
+                if input.is_empty() {
+                    return Ok(());
+                }
+                self.restart(engine, &output.body[self.frame..]);
+            }
+            // One byte more than there may be, to see that there is more.
+            let room =
+                output.body.room_within((4 * input.len()).max(SMALLEST_ROOM), output.limit.saturating_add(1));
+            let size = room.len();
+            let Inflated { used, made, is_end } =
+                engine.run(input, room).map_err(Violation::CorruptDeflate)?;
+            output.body.commit(made);
+            if output.body.len() > output.limit {
+                return Err(Violation::InflatedTooLong { limit: output.limit });
+            }
+            input = &input[used..];
+            self.is_at_end = is_end;
+            if input.is_empty() && (made < size || is_end) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Another stream follows, which may refer to what was said all the same.
+    fn restart(&mut self, engine: &mut InflateEngine, frame: &[u8]) {
+        self.is_at_end = false;
+        engine.reset();
+        let frame = &frame[frame.len().saturating_sub(LARGEST_WINDOW)..];
+        let [older, newer] = self.history.parts();
+        for said in [older, newer, frame].into_iter().filter(|said| !said.is_empty()) {
+            engine.prime(said);
+        }
+    }
+
+    /// A frame has arrived; `fin` if its message has.
+    ///
+    /// # Errors
+    ///
+    /// As [`inflate`](Decompressor::inflate); and if the message is not at the end of a block.
+    pub(crate) fn end_frame(
+        &mut self,
+        fin: bool,
+        output: &mut Output<'_>,
+        engines: &mut Engines,
+    ) -> Result<(), Violation> {
+        if fin {
+            // Even a message of no bytes is the end of one.
+            self.inflate(&[], output, engines)?;
+            let Some(mut engine) = self.under_way.take() else { return Ok(()) };
+            self.end_message(&mut engine, output)?;
+            if self.takeover {
+                self.ticket = engines.inflate.keep(engine);
+            } else {
+                engines.inflate.release(engine);
+                self.history.clear();
+                return Ok(());
+            }
+        }
+        self.history.append(&output.body[self.frame..], 1 << self.window_bits);
+        Ok(())
+    }
+
+    fn end_message(&mut self, engine: &mut InflateEngine, output: &mut Output<'_>) -> Result<(), Violation> {
+        if self.is_at_end {
+            // Some leave out the empty block that belongs behind a last one.
+            self.restart(engine, &output.body[self.frame..]);
+            return Ok(());
+        }
+        if engine.end() { Ok(()) } else { Err(Violation::DeflateCut) }
+    }
+}

@@ -1,0 +1,290 @@
+//! The engines of one thread, which all its connections share.
+//!
+//! An engine that has done a message is put on a shelf, and the connection gets a ticket for it. If nobody else has taken
+//! it when the connection's next message comes, it goes on where it was: that costs nothing. Otherwise, for the same
+//! price in memory whatever the number of connections, another engine is reset and primed with the end of what the
+//! connection has said.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use zlib_rs::{DeflateConfig, DeflateFlush, InflateFlush, Status};
+
+use super::TAIL;
+use super::budget::{self, Share};
+use super::history::History;
+
+/// The engines that wait, and memory to work in.
+#[derive(Debug, Default)]
+pub(crate) struct Engines {
+    pub(super) deflate: Shelf<DeflateEngine>,
+    pub(super) inflate: Shelf<InflateEngine>,
+    /// All of it is initialised.
+    pub(super) scratch: Vec<u8>,
+}
+
+/// What engines of both directions have in common.
+pub(super) trait Engine {
+    /// What distinguishes those that can stand in for each other.
+    type Kind: Copy + PartialEq;
+
+    fn make(kind: Self::Kind) -> Self;
+    fn kind(&self) -> Self::Kind;
+    /// About how many bytes one takes.
+    fn size(kind: Self::Kind) -> usize;
+    /// Forgets all that was said.
+    fn reset(&mut self);
+    /// Has it know what was said, behind what it knows.
+    fn prime(&mut self, said: &[u8]);
+}
+
+/// Engines that wait for their connections, or for others.
+#[derive(Debug)]
+pub(super) struct Shelf<E> {
+    /// No other shelf has it, whatever its thread.
+    number: u32,
+    places: Vec<Option<Kept<E>>>,
+    /// How often an engine was put here.
+    clock: u64,
+}
+
+#[derive(Debug)]
+struct Kept<E> {
+    engine: E,
+    /// The time it was put here; 0 if nobody will ask for it as it is.
+    since: u64,
+}
+
+/// Says where an engine waits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ticket {
+    shelf: u32,
+    place: u32,
+    since: u64,
+}
+
+impl<E> Default for Shelf<E> {
+    fn default() -> Shelf<E> {
+        static SHELVES: AtomicU32 = AtomicU32::new(0);
+        Shelf { number: SHELVES.fetch_add(1, Ordering::Relaxed), places: Vec::new(), clock: 0 }
+    }
+}
+
+impl<E: Engine> Shelf<E> {
+    /// The engine of a ticket, as it was left; or another one of that kind that knows what was said before.
+    #[inline]
+    pub(super) fn take(&mut self, kind: E::Kind, ticket: Option<Ticket>, history: &History) -> E {
+        if let Some(ticket) = ticket.filter(|ticket| ticket.shelf == self.number)
+            && let Some(place) = self.places.get_mut(ticket.place as usize)
+            && let Some(kept) = place.take_if(|kept| kept.since == ticket.since)
+        {
+            return kept.engine;
+        }
+        let mut engine = self.any(kind);
+        for said in history.parts().into_iter().filter(|said| !said.is_empty()) {
+            engine.prime(said);
+        }
+        engine
+    }
+
+    /// An engine that knows of nothing.
+    pub(super) fn any(&mut self, kind: E::Kind) -> E {
+        let kept = self.places.iter().enumerate().filter_map(|(place, kept)| Some((place, kept.as_ref()?)));
+        let same = kept.clone().filter(|(_, kept)| kept.engine.kind() == kind);
+        let oldest = same.min_by_key(|(_, kept)| kept.since);
+        let is_short = budget::is_exceeded_by(E::size(kind));
+        // One that was not asked for while all others were, several times over, will hardly be soon.
+        let forgotten = self.clock.saturating_sub(4 * self.places.len() as u64 + 64);
+        let (place, makes_room) = match oldest {
+            Some((place, kept)) if is_short || kept.since <= forgotten => (Some(place), false),
+            _ if is_short => (kept.min_by_key(|(_, kept)| kept.since).map(|(place, _)| place), true),
+            _ => (None, false),
+        };
+        let taken = place.and_then(|place| self.places[place].take());
+        match taken.filter(|_| !makes_room) {
+            Some(Kept { mut engine, .. }) => {
+                engine.reset();
+                engine
+            }
+            None => E::make(kind),
+        }
+    }
+
+    /// Puts an engine back that may be asked for as it is.
+    #[inline]
+    pub(super) fn keep(&mut self, engine: E) -> Option<Ticket> {
+        self.clock += 1;
+        let since = self.clock;
+        let place = self.put(Kept { engine, since })?;
+        Some(Ticket { shelf: self.number, place, since })
+    }
+
+    /// Puts an engine back that knows nothing that anybody needs.
+    #[inline]
+    pub(super) fn release(&mut self, engine: E) {
+        self.put(Kept { engine, since: 0 });
+    }
+
+    fn put(&mut self, kept: Kept<E>) -> Option<u32> {
+        let vacant = self.places.iter().position(Option::is_none);
+        // One is kept in any case, so that no thread has to make one for each message.
+        let is_first = self.places.iter().all(Option::is_none);
+        if !is_first && budget::is_exceeded_by(0) {
+            return None;
+        }
+        let place = vacant.unwrap_or(self.places.len());
+        match vacant {
+            Some(place) => self.places[place] = Some(kept),
+            None => self.places.push(Some(kept)),
+        }
+        u32::try_from(place).ok()
+    }
+}
+
+/// What an engine that compresses was made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct DeflateKind {
+    pub(super) window_bits: u8,
+    pub(super) level: u8,
+    pub(super) mem_level: u8,
+}
+
+pub(super) struct DeflateEngine {
+    engine: zlib_rs::Deflate,
+    kind: DeflateKind,
+    _share: Share,
+}
+
+impl DeflateEngine {
+    /// Compresses all of it into `out` from `made` on, up to a byte's end that the peer can read to. Returns how far it has come
+    /// then. `out` grows as needed.
+    pub(super) fn run(&mut self, mut said: &[u8], mut made: usize, out: &mut Vec<u8>) -> usize {
+        loop {
+            // Once that is enough, nearly always; and always more than a flush takes, which would be begun anew otherwise.
+            let room = said.len() + said.len() / 8 + 64;
+            if out.len() < made + room {
+                out.resize(made + room, 0);
+            }
+            let (before_in, before_out) = (self.engine.total_in(), self.engine.total_out());
+            let status = self.engine.compress(said, &mut out[made..], DeflateFlush::SyncFlush);
+            debug_assert!(matches!(status, Ok(Status::Ok | Status::BufError)), "{status:?}");
+            said = &said[(self.engine.total_in() - before_in) as usize..];
+            made += (self.engine.total_out() - before_out) as usize;
+            if said.is_empty() && made < out.len() {
+                return made;
+            }
+        }
+    }
+}
+
+impl Engine for DeflateEngine {
+    type Kind = DeflateKind;
+
+    fn make(kind: DeflateKind) -> DeflateEngine {
+        let mut config = DeflateConfig::new(i32::from(kind.level));
+        config.window_bits = -i32::from(kind.window_bits);
+        config.mem_level = i32::from(kind.mem_level);
+        let engine = zlib_rs::Deflate::new_with_config(config);
+        DeflateEngine { engine, kind, _share: Share::of(DeflateEngine::size(kind)) }
+    }
+
+    fn kind(&self) -> DeflateKind {
+        self.kind
+    }
+
+    /// The window twice, a link for each of its bytes, the hash table (which has the same size for every setting), the
+    /// symbols of a block, the codes.
+    fn size(kind: DeflateKind) -> usize {
+        (4 << kind.window_bits) + (128 << 10) + (7 << (kind.mem_level + 6)) + (6 << 10)
+    }
+
+    fn reset(&mut self) {
+        self.engine.reset();
+    }
+
+    fn prime(&mut self, said: &[u8]) {
+        let primed = self.engine.set_dictionary(said);
+        debug_assert!(primed.is_ok(), "{primed:?}");
+    }
+}
+
+pub(super) struct InflateEngine {
+    engine: zlib_rs::Inflate,
+    _share: Share,
+}
+
+/// What a call to [`InflateEngine::run`] has come to.
+pub(super) struct Inflated {
+    /// How many bytes of the input were used.
+    pub(super) used: usize,
+    /// How many bytes were made.
+    pub(super) made: usize,
+    /// Whether that was the end of a stream: a block that says that it is the last.
+    pub(super) is_end: bool,
+}
+
+impl InflateEngine {
+    /// Goes on as far as input and room last. The error says what is wrong with the input.
+    pub(super) fn run(&mut self, input: &[u8], room: &mut [u8]) -> Result<Inflated, &'static str> {
+        self.go(input, room, InflateFlush::SyncFlush)
+    }
+
+    fn go(&mut self, input: &[u8], room: &mut [u8], flush: InflateFlush) -> Result<Inflated, &'static str> {
+        let (before_in, before_out) = (self.engine.total_in(), self.engine.total_out());
+        let status = self.engine.decompress(input, room, flush);
+        let used = (self.engine.total_in() - before_in) as usize;
+        let made = (self.engine.total_out() - before_out) as usize;
+        match status {
+            Ok(status) => Ok(Inflated { used, made, is_end: status == Status::StreamEnd }),
+            Err(_) => Err(self.engine.error_message().unwrap_or("it is no deflate stream")),
+        }
+    }
+
+    /// Goes to the end of a message, where the peer has left out [`TAIL`]. Whether that is where it should be: the tail ends a
+    /// block, and says nothing. (If not, the engine is good for nothing any more.)
+    pub(super) fn end(&mut self) -> bool {
+        // It is to stop at the end of the block, and so not to look at the last byte.
+        let [first, second, third, fourth] = TAIL;
+        let tail = [first, second, third, fourth, 0];
+        let ended = self.go(&tail, &mut [0; 8], InflateFlush::Block);
+        ended.is_ok_and(|ended| ended.used == TAIL.len() && ended.made == 0 && !ended.is_end)
+    }
+}
+
+impl Engine for InflateEngine {
+    type Kind = ();
+
+    /// The largest window: it takes what was made for any other.
+    fn make((): ()) -> InflateEngine {
+        let engine = zlib_rs::Inflate::new(false, 15);
+        InflateEngine { engine, _share: Share::of(InflateEngine::size(())) }
+    }
+
+    fn kind(&self) {}
+
+    /// The window, and the tables of two codes.
+    fn size((): ()) -> usize {
+        47 << 10
+    }
+
+    fn reset(&mut self) {
+        self.engine.reset(false);
+    }
+
+    fn prime(&mut self, said: &[u8]) {
+        let primed = self.engine.set_dictionary(said);
+        debug_assert!(primed.is_ok(), "{primed:?}");
+    }
+}
+
+impl fmt::Debug for DeflateEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("DeflateEngine").field(&self.kind).finish()
+    }
+}
+
+impl fmt::Debug for InflateEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("InflateEngine")
+    }
+}

@@ -1,0 +1,91 @@
+//! What a room's members share where they have agreed on compression: a message is compressed once for all of them whose
+//! peers can read the same, on whatever thread they are.
+
+use std::sync::{Mutex, PoisonError};
+
+use threadwire_proto::Pool;
+use threadwire_proto::deflate::Sharing;
+
+use super::branch::{Gathered, Piece, Span};
+use crate::local::Local;
+
+/// A message's compressed frames, of which there are as many as there are settings among the members: one, as a rule.
+/// `None` stands for one that is better sent as it is.
+#[derive(Debug, Default)]
+pub(crate) struct Deflated(Mutex<Vec<Known>>);
+
+/// A frame for members with these settings.
+type Known = (Sharing, Option<Box<[u8]>>);
+
+impl Deflated {
+    /// Appends the frame of a message, which is compressed now if nobody has done it yet. False if it is better sent as it is.
+    fn append(
+        &self,
+        sharing: Sharing,
+        piece: &Piece,
+        payload: &[u8],
+        pool: &mut Pool,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        // Whoever comes second waits for the first: it would take as long itself.
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, frame)) = known.iter().find(|(its, _)| *its == sharing) {
+            frame.iter().for_each(|frame| out.extend_from_slice(frame));
+            return frame.is_some();
+        }
+        let start = out.len();
+        let is_better = sharing.append_frame(piece.opcode, payload, piece.compress, pool, out);
+        known.push((sharing, is_better.then(|| out[start..].into())));
+        is_better
+    }
+}
+
+/// What was gathered, as members with these settings get it.
+pub(super) struct Variant {
+    sharing: Sharing,
+    pub(super) bytes: Vec<u8>,
+    /// Where the pieces lie, in their order.
+    pub(super) spans: Vec<Span>,
+}
+
+impl Variant {
+    fn new(sharing: Sharing, gathered: &Gathered, local: &Local) -> Variant {
+        let mut shared = local.shared.borrow_mut();
+        let mut bytes = local.lend_output();
+        let spans = gathered.pieces.iter().map(|piece| {
+            let start = bytes.len();
+            let payload = &gathered.bytes[piece.payload..piece.span.end];
+            let pool = &mut shared.pool;
+            let is_compressed = match &piece.deflated {
+                Some(deflated) => deflated.append(sharing, piece, payload, pool, &mut bytes),
+                None => sharing.append_frame(piece.opcode, payload, piece.compress, pool, &mut bytes),
+            };
+            if !is_compressed {
+                bytes.extend_from_slice(&gathered.bytes[piece.span.start..piece.span.end]);
+            }
+            Span { start, end: bytes.len(), is_compressed }
+        });
+        let spans = spans.collect();
+        Variant { sharing, bytes, spans }
+    }
+}
+
+/// The variants that were needed so far.
+#[derive(Default)]
+pub(super) struct Variants(Vec<Variant>);
+
+impl Variants {
+    /// The one for these settings.
+    pub(super) fn of(&mut self, sharing: Sharing, gathered: &Gathered, local: &Local) -> &Variant {
+        let known = self.0.iter().position(|variant| variant.sharing == sharing);
+        let place = known.unwrap_or_else(|| {
+            self.0.push(Variant::new(sharing, gathered, local));
+            self.0.len() - 1
+        });
+        &self.0[place]
+    }
+
+    pub(super) fn recycle(self, local: &Local) {
+        self.0.into_iter().for_each(|variant| local.return_output(variant.bytes));
+    }
+}
