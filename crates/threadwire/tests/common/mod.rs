@@ -3,8 +3,8 @@
 
 #[cfg(feature = "tls")]
 pub mod certificates;
-pub mod faces;
 pub mod doors;
+pub mod faces;
 pub mod keeping;
 pub mod neighbour;
 pub mod peer;
