@@ -647,6 +647,32 @@ mod tests {
                 false,
             ),
             (
+                Error::Tls {
+                    host: "example.com".into(),
+                    problem: TlsProblem::WrongName {
+                        names: vec!["example.org".into(), "*.example.org".into()],
+                    },
+                    source: Some("the certificate is not valid for the name".into()),
+                },
+                "no TLS connection with example.com: its certificate is only for example.org, *.example.org: \
+                 the certificate is not valid for the name",
+                false,
+            ),
+            (
+                Error::Tls { host: "example.com".into(), problem: TlsProblem::Refused, source: None },
+                "no TLS connection with example.com: it ended the handshake",
+                true,
+            ),
+            (
+                Error::TlsFile {
+                    name: "a.pem".into(),
+                    problem: "can't be read".into(),
+                    source: Some(refused().into()),
+                },
+                "can't use a.pem for TLS: can't be read: connection refused",
+                false,
+            ),
+            (
                 Error::Listen { addr: at(addr), source: refused() },
                 "can't listen on 127.0.0.1:9: connection refused",
                 true,

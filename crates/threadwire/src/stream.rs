@@ -148,6 +148,16 @@ impl Stream {
         }
     }
 
+    /// Reads bytes that nobody wants any more, whatever they mean.
+    pub(crate) fn read_away(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.stream.read_away(buffer),
+            Stream::Traced(traced) => traced.stream.read_away(buffer),
+            plain => plain.read(buffer),
+        }
+    }
+
     /// Tells the peer that nothing more will come. What it still sends can be read.
     pub(crate) fn shutdown_write(&mut self) -> io::Result<()> {
         match self {

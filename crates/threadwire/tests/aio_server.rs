@@ -229,3 +229,88 @@ fn a_connect_that_is_dropped_lets_go() {
         join(peer).await;
     });
 }
+
+#[test]
+fn a_server_that_stops_answers_503_to_handshakes_under_way() {
+    on_runtimes(|| async {
+        let server = bind().await;
+        let addr = server.local_addr().unwrap();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let serving = tokio::spawn(server.serve_until(stopped, |_request, ws| async move {
+            echo(ws).await.unwrap();
+        }));
+        let peers = std::thread::spawn(move || {
+            let mut open = Peer::open(addr, "/");
+            // All have been accepted before this one is answered.
+            let mut silent = Peer::connect(addr);
+            let mut half = Peer::connect(addr);
+            half.bytes(&request("/")[..30]);
+            let mut last = Peer::open(addr, "/");
+            drop(stop);
+            for peer in [&mut silent, &mut half] {
+                let answer = peer.rest();
+                assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+                peer.end();
+            }
+            for peer in [&mut open, &mut last] {
+                assert_eq!(peer.code(), 1001);
+                peer.close(1001, "");
+            }
+        });
+        serving.await.unwrap().unwrap();
+        join(peers).await;
+    });
+}
+
+#[test]
+fn a_server_that_stops_answers_503_to_who_waits_to_be_accepted() {
+    on_runtimes(|| async {
+        let server = bind().await;
+        let addr = server.local_addr().unwrap();
+        let mut waiting: Vec<Peer> = (0..3).map(|_| Peer::connect(addr)).collect();
+        waiting.iter_mut().skip(1).for_each(|peer| peer.bytes(request("/")));
+        let peers = std::thread::spawn(move || {
+            for peer in &mut waiting {
+                let answer = peer.rest();
+                assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+                peer.end();
+            }
+        });
+        let nobody = |_request, _ws| async { panic!("it is too late") };
+        server.serve_until(std::future::ready(()), nobody).await.unwrap();
+        join(peers).await;
+        assert!(std::net::TcpStream::connect(addr).is_err(), "it does not listen any more");
+    });
+}
+
+#[test]
+fn a_request_can_be_answered_by_a_router_after_it_was_accepted() {
+    on_runtimes(|| async {
+        let router = threadwire::Router::new()
+            .route("/rooms/{id}", |request| {
+                request.attach(request.param("id").unwrap_or_default().to_owned());
+                threadwire::Accept::upgrade().subprotocols(["v1"])
+            })
+            .unwrap();
+        let mut server = bind().await;
+        let addr = server.local_addr().unwrap();
+        let peers = std::thread::spawn(move || {
+            let mut lost = Peer::connect(addr);
+            lost.bytes(request("/nowhere"));
+            assert!(lost.rest().starts_with("HTTP/1.1 404 "));
+            let mut peer = Peer::connect(addr);
+            peer.bytes(request_with("/rooms/7", "Sec-WebSocket-Protocol: v0, v1\r\n"));
+            assert!(peer.head().contains("\r\nSec-WebSocket-Protocol: v1\r\n"));
+            assert_eq!(peer.text(), "7");
+        });
+        let request = server.accept().await.unwrap();
+        let accept = router.answer(&request);
+        assert!(request.answer(accept).await.unwrap().is_none());
+        let request = server.accept().await.unwrap();
+        let accept = router.answer(&request);
+        let ws = request.answer(accept).await.unwrap().unwrap();
+        let room = ws.attached::<String>().unwrap();
+        ws.send(room.as_str()).await.unwrap();
+        join(peers).await;
+    });
+}

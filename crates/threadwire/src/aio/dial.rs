@@ -197,7 +197,7 @@ fn own(socket: Own, sockets: &Sockets) -> io::Result<Stream> {
 #[cfg(feature = "tls")]
 async fn secure(secure: Secure, below: Stream) -> Result<Stream, Error> {
     let secured = below.secured(secure.session()?).await;
-    secured.map_err(|error| Failed::explain(error, &secure.host))
+    secured.map_err(|(_, error)| Failed::explain(error, &secure.host))
 }
 
 #[cfg(not(feature = "tls"))]

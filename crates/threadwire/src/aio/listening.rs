@@ -4,11 +4,15 @@ use std::io;
 use std::net::SocketAddr;
 use std::task::{Context, Poll, ready};
 
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::stream::Stream;
-use crate::server::listening::{INHERITS_NODELAY, ListenSocket, SocketFile};
+use crate::server::accept::belongs_to_the_peer;
+use crate::server::listening::{BACKLOG, INHERITS_NODELAY, ListenSocket, SocketFile};
 use crate::{ListenAddr, Listening};
+
+/// A connection, and the other end's address, if it has one.
+pub(super) type Accepted = (Stream, Option<SocketAddr>);
 
 /// A socket that listens.
 #[derive(Debug)]
@@ -43,7 +47,7 @@ impl Socket {
         &self.addr
     }
 
-    /// The next connection, and the other end's address, if it has one.
+    /// The next connection.
     pub(super) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Stream, Option<SocketAddr>)>> {
         Poll::Ready(match &self.kind {
             Kind::Tcp(socket) => ready!(socket.poll_accept(cx)).map(|(stream, peer)| {
@@ -55,4 +59,44 @@ impl Socket {
             }
         })
     }
+
+    /// Closes it, and returns the connections that wait to be accepted. The system is asked itself: the runtime may not know yet.
+    pub(super) fn close(self) -> Vec<Accepted> {
+        let mut waiting = Vec::new();
+        let ended = match self.kind {
+            Kind::Tcp(socket) => socket.into_std().and_then(|socket| {
+                accept_all(&mut waiting, || {
+                    let (stream, peer) = socket.accept()?;
+                    stream.set_nonblocking(true)?;
+                    Ok((Stream::tcp(TcpStream::from_std(stream)?), Some(peer)))
+                })
+            }),
+            Kind::Unix { socket, _file } => socket.into_std().and_then(|socket| {
+                accept_all(&mut waiting, || {
+                    let (stream, _) = socket.accept()?;
+                    stream.set_nonblocking(true)?;
+                    Ok((Stream::of(UnixStream::from_std(stream)?), None))
+                })
+            }),
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "can't refuse those who wait to be accepted");
+        }
+        waiting
+    }
+}
+
+fn accept_all(
+    waiting: &mut Vec<Accepted>,
+    mut accept: impl FnMut() -> io::Result<Accepted>,
+) -> io::Result<()> {
+    for _ in 0..BACKLOG {
+        match accept() {
+            Ok(accepted) => waiting.push(accepted),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) if belongs_to_the_peer(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }

@@ -92,7 +92,13 @@ pub(super) async fn receive(
         if let Some(tls) = &reception.tls {
             let session = Session::server(tls.current()).map_err(Failed::io)?;
             stream = match reception.unless_closing(stream.secured(session)).await {
-                Some(secured) => secured?,
+                Some(Ok(secured)) => secured,
+                Some(Err((mut stream, error))) => {
+                    // The client was told what is wrong with it, and has to be able to read that.
+                    let _ = stream.shutdown().await;
+                    discard(&mut stream).await;
+                    return Err(error.into());
+                }
                 None => return Err(Error::Closed),
             };
         }

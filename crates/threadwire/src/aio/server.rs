@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Sleep, sleep};
 
-use super::listening::Socket;
+use super::listening::{Accepted, Socket};
 use super::reception::{Reception, receive};
 use super::request::Request;
 use super::stream::Stream;
@@ -240,7 +240,7 @@ impl Server {
         })
     }
 
-    fn poll_sockets(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Stream, Option<SocketAddr>)>> {
+    fn poll_sockets(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Accepted>> {
         for _ in 0..self.sockets.len() {
             let turn = self.turn % self.sockets.len();
             self.turn = turn + 1;
@@ -291,15 +291,11 @@ impl Server {
     /// Accepts no more: who waits to be accepted, and whose handshake is under way, is answered with 503.
     pub(super) async fn turn_away(mut self) {
         self.closing.send_replace(true);
-        for _ in 0..crate::server::listening::BACKLOG {
-            let accepted = poll_fn(|cx| Poll::Ready(self.poll_sockets(cx))).await;
-            match accepted {
-                Poll::Ready(Ok((stream, peer))) => self.begin(stream, peer),
-                Poll::Ready(Err(error)) if accept::belongs_to_the_peer(&error) => {}
-                _ => break,
+        for socket in std::mem::take(&mut self.sockets) {
+            for (stream, peer) in socket.close() {
+                self.begin(stream, peer);
             }
         }
-        self.sockets.clear();
         let mut late = JoinSet::new();
         while let Some(request) = poll_fn(|cx| self.poll_handshakes(cx)).await {
             if let Some(request) = request {

@@ -76,12 +76,27 @@ impl Stream {
         }
     }
 
-    /// The same stream in TLS, once the handshake is done.
+    /// The same stream in TLS, once the handshake is done; as it was, if that fails.
     #[cfg(feature = "tls")]
-    pub(super) async fn secured(self, session: Session) -> io::Result<Stream> {
+    pub(super) async fn secured(self, session: Session) -> Result<Stream, (Stream, io::Error)> {
         let mut secured = Box::new(Secured { session, stream: self });
-        poll_fn(|cx| secured.poll_handshake(cx)).await?;
-        Ok(Stream::Tls(secured))
+        match poll_fn(|cx| secured.poll_handshake(cx)).await {
+            Ok(()) => Ok(Stream::Tls(secured)),
+            Err(error) => Err((secured.stream, error)),
+        }
+    }
+
+    /// The peer has ended: TLS takes leave of it too, as far as that can leave at once.
+    #[cfg(feature = "tls")]
+    pub(super) fn say_goodbye(&mut self) {
+        match self {
+            // The peer has gone perhaps, and nobody needs to know.
+            Stream::Tls(secured) => {
+                drop(secured.poll_goodbye(&mut Context::from_waker(std::task::Waker::noop())))
+            }
+            Stream::Traced(traced) => traced.stream.say_goodbye(),
+            _ => {}
+        }
     }
 
     /// The TLS on it, if there is some.

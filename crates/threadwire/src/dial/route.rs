@@ -360,7 +360,7 @@ impl Route {
             }
         };
         let follows = self.client.options.redirects > 0 && !self.is_own;
-        Ok(Talk::upgrade(request, self.config(), follows))
+        Ok(Talk::upgrade(self.target.host(), request, self.config(), follows))
     }
 
     /// What was said.

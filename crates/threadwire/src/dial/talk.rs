@@ -37,6 +37,8 @@ pub(super) enum Through {
 }
 
 struct Upgrade {
+    /// The server's, as errors name it.
+    host: String,
     request: ClientRequest,
     answer: AnswerReader,
     follows_redirects: bool,
@@ -78,12 +80,18 @@ impl Talk {
     }
 
     /// Asks for the upgrade. Redirects are an answer as any other, unless they are to be followed.
-    pub(crate) fn upgrade(request: ClientRequest, config: &Config, follows_redirects: bool) -> Talk {
+    pub(crate) fn upgrade(
+        host: &str,
+        request: ClientRequest,
+        config: &Config,
+        follows_redirects: bool,
+    ) -> Talk {
         let mut output = Vec::new();
         request.encode(&mut output);
         let answer = AnswerReader::new(config);
         let deflate = config.deflate.clone();
-        let upgrade = Box::new(Upgrade { request, answer, follows_redirects, deflate });
+        let host = host.to_owned();
+        let upgrade = Box::new(Upgrade { host, request, answer, follows_redirects, deflate });
         Talk { output, received: Vec::new(), about: About::Upgrade(upgrade) }
     }
 
@@ -130,14 +138,22 @@ impl Talk {
             About::Way { proxy, .. } => {
                 Error::Proxy { proxy: proxy.clone(), problem: ProxyProblem::Io(error) }
             }
-            About::Upgrade(_) => Error::Io(error),
+            // That a server does not like a client's certificate is heard of only behind the handshake (RFC 8446, section
+            // 4.4.2.4).
+            #[cfg(feature = "tls")]
+            About::Upgrade(upgrade) => crate::tls::Failed::explain(error, &upgrade.host),
+            #[cfg(not(feature = "tls"))]
+            About::Upgrade(upgrade) => {
+                let _ = &upgrade.host;
+                Error::Io(error)
+            }
         }
     }
 }
 
 impl Upgrade {
     fn look(&mut self, received: &mut Vec<u8>, ended: bool) -> Result<Option<Outcome>, Error> {
-        let Upgrade { request, answer, follows_redirects, deflate } = self;
+        let Upgrade { request, answer, follows_redirects, deflate, .. } = self;
         let is_redirect = |answer: &Answer| *follows_redirects && redirect::is_one(answer);
         let arrived =
             answer.look(received, ended, |answer| answer.status() == 101, |answer| !is_redirect(answer))?;

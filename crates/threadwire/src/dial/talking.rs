@@ -30,6 +30,8 @@ struct Talking {
 struct State {
     stream: Stream,
     talk: Talk,
+    /// Why no more can be written.
+    broken: Option<io::Error>,
 }
 
 /// Talks over a connected stream, in the place that the stream has on the loop.
@@ -38,7 +40,7 @@ pub(super) fn start(attempt: &Rc<Attempt>, talk: Talk, held: Held) {
     let talking = Rc::new(Talking {
         attempt: Rc::clone(attempt),
         token,
-        state: RefCell::new(Some(State { stream, talk })),
+        state: RefCell::new(Some(State { stream, talk, broken: None })),
         ends: Cell::new(false),
     });
     EventLoop::current().replace(token, Rc::clone(&talking) as Rc<dyn Source>);
@@ -59,15 +61,25 @@ enum Progress {
 
 impl State {
     fn step(&mut self) -> Result<Progress, Error> {
-        self.write()?;
+        self.write();
         let received = &mut self.talk.received;
         let start = received.len();
         received.resize(start + PIECE, 0);
         let read = self.stream.read(&mut received[start..]);
         received.truncate(start + read.as_ref().copied().unwrap_or(0));
         let count = match read {
+            // One that takes no more may still have said why; if not, that is the reason.
+            Ok(0) => match self.broken.take() {
+                Some(error) => return Err(self.talk.broken(error)),
+                None => 0,
+            },
             Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Progress::Waiting),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return match self.broken.take() {
+                    Some(error) => Err(self.talk.broken(error)),
+                    None => Ok(Progress::Waiting),
+                };
+            }
             Err(error) => return Err(self.talk.broken(error)),
         };
         match self.talk.look(count == 0)? {
@@ -76,29 +88,31 @@ impl State {
             }
             // Read on to the end, a piece each turn: the other side must not be able to hold the loop.
             None => {
-                self.write()?;
+                self.write();
                 Ok(Progress::Again)
             }
         }
     }
 
     /// Writes what can be written.
-    fn write(&mut self) -> Result<(), Error> {
+    fn write(&mut self) {
         while !self.talk.output.is_empty() {
             match self.stream.write(&self.talk.output) {
                 Ok(count) => drop(self.talk.output.drain(..count)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(self.talk.broken(error)),
+                Err(error) => {
+                    self.talk.output.clear();
+                    self.broken = Some(error);
+                }
             }
         }
-        Ok(())
     }
 }
 
 impl Talking {
     /// Takes the stream out, and what was received over it.
     fn take(&self, ready: Ready) -> Option<(Held, Vec<u8>)> {
-        let State { stream, talk } = self.state.borrow_mut().take()?;
+        let State { stream, talk, .. } = self.state.borrow_mut().take()?;
         Some((Held { stream, token: self.token, ready }, talk.received))
     }
 

@@ -59,6 +59,8 @@ struct State {
     ends: bool,
     /// A response that is no upgrade: once it has left, the peer's end is awaited, so that it can be read.
     refusal: Option<Outbox>,
+    /// Whether the peer's TLS is broken, so that only its end is awaited.
+    lingers: bool,
 }
 
 /// Begins the handshake of a connection that was accepted, on this thread's loop.
@@ -88,6 +90,7 @@ pub(super) fn start(service: &Service, arrival: Arrival, pending: Option<Pending
             head: HeadReader::new(service.config.head_limits()),
             ends: false,
             refusal: None,
+            lingers: false,
         };
         let source = Rc::new(Upgrading {
             service: service.clone(),
@@ -197,6 +200,9 @@ impl State {
 
     /// Reads once, and looks whether the request is there.
     fn advance(&mut self, input: &mut [u8]) -> Progress {
+        if self.lingers {
+            return self.linger(input);
+        }
         if self.refusal.is_some() {
             return self.finish_refusal(input);
         }
@@ -204,6 +210,10 @@ impl State {
             Ok(0) => return Progress::Over("the peer left"),
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Progress::Waiting,
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                tracing::debug!(%error, peer = ?self.stream.peer_addr().ok(), "a client does not speak TLS as it should");
+                return self.linger(input);
+            }
             Err(error) => {
                 tracing::debug!(%error, "reading a request failed");
                 return Progress::Over("reading failed");
@@ -233,6 +243,20 @@ impl State {
                 tracing::debug!(%error, "refused a request");
                 self.refuse(&error.response(), false, input)
             }
+        }
+    }
+
+    /// Lets the peer read what was wrong: closing the socket under what it still sends would reset the connection.
+    fn linger(&mut self, input: &mut [u8]) -> Progress {
+        if !std::mem::replace(&mut self.lingers, true) {
+            // Where that fails, so will reading.
+            let _ = self.stream.shutdown_write();
+        }
+        match self.stream.read_away(input) {
+            Ok(0) => Progress::Over("its TLS was refused"),
+            Ok(_) => Progress::Again,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Progress::Waiting,
+            Err(_) => Progress::Over("the peer broke the connection"),
         }
     }
 

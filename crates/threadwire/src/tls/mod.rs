@@ -16,6 +16,8 @@ mod client;
 #[cfg(feature = "tls")]
 mod info;
 #[cfg(feature = "tls")]
+mod means;
+#[cfg(feature = "tls")]
 mod pem;
 mod problem;
 #[cfg(feature = "tls")]
@@ -26,11 +28,10 @@ mod server;
 pub(crate) mod session;
 #[cfg(feature = "tls")]
 pub(crate) mod stream;
+#[cfg(all(test, feature = "tls"))]
+mod tests;
 #[cfg(feature = "tls")]
 mod verify;
-
-#[cfg(feature = "tls")]
-mod means;
 
 #[cfg(feature = "tls")]
 pub use client::ClientTls;

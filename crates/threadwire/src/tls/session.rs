@@ -367,6 +367,8 @@ impl Session {
 
     /// Hands out what was decrypted before.
     fn hand_out(&mut self, buffers: &mut [IoSliceMut<'_>]) -> usize {
+        // It may be that the stream has become ready again, and that we are called because of that.
+        self.may_have_more = true;
         let mut total = 0;
         for buffer in buffers {
             let waiting = &self.plain[self.taken..];
@@ -415,6 +417,7 @@ impl Session {
         buffers: &mut [IoSliceMut<'_>],
         scratch: &mut [u8],
     ) -> io::Result<usize> {
+        let wanted: usize = buffers.iter().map(|buffer| buffer.len()).sum();
         let mut for_nothing = 0;
         loop {
             let start = self.kept.len();
@@ -428,8 +431,10 @@ impl Session {
                 };
             }
             scratch[..start].copy_from_slice(&self.kept);
-            let room = scratch.len() - start;
-            let count = match io.read(&mut scratch[start..]) {
+            // No more than the caller has room for, but a whole record.
+            let end = scratch.len().min(wanted.max(start + RECORD));
+            let room = end - start;
+            let count = match io.read(&mut scratch[start..end]) {
                 Ok(0) => return self.end_of_stream(),
                 Ok(count) => count,
                 Err(error) => {
@@ -473,9 +478,8 @@ impl Session {
             if was_handshaking && !self.is_handshaking() && buffers.is_empty() {
                 return Ok(0);
             }
-            if !self.may_have_more {
-                return Err(io::ErrorKind::WouldBlock.into());
-            }
+            // Nothing for the caller: the stream itself has to say that there is no more. Its end may have been announced with these
+            // bytes, and would not be a second time.
             if for_nothing > MOST_FOR_NOTHING {
                 return Err(self.break_off(for_nothing_at_all(), io));
             }

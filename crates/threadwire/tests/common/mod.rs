@@ -3,13 +3,20 @@
 
 #[cfg(feature = "tls")]
 pub mod certificates;
+pub mod doors;
+pub mod faces;
 pub mod keeping;
 pub mod neighbour;
 pub mod peer;
+pub mod proxies;
 pub mod recorder;
+#[cfg(feature = "tls")]
+pub mod secure;
 pub mod sharing;
 #[cfg(feature = "aio")]
 pub mod tasks;
+#[cfg(feature = "tls")]
+pub mod tool;
 
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

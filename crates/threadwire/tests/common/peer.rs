@@ -99,6 +99,11 @@ impl Peer {
         Peer::new(stream, false)
     }
 
+    /// The client's end of a connection that was made otherwise.
+    pub fn connected(stream: TcpStream) -> Peer {
+        Peer::new(stream, true)
+    }
+
     /// Connects, and says nothing.
     pub fn connect(addr: SocketAddr) -> Peer {
         Peer::new(TcpStream::connect(addr).unwrap(), true)
