@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use threadwire::aio::{self, Event};
-use threadwire::{CloseCode, Config, Error, Limits, OwnedMessage};
+use threadwire::{CloseCode, Config, Deflate, Error, Limits, OwnedMessage};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
@@ -15,7 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 fn config() -> Config {
     // As large as what the suites send; and a server that does not answer a close frame should not hold them up.
     let limits = Limits { max_message: 16 << 20, ..Limits::default() };
-    Config { limits, close_timeout: Duration::from_secs(2), ..Config::default() }
+    let (close_timeout, deflate) = (Duration::from_secs(2), Some(Deflate::default()));
+    Config { limits, close_timeout, deflate, ..Config::default() }
 }
 
 /// Echoes until the end. What went wrong is in how the connection ended, and no fault of ours.

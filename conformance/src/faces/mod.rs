@@ -5,14 +5,13 @@ mod app;
 mod blocking;
 mod listener;
 
-use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use threadwire::tls::Pem;
-use threadwire::{Client, ClientTls, CloseCode, Config, Error, Limits, OpCode, Proxy, ServerTls};
+use threadwire::{Client, ClientTls, CloseCode, Config, Deflate, Error, Limits, OpCode, Proxy, ServerTls};
 
 /// How long a server may be silent before a check gives it up.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -21,7 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 fn config() -> Config {
     // As large as what the suites send; and a server that does not answer a close frame should not hold them up.
     let limits = Limits { max_frame: 16 << 20, max_message: 16 << 20, ..Limits::default() };
-    Config { limits, max_buffered: 64 << 20, close_timeout: Duration::from_secs(2), ..Config::default() }
+    let (close_timeout, deflate) = (Duration::from_secs(2), Some(Deflate::default()));
+    Config { limits, max_buffered: 64 << 20, close_timeout, deflate, ..Config::default() }
 }
 
 /// How all clients get to the server.
@@ -33,9 +33,6 @@ pub(crate) struct Way {
     /// Go through this proxy [default: as the environment says]
     #[arg(long, value_name = "URL")]
     proxy: Option<String>,
-    /// Where a host is, instead of asking the system (repeatable).
-    #[arg(long, value_name = "HOST=ADDRESS")]
-    resolve: Vec<String>,
     /// Trust the certificates that this one has signed, and no others: of the server, and of the proxy.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
@@ -48,14 +45,6 @@ impl Way {
     }
 
     fn apply(&self, mut client: Client) -> Result<Client, Error> {
-        for resolve in &self.resolve {
-            let parts =
-                resolve.split_once('=').and_then(|(host, ip)| Some((host, ip.parse::<IpAddr>().ok()?)));
-            let Some((host, ip)) = parts else {
-                return Err(Error::other(format!("{resolve:?} is not HOST=ADDRESS")));
-            };
-            client = client.resolve(host, [SocketAddr::new(ip, 0)]);
-        }
         let tls = match &self.ca {
             Some(file) => Some(ClientTls::new().only_roots(Pem::file(file))?),
             None => None,
