@@ -313,7 +313,8 @@ pub(crate) fn agree(upgrade: &mut Upgrade, config: &Config) -> Option<Agreement>
 pub(crate) struct Refusal {
     /// What the peer is told.
     pub(crate) response: Response,
-    /// What the program is told, if it waits for that.
+    /// What the program is told, if it waits for that, as on the async face.
+    #[cfg_attr(not(feature = "aio"), allow(dead_code))]
     pub(crate) error: Error,
 }
 
