@@ -2,10 +2,23 @@
 
 from fnmatch import fnmatchcase
 
-# 12.* and 13.* test permessage-deflate: they are for a peer that offers compression, so they are asked for by name.
+# 12.* and 13.* test permessage-deflate: they take minutes, and are asked for by an option or by name.
 DEFAULT = ("1", "2", "3", "4", "5", "6", "7", "9", "10")
 # 9.* sends messages of up to 16 MiB; without it a run takes seconds.
 QUICK = ("1", "2", "3", "4", "5", "6", "7", "10")
+
+
+# Compression: payloads, then parameters.
+DEFLATE = ("12", "13")
+# Of each kind of payload and parameters a short message, and one in fragments.
+DEFLATE_QUICK = ("12.*.3", "12.*.12", "13.*.3", "13.*.12")
+
+
+def chosen(quick, deflate):
+    """The patterns of a run for which no case was named."""
+    if deflate:
+        return DEFLATE_QUICK if quick else DEFLATE
+    return QUICK if quick else DEFAULT
 
 
 class UnknownCase(ValueError):

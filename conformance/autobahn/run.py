@@ -63,6 +63,9 @@ def parse(arguments):
     parser.add_argument("--cases", nargs="+", default=[], metavar="CASE", help="the same, as an option")
     parser.add_argument("--quick", action="store_true", help="1-7 and 10: all that takes no large messages")
     parser.add_argument(
+        "--deflate", action="store_true", help="12 and 13: compression; with --quick some of each kind"
+    )
+    parser.add_argument(
         "--exclude", action="append", default=[], metavar="CASE", help="leave out (repeatable)"
     )
     parser.add_argument(
@@ -111,8 +114,8 @@ def parse(arguments):
     options = parser.parse_intermixed_args(arguments)
 
     options.patterns = options.positional + options.cases
-    if options.quick and options.patterns:
-        parser.error("--quick and cases exclude each other")
+    if (options.quick or options.deflate) and options.patterns:
+        parser.error("--quick, --deflate and cases exclude each other")
     if options.role is None:
         options.role = (
             "both" if bool(options.url) == bool(options.command) else "server" if options.url else "client"
@@ -157,7 +160,7 @@ def run(options):
     os.makedirs(prefix, exist_ok=True)
     with only_run(prefix):
         autobahn = suite.Suite(prefix, python2, options.time_limit)
-        patterns = options.patterns or (cases.QUICK if options.quick else cases.DEFAULT)
+        patterns = options.patterns or cases.chosen(options.quick, options.deflate)
         selected = cases.select(autobahn.cases, patterns, options.exclude)
         if not selected:
             raise suite.CannotRun("no case is left to run")

@@ -1,6 +1,6 @@
 import unittest
 
-from cases import DEFAULT, QUICK, UnknownCase, select
+from cases import DEFAULT, QUICK, UnknownCase, chosen, select
 
 KNOWN = [
     "1.1.1",
@@ -16,7 +16,9 @@ KNOWN = [
     "9.1.1",
     "10.1.1",
     "12.1.1",
+    "12.2.3",
     "13.1.1",
+    "13.7.12",
 ]
 
 
@@ -45,8 +47,20 @@ class Select(unittest.TestCase):
                 self.assertRaises(UnknownCase, select, KNOWN, ["1.1.1"], [pattern])
 
     def test_leaves_compression_out_unless_asked_and_large_messages_out_of_the_quick_run(self):
-        self.assertEqual([c for c in KNOWN if c not in select(KNOWN, DEFAULT)], ["12.1.1", "13.1.1"])
-        self.assertEqual([c for c in KNOWN if c not in select(KNOWN, QUICK)], ["9.1.1", "12.1.1", "13.1.1"])
+        compression = ["12.1.1", "12.2.3", "13.1.1", "13.7.12"]
+        self.assertEqual([c for c in KNOWN if c not in select(KNOWN, DEFAULT)], compression)
+        self.assertEqual([c for c in KNOWN if c not in select(KNOWN, QUICK)], ["9.1.1", *compression])
+
+    def test_takes_compression_alone_where_it_is_asked_for_and_some_of_it_in_the_quick_run(self):
+        self.assertEqual(chosen(quick=False, deflate=False), DEFAULT)
+        self.assertEqual(chosen(quick=True, deflate=False), QUICK)
+        self.assertEqual(
+            select(KNOWN, chosen(quick=False, deflate=True)), ["12.1.1", "12.2.3", "13.1.1", "13.7.12"]
+        )
+        known = ["%d.%d.%d" % (a, b, c) for a in (12, 13) for b in range(1, 8) for c in range(1, 19)]
+        quick = select(known, chosen(quick=True, deflate=True))
+        self.assertEqual(len(quick), 28)
+        self.assertEqual(quick[:3], ["12.1.3", "12.1.12", "12.2.3"])
 
 
 if __name__ == "__main__":

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use threadwire::aio::{self, Event};
-use threadwire::{Client, CloseCode, Config, Error, Limits, OwnedMessage};
+use threadwire::{CloseCode, Config, Deflate, Error, Limits, OwnedMessage};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
-use super::{Seen, Step};
+use super::{Seen, Step, client, server_tls};
 
 /// How long a server may be silent before a check gives it up.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -15,7 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 fn config() -> Config {
     // As large as what the suites send; and a server that does not answer a close frame should not hold them up.
     let limits = Limits { max_message: 16 << 20, ..Limits::default() };
-    Config { limits, close_timeout: Duration::from_secs(2), ..Config::default() }
+    let (close_timeout, deflate) = (Duration::from_secs(2), Some(Deflate::default()));
+    Config { limits, close_timeout, deflate, ..Config::default() }
 }
 
 /// Echoes until the end. What went wrong is in how the connection ended, and no fault of ours.
@@ -32,14 +33,17 @@ pub(super) fn serve(listen: &str) -> Result<(), Error> {
     let mut stop = Some(stop);
     ctrlc::set_handler(move || drop(stop.take())).map_err(Error::other)?;
     Runtime::new()?.block_on(async {
-        let server = aio::Server::bind(listen).await?.config(config());
+        let mut server = aio::Server::bind(listen).await?.config(config());
+        if let Some(tls) = server_tls()? {
+            server = server.tls(tls);
+        }
         println!("listening on ws://{}", server.local_addr()?);
         server.serve_until(stopped, |_request, mut ws| async move { echo_all(&mut ws).await }).await
     })
 }
 
 async fn connect(url: &str) -> Result<aio::Connection, Error> {
-    aio::connect(&Client::new(url)?.config(config())).await
+    aio::connect(&client(url)?.config(config())).await
 }
 
 pub(super) fn echo(url: &str) -> Result<(), Error> {

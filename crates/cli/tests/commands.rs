@@ -244,7 +244,13 @@ fn a_server_that_answers_no_ping_is_told_of() {
     let url = format!("ws://{}", server.local_addr().unwrap());
     let client = Running::start(&["ping", &url, "--timeout", "0.1"]);
     let (code, said) = client.end();
-    assert_eq!((code, said.as_str()), (Some(1), "threadwire: opening the connection took too long\n"));
+    assert_eq!(
+        (code, said.as_str()),
+        (
+            Some(1),
+            "threadwire: opening the connection took too long; it was waiting for 127.0.0.1 to answer the request\n"
+        )
+    );
     assert_eq!(Running::start(&["ping", &url, "--timeout=-1"]).end().0, Some(2));
 }
 
@@ -301,4 +307,43 @@ fn a_server_that_is_no_websocket_server_is_called_so() {
     server.join().unwrap();
     assert_eq!(code, Some(1));
     assert!(err.contains("the server answered with status 404, expected 101"), "{err}");
+}
+
+#[test]
+fn a_client_goes_through_a_proxy_and_says_who_it_is() {
+    let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = proxy.local_addr().unwrap();
+    let server = thread::spawn(move || {
+        let (mut peer, _) = proxy.accept().unwrap();
+        let mut heads = Vec::new();
+        for answer in ["HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"] {
+            let mut head = String::new();
+            while !head.ends_with("\r\n\r\n") {
+                let mut byte = [0];
+                peer.read_exact(&mut byte).unwrap();
+                head.push(byte[0].into());
+            }
+            heads.push(head);
+            peer.write_all(answer.as_bytes()).unwrap();
+        }
+        heads
+    });
+    let (proxy, url) = (format!("http://me:pass@{addr}"), "ws://feed.example/");
+    let (code, err) =
+        failure(&["connect", url, "--proxy", &proxy, "-u", "Aladdin:open sesame", "-H", "X-Feed: prices"]);
+    let heads = server.join().unwrap();
+    assert!(heads[0].starts_with("CONNECT feed.example:80 ") && heads[0].contains("Basic bWU6cGFzcw==\r\n"));
+    assert!(
+        heads[1].contains("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==\r\n")
+            && heads[1].contains("X-Feed: prices\r\n")
+    );
+    assert_eq!(code, Some(1));
+    assert!(err.contains("404") && !err.contains("sesame") && !err.contains("pass"), "{err}");
+
+    let (code, err) = failure(&["connect", url, "--proxy", "gopher://me:pass@a/"]);
+    assert!(code == Some(2) && err.contains("its scheme is") && !err.contains("pass"), "{err}");
+    let (code, err) = failure(&["connect", url, "-H", "secret"]);
+    assert!(code == Some(1) && err.contains("expected NAME: VALUE") && !err.contains("secret"), "{err}");
+    let (code, _) = failure(&["connect", url, "-u", "a:b", "--bearer", "c"]);
+    assert_eq!(code, Some(2));
 }

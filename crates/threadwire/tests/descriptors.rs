@@ -13,7 +13,7 @@ use common::peer::{CLOSE, Host, Peer, TEXT, farewell, frame, masked, request, up
 use common::recorder::{Call, End, Log};
 use common::{PATIENCE, SOON, Serving, bounded, ignore, patient};
 use threadwire::worker::EventLoop;
-use threadwire::{Client, Config, Connection, Error, Initiator, wait_until};
+use threadwire::{Client, Config, Connection, Error, Initiator, Proxy, wait_until};
 
 fn descriptors() -> usize {
     read_dir("/proc/self/fd").unwrap().count()
@@ -46,6 +46,7 @@ fn no_descriptor_is_left_behind() {
 
         a_server_that_restarts();
         servers_that_break();
+        ways_that_break();
         clients_that_break();
     });
 }
@@ -147,6 +148,79 @@ fn servers_that_break() {
             let ends = |call: &&Call| matches!(call, Call::Failed(_) | Call::Closed(_));
             assert_eq!(calls.iter().filter(ends).count(), 1, "{calls:?}");
             assert!(calls.last().is_some_and(|call| ends(&call)), "{calls:?}");
+        }
+    }
+    wait_for_descriptors(before);
+}
+
+/// A way of a client, and what whoever is at its first address does.
+type Way = (fn(Client, SocketAddr) -> Client, Serve);
+
+fn through(scheme: &str, client: Client, addr: SocketAddr) -> Client {
+    let proxy = Proxy::new(&format!("{scheme}://user@{addr}")).unwrap();
+    client.proxy(proxy)
+}
+
+/// Ways through proxies, over redirects and in TLS that end early.
+fn ways_that_break() {
+    // What asks for names elsewhere is made once.
+    let before = descriptors();
+    let ways: [Way; 8] = [
+        (|client, addr| through("http", client, addr), say_nothing),
+        (|client, addr| through("socks5", client, addr), say_nothing),
+        (|client, addr| through("socks4a", client, addr), |peer| peer.reset()),
+        (
+            |client, addr| through("http", client, addr),
+            |mut peer| {
+                peer.head();
+                peer.bytes("HTTP/1.1 407 Who?\r\nContent-Length: 0\r\n\r\n");
+            },
+        ),
+        (
+            |client, addr| through("http", client, addr),
+            |mut peer| {
+                peer.head();
+                peer.bytes("HTTP/1.1 200 OK\r\nX: ");
+                peer.try_bytes(&[b'x'; 1 << 20]);
+            },
+        ),
+        (
+            |client, addr| through("socks5h", client, addr),
+            |mut peer| {
+                peer.skip(4);
+                peer.bytes(b"\x05\x00\x05\x01");
+            },
+        ),
+        // Over and over, until the limit; only the first time comes to this peer.
+        (
+            |client, addr| client.resolve("feed.test", [addr]).redirects(1),
+            |mut peer| {
+                peer.head();
+                peer.bytes("HTTP/1.1 302 Found\r\nLocation: ws://127.0.0.1:1/\r\n\r\n");
+            },
+        ),
+        // Others are still being connected to when the first answers.
+        (
+            |client, addr| {
+                let nobody = "127.0.0.1:1".parse().unwrap();
+                client.resolve("feed.test", [nobody, addr, nobody, "[::1]:1".parse().unwrap()])
+            },
+            |mut peer| drop(peer.head()),
+        ),
+    ];
+    for (way, serve) in ways {
+        for _ in 0..5 {
+            let host = Host::listen();
+            let addr = host.addr();
+            let config = Config { open_timeout: SOON * 4, close_timeout: SOON, ..patient() };
+            let client = Client::new("ws://feed.test/").unwrap().config(config);
+            let client = way(client.resolve("feed.test", ["127.0.0.1:1".parse().unwrap()]), addr);
+            let host = host.run(move |host| serve(host.accept()));
+            let log = Log::new();
+            client.start(log.listener(ignore)).unwrap();
+            wait_until(None, || EventLoop::current().source_count() == 0).unwrap();
+            host.join().unwrap();
+            assert!(matches!(log.calls()[..], [Call::Failed(_)]), "{:?}", log.calls());
         }
     }
     wait_for_descriptors(before);

@@ -44,6 +44,8 @@ pub(super) struct Shelf<E> {
     /// No other shelf has it, whatever its thread.
     number: u32,
     places: Vec<Option<Kept<E>>>,
+    /// The places where none is: the last one first.
+    vacant: Vec<u32>,
     /// How often an engine was put here.
     clock: u64,
 }
@@ -66,7 +68,12 @@ pub(super) struct Ticket {
 impl<E> Default for Shelf<E> {
     fn default() -> Shelf<E> {
         static SHELVES: AtomicU32 = AtomicU32::new(0);
-        Shelf { number: SHELVES.fetch_add(1, Ordering::Relaxed), places: Vec::new(), clock: 0 }
+        Shelf {
+            number: SHELVES.fetch_add(1, Ordering::Relaxed),
+            places: Vec::new(),
+            vacant: Vec::new(),
+            clock: 0,
+        }
     }
 }
 
@@ -78,6 +85,7 @@ impl<E: Engine> Shelf<E> {
             && let Some(place) = self.places.get_mut(ticket.place as usize)
             && let Some(kept) = place.take_if(|kept| kept.since == ticket.since)
         {
+            self.vacant.push(ticket.place);
             return kept.engine;
         }
         let mut engine = self.any(kind);
@@ -101,6 +109,9 @@ impl<E: Engine> Shelf<E> {
             _ => (None, false),
         };
         let taken = place.and_then(|place| self.places[place].take());
+        if let (Some(place), Some(_)) = (place, &taken) {
+            self.vacant.push(place as u32);
+        }
         match taken.filter(|_| !makes_room) {
             Some(Kept { mut engine, .. }) => {
                 engine.reset();
@@ -126,18 +137,21 @@ impl<E: Engine> Shelf<E> {
     }
 
     fn put(&mut self, kept: Kept<E>) -> Option<u32> {
-        let vacant = self.places.iter().position(Option::is_none);
         // One is kept in any case, so that no thread has to make one for each message.
-        let is_first = self.places.iter().all(Option::is_none);
+        let is_first = self.places.len() == self.vacant.len();
         if !is_first && budget::is_exceeded_by(0) {
             return None;
         }
-        let place = vacant.unwrap_or(self.places.len());
-        match vacant {
-            Some(place) => self.places[place] = Some(kept),
-            None => self.places.push(Some(kept)),
+        match self.vacant.pop() {
+            Some(place) => {
+                self.places[place as usize] = Some(kept);
+                Some(place)
+            }
+            None => {
+                self.places.push(Some(kept));
+                Some((self.places.len() - 1) as u32)
+            }
         }
-        u32::try_from(place).ok()
     }
 }
 

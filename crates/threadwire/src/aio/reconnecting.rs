@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use futures_core::Stream;
 use futures_core::stream::FusedStream;
@@ -18,7 +18,7 @@ use super::client::connect;
 use super::connection::Connection;
 use super::handle::Handle;
 use super::link::{Link, Shared};
-use crate::reconnect::asking::{ask_before, ask_whether_to_retry, random};
+use crate::reconnect::asking::{ask_before, ask_whether_to_retry, random, retry_after};
 use crate::reconnect::machine::{Machine, Verdict, is_wanted};
 use crate::reconnect::wish::Wish;
 use crate::{Attempt, Backoff, Cause, Change, Client, Error, IntoClient, State};
@@ -391,7 +391,8 @@ impl Reconnecting {
     fn follow(&mut self, verdict: Verdict, cause: Option<Arc<Cause>>) {
         self.is_renewing = false;
         let random = if verdict == Verdict::Retry { random() } else { 0.0 };
-        let state = self.machine.next(verdict, random);
+        let at_least = retry_after(cause.as_deref(), SystemTime::now());
+        let state = self.machine.next(verdict, random, at_least);
         self.step = match state {
             State::Waiting { delay, .. } => Step::Waiting(Box::pin(sleep(delay))),
             State::GaveUp | State::Stopped => Step::Over,

@@ -86,6 +86,19 @@ impl Stream {
         }
     }
 
+    /// The peer has ended: TLS takes leave of it too, as far as that can leave at once.
+    #[cfg(feature = "tls")]
+    pub(super) fn say_goodbye(&mut self) {
+        match self {
+            // The peer has gone perhaps, and nobody needs to know.
+            Stream::Tls(secured) => {
+                drop(secured.poll_goodbye(&mut Context::from_waker(std::task::Waker::noop())))
+            }
+            Stream::Traced(traced) => traced.stream.say_goodbye(),
+            _ => {}
+        }
+    }
+
     /// The TLS on it, if there is some.
     #[cfg(feature = "tls")]
     pub(super) fn tls(&self) -> Option<&Session> {

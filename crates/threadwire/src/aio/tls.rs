@@ -66,6 +66,15 @@ impl Secured {
         self.poll_push(cx)
     }
 
+    /// Tells the peer that nothing more will come.
+    pub(super) fn poll_goodbye(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let (session, mut polled) = self.parts(cx);
+        match session.say_goodbye(&mut polled)? {
+            true => Poll::Ready(Ok(())),
+            false => Poll::Pending,
+        }
+    }
+
     /// Has all leave that was encrypted.
     fn poll_push(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let (session, mut polled) = self.parts(cx);
@@ -110,10 +119,7 @@ impl AsyncWrite for Secured {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let secured = self.get_mut();
-        let (session, mut polled) = secured.parts(cx);
-        if !session.say_goodbye(&mut polled)? {
-            return Poll::Pending;
-        }
+        ready!(secured.poll_goodbye(cx))?;
         Pin::new(&mut secured.stream).poll_shutdown(cx)
     }
 }

@@ -140,8 +140,8 @@ impl Client {
     }
 
     /// Authenticates with a user name and a password (RFC 7617), which go over the wire as they are where there is no TLS. It
-    /// replaces what the URL says, and other `Authorization`. Fails with [`Error::Handshake`] for a colon in the name, or a
-    /// control character.
+    /// replaces what the URL says, and other `Authorization`. Fails with [`Error::Other`] for a colon in the name, or a control
+    /// character.
     ///
     /// ```
     /// use threadwire::Client;
@@ -150,12 +150,15 @@ impl Client {
     /// # Ok::<(), threadwire::Error>(())
     /// ```
     pub fn basic_auth(mut self, user: &str, password: &str) -> Result<Client, Error> {
-        let odd = |byte: &u8| byte.is_ascii_control();
-        let odd = user.bytes().find(|byte| *byte == b':' || odd(byte)).or(password.bytes().find(odd));
-        if let Some(byte) = odd {
-            // Where it is would tell something of it.
-            let name = "Authorization".to_owned();
-            return Err(threadwire_proto::handshake::HeaderError::Value { name, byte, offset: 0 }.into());
+        if user.contains(':') {
+            return Err(Error::other(
+                "Basic authentication can't carry a colon in a user name (RFC 7617, section 2)",
+            ));
+        }
+        if user.bytes().chain(password.bytes()).any(|byte| byte.is_ascii_control()) {
+            return Err(Error::other(
+                "Basic authentication can't carry control characters (RFC 7617, section 2)",
+            ));
         }
         self.set_header("Authorization", &basic(user.as_bytes(), password.as_bytes()))?;
         Ok(self)

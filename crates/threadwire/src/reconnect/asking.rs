@@ -1,6 +1,9 @@
 //! What the program is asked, and what its answers come to: the same wherever a driver runs.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, SystemTime};
+
+use threadwire_proto::handshake::HandshakeError;
 
 use super::machine::Verdict;
 use super::{Attempt, Cause};
@@ -28,6 +31,21 @@ where
     if retry { Verdict::Retry } else { Verdict::GiveUp }
 }
 
+/// How long a server wants to be left alone that has answered with 429 or 503: its `Retry-After`, in seconds or a date (RFC 9110,
+/// section 10.2.3).
+pub(crate) fn retry_after(cause: Option<&Cause>, now: SystemTime) -> Duration {
+    let Some(Cause::Error(Error::Handshake(HandshakeError::Status(answer)))) = cause else {
+        return Duration::ZERO;
+    };
+    let wish = answer.header("Retry-After").filter(|_| matches!(answer.status(), 429 | 503));
+    let wish = wish.map(str::trim).unwrap_or_default();
+    if !wish.is_empty() && wish.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Duration::from_secs(wish.parse().unwrap_or(u64::MAX));
+    }
+    let date = httpdate::parse_http_date(wish).ok();
+    date.and_then(|date| date.duration_since(now).ok()).unwrap_or_default()
+}
+
 /// Calls the program, and logs it if that panics.
 pub(crate) fn contain<R>(what: &str, call: impl FnOnce() -> R) -> Option<R> {
     let result = catch_unwind(AssertUnwindSafe(call));
@@ -39,4 +57,36 @@ pub(crate) fn random() -> f64 {
     // They are as random as masking keys must be.
     let key = Local::current().shared.borrow_mut().keys.next();
     f64::from(u32::from_ne_bytes(key)) / f64::from(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use threadwire_proto::handshake::{Answer, Limits};
+
+    use super::*;
+
+    #[test]
+    fn a_server_that_is_busy_says_for_how_long() {
+        let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
+        for (status, wish, seconds) in [
+            (503, "Retry-After: 120\r\n", 120),
+            (429, "retry-after:  7 \r\n", 7),
+            (503, "Retry-After: Sun, 06 Nov 1994 08:50:37 GMT\r\n", 60),
+            (503, "Retry-After: Sun, 06 Nov 1994 08:49:00 GMT\r\n", 0),
+            (503, "Retry-After: soon\r\n", 0),
+            (503, "Retry-After: -5\r\n", 0),
+            (503, "Retry-After: \r\n", 0),
+            (503, "Retry-After: 99999999999999999999999\r\n", u64::MAX),
+            (503, "", 0),
+            (500, "Retry-After: 120\r\n", 0),
+            (404, "Retry-After: 120\r\n", 0),
+        ] {
+            let head = format!("HTTP/1.1 {status} x\r\n{wish}\r\n");
+            let (answer, _) = Answer::parse(head.as_bytes(), &Limits::default()).unwrap().unwrap();
+            let cause = Cause::Error(HandshakeError::Status(Box::new(answer)).into());
+            assert_eq!(retry_after(Some(&cause), now).as_secs(), seconds, "{status} {wish:?}");
+        }
+        assert_eq!(retry_after(Some(&Cause::Requested), now), Duration::ZERO);
+        assert_eq!(retry_after(None, now), Duration::ZERO);
+    }
 }

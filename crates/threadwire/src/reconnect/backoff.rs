@@ -8,6 +8,9 @@ use std::time::Duration;
 /// `factor` times as much after each further one, up to `cap`. The whole range is drawn from, so that the clients of a server
 /// that restarts do not come back all at once.
 ///
+/// A server that answers with 429 or 503 may say when to come again (`Retry-After`, RFC 9110, section 10.2.3): then the wait is not
+/// shorter than that, but never longer than `cap`.
+///
 /// A failure is an attempt that did not open a connection, and a connection that ended before it was open for
 /// `stable_after`. One that was open for as long ends the row: the next attempt is the first again (though it waits too, up
 /// to `first`).

@@ -7,7 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use threadwire_proto::CloseCode;
 use threadwire_worker::{EventLoop, Ready, Source, TimerId, Token};
@@ -304,7 +304,8 @@ impl Driver {
     fn follow(self: &Rc<Self>, verdict: Verdict, cause: Option<Arc<Cause>>) {
         self.is_renewing.set(false);
         let random = if verdict == Verdict::Retry { random() } else { 0.0 };
-        let state = self.machine.borrow_mut().next(verdict, random);
+        let at_least = asking::retry_after(cause.as_deref(), SystemTime::now());
+        let state = self.machine.borrow_mut().next(verdict, random, at_least);
         match state {
             State::Waiting { delay, .. } => {
                 *self.step.borrow_mut() = Step::Waiting(None);

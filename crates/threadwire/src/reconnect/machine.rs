@@ -1,6 +1,6 @@
 //! The states, and what follows what: no clock, no network, no callback.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use threadwire_proto::Initiator;
 
@@ -79,8 +79,8 @@ impl Machine {
     }
 
     /// What follows, after [`closed`](Machine::closed) or [`failed`](Machine::failed): a wait, the end, or `Connecting`, which is
-    /// to be entered when the attempt begins. `random` is from 0 to 1.
-    pub(crate) fn next(&mut self, verdict: Verdict, random: f64) -> State {
+    /// to be entered when the attempt begins. `random` is from 0 to 1; a server may have asked for a wait of `at_least` so long.
+    pub(crate) fn next(&mut self, verdict: Verdict, random: f64, at_least: Duration) -> State {
         match verdict {
             Verdict::Stop => self.enter(State::Stopped),
             Verdict::GiveUp => self.enter(State::GaveUp),
@@ -89,7 +89,10 @@ impl Machine {
                 State::Connecting { attempt: 1 }
             }
             Verdict::Retry => match self.backoff.delay(self.failures, random) {
-                Some(delay) => self.enter(State::Waiting { attempt: self.failures.saturating_add(1), delay }),
+                Some(delay) => {
+                    let delay = delay.max(at_least.min(self.backoff.cap));
+                    self.enter(State::Waiting { attempt: self.failures.saturating_add(1), delay })
+                }
                 None => self.enter(State::GaveUp),
             },
         }
@@ -111,8 +114,6 @@ pub(crate) fn is_wanted(closed: &Closed, callback_failed: bool) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::CloseCode;
 
@@ -129,11 +130,11 @@ mod tests {
             assert_eq!(machine.connecting(), State::Connecting { attempt });
             machine.failed();
             let delay = SECOND * 2_u32.pow(attempt - 1);
-            assert_eq!(machine.next(Verdict::Retry, 1.0), waiting(attempt + 1, delay));
+            assert_eq!(machine.next(Verdict::Retry, 1.0, Duration::ZERO), waiting(attempt + 1, delay));
         }
         assert_eq!(machine.connecting(), State::Connecting { attempt: 4 });
         machine.failed();
-        assert_eq!(machine.next(Verdict::Retry, 1.0), State::GaveUp);
+        assert_eq!(machine.next(Verdict::Retry, 1.0, Duration::ZERO), State::GaveUp);
         assert!(machine.state().is_final());
     }
 
@@ -145,7 +146,7 @@ mod tests {
             machine.connecting();
             machine.opened(start);
             assert_eq!(machine.closed(start + lives), State::Closed);
-            machine.next(Verdict::Retry, 1.0)
+            machine.next(Verdict::Retry, 1.0, Duration::ZERO)
         };
         assert_eq!(live(SECOND), waiting(2, SECOND));
         assert_eq!(live(9 * SECOND), waiting(3, 2 * SECOND));
@@ -161,10 +162,26 @@ mod tests {
         machine.connecting();
         machine.opened(start);
         machine.closed(start + 10 * SECOND);
-        assert_eq!(machine.next(Verdict::Retry, 0.0), waiting(1, Duration::ZERO));
+        assert_eq!(machine.next(Verdict::Retry, 0.0, Duration::ZERO), waiting(1, Duration::ZERO));
         machine.connecting();
         machine.failed();
-        assert_eq!(machine.next(Verdict::Retry, 0.0), State::GaveUp);
+        assert_eq!(machine.next(Verdict::Retry, 0.0, Duration::ZERO), State::GaveUp);
+    }
+
+    #[test]
+    fn a_server_may_ask_for_a_longer_wait_but_not_for_any() {
+        let mut machine = Machine::new(Backoff { cap: 30 * SECOND, ..Backoff::default() });
+        let mut wait = |at_least| {
+            machine.connecting();
+            machine.failed();
+            match machine.next(Verdict::Retry, 1.0, at_least) {
+                State::Waiting { delay, .. } => delay,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(wait(5 * SECOND), 5 * SECOND);
+        assert_eq!(wait(SECOND), 2 * SECOND, "its own is longer");
+        assert_eq!(wait(3600 * SECOND), 30 * SECOND);
     }
 
     #[test]
@@ -172,10 +189,10 @@ mod tests {
         let mut machine = Machine::new(Backoff { max_attempts: Some(1), ..Backoff::default() });
         machine.connecting();
         machine.failed();
-        assert_eq!(machine.next(Verdict::Renew, 1.0), State::Connecting { attempt: 1 });
+        assert_eq!(machine.next(Verdict::Renew, 1.0, Duration::ZERO), State::Connecting { attempt: 1 });
         assert_eq!(machine.connecting(), State::Connecting { attempt: 1 });
         machine.failed();
-        assert_eq!(machine.next(Verdict::Stop, 1.0), State::Stopped);
+        assert_eq!(machine.next(Verdict::Stop, 1.0, Duration::ZERO), State::Stopped);
     }
 
     #[test]
@@ -183,7 +200,7 @@ mod tests {
         let mut machine = Machine::new(Backoff::default());
         machine.connecting();
         machine.failed();
-        assert_eq!(machine.next(Verdict::GiveUp, 1.0), State::GaveUp);
+        assert_eq!(machine.next(Verdict::GiveUp, 1.0, Duration::ZERO), State::GaveUp);
     }
 
     #[test]

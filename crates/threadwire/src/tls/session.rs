@@ -478,9 +478,8 @@ impl Session {
             if was_handshaking && !self.is_handshaking() && buffers.is_empty() {
                 return Ok(0);
             }
-            if !self.may_have_more {
-                return Err(io::ErrorKind::WouldBlock.into());
-            }
+            // Nothing for the caller: the stream itself has to say that there is no more. Its end may have been announced with these
+            // bytes, and would not be a second time.
             if for_nothing > MOST_FOR_NOTHING {
                 return Err(self.break_off(for_nothing_at_all(), io));
             }

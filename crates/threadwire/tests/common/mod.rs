@@ -4,9 +4,11 @@
 #[cfg(feature = "tls")]
 pub mod certificates;
 pub mod doors;
+pub mod faces;
 pub mod keeping;
 pub mod neighbour;
 pub mod peer;
+pub mod proxies;
 pub mod recorder;
 #[cfg(feature = "tls")]
 pub mod secure;

@@ -11,9 +11,13 @@ use super::PATIENCE;
 pub struct Tool {
     child: Child,
     input: Option<ChildStdin>,
-    output: Receiver<Vec<u8>>,
-    heard: Vec<u8>,
+    output: Receiver<(Kind, Vec<u8>)>,
+    /// What was read of its output, and of its errors.
+    heard: [Vec<u8>; 2],
 }
+
+/// Which of its streams.
+type Kind = usize;
 
 impl Tool {
     /// Starts it. `None`, with the reason on the terminal, if it is not there.
@@ -35,18 +39,18 @@ impl Tool {
         let input = child.stdin.take();
         let streams: [Box<dyn Read + Send>; 2] =
             [Box::new(child.stdout.take().unwrap()), Box::new(child.stderr.take().unwrap())];
-        for mut stream in streams {
+        for (kind, mut stream) in streams.into_iter().enumerate() {
             let tell = tell.clone();
             thread::spawn(move || {
                 let mut bytes = [0; 4096];
                 while let Ok(count @ 1..) = stream.read(&mut bytes) {
-                    if tell.send(bytes[..count].to_vec()).is_err() {
+                    if tell.send((kind, bytes[..count].to_vec())).is_err() {
                         break;
                     }
                 }
             });
         }
-        Some(Tool { child, input, output, heard: Vec::new() })
+        Some(Tool { child, input, output, heard: Default::default() })
     }
 
     /// Writes to its input.
@@ -60,27 +64,32 @@ impl Tool {
     pub fn hear(&mut self, expected: impl AsRef<[u8]>) -> Vec<u8> {
         let expected = expected.as_ref();
         loop {
-            let found = self.heard.windows(expected.len()).position(|window| window == expected);
-            if let Some(start) = found {
-                return self.heard.drain(..start + expected.len()).collect();
+            for heard in &mut self.heard {
+                let found = heard.windows(expected.len()).position(|window| window == expected);
+                if let Some(start) = found {
+                    return heard.drain(..start + expected.len()).collect();
+                }
             }
-            match self.output.recv_timeout(PATIENCE) {
-                Ok(bytes) => self.heard.extend(bytes),
-                Err(_) => panic!(
-                    "expected {:?}, but it said {:?}",
-                    String::from_utf8_lossy(expected),
-                    String::from_utf8_lossy(&self.heard)
-                ),
+            if !self.listen() {
+                let said = self.heard.each_ref().map(|heard| String::from_utf8_lossy(heard));
+                panic!("expected {:?}, but it said {said:?}", String::from_utf8_lossy(expected));
             }
         }
     }
 
+    /// Takes what it says next. False if it ends or takes too long.
+    fn listen(&mut self) -> bool {
+        let Ok((kind, bytes)) = self.output.recv_timeout(PATIENCE / 2) else { return false };
+        self.heard[kind].extend(bytes);
+        true
+    }
+
     /// The next bytes of its output, this many.
     pub fn bytes(&mut self, count: usize) -> Vec<u8> {
-        while self.heard.len() < count {
-            self.heard.extend(self.output.recv_timeout(PATIENCE).unwrap());
+        while self.heard[0].len() < count {
+            assert!(self.listen(), "expected {count} bytes, but it said {:?}", self.heard);
         }
-        self.heard.drain(..count).collect()
+        self.heard[0].drain(..count).collect()
     }
 }
 

@@ -117,6 +117,10 @@ impl Wire {
             self.input_is_over = true;
             return;
         }
+        #[cfg(feature = "tls")]
+        if let Some(stream) = &mut self.stream {
+            stream.say_goodbye();
+        }
         self.protocol.tcp_ended();
     }
 
