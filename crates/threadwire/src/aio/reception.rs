@@ -24,6 +24,9 @@ use crate::server::{Gate, Hook, ask};
 use crate::tls::{Failed, ServerTls, session::Session};
 use crate::{Accept, Config, Error};
 
+/// How many bytes a request may have to arrive in one read.
+const ROOM_FOR_HEAD: usize = 2048;
+
 /// What all handshakes of a server share.
 #[derive(Clone)]
 pub(super) struct Reception {
@@ -103,7 +106,8 @@ pub(super) async fn receive(
             };
         }
         let mut stream = stream.traced(&reception.config, Role::Server);
-        let mut received = Vec::new();
+        // Room for most of them: otherwise the first read would take 64 bytes.
+        let mut received = Vec::with_capacity(ROOM_FOR_HEAD);
         let read = read_head(&mut stream, &mut received, &reception.config);
         let (head, early) = match reception.unless_closing(read).await {
             Some(Ok(head)) => head,
