@@ -1,6 +1,6 @@
 //! What happens to a connection between its being accepted and the program's seeing its request.
 
-use std::future::{Future, poll_fn};
+use std::future::{Future, pending, poll_fn};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -61,14 +61,16 @@ impl Reception {
     /// What comes of some work, or `None` if the server shuts down before.
     async fn unless_closing<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         let mut closing = self.closing.clone();
-        let (mut work, mut closing) = (pin!(work), pin!(closing.wait_for(|closing| *closing)));
+        let shutdown = async {
+            if closing.wait_for(|closing| *closing).await.is_err() {
+                // Nobody is left to say so: it never does.
+                pending::<()>().await;
+            }
+        };
+        let (mut work, mut shutdown) = (pin!(work), pin!(shutdown));
         poll_fn(|cx| match work.as_mut().poll(cx) {
             Poll::Ready(done) => Poll::Ready(Some(done)),
-            // Where nobody is left to say so, it does not.
-            Poll::Pending => match closing.as_mut().poll(cx) {
-                Poll::Ready(Ok(_)) => Poll::Ready(None),
-                _ => Poll::Pending,
-            },
+            Poll::Pending => shutdown.as_mut().poll(cx).map(|()| None),
         })
         .await
     }
