@@ -50,7 +50,7 @@ pub(crate) fn server_config() -> io::Result<Arc<ServerConfig>> {
 }
 
 /// How the load does: it has nothing to lose.
-fn client_config() -> io::Result<Arc<ClientConfig>> {
+pub(crate) fn client_config() -> io::Result<Arc<ClientConfig>> {
     #[derive(Debug)]
     struct Anybody(Arc<crypto::CryptoProvider>);
 
