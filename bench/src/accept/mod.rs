@@ -68,10 +68,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     process::allow_files(FILES)?;
     let filters: Vec<Filter> =
         options.only.iter().filter_map(|server| format!("/{server}").parse().ok()).collect();
-    let mut servers = Server::all(&options.server)?;
+    let mut servers = Server::all(&options.server, false)?;
     servers.retain(|server| server.name == BASELINE || Filter::admits(&filters, "", &server.name));
     for server in &servers {
-        let result = server.start(cores.server, false).and_then(|running| client::check(running.port));
+        let result = server.start(cores.server, false).and_then(|running| client::check(running.port, false));
         result.map_err(|error| fail!("{} does not work: {error}", server.name))?;
     }
     for parallel in PARALLEL {
