@@ -63,6 +63,57 @@ fn serve(args: &[&str]) -> (Running, String) {
     (server, url)
 }
 
+/// What a server answers to a request for a page, and to one for a connection with this origin.
+fn ask(url: &str, path: &str, headers: &str) -> String {
+    let mut stream = TcpStream::connect(url.strip_prefix("ws://").unwrap()).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: a\r\n{headers}\r\n").unwrap();
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer).unwrap();
+    answer
+}
+
+const UPGRADE: &str = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+#[test]
+fn serve_listens_in_several_places_and_says_where() {
+    let path = std::env::temp_dir().join(format!("threadwire-serve-{}.sock", std::process::id()));
+    let unix = path.to_str().unwrap();
+    let mut server =
+        Running::start(&["serve", "--listen", "127.0.0.1:0", "--unix", unix, "--listen", "127.0.0.1:0"]);
+    let mut out = server.out();
+    let said = [line(&mut out), line(&mut out), line(&mut out)];
+    assert_eq!(said[2], format!("listening on unix:{unix}\n"));
+    for said in &said[..2] {
+        let url = said.strip_prefix("listening on ").unwrap().trim_end();
+        assert_eq!(ask(url, "/healthz", ""), "HTTP/1.1 200 OK\r\n");
+    }
+    let mut stream = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    write!(stream, "GET / HTTP/1.1\r\nHost: a\r\n{UPGRADE}\r\n").unwrap();
+    assert_eq!(line(&mut BufReader::new(&stream)), "HTTP/1.1 101 Switching Protocols\r\n");
+    drop(stream);
+    server.signal("-TERM");
+    assert_eq!(server.end().0, Some(0));
+    assert!(!path.exists());
+}
+
+#[test]
+fn serve_lets_in_so_many_and_pages_of_some_origins_only() {
+    let (_server, url) =
+        serve(&["--max-connections", "1", "--origin", "https://example.com", "--health", "/well"]);
+    let with = |origin: &str| format!("{UPGRADE}{origin}");
+    assert_eq!(ask(&url, "/", &with("Origin: https://evil.test\r\n")), "HTTP/1.1 403 Forbidden\r\n");
+    assert_eq!(ask(&url, "/well", ""), "HTTP/1.1 200 OK\r\n");
+    let mut client = Running::start(&["connect", &url]);
+    client.type_in("hello\n");
+    assert_eq!(line(&mut client.out()), "hello\n");
+    let refused = ask(&url, "/", &with("Origin: https://example.com\r\n"));
+    assert_eq!(refused, "HTTP/1.1 503 Service Unavailable\r\n");
+    let (code, error) = failure(&["serve", "--listen", "127.0.0.1:0", "--origin", "example.com"]);
+    assert_eq!(code, Some(1));
+    assert!(error.contains("\"example.com\" is no origin"), "{error}");
+}
+
 fn run(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_threadwire")).args(args).stdin(Stdio::null()).output().unwrap()
 }
