@@ -30,6 +30,9 @@ pub(crate) struct Options {
     /// One more server: a command that serves 127.0.0.1 at {port}. Its heap is not known. May be repeated.
     #[arg(long, value_name = "NAME=COMMAND")]
     server: Vec<Server>,
+    /// Connections in TLS.
+    #[arg(long)]
+    tls: bool,
     /// Prints the table for a document instead of the one for a terminal.
     #[arg(long)]
     markdown: bool,
@@ -51,7 +54,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     process::allow_files(u64::from(options.connections) + OTHER_FILES)?;
     let filters: Vec<Filter> =
         options.only.iter().filter_map(|server| format!("/{server}").parse().ok()).collect();
-    let mut servers = Server::all(&options.server)?;
+    let mut servers = Server::all(&options.server, options.tls)?;
     servers.retain(|server| Filter::admits(&filters, "", &server.name));
     if servers.is_empty() {
         return Err(fail!("no server has a name like that"));
@@ -69,7 +72,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         );
     }
     for server in servers {
-        let cost = measure(&server, cores.server, options.connections as usize);
+        let cost = measure(&server, cores.server, options.connections as usize, options.tls);
         let Cost { heap, resident } = cost.map_err(|error| fail!("{}: {error}", server.name))?;
         let heap = heap.map_or("?".to_owned(), |heap| format!("{heap:.0}"));
         if options.markdown {
@@ -81,17 +84,17 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn measure(server: &Server, core: usize, count: usize) -> Result<Cost> {
+fn measure(server: &Server, core: usize, count: usize, tls: bool) -> Result<Cost> {
     let mut running = server.start(core, true)?;
     // What a server allocates once, for the first connection, is not the price of one more.
-    let mut first = client::connect(running.port)?;
+    let mut first = client::connect_by(running.port, tls)?;
     client::echo(&mut first, BINARY, b"twenty bytes of load")?;
     thread::sleep(SETTLE);
     let (heap, resident) = (running.heap()?, measure::resident(running.id())?);
 
     let mut connections = Vec::with_capacity(count);
     for _ in 0..count {
-        let mut stream = client::connect(running.port)?;
+        let mut stream = client::connect_by(running.port, tls)?;
         client::echo(&mut stream, BINARY, b"twenty bytes of load")?;
         connections.push(stream);
     }

@@ -28,6 +28,7 @@ mod pin;
 mod process;
 mod report;
 mod scenario;
+mod secure;
 mod servers;
 mod stats;
 mod workers;
@@ -86,6 +87,9 @@ enum Command {
         /// Where it listens.
         #[arg(long)]
         port: u16,
+        /// Speaks TLS, with a certificate that it makes.
+        #[arg(long)]
+        tls: bool,
         /// Counts its heap, answers the line `heap` with the live bytes, and ends with its input.
         #[arg(long, hide = true)]
         control: bool,
@@ -141,7 +145,7 @@ fn main() -> ExitCode {
         Command::Broadcast(options) => broadcast::run(&options),
         Command::BroadcastServer { arm, port } => broadcast::serve(&arm, port),
         Command::Workers(options) => workers::run(&options),
-        Command::Server { name, port, control } => serve(&name, port, control),
+        Command::Server { name, port, tls, control } => serve(&name, port, tls, control),
         Command::Launch { core, parent, command } => process::launch(core, parent, &command),
     };
     match result {
@@ -153,14 +157,18 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(name: &str, port: u16, control: bool) -> fail::Result<()> {
+fn serve(name: &str, port: u16, tls: bool, control: bool) -> fail::Result<()> {
     let server = servers::find(name).ok_or_else(|| fail!("there is no server {name:?}"))?;
     if control {
         counting_allocator::start();
         // Only here: with a second thread the kernel counts references at each system call, which `echo` would see.
         thread::spawn(answer);
     }
-    (server.run)(port)
+    if !tls {
+        return (server.run)(port);
+    }
+    let run = server.run_in_tls.ok_or_else(|| fail!("{name} does not speak TLS"))?;
+    run(port)
 }
 
 /// Answers the questions of the parent until it closes the pipe.

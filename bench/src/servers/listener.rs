@@ -1,6 +1,7 @@
 //! Threadwire's callback face, as its users write an echo.
 
 use super::Outcome;
+use crate::secure::server_tls;
 use std::net::Ipv4Addr;
 use threadwire::{Accept, Connection, Error, Listener, Message, Server};
 
@@ -15,5 +16,12 @@ impl Listener for Echo {
 /// Serves 127.0.0.1 at `port`.
 pub(crate) fn run(port: u16) -> Outcome {
     Server::bind((Ipv4Addr::LOCALHOST, port))?.run(|_request| Accept::with(Echo))?;
+    Ok(())
+}
+
+/// The same in TLS.
+pub(crate) fn run_in_tls(port: u16) -> Outcome {
+    let server = Server::bind((Ipv4Addr::LOCALHOST, port))?.tls(server_tls()?);
+    server.run(|_request| Accept::with(Echo))?;
     Ok(())
 }
