@@ -222,7 +222,7 @@ fn violates(config: Config, bytes: Vec<u8>, code: u16, reason: &'static str, sec
 
 #[test]
 fn garbage_instead_of_frames_closes_with_1002() {
-    let reason = "reserved bits 0b111 are set, but no extension was negotiated";
+    let reason = "reserved bits 0b111 are set, but no extension was negotiated that uses them";
     violates(patient(), masked(0xf1, b"?"), 1002, reason, "5.2");
     violates(patient(), b"GET / HTTP/1.1\r\n\r\n".to_vec(), 1002, "opcode 0x7 is reserved", "5.2");
 }
