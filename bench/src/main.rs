@@ -6,12 +6,14 @@
 //! - `clients`: round trips of clients, and their CPU time per message, against one fast server.
 //! - `broadcast`: CPU time of one message to many connections.
 //! - `deflate`: CPU time of messages that are compressed; and size, time and memory for each setting of the codec.
+//! - `accept`: connections that come, upgrade and go, and what each of them costs the server.
 //! - `workers`: events, round trips, lives and stops of workers, beside plain threads and actor libraries.
 //! - `server`: one of the built-in servers, for other load generators.
 //!
 //! Each server under test is a process of its own, alone on one core; the load is made by this process on another (for
 //! `latency` and `clients`, by a client of the same library, which is a process too).
 
+mod accept;
 mod broadcast;
 mod client;
 mod clients;
@@ -61,6 +63,9 @@ enum Command {
     /// Messages per second, server CPU time per message and round trips, beside the raw baseline.
     #[command(after_help = PEERS)]
     Echo(echo::Options),
+    /// Connections that come, upgrade and go: how many per second, and what each of them costs the server.
+    #[command(after_help = accept::ABOUT)]
+    Accept(accept::Options),
     /// Heap and resident bytes per idle connection.
     #[command(after_help = PEERS)]
     Idle(idle::Options),
@@ -140,6 +145,7 @@ fn builtin_names() -> clap::builder::PossibleValuesParser {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Echo(options) => echo::run(&options),
+        Command::Accept(options) => accept::run(&options),
         Command::Idle(options) => idle::run(&options),
         Command::Latency(options) => latency::run(&options),
         Command::LatencyServer(side) => latency::serve(&side),

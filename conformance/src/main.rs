@@ -8,7 +8,7 @@ mod settings;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use faces::Face;
+use faces::{Face, Identity, Way};
 use settings::Settings;
 
 /// Echo servers and clients of every face of Threadwire, for test suites.
@@ -28,6 +28,8 @@ enum Role {
         /// Where to listen; port 0 has the system choose one.
         #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9001")]
         listen: String,
+        #[command(flatten)]
+        identity: Identity,
     },
     /// Run all cases of a fuzzing server, then have it write its reports.
     Client {
@@ -47,6 +49,11 @@ enum Role {
         /// The echo server, ws://HOST:PORT[/PATH]
         #[arg(long)]
         url: String,
+        #[command(flatten)]
+        way: Way,
+        /// Leave out what is longer than 64 KiB.
+        #[arg(long)]
+        quick: bool,
     },
 }
 
@@ -71,9 +78,15 @@ impl Common {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().role {
-        Role::Server { common, listen } => common.face().serve(&listen).map(|()| true),
+        Role::Server { common, listen, identity } => {
+            identity.take();
+            common.face().serve(&listen).map(|()| true)
+        }
         Role::Client { common, url, agent } => fuzzed::run(common.face(), &url, &agent).map(|()| true),
-        Role::Check { common, url } => check::run(common.face(), &url),
+        Role::Check { common, url, way, quick } => {
+            way.take();
+            check::run(common.face(), &url, quick)
+        }
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use threadwire::aio::{self, Event};
-use threadwire::{Client, CloseCode, Config, Error, Limits, OwnedMessage};
+use threadwire::{CloseCode, Config, Error, Limits, OwnedMessage};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
-use super::{Seen, Step};
+use super::{Seen, Step, client, server_tls};
 use crate::settings;
 
 /// How long a server may be silent before a check gives it up.
@@ -34,14 +34,17 @@ pub(super) fn serve(listen: &str) -> Result<(), Error> {
     let mut stop = Some(stop);
     ctrlc::set_handler(move || drop(stop.take())).map_err(Error::other)?;
     Runtime::new()?.block_on(async {
-        let server = aio::Server::bind(listen).await?.config(config());
+        let mut server = aio::Server::bind(listen).await?.config(config());
+        if let Some(tls) = server_tls()? {
+            server = server.tls(tls);
+        }
         println!("listening on ws://{}", server.local_addr()?);
         server.serve_until(stopped, |_request, mut ws| async move { echo_all(&mut ws).await }).await
     })
 }
 
 async fn connect(url: &str) -> Result<aio::Connection, Error> {
-    aio::connect(&Client::new(url)?.config(config())).await
+    aio::connect(&client(url)?.config(config())).await
 }
 
 pub(super) fn echo(url: &str) -> Result<(), Error> {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use threadwire::worker::{EventLoop, TimerId};
 use threadwire::{App, CloseCode, Connection, Error};
 
-use super::{PATIENCE, Seen, Step, config};
+use super::{PATIENCE, Seen, Step, client};
 
 /// Runs an app to its end. How a connection ended is for the callbacks to keep: only that there was none is an error.
 fn run(mut app: App) -> Result<(), Error> {
@@ -18,7 +18,7 @@ fn run(mut app: App) -> Result<(), Error> {
 
 fn app(url: &str) -> Result<App, Error> {
     // Many cases end with an error, which is for the suite to judge.
-    Ok(App::new(url)?.config(config()).on_error(|_ws, _error| {}))
+    Ok(App::new(&client(url)?)?.on_error(|_ws, _error| {}))
 }
 
 pub(super) fn echo(url: &str) -> Result<(), Error> {

@@ -4,16 +4,24 @@ use std::sync::mpsc;
 
 use threadwire::blocking::{Connection, Select, Selected, Server, connect};
 use threadwire::worker::EventLoop;
-use threadwire::{Client, CloseCode, Error, OwnedMessage};
+use threadwire::{CloseCode, Error, OwnedMessage};
 
-use super::{PATIENCE, Seen, Step, config};
+use super::{PATIENCE, Seen, Step, client, config, server_tls};
 
 /// How many connections are served at the same time where each has a thread.
 const THREADS: usize = 16;
 
+fn bind(listen: &str) -> Result<Server, Error> {
+    let server = Server::bind(listen)?.config(config());
+    Ok(match server_tls()? {
+        Some(tls) => server.tls(tls),
+        None => server,
+    })
+}
+
 /// All connections on this thread.
 pub(super) fn serve(listen: &str) -> Result<(), Error> {
-    let server = Server::bind(listen)?.config(config());
+    let server = bind(listen)?;
     let remote = EventLoop::current().remote();
     ctrlc::set_handler(move || remote.stop()).map_err(Error::other)?;
     println!("listening on ws://{}", server.local_addr());
@@ -31,7 +39,7 @@ pub(super) fn serve(listen: &str) -> Result<(), Error> {
 
 /// A thread for each connection.
 pub(super) fn serve_with_threads(listen: &str) -> Result<(), Error> {
-    let server = Server::bind(listen)?.config(config()).serve(THREADS, echo_all)?;
+    let server = bind(listen)?.serve(THREADS, echo_all)?;
     let (signal, signals) = mpsc::channel();
     let handler = move || {
         // Nobody listens any more if it is a second one.
@@ -69,7 +77,7 @@ fn answer(ws: &mut Connection, message: &OwnedMessage) -> Result<(), Error> {
 }
 
 fn open(url: &str) -> Result<Connection, Error> {
-    connect(&Client::new(url)?.config(config()))
+    connect(&client(url)?)
 }
 
 pub(super) fn ask(url: &str) -> Result<String, Error> {

@@ -3,11 +3,9 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use threadwire::{
-    Accept, Client, CloseCode, Closed, Connection, Error, Listener, Message, Server, wait_until,
-};
+use threadwire::{Accept, CloseCode, Closed, Connection, Error, Listener, Message, Server, wait_until};
 
-use super::{PATIENCE, Seen, Step, config};
+use super::{PATIENCE, Seen, Step, client, config, server_tls};
 
 struct Echo {
     seen: Rc<RefCell<Seen>>,
@@ -24,9 +22,12 @@ impl Listener for Echo {
 }
 
 pub(super) fn serve(listen: &str) -> Result<(), Error> {
-    let server = Server::bind(listen)?
-        .config(config())
-        .serve(|_request| Accept::with(|ws: &Connection, message: Message<'_>| ws.send(message)))?;
+    let mut server = Server::bind(listen)?.config(config());
+    if let Some(tls) = server_tls()? {
+        server = server.tls(tls);
+    }
+    let server =
+        server.serve(|_request| Accept::with(|ws: &Connection, message: Message<'_>| ws.send(message)))?;
     let stopper = server.stopper();
     ctrlc::set_handler(move || stopper.stop()).map_err(Error::other)?;
     println!("listening on ws://{}", server.local_addr());
@@ -35,7 +36,7 @@ pub(super) fn serve(listen: &str) -> Result<(), Error> {
 
 pub(super) fn echo(url: &str) -> Result<(), Error> {
     let seen = Rc::<RefCell<Seen>>::default();
-    Client::new(url)?.config(config()).connect(Echo { seen: Rc::clone(&seen) })?;
+    client(url)?.connect(Echo { seen: Rc::clone(&seen) })?;
     wait_until(None, || seen.borrow().closed.is_some())?;
     Ok(())
 }
@@ -66,7 +67,7 @@ impl Listener for Keep {
 
 pub(super) fn ask(url: &str) -> Result<String, Error> {
     let seen = Rc::<RefCell<Seen>>::default();
-    Client::new(url)?.config(config()).connect(Keep { seen: Rc::clone(&seen) })?;
+    client(url)?.connect(Keep { seen: Rc::clone(&seen) })?;
     wait_until(None, || seen.borrow().closed.is_some())?;
     match seen.take().messages.pop() {
         Some((true, text)) => String::from_utf8(text).map_err(Error::other),
@@ -81,7 +82,7 @@ pub(super) fn exchange(
     code: CloseCode,
 ) -> Result<Seen, Error> {
     let seen = Rc::<RefCell<Seen>>::default();
-    let ws = Client::new(url)?.config(config()).connect(Keep { seen: Rc::clone(&seen) })?;
+    let ws = client(url)?.connect(Keep { seen: Rc::clone(&seen) })?;
     for step in steps {
         ws.send_frame(step.opcode, step.fin, &step.payload)?;
     }

@@ -5,10 +5,13 @@ mod app;
 mod blocking;
 mod listener;
 
+use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use clap::ValueEnum;
-use threadwire::{CloseCode, Config, Error, Limits, OpCode};
+use clap::{Args, ValueEnum};
+use threadwire::tls::Pem;
+use threadwire::{Client, ClientTls, CloseCode, Config, Error, Limits, OpCode, Proxy, ServerTls};
 
 use crate::settings;
 
@@ -21,6 +24,79 @@ fn config() -> Config {
     let limits = Limits { max_frame: 16 << 20, max_message: 16 << 20, ..Limits::default() };
     let (close_timeout, deflate) = (Duration::from_secs(2), settings::deflate());
     Config { limits, max_buffered: 64 << 20, close_timeout, deflate, ..Config::default() }
+}
+
+/// How all clients get to the server.
+static WAY: OnceLock<Way> = OnceLock::new();
+
+/// A way to a server, where it is not the nearest.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Way {
+    /// Go through this proxy [default: as the environment says]
+    #[arg(long, value_name = "URL")]
+    proxy: Option<String>,
+    /// Trust the certificates that this one has signed, and no others: of the server, and of the proxy.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+}
+
+impl Way {
+    /// Has all clients take it.
+    pub(crate) fn take(self) {
+        WAY.get_or_init(|| self);
+    }
+
+    fn apply(&self, mut client: Client) -> Result<Client, Error> {
+        let tls = match &self.ca {
+            Some(file) => Some(ClientTls::new().only_roots(Pem::file(file))?),
+            None => None,
+        };
+        if let Some(proxy) = &self.proxy {
+            let proxy = Proxy::new(proxy)?;
+            client = client.proxy(match &tls {
+                Some(tls) => proxy.tls(tls.clone()),
+                None => proxy,
+            });
+        }
+        Ok(match tls {
+            Some(tls) => client.tls(tls),
+            None => client,
+        })
+    }
+}
+
+/// As whom all servers come.
+static IDENTITY: OnceLock<Identity> = OnceLock::new();
+
+/// A certificate, for servers that are to speak TLS.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Identity {
+    /// Speak TLS, with this chain of certificates.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The key of the first of them.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+}
+
+impl Identity {
+    /// Has all servers use it.
+    pub(crate) fn take(self) {
+        IDENTITY.get_or_init(|| self);
+    }
+}
+
+/// TLS for a server of any face, if it is wanted.
+fn server_tls() -> Result<Option<ServerTls>, Error> {
+    let identity =
+        IDENTITY.get().and_then(|identity| identity.tls_cert.as_ref().zip(identity.tls_key.as_ref()));
+    identity.map(|(chain, key)| ServerTls::new(Pem::file(chain), Pem::file(key))).transpose()
+}
+
+/// A client of any face.
+fn client(url: &str) -> Result<Client, Error> {
+    let client = Client::new(url)?.config(config());
+    WAY.get().map_or(Ok(client.clone()), |way| way.apply(client))
 }
 
 /// A face of the library.

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use clap::Args;
 use threadwire::worker::{Ended, EventLoop, Worker};
-use threadwire::{Client, CloseCode, Config, Connection, Error, Listener, Message, Stopped, wait_until};
+use threadwire::{
+    Client, CloseCode, Config, Connection, Error, Listener, Message, Proxy, Stopped, wait_until,
+};
 use threadwire_worker::printer::Typed;
 
 use crate::terminal::{self, Keyboard};
@@ -21,8 +23,47 @@ const SHOWN: usize = 32;
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Where to connect to: ws://HOST[:PORT][/PATH][?QUERY]
+    /// Where to connect to: ws://HOST[:PORT][/PATH][?QUERY], wss://... or ws+unix:/SOCKET[:/PATH]
     url: String,
+    /// Go through this proxy: http, https, socks4, socks4a, socks5 or socks5h, or none [default: as the environment says]
+    #[arg(long, value_name = "URL")]
+    proxy: Option<String>,
+    /// Send this header as well (repeatable).
+    #[arg(long, short = 'H', value_name = "NAME: VALUE")]
+    header: Vec<String>,
+    /// Authenticate with this user name and password.
+    #[arg(long, short, value_name = "USER:PASSWORD", conflicts_with = "bearer")]
+    user: Option<String>,
+    /// Authenticate with this token.
+    #[arg(long, value_name = "TOKEN")]
+    bearer: Option<String>,
+}
+
+impl Options {
+    /// The client that they describe.
+    fn client(&self) -> Result<Client, Error> {
+        let config = Config { close_timeout: CLOSE_TIMEOUT, ..Config::default() };
+        let mut client = Client::new(&self.url)?.config(config);
+        client = match self.proxy.as_deref() {
+            None => client,
+            Some("none") => client.proxy(Proxy::none()),
+            Some(url) => client.proxy(Proxy::new(url)?),
+        };
+        for header in &self.header {
+            // What stands there may be secret.
+            let expected = || Error::other("a header has no colon, expected NAME: VALUE");
+            let (name, value) = header.split_once(':').ok_or_else(expected)?;
+            client = client.header(name, value)?;
+        }
+        if let Some(user) = &self.user {
+            let (user, password) = user.split_once(':').unwrap_or((user, ""));
+            client = client.basic_auth(user, password)?;
+        }
+        match &self.bearer {
+            None => Ok(client),
+            Some(token) => client.bearer_auth(token),
+        }
+    }
 }
 
 /// How the connection ended.
@@ -32,7 +73,7 @@ pub(crate) fn run(options: &Options) -> ExitCode {
     let ended = {
         // When the worker has ended, and with it the connection, there is no more to print.
         let _closes = terminal::Closes;
-        Worker::builder().grace(CLOSE_TIMEOUT).run(|| match talk(&options.url) {
+        Worker::builder().grace(CLOSE_TIMEOUT).run(|| match talk(options) {
             Ok(code) => Ok(code),
             Err(Error::Stopped) => Err(Stopped),
             Err(error) => Ok(crate::fail(&error)),
@@ -45,15 +86,14 @@ pub(crate) fn run(options: &Options) -> ExitCode {
     }
 }
 
-fn talk(url: &str) -> Result<ExitCode, Error> {
+fn talk(options: &Options) -> Result<ExitCode, Error> {
     let remote = EventLoop::current().remote();
     let stop = remote.clone();
     // In front of an input line, Ctrl-C is a key, but there are others who send signals.
     ctrlc::set_handler(move || stop.stop()).map_err(Error::other)?;
 
     let outcome = Outcome::default();
-    let config = Config { close_timeout: CLOSE_TIMEOUT, ..Config::default() };
-    let ws = Client::new(url)?.config(config).connect(Printer { outcome: Rc::clone(&outcome) })?;
+    let ws = options.client()?.connect(Printer { outcome: Rc::clone(&outcome) })?;
 
     let keyboard = Keyboard::open()?;
     terminal::say("connected: type lines to send, Ctrl-D closes");

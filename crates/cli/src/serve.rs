@@ -1,13 +1,17 @@
 //! `threadwire serve`
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use clap::Args;
-use threadwire::{Accept, Connection, Error, Message, Server, Shutdown, ShutdownReport, Stopper};
+use threadwire::{
+    Accept, Admission, Connection, Error, ListenAddr, Listening, Message, Origins, Response, Router, Server,
+    Shutdown, ShutdownReport, Stopper,
+};
 
 /// Leaves time to spare within the second in which the server ends.
 const TIMEOUT: Duration = Duration::from_millis(700);
@@ -17,12 +21,25 @@ const INTERRUPTED: i32 = 130;
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Where to listen; port 0 has the system choose one.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9001")]
-    listen: String,
+    /// Where to listen; port 0 has the system choose one. May be repeated. [default: 127.0.0.1:9001, unless there is --unix]
+    #[arg(long, value_name = "ADDR")]
+    listen: Vec<String>,
+    /// A path to listen at, as a Unix socket. May be repeated.
+    #[arg(long, value_name = "PATH")]
+    unix: Vec<PathBuf>,
     /// How many threads serve the connections.
     #[arg(long, value_name = "N", default_value = "1")]
     workers: NonZeroUsize,
+    /// The most connections that are open at once; others are answered with 503. [default: no limit]
+    #[arg(long, value_name = "N")]
+    max_connections: Option<usize>,
+    /// An origin whose pages may connect, as https://example.com; others are answered with 403, programs that send none are let in.
+    /// May be repeated. [default: all]
+    #[arg(long, value_name = "ORIGIN")]
+    origin: Vec<String>,
+    /// A path that is answered with 200 and plain text, for health checks.
+    #[arg(long, value_name = "PATH", default_value = "/healthz")]
+    health: String,
 }
 
 /// A shutdown that was begun, on a thread of its own so that the next signal is heard.
@@ -36,19 +53,44 @@ pub(crate) fn run(options: &Options) -> ExitCode {
 }
 
 fn serve(options: &Options) -> Result<(), Error> {
-    let server = Server::bind(options.listen.as_str())?
+    let mut sockets = sockets(options)?.into_iter();
+    let Some(first) = sockets.next() else { return Err(Error::other("there is nothing to listen on")) };
+    let server = sockets
+        .fold(Server::on(first), Server::listen_also)
         .workers(options.workers.get())
-        .serve(|_request| Accept::with(|ws: &Connection, message: Message<'_>| ws.send(message)))?;
+        .admission(Admission { max_connections: options.max_connections, ..Admission::default() })
+        .serve(router(options)?.hook())?;
     let shutting = Shutting::default();
     let (signalled, stopper) = (Arc::clone(&shutting), server.stopper());
     ctrlc::set_handler(move || on_signal(&signalled, &stopper)).map_err(Error::other)?;
-    println!("listening on ws://{}", server.local_addr());
+    for addr in server.local_addrs() {
+        match addr {
+            ListenAddr::Tcp(addr) => println!("listening on ws://{addr}"),
+            addr => println!("listening on {addr}"),
+        }
+    }
     server.join()?;
     let shutting = shutting.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(Ok(report)) = shutting.map(JoinHandle::join) {
         print(&report?);
     }
     Ok(())
+}
+
+fn sockets(options: &Options) -> Result<Vec<Listening>, Error> {
+    let is_default = options.listen.is_empty() && options.unix.is_empty();
+    let tcp = options.listen.iter().map(String::as_str).chain(is_default.then_some("127.0.0.1:9001"));
+    tcp.map(Listening::tcp).chain(options.unix.iter().map(Listening::unix)).collect()
+}
+
+/// Echoes at every path but one.
+fn router(options: &Options) -> Result<Router, Error> {
+    let well = Response::new(200)?.with_body("well\n");
+    let mut router = Router::new().page(&options.health, move |_| well.clone())?;
+    if !options.origin.is_empty() {
+        router = router.check(Origins::new(&options.origin)?.or_none());
+    }
+    Ok(router.fallback(|_| Accept::with(|ws: &Connection, message: Message<'_>| ws.send(message))))
 }
 
 /// The first signal shuts down, and the second ends it at once.

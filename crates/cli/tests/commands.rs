@@ -63,6 +63,57 @@ fn serve(args: &[&str]) -> (Running, String) {
     (server, url)
 }
 
+/// What a server answers to a request for a page, and to one for a connection with this origin.
+fn ask(url: &str, path: &str, headers: &str) -> String {
+    let mut stream = TcpStream::connect(url.strip_prefix("ws://").unwrap()).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: a\r\n{headers}\r\n").unwrap();
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer).unwrap();
+    answer
+}
+
+const UPGRADE: &str = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+#[test]
+fn serve_listens_in_several_places_and_says_where() {
+    let path = std::env::temp_dir().join(format!("threadwire-serve-{}.sock", std::process::id()));
+    let unix = path.to_str().unwrap();
+    let mut server =
+        Running::start(&["serve", "--listen", "127.0.0.1:0", "--unix", unix, "--listen", "127.0.0.1:0"]);
+    let mut out = server.out();
+    let said = [line(&mut out), line(&mut out), line(&mut out)];
+    assert_eq!(said[2], format!("listening on unix:{unix}\n"));
+    for said in &said[..2] {
+        let url = said.strip_prefix("listening on ").unwrap().trim_end();
+        assert_eq!(ask(url, "/healthz", ""), "HTTP/1.1 200 OK\r\n");
+    }
+    let mut stream = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    write!(stream, "GET / HTTP/1.1\r\nHost: a\r\n{UPGRADE}\r\n").unwrap();
+    assert_eq!(line(&mut BufReader::new(&stream)), "HTTP/1.1 101 Switching Protocols\r\n");
+    drop(stream);
+    server.signal("-TERM");
+    assert_eq!(server.end().0, Some(0));
+    assert!(!path.exists());
+}
+
+#[test]
+fn serve_lets_in_so_many_and_pages_of_some_origins_only() {
+    let (_server, url) =
+        serve(&["--max-connections", "1", "--origin", "https://example.com", "--health", "/well"]);
+    let with = |origin: &str| format!("{UPGRADE}{origin}");
+    assert_eq!(ask(&url, "/", &with("Origin: https://evil.test\r\n")), "HTTP/1.1 403 Forbidden\r\n");
+    assert_eq!(ask(&url, "/well", ""), "HTTP/1.1 200 OK\r\n");
+    let mut client = Running::start(&["connect", &url]);
+    client.type_in("hello\n");
+    assert_eq!(line(&mut client.out()), "hello\n");
+    let refused = ask(&url, "/", &with("Origin: https://example.com\r\n"));
+    assert_eq!(refused, "HTTP/1.1 503 Service Unavailable\r\n");
+    let (code, error) = failure(&["serve", "--listen", "127.0.0.1:0", "--origin", "example.com"]);
+    assert_eq!(code, Some(1));
+    assert!(error.contains("\"example.com\" is no origin"), "{error}");
+}
+
 fn run(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_threadwire")).args(args).stdin(Stdio::null()).output().unwrap()
 }
@@ -193,7 +244,13 @@ fn a_server_that_answers_no_ping_is_told_of() {
     let url = format!("ws://{}", server.local_addr().unwrap());
     let client = Running::start(&["ping", &url, "--timeout", "0.1"]);
     let (code, said) = client.end();
-    assert_eq!((code, said.as_str()), (Some(1), "threadwire: opening the connection took too long\n"));
+    assert_eq!(
+        (code, said.as_str()),
+        (
+            Some(1),
+            "threadwire: opening the connection took too long; it was waiting for 127.0.0.1 to answer the request\n"
+        )
+    );
     assert_eq!(Running::start(&["ping", &url, "--timeout=-1"]).end().0, Some(2));
 }
 
@@ -250,4 +307,43 @@ fn a_server_that_is_no_websocket_server_is_called_so() {
     server.join().unwrap();
     assert_eq!(code, Some(1));
     assert!(err.contains("the server answered with status 404, expected 101"), "{err}");
+}
+
+#[test]
+fn a_client_goes_through_a_proxy_and_says_who_it_is() {
+    let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = proxy.local_addr().unwrap();
+    let server = thread::spawn(move || {
+        let (mut peer, _) = proxy.accept().unwrap();
+        let mut heads = Vec::new();
+        for answer in ["HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"] {
+            let mut head = String::new();
+            while !head.ends_with("\r\n\r\n") {
+                let mut byte = [0];
+                peer.read_exact(&mut byte).unwrap();
+                head.push(byte[0].into());
+            }
+            heads.push(head);
+            peer.write_all(answer.as_bytes()).unwrap();
+        }
+        heads
+    });
+    let (proxy, url) = (format!("http://me:pass@{addr}"), "ws://feed.example/");
+    let (code, err) =
+        failure(&["connect", url, "--proxy", &proxy, "-u", "Aladdin:open sesame", "-H", "X-Feed: prices"]);
+    let heads = server.join().unwrap();
+    assert!(heads[0].starts_with("CONNECT feed.example:80 ") && heads[0].contains("Basic bWU6cGFzcw==\r\n"));
+    assert!(
+        heads[1].contains("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==\r\n")
+            && heads[1].contains("X-Feed: prices\r\n")
+    );
+    assert_eq!(code, Some(1));
+    assert!(err.contains("404") && !err.contains("sesame") && !err.contains("pass"), "{err}");
+
+    let (code, err) = failure(&["connect", url, "--proxy", "gopher://me:pass@a/"]);
+    assert!(code == Some(2) && err.contains("its scheme is") && !err.contains("pass"), "{err}");
+    let (code, err) = failure(&["connect", url, "-H", "secret"]);
+    assert!(code == Some(1) && err.contains("expected NAME: VALUE") && !err.contains("secret"), "{err}");
+    let (code, _) = failure(&["connect", url, "-u", "a:b", "--bearer", "c"]);
+    assert_eq!(code, Some(2));
 }

@@ -40,7 +40,8 @@ pub struct Config {
     pub auto_pong: bool,
     /// How long the opening handshake may take: on a client from the first try to reach the server on, on a server
     /// from accepting the connection on. 10 s by default. Past it, a client's attempt fails, and a server drops the
-    /// connection.
+    /// connection. On a client it is for all steps together, redirects included; each may have a limit of its own, see
+    /// [`Timeouts`](crate::Timeouts).
     pub open_timeout: Duration,
     /// How long the closing handshake may take, from the first close frame to the end of TCP. 5 s by default. Past it,
     /// TCP is dropped.

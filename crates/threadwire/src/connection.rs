@@ -545,12 +545,14 @@ impl Connection {
         Some(link.stream().ok()?.tls()?.session().info())
     }
 
-    /// The peer's address. Fails with [`NotConnected`](io::ErrorKind::NotConnected) once TCP has ended.
+    /// The peer's address. Fails with [`NotConnected`](io::ErrorKind::NotConnected) once TCP has ended, and with
+    /// [`Unsupported`](io::ErrorKind::Unsupported) on a Unix socket, which has none.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         self.0.link.borrow().stream()?.peer_addr()
     }
 
-    /// This end's address. Fails with [`NotConnected`](io::ErrorKind::NotConnected) once TCP has ended.
+    /// This end's address. Fails with [`NotConnected`](io::ErrorKind::NotConnected) once TCP has ended, and with
+    /// [`Unsupported`](io::ErrorKind::Unsupported) on a Unix socket, which has none.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.0.link.borrow().stream()?.local_addr()
     }

@@ -694,6 +694,21 @@ mod tests {
                 "what waits for the next connection is over the limit of 8 bytes",
                 true,
             ),
+            (
+                Error::Limit { kind: LimitKind::Connections, limit: 8 },
+                "the number of connections is over the limit of 8",
+                true,
+            ),
+            (
+                Error::Limit { kind: LimitKind::PerAddress, limit: 8 },
+                "the number of connections from one address is over the limit of 8",
+                true,
+            ),
+            (
+                Error::Route { pattern: "rooms".into(), problem: "must begin with \"/\"".into() },
+                "can't route \"rooms\": it must begin with \"/\"",
+                false,
+            ),
             (SendError::CloseByFrame.into(), "a close frame is sent by closing the connection", false),
             (Error::Panicked("no".into()), "a callback panicked: no", false),
             (Error::Stopped, "the worker was asked to stop", false),

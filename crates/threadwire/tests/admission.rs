@@ -245,3 +245,29 @@ fn a_request_that_comes_byte_by_byte_is_as_good_as_any() {
         });
     }
 }
+
+#[cfg(feature = "tls")]
+#[test]
+fn a_server_that_is_full_says_so_through_tls_too() {
+    use threadwire::{Client, Error, HandshakeError, blocking};
+
+    for &face in FACES {
+        bounded(move || {
+            let authority = common::certificates::Authority::new("authority");
+            let identity = authority.sign(&["localhost"]);
+            let plan = Plan { tls: Some(identity.server()), ..plan(face) };
+            let served =
+                face.serve(plan.admission(Admission { max_connections: Some(1), ..Admission::default() }));
+            let url = format!("wss://localhost:{}/", served.addr().port());
+            let client = Client::new(&url).unwrap().tls(authority.trusted());
+            let mut first = blocking::connect(&client).unwrap();
+            match blocking::connect(&client) {
+                Err(Error::Handshake(HandshakeError::Status(answer))) => assert_eq!(answer.status(), 503),
+                other => panic!("{face:?}: {other:?}"),
+            }
+            first.send("hello").unwrap();
+            assert_eq!(first.recv().unwrap().unwrap(), "hello");
+            first.close().unwrap();
+        });
+    }
+}

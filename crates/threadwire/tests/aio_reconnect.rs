@@ -379,3 +379,27 @@ fn an_attempt_that_takes_too_long_is_a_failure() {
         assert!(matches!(cause.error(), Some(Error::Timeout(TimeoutKind::Open { .. }))));
     });
 }
+
+#[test]
+fn a_server_that_is_busy_is_left_alone_for_as_long_as_it_asks_for() {
+    on_runtimes(|| async {
+        let host = Host::listen();
+        let url = host.url();
+        let host = host.run(|host| {
+            let mut peer = host.accept();
+            peer.head();
+            peer.bytes("HTTP/1.1 503 Busy\r\nRetry-After: 3600\r\nContent-Length: 0\r\n\r\n");
+            peer
+        });
+        let mut feed = reconnect(&url, Backoff { cap: Duration::from_secs(100_000), ..at_once() });
+        let delay = loop {
+            if let Some(Update::Change(change)) = feed.recv_update().await.unwrap()
+                && let State::Waiting { delay, .. } = change.state
+            {
+                break delay;
+            }
+        };
+        assert_eq!(delay, Duration::from_secs(3600));
+        drop(join(host).await);
+    });
+}

@@ -943,3 +943,38 @@ fn a_link_is_known_to_the_listener_from_the_start() {
         assert_eq!(log.ends(), 1);
     });
 }
+
+#[test]
+fn a_server_that_is_busy_is_left_alone_for_as_long_as_it_asks_for() {
+    bounded(|| {
+        for (status, cap, expected) in
+            [("503 Busy", 100_000, 3600), ("429 Too Many Requests", 100_000, 3600), ("503 Busy", 60, 60)]
+        {
+            let host = Host::listen();
+            let backoff = Backoff { cap: Duration::from_secs(cap), ..at_once() };
+            let client = Client::new(&host.url()).unwrap().config(patient());
+            let host = host.run(move |host| {
+                let mut peer = host.accept();
+                peer.head();
+                peer.bytes(format!("HTTP/1.1 {status}\r\nRetry-After: 3600\r\nContent-Length: 0\r\n\r\n"));
+                peer
+            });
+            let delay = Rc::new(Cell::new(None));
+            let note = Rc::clone(&delay);
+            let log = Log::new();
+            let link = client
+                .reconnect(backoff)
+                .on_change(move |change| {
+                    if let State::Waiting { delay, .. } = change.state {
+                        note.set(Some(delay));
+                    }
+                })
+                .start(log.listener(ignore));
+            wait_until(None, || delay.get().is_some()).unwrap();
+            assert_eq!(delay.get(), Some(Duration::from_secs(expected)), "{status}");
+            link.stop();
+            link.wait_ended().unwrap();
+            drop(host.join().unwrap());
+        }
+    });
+}

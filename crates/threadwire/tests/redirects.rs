@@ -294,38 +294,58 @@ fn cookies_of_a_jar_go_to_no_other_host() {
     });
 }
 
+/// Has a client connect three times to a server that sets another cookie each time: what it is sent.
+fn reconnects(run: impl FnOnce(Client, Backoff)) {
+    let host = Host::listen();
+    let jar = CookieJar::new();
+    let url = format!("ws://feed.test:{}/", host.addr().port());
+    let client =
+        Client::new(&url).unwrap().config(patient()).cookies(&jar).resolve("feed.test", [host.addr()]);
+    let server = host.run(|host| {
+        let mut heads = Vec::new();
+        for number in 0..3 {
+            let mut peer = host.accept();
+            let head = peer.head();
+            let answer = upgraded(&head);
+            peer.bytes(answer.replace("\r\n\r\n", &format!("\r\nSet-Cookie: visit={number}\r\n\r\n")));
+            heads.push(head.lines().find(|line| line.starts_with("Cookie: ")).map(str::to_owned));
+            if number < 2 {
+                peer.close(1012, "again");
+                peer.closed();
+            } else {
+                peer.send(TEXT, b"done");
+                peer.closed();
+                peer.close(1000, "");
+            }
+        }
+        heads
+    });
+    let backoff = Backoff { first: std::time::Duration::ZERO, ..Backoff::default() };
+    run(client, backoff);
+    let heads = server.join().unwrap();
+    assert_eq!(heads, [None, Some("Cookie: visit=0".to_owned()), Some("Cookie: visit=1".to_owned())]);
+}
+
 #[test]
 fn a_client_that_reconnects_keeps_its_way_and_its_cookies() {
     bounded(|| {
-        let host = Host::listen();
-        let jar = CookieJar::new();
-        let url = format!("ws://feed.test:{}/", host.addr().port());
-        let client =
-            Client::new(&url).unwrap().config(patient()).cookies(&jar).resolve("feed.test", [host.addr()]);
-        let server = host.run(|host| {
-            let mut heads = Vec::new();
-            for number in 0..3 {
-                let mut peer = host.accept();
-                let head = peer.head();
-                let answer = upgraded(&head);
-                peer.bytes(answer.replace("\r\n\r\n", &format!("\r\nSet-Cookie: visit={number}\r\n\r\n")));
-                heads.push(head.lines().find(|line| line.starts_with("Cookie: ")).map(str::to_owned));
-                if number < 2 {
-                    peer.close(1012, "again");
-                    peer.closed();
-                } else {
-                    peer.send(TEXT, b"done");
-                    peer.closed();
-                    peer.close(1000, "");
-                }
-            }
-            heads
+        reconnects(|client, backoff| {
+            let link = client.reconnect(backoff).start(|ws: &Connection, _: Message<'_>| ws.close());
+            link.wait_ended().unwrap();
         });
-        let backoff = Backoff { first: std::time::Duration::ZERO, ..Backoff::default() };
-        let link = client.reconnect(backoff).start(|ws: &Connection, _: Message<'_>| ws.close());
-        link.wait_ended().unwrap();
-        let heads = server.join().unwrap();
-        assert_eq!(heads, [None, Some("Cookie: visit=0".to_owned()), Some("Cookie: visit=1".to_owned())]);
+        reconnects(|client, backoff| {
+            let app = threadwire::App::new(&client).unwrap().reconnect(backoff);
+            app.on_message(|ws, _| ws.close()).run_forever().unwrap();
+        });
+        #[cfg(feature = "aio")]
+        reconnects(|client, backoff| {
+            common::tasks::single().block_on(async {
+                let mut feed = threadwire::aio::reconnect(&client, backoff);
+                assert_eq!(feed.recv().await.unwrap().unwrap(), "done");
+                feed.link().close().unwrap();
+                assert!(feed.recv().await.unwrap().is_none());
+            });
+        });
     });
 }
 

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 
 #[cfg(feature = "tls")]
 use common::certificates::Authority;
-use common::certificates::Files;
 use common::faces::{DRIVERS, FACES};
+use common::files::Files;
 use common::peer::Host;
 use common::proxies::{Kind, Proxying};
 use common::{SOON, Serving, bind, bounded, echo, patient, vacant};

@@ -68,7 +68,12 @@ pub(super) struct Ticket {
 impl<E> Default for Shelf<E> {
     fn default() -> Shelf<E> {
         static SHELVES: AtomicU32 = AtomicU32::new(0);
-        Shelf { number: SHELVES.fetch_add(1, Ordering::Relaxed), places: Vec::new(), vacant: Vec::new(), clock: 0 }
+        Shelf {
+            number: SHELVES.fetch_add(1, Ordering::Relaxed),
+            places: Vec::new(),
+            vacant: Vec::new(),
+            clock: 0,
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What happens to a connection between its being accepted and the program's seeing its request.
 
-use std::future::{Future, poll_fn};
+use std::future::{Future, pending, poll_fn};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -23,6 +23,9 @@ use crate::server::{Gate, Hook, ask};
 #[cfg(feature = "tls")]
 use crate::tls::{Failed, ServerTls, session::Session};
 use crate::{Accept, Config, Error};
+
+/// How many bytes a request may have to arrive in one read.
+const ROOM_FOR_HEAD: usize = 2048;
 
 /// What all handshakes of a server share.
 #[derive(Clone)]
@@ -58,14 +61,16 @@ impl Reception {
     /// What comes of some work, or `None` if the server shuts down before.
     async fn unless_closing<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         let mut closing = self.closing.clone();
-        let (mut work, mut closing) = (pin!(work), pin!(closing.wait_for(|closing| *closing)));
+        let shutdown = async {
+            if closing.wait_for(|closing| *closing).await.is_err() {
+                // Nobody is left to say so: it never does.
+                pending::<()>().await;
+            }
+        };
+        let (mut work, mut shutdown) = (pin!(work), pin!(shutdown));
         poll_fn(|cx| match work.as_mut().poll(cx) {
             Poll::Ready(done) => Poll::Ready(Some(done)),
-            // Where nobody is left to say so, it does not.
-            Poll::Pending => match closing.as_mut().poll(cx) {
-                Poll::Ready(Ok(_)) => Poll::Ready(None),
-                _ => Poll::Pending,
-            },
+            Poll::Pending => shutdown.as_mut().poll(cx).map(|()| None),
         })
         .await
     }
@@ -103,7 +108,8 @@ pub(super) async fn receive(
             };
         }
         let mut stream = stream.traced(&reception.config, Role::Server);
-        let mut received = Vec::new();
+        // Room for most of them: otherwise the first read would take 64 bytes.
+        let mut received = Vec::with_capacity(ROOM_FOR_HEAD);
         let read = read_head(&mut stream, &mut received, &reception.config);
         let (head, early) = match reception.unless_closing(read).await {
             Some(Ok(head)) => head,

@@ -269,7 +269,9 @@ impl Server {
             self.drop_oldest();
         }
         self.begun += 1;
-        let (number, receiving) = (self.begun, receive(stream, peer, Arc::clone(&self.reception)));
+        // In a box: the way into a task is one of copies.
+        let receiving = Box::pin(receive(stream, peer, Arc::clone(&self.reception)));
+        let number = self.begun;
         let handshake = self.handshakes.spawn(async move {
             let result = receiving.await;
             drop(counted);

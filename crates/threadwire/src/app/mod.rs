@@ -37,6 +37,12 @@
 //! | `header` as a callable | [`App::headers`] |
 //! | `ping_interval`, `ping_timeout` | [`App::ping`] |
 //! | `reconnect=5`, for ever | [`App::reconnect`], with a [`Backoff`](crate::Backoff) |
+//! | `http_proxy_host`, `http_proxy_auth`, `proxy_type`, ... | a [`Proxy`](crate::Proxy), by [`Client::proxy`](crate::Client::proxy); `https` is a kind, too |
+//! | `http_no_proxy` | [`Proxy::except`](crate::Proxy::except) |
+//! | `redirect_limit`, `origin`, `host`, `cookie`, `subprotocols` | [`Client::redirects`](crate::Client::redirects), [`origin`](crate::Client::origin), [`host`](crate::Client::host), [`header`](crate::Client::header), [`subprotocols`](crate::Client::subprotocols) |
+//! | a redirect to another host takes `Authorization` and `Cookie` along | it does not |
+//! | cookies of all connections in one jar | none, unless a client is given a [`CookieJar`](crate::CookieJar) |
+//! | `socket`, `sockopt` | [`Client::over`](crate::Client::over), [`Client::open_socket`](crate::Client::open_socket), [`Client::prepare_socket`](crate::Client::prepare_socket) |
 //! | `enableTrace(True)` | [`App::trace`] |
 //! | `enable_multithread` | always: [`AppHandle`] |
 //! | `ws.sock.recv()` for the answer to what was just sent, which waits forever | [`AppHandle::request`] |

@@ -370,12 +370,12 @@ impl Connection {
         self.ws.attached()
     }
 
-    /// The peer's address. Fails once TCP has ended.
+    /// The peer's address. Fails once TCP has ended, and on a Unix socket, which has none.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         self.ws.peer_addr()
     }
 
-    /// This end's address. Fails once TCP has ended.
+    /// This end's address. Fails once TCP has ended, and on a Unix socket, which has none.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.ws.local_addr()
     }

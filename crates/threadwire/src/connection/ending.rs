@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Instant;
 
+use threadwire_proto::Role;
 use threadwire_proto::state::State;
 use threadwire_worker::{EventLoop, Ready};
 
@@ -151,8 +152,11 @@ impl Connection {
         self.0.overdue.set(None);
         self.leave();
         let stream = self.0.link.borrow_mut().take_stream();
-        if let Some(mut stream) = stream {
-            event_loop.detach(self.0.token, &mut stream);
+        match stream {
+            // Nobody else has a descriptor of what was accepted.
+            Some(stream) if self.role() == Role::Server => event_loop.detach_and_close(self.0.token, stream),
+            Some(mut stream) => event_loop.detach(self.0.token, &mut stream),
+            None => {}
         }
         if let Some(agreed) = &self.0.agreed {
             agreed.give_permit_back();

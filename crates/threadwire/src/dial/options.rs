@@ -241,7 +241,7 @@ impl Client {
     }
 
     /// Has the program connect the socket itself, to whatever it likes, for each attempt anew: it is told where the URL leads. It
-    /// is called on a thread of its own, so it may block. With a [proxy](Client::proxy) that the program has named, the socket must lead
+    /// is called on one of the threads that resolve names (16 in a process at most), so it may block. With a [proxy](Client::proxy) that the program has named, the socket must lead
     /// to that; the environment is not asked. Redirects are not followed then, as they would lead elsewhere.
     ///
     /// An error fails the attempt with [`Error::Io`].

@@ -444,3 +444,6 @@ impl Route {
         Error::Timeout(TimeoutKind::Open { during: Some(Box::new(self.stage())) })
     }
 }
+
+#[cfg(test)]
+mod tests;

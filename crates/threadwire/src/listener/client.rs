@@ -42,7 +42,14 @@ pub fn connect(url: &str, listener: impl Listener) -> Result<Connection, Error> 
     Client::new(url)?.connect(listener)
 }
 
-/// A connection to be opened, with its settings. It may be opened more than once: each time is a connection of its own.
+/// A connection to be opened, with its settings. It may be opened more than once: each time is a connection of its own. All
+/// faces connect by a client.
+///
+/// The steps: the system is asked for the addresses of the host (on threads of their own, at most 16 in a process; the loop goes
+/// on); they are tried in turn, IPv6 and IPv4 by turns and each with a head start of 250 ms over the next, and the first that
+/// answers is taken (RFC 8305); on the way there may be a [proxy](Client::proxy), and TLS; then the request goes out. A
+/// [redirect](Client::redirects) begins anew. All of it together has [`Config::open_timeout`], and each step may have a
+/// [limit](Client::timeouts).
 ///
 /// ```
 /// use std::time::Duration;

@@ -3,10 +3,10 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use threadwire_proto::Pool;
 use threadwire_proto::deflate::Sharing;
+use threadwire_proto::{Compress, OpCode, Pool};
 
-use super::branch::{Gathered, Piece, Span};
+use super::branch::{Gathered, Span};
 use crate::local::Local;
 
 /// A message's compressed frames, of which there are as many as there are settings among the members: one, as a rule.
@@ -22,8 +22,8 @@ impl Deflated {
     fn append(
         &self,
         sharing: Sharing,
-        piece: &Piece,
-        payload: &[u8],
+        (opcode, payload): (OpCode, &[u8]),
+        compress: Compress,
         pool: &mut Pool,
         out: &mut Vec<u8>,
     ) -> bool {
@@ -34,7 +34,7 @@ impl Deflated {
             return frame.is_some();
         }
         let start = out.len();
-        let is_better = sharing.append_frame(piece.opcode, payload, piece.compress, pool, out);
+        let is_better = sharing.append_frame(opcode, payload, compress, pool, out);
         known.push((sharing, is_better.then(|| out[start..].into())));
         is_better
     }
@@ -57,7 +57,9 @@ impl Variant {
             let payload = &gathered.bytes[piece.payload..piece.span.end];
             let pool = &mut shared.pool;
             let is_compressed = match &piece.deflated {
-                Some(deflated) => deflated.append(sharing, piece, payload, pool, &mut bytes),
+                Some(deflated) => {
+                    deflated.append(sharing, (piece.opcode, payload), piece.compress, pool, &mut bytes)
+                }
                 None => sharing.append_frame(piece.opcode, payload, piece.compress, pool, &mut bytes),
             };
             if !is_compressed {
@@ -87,5 +89,37 @@ impl Variants {
 
     pub(super) fn recycle(self, local: &Local) {
         self.0.into_iter().for_each(|variant| local.return_output(variant.bytes));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use threadwire_proto::{Config, Connection, Deflate, Role};
+
+    use super::*;
+
+    fn sharing(deflate: &Deflate) -> Sharing {
+        let agreement = deflate.answer(&[deflate.offer()]).unwrap();
+        let server = Connection::new(Role::Server, &Config::default()).with_deflate(deflate, agreement);
+        server.sharing().unwrap()
+    }
+
+    #[test]
+    fn a_message_is_compressed_once_for_all_with_the_same_settings() {
+        let (deflated, mut pool) = (Deflated::default(), Pool::new());
+        let mut append = |sharing, payload: &[u8]| {
+            let mut out = Vec::new();
+            let text = (OpCode::Text, payload);
+            deflated.append(sharing, text, Compress::Auto, &mut pool, &mut out).then_some(out)
+        };
+        let (twelve, nine) = (Deflate::new(), Deflate::new().server_max_window_bits(9));
+        let first = append(sharing(&twelve), &[b'a'; 100]);
+        assert!(first.is_some());
+        // What it is given the second time is not looked at.
+        assert_eq!(append(sharing(&twelve), &[b'b'; 100]), first);
+        assert_ne!(append(sharing(&nine), &[b'b'; 100]), first);
+        let short = Deflate::new().threshold(1000);
+        assert_eq!(append(sharing(&short), &[b'a'; 100]), None);
+        assert_eq!(append(sharing(&short), &[b'a'; 2000]), None, "it was found to be too short");
     }
 }

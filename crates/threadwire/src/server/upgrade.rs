@@ -314,6 +314,7 @@ pub(crate) struct Refusal {
     /// What the peer is told.
     pub(crate) response: Response,
     /// What the program is told, if it waits for that.
+    #[cfg_attr(not(feature = "aio"), allow(dead_code, reason = "only tasks wait for it"))]
     pub(crate) error: Error,
 }
 
@@ -504,11 +505,11 @@ impl Upgrading {
         self.pending.take();
     }
 
-    fn end(&self, mut state: State, why: &str) {
+    fn end(&self, state: State, why: &str) {
         self.stop_timer();
         self.leave();
         tracing::debug!(why, "dropped a connection before it was open");
-        EventLoop::current().detach(self.token, &mut state.stream);
+        EventLoop::current().detach_and_close(self.token, state.stream);
     }
 
     /// The stream is gone.

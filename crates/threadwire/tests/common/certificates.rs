@@ -1,11 +1,10 @@
 //! Certificates for the tests, made as they are needed.
 
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use threadwire::tls::Pem;
 use threadwire::{ClientTls, ServerTls};
+
+pub use super::files::Files;
 
 /// Somebody who signs certificates.
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -107,32 +106,5 @@ impl Identity {
         let key = KeyPair::from_pem(&self.key).unwrap();
         let digest = sha2::Sha256::digest(key.subject_public_key_info());
         format!("sha256//{}", base64::engine::general_purpose::STANDARD.encode(digest))
-    }
-}
-
-/// A directory that is removed at the end of the test.
-pub struct Files(PathBuf);
-
-impl Files {
-    /// An empty one.
-    pub fn empty() -> Files {
-        static NUMBER: AtomicUsize = AtomicUsize::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("threadwire-tls-{}-{number}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Files(path)
-    }
-
-    /// Writes a file, and returns where it is.
-    pub fn write(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.0.join(name);
-        std::fs::write(&path, text).unwrap();
-        path
-    }
-}
-
-impl Drop for Files {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }

@@ -5,6 +5,7 @@
 pub mod certificates;
 pub mod doors;
 pub mod faces;
+pub mod files;
 pub mod keeping;
 pub mod neighbour;
 pub mod peer;

@@ -1,0 +1,216 @@
+#!/usr/bin/env python3
+"""Has the clients of all faces connect through real proxies (pproxy, proxy.py and Twisted's), plain and in TLS, and checks the echo.
+
+exit status: 0 all went well; 1 something did not; 2 it could not be run; 77 skipped, as the proxies can't be installed or there
+is no OpenSSL; 130, 129, 143 ended by Ctrl-C, SIGHUP, SIGTERM.
+"""
+
+import argparse
+import os
+import shutil
+import socket
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", "autobahn"))
+
+import processes  # noqa: E402
+import environment  # noqa: E402
+from processes import Process  # noqa: E402
+from program import PACKAGE, ROOT, CannotBuild, build  # noqa: E402
+
+FACES = ("listener", "blocking", "app", "aio")
+SKIPPED = 77
+# Seconds for a program to say that it listens, for one check of one face, and for an installation or a build.
+START = 30
+CHECK = 120
+BUILD = 900
+# A character in it has to be encoded.
+USER, PASSWORD = "user", "s@cret"
+LOGIN = "user:s%40cret@"
+
+
+class Unavailable(Exception):
+    """What it takes is not there."""
+
+
+class CannotRun(Exception):
+    """What it takes does not work."""
+
+
+def main():
+    options = parse(sys.argv[1:])
+    processes.raise_on_signals()
+    try:
+        return run(options)
+    except Unavailable as reason:
+        print("proxies: skipped: %s" % reason)
+        return SKIPPED
+    except CannotRun as reason:
+        print("proxies: could not run: %s" % reason, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("proxies: interrupted", file=sys.stderr)
+        return 130
+    finally:
+        processes.ignore_signals()
+        processes.end_all()
+
+
+def parse(arguments):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--face", action="append", choices=FACES, help="only this one (repeatable)")
+    parser.add_argument("--program", metavar="PATH", help="a %s that is already built" % PACKAGE)
+    parser.add_argument(
+        "--prefix",
+        default=os.path.join(ROOT, "target", "proxies"),
+        help="where the proxies and the logs go (default: target/proxies)",
+    )
+    return parser.parse_args(arguments)
+
+
+def run(options):
+    os.makedirs(options.prefix, exist_ok=True)
+    bin_directory = install(options.prefix)
+    chain, key, authority = certify(options.prefix)
+    program = our_program(options)
+    place = lambda name: os.path.join(options.prefix, name)  # noqa: E731
+
+    servers = {}
+    for scheme, extra in (("ws", []), ("wss", ["--tls-cert", chain, "--tls-key", key])):
+        argv = [program, "server", "--face", "listener", "--listen", "127.0.0.1:0"] + extra
+        server = Process(argv, place("server-%s.log" % scheme))
+        match = server.wait_for_output(r"listening on \S+:(\d+)", START)
+        if not match:
+            raise CannotRun("the server did not start%s" % server.tail())
+        servers[scheme] = "%s://localhost:%s/" % (scheme, match.group(1))
+
+    failures = count = 0
+    for name, url in start_proxies(bin_directory, place, chain, key):
+        for scheme, server in servers.items():
+            for face in options.face or FACES:
+                argv = [program, "check", "--quick", "--face", face, "--url", server, "--proxy", url]
+                argv += ["--ca", authority]
+                check = Process(argv, place("check.log"))
+                status = check.wait(CHECK)
+                check.end()
+                count += 1
+                fine = status == 0
+                failures += not fine
+                print("%-5s %-8s %-3s through %s" % ("ok" if fine else "WRONG", face, scheme, name), flush=True)
+                if not fine:
+                    print(check.tail())
+    failures += refused(program, options.face or FACES, servers["ws"], bin_directory, place)
+    print("%d of %d went well" % (count - failures, count))
+    return 1 if failures else 0
+
+
+def start_proxies(bin_directory, place, chain, key):
+    """Starts the proxies, and names them with their URLs."""
+    pproxy, proxy_py = os.path.join(bin_directory, "pproxy"), os.path.join(bin_directory, "proxy")
+    login = "#%s:%s" % (USER, PASSWORD)
+    port = pproxy_at(pproxy, place, "http+socks4+socks5", "", [])
+    for scheme in ("http", "socks4", "socks5", "socks5h"):
+        yield "pproxy, " + scheme, "%s://127.0.0.1:%d" % (scheme, port)
+    port = pproxy_at(pproxy, place, "http+socks5", login, [])
+    for scheme in ("http", "socks5", "socks5h"):
+        yield "pproxy with a login, " + scheme, "%s://%s127.0.0.1:%d" % (scheme, LOGIN, port)
+    port = pproxy_at(pproxy, place, "http+ssl", login, ["--ssl", "%s,%s" % (chain, key)])
+    yield "pproxy with a login, https", "https://%slocalhost:%d" % (LOGIN, port)
+    port = free_port()
+    argv = [os.path.join(bin_directory, "twistd"), "--nodaemon", "--pidfile=", "socks", "--interface", "127.0.0.1"]
+    listen(argv + ["--port", str(port)], place("twistd.log"), port)
+    for scheme in ("socks4", "socks4a"):
+        yield "twistd, " + scheme, "%s://127.0.0.1:%d" % (scheme, port)
+    tls = ["--cert-file", chain, "--key-file", key]
+    for scheme, host, extra in (("http", "127.0.0.1", []), ("https", "localhost", tls)):
+        port = free_port()
+        argv = [proxy_py, "--hostname", "127.0.0.1", "--port", str(port), "--num-workers", "1", "--num-acceptors", "1"]
+        listen(argv + ["--basic-auth", "%s:%s" % (USER, PASSWORD)] + extra, place("proxy.py-%s.log" % scheme), port)
+        yield "proxy.py with a login, " + scheme, "%s://%s%s:%d" % (scheme, LOGIN, host, port)
+
+
+def pproxy_at(pproxy, place, protocols, login, extra):
+    port = free_port()
+    argv = [pproxy, "-l", "%s://127.0.0.1:%d/%s" % (protocols, port, login)] + extra
+    listen(argv, place("pproxy-%d.log" % port), port)
+    return port
+
+
+def refused(program, faces, server, bin_directory, place):
+    """Counts the faces that a proxy lets through that should not, or that do not say why."""
+    proxy_py, port = os.path.join(bin_directory, "proxy"), free_port()
+    argv = [proxy_py, "--hostname", "127.0.0.1", "--port", str(port), "--num-workers", "1", "--num-acceptors", "1"]
+    listen(argv + ["--basic-auth", "%s:%s" % (USER, PASSWORD)], place("proxy.py-refuses.log"), port)
+    wrong = 0
+    for face in faces:
+        argv = [program, "check", "--quick", "--face", face, "--url", server]
+        argv += ["--proxy", "http://%s:wrong-password@127.0.0.1:%d" % (USER, port)]
+        check = Process(argv, place("refused.log"))
+        status = check.wait(CHECK)
+        check.end()
+        said = check.output()
+        fine = status not in (0, None) and "407" in said and "wrong-password" not in said
+        wrong += not fine
+        print("%-5s %-8s ws  refused by proxy.py" % ("ok" if fine else "WRONG", face), flush=True)
+        if not fine:
+            print(check.tail())
+    return wrong
+
+
+def listen(argv, log, port):
+    """Starts a proxy, and waits until it can be connected to."""
+    proxy = Process(argv, log)
+    for _ in range(START * 10):
+        if proxy.wait(0.1) is not None:
+            break
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+    raise CannotRun("%s did not start%s" % (os.path.basename(argv[0]), proxy.tail()))
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def install(prefix):
+    """A virtual environment with the proxies; its `bin`."""
+    log = os.path.join(prefix, "install.log")
+    try:
+        return environment.install(os.path.join(prefix, "venv"), os.path.join(HERE, "requirements.txt"), log, BUILD)
+    except environment.CannotInstall as reason:
+        raise Unavailable("the proxies can't be installed: %s" % reason) from None
+
+
+def certify(prefix):
+    """A certificate for `localhost`, its key, and who has signed it: three files."""
+    openssl = shutil.which("openssl")
+    if not openssl:
+        raise Unavailable("there is no openssl")
+    files = {name: os.path.join(prefix, name) for name in ("ca.pem", "ca.key", "server.pem", "server.key")}
+    new = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    signed = ["-CA", files["ca.pem"], "-CAkey", files["ca.key"]]
+    names = ["-addext", "subjectAltName=DNS:localhost", "-addext", "basicConstraints=critical,CA:FALSE"]
+    for argv in (
+        new + ["-subj", "/CN=authority", "-keyout", files["ca.key"], "-out", files["ca.pem"]],
+        new + ["-subj", "/CN=localhost", "-keyout", files["server.key"], "-out", files["server.pem"]] + signed + names,
+    ):
+        process = Process(argv, os.path.join(prefix, "openssl.log"))
+        if process.wait(START) != 0:
+            raise Unavailable("this openssl makes no certificates%s" % process.tail())
+    return files["server.pem"], files["server.key"], files["ca.pem"]
+
+
+def our_program(options):
+    """Where the program is, which is built if none was named."""
+    try:
+        return options.program or build("release", options.prefix, BUILD)
+    except CannotBuild as reason:
+        raise CannotRun(str(reason)) from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
