@@ -89,7 +89,7 @@ impl Subject {
 /// The connections to a server.
 enum Crowd {
     Plain(Vec<TcpStream>),
-    Compressing { load: Load, takeover: bool, kind: Kind },
+    Compressing { load: Box<Load>, takeover: bool, kind: Kind },
 }
 
 impl Crowd {
@@ -155,7 +155,7 @@ fn measure(subject: &Subject, core: usize, count: usize) -> Result<Cost> {
     let mut running = subject.server.start(core, true)?;
     let mut crowd = match subject.compressed {
         None => Crowd::Plain(Vec::with_capacity(count)),
-        Some((takeover, kind)) => Crowd::Compressing { load: Load::new(count), takeover, kind },
+        Some((takeover, kind)) => Crowd::Compressing { load: Box::new(Load::new(count)), takeover, kind },
     };
     // What a server allocates once, for the first connection, is not the price of one more.
     crowd.join(running.port)?;

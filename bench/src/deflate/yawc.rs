@@ -9,7 +9,6 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use std::convert::identity;
 use tokio::net::TcpStream;
 use yawc::{CompressionLevel, DeflatePool, OpCode, Options, UpgradeFut, WebSocket, WebSocketError};
 
@@ -52,7 +51,7 @@ async fn accept(
 }
 
 async fn echo(upgraded: UpgradeFut) -> Result<(), WebSocketError> {
-    let mut socket = upgraded.await.map(identity)?;
+    let mut socket = upgraded.await?;
     while let Some(frame) = socket.next().await {
         if matches!(frame.opcode(), OpCode::Text | OpCode::Binary) {
             socket.send(frame).await?;
