@@ -14,8 +14,8 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "autobahn"))
 
-import processes  # noqa: E402
 import environment  # noqa: E402
+import processes  # noqa: E402
 from processes import Process  # noqa: E402
 from program import PACKAGE, ROOT, CannotBuild, build  # noqa: E402
 
