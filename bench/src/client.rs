@@ -3,29 +3,78 @@
 use crate::fail;
 use crate::fail::Result;
 use crate::frame::{self, BINARY, PING, PONG, TEXT};
+use crate::secure::Secure;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use sha1::{Digest as _, Sha1};
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
 
 /// How long a server may take for one answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// A stream that blocks.
+pub(crate) enum Stream {
+    Plain(TcpStream),
+    Secure(Box<Secure<TcpStream>>),
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Plain(stream) => stream.read(buffer),
+            Stream::Secure(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Plain(stream) => stream.write(bytes),
+            Stream::Secure(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Connects to 127.0.0.1 at `port` and upgrades (RFC 6455, section 4.1). The stream blocks, with a timeout.
 pub(crate) fn connect(port: u16) -> Result<TcpStream> {
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    let mut stream = reach(port)?;
+    upgrade(&mut stream, port)?;
+    Ok(stream)
+}
+
+/// The same, through TLS if that is wanted.
+pub(crate) fn connect_by(port: u16, tls: bool) -> Result<Stream> {
+    if !tls {
+        return Ok(Stream::Plain(connect(port)?));
+    }
+    let mut stream = Secure::client(reach(port)?)?;
+    upgrade(&mut stream, port)?;
+    Ok(Stream::Secure(Box::new(stream)))
+}
+
+fn reach(port: u16) -> Result<TcpStream> {
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+fn upgrade(stream: &mut (impl Read + Write), port: u16) -> Result<()> {
     // The same nonce each time: no cache is between here and 127.0.0.1.
     let key = BASE64_STANDARD.encode("a nonce of 16 B.");
-    write!(
-        stream,
+    let request = format!(
         "GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
-    )?;
+    );
+    stream.write_all(request.as_bytes())?;
     // A server sends nothing after its response until it is asked: what arrives is the response and no more.
     let mut response = Vec::new();
     let mut part = [0; 1024];
@@ -46,11 +95,11 @@ pub(crate) fn connect(port: u16) -> Result<TcpStream> {
     if !response.starts_with("HTTP/1.1 101 ") || !accepted {
         return Err(fail!("it refused the upgrade: {}", response.lines().next().unwrap_or("")));
     }
-    Ok(stream)
+    Ok(())
 }
 
 /// Sends one message and waits for its echo, which must be the same bytes in one frame.
-pub(crate) fn echo(stream: &mut TcpStream, opcode: u8, payload: &[u8]) -> Result<()> {
+pub(crate) fn echo(stream: &mut (impl Read + Write), opcode: u8, payload: &[u8]) -> Result<()> {
     let mut request = Vec::new();
     frame::push_client_frame(&mut request, opcode, payload, [0x5a, 0x01, 0xc3, 0x7e]);
     stream.write_all(&request)?;
@@ -61,8 +110,8 @@ pub(crate) fn echo(stream: &mut TcpStream, opcode: u8, payload: &[u8]) -> Result
 }
 
 /// Whether the server at `port` echoes text and binary of all sizes, alone and in a burst, and answers a ping.
-pub(crate) fn check(port: u16) -> Result<()> {
-    let mut stream = connect(port)?;
+pub(crate) fn check(port: u16, tls: bool) -> Result<()> {
+    let mut stream = connect_by(port, tls)?;
     for length in [0, 1, 7, 20, 125, 126, 1024, 65_535, 65_536, 300_000] {
         let binary: Vec<u8> = (0..length).map(|at| (at * 31) as u8).collect();
         let text = "aß語🌍".repeat(length / 10);
@@ -86,7 +135,7 @@ pub(crate) fn check(port: u16) -> Result<()> {
     expect(&mut stream, &expected.repeat(2)).map_err(|error| fail!("a burst of messages: {error}"))
 }
 
-fn expect(stream: &mut TcpStream, expected: &[u8]) -> Result<()> {
+fn expect(stream: &mut impl Read, expected: &[u8]) -> Result<()> {
     let mut answer = vec![0; expected.len()];
     stream.read_exact(&mut answer).map_err(|error| fail!("no echo: {error}"))?;
     match answer.iter().zip(expected).position(|(is, should)| is != should) {

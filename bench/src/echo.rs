@@ -42,6 +42,9 @@ pub(crate) struct Options {
     /// `--server "python=python3 echo.py {port}"`. May be repeated.
     #[arg(long, value_name = "NAME=COMMAND")]
     server: Vec<Server>,
+    /// Through TLS, beside a raw server that uses rustls itself.
+    #[arg(long)]
+    tls: bool,
     /// Writes all measurements to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -63,7 +66,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     measure::supported()?;
     let cores = pin::cores()?;
     pin::pin(cores.load)?;
-    let servers = Server::all(&options.server)?;
+    let servers = Server::all(&options.server, options.tls)?;
     let plan: Vec<(Scenario, Vec<&Server>)> = scenario::all()
         .into_iter()
         .filter_map(|scenario| selected(scenario, &servers, &options.only))
@@ -72,14 +75,20 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         return Err(fail!("no scenario or server has a name like that"));
     }
     announce(options, &plan, cores);
-    check(&plan, cores)?;
+    check(&plan, cores, options.tls)?;
 
     let mut results = Results::new(options.rounds, options.seconds, cores);
     for (scenario, servers) in &plan {
         let parts = scenario.parts();
         for number in 0..(options.rounds * parts) as usize {
             let seconds = options.seconds / f64::from(parts);
-            results.measurements.extend(round(number, servers, scenario, cores, seconds)?);
+            results.measurements.extend(round(
+                number,
+                servers,
+                scenario,
+                cores,
+                Each { seconds, tls: options.tls },
+            )?);
         }
         if options.markdown {
             eprintln!("{scenario} is done");
@@ -124,16 +133,24 @@ fn announce(options: &Options, plan: &[(Scenario, Vec<&Server>)], cores: Cores) 
 }
 
 /// Refuses to measure a server that does not echo.
-fn check(plan: &[(Scenario, Vec<&Server>)], cores: Cores) -> Result<()> {
+fn check(plan: &[(Scenario, Vec<&Server>)], cores: Cores, tls: bool) -> Result<()> {
     let mut checked: Vec<&str> = Vec::new();
     for server in plan.iter().flat_map(|(_, servers)| servers) {
         if !checked.contains(&server.name.as_str()) {
-            let result = server.start(cores.server, false).and_then(|running| client::check(running.port));
+            let result =
+                server.start(cores.server, false).and_then(|running| client::check(running.port, tls));
             result.map_err(|error| fail!("{} does not work: {error}", server.name))?;
             checked.push(&server.name);
         }
     }
     Ok(())
+}
+
+/// How each server is measured.
+#[derive(Clone, Copy)]
+struct Each {
+    seconds: f64,
+    tls: bool,
 }
 
 /// Measures each server for `seconds`, in a new process; all are ended before this returns.
@@ -145,12 +162,12 @@ fn round(
     servers: &[&Server],
     scenario: &Scenario,
     cores: Cores,
-    seconds: f64,
+    Each { seconds, tls }: Each,
 ) -> Result<Vec<Measurement>> {
     let slices = (seconds / SLICE).ceil() as u32;
     let slice = Duration::from_secs_f64(seconds) / slices;
     let start = |server: &&Server| {
-        Turn::start(server, scenario, cores.server)
+        Turn::start(server, scenario, cores.server, tls)
             .map_err(|error| fail!("{}, {scenario}: {error}", server.name))
     };
     let mut turns = servers.iter().map(start).collect::<Result<Vec<Turn>>>()?;
@@ -185,9 +202,9 @@ struct Turn {
 }
 
 impl Turn {
-    fn start(server: &Server, scenario: &Scenario, core: usize) -> Result<Turn> {
+    fn start(server: &Server, scenario: &Scenario, core: usize, tls: bool) -> Result<Turn> {
         let running = server.start(core, false)?;
-        let mut load = Load::connect(running.port, scenario)?;
+        let mut load = Load::connect(running.port, scenario, tls)?;
         load.run(WARM_UP)?;
         Ok(Turn { load, running, total: Outcome::none()?, server_cpu: 0 })
     }

@@ -1,6 +1,6 @@
 //! The `idle` command: what a connection costs that does nothing.
 
-use crate::client;
+use crate::client::{self, Stream};
 use crate::deflate;
 use crate::deflate::load::Load;
 use crate::deflate::market::Kind;
@@ -12,7 +12,6 @@ use crate::pin;
 use crate::process::{self, Server};
 use crate::scenario::Filter;
 use std::iter;
-use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
@@ -37,8 +36,11 @@ pub(crate) struct Options {
     server: Vec<Server>,
     /// Threadwire's callbacks with compression agreed on and used once on each connection, instead of all other servers: without
     /// and with context takeover. What the engines hold, which all connections share, is not counted to their heap, but told.
-    #[arg(long, conflicts_with_all = ["only", "server"])]
+    #[arg(long, conflicts_with_all = ["only", "server", "tls"])]
     deflate: bool,
+    /// Connections in TLS.
+    #[arg(long)]
+    tls: bool,
     /// Prints the table for a document instead of the one for a terminal.
     #[arg(long)]
     markdown: bool,
@@ -58,6 +60,8 @@ struct Cost {
 struct Subject {
     name: String,
     server: Server,
+    /// Whether that is TLS.
+    tls: bool,
     /// If messages are compressed: whether they refer to earlier ones, and what is sent.
     compressed: Option<(bool, Kind)>,
 }
@@ -73,22 +77,24 @@ impl Subject {
             let subject = |(takeover, kind, name): (bool, Kind, &str)| Subject {
                 name: name.to_owned(),
                 server: deflate::server("threadwire", takeover),
+                tls: false,
                 compressed: Some((takeover, kind)),
             };
             return Ok(all.map(subject).into());
         }
         let filters: Vec<Filter> =
             options.only.iter().filter_map(|server| format!("/{server}").parse().ok()).collect();
-        let mut servers = Server::all(&options.server)?;
+        let mut servers = Server::all(&options.server, options.tls)?;
         servers.retain(|server| Filter::admits(&filters, "", &server.name));
-        let subject = |server: Server| Subject { name: server.name.clone(), server, compressed: None };
+        let tls = options.tls;
+        let subject = |server: Server| Subject { name: server.name.clone(), server, tls, compressed: None };
         Ok(servers.into_iter().map(subject).collect())
     }
 }
 
 /// The connections to a server.
 enum Crowd {
-    Plain(Vec<TcpStream>),
+    Echoing { streams: Vec<Stream>, tls: bool },
     Compressing { load: Box<Load>, takeover: bool, kind: Kind },
 }
 
@@ -96,8 +102,8 @@ impl Crowd {
     /// One connection more, over which a message goes.
     fn join(&mut self, port: u16) -> Result<()> {
         let place = match self {
-            Crowd::Plain(streams) => {
-                streams.push(client::connect(port)?);
+            Crowd::Echoing { streams, tls } => {
+                streams.push(client::connect_by(port, *tls)?);
                 streams.len() - 1
             }
             Crowd::Compressing { load, takeover, .. } => load.join(port, *takeover)?,
@@ -107,7 +113,9 @@ impl Crowd {
 
     fn exchange(&mut self, place: usize) -> Result<()> {
         match self {
-            Crowd::Plain(streams) => client::echo(&mut streams[place], BINARY, b"twenty bytes of load"),
+            Crowd::Echoing { streams, .. } => {
+                client::echo(&mut streams[place], BINARY, b"twenty bytes of load")
+            }
             Crowd::Compressing { load, kind, .. } => load.exchange(iter::once(place), *kind),
         }
     }
@@ -154,7 +162,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 fn measure(subject: &Subject, core: usize, count: usize) -> Result<Cost> {
     let mut running = subject.server.start(core, true)?;
     let mut crowd = match subject.compressed {
-        None => Crowd::Plain(Vec::with_capacity(count)),
+        None => Crowd::Echoing { streams: Vec::with_capacity(count), tls: subject.tls },
         Some((takeover, kind)) => Crowd::Compressing { load: Box::new(Load::new(count)), takeover, kind },
     };
     // What a server allocates once, for the first connection, is not the price of one more.

@@ -11,11 +11,12 @@ use crate::fail::Result;
 use crate::frame;
 use crate::measure;
 use crate::scenario::Scenario;
+use crate::secure::Secure;
 use hdrhistogram::Histogram;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use std::collections::VecDeque;
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{self, ErrorKind, Read, Write};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -102,7 +103,7 @@ impl Messages {
 }
 
 struct Client {
-    stream: TcpStream,
+    stream: Stream,
     /// The number of the next message to send.
     sending: usize,
     /// Messages that shall be sent, but wait for the socket to take `unsent`.
@@ -116,17 +117,82 @@ struct Client {
     echoes: u64,
 }
 
+/// A stream that does not block.
+enum Stream {
+    Plain(TcpStream),
+    Secure(Box<Secure<TcpStream>>),
+}
+
+impl Stream {
+    fn of(stream: client::Stream) -> Result<Stream> {
+        let nonblocking = |stream: std::net::TcpStream| {
+            stream.set_nonblocking(true)?;
+            Ok::<_, io::Error>(TcpStream::from_std(stream))
+        };
+        Ok(match stream {
+            client::Stream::Plain(stream) => Stream::Plain(nonblocking(stream)?),
+            client::Stream::Secure(stream) => {
+                stream.stream.set_nonblocking(true)?;
+                Stream::Secure(Box::new(stream.map(TcpStream::from_std)))
+            }
+        })
+    }
+
+    fn socket(&mut self) -> &mut TcpStream {
+        match self {
+            Stream::Plain(stream) => stream,
+            Stream::Secure(stream) => &mut stream.stream,
+        }
+    }
+
+    /// Whether there may be more, after a read of `got` bytes into a buffer of `room`.
+    fn may_have_more(&self, got: usize, room: usize) -> bool {
+        match self {
+            Stream::Plain(_) => got == room,
+            Stream::Secure(stream) => stream.may_have_more(),
+        }
+    }
+
+    /// Sends what TLS has kept, if it is TLS; whether that was all.
+    fn push(&mut self) -> io::Result<bool> {
+        match self {
+            Stream::Plain(_) => Ok(true),
+            Stream::Secure(stream) => stream.push(),
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Plain(stream) => stream.read(buffer),
+            Stream::Secure(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Plain(stream) => stream.write(bytes),
+            Stream::Secure(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 impl Load {
     /// Opens the connections of a scenario to 127.0.0.1 at `port`.
-    pub(crate) fn connect(port: u16, scenario: &Scenario) -> Result<Load> {
+    pub(crate) fn connect(port: u16, scenario: &Scenario, tls: bool) -> Result<Load> {
         let poll = Poll::new()?;
         let mut clients = Vec::with_capacity(scenario.connections);
         for token in 0..scenario.connections {
-            let stream = client::connect(port)?;
-            stream.set_nonblocking(true)?;
-            let mut stream = TcpStream::from_std(stream);
+            let mut stream = Stream::of(client::connect_by(port, tls)?)?;
             let interest = Interest::READABLE | Interest::WRITABLE;
-            poll.registry().register(&mut stream, Token(token), interest)?;
+            poll.registry().register(stream.socket(), Token(token), interest)?;
             clients.push(Client {
                 stream,
                 sending: 0,
@@ -165,7 +231,7 @@ impl Load {
             }
             for event in &self.events {
                 let client = &mut self.clients[event.token().0];
-                if event.is_writable() && !client.unsent.is_empty() {
+                if event.is_writable() && client.stream.push()? && !client.unsent.is_empty() {
                     client.flush(&self.messages)?;
                 }
                 if !event.is_readable() {
@@ -233,7 +299,7 @@ impl Client {
                 Err(error) => return Err(error.into()),
             };
             echoes += self.check(messages, &buffer[..got])?;
-            if got < buffer.len() {
+            if !self.stream.may_have_more(got, buffer.len()) {
                 return Ok(echoes);
             }
         }

@@ -31,6 +31,7 @@ mod pin;
 mod process;
 mod report;
 mod scenario;
+mod secure;
 mod servers;
 mod stats;
 mod workers;
@@ -92,6 +93,9 @@ enum Command {
         /// Where it listens.
         #[arg(long)]
         port: u16,
+        /// Speaks TLS, with a certificate that it makes.
+        #[arg(long)]
+        tls: bool,
         /// Counts its heap, answers the lines `heap` and `engines` with bytes, and ends with its input.
         #[arg(long, hide = true)]
         control: bool,
@@ -157,7 +161,7 @@ fn main() -> ExitCode {
         Command::Deflate(options) => deflate::run(&options),
         Command::DeflateServer { side, control } => serve_controlled(control, || deflate::serve(&side)),
         Command::Workers(options) => workers::run(&options),
-        Command::Server { name, port, control } => serve(&name, port, control),
+        Command::Server { name, port, tls, control } => serve(&name, port, tls, control),
         Command::Launch { core, parent, command } => process::launch(core, parent, &command),
     };
     match result {
@@ -169,9 +173,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(name: &str, port: u16, control: bool) -> fail::Result<()> {
+fn serve(name: &str, port: u16, tls: bool, control: bool) -> fail::Result<()> {
     let server = servers::find(name).ok_or_else(|| fail!("there is no server {name:?}"))?;
-    serve_controlled(control, || (server.run)(port))
+    let run = match (tls, server.run_in_tls) {
+        (false, _) => server.run,
+        (true, Some(run)) => run,
+        (true, None) => return Err(fail!("{name} does not speak TLS")),
+    };
+    serve_controlled(control, || run(port))
 }
 
 fn serve_controlled(control: bool, run: impl FnOnce() -> fail::Result<()>) -> fail::Result<()> {

@@ -55,10 +55,13 @@ impl FromStr for Server {
 }
 
 impl Server {
-    /// The built-in servers, and after them those of the command line.
-    pub(crate) fn all(extra: &[Server]) -> Result<Vec<Server>> {
-        let builtin =
-            servers::BUILTIN.iter().map(|server| Server::builtin(server.name, ["server", server.name]));
+    /// The built-in servers, those that speak TLS if that is wanted, and after them those of the command line.
+    pub(crate) fn all(extra: &[Server], tls: bool) -> Result<Vec<Server>> {
+        let fitting = servers::BUILTIN.iter().filter(|server| !tls || server.run_in_tls.is_some());
+        let builtin = fitting.map(|server| {
+            let arguments = ["server", server.name].into_iter().chain(tls.then_some("--tls"));
+            Server::builtin(server.name, arguments)
+        });
         let all: Vec<Server> = builtin.chain(extra.iter().cloned()).collect();
         match all
             .iter()
@@ -266,6 +269,6 @@ mod tests {
     fn refuses_a_second_server_of_a_name() {
         assert!("raw=echo {port}".parse::<Server>().is_err());
         let other: Server = "other=echo {port}".parse().unwrap();
-        assert!(Server::all(&[other.clone(), other]).is_err());
+        assert!(Server::all(&[other.clone(), other], false).is_err());
     }
 }

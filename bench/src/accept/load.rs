@@ -4,11 +4,14 @@ use crate::fail;
 use crate::fail::Result;
 use crate::frame::push_client_frame;
 use crate::measure;
+use crate::secure;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+use threadwire::tls::rustls::{ClientConfig, ClientConnection, client::Resumption};
 
 /// How long a server may take for anything.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -41,6 +44,7 @@ pub(super) struct Load {
     request: Vec<u8>,
     farewell: Vec<u8>,
     clients: Vec<Option<Client>>,
+    tls: Option<Arc<ClientConfig>>,
 }
 
 enum Stage {
@@ -54,12 +58,22 @@ enum Stage {
 
 struct Client {
     stream: TcpStream,
+    tls: Option<Box<ClientConnection>>,
     stage: Stage,
     received: Vec<u8>,
 }
 
 impl Load {
-    pub(super) fn new(port: u16, parallel: usize) -> Result<Load> {
+    /// Clients of the server at `port`; in TLS each with a whole handshake, as one that comes for the first time.
+    pub(super) fn new(port: u16, parallel: usize, tls: bool) -> Result<Load> {
+        let tls = match tls {
+            true => {
+                let mut config = ClientConfig::clone(&*secure::client_config()?);
+                config.resumption = Resumption::disabled();
+                Some(Arc::new(config))
+            }
+            false => None,
+        };
         // The same nonce each time: no cache is between here and 127.0.0.1.
         let request = format!(
             "GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -74,6 +88,7 @@ impl Load {
             request: request.into_bytes(),
             farewell,
             clients: (0..parallel).map(|_| None).collect(),
+            tls,
         })
     }
 
@@ -118,18 +133,58 @@ impl Load {
         let mut stream = TcpStream::connect(self.addr)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut stream, Token(number), interest)?;
-        self.clients[number] = Some(Client { stream, stage: Stage::Connecting, received: Vec::new() });
+        let tls = match &self.tls {
+            Some(config) => {
+                let name = "localhost".try_into().map_err(|_| fail!("a name that is none"))?;
+                Some(Box::new(ClientConnection::new(Arc::clone(config), name)?))
+            }
+            None => None,
+        };
+        self.clients[number] = Some(Client { stream, tls, stage: Stage::Connecting, received: Vec::new() });
         Ok(())
     }
 }
 
 impl Client {
+    /// Writes all of it; in TLS behind the handshake.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Some(tls) = &mut self.tls else {
+            let sent = self.stream.write(bytes)?;
+            return if sent == bytes.len() { Ok(()) } else { Err(ErrorKind::WriteZero.into()) };
+        };
+        // Whether TCP is there, before it is left to TLS.
+        self.stream.peer_addr()?;
+        tls.writer().write_all(bytes)?;
+        while tls.wants_write() {
+            tls.write_tls(&mut self.stream)?;
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        let Some(tls) = &mut self.tls else { return self.stream.read(room) };
+        loop {
+            match tls.reader().read(room) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                // A server may end TCP without a word of TLS.
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(0),
+                other => return other,
+            }
+            if tls.read_tls(&mut self.stream)? == 0 {
+                return Ok(0);
+            }
+            tls.process_new_packets().map_err(io::Error::other)?;
+            while tls.wants_write() {
+                tls.write_tls(&mut self.stream)?;
+            }
+        }
+    }
+
     /// Goes on as far as it can. Whether the connection has gone.
     fn go_on(&mut self, request: &[u8], farewell: &[u8]) -> Result<bool> {
         if let Stage::Connecting = self.stage {
-            match self.stream.write(request) {
-                Ok(sent) if sent == request.len() => self.stage = Stage::Upgrading,
-                Ok(_) => return Err(fail!("the system does not take a request in one piece")),
+            match self.write(request) {
+                Ok(()) => self.stage = Stage::Upgrading,
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {
                     return Ok(false);
                 }
@@ -138,7 +193,7 @@ impl Client {
         }
         let mut part = [0; 1024];
         loop {
-            let got = match self.stream.read(&mut part) {
+            let got = match self.read(&mut part) {
                 Ok(got) => got,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(error.into()),
@@ -155,14 +210,13 @@ impl Client {
                         return Err(fail!("it refused the upgrade"));
                     }
                     self.received.clear();
-                    if self.stream.write(farewell)? != farewell.len() {
-                        return Err(fail!("the system does not take a close frame in one piece"));
-                    }
+                    self.write(farewell)?;
                     self.stage = Stage::Closing;
                 }
                 _ => {}
             }
-            if got < part.len() && !matches!(self.stage, Stage::Closing) {
+            let is_plain = self.tls.is_none();
+            if is_plain && got < part.len() && !matches!(self.stage, Stage::Closing) {
                 return Ok(false);
             }
         }

@@ -47,6 +47,9 @@ pub(crate) struct Options {
     /// One more server: a command that serves 127.0.0.1 at {port}. May be repeated.
     #[arg(long, value_name = "NAME=COMMAND")]
     server: Vec<Server>,
+    /// Connections in TLS, each with a whole handshake.
+    #[arg(long)]
+    tls: bool,
     /// Prints the table for a document instead of the one for a terminal.
     #[arg(long)]
     markdown: bool,
@@ -68,16 +71,17 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     process::allow_files(FILES)?;
     let filters: Vec<Filter> =
         options.only.iter().filter_map(|server| format!("/{server}").parse().ok()).collect();
-    let mut servers = Server::all(&options.server)?;
+    let mut servers = Server::all(&options.server, options.tls)?;
     servers.retain(|server| server.name == BASELINE || Filter::admits(&filters, "", &server.name));
     for server in &servers {
-        let result = server.start(cores.server, false).and_then(|running| client::check(running.port));
+        let result =
+            server.start(cores.server, false).and_then(|running| client::check(running.port, options.tls));
         result.map_err(|error| fail!("{} does not work: {error}", server.name))?;
     }
     for parallel in PARALLEL {
         let mut measurements = Vec::new();
         for number in 0..options.rounds as usize {
-            measurements.extend(round(number, &servers, parallel, cores, options.seconds)?);
+            measurements.extend(round(number, &servers, parallel, cores, options)?);
         }
         print!("{}", table::of(&measurements, parallel, options.markdown));
     }
@@ -90,12 +94,13 @@ fn round(
     servers: &[Server],
     parallel: usize,
     cores: Cores,
-    seconds: f64,
+    options: &Options,
 ) -> Result<Vec<Measurement>> {
-    let slices = (seconds / SLICE).ceil() as u32;
-    let slice = Duration::from_secs_f64(seconds) / slices;
+    let slices = (options.seconds / SLICE).ceil() as u32;
+    let slice = Duration::from_secs_f64(options.seconds) / slices;
     let start = |server: &Server| {
-        Turn::start(server, parallel, cores.server).map_err(|error| fail!("{}: {error}", server.name))
+        Turn::start(server, parallel, cores.server, options.tls)
+            .map_err(|error| fail!("{}: {error}", server.name))
     };
     let mut turns = servers.iter().map(start).collect::<Result<Vec<Turn>>>()?;
     for at in 0..slices as usize {
@@ -122,9 +127,9 @@ struct Turn {
 }
 
 impl Turn {
-    fn start(server: &Server, parallel: usize, core: usize) -> Result<Turn> {
+    fn start(server: &Server, parallel: usize, core: usize, tls: bool) -> Result<Turn> {
         let running = server.start(core, false)?;
-        let mut load = Load::new(running.port, parallel)?;
+        let mut load = Load::new(running.port, parallel, tls)?;
         load.run(WARM_UP)?;
         Ok(Turn { running, load, total: Outcome::default(), server_cpu: 0 })
     }

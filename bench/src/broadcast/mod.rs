@@ -44,12 +44,12 @@ const OPENING: Duration = Duration::from_micros(130);
 
 /// All servers; the others are compared with the first.
 const ARMS: &[Builtin] = &[
-    Builtin { name: "raw", run: raw::run },
-    Builtin { name: "threadwire", run: threadwire::run },
+    Builtin { name: "raw", run: raw::run, run_in_tls: None },
+    Builtin { name: "threadwire", run: threadwire::run, run_in_tls: None },
     #[cfg(feature = "peers")]
-    Builtin { name: "tokio-tungstenite", run: tokio_tungstenite::run },
+    Builtin { name: "tokio-tungstenite", run: tokio_tungstenite::run, run_in_tls: None },
     #[cfg(feature = "peers")]
-    Builtin { name: "sockudo-ws", run: sockudo_ws::run },
+    Builtin { name: "sockudo-ws", run: sockudo_ws::run, run_in_tls: None },
 ];
 
 /// What to do.

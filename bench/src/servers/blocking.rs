@@ -1,14 +1,24 @@
 //! Threadwire's blocking face with all connections on one thread, as its users write an echo.
 
 use super::Outcome;
+use crate::secure::server_tls;
 use std::net::Ipv4Addr;
 use threadwire::Error;
 use threadwire::blocking::{Select, Selected, Server};
 
 /// Serves 127.0.0.1 at `port`.
 pub(crate) fn run(port: u16) -> Outcome {
+    serve(Server::bind((Ipv4Addr::LOCALHOST, port))?)
+}
+
+/// The same in TLS.
+pub(super) fn run_in_tls(port: u16) -> Outcome {
+    serve(Server::bind((Ipv4Addr::LOCALHOST, port))?.tls(server_tls()?))
+}
+
+fn serve(server: Server) -> Outcome {
     let mut select = Select::new();
-    select.serve(Server::bind((Ipv4Addr::LOCALHOST, port))?);
+    select.serve(server);
     while let Some((key, what)) = select.recv()? {
         let Selected::Message(message) = what else { continue };
         match select[key].send(&message) {

@@ -30,6 +30,8 @@ pub(crate) struct Builtin {
     pub(crate) name: &'static str,
     /// Serves 127.0.0.1 at this port until the process ends.
     pub(crate) run: fn(port: u16) -> Outcome,
+    /// The same in TLS.
+    pub(crate) run_in_tls: Option<fn(port: u16) -> Outcome>,
 }
 
 /// The server that all others are compared with.
@@ -37,16 +39,24 @@ pub(crate) const BASELINE: &str = "raw";
 
 /// All of them, in the order of the tables; the baseline first.
 pub(crate) const BUILTIN: &[Builtin] = &[
-    Builtin { name: BASELINE, run: raw::run },
-    Builtin { name: "listener", run: listener::run },
-    Builtin { name: "aio", run: aio::run },
-    Builtin { name: "blocking", run: blocking::run },
+    Builtin { name: BASELINE, run: raw::run, run_in_tls: Some(raw::run_in_tls) },
+    Builtin { name: "listener", run: listener::run, run_in_tls: Some(listener::run_in_tls) },
+    Builtin { name: "aio", run: aio::run, run_in_tls: Some(aio::run_in_tls) },
+    Builtin { name: "blocking", run: blocking::run, run_in_tls: Some(blocking::run_in_tls) },
     #[cfg(feature = "peers")]
-    Builtin { name: "tokio-tungstenite", run: tokio_tungstenite::run },
+    Builtin {
+        name: "tokio-tungstenite",
+        run: tokio_tungstenite::run,
+        run_in_tls: Some(tokio_tungstenite::run_in_tls),
+    },
     #[cfg(feature = "peers")]
-    Builtin { name: "fastwebsockets", run: fastwebsockets::run },
+    Builtin {
+        name: "fastwebsockets",
+        run: fastwebsockets::run,
+        run_in_tls: Some(fastwebsockets::run_in_tls),
+    },
     #[cfg(feature = "peers")]
-    Builtin { name: "tokio-websockets", run: tokio_websockets::run },
+    Builtin { name: "tokio-websockets", run: tokio_websockets::run, run_in_tls: None },
 ];
 
 /// The built-in server of this name.

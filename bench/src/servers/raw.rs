@@ -12,14 +12,16 @@
 
 use super::mask::{unmask, unmask_into};
 use super::{Outcome, upgrade};
+use crate::secure::{Secure, server_config};
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
-use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::io::{self, ErrorKind, Read, Write};
 use std::mem;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
+use std::sync::Arc;
 
 const LISTENER: Token = Token(usize::MAX);
 
@@ -35,8 +37,57 @@ const SLACK: usize = 4096;
 /// The longest frame.
 const LONGEST: usize = 64 << 20;
 
+/// What the connections run over.
+trait Wire: Read + Write + Sized {
+    fn socket(&mut self) -> &mut TcpStream;
+
+    /// Whether there may be more, after a read that has filled its buffer, or has not.
+    fn may_have_more(&self, was_filled: bool) -> bool;
+
+    /// Sends what it has kept by itself; whether that was all.
+    fn push(&mut self) -> io::Result<bool>;
+}
+
+impl Wire for TcpStream {
+    fn socket(&mut self) -> &mut TcpStream {
+        self
+    }
+
+    fn may_have_more(&self, was_filled: bool) -> bool {
+        was_filled
+    }
+
+    fn push(&mut self) -> io::Result<bool> {
+        Ok(true)
+    }
+}
+
+impl Wire for Secure<TcpStream> {
+    fn socket(&mut self) -> &mut TcpStream {
+        &mut self.stream
+    }
+
+    fn may_have_more(&self, _was_filled: bool) -> bool {
+        Secure::may_have_more(self)
+    }
+
+    fn push(&mut self) -> io::Result<bool> {
+        Secure::push(self)
+    }
+}
+
 /// Serves 127.0.0.1 at `port`.
 pub(super) fn run(port: u16) -> Outcome {
+    serve(port, Ok)
+}
+
+/// The same in TLS, by rustls and nothing else.
+pub(super) fn run_in_tls(port: u16) -> Outcome {
+    let config = server_config()?;
+    serve(port, move |stream| Secure::server(stream, Arc::clone(&config)))
+}
+
+fn serve<W: Wire>(port: u16, wire: impl Fn(TcpStream) -> io::Result<W>) -> Outcome {
     let mut poll = Poll::new()?;
     let mut listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
@@ -50,7 +101,7 @@ pub(super) fn run(port: u16) -> Outcome {
         }
         for event in &events {
             if event.token() == LISTENER {
-                accept(&poll, &listener, &mut connections)?;
+                accept(&poll, &listener, &mut connections, &wire)?;
             } else if let Some(connection) = connections.get_mut(event.token().0)
                 && !matches!(connection.ready(event, &mut shared), Ok(Next::Wait))
             {
@@ -60,18 +111,24 @@ pub(super) fn run(port: u16) -> Outcome {
     }
 }
 
-fn accept(poll: &Poll, listener: &TcpListener, connections: &mut Slab<Connection>) -> io::Result<()> {
+fn accept<W: Wire>(
+    poll: &Poll,
+    listener: &TcpListener,
+    connections: &mut Slab<Connection<W>>,
+    wire: impl Fn(TcpStream) -> io::Result<W>,
+) -> io::Result<()> {
     loop {
-        let mut stream = match listener.accept() {
+        let stream = match listener.accept() {
             Ok((stream, _)) => stream,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
             Err(error) => return Err(error),
         };
         stream.set_nodelay(true)?;
+        let mut stream = wire(stream)?;
         let entry = connections.vacant_entry();
         // Both directions once: a change of interest at every short write would cost a system call.
         let interest = Interest::READABLE | Interest::WRITABLE;
-        poll.registry().register(&mut stream, Token(entry.key()), interest)?;
+        poll.registry().register(stream.socket(), Token(entry.key()), interest)?;
         entry.insert(Connection::new(stream));
     }
 }
@@ -101,8 +158,8 @@ enum Next {
     Drop,
 }
 
-struct Connection {
-    stream: TcpStream,
+struct Connection<W> {
+    stream: W,
     upgraded: bool,
     closing: bool,
     /// There is more to read, for which no event will come again.
@@ -116,8 +173,8 @@ struct Connection {
     rest: Range<usize>,
 }
 
-impl Connection {
-    fn new(stream: TcpStream) -> Connection {
+impl<W: Wire> Connection<W> {
+    fn new(stream: W) -> Connection<W> {
         let (own, unsent) = (Vec::new(), Vec::new());
         Connection {
             stream,
@@ -133,6 +190,9 @@ impl Connection {
 
     fn ready(&mut self, event: &Event, shared: &mut Shared) -> io::Result<Next> {
         self.unread |= event.is_readable();
+        if !self.stream.push()? {
+            return Ok(Next::Wait);
+        }
         if !self.rest.is_empty() && !self.flush(shared)? {
             return Ok(Next::Wait);
         }
@@ -165,7 +225,7 @@ impl Connection {
             };
             let filled = held + got;
             // The end of the stream shares its edge with the data before it: then read on to the 0.
-            self.unread = filled == end || event.is_read_closed();
+            self.unread = self.stream.may_have_more(filled == end) || event.is_read_closed();
             self.held = 0;
 
             let input = &mut buffer[..filled];
@@ -351,7 +411,7 @@ impl Frame {
 /// Writes until all is written or the socket is full; how much that was.
 ///
 /// After a short write it tries again: there is often room by then, and an event costs more than a failed `send`.
-fn write(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
+fn write(stream: &mut impl Write, bytes: &[u8]) -> io::Result<usize> {
     let mut sent = 0;
     while sent < bytes.len() {
         match stream.write(&bytes[sent..]) {

@@ -14,6 +14,7 @@ use threadwire::{
 use threadwire_worker::printer::Typed;
 
 use crate::terminal::{self, Keyboard};
+use crate::tls::TlsOptions;
 
 /// How long a server may take to answer our close frame, so that Ctrl-D and Ctrl-C are not felt to hang.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -37,13 +38,15 @@ pub(crate) struct Options {
     /// Authenticate with this token.
     #[arg(long, value_name = "TOKEN")]
     bearer: Option<String>,
+    #[command(flatten)]
+    tls: TlsOptions,
 }
 
 impl Options {
     /// The client that they describe.
     fn client(&self) -> Result<Client, Error> {
         let config = Config { close_timeout: CLOSE_TIMEOUT, ..Config::default() };
-        let mut client = Client::new(&self.url)?.config(config);
+        let mut client = self.tls.client(&self.url)?.config(config);
         client = match self.proxy.as_deref() {
             None => client,
             Some("none") => client.proxy(Proxy::none()),

@@ -4,6 +4,7 @@ mod connect;
 mod ping;
 mod serve;
 mod terminal;
+mod tls;
 
 use std::process::ExitCode;
 
@@ -64,6 +65,6 @@ fn main() -> ExitCode {
 /// Says what went wrong, and why, in one line, and with which exit code that ends the command.
 fn fail(error: &threadwire::Error) -> ExitCode {
     terminal::say(&format!("threadwire: {error:#}"));
-    let is_usage = matches!(error, threadwire::Error::Url { .. });
+    let is_usage = matches!(error, threadwire::Error::Url { .. } | threadwire::Error::TlsFile { .. });
     ExitCode::from(if is_usage { 2 } else { 1 })
 }

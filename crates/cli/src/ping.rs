@@ -5,12 +5,16 @@ use std::time::Duration;
 
 use clap::Args;
 use threadwire::worker::{EventLoop, Worker};
-use threadwire::{Client, Config, Connection, Error, Keepalive, Message, Stopped, sleep};
+use threadwire::{Config, Connection, Error, Keepalive, Message, Stopped, sleep};
+
+use crate::tls::TlsOptions;
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Where to connect to: ws://HOST[:PORT][/PATH][?QUERY]
+    /// Where to connect to: ws://HOST[:PORT][/PATH][?QUERY], or wss:// for TLS
     url: String,
+    #[command(flatten)]
+    tls: TlsOptions,
     /// How many pings.
     #[arg(short, long, default_value_t = 5)]
     count: u32,
@@ -48,7 +52,7 @@ fn ping(options: &Options) -> Result<(), Error> {
         keepalive: Some(Keepalive { reply_timeout, idle_timeout: Duration::MAX, ..Keepalive::default() }),
         ..Config::default()
     };
-    let client = Client::new(&options.url)?.config(config);
+    let client = options.tls.client(&options.url)?.config(config);
     let ws = client.connect(|_ws: &Connection, _message: Message<'_>| Ok(()))?;
     println!("connected to {}", ws.peer_addr()?);
     let mut times = Vec::new();

@@ -8,9 +8,10 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use clap::Args;
+use threadwire::tls::Pem;
 use threadwire::{
     Accept, Admission, Connection, Error, ListenAddr, Listening, Message, Origins, Response, Router, Server,
-    Shutdown, ShutdownReport, Stopper,
+    ServerTls, Shutdown, ShutdownReport, Stopper,
 };
 
 /// Leaves time to spare within the second in which the server ends.
@@ -30,6 +31,12 @@ pub(crate) struct Options {
     /// How many threads serve the connections.
     #[arg(long, value_name = "N", default_value = "1")]
     workers: NonZeroUsize,
+    /// Speak TLS, with the certificate and its chain in this file (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The key of that certificate (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
     /// The most connections that are open at once; others are answered with 503. [default: no limit]
     #[arg(long, value_name = "N")]
     max_connections: Option<usize>,
@@ -53,10 +60,18 @@ pub(crate) fn run(options: &Options) -> ExitCode {
 }
 
 fn serve(options: &Options) -> Result<(), Error> {
+    let tls = match (&options.tls_cert, &options.tls_key) {
+        (Some(chain), Some(key)) => Some(ServerTls::new(Pem::file(chain), Pem::file(key))?),
+        _ => None,
+    };
     let mut sockets = sockets(options)?.into_iter();
     let Some(first) = sockets.next() else { return Err(Error::other("there is nothing to listen on")) };
-    let server = sockets
-        .fold(Server::on(first), Server::listen_also)
+    let mut server = sockets.fold(Server::on(first), Server::listen_also);
+    let scheme = if tls.is_some() { "wss" } else { "ws" };
+    if let Some(tls) = tls {
+        server = server.tls(tls);
+    }
+    let server = server
         .workers(options.workers.get())
         .admission(Admission { max_connections: options.max_connections, ..Admission::default() })
         .serve(router(options)?.hook())?;
@@ -65,7 +80,7 @@ fn serve(options: &Options) -> Result<(), Error> {
     ctrlc::set_handler(move || on_signal(&signalled, &stopper)).map_err(Error::other)?;
     for addr in server.local_addrs() {
         match addr {
-            ListenAddr::Tcp(addr) => println!("listening on ws://{addr}"),
+            ListenAddr::Tcp(addr) => println!("listening on {scheme}://{addr}"),
             addr => println!("listening on {addr}"),
         }
     }

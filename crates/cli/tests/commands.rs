@@ -3,6 +3,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::thread;
 
@@ -307,6 +308,63 @@ fn a_server_that_is_no_websocket_server_is_called_so() {
     server.join().unwrap();
     assert_eq!(code, Some(1));
     assert!(err.contains("the server answered with status 404, expected 101"), "{err}");
+}
+
+/// A file that is removed with the test.
+struct File(PathBuf);
+
+impl File {
+    fn with(name: &str, text: &str) -> File {
+        let path = std::env::temp_dir().join(format!("threadwire-cli-{}-{name}", std::process::id()));
+        std::fs::write(&path, text).unwrap();
+        File(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn tls_is_spoken_on_both_sides_and_strangers_are_refused() {
+    let identity = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let chain = File::with("chain.pem", &identity.cert.pem());
+    let key = File::with("key.pem", &identity.signing_key.serialize_pem());
+    let (server, url) = serve(&["--tls-cert", chain.path(), "--tls-key", key.path()]);
+    let port = url.strip_prefix("wss://127.0.0.1:").unwrap();
+    let url = format!("wss://localhost:{port}");
+    for trust in [&["--ca", chain.path()][..], &["--insecure"]] {
+        let mut client = Running::start(&[&["connect", &url], trust].concat());
+        client.type_in("hello\n");
+        assert_eq!(line(&mut client.out()), "hello\n");
+        client.end_input();
+        assert_eq!(client.end().0, Some(0));
+        let pinged = run(&[&["ping", "--count", "1", &url], trust].concat());
+        assert!(pinged.status.success(), "{pinged:?}");
+    }
+    let stranger = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let other = File::with("other.pem", &stranger.cert.pem());
+    let (code, said) = failure(&["connect", &url, "--ca", other.path()]);
+    assert_eq!(code, Some(1));
+    assert!(
+        said.starts_with("threadwire: no TLS connection with localhost: its certificate is self-signed"),
+        "{said}"
+    );
+    let (code, said) = failure(&["connect", &url, "--ca", key.path()]);
+    assert_eq!(code, Some(2));
+    assert!(said.contains("has no certificate in it, expected -----BEGIN CERTIFICATE-----"), "{said}");
+    assert_eq!(failure(&["serve", "--tls-cert", chain.path()]).0, Some(2), "a certificate needs its key");
+    let (code, said) = failure(&["serve", "--tls-cert", other.path(), "--tls-key", key.path()]);
+    assert_eq!(code, Some(2));
+    assert!(said.contains("is not the key of the first certificate in"), "{said}");
+    server.signal("-TERM");
+    assert_eq!(server.end(), (Some(0), String::new()));
 }
 
 #[test]

@@ -83,7 +83,12 @@ fn strangers_are_told_from_those_who_vouch_for_themselves() {
         let authority = Authority::new("authority");
         let other = Authority::new("another authority").sign(&["localhost"]);
         assert_bad(other.server(), authority.trusted(), &TlsProblem::UnknownIssuer);
+        // Of the same name, but another one.
+        let other = Authority::new("authority").sign(&["localhost"]);
+        assert_bad(other.server(), authority.trusted(), &TlsProblem::UnknownIssuer);
         let alone = self_signed(&["localhost"]);
+        let namesake = ClientTls::new().only_roots(self_signed(&["localhost"]).chain()).unwrap();
+        assert_bad(alone.server(), namesake, &TlsProblem::SelfSigned);
         assert_bad(alone.server(), authority.trusted(), &TlsProblem::SelfSigned);
         // The system's roots don't know it either, if there are any.
         let server = Secure::with(alone.server());

@@ -204,6 +204,8 @@ fn each_socket_is_prepared_by_the_program() {
             }
             let refuses = named(&[server.addr]).prepare_socket(|_, _| Err(io::Error::other("not today")));
             assert!(format!("{:#}", face.fails(&refuses)).ends_with("not today"));
+            let panics = named(&[server.addr]).prepare_socket(|_, _| panic!("a bug"));
+            assert!(format!("{:#}", face.fails(&panics)).ends_with("a callback panicked: a bug"));
         }
     });
 }
@@ -489,6 +491,8 @@ fn headers_are_made_for_each_attempt() {
                     .headers(|| -> Result<Vec<(String, String)>, Error> { Err(Error::other("no token")) }),
             );
             assert_eq!(error.to_string(), "no token");
+            let error = fails(client.clone().headers(|| -> Vec<(String, String)> { panic!("a bug") }));
+            assert!(matches!(&error, Error::Panicked(message) if message == "a bug"), "{error:?}");
             let error = fails(client.headers(|| [("X-Odd", "a\r\nb")]));
             assert!(matches!(error, Error::Handshake(HandshakeError::Header(_))), "{error:?}");
         }

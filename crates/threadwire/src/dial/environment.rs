@@ -17,26 +17,36 @@ const SECURE: [&str; 6] = ["wss_proxy", "WSS_PROXY", "https_proxy", "HTTPS_PROXY
 
 /// What was read of an environment.
 pub(super) struct Environment {
-    plain: Option<String>,
-    secure: Option<String>,
+    plain: Option<Variable>,
+    secure: Option<Variable>,
     no_proxy: NoProxy,
 }
 
+/// The name of a variable, and its value.
+type Variable = (&'static str, String);
+
 impl Environment {
     pub(super) fn read(mut lookup: impl FnMut(&str) -> Option<String>) -> Environment {
-        let mut first = |names: &[&str]| names.iter().find_map(|name| lookup(name));
-        let no_proxy = first(&["no_proxy", "NO_PROXY"]).unwrap_or_default();
+        let mut first =
+            |names: &[&'static str]| names.iter().find_map(|name| lookup(name).map(|value| (*name, value)));
+        let no_proxy = first(&["no_proxy", "NO_PROXY"]).map(|(_, list)| list).unwrap_or_default();
         Environment { plain: first(&PLAIN), secure: first(&SECURE), no_proxy: NoProxy::parse(&no_proxy) }
     }
 
     pub(super) fn proxy_for(&self, target: &Target) -> Result<Option<Arc<ProxyServer>>, Error> {
-        let url = if target.is_secure() { &self.secure } else { &self.plain };
-        let url = url.as_deref().map(str::trim).filter(|url| !url.is_empty());
-        match url {
-            Some(url) if !is_here(target) && !self.no_proxy.contains(target.host(), target.port()) => {
-                Ok(Some(Arc::new(ProxyServer::parse(url)?)))
+        let variable = if target.is_secure() { &self.secure } else { &self.plain };
+        let Some((name, value)) = variable else { return Ok(None) };
+        let url = value.trim();
+        if url.is_empty() || is_here(target) || self.no_proxy.contains(target.host(), target.port()) {
+            return Ok(None);
+        }
+        match ProxyServer::parse(url) {
+            Ok(server) => Ok(Some(Arc::new(server))),
+            // Nobody has called for this URL: it is to be found.
+            Err(Error::Url { url, part, problem }) => {
+                Err(Error::Url { url: format!("{name}={url}"), part, problem })
             }
-            _ => Ok(None),
+            Err(error) => Err(error),
         }
     }
 }
@@ -133,6 +143,7 @@ mod tests {
             Environment::read(|name| (name == "all_proxy").then(|| "ftp://user:secret@proxy".to_owned()));
         let error = environment.proxy_for(&Target::parse("ws://example.com/").unwrap()).unwrap_err();
         assert!(matches!(error, Error::Url { .. }) && !format!("{error:?}").contains("secret"), "{error:?}");
+        assert!(error.to_string().contains("\"all_proxy=ftp://proxy\": its scheme is"), "{error}");
         assert!(!format!("{environment:?}").contains("secret"));
     }
 }

@@ -145,7 +145,7 @@ impl Client {
     }
 
     /// Makes headers for each attempt, for what does not stay valid; each takes the place of others of its name. Called on the
-    /// thread that connects. An error fails the attempt, and so does a header that must not be sent.
+    /// thread that connects. An error fails the attempt, and so do a panic and a header that must not be sent.
     ///
     /// ```
     /// use threadwire::{Client, Error};
@@ -214,7 +214,7 @@ impl Client {
     }
 
     /// Prepares each TCP socket before it is connected to an address (of the server, or of a proxy), and before it is bound: to set
-    /// options that are not set here. An error fails that address.
+    /// options that are not set here. An error, or a panic, fails that address.
     ///
     /// ```
     /// use socket2::SockRef;
@@ -244,7 +244,7 @@ impl Client {
     /// is called on one of the threads that resolve names (16 in a process at most), so it may block. With a [proxy](Client::proxy) that the program has named, the socket must lead
     /// to that; the environment is not asked. Redirects are not followed then, as they would lead elsewhere.
     ///
-    /// An error fails the attempt with [`Error::Io`].
+    /// An error, or a panic, fails the attempt with [`Error::Io`].
     ///
     /// ```
     /// use std::net::TcpStream;

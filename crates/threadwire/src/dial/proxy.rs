@@ -28,6 +28,8 @@ const SCHEMES: &str = "http, https, socks4, socks4a, socks5 or socks5h";
 /// | `socks5://...` | SOCKS5 (RFC 1928) | an address | this side | 1080 |
 /// | `socks5h://...` | the same | a name | the proxy | 1080 |
 ///
+/// Where this side finds the address, the proxy is asked for the first one that there is (for SOCKS4, of IPv4).
+///
 /// `USER:PASSWORD@`, percent-encoded, is sent as Basic authentication over HTTP, and as user name and password over SOCKS5 (RFC
 /// 1929); SOCKS4 has a user name only. `wss` goes through all of them: TLS is then between this side and the server.
 ///

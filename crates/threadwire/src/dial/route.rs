@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -122,7 +123,8 @@ impl Route {
     pub(crate) fn new(client: &Client) -> Result<Route, Error> {
         let mut headers = client.fixed_headers().clone();
         if let Some(make) = &client.options.headers {
-            let made = make()?;
+            let made = catch_unwind(AssertUnwindSafe(|| make()));
+            let made = made.unwrap_or_else(|payload| Err(Error::panicked(payload)))?;
             for (name, _) in &made {
                 headers.remove(name);
             }

@@ -5,11 +5,13 @@ use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use socket2::{Domain, Protocol, SockAddr, Type};
 
 use super::target::Target;
+use crate::Error;
 
 pub(super) type Prepare = dyn Fn(BorrowedFd<'_>, SocketAddr) -> io::Result<()> + Send + Sync;
 pub(super) type Open = dyn Fn(&Target) -> io::Result<Socket> + Send + Sync;
@@ -61,7 +63,8 @@ impl Sockets {
         let socket = socket2::Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
         if let Some(prepare) = &self.prepare {
-            prepare(socket.as_fd(), to)?;
+            let prepared = catch_unwind(AssertUnwindSafe(|| prepare(socket.as_fd(), to)));
+            prepared.unwrap_or_else(|payload| Err(io::Error::other(Error::panicked(payload))))?;
         }
         if let Some(local) = self.local {
             if local.is_ipv4() != to.is_ipv4() {

@@ -4,6 +4,31 @@ use std::fmt;
 use std::time::SystemTime;
 
 /// Why a TLS connection was not made: see [`Error::Tls`](crate::Error::Tls).
+///
+#[cfg_attr(
+    feature = "tls",
+    doc = r#"
+```
+use threadwire::{Client, Connection, Error, Message, TlsProblem, tls::Pem};
+# use threadwire::{Accept, ClientTls, Server, ServerTls};
+# let made = rcgen::generate_simple_self_signed(vec!["example.org".to_owned()]).unwrap();
+# let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+# let tls = ServerTls::new(Pem::bytes(chain.clone()), Pem::bytes(key))?;
+# let server = Server::bind("127.0.0.1:0")?.tls(tls).serve(|_| Accept::upgrade())?;
+# let url = format!("wss://localhost:{}", server.local_addr().port());
+
+let client = Client::new(&url)?.tls(ClientTls::new().only_roots(Pem::bytes(chain))?);
+match client.connect(|_ws: &Connection, _message: Message<'_>| Ok(())) {
+    Err(Error::Tls { host, problem: TlsProblem::WrongName { names }, .. }) => {
+        assert_eq!((host.as_str(), names), ("localhost", vec!["example.org".to_owned()]));
+    }
+    other => panic!("{other:?}"),
+}
+# server.stop();
+# Ok::<(), Error>(())
+```
+"#
+)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TlsProblem {

@@ -21,11 +21,15 @@ const SESSIONS: usize = 1024;
 /// How a server speaks TLS: see [`Server::tls`](crate::Server::tls). Clones are the same: what is changed or
 /// [reloaded](ServerTls::reload) through one of them, on any thread, is so for the handshakes that begin from then on.
 ///
-/// ```no_run
+/// ```
 /// use threadwire::{Accept, Connection, Message, Server, ServerTls, tls::Pem};
+/// # use threadwire::{Client, ClientTls, blocking};
+/// # let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+/// # let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
 ///
-/// let tls = ServerTls::new(Pem::file("example.pem"), Pem::file("example.key"))?;
-/// let server = Server::bind("0.0.0.0:443")?
+/// // From files it would be Pem::file("example.pem") and so on.
+/// let tls = ServerTls::new(Pem::bytes(chain.clone()), Pem::bytes(key))?;
+/// let server = Server::bind("127.0.0.1:0")?
 ///     .tls(tls.clone())
 ///     .serve(|_request| Accept::with(|ws: &Connection, message: Message<'_>| ws.send(message)))?;
 ///
@@ -33,7 +37,13 @@ const SESSIONS: usize = 1024;
 /// if let Err(error) = tls.reload() {
 ///     eprintln!("the certificates remain as they are: {error:#}");
 /// }
-/// # server.join()?;
+/// # let client = Client::new(&format!("wss://localhost:{}", server.local_addr().port()))?;
+/// # let client = client.tls(ClientTls::new().only_roots(Pem::bytes(chain))?);
+/// # let mut ws = blocking::connect(&client)?;
+/// # ws.send("hello")?;
+/// # assert_eq!(ws.recv()?.unwrap(), "hello");
+/// # server.stop();
+/// server.join()?;
 /// # Ok::<(), threadwire::Error>(())
 /// ```
 #[derive(Clone)]

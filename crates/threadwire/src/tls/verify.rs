@@ -69,10 +69,14 @@ impl ServerCertVerifier for Verifier {
             let verified =
                 inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
             match verified {
-                Err(Error::InvalidCertificate(error))
-                    if is_of_issuer(&error) && intermediates.is_empty() && is_self_signed(end_entity) =>
-                {
-                    return Err(found(TlsProblem::SelfSigned));
+                Err(Error::InvalidCertificate(error)) if is_of_issuer(&error) => {
+                    let is_alone = intermediates.is_empty() && is_self_signed(end_entity);
+                    return Err(match error {
+                        _ if is_alone => found(TlsProblem::SelfSigned),
+                        // The issuer has the name of a root, and another key.
+                        CertificateError::BadSignature => found(TlsProblem::UnknownIssuer),
+                        error => error.into(),
+                    });
                 }
                 verified => verified?,
             };
@@ -127,7 +131,7 @@ impl ServerCertVerifier for Verifier {
 /// Whether it is about who has signed the certificate.
 fn is_of_issuer(error: &CertificateError) -> bool {
     match error {
-        CertificateError::UnknownIssuer => true,
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => true,
         // A root that is shown as a server's own certificate.
         CertificateError::Other(OtherError(other)) => {
             matches!(other.downcast_ref::<webpki::Error>(), Some(webpki::Error::CaUsedAsEndEntity))
