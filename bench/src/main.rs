@@ -5,6 +5,7 @@
 //! - `latency`: round trips of one message, when nothing else is under way.
 //! - `clients`: round trips of clients, and their CPU time per message, against one fast server.
 //! - `broadcast`: CPU time of one message to many connections.
+//! - `deflate`: CPU time of messages that are compressed; and size, time and memory for each setting of the codec.
 //! - `accept`: connections that come, upgrade and go, and what each of them costs the server.
 //! - `workers`: events, round trips, lives and stops of workers, beside plain threads and actor libraries.
 //! - `server`: one of the built-in servers, for other load generators.
@@ -17,6 +18,7 @@ mod broadcast;
 mod client;
 mod clients;
 mod counting_allocator;
+mod deflate;
 mod echo;
 mod fail;
 mod frame;
@@ -24,6 +26,7 @@ mod idle;
 mod latency;
 mod load;
 mod measure;
+mod paired;
 mod pin;
 mod process;
 mod report;
@@ -76,6 +79,9 @@ enum Command {
     /// Server CPU time of one message to thousands of connections, per connection.
     #[command(after_help = broadcast::ABOUT)]
     Broadcast(broadcast::Options),
+    /// Server CPU time per message that is compressed both ways; what the settings of the codec are worth.
+    #[command(after_help = deflate::ABOUT)]
+    Deflate(deflate::Options),
     /// Events per second, round trips, lives and stops of workers, beside threads with a channel and actor libraries.
     #[command(after_help = workers::ABOUT)]
     Workers(workers::Options),
@@ -90,7 +96,7 @@ enum Command {
         /// Speaks TLS, with a certificate that it makes.
         #[arg(long)]
         tls: bool,
-        /// Counts its heap, answers the line `heap` with the live bytes, and ends with its input.
+        /// Counts its heap, answers the lines `heap` and `engines` with bytes, and ends with its input.
         #[arg(long, hide = true)]
         control: bool,
     },
@@ -115,6 +121,14 @@ enum Command {
         arm: String,
         #[arg(long)]
         port: u16,
+    },
+    /// Runs the server of an arm of `deflate`.
+    #[command(hide = true)]
+    DeflateServer {
+        #[command(flatten)]
+        side: deflate::Side,
+        #[arg(long)]
+        control: bool,
     },
     /// Runs a command on one core, and ends it with its parent.
     #[command(hide = true)]
@@ -144,6 +158,8 @@ fn main() -> ExitCode {
         Command::ClientsClient(task) => clients::ask(&task),
         Command::Broadcast(options) => broadcast::run(&options),
         Command::BroadcastServer { arm, port } => broadcast::serve(&arm, port),
+        Command::Deflate(options) => deflate::run(&options),
+        Command::DeflateServer { side, control } => serve_controlled(control, || deflate::serve(&side)),
         Command::Workers(options) => workers::run(&options),
         Command::Server { name, port, tls, control } => serve(&name, port, tls, control),
         Command::Launch { core, parent, command } => process::launch(core, parent, &command),
@@ -159,23 +175,30 @@ fn main() -> ExitCode {
 
 fn serve(name: &str, port: u16, tls: bool, control: bool) -> fail::Result<()> {
     let server = servers::find(name).ok_or_else(|| fail!("there is no server {name:?}"))?;
+    let run = match (tls, server.run_in_tls) {
+        (false, _) => server.run,
+        (true, Some(run)) => run,
+        (true, None) => return Err(fail!("{name} does not speak TLS")),
+    };
+    serve_controlled(control, || run(port))
+}
+
+fn serve_controlled(control: bool, run: impl FnOnce() -> fail::Result<()>) -> fail::Result<()> {
     if control {
         counting_allocator::start();
         // Only here: with a second thread the kernel counts references at each system call, which `echo` would see.
         thread::spawn(answer);
     }
-    if !tls {
-        return (server.run)(port);
-    }
-    let run = server.run_in_tls.ok_or_else(|| fail!("{name} does not speak TLS"))?;
-    run(port)
+    run()
 }
 
 /// Answers the questions of the parent until it closes the pipe.
 fn answer() {
     for line in io::stdin().lines().map_while(Result::ok) {
-        if line == "heap" {
-            println!("{}", counting_allocator::live());
+        match line.as_str() {
+            "heap" => println!("{}", counting_allocator::live()),
+            "engines" => println!("{}", threadwire::proto::deflate::memory_in_use()),
+            _ => {}
         }
     }
     std::process::exit(0);

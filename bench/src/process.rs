@@ -166,11 +166,20 @@ impl Running {
 
     /// Bytes that are allocated on its heap now; `None` for a server that cannot tell.
     pub(crate) fn heap(&mut self) -> Result<Option<i64>> {
+        self.ask("heap")
+    }
+
+    /// Bytes that Threadwire's engines of compression hold by its own count; `None` for a server that cannot tell.
+    pub(crate) fn engines(&mut self) -> Result<Option<i64>> {
+        self.ask("engines")
+    }
+
+    fn ask(&mut self, what: &str) -> Result<Option<i64>> {
         let Some((to, from)) = &mut self.control else { return Ok(None) };
-        writeln!(to, "heap")?;
+        writeln!(to, "{what}")?;
         let mut line = String::new();
         from.read_line(&mut line)?;
-        Ok(Some(line.trim().parse().map_err(|_| fail!("a server that says {line:?} for its heap"))?))
+        Ok(Some(line.trim().parse().map_err(|_| fail!("a server that says {line:?} for its {what}"))?))
     }
 
     fn wait_until_it_listens(&mut self) -> Result<()> {

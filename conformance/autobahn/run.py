@@ -22,9 +22,8 @@ import judge
 import processes
 import suite
 from processes import Process
+from program import PACKAGE, ROOT, CannotBuild, build
 
-ROOT = os.path.abspath(os.path.join(suite.HERE, "..", ".."))
-PACKAGE = "threadwire-conformance"
 SKIPPED = 77
 # Seconds for a program to say where it listens, and for wstest to write its report: they take well under one.
 START = 30
@@ -166,7 +165,7 @@ def run(options):
             raise suite.CannotRun("no case is left to run")
         program = None
         if options.own:
-            program = os.path.abspath(options.program) if options.program else build(options, prefix)
+            program = our_program(options, prefix)
         runs = []
         for role in options.roles:
             for face in (options.face or ["listener"]) if role in options.own else [None]:
@@ -189,24 +188,14 @@ def only_run(prefix):
         yield
 
 
-def build(options, prefix):
-    """Builds the program; where cargo says it put it."""
-    argv = ["cargo", "build", "-p", PACKAGE, "--message-format=json-render-diagnostics"]
-    if options.profile != "debug":
-        argv.append("--release")
+def our_program(options, prefix):
+    """The path of the project's own program, which is built if none was named."""
+    if options.program:
+        return os.path.abspath(options.program)
     try:
-        cargo = Process(argv, os.path.join(prefix, "cargo.log"), show_errors=True, cwd=ROOT)
-    except OSError as error:
-        raise suite.CannotRun("cannot start cargo: %s" % error)
-    with cargo:
-        code = cargo.wait(options.time_limit)
-        if code != 0:
-            raise suite.CannotRun("cargo build " + ("took too long" if code is None else "failed"))
-        for line in cargo.output().splitlines():
-            message = json.loads(line) if line.startswith("{") else {}
-            if message.get("executable") and message["target"]["name"] == PACKAGE:
-                return message["executable"]
-    raise suite.CannotRun("cargo built no program named " + PACKAGE)
+        return build(options.profile, prefix, options.time_limit)
+    except CannotBuild as reason:
+        raise suite.CannotRun(str(reason)) from None
 
 
 class Run:

@@ -9,17 +9,16 @@ import argparse
 import os
 import shutil
 import socket
-import subprocess
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-ROOT = os.path.abspath(os.path.join(HERE, "..", ".."))
 sys.path.insert(0, os.path.join(HERE, "..", "autobahn"))
 
+import environment  # noqa: E402
 import processes  # noqa: E402
 from processes import Process  # noqa: E402
+from program import PACKAGE, ROOT, CannotBuild, build  # noqa: E402
 
-PACKAGE = "threadwire-conformance"
 FACES = ("listener", "blocking", "app", "aio")
 SKIPPED = 77
 # Seconds for a program to say that it listens, for one check of one face, and for an installation or a build.
@@ -74,7 +73,7 @@ def run(options):
     os.makedirs(options.prefix, exist_ok=True)
     bin_directory = install(options.prefix)
     chain, key, authority = certify(options.prefix)
-    program = options.program or build()
+    program = our_program(options)
     place = lambda name: os.path.join(options.prefix, name)  # noqa: E731
 
     servers = {}
@@ -179,24 +178,11 @@ def free_port():
 
 def install(prefix):
     """A virtual environment with the proxies; its `bin`."""
-    requirements = os.path.join(HERE, "requirements.txt")
-    place = os.path.join(prefix, "venv")
-    stamp = os.path.join(place, "installed.txt")
-    with open(requirements, encoding="utf-8") as file:
-        wanted = file.read()
-    if os.path.exists(stamp):
-        with open(stamp, encoding="utf-8") as file:
-            if file.read() == wanted:
-                return os.path.join(place, "bin")
-    shutil.rmtree(place, ignore_errors=True)
-    pip = [os.path.join(place, "bin", "python"), "-m", "pip", "install", "--quiet"]
-    for argv in ([sys.executable, "-m", "venv", place], pip + ["-r", requirements]):
-        process = Process(argv, os.path.join(prefix, "install.log"))
-        if process.wait(BUILD) != 0:
-            raise Unavailable("the proxies can't be installed%s" % process.tail())
-    with open(stamp, "w", encoding="utf-8") as file:
-        file.write(wanted)
-    return os.path.join(place, "bin")
+    log = os.path.join(prefix, "install.log")
+    try:
+        return environment.install(os.path.join(prefix, "venv"), os.path.join(HERE, "requirements.txt"), log, BUILD)
+    except environment.CannotInstall as reason:
+        raise Unavailable("the proxies can't be installed: %s" % reason) from None
 
 
 def certify(prefix):
@@ -218,13 +204,12 @@ def certify(prefix):
     return files["server.pem"], files["server.key"], files["ca.pem"]
 
 
-def build():
-    """Builds the program, and returns where it is."""
-    argv = ["cargo", "build", "--release", "-p", PACKAGE]
-    if subprocess.run(argv, cwd=ROOT, timeout=BUILD, check=False).returncode != 0:
-        raise CannotRun("the program does not build")
-    target = os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target"))
-    return os.path.join(target, "release", PACKAGE)
+def our_program(options):
+    """Where the program is, which is built if none was named."""
+    try:
+        return options.program or build("release", options.prefix, BUILD)
+    except CannotBuild as reason:
+        raise CannotRun(str(reason)) from None
 
 
 if __name__ == "__main__":

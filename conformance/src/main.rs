@@ -3,11 +3,13 @@
 mod check;
 mod faces;
 mod fuzzed;
+mod settings;
 
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use faces::{Face, Identity, Way};
+use settings::Settings;
 
 /// Echo servers and clients of every face of Threadwire, for test suites.
 #[derive(Parser)]
@@ -60,18 +62,30 @@ struct Common {
     /// The face of the library to use.
     #[arg(long, value_enum, default_value = "listener")]
     face: Face,
+    /// How messages are compressed: `off`, `default`, or parameters as in the header, with level, mem_level and threshold,
+    /// as in "server_max_window_bits=9; client_no_context_takeover; level=6".
+    #[arg(long, value_name = "SETTINGS", default_value = "default")]
+    deflate: Settings,
+}
+
+impl Common {
+    /// The face, with the settings of this run.
+    fn face(self) -> Face {
+        settings::choose(self.deflate);
+        self.face
+    }
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().role {
         Role::Server { common, listen, identity } => {
             identity.take();
-            common.face.serve(&listen).map(|()| true)
+            common.face().serve(&listen).map(|()| true)
         }
-        Role::Client { common, url, agent } => fuzzed::run(common.face, &url, &agent).map(|()| true),
+        Role::Client { common, url, agent } => fuzzed::run(common.face(), &url, &agent).map(|()| true),
         Role::Check { common, url, way, quick } => {
             way.take();
-            check::run(common.face, &url, quick)
+            check::run(common.face(), &url, quick)
         }
     };
     match result {

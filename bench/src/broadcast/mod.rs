@@ -5,7 +5,6 @@
 
 mod load;
 mod raw;
-mod table;
 mod threadwire;
 
 #[cfg(feature = "peers")]
@@ -16,13 +15,13 @@ mod tokio_tungstenite;
 use crate::fail;
 use crate::fail::Result;
 use crate::measure;
+use crate::paired::{self, Sample};
 use crate::pin::{self, Cores};
 use crate::process::{self, Server};
 use crate::servers::{Builtin, Outcome};
 use load::Load;
 use std::thread;
 use std::time::Duration;
-use table::Sample;
 
 /// What is said below the options.
 pub(crate) const ABOUT: &str = "\
@@ -101,23 +100,30 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     announce(options, arms.len(), cores);
     let names: Vec<&'static str> = arms.iter().map(|arm| arm.name).collect();
     let mut samples = Vec::new();
-    for connections in &options.connections {
+    for (case, connections) in options.connections.iter().enumerate() {
         for round in 0..options.rounds as usize {
             for turn in 0..arms.len() {
                 // Rotated, so that no arm is always the first.
                 let arm = arms[(turn + round) % arms.len()];
-                let sample = measure(arm, cores, *connections, options);
+                let sample = measure(arm, cores, (case, *connections), options);
                 samples.push(sample.map_err(|error| fail!("{}: {error}", arm.name))?);
             }
         }
         if options.markdown {
             eprintln!("{connections} connections are done");
         } else {
-            print!("{}", table::table(&samples, &names, *connections, options.bytes));
+            let title = format!(
+                "{connections} connections, each of which gets every message of {} bytes",
+                options.bytes
+            );
+            print!("{}", paired::table(&samples, &names, (case, &title), ("delivery", "deliveries")));
         }
     }
     if options.markdown {
-        print!("{}", table::markdown(&samples, &names, &options.connections, options.bytes));
+        let cases = options.connections.iter().map(|connections| format!("{connections} connections"));
+        let cases: Vec<(usize, String)> = cases.enumerate().collect();
+        let title = format!("Server CPU time per delivery of {} bytes", options.bytes);
+        print!("{}", paired::markdown(&samples, &names, &cases, &title));
     }
     Ok(())
 }
@@ -146,7 +152,12 @@ fn selected(filters: &[String]) -> Vec<Builtin> {
 }
 
 /// Starts a server, joins its room and loads it.
-fn measure(arm: Builtin, cores: Cores, connections: u32, options: &Options) -> Result<Sample> {
+fn measure(
+    arm: Builtin,
+    cores: Cores,
+    (case, connections): (usize, u32),
+    options: &Options,
+) -> Result<Sample> {
     let running = Server::builtin(arm.name, ["broadcast-server", arm.name]).start(cores.server, false)?;
     let mut load = Load::connect(running.port, connections as usize, options.bytes as usize)?;
     for _ in 0..WARM_UP {
@@ -160,9 +171,10 @@ fn measure(arm: Builtin, cores: Cores, connections: u32, options: &Options) -> R
     let deliveries = (outcome.messages * u64::from(connections)) as f64;
     Ok(Sample {
         arm: arm.name,
-        connections,
+        case,
         cpu_ns: cpu as f64 / deliveries,
         per_second: deliveries / outcome.elapsed.as_secs_f64(),
+        wire: None,
     })
 }
 

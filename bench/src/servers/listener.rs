@@ -3,7 +3,7 @@
 use super::Outcome;
 use crate::secure::server_tls;
 use std::net::Ipv4Addr;
-use threadwire::{Accept, Connection, Error, Listener, Message, Server};
+use threadwire::{Accept, Config, Connection, Error, Listener, Message, Server};
 
 struct Echo;
 
@@ -15,7 +15,12 @@ impl Listener for Echo {
 
 /// Serves 127.0.0.1 at `port`.
 pub(crate) fn run(port: u16) -> Outcome {
-    Server::bind((Ipv4Addr::LOCALHOST, port))?.run(|_request| Accept::with(Echo))?;
+    run_with(port, Config::default())
+}
+
+/// The same with another configuration.
+pub(crate) fn run_with(port: u16, config: Config) -> Outcome {
+    Server::bind((Ipv4Addr::LOCALHOST, port))?.config(config).run(|_request| Accept::with(Echo))?;
     Ok(())
 }
 

@@ -10,6 +10,11 @@ const LONGEST: usize = 16 * 1024;
 
 /// The response to the request that `input` begins with, and the request's length; `None` if it is incomplete.
 pub(crate) fn answer(input: &[u8]) -> io::Result<Option<(usize, String)>> {
+    answer_with(input, "")
+}
+
+/// The same with more `fields`, lines that end with CR LF.
+pub(crate) fn answer_with(input: &[u8], fields: &str) -> io::Result<Option<(usize, String)>> {
     let invalid = || ErrorKind::InvalidData.into();
     let Some(end) = input.windows(4).position(|window| window == b"\r\n\r\n") else {
         return if input.len() > LONGEST { Err(invalid()) } else { Ok(None) };
@@ -25,7 +30,7 @@ pub(crate) fn answer(input: &[u8]) -> io::Result<Option<(usize, String)>> {
         Sha1::new().chain_update(key).chain_update("258EAFA5-E914-47DA-95CA-C5AB0DC85B11").finalize();
     let response = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Accept: {}\r\n\r\n",
+         Sec-WebSocket-Accept: {}\r\n{fields}\r\n",
         BASE64_STANDARD.encode(digest),
     );
     Ok(Some((end + 4, response)))

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use threadwire::aio::{self, Event};
-use threadwire::{CloseCode, Config, Deflate, Error, Limits, OwnedMessage};
+use threadwire::{CloseCode, Config, Error, Limits, OwnedMessage};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
 use super::{Seen, Step, client, server_tls};
+use crate::settings;
 
 /// How long a server may be silent before a check gives it up.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -15,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 fn config() -> Config {
     // As large as what the suites send; and a server that does not answer a close frame should not hold them up.
     let limits = Limits { max_message: 16 << 20, ..Limits::default() };
-    let (close_timeout, deflate) = (Duration::from_secs(2), Some(Deflate::default()));
+    let (close_timeout, deflate) = (Duration::from_secs(2), settings::deflate());
     Config { limits, close_timeout, deflate, ..Config::default() }
 }
 

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use threadwire::tls::Pem;
-use threadwire::{Client, ClientTls, CloseCode, Config, Deflate, Error, Limits, OpCode, Proxy, ServerTls};
+use threadwire::{Client, ClientTls, CloseCode, Config, Error, Limits, OpCode, Proxy, ServerTls};
+
+use crate::settings;
 
 /// How long a server may be silent before a check gives it up.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -20,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 fn config() -> Config {
     // As large as what the suites send; and a server that does not answer a close frame should not hold them up.
     let limits = Limits { max_frame: 16 << 20, max_message: 16 << 20, ..Limits::default() };
-    let (close_timeout, deflate) = (Duration::from_secs(2), Some(Deflate::default()));
+    let (close_timeout, deflate) = (Duration::from_secs(2), settings::deflate());
     Config { limits, max_buffered: 64 << 20, close_timeout, deflate, ..Config::default() }
 }
 
