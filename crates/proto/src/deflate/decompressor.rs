@@ -68,13 +68,18 @@ impl Decompressor {
         output: &mut Output<'_>,
         engines: &mut Engines,
     ) -> Result<(), Violation> {
-        let mut engine = match self.under_way.take() {
-            Some(engine) => engine,
-            None => engines.inflate.take((), self.ticket.take(), &self.history),
-        };
+        let mut engine = self.engine(engines);
         let result = self.run(&mut engine, input, output);
         self.under_way = Some(engine);
         result
+    }
+
+    /// The engine of the message that is arriving.
+    fn engine(&mut self, engines: &mut Engines) -> InflateEngine {
+        match self.under_way.take() {
+            Some(engine) => engine,
+            None => engines.inflate.take((), self.ticket.take(), &self.history),
+        }
     }
 
     fn run(
@@ -132,8 +137,7 @@ impl Decompressor {
     ) -> Result<(), Violation> {
         if fin {
             // Even a message of no bytes is the end of one.
-            self.inflate(&[], output, engines)?;
-            let Some(mut engine) = self.under_way.take() else { return Ok(()) };
+            let mut engine = self.engine(engines);
             self.end_message(&mut engine, output)?;
             if self.takeover {
                 self.ticket = engines.inflate.keep(engine);

@@ -164,7 +164,8 @@ pub(super) struct DeflateKind {
 }
 
 pub(super) struct DeflateEngine {
-    engine: zlib_rs::Deflate,
+    /// In a box, as it moves with each message, and each connection has room for one.
+    engine: Box<zlib_rs::Deflate>,
     kind: DeflateKind,
     _share: Share,
 }
@@ -198,7 +199,7 @@ impl Engine for DeflateEngine {
         let mut config = DeflateConfig::new(i32::from(kind.level));
         config.window_bits = -i32::from(kind.window_bits);
         config.mem_level = i32::from(kind.mem_level);
-        let engine = zlib_rs::Deflate::new_with_config(config);
+        let engine = Box::new(zlib_rs::Deflate::new_with_config(config));
         DeflateEngine { engine, kind, _share: Share::of(DeflateEngine::size(kind)) }
     }
 
@@ -209,7 +210,7 @@ impl Engine for DeflateEngine {
     /// The window twice, a link for each of its bytes, the hash table (which has the same size for every setting), the
     /// symbols of a block, the codes.
     fn size(kind: DeflateKind) -> usize {
-        (4 << kind.window_bits) + (128 << 10) + (7 << (kind.mem_level + 6)) + (6 << 10)
+        (4 << kind.window_bits) + (128 << 10) + (7 << (kind.mem_level + 6)) + (13 << 8)
     }
 
     fn reset(&mut self) {
@@ -223,7 +224,8 @@ impl Engine for DeflateEngine {
 }
 
 pub(super) struct InflateEngine {
-    engine: zlib_rs::Inflate,
+    /// In a box for the same reason.
+    engine: Box<zlib_rs::Inflate>,
     _share: Share,
 }
 
@@ -270,7 +272,7 @@ impl Engine for InflateEngine {
 
     /// The largest window: it takes what was made for any other.
     fn make((): ()) -> InflateEngine {
-        let engine = zlib_rs::Inflate::new(false, 15);
+        let engine = Box::new(zlib_rs::Inflate::new(false, 15));
         InflateEngine { engine, _share: Share::of(InflateEngine::size(())) }
     }
 
