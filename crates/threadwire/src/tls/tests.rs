@@ -266,7 +266,7 @@ fn keys_are_exchanged_while_messages_go_both_ways() {
             if round % 3 == 0 {
                 client.refresh_traffic_keys().unwrap();
             }
-            io::Write::write_all(&mut client.writer(), &round.to_be_bytes()).unwrap();
+            client.writer().write_all(&round.to_be_bytes()).unwrap();
             said.extend(round.to_be_bytes());
         }
         client.write_tls(&mut output).unwrap();
