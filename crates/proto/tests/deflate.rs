@@ -426,6 +426,20 @@ fn blocks_that_say_that_they_are_the_last_may_be_followed_by_others() {
 }
 
 #[test]
+fn last_blocks_without_end_are_refused() {
+    // Each would have the whole window told to the engine again.
+    let mut client = Side::client();
+    let (received, broken) = client.receive(&frame(0xc2, &[0x03, 0x00].repeat(10_000)));
+    assert!(received.is_empty());
+    assert!(matches!(broken, Some(Violation::CorruptDeflate(_))), "{broken:?}");
+    // Some of them are fine, in each message anew.
+    let mut client = Side::client();
+    let few = frame(0xc2, &[0x03, 0x00].repeat(60));
+    let (received, broken) = client.receive(&few.repeat(5));
+    assert_eq!((received.len(), broken), (5, None));
+}
+
+#[test]
 fn at_the_level_of_frames_each_is_inflated_as_it_comes() {
     let config = Config { level: Level::Frames, ..Config::default() };
     let mut client = Side::new(Role::Client, &config, &wide());

@@ -81,7 +81,12 @@ fn a_server_answers_every_offer_of_the_rfc_as_it_must() {
             Some("permessage-deflate; client_no_context_takeover"),
         ),
         // 7.1.2.1: at most what is asked for, and at most what is ours.
-        (&PLAIN, "permessage-deflate; server_max_window_bits=15", Some("permessage-deflate")),
+        // Even the largest window is answered if it was asked for: others take the absence of it for a refusal.
+        (
+            &PLAIN,
+            "permessage-deflate; server_max_window_bits=15",
+            Some("permessage-deflate; server_max_window_bits=15"),
+        ),
         (
             &PLAIN,
             "permessage-deflate; server_max_window_bits=9",

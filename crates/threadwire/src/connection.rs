@@ -274,7 +274,9 @@ impl Connection {
             return Ok(());
         }
         let is_shared = self.0.flow.get().shared;
-        let options = SendOptions { compress, droppable: when_full == WhenFull::DropOldest };
+        // Whole messages only: without one of its fragments a message is none, and control frames are exempt.
+        let is_whole = fin && matches!(opcode, OpCode::Text | OpCode::Binary);
+        let options = SendOptions { compress, droppable: is_whole && when_full == WhenFull::DropOldest };
         if is_shared && !opcode.is_control() && self.is_mid_message_of_another() {
             return Ok(self.hold(opcode, fin, payload, options)?);
         }

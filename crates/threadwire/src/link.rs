@@ -276,6 +276,7 @@ impl Link {
         options: SendOptions,
     ) -> Result<(), Error> {
         let SendOptions { compress, droppable } = options;
+        debug_assert!(!droppable || (fin && matches!(opcode, OpCode::Text | OpCode::Binary)), "{opcode}");
         if payload.len() >= DIRECT_WRITE && !self.more_follows && !self.outbox.is_blocked() {
             let header = self.protocol.send_header(opcode, fin, payload.len(), compress)?;
             if let (Some(header), Some(stream)) = (header, &mut self.stream) {

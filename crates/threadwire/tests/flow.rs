@@ -510,6 +510,25 @@ fn a_fragment_is_never_dropped() {
 }
 
 #[test]
+fn fragments_survive_the_messages_that_are_sent_behind_them() {
+    bounded(|| {
+        let (ws, peer) = pair(narrow(WhenFull::DropOldest), &Log::new());
+        fill(&ws);
+        ws.send_frame(OpCode::Binary, false, b"in ").unwrap();
+        ws.send_frame(OpCode::Continuation, true, b"two").unwrap();
+        for number in 0..200 {
+            ws.send(&numbered(number)).unwrap();
+        }
+        assert!(ws.dropped() > 0);
+        let _peer = read_all(&ws, peer, |peer| {
+            while peer.frame().0 != 0x02 {}
+            assert_eq!(peer.frame(), (0x80, b"two".to_vec()));
+            while peer.frame().1[..4] != numbered(199)[..4] {}
+        });
+    });
+}
+
+#[test]
 fn pings_and_pongs_are_exempt() {
     bounded(|| {
         for when_full in POLICIES {

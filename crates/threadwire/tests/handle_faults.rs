@@ -332,28 +332,6 @@ fn a_slow_peer_gets_the_echoes_of_messages_longer_than_half_of_what_may_wait() {
     });
 }
 
-fn resident() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
-}
-
-/// Dropped frames stay in the outbox's vector as a gap until the peer reads again.
-#[test]
-fn dropping_the_oldest_keeps_memory_within_bounds() {
-    bounded(|| {
-        let config = Config { max_buffered: 1 << 20, when_full: WhenFull::DropOldest, ..patient() };
-        let (ws, _peer) = pair(config, &Log::new());
-        fill(&ws);
-        let before = resident();
-        for _ in 0..5000 {
-            ws.send(&[1; 100 << 10]).unwrap();
-        }
-        let grown = resident().saturating_sub(before);
-        assert!(grown < 100 << 20, "{} MiB for {} KiB that wait", grown >> 20, ws.buffered() >> 10);
-    });
-}
-
 /// A long frame sent while the socket is thought to be writable is appended unmarked, though nothing of it has left.
 #[test]
 fn a_message_that_was_sent_while_the_socket_took_more_can_still_be_dropped() {

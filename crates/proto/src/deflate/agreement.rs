@@ -43,18 +43,21 @@ pub struct Agreement {
     pub client_max_window_bits: u8,
     /// Whether the client has said that it can be told how far.
     client_can_be_told: bool,
+    /// Whether the client has asked for a window of the server's: then the answer must say which (RFC 7692, section 7.1.2.1),
+    /// even if it is the largest.
+    server_was_asked: bool,
 }
 
 impl Agreement {
     /// The answer that says it, for a server to send.
     pub fn to_extension(&self) -> Extension {
-        let bits = |bits| (bits < MOST).then_some(bits);
         let params = Params {
             server_no_context_takeover: self.server_no_context_takeover,
             client_no_context_takeover: self.client_no_context_takeover,
-            server_max_window_bits: bits(self.server_max_window_bits),
-            client_max_window_bits: bits(self.client_max_window_bits)
-                .filter(|_| self.client_can_be_told)
+            server_max_window_bits: Some(self.server_max_window_bits)
+                .filter(|bits| self.server_was_asked || *bits < MOST),
+            client_max_window_bits: Some(self.client_max_window_bits)
+                .filter(|bits| self.client_can_be_told && *bits < MOST)
                 .map(Some),
         };
         params.to_extension()
@@ -114,6 +117,7 @@ impl Deflate {
             server_max_window_bits,
             client_max_window_bits,
             client_can_be_told: offer.client_max_window_bits.is_some(),
+            server_was_asked: offer.server_max_window_bits.is_some(),
         })
     }
 
@@ -140,6 +144,7 @@ impl Deflate {
             server_max_window_bits: answer.server_max_window_bits.unwrap_or(MOST),
             client_max_window_bits: told.or(self.client_max_window_bits).unwrap_or(MOST),
             client_can_be_told: true,
+            server_was_asked: self.offered().server_max_window_bits.is_some(),
         }))
     }
 }

@@ -9,13 +9,14 @@ static IN_USE: AtomicUsize = AtomicUsize::new(0);
 /// for some 160 busy connections whose messages refer back to earlier ones. (Connections without context takeover share
 /// one engine for each thread and direction.)
 ///
-/// An engine that has done its message is given up if there are too many. A message that needs one always gets it, so
-/// that the budget can be overdrawn by those of messages that are under way.
+/// An engine that has done its message is given up if there are too many; but each thread that compresses keeps one for each
+/// direction. A message that needs one always gets it, so that the budget can be overdrawn by those of messages that are
+/// under way. What a thread keeps it keeps until it compresses again or ends.
 pub fn memory_budget() -> usize {
     BUDGET.load(Ordering::Relaxed)
 }
 
-/// Sets [`memory_budget`], in bytes. With 0 no engine is kept: each message makes one.
+/// Sets [`memory_budget`], in bytes. With 0 each thread keeps one engine for each direction, and no more.
 ///
 /// ```
 /// use threadwire_proto::deflate;

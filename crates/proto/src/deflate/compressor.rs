@@ -83,10 +83,8 @@ impl Compressor {
         payload: &[u8],
         engines: &'e mut Engines,
     ) -> Option<&'e [u8]> {
+        trim(&mut engines.scratch);
         let Engines { deflate, scratch, .. } = engines;
-        if scratch.len() > SCRATCH_KEPT {
-            *scratch = Vec::new();
-        }
         let mut engine = match std::mem::take(&mut self.under_way) {
             UnderWay::Compressed(engine) => engine,
             _ => deflate.take(self.kind, self.ticket.take(), &self.history),
@@ -139,8 +137,16 @@ impl Compressor {
     }
 }
 
+/// Lets go of what a long message has needed.
+fn trim(scratch: &mut Vec<u8>) {
+    if scratch.len() > SCRATCH_KEPT {
+        *scratch = Vec::new();
+    }
+}
+
 /// Compresses a whole message into the scratch memory, without any reference to others. `None` if it does not get smaller.
 pub(super) fn alone(kind: DeflateKind, payload: &[u8], engines: &mut Engines) -> Option<usize> {
+    trim(&mut engines.scratch);
     let mut engine = engines.deflate.any(kind);
     let made = engine.run(payload, 0, &mut engines.scratch);
     engines.deflate.release(engine);

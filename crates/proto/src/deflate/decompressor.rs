@@ -8,6 +8,9 @@ use crate::{Buffer, Role, Violation};
 /// How far back any stream may refer, in bytes.
 const LARGEST_WINDOW: usize = 32 << 10;
 
+/// The most streams that one message may consist of: to begin another costs thousands of times the two bytes that ask for it.
+const MOST_STREAMS: u8 = 64;
+
 /// Room is made for at least so many bytes: smaller buffers are not used again.
 const SMALLEST_ROOM: usize = 4 << 10;
 
@@ -23,6 +26,8 @@ pub(crate) struct Decompressor {
     under_way: Option<InflateEngine>,
     /// Whether its last block was one that says that it is the last. Another stream may follow (RFC 7692, section 7.2.3.4).
     is_at_end: bool,
+    /// How many streams the message has begun anew.
+    restarts: u8,
     /// Where in the output the frame begins that is arriving.
     frame: usize,
 }
@@ -48,6 +53,7 @@ impl Decompressor {
             ticket: None,
             under_way: None,
             is_at_end: false,
+            restarts: 0,
             frame: 0,
         }
     }
@@ -93,6 +99,10 @@ impl Decompressor {
                 if input.is_empty() {
                     return Ok(());
                 }
+                self.restarts += 1;
+                if self.restarts > MOST_STREAMS {
+                    return Err(Violation::CorruptDeflate("it has too many last blocks"));
+                }
                 self.restart(engine, &output.body[self.frame..]);
             }
             // One byte more than there may be, to see that there is more.
@@ -117,11 +127,14 @@ impl Decompressor {
     fn restart(&mut self, engine: &mut InflateEngine, frame: &[u8]) {
         self.is_at_end = false;
         engine.reset();
-        let frame = &frame[frame.len().saturating_sub(LARGEST_WINDOW)..];
-        let [older, newer] = self.history.parts();
-        for said in [older, newer, frame].into_iter().filter(|said| !said.is_empty()) {
-            engine.prime(said);
+        let mut parts = self.history.parts().into_iter().chain([frame]).collect::<Vec<_>>();
+        // No more than can be referred to, which is the end of it.
+        let mut left = LARGEST_WINDOW;
+        for said in parts.iter_mut().rev() {
+            *said = &said[said.len().saturating_sub(left)..];
+            left -= said.len();
         }
+        parts.into_iter().filter(|said| !said.is_empty()).for_each(|said| engine.prime(said));
     }
 
     /// A frame has arrived; `fin` if its message has.
@@ -139,6 +152,7 @@ impl Decompressor {
             // Even a message of no bytes is the end of one.
             let mut engine = self.engine(engines);
             self.end_message(&mut engine, output)?;
+            self.restarts = 0;
             if self.takeover {
                 self.ticket = engines.inflate.keep(engine);
             } else {

@@ -101,8 +101,7 @@ impl<E: Engine> Shelf<E> {
         let same = kept.clone().filter(|(_, kept)| kept.engine.kind() == kind);
         let oldest = same.min_by_key(|(_, kept)| kept.since);
         let is_short = budget::is_exceeded_by(E::size(kind));
-        // One that was not asked for while all others were, several times over, will hardly be soon.
-        let forgotten = self.clock.saturating_sub(4 * self.places.len() as u64 + 64);
+        let forgotten = self.forgotten();
         let (place, makes_room) = match oldest {
             Some((place, kept)) if is_short || kept.since <= forgotten => (Some(place), false),
             _ if is_short => (kept.min_by_key(|(_, kept)| kept.since).map(|(place, _)| place), true),
@@ -136,10 +135,26 @@ impl<E: Engine> Shelf<E> {
         self.put(Kept { engine, since: 0 });
     }
 
+    /// What was put here up to this time, and not asked for while all others were, several times over, will hardly be soon:
+    /// perhaps its connection is no more.
+    fn forgotten(&self) -> u64 {
+        self.clock.saturating_sub(4 * self.places.len() as u64 + 64)
+    }
+
+    /// Gives an engine up that was forgotten. False if there is none.
+    fn give_up_forgotten(&mut self) -> bool {
+        let forgotten = self.forgotten();
+        let is_forgotten = |kept: &Option<Kept<E>>| kept.as_ref().is_some_and(|kept| kept.since <= forgotten);
+        let Some(place) = self.places.iter().position(is_forgotten) else { return false };
+        self.places[place] = None;
+        self.vacant.push(place as u32);
+        true
+    }
+
     fn put(&mut self, kept: Kept<E>) -> Option<u32> {
         // One is kept in any case, so that no thread has to make one for each message.
         let is_first = self.places.len() == self.vacant.len();
-        if !is_first && budget::is_exceeded_by(0) {
+        if !is_first && budget::is_exceeded_by(0) && !self.give_up_forgotten() {
             return None;
         }
         match self.vacant.pop() {
