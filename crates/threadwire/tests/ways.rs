@@ -667,7 +667,7 @@ fn an_attempt_that_waits_for_room_in_a_queue_is_told_of_its_end() {
                 config.open_timeout = open_timeout.unwrap_or(config.open_timeout);
                 let client = Client::new("ws://localhost/").unwrap().unix_socket(&place).config(config);
                 client.start(theirs.listener(ignore)).unwrap();
-                wait_until(Some(3 * SOON), || theirs.calls() != []).unwrap();
+                wait_until(Some(3 * SOON), || !theirs.calls().is_empty()).unwrap();
                 tell.send(EventLoop::current().source_count()).unwrap();
                 wait_forever()
             });
