@@ -124,6 +124,13 @@ pub(crate) enum Next {
 
 impl Route {
     pub(crate) fn new(client: &Client) -> Result<Route, Error> {
+        let mut route = Route::unplanned(client)?;
+        route.plan()?;
+        Ok(route)
+    }
+
+    /// What does not depend on the way to the server.
+    fn unplanned(client: &Client) -> Result<Route, Error> {
         let mut headers = client.fixed_headers().clone();
         if let Some(make) = &client.options.headers {
             let made = catch_unwind(AssertUnwindSafe(|| make()));
@@ -139,7 +146,7 @@ impl Route {
         if let Some(login) = client.target().login().filter(|_| !headers.contains("Authorization")) {
             headers.append("Authorization", login)?;
         }
-        let mut route = Route {
+        Ok(Route {
             client: client.clone(),
             target: client.target().clone(),
             headers,
@@ -152,15 +159,13 @@ impl Route {
             #[cfg(feature = "tls")]
             is_elsewhere: false,
             is_own: false,
-        };
-        route.plan()?;
-        Ok(route)
+        })
     }
 
     /// The last step alone, over a stream that the program has.
     #[cfg(feature = "aio")]
     pub(crate) fn over_stream(client: &Client) -> Result<Route, Error> {
-        let mut route = Route::new(client)?;
+        let mut route = Route::unplanned(client)?;
         route.is_own = true;
         route.legs = VecDeque::from([Leg::Upgrade]);
         Ok(route)
