@@ -242,6 +242,21 @@ fn takes_a_subprotocol_only_if_offered_and_only_one() {
 }
 
 #[test]
+fn tokens_among_the_subprotocols_are_not_shown() {
+    let token = "bearer.hunter2";
+    let mut client = builder();
+    client.subprotocols(["chat", token, &"x".repeat(50)]).unwrap();
+    let verify = |chosen: &str| verify(&client, &[("Sec-WebSocket-Protocol", &[chosen])]).unwrap_err();
+    for chosen in ["other", "Bearer.hunter2"] {
+        let error = verify(chosen);
+        assert!(error.to_string().contains("the client offered chat, ***, ***"), "{error}");
+        assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+    }
+    let error = client.subprotocols([token]).unwrap_err();
+    assert!(!format!("{error} {error:?} {client:?}").contains("hunter2"), "{error:?} {client:?}");
+}
+
+#[test]
 fn takes_extensions_only_if_offered() {
     let mut client = builder();
     client.extension(Extension::new("permessage-deflate").unwrap());

@@ -108,11 +108,22 @@ fn finds_tokens_in_lists_over_repeated_headers() {
 #[test]
 fn debug_output_hides_credentials() {
     let mut all = headers(&[("Host", "example.com")]);
-    for name in ["authorization", "Proxy-Authorization", "COOKIE", "Set-Cookie"] {
+    for name in [
+        "authorization",
+        "Proxy-Authorization",
+        "COOKIE",
+        "Set-Cookie",
+        "X-Api-Key",
+        "X-Auth-Token",
+        "X-Amz-Security-Token",
+        "X-CSRF-Token",
+    ] {
         all.append(name, "s3cret").unwrap();
     }
+    all.append("Location", "https://me:s3cret@example.com/a?token=s3cret#s3cret").unwrap();
+    all.append("Sec-WebSocket-Protocol", "chat, bearer.s3cret").unwrap();
     let shown = format!("{all:?}");
-    assert!(shown.contains("example.com") && shown.contains("(hidden)"), "{shown}");
+    assert!(shown.contains("\"example.com\"") && shown.contains("***") && shown.contains("chat"), "{shown}");
     assert!(!shown.contains("s3cret"), "{shown}");
 }
 

@@ -276,6 +276,17 @@ fn chooses_the_first_subprotocol_of_its_own_that_is_offered() {
 }
 
 #[test]
+fn tokens_among_the_subprotocols_are_not_shown() {
+    let request = request_with(&[("Sec-WebSocket-Protocol", &["chat, bearer.hunter2"])]);
+    let mut upgrade = request.upgrade().unwrap();
+    let error = upgrade.set_subprotocol("other").unwrap_err();
+    assert!(error.to_string().contains("the client offered chat, ***"), "{error}");
+    assert_eq!(upgrade.choose_subprotocol(["bearer.hunter2"]), Some("bearer.hunter2"));
+    let shown = format!("{error} {error:?} {request:?} {upgrade:?}");
+    assert!(!shown.contains("hunter2"), "{shown}");
+}
+
+#[test]
 fn agrees_only_on_extensions_that_are_offered() {
     let request =
         request_with(&[("Sec-WebSocket-Extensions", &["permessage-deflate; client_max_window_bits"])]);

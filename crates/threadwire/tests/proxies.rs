@@ -12,7 +12,8 @@ use common::proxies::{Kind, Proxying};
 use common::{SOON, Serving, bind, bounded, echo, patient, vacant};
 use threadwire::worker::EventLoop;
 use threadwire::{
-    Accept, Client, Error, HandshakeError, Proxy, ProxyProblem, Stage, Step, TimeoutKind, Timeouts, Trace,
+    Accept, Client, Config, Error, HandshakeError, Proxy, ProxyProblem, Stage, Step, TimeoutKind, Timeouts,
+    Trace,
 };
 
 /// Where nobody has to be.
@@ -85,6 +86,13 @@ fn an_http_proxy_that_refuses_is_told_of_with_its_answer() {
             ),
             (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", 403, "", "refused with status 403 (Forbidden)"),
             (b"HTTP/1.0 502 \r\nContent-Length: 2\r\n\r\nno", 502, "no", "refused with status 502"),
+            (
+                b"HTTP/1.1 503 Busy\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nnot\r\n4\r\n now\r\n0\r\n\r\n",
+                503,
+                "not now",
+                "refused with status 503 (Busy)",
+            ),
+            (b"HTTP/1.1 304 Same\r\n\r\n", 304, "", "refused with status 304 (Same)"),
             // Not the server's: it must not be followed.
             (b"HTTP/1.1 302 Found\r\nLocation: ws://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n", 302, "", "status 302"),
         ] {
@@ -113,6 +121,35 @@ fn an_http_proxy_that_refuses_is_told_of_with_its_answer() {
                     }
                     other => panic!("{other:?}"),
                 }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_refusal_whose_end_does_not_come_in_time_is_told_of() {
+    bounded(|| {
+        let limits = [
+            (Config { open_timeout: SOON, ..patient() }, Timeouts::default()),
+            (patient(), Timeouts { proxy: Some(SOON), ..Timeouts::default() }),
+        ];
+        for (config, timeouts) in limits {
+            for face in DRIVERS {
+                let host = Host::listen();
+                let client = client("http", host.addr()).config(config.clone()).timeouts(timeouts.clone());
+                let host = host.run(move |host| {
+                    let mut peer = host.accept();
+                    peer.head();
+                    peer.bytes("HTTP/1.1 403 Forbidden\r\nContent-Length: 10\r\n\r\nhalf");
+                    peer
+                });
+                match problem(face.fails(&client)) {
+                    ProxyProblem::Refused(answer) => {
+                        assert_eq!((answer.status(), answer.body()), (403, &b"half"[..]));
+                    }
+                    other => panic!("{face:?}: {other:?}"),
+                }
+                drop(host.join().unwrap());
             }
         }
     });
@@ -247,7 +284,7 @@ fn a_proxy_that_says_nothing_is_given_up() {
                 );
 
                 // The whole may be over as well.
-                let config = threadwire::Config { open_timeout: SOON, ..patient() };
+                let config = Config { open_timeout: SOON, ..patient() };
                 let error = face.fails(&client(scheme, host.addr()).config(config));
                 let Error::Timeout(TimeoutKind::Open { during: Some(stage) }) = &error else {
                     panic!("{error:?}")
@@ -390,7 +427,7 @@ fn a_trace_shows_the_server_and_not_the_proxy() {
             let lines = Arc::new(Mutex::new(String::new()));
             let notes = Arc::clone(&lines);
             let trace = Trace::to(move |line| notes.lock().unwrap().push_str(&format!("{line}\n")));
-            let config = threadwire::Config { trace: Some(trace), ..patient() };
+            let config = Config { trace: Some(trace), ..patient() };
             let url = format!("ws://user:pass-of-server@feed.test:{}/", server.addr.port());
             let through = Proxy::new(&format!("http://user:pass-of-proxy@{}", proxy.addr)).unwrap();
             let client = Client::new(&url).unwrap().config(config).proxy(through);

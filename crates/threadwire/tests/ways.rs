@@ -2,11 +2,12 @@
 
 pub mod common;
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 
 #[cfg(feature = "tls")]
 use common::certificates::Authority;
@@ -14,12 +15,13 @@ use common::faces::{DRIVERS, FACES};
 use common::files::Files;
 use common::peer::Host;
 use common::proxies::{Kind, Proxying};
-use common::{SOON, Serving, bind, bounded, echo, patient, vacant};
+use common::recorder::{Call, Log};
+use common::{SOON, Serving, bind, bounded, echo, ignore, patient, vacant};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
-use threadwire::worker::EventLoop;
+use threadwire::worker::{EventLoop, Worker};
 use threadwire::{
-    Accept, Client, Connection, Error, HandshakeError, Message, Proxy, Server, Step, TimeoutKind, Timeouts,
-    UrlPart,
+    Accept, Client, Config, Connection, Error, HandshakeError, Message, Proxy, Server, Step, TimeoutKind,
+    Timeouts, UrlPart, wait_forever, wait_until,
 };
 
 /// An address where nobody answers: a socket whose queue is full drops what else wants to connect.
@@ -103,7 +105,7 @@ fn where_nobody_answers_all_that_was_tried_is_told() {
                 matches!(&error, Error::Timeout(TimeoutKind::Step(stage)) if stage.step == Step::Connect)
             );
 
-            let config = threadwire::Config { open_timeout: SOON, ..patient() };
+            let config = Config { open_timeout: SOON, ..patient() };
             let error = face.fails(&named(&[silent.addr]).config(config));
             let expected = "opening the connection took too long; it was connecting to feed.test";
             assert_eq!(error.to_string(), expected);
@@ -543,5 +545,161 @@ fn a_host_is_resolved_by_the_name_that_it_has_on_the_wire() {
         let ws = client.connect(|_: &Connection, _: Message<'_>| Ok(())).unwrap();
         assert_eq!(ws.peer_addr().unwrap(), server.addr);
         ws.abort();
+    });
+}
+
+/// What the server's refusal was, with its body.
+fn refusal(error: Error) -> (u16, String) {
+    match error {
+        Error::Handshake(HandshakeError::Status(answer)) => {
+            (answer.status(), String::from_utf8_lossy(answer.body()).into_owned())
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_refusal_is_told_of_though_the_server_keeps_the_connection() {
+    bounded(|| {
+        let soon = Config { open_timeout: SOON, ..patient() };
+        let limited = Timeouts { upgrade: Some(SOON), ..Timeouts::default() };
+        for face in DRIVERS {
+            for (answer, config, timeouts, expected) in [
+                (
+                    "503 Busy\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nnot\r\n4\r\n now\r\n0\r\n\r\n",
+                    patient(),
+                    Timeouts::default(),
+                    (503, "not now"),
+                ),
+                ("204 Nothing\r\n\r\n", patient(), Timeouts::default(), (204, "")),
+                ("304 Same\r\nContent-Length: 5\r\n\r\n", patient(), Timeouts::default(), (304, "")),
+                // Where the end is not known, it is waited for, but not in vain.
+                ("403 Forbidden\r\n\r\nno", soon.clone(), Timeouts::default(), (403, "no")),
+                ("403 Forbidden\r\nContent-Length: 9\r\n\r\nno", patient(), limited.clone(), (403, "no")),
+            ] {
+                let host = Host::listen();
+                let client = Client::new(&host.url()).unwrap().config(config).timeouts(timeouts);
+                let host = host.run(move |host| {
+                    let mut peer = host.accept();
+                    peer.head();
+                    peer.bytes(format!("HTTP/1.1 {answer}"));
+                    peer
+                });
+                let (status, body) = refusal(face.fails(&client));
+                assert_eq!((status, &*body), expected, "{face:?} {answer}");
+                drop(host.join().unwrap());
+            }
+        }
+    });
+}
+
+#[test]
+fn a_server_that_reads_no_request_may_still_have_said_why() {
+    bounded(|| {
+        for face in DRIVERS {
+            let over = |says: &str| {
+                let (ours, mut theirs) = UnixStream::pair().unwrap();
+                theirs.write_all(says.as_bytes()).unwrap();
+                drop(theirs);
+                face.fails(&Client::new("ws://example.com/").unwrap().config(patient()).over(ours))
+            };
+            assert_eq!(refusal(over("HTTP/1.1 403 Forbidden\r\n\r\nno")), (403, "no".to_owned()), "{face:?}");
+            match over("") {
+                Error::Io(error) => assert_eq!(error.kind(), io::ErrorKind::BrokenPipe),
+                other => panic!("{face:?}: {other:?}"),
+            }
+        }
+    });
+}
+
+#[test]
+fn a_reset_behind_a_refusal_does_not_hide_it() {
+    bounded(|| {
+        for face in DRIVERS {
+            let host = Host::listen();
+            let client = Client::new(&host.url()).unwrap().config(patient());
+            let host = host.run(|host| {
+                let mut peer = host.accept();
+                peer.head();
+                peer.bytes("HTTP/1.1 403 Forbidden\r\n\r\nno");
+                peer.reset();
+            });
+            assert_eq!(refusal(face.fails(&client)), (403, "no".to_owned()), "{face:?}");
+            host.join().unwrap();
+        }
+    });
+}
+
+/// A unix socket whose queue is full.
+#[cfg(target_os = "linux")]
+fn crowded(files: &Files) -> (PathBuf, Socket, Vec<Socket>) {
+    let path = files.write("crowded.sock", "");
+    std::fs::remove_file(&path).unwrap();
+    let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    let addr = SockAddr::unix(&path).unwrap();
+    listener.bind(&addr).unwrap();
+    listener.listen(0).unwrap();
+    let mut queued = Vec::new();
+    loop {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        match socket.connect(&addr) {
+            Ok(()) => queued.push(socket),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return (path, listener, queued),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// Elsewhere such a queue refuses.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_attempt_that_waits_for_room_in_a_queue_is_told_of_its_end() {
+    bounded(|| {
+        let files = Files::empty();
+        let (path, listener, queued) = crowded(&files);
+        for open_timeout in [None, Some(SOON)] {
+            let log = Log::new();
+            let (theirs, place) = (log.clone(), path.clone());
+            let (tell, told) = mpsc::channel();
+            let worker = Worker::spawn(move || {
+                let mut config = patient();
+                config.open_timeout = open_timeout.unwrap_or(config.open_timeout);
+                let client = Client::new("ws://localhost/").unwrap().unix_socket(&place).config(config);
+                client.start(theirs.listener(ignore)).unwrap();
+                wait_until(Some(3 * SOON), || !theirs.calls().is_empty()).unwrap();
+                tell.send(EventLoop::current().source_count()).unwrap();
+                wait_forever()
+            });
+            let sources = told.recv().unwrap();
+            worker.stop();
+            assert!(worker.join().unwrap().was_stopped());
+            match &log.calls()[..] {
+                [Call::Failed(error)] if open_timeout.is_none() => {
+                    assert_eq!((&**error, sources), ("the worker was asked to stop", 1));
+                }
+                [Call::Failed(error)] => assert!(error.contains("crowded.sock") && sources == 0, "{error}"),
+                other => panic!("{other:?}"),
+            }
+        }
+
+        // It goes on when there is room.
+        let log = Log::new();
+        let theirs = log.clone();
+        let worker = Worker::spawn(move || {
+            let client = Client::new("ws://localhost/").unwrap().unix_socket(&path).config(patient());
+            client.start(theirs.listener(ignore)).unwrap();
+            wait_forever()
+        });
+        for _ in &queued {
+            listener.accept().unwrap();
+        }
+        let (mut accepted, _) = listener.accept().unwrap();
+        let mut first = [0; 4];
+        accepted.read_exact(&mut first).unwrap();
+        assert_eq!(&first, b"GET ");
+        worker.stop();
+        worker.join().unwrap();
+        assert_eq!(log.calls(), [Call::Failed("the worker was asked to stop".to_owned())]);
     });
 }

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::error::{HandshakeError, quote};
 use super::extension::{self, Extension};
 use super::headers::{Headers, is_token, write_field};
+use super::hide;
 use super::{HeadReader, Limits, accept_key, rules};
 
 /// Describes a handshake request. It can be [built](Self::build) again and again, for each attempt to
@@ -119,7 +120,7 @@ impl RequestBuilder {
         for name in names {
             let name = name.as_ref();
             if !is_token(name.as_bytes()) || self.subprotocols.iter().any(|other| other == name) {
-                return Err(HandshakeError::Token { found: quote(name.as_bytes()) });
+                return Err(HandshakeError::Token { found: rules::quote_subprotocol(name.as_bytes()) });
             }
             self.subprotocols.push(name.to_owned());
         }
@@ -158,7 +159,7 @@ impl fmt::Debug for RequestBuilder {
         f.debug_struct("RequestBuilder")
             .field("target", &format_args!("{path}{query}"))
             .field("host", &self.host)
-            .field("subprotocols", &self.subprotocols)
+            .field("subprotocols", &hide::subprotocols(self.subprotocols.iter().map(String::as_str)))
             .field("extensions", &self.extensions)
             .field("headers", &self.headers)
             .finish()

@@ -147,9 +147,9 @@ pub enum HandshakeError {
     /// A subprotocol was chosen that the client did not offer.
     #[error("the subprotocol {found} was chosen, the client offered {offered} (RFC 6455, section 4.1)")]
     SubprotocolNotOffered {
-        /// The subprotocol, quoted.
+        /// The subprotocol, quoted, unless it [may be a secret](super::hide::subprotocol).
         found: String,
-        /// What the client offered, for reading.
+        /// What the client offered, for reading, without what may be a secret.
         offered: String,
     },
     /// An extension was chosen that the client did not offer.

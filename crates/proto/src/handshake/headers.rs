@@ -7,6 +7,7 @@
 use std::fmt;
 
 use super::error::quote;
+use super::hide;
 
 /// Header fields in the order they were received or added; a name may appear more than once.
 ///
@@ -14,8 +15,9 @@ use super::error::quote;
 /// allows any byte from 0x80 up in them and gives it no meaning. The methods that return `&str` pass over a
 /// value that is not UTF-8; their `_bytes` twins see every value.
 ///
-/// `Debug` hides the values of fields that carry credentials (`Authorization`, `Proxy-Authorization`,
-/// `Cookie`, `Set-Cookie`), so that a head can be logged.
+/// `Debug` hides what may be a credential by the rules of [`hide`], so that a head can be logged: whole
+/// values, as those of `Authorization`, `Set-Cookie` and `X-Api-Key`, and in URLs user names, passwords,
+/// tokens and fragments.
 ///
 /// ```
 /// use threadwire_proto::handshake::Headers;
@@ -187,12 +189,9 @@ impl Headers {
 
 impl fmt::Debug for Headers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const SECRET: [&str; 4] = ["authorization", "proxy-authorization", "cookie", "set-cookie"];
-        let shown =
-            self.iter().map(|(name, value)| match SECRET.iter().any(|s| name.eq_ignore_ascii_case(s)) {
-                true => (name, "(hidden)".into()),
-                false => (name, String::from_utf8_lossy(value)),
-            });
+        let shown = self
+            .iter()
+            .map(|(name, value)| (name, hide::header(name, &String::from_utf8_lossy(value)).into_owned()));
         f.debug_map().entries(shown).finish()
     }
 }

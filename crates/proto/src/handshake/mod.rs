@@ -33,6 +33,7 @@ mod error;
 mod extension;
 mod head;
 mod headers;
+pub mod hide;
 mod response;
 mod rules;
 mod server;

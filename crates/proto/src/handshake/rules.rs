@@ -3,6 +3,7 @@
 use super::error::{HandshakeError, quote};
 use super::extension::{self, Extension};
 use super::headers::{HeaderError, Headers};
+use super::hide;
 
 /// What one header must hold, in words that an error repeats.
 pub(super) struct Rule {
@@ -162,7 +163,18 @@ pub fn refuse_reserved(name: &str) -> Result<(), HeaderError> {
 }
 
 pub(super) fn subprotocol_not_offered(found: &[u8], offered: &[String]) -> HandshakeError {
-    HandshakeError::SubprotocolNotOffered { found: quote(found), offered: or_none(offered.join(", ")) }
+    HandshakeError::SubprotocolNotOffered {
+        found: quote_subprotocol(found),
+        offered: or_none(hide::subprotocols(offered.iter().map(String::as_str))),
+    }
+}
+
+/// A subprotocol that was refused, quoted unless it may be a token.
+pub(super) fn quote_subprotocol(name: &[u8]) -> String {
+    match hide::subprotocol(&String::from_utf8_lossy(name)) {
+        hide::HIDDEN => quote(hide::HIDDEN.as_bytes()),
+        _ => quote(name),
+    }
 }
 
 /// That an extension of that name was offered. Whether its parameters fit the offer only the extension can

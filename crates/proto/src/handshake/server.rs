@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::error::{HandshakeError, quote};
 use super::extension::{self, Extension};
 use super::headers::{HeaderError, Headers, is_token, write_field};
+use super::hide;
 use super::response::write_status_line;
 use super::rules::{self, Rule};
 use super::{HeadReader, Limits, accept_key};
@@ -246,7 +247,7 @@ impl fmt::Debug for Request {
 /// assert!(String::from_utf8_lossy(&out).contains("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"));
 /// # Ok::<(), threadwire_proto::handshake::HandshakeError>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Upgrade {
     accept: String,
     offered_subprotocols: Vec<String>,
@@ -254,6 +255,20 @@ pub struct Upgrade {
     subprotocol: Option<String>,
     extensions: Vec<Extension>,
     headers: Headers,
+}
+
+impl fmt::Debug for Upgrade {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let offered = self.offered_subprotocols.iter().map(String::as_str);
+        f.debug_struct("Upgrade")
+            .field("accept", &self.accept)
+            .field("offered_subprotocols", &hide::subprotocols(offered))
+            .field("offered_extensions", &self.offered_extensions)
+            .field("subprotocol", &self.subprotocol().map(hide::subprotocol))
+            .field("extensions", &self.extensions)
+            .field("headers", &self.headers)
+            .finish()
+    }
 }
 
 impl Upgrade {

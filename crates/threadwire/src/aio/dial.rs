@@ -29,29 +29,37 @@ use crate::{Config, Error};
 /// Opens a connection in time, over a stream if there is one already.
 pub(super) async fn drive(mut route: Route, stream: Option<Stream>) -> Result<Connection, Error> {
     let config = Arc::new(route.config().clone());
-    let opened = timeout(config.open_timeout, go(&mut route, stream, &config)).await;
-    opened.unwrap_or_else(|_| Err(route.too_late()))
+    let mut talk = None;
+    let opened = timeout(config.open_timeout, go(&mut route, stream, &mut talk, &config)).await;
+    opened.unwrap_or_else(|_| Err(refusal(&mut talk).unwrap_or_else(|| route.too_late())))
+}
+
+/// What was refused already when the time is up: it says more.
+fn refusal(talk: &mut Option<Talk>) -> Option<Error> {
+    talk.as_mut()?.refusal()
 }
 
 async fn go(
     route: &mut Route,
     mut stream: Option<Stream>,
+    talk: &mut Option<Talk>,
     config: &Arc<Config>,
 ) -> Result<Connection, Error> {
     loop {
         let task = route.task()?;
-        let step = step(route, task, &mut stream, config);
+        let step = step(route, task, &mut stream, talk, config);
         if let Some(connection) = step.await? {
             return Ok(connection);
         }
     }
 }
 
-/// Does what is to be done, in its time.
+/// Does what is to be done, in its time. The talk that is under way is left in `talk`.
 async fn step(
     route: &mut Route,
     task: Task,
     stream: &mut Option<Stream>,
+    talk: &mut Option<Talk>,
     config: &Arc<Config>,
 ) -> Result<Option<Connection>, Error> {
     match task {
@@ -73,12 +81,17 @@ async fn step(
             let secured = limited(route, secure(task, below)).await?;
             *stream = Some(secured.map_err(|error| route.failed(error))?);
         }
-        Task::Talk(mut talk) => {
+        Task::Talk(begun) => {
             let mut below = stream.take().ok_or(Error::Lost)?;
-            if talk.is_last() {
+            if begun.is_last() {
                 below = below.traced(config, Role::Client);
             }
-            let outcome = limited(route, converse(&mut talk, &mut below)).await??;
+            let spoken = limited(route, converse(talk.insert(begun), &mut below)).await;
+            let outcome = match spoken {
+                Ok(outcome) => outcome?,
+                Err(late) => return Err(refusal(talk).unwrap_or(late)),
+            };
+            let received = talk.take().map(|talk| talk.received).unwrap_or_default();
             match route.said(outcome)? {
                 Next::GoOn => *stream = Some(below),
                 Next::Elsewhere => {}
@@ -90,7 +103,7 @@ async fn step(
                         agreed: Some(agreed),
                         deflate,
                         output: Vec::new(),
-                        received: talk.received,
+                        received,
                         early: head,
                     })));
                 }
@@ -214,7 +227,10 @@ async fn converse(talk: &mut Talk, stream: &mut Stream) -> Result<Outcome, Error
         if written.is_ok() {
             written = stream.flush().await;
         }
-        let count = stream.read_buf(&mut talk.received).await.map_err(|error| talk.broken(error))?;
+        let count = match stream.read_buf(&mut talk.received).await {
+            Ok(count) => count,
+            Err(error) => return Err(talk.refusal().unwrap_or_else(|| talk.broken(error))),
+        };
         match talk.look(count == 0) {
             Ok(Some(outcome)) => return Ok(outcome),
             Ok(None) => {}

@@ -114,8 +114,9 @@ impl CookieJar {
             return false;
         }
         let mut store = self.lock();
+        remove_expired(&mut store);
         let is_known = domain_name(&cookie.domain)
-            .is_some_and(|domain| store.contains_any(domain, &cookie.path, cookie.name()));
+            .is_some_and(|domain| store.contains(domain, &cookie.path, cookie.name()));
         if !is_known {
             let of_domain = store
                 .iter_unexpired()
@@ -130,6 +131,21 @@ impl CookieJar {
 
     fn lock(&self) -> MutexGuard<'_, CookieStore> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The store itself keeps them, and they would have no number.
+fn remove_expired(store: &mut CookieStore) {
+    let expired: Vec<_> = store
+        .iter_any()
+        .filter(|cookie| cookie.is_expired())
+        .filter_map(|cookie| {
+            let domain = domain_name(&cookie.domain)?;
+            Some((domain.to_owned(), String::from(&cookie.path), cookie.name().to_owned()))
+        })
+        .collect();
+    for (domain, path, name) in expired {
+        store.remove(&domain, &path, &name);
     }
 }
 
@@ -244,6 +260,36 @@ mod tests {
             jar.set(&format!("ws://h{number}.test/"), "n=v").unwrap();
         }
         assert_eq!(jar.len(), 500);
+    }
+
+    #[test]
+    fn expired_ones_take_no_room() {
+        let jar = CookieJar::new();
+        for number in 0..2000 {
+            let url = format!("ws://h{number}.test/");
+            assert!(jar.set(&url, &format!("n{number}=v")).unwrap(), "{number}");
+            jar.set(&url, &format!("n{number}=; Max-Age=0")).unwrap();
+        }
+        assert_eq!(jar.len(), 0);
+        let kept = jar.lock().iter_any().count();
+        assert!(kept <= 1, "{kept} are kept");
+    }
+
+    #[test]
+    fn a_server_can_not_pass_the_limits_with_expired_ones() {
+        let jar = CookieJar::new();
+        let set = |name: &str, number: u32| jar.set("ws://a.test/", &format!("{name}{number}=v")).unwrap();
+        for number in 0..50 {
+            assert!(set("a", number));
+            jar.set("ws://a.test/", &format!("a{number}=v; Max-Age=0")).unwrap();
+        }
+        for number in 0..50 {
+            assert!(set("b", number), "{number}");
+        }
+        for number in 0..50 {
+            assert!(!set("a", number), "{number} was known once, and is no more");
+        }
+        assert_eq!(jar.len(), 50);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! one before, in its place on the loop, and hands it on to the next.
 
 pub(crate) mod answer;
+mod chunked;
 mod connect;
 mod connect_unix;
 #[cfg(feature = "aio")]
@@ -50,6 +51,7 @@ pub(crate) use target::basic;
 use crate::stream::Stream;
 use crate::{Config, Connection, Error, Listener};
 use route::Task;
+use talking::Talking;
 
 /// What is told when an attempt has come to its end: the listener is given back if it failed.
 type Done = Box<dyn FnOnce(Result<Connection, (Box<dyn Listener>, Error)>)>;
@@ -60,6 +62,8 @@ pub(crate) struct Attempt {
     config: Arc<Config>,
     /// Missing once the attempt has ended.
     pending: RefCell<Option<(Box<dyn Listener>, Done)>>,
+    /// The talk that is under way, which may have been refused already when its time is up.
+    talking: RefCell<Weak<Talking>>,
     /// Drops what the step that is under way has.
     cancel: RefCell<Option<Box<dyn FnOnce()>>>,
     timer: Cell<Option<TimerId>>,
@@ -83,6 +87,7 @@ impl Attempt {
             route: RefCell::new(route),
             config,
             pending: RefCell::new(Some((listener, done))),
+            talking: RefCell::default(),
             cancel: RefCell::default(),
             timer: Cell::default(),
             step_timer: Cell::default(),
@@ -90,7 +95,7 @@ impl Attempt {
         attempt.timer.set(Some(attempt.after(timeout, |attempt| {
             attempt.timer.set(None);
             let error = attempt.route.borrow().too_late();
-            attempt.fail(error);
+            attempt.time_is_up(error);
         })));
         Beginning::start(&attempt);
         attempt
@@ -122,7 +127,7 @@ impl Attempt {
             self.step_timer.set(Some(self.after(limit, |attempt| {
                 attempt.step_timer.set(None);
                 let error = attempt.route.borrow().late();
-                attempt.fail(error);
+                attempt.time_is_up(error);
             })));
         }
         match (task, held) {
@@ -152,6 +157,12 @@ impl Attempt {
         if let Some(timer) = self.step_timer.take() {
             EventLoop::current().cancel(timer);
         }
+    }
+
+    /// Ends it, unless it has ended: with a refusal if there is one, which says more.
+    fn time_is_up(&self, error: Error) {
+        let refusal = self.talking.borrow().upgrade().and_then(|talking| talking.refusal());
+        self.fail(refusal.unwrap_or(error));
     }
 
     /// Ends it with an error, unless it has ended.

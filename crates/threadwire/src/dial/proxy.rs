@@ -9,7 +9,7 @@ use url::{Host, Url};
 
 use super::environment::Environment;
 use super::no_proxy::NoProxy;
-use super::redact::redacted;
+use super::redact::{is_scheme, redacted_proxy};
 use super::target::{Target, basic, credentials, explain};
 use crate::{Error, UrlPart};
 
@@ -234,8 +234,9 @@ pub(super) struct ProxyServer {
 
 impl ProxyServer {
     pub(super) fn parse(url: &str) -> Result<ProxyServer, Error> {
-        let fail =
-            |part, problem: &str| Err(Error::Url { url: redacted(url), part, problem: problem.to_owned() });
+        let fail = |part, problem: &str| {
+            Err(Error::Url { url: redacted_proxy(url), part, problem: problem.to_owned() })
+        };
         let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
         let kind = match &*scheme.to_ascii_lowercase() {
             "http" => Kind::Http,
@@ -244,15 +245,19 @@ impl ProxyServer {
             "socks4a" => Kind::Socks4a,
             "socks5" => Kind::Socks5,
             "socks5h" => Kind::Socks5h,
-            _ => return fail(UrlPart::Scheme, &format!("is {scheme:?}, expected {SCHEMES}")),
+            _ if is_scheme(scheme) => {
+                return fail(UrlPart::Scheme, &format!("is {scheme:?}, expected {SCHEMES}"));
+            }
+            _ => return fail(UrlPart::Scheme, &format!("is none, expected {SCHEMES}")),
         };
         // All of them are read as HTTP's are, whose port is left out where it is 80; as the one of HTTPS is not.
         let parse = |scheme| {
             Url::parse(&format!("{scheme}://{rest}")).map_err(|error| match explain(url, error) {
-                Error::Url { part: UrlPart::Scheme, url, .. } => {
+                Error::Url { part: UrlPart::Scheme, .. } => {
                     let problem = format!("is missing, expected {SCHEMES}");
-                    Error::Url { part: UrlPart::Scheme, url, problem }
+                    Error::Url { url: redacted_proxy(url), part: UrlPart::Scheme, problem }
                 }
+                Error::Url { part, problem, .. } => Error::Url { url: redacted_proxy(url), part, problem },
                 error => error,
             })
         };
@@ -403,7 +408,17 @@ mod tests {
         assert_eq!(server.login(), Some((&b"us@er"[..], &b"s:ecret"[..])));
         let shown = format!("{server} {server:?} {:?}", Proxy::new(url).unwrap());
         assert!(!shown.contains("ecret") && !shown.contains("er:"), "{shown}");
-        for url in ["user:secret@proxy.example:x", "ftp://user:secret@a", "http://user:secret@a/b"] {
+        for url in [
+            "user:secret@proxy.example:x",
+            "ftp://user:secret@a",
+            "http://user:secret@a/b",
+            "socks5://secret:12/34@a",
+            "socks5://user:12/secret@a",
+            "socks5://user:12?secret@a",
+            "http://user:12#secret@a",
+            "http://user:x/secret@a",
+            "secret:12://34@a",
+        ] {
             let error = ProxyServer::parse(url).unwrap_err();
             assert!(!format!("{error:#} {error:?}").contains("secret"), "{error}");
         }

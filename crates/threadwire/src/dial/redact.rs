@@ -24,6 +24,22 @@ pub(crate) fn redacted(url: &str) -> String {
     }
 }
 
+/// The URL of a proxy, in the same way. It has nothing but a host behind its user name and password: whatever they break, all up to
+/// the last `@` is hidden.
+pub(super) fn redacted_proxy(url: &str) -> String {
+    let Some(at) = url.rfind('@') else { return redacted(url) };
+    let host = redacted(&url[at + 1..]);
+    match url.split_once("://") {
+        Some((scheme, _)) if is_scheme(scheme) => format!("{scheme}://{host}"),
+        _ => host,
+    }
+}
+
+/// Whether this is the name of a scheme (RFC 3986, section 3.1), and no part of something else.
+pub(super) fn is_scheme(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+}
+
 /// Whether something stands behind the colon that is no port.
 fn has_odd_port(authority: &str) -> bool {
     let behind = authority.rsplit(']').next().unwrap_or_default();
@@ -54,6 +70,25 @@ mod tests {
             ("", ""),
         ] {
             assert_eq!(redacted(url), shown, "{url}");
+        }
+    }
+
+    #[test]
+    fn of_a_proxy_nothing_is_shown_that_stands_before_its_host() {
+        for (url, shown) in [
+            ("socks5://user:12/34@host", "socks5://host"),
+            ("socks5://user:12?34@host:1080", "socks5://host:1080"),
+            ("http://user:12#3@4/5@host", "http://host"),
+            ("http://user:1/2@3://4@host", "http://host"),
+            ("user:12/34@host", "host"),
+            ("user:12://34@host", "host"),
+            ("user:12/://34@host", "host"),
+            ("user@a://34@host", "host"),
+            ("http://host/path?query", "http://host/path"),
+            ("http://host?secret@", "http://"),
+            ("host:3128", "host:3128"),
+        ] {
+            assert_eq!(redacted_proxy(url), shown, "{url}");
         }
     }
 }

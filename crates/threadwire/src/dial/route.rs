@@ -46,6 +46,9 @@ pub(crate) struct Route {
     legs: VecDeque<Leg>,
     /// What is being done.
     leg: Leg,
+    /// Whether a redirect has led to another origin: what was meant for the first is not for this one.
+    #[cfg(feature = "tls")]
+    is_elsewhere: bool,
     /// Whether the stream is the program's own, so that nothing else can be reached over it.
     is_own: bool,
 }
@@ -121,6 +124,13 @@ pub(crate) enum Next {
 
 impl Route {
     pub(crate) fn new(client: &Client) -> Result<Route, Error> {
+        let mut route = Route::unplanned(client)?;
+        route.plan()?;
+        Ok(route)
+    }
+
+    /// What does not depend on the way to the server.
+    fn unplanned(client: &Client) -> Result<Route, Error> {
         let mut headers = client.fixed_headers().clone();
         if let Some(make) = &client.options.headers {
             let made = catch_unwind(AssertUnwindSafe(|| make()));
@@ -136,7 +146,7 @@ impl Route {
         if let Some(login) = client.target().login().filter(|_| !headers.contains("Authorization")) {
             headers.append("Authorization", login)?;
         }
-        let mut route = Route {
+        Ok(Route {
             client: client.clone(),
             target: client.target().clone(),
             headers,
@@ -146,16 +156,16 @@ impl Route {
             first: Vec::new(),
             legs: VecDeque::new(),
             leg: Leg::Upgrade,
+            #[cfg(feature = "tls")]
+            is_elsewhere: false,
             is_own: false,
-        };
-        route.plan()?;
-        Ok(route)
+        })
     }
 
     /// The last step alone, over a stream that the program has.
     #[cfg(feature = "aio")]
     pub(crate) fn over_stream(client: &Client) -> Result<Route, Error> {
-        let mut route = Route::new(client)?;
+        let mut route = Route::unplanned(client)?;
         route.is_own = true;
         route.legs = VecDeque::from([Leg::Upgrade]);
         Ok(route)
@@ -241,7 +251,10 @@ impl Route {
                 Leg::SecureServer => Task::Secure(Secure {
                     host: self.target.host().to_owned(),
                     #[cfg(feature = "tls")]
-                    tls: self.client.tls_settings().clone(),
+                    tls: match self.is_elsewhere {
+                        true => self.client.tls_settings().elsewhere(),
+                        false => self.client.tls_settings().clone(),
+                    },
                 }),
                 Leg::Upgrade => Task::Talk(self.upgrade()?),
             });
@@ -398,6 +411,10 @@ impl Route {
         self.followed += 1;
         if !self.target.is_same_origin(&target) {
             forget_private(&mut self.headers);
+            #[cfg(feature = "tls")]
+            {
+                self.is_elsewhere = true;
+            }
         }
         self.target = target;
         self.plan()

@@ -132,6 +132,17 @@ impl Talk {
         }
     }
 
+    /// The refusal that has begun to arrive, of which no more is waited for: it says more than what ended the wait.
+    pub(crate) fn refusal(&mut self) -> Option<Error> {
+        match self.look(true) {
+            Err(
+                error @ (Error::Handshake(HandshakeError::Status(_))
+                | Error::Proxy { problem: ProxyProblem::Refused(_), .. }),
+            ) => Some(error),
+            _ => None,
+        }
+    }
+
     /// What reading or writing has failed with.
     pub(crate) fn broken(&self, error: std::io::Error) -> Error {
         match &self.about {

@@ -19,7 +19,7 @@ use crate::{Connection, Error};
 const PIECE: usize = 4 << 10;
 
 /// A talk under way.
-struct Talking {
+pub(super) struct Talking {
     attempt: Rc<Attempt>,
     token: Token,
     state: RefCell<Option<State>>,
@@ -45,6 +45,7 @@ pub(super) fn start(attempt: &Rc<Attempt>, talk: Talk, held: Held) {
     });
     EventLoop::current().replace(token, Rc::clone(&talking) as Rc<dyn Source>);
     let cancelled = Rc::clone(&talking);
+    *attempt.talking.borrow_mut() = Rc::downgrade(&talking);
     attempt.set_cancel(move || drop_held(cancelled.take(Ready::default()).map(|(held, _)| held)));
     talking.ready(ready);
 }
@@ -68,21 +69,24 @@ impl State {
         let read = self.stream.read(&mut received[start..]);
         received.truncate(start + read.as_ref().copied().unwrap_or(0));
         let count = match read {
-            // One that takes no more may still have said why; if not, that is the reason.
-            Ok(0) => match self.broken.take() {
-                Some(error) => return Err(self.talk.broken(error)),
-                None => 0,
-            },
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 return match self.broken.take() {
-                    Some(error) => Err(self.talk.broken(error)),
+                    Some(error) => Err(self.failed(error)),
                     None => Ok(Progress::Waiting),
                 };
             }
-            Err(error) => return Err(self.talk.broken(error)),
+            Err(error) => return Err(self.failed(error)),
         };
-        match self.talk.look(count == 0)? {
+        let looked = match (self.talk.look(count == 0), self.broken.take()) {
+            // It ended without a word: then what writing failed with says more.
+            (Err(Error::Lost), Some(broken)) => Err(self.talk.broken(broken)),
+            (looked, broken) => {
+                self.broken = broken;
+                looked
+            }
+        };
+        match looked? {
             Some(outcome) => {
                 Ok(Progress::Over { outcome, may_have_more: self.stream.may_have_more(count, PIECE) })
             }
@@ -92,6 +96,11 @@ impl State {
                 Ok(Progress::Again)
             }
         }
+    }
+
+    /// What it means that the stream does not go on. One that takes no more may still have said why.
+    fn failed(&mut self, error: io::Error) -> Error {
+        self.talk.refusal().unwrap_or_else(|| self.talk.broken(error))
     }
 
     /// Writes what can be written.
@@ -110,6 +119,11 @@ impl State {
 }
 
 impl Talking {
+    /// The refusal that has begun to arrive.
+    pub(super) fn refusal(&self) -> Option<Error> {
+        self.state.try_borrow_mut().ok()?.as_mut()?.talk.refusal()
+    }
+
     /// Takes the stream out, and what was received over it.
     fn take(&self, ready: Ready) -> Option<(Held, Vec<u8>)> {
         let State { stream, talk, .. } = self.state.borrow_mut().take()?;

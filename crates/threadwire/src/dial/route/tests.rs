@@ -318,3 +318,14 @@ fn a_name_without_addresses_is_told_of_and_whose_it_is() {
         "the proxy http://proxy.test:80 can't be reached: can't find the address of proxy.test"
     ));
 }
+
+/// A proxy that can't be understood does not concern a stream that is there already.
+#[cfg(feature = "aio")]
+#[test]
+fn over_a_stream_of_ones_own_no_proxy_is_sought() {
+    let broken = Proxy::from_vars(|name| (name == "all_proxy").then(|| "ftp://proxy.test".to_owned()));
+    let client = client("ws://server.test/").proxy(broken);
+    assert!(matches!(Route::new(&client), Err(Error::Url { .. })));
+    let mut route = Route::over_stream(&client).unwrap();
+    assert!(matches!(route.task(), Ok(Task::Talk(_))));
+}
