@@ -15,8 +15,9 @@ use std::thread;
 
 use common::doors::{FACES, Face, Plan, attach};
 use common::peer::{TEXT, masked, request};
-use common::{PATIENCE, bounded};
+use common::{PATIENCE, SOON, bounded};
 use rustix::fs::{FlockOperation, flock};
+use socket2::{Domain, SockAddr, Socket, Type};
 use threadwire::{
     Accept, Admission, Connection, Error, Forwarded, ListenAddr, Listening, ProxyProtocol, Request, Response,
     Server, Spread, blocking,
@@ -195,6 +196,24 @@ fn of_servers_that_start_at_once_one_gets_the_path_and_keeps_it() {
             assert_eq!(count, 1);
             assert!(!dir.path().exists());
         }
+    });
+}
+
+#[test]
+fn a_socket_that_is_about_to_listen_is_not_taken_for_one_that_was_left_behind() {
+    bounded(|| {
+        let dir = Dir::new();
+        let locked = fs::File::open(&dir.0).unwrap();
+        flock(&locked, FlockOperation::LockExclusive).unwrap();
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        socket.bind(&SockAddr::unix(dir.path()).unwrap()).unwrap();
+        let path = dir.path();
+        let other = thread::spawn(move || Listening::unix(path).is_ok());
+        thread::sleep(SOON);
+        socket.listen(1).unwrap();
+        drop(locked);
+        assert!(!other.join().unwrap(), "it is taken");
+        UnixStream::connect(dir.path()).unwrap();
     });
 }
 
