@@ -8,6 +8,13 @@ use marks::Marks;
 
 use crate::local::Local;
 
+/// What an outbox is written to.
+pub(crate) trait Output: Write {
+    /// Whether the first byte of what is to be written next has left already, though it was not counted. It has to stay where
+    /// it is, and so has the frame that it begins.
+    fn owes(&self) -> bool;
+}
+
 /// Output in the order in which it is to leave. It has memory of its own only while something is in it.
 #[derive(Default)]
 pub(crate) struct Outbox {
@@ -18,6 +25,8 @@ pub(crate) struct Outbox {
     written: u64,
     /// The system takes no more until it says so.
     blocked: bool,
+    /// Whether the first byte that waits, or is put in next if none does, has left already: the stream [owes](Output::owes) it.
+    owed: bool,
     /// Nothing can leave any more: what comes is dropped.
     broken: bool,
     /// Where the frames begin and end that wait behind others, if some of them may be dropped.
@@ -101,6 +110,9 @@ impl Outbox {
 
     /// Drops the oldest frame that may be dropped. False if there is none.
     pub(crate) fn drop_oldest(&mut self) -> bool {
+        if let Some(marks) = self.marks.as_mut().filter(|_| self.owed) {
+            marks.begin(self.sent);
+        }
         let dropped = self.marks.as_mut().is_some_and(|marks| marks.drop_oldest(&mut self.bytes));
         self.advance(0);
         if let Some(marks) = &mut self.marks
@@ -114,12 +126,13 @@ impl Outbox {
 
     /// Writes what waits, until all of it has left or the system takes no more.
     #[inline]
-    pub(crate) fn write(&mut self, stream: &mut impl Write, local: &Local) -> io::Result<()> {
+    pub(crate) fn write(&mut self, stream: &mut impl Output, local: &Local) -> io::Result<()> {
         if self.broken {
             self.clear(local);
         }
         while !self.blocked && !self.is_empty() {
             let result = stream.write(&self.bytes[self.sent..self.end_of_run()]);
+            self.owed = stream.owes();
             let count = self.count(result, local)?;
             self.advance(count);
         }
@@ -157,12 +170,13 @@ impl Outbox {
     pub(crate) fn write_shared(
         &mut self,
         bytes: &[u8],
-        stream: &mut impl Write,
+        stream: &mut impl Output,
         local: &Local,
     ) -> io::Result<usize> {
         let mut written = 0;
         while written < bytes.len() && !self.blocked && !self.broken && self.bytes.is_empty() {
             let result = stream.write(&bytes[written..]);
+            self.owed = stream.owes();
             written += self.count(result, local)?;
         }
         Ok(written)
@@ -174,7 +188,7 @@ impl Outbox {
         header: &[u8],
         payload: &[u8],
         droppable: bool,
-        stream: &mut impl Write,
+        stream: &mut impl Output,
         local: &Local,
     ) -> io::Result<()> {
         if self.marks.is_some() {
@@ -189,6 +203,7 @@ impl Outbox {
                 IoSlice::new(&payload[written.saturating_sub(header.len())..]),
             ];
             let result = stream.write_vectored(&slices[usize::from(self.is_empty())..]);
+            self.owed = stream.owes();
             let count = self.count(result, local)?;
             let waited = count.min(self.len());
             self.advance(waited);
@@ -245,3 +260,6 @@ impl Outbox {
         local.return_output(std::mem::take(&mut self.bytes));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,7 @@ use rustls::ServerConfig;
 use threadwire_proto::Role;
 
 use crate::Trace;
+use crate::outbox::Output;
 #[cfg(feature = "tls")]
 use crate::tls::{Failed, session::Session, stream::TlsStream};
 use crate::trace::Traced;
@@ -227,6 +228,18 @@ impl Write for Stream {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+impl Output for Stream {
+    #[inline]
+    fn owes(&self) -> bool {
+        match self {
+            Stream::Tcp(_) | Stream::Unix(_) => false,
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.session().owes(),
+            Stream::Traced(traced) => traced.stream.owes(),
+        }
     }
 }
 

@@ -206,6 +206,74 @@ fn encryption_is_gained_by_a_redirect_but_not_given_up() {
     });
 }
 
+/// A server in TLS that asks for certificates, and writes down how many it was shown with each request.
+#[cfg(feature = "tls")]
+fn asks_for_certificates(
+    server: threadwire::ServerTls,
+    people: &Authority,
+    answer: impl Fn(&str) -> Option<Accept> + Send + Sync + 'static,
+) -> (Serving, Arc<Mutex<Vec<usize>>>) {
+    let optional = threadwire::tls::ClientCertificates::Optional(people.pem());
+    let shown = Arc::new(Mutex::new(Vec::new()));
+    let notes = Arc::clone(&shown);
+    let serving = Serving::with(bind().tls(server.client_certificates(optional).unwrap()), move |request| {
+        notes.lock().unwrap().push(request.tls().unwrap().peer_certificates.len());
+        answer(request.path()).unwrap_or_else(|| Accept::with(echo))
+    });
+    (serving, shown)
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn another_origin_is_shown_no_certificate_and_has_to_have_one_for_its_own_name() {
+    bounded(|| {
+        use threadwire::ClientTls;
+        use threadwire::tls::rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+        use threadwire::tls::rustls::{ClientConfig, RootCertStore, crypto::ring};
+        let (authority, people) = (Authority::new("authority"), Authority::new("people"));
+        let second = authority.sign(&["second.test"]).server();
+        let (second, shown_second) = asks_for_certificates(second, &people, |_| None);
+        let port = second.addr.port();
+        let first = authority.sign(&["inner.test"]).server();
+        let (first, shown_first) = asks_for_certificates(first, &people, move |path| match path {
+            "/same" => Some(redirect(302, "/here")),
+            "/other" => Some(redirect(302, &format!("https://second.test:{port}/here"))),
+            _ => None,
+        });
+        let someone = people.sign(&["someone"]);
+        let ours = authority.trusted().identity(someone.chain(), someone.key()).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(authority.text().as_bytes()).unwrap()).unwrap();
+        let rustls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_client_auth_cert(
+                vec![CertificateDer::from_pem_slice(someone.chain.as_bytes()).unwrap()],
+                PrivateKeyDer::from_pem_slice(someone.key.as_bytes()).unwrap(),
+            )
+            .unwrap();
+        for tls in [ours, ClientTls::from_config(Arc::new(rustls))] {
+            for face in FACES {
+                for (path, first_expected, second_expected) in
+                    [("/same", &[1, 1][..], &[][..]), ("/other", &[1], &[0])]
+                {
+                    let client =
+                        Client::new(&format!("wss://first.test:{}{path}", first.addr.port())).unwrap();
+                    let client = client
+                        .config(patient())
+                        .tls(tls.clone().server_name("inner.test").unwrap())
+                        .resolve("first.test", [first.addr])
+                        .resolve("second.test", [second.addr]);
+                    assert_eq!(face.echo(&client, "hello").unwrap(), "hello");
+                    assert_eq!(std::mem::take(&mut *shown_first.lock().unwrap()), first_expected);
+                    assert_eq!(std::mem::take(&mut *shown_second.lock().unwrap()), second_expected);
+                }
+            }
+        }
+    });
+}
+
 /// A server made by hand that answers two requests: what comes of them is their `Cookie`.
 fn sets_cookies(host: Host, first: &'static str) -> JoinHandle<Vec<Option<String>>> {
     host.run(move |host| {

@@ -373,6 +373,43 @@ fn settings_of_rustls_are_used_as_they_are() {
 }
 
 #[test]
+fn settings_beside_those_of_rustls_are_refused() {
+    bounded(|| {
+        use rustls::pki_types::{CertificateDer, pem::PemObject};
+        let (server, authority) = Secure::trusted();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(authority.text().as_bytes()).unwrap()).unwrap();
+        let ring = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(ring)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let config = Arc::new(config);
+        let own = || ClientTls::from_config(Arc::clone(&config));
+        let someone = authority.sign(&["someone"]);
+        for refused in [
+            own().extra_roots(authority.pem()),
+            own().only_roots(authority.pem()),
+            own().identity(someone.chain(), someone.key()),
+            own().pin(&someone.pin()),
+        ] {
+            assert!(matches!(refused, Err(Error::Other(_))), "{refused:?}");
+        }
+        for tls in [
+            own().only_pins(),
+            own().danger_accept_any_certificate(),
+            own().no_sni(),
+            own().alpn(["http/1.1"]),
+            own().no_resumption(),
+        ] {
+            assert_problem(&server.client(tls), &TlsProblem::Settings);
+        }
+        assert_connects(&server.client(own().server_name("localhost").unwrap()));
+    });
+}
+
+#[test]
 fn nothing_shows_a_key() {
     let authority = Authority::new("authority");
     let identity = authority.sign(&["localhost"]);

@@ -15,6 +15,7 @@ use threadwire_proto::Role;
 #[cfg(feature = "tls")]
 use super::tls::Secured;
 use crate::Config;
+use crate::outbox::Output;
 #[cfg(feature = "tls")]
 use crate::tls::session::Session;
 use crate::trace::{Direction, Tap};
@@ -125,6 +126,28 @@ impl Stream {
                 Stream::Traced(Box::new(Traced { stream: self, tap: Tap::new(trace, role).upgraded() }))
             }
             None => self,
+        }
+    }
+
+    /// Whether the first byte of what is to be written next has left already.
+    #[inline]
+    fn owes(&self) -> bool {
+        match self {
+            Stream::Tcp(_) | Stream::Other(_) => false,
+            #[cfg(feature = "tls")]
+            Stream::Tls(secured) => secured.session.owes(),
+            Stream::Traced(traced) => traced.stream.owes(),
+        }
+    }
+
+    /// Whether reading has left something behind that has to be flushed: what TLS has to answer.
+    #[inline]
+    pub(super) fn has_answers(&self) -> bool {
+        match self {
+            Stream::Tcp(_) | Stream::Other(_) => false,
+            #[cfg(feature = "tls")]
+            Stream::Tls(secured) => secured.session.has_unsent() || secured.stream.has_answers(),
+            Stream::Traced(traced) => traced.stream.has_answers(),
         }
     }
 
@@ -265,5 +288,12 @@ impl Write for Writer<'_, '_> {
 
     fn flush(&mut self) -> io::Result<()> {
         now(Pin::new(&mut *self.stream).poll_flush(self.cx))
+    }
+}
+
+impl Output for Writer<'_, '_> {
+    #[inline]
+    fn owes(&self) -> bool {
+        self.stream.owes()
     }
 }

@@ -51,6 +51,24 @@ impl Io for Polled<'_, '_> {
     }
 }
 
+/// The same for a read. It writes nothing, as another task may wait for the stream to take more, and there is one waker for that:
+/// what has to be answered waits until the stream is written or flushed.
+struct Read<'a, 'c>(Polled<'a, 'c>);
+
+impl Io for Read<'_, '_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+
+    fn write(&mut self, _bytes: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    fn may_have_more(&self, count: usize, room: usize) -> bool {
+        self.0.may_have_more(count, room)
+    }
+}
+
 impl Secured {
     fn parts<'a, 'c>(&'a mut self, cx: &'a mut Context<'c>) -> (&'a mut Session, Polled<'a, 'c>) {
         (&mut self.session, Polled { stream: &mut self.stream, cx })
@@ -91,10 +109,15 @@ impl AsyncRead for Secured {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let (session, mut polled) = self.get_mut().parts(cx);
+        let (session, polled) = self.get_mut().parts(cx);
         let room = buffer.initialize_unfilled();
-        let count = ready!(later(session.read(&mut polled, &mut [IoSliceMut::new(room)])))?;
-        buffer.advance(count);
+        let mut reading = Read(polled);
+        let read = ready!(later(session.read(&mut reading, &mut [IoSliceMut::new(room)])));
+        if read.is_err() {
+            // Nothing more is written: the peer is told what was wrong, as far as that can leave at once.
+            let _ = session.push(&mut reading.0);
+        }
+        buffer.advance(read?);
         Poll::Ready(Ok(()))
     }
 }
@@ -123,3 +146,6 @@ impl AsyncWrite for Secured {
         Pin::new(&mut secured.stream).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests;

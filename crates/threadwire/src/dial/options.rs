@@ -131,7 +131,8 @@ impl Client {
     ///
     /// Another origin (scheme, host and port) is told neither `Authorization`, `Cookie` and `Proxy-Authorization`, nor what the
     /// URL has of user name and password, nor a `Host` of the program's own; cookies of a [jar](Client::cookies) go where they
-    /// belong.
+    /// belong. Nor is it shown a certificate (`ClientTls::identity`), and it has to have one for its host, whatever
+    /// `ClientTls::server_name` says; roots and pinned keys hold for all. That stays so if it leads back to the first.
     pub fn redirects(mut self, most: u32) -> Client {
         self.options.redirects = most;
         self

@@ -46,6 +46,9 @@ pub(crate) struct Route {
     legs: VecDeque<Leg>,
     /// What is being done.
     leg: Leg,
+    /// Whether a redirect has led to another origin: what was meant for the first is not for this one.
+    #[cfg(feature = "tls")]
+    is_elsewhere: bool,
     /// Whether the stream is the program's own, so that nothing else can be reached over it.
     is_own: bool,
 }
@@ -153,6 +156,8 @@ impl Route {
             first: Vec::new(),
             legs: VecDeque::new(),
             leg: Leg::Upgrade,
+            #[cfg(feature = "tls")]
+            is_elsewhere: false,
             is_own: false,
         })
     }
@@ -246,7 +251,10 @@ impl Route {
                 Leg::SecureServer => Task::Secure(Secure {
                     host: self.target.host().to_owned(),
                     #[cfg(feature = "tls")]
-                    tls: self.client.tls_settings().clone(),
+                    tls: match self.is_elsewhere {
+                        true => self.client.tls_settings().elsewhere(),
+                        false => self.client.tls_settings().clone(),
+                    },
                 }),
                 Leg::Upgrade => Task::Talk(self.upgrade()?),
             });
@@ -403,6 +411,10 @@ impl Route {
         self.followed += 1;
         if !self.target.is_same_origin(&target) {
             forget_private(&mut self.headers);
+            #[cfg(feature = "tls")]
+            {
+                self.is_elsewhere = true;
+            }
         }
         self.target = target;
         self.plan()

@@ -78,6 +78,16 @@ impl Marks {
         sent
     }
 
+    /// The byte that waits at `sent` has left already: the frame that it begins, if it begins one, is not dropped any more.
+    pub(super) fn begin(&mut self, sent: usize) {
+        if self.gap == 0
+            && self.from == sent
+            && let Some((length, _)) = self.frames.pop_front()
+        {
+            self.from += length;
+        }
+    }
+
     /// The first bytes are taken away.
     pub(super) fn shift(&mut self, count: usize) {
         self.from -= count;

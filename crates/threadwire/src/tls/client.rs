@@ -1,11 +1,11 @@
 //! TLS of clients.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use rustls::client::Resumption;
+use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, RootCertStore, SignatureScheme};
 use rustls_platform_verifier::Verifier as PlatformVerifier;
 
 use super::verify::{Pin, Verifier, parse_pin};
@@ -40,8 +40,32 @@ pub struct ClientTls {
     accepts_any: bool,
     /// Settings of the program's own, instead of all of that.
     own: Option<Arc<ClientConfig>>,
-    /// What it comes to, made when it is needed: the system's roots are not at hand.
-    made: Arc<OnceLock<Result<Arc<ClientConfig>, rustls::Error>>>,
+    /// What was set beside them, and can't be.
+    beside_own: Option<&'static str>,
+    /// Whether the identity is not to be shown.
+    is_anonymous: bool,
+    /// What it comes to.
+    made: Arc<Made>,
+    /// The same without the identity.
+    made_anonymous: Arc<Made>,
+}
+
+/// Settings for rustls, made when they are needed: the system's roots are not at hand. What fails is tried again the next time.
+#[derive(Default)]
+struct Made(Mutex<Option<Arc<ClientConfig>>>);
+
+impl Made {
+    /// Others wait as long as they are made: they would have the same to do.
+    fn get(
+        &self,
+        make: impl FnOnce() -> Result<Arc<ClientConfig>, rustls::Error>,
+    ) -> Result<Arc<ClientConfig>, rustls::Error> {
+        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(made) = &*made {
+            return Ok(Arc::clone(made));
+        }
+        Ok(Arc::clone(made.insert(make()?)))
+    }
 }
 
 #[derive(Clone)]
@@ -52,6 +76,20 @@ enum Trust {
     Only(Vec<CertificateDer<'static>>),
     /// Whoever it is; if keys are pinned, whoever has one of them.
     Anybody,
+}
+
+/// Has no certificate for anybody.
+#[derive(Debug)]
+struct Nobody;
+
+impl ResolvesClientCert for Nobody {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<rustls::sign::CertifiedKey>> {
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
+    }
 }
 
 struct Identity {
@@ -78,12 +116,16 @@ impl ClientTls {
             resumes: true,
             accepts_any: false,
             own: None,
+            beside_own: None,
+            is_anonymous: false,
             made: Arc::default(),
+            made_anonymous: Arc::default(),
         }
     }
 
     /// Settings of rustls as they are, for what the others don't cover. Only [`server_name`](ClientTls::server_name) can
-    /// be added. Without ALPN in them none is used, where otherwise `http/1.1` is offered.
+    /// be added: the others fail with [`Error::Other`] where they can fail, and otherwise connecting does, with
+    /// [`TlsProblem::Settings`]. Without ALPN in them none is used, where otherwise `http/1.1` is offered.
     pub fn from_config(config: Arc<ClientConfig>) -> ClientTls {
         ClientTls { own: Some(config), ..ClientTls::new() }
     }
@@ -94,35 +136,61 @@ impl ClientTls {
         SHARED.get_or_init(ClientTls::new).clone()
     }
 
-    /// The same but for something: what was made before does not fit any more.
-    fn changed(mut self, change: impl FnOnce(&mut ClientTls)) -> ClientTls {
-        self.made = Arc::default();
+    /// The same but for something: what was made before does not fit any more. `setting` is what the program calls it.
+    fn changed(mut self, setting: &'static str, change: impl FnOnce(&mut ClientTls)) -> ClientTls {
+        if self.own.is_some() {
+            self.beside_own.get_or_insert(setting);
+        }
+        (self.made, self.made_anonymous) = (Arc::default(), Arc::default());
         change(&mut self);
         self
     }
 
+    /// Where the settings are rustls's own, nothing can be changed.
+    fn check_can_change(&self, setting: &str) -> Result<(), Error> {
+        match self.own {
+            Some(_) => Err(Error::other(beside_own(setting))),
+            None => Ok(()),
+        }
+    }
+
+    /// The same for a server that was not the program's choice, but another server's: without what is meant for the one that was.
+    pub(crate) fn elsewhere(&self) -> ClientTls {
+        let mut tls = ClientTls { name: None, ..self.clone() };
+        let own = self.own.as_ref();
+        if self.identity.is_some() || own.is_some_and(|own| own.client_auth_cert_resolver.has_certs()) {
+            tls.is_anonymous = true;
+            tls.made = Arc::clone(&self.made_anonymous);
+        }
+        tls
+    }
+
     /// Verifies servers by these roots beside the system's, in addition to those that were added before. Fails with
-    /// [`Error::TlsFile`].
+    /// [`Error::TlsFile`], and with [`Error::Other`] where the settings are [rustls's own](ClientTls::from_config).
     pub fn extra_roots(self, roots: Pem) -> Result<ClientTls, Error> {
+        self.check_can_change("extra_roots")?;
         let more = checked_roots(&roots)?;
-        Ok(self.changed(|tls| match &mut tls.trust {
+        Ok(self.changed("extra_roots", |tls| match &mut tls.trust {
             Trust::System(roots) | Trust::Only(roots) => roots.extend(more),
             Trust::Anybody => {}
         }))
     }
 
-    /// Verifies servers by these roots alone, instead of the system's. Fails with [`Error::TlsFile`].
+    /// Verifies servers by these roots alone, instead of the system's. Fails as [`extra_roots`](ClientTls::extra_roots)
+    /// does.
     pub fn only_roots(self, roots: Pem) -> Result<ClientTls, Error> {
+        self.check_can_change("only_roots")?;
         let roots = checked_roots(&roots)?;
-        Ok(self.changed(|tls| tls.trust = Trust::Only(roots)))
+        Ok(self.changed("only_roots", |tls| tls.trust = Trust::Only(roots)))
     }
 
-    /// Shows this certificate, with the chain behind it, to servers that ask for one (mutual TLS). Fails with
-    /// [`Error::TlsFile`], also if the key is another one's.
+    /// Shows this certificate, with the chain behind it, to servers that ask for one (mutual TLS). Fails as
+    /// [`extra_roots`](ClientTls::extra_roots) does, also if the key is another one's.
     pub fn identity(self, chain: Pem, key: Pem) -> Result<ClientTls, Error> {
+        self.check_can_change("identity")?;
         let identity = Identity { chain: chain.certificates()?, key: key.key()? };
         super::certified(&chain, &key, identity.chain.clone(), identity.key.clone_key())?;
-        Ok(self.changed(|tls| tls.identity = Some(Arc::new(identity))))
+        Ok(self.changed("identity", |tls| tls.identity = Some(Arc::new(identity))))
     }
 
     /// Only talks to servers with this key, or another one that is pinned: the SHA-256 of the SubjectPublicKeyInfo, in the
@@ -130,19 +198,21 @@ impl ClientTls {
     /// [`only_pins`](ClientTls::only_pins) says otherwise. A server with another key fails with
     /// [`TlsProblem::WrongKey`], which has the key that would have to be pinned.
     ///
-    /// Fails with [`Error::TlsFile`] for what is no such text.
+    /// Fails with [`Error::TlsFile`] for what is no such text, and with [`Error::Other`] where the settings are
+    /// [rustls's own](ClientTls::from_config).
     pub fn pin(self, key: &str) -> Result<ClientTls, Error> {
+        self.check_can_change("pin")?;
         let Some(pin) = parse_pin(key) else {
             let problem = "is no pin, expected sha256// and 44 characters of BASE64".to_owned();
             return Err(Error::TlsFile { name: format!("{key:?}"), problem, source: None });
         };
-        Ok(self.changed(|tls| tls.pins.push(pin)))
+        Ok(self.changed("pin", |tls| tls.pins.push(pin)))
     }
 
     /// Takes a pinned key for proof enough: the certificate that it comes in may be self-signed, expired, or another
     /// host's. Connecting fails with [`TlsProblem::Settings`] if none is pinned.
     pub fn only_pins(self) -> ClientTls {
-        self.changed(|tls| {
+        self.changed("only_pins", |tls| {
             tls.trust = Trust::Anybody;
             tls.accepts_any = false;
         })
@@ -151,7 +221,7 @@ impl ClientTls {
     /// Talks to anybody who has any certificate, and so to whoever sits in between as well. For tests; to trust one
     /// self-signed certificate, [pin](ClientTls::pin) its key or make it a [root](ClientTls::only_roots).
     pub fn danger_accept_any_certificate(self) -> ClientTls {
-        self.changed(|tls| {
+        self.changed("danger_accept_any_certificate", |tls| {
             tls.trust = Trust::Anybody;
             tls.pins.clear();
             tls.accepts_any = true;
@@ -160,26 +230,26 @@ impl ClientTls {
 
     /// Expects a certificate for this name or IP address, and asks for it (SNI), instead of the host of the URL. Fails with
     /// [`Error::Tls`] and [`TlsProblem::Name`] for what is neither.
-    pub fn server_name(self, name: &str) -> Result<ClientTls, Error> {
-        let name = server_name(name)?;
-        Ok(self.changed(|tls| tls.name = Some(name)))
+    pub fn server_name(mut self, name: &str) -> Result<ClientTls, Error> {
+        self.name = Some(server_name(name)?);
+        Ok(self)
     }
 
     /// Does not say which host it wants (no SNI); its certificate is verified all the same.
     pub fn no_sni(self) -> ClientTls {
-        self.changed(|tls| tls.sends_name = false)
+        self.changed("no_sni", |tls| tls.sends_name = false)
     }
 
     /// Offers these protocols (ALPN, RFC 7301), the best one first; `http/1.1` by default, as browsers do for WebSockets.
     /// None at all may be right for a server that knows nothing of it.
     pub fn alpn<P: AsRef<[u8]>>(self, protocols: impl IntoIterator<Item = P>) -> ClientTls {
         let protocols = protocols.into_iter().map(|protocol| protocol.as_ref().to_vec()).collect();
-        self.changed(|tls| tls.alpn = protocols)
+        self.changed("alpn", |tls| tls.alpn = protocols)
     }
 
     /// Begins every connection anew, instead of taking up sessions again.
     pub fn no_resumption(self) -> ClientTls {
-        self.changed(|tls| tls.resumes = false)
+        self.changed("no_resumption", |tls| tls.resumes = false)
     }
 
     /// The settings for rustls, and the name that the server at this host has to have. `host` is without brackets.
@@ -188,14 +258,17 @@ impl ClientTls {
             Some(name) => name.clone(),
             None => server_name(host)?,
         };
-        let config = match &self.own {
-            Some(own) => Arc::clone(own),
-            None => self.made.get_or_init(|| self.make()).clone().map_err(|error| Error::Tls {
-                host: host.to_owned(),
-                problem: TlsProblem::Settings,
-                source: Some(Box::new(error)),
-            })?,
+        let config = match (&self.own, self.beside_own) {
+            (Some(_), Some(setting)) => Err(rustls::Error::General(beside_own(setting))),
+            (Some(own), None) if !self.is_anonymous => Ok(Arc::clone(own)),
+            (Some(own), None) => self.made.get(|| Ok(Arc::new(anonymous(own)))),
+            (None, _) => self.made.get(|| self.make()),
         };
+        let config = config.map_err(|error| Error::Tls {
+            host: host.to_owned(),
+            problem: TlsProblem::Settings,
+            source: Some(Box::new(error)),
+        })?;
         Ok((config, name))
     }
 
@@ -230,10 +303,10 @@ impl ClientTls {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier));
         let mut config = match &self.identity {
-            Some(identity) => {
+            Some(identity) if !self.is_anonymous => {
                 builder.with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())?
             }
-            None => builder.with_no_client_auth(),
+            _ => builder.with_no_client_auth(),
         };
         config.enable_sni = self.sends_name;
         config.alpn_protocols = self.alpn.clone();
@@ -242,6 +315,19 @@ impl ClientTls {
         }
         Ok(Arc::new(config))
     }
+}
+
+/// What is wrong with a setting of ours where the others are rustls's.
+fn beside_own(setting: &str) -> String {
+    format!("{setting} has no effect beside TLS settings of rustls's own, expected it to be among them")
+}
+
+/// The same without a certificate to show, and without sessions that were agreed on with one.
+fn anonymous(config: &ClientConfig) -> ClientConfig {
+    let mut config = config.clone();
+    config.client_auth_cert_resolver = Arc::new(Nobody);
+    config.resumption = Resumption::disabled();
+    config
 }
 
 /// Roots that can be used as such.
@@ -282,5 +368,19 @@ impl fmt::Debug for ClientTls {
             .field("identity", &self.identity.is_some())
             .field("name", &self.name)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_failed_is_tried_again_and_what_was_made_is_kept() {
+        let made = Made::default();
+        let failed = || Err(rustls::Error::General("the roots can't be read".to_owned()));
+        assert!(made.get(failed).is_err());
+        let config = made.get(|| ClientTls::new().danger_accept_any_certificate().make()).unwrap();
+        assert!(Arc::ptr_eq(&made.get(failed).unwrap(), &config));
     }
 }

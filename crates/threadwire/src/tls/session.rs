@@ -8,7 +8,8 @@
 //!
 //! What was encrypted must leave as it is, so it counts as gone when it is encrypted, but for its last byte. That one counts
 //! when all of it has left: so whoever writes has something left to write for as long as it is needed, and needs to know
-//! nothing of records. A frame of which only that byte is left has begun to leave, and is not dropped any more.
+//! nothing of records. A frame of which that byte is a part has begun to leave, and must not be dropped any more: as it may be
+//! the first byte of one, the session [says](Session::owes) that it is owed.
 
 use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -333,6 +334,22 @@ impl Session {
         }
     }
 
+    /// Whether the first byte of what is to be written next has left already.
+    #[inline]
+    pub(crate) fn owes(&self) -> bool {
+        self.owes
+    }
+
+    /// Whether something that was encrypted has not left yet.
+    #[inline]
+    #[cfg_attr(
+        not(feature = "aio"),
+        allow(dead_code, reason = "event loops say by themselves when it can leave")
+    )]
+    pub(crate) fn has_unsent(&self) -> bool {
+        self.left < self.sealed.len()
+    }
+
     /// Whether there may be more to read, after the last read.
     #[inline]
     pub(crate) fn may_have_more(&self) -> bool {
@@ -347,7 +364,10 @@ impl Session {
         while self.is_handshaking() {
             // What comes behind the handshake is kept for whoever reads.
             match self.fill(io, &mut []) {
-                Ok(0) if !matches!(self.input, Input::Open) => return Err(early_end()),
+                // The end may have come together with what ended the handshake: whoever reads finds it out, behind the data.
+                Ok(0) if self.is_handshaking() && !matches!(self.input, Input::Open) => {
+                    return Err(early_end());
+                }
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
@@ -463,8 +483,13 @@ impl Session {
                 self.input = Input::Broken(error);
                 // As far as that is possible: what the error is, is known.
                 let _ = self.push(io);
-            } else if self.sealed.len() > had || was_handshaking {
-                self.push(io)?;
+            } else if (self.sealed.len() > had || was_handshaking)
+                && let Err(error) = self.push(io)
+                && total == 0
+                && self.plain.is_empty()
+            {
+                // Otherwise what the peer has sent before it went away is read first: the next write fails as well.
+                return Err(error);
             }
             if total > 0 || buffers.is_empty() && !self.plain.is_empty() {
                 return Ok(total);

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut, Write};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -12,12 +12,16 @@ use rustls::pki_types::ServerName;
 
 use super::session::{Io, Session};
 use super::{ClientTls, Pem, ServerTls};
+use crate::local::Local;
+use crate::outbox::{Outbox, Output};
 
 /// One direction: what is under way, and how much may be.
 struct Half {
     bytes: VecDeque<u8>,
     capacity: usize,
     ended: bool,
+    /// Whether nobody is there any more to take it.
+    gone: bool,
 }
 
 /// One end.
@@ -30,7 +34,7 @@ struct End {
 }
 
 fn pipe(capacity: usize, most: usize) -> (End, End) {
-    let half = || Rc::new(RefCell::new(Half { bytes: VecDeque::new(), capacity, ended: false }));
+    let half = || Rc::new(RefCell::new(Half { bytes: VecDeque::new(), capacity, ended: false, gone: false }));
     let (one, other) = (half(), half());
     let end = |sends: &Rc<RefCell<Half>>, receives: &Rc<RefCell<Half>>| End {
         sends: Rc::clone(sends),
@@ -56,6 +60,9 @@ impl Io for End {
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut half = self.sends.borrow_mut();
+        if half.gone {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         let count = bytes.len().min(self.most).min(half.capacity - half.bytes.len());
         if count == 0 {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -259,7 +266,7 @@ fn keys_are_exchanged_while_messages_go_both_ways() {
             if round % 3 == 0 {
                 client.refresh_traffic_keys().unwrap();
             }
-            io::Write::write_all(&mut client.writer(), &round.to_be_bytes()).unwrap();
+            client.writer().write_all(&round.to_be_bytes()).unwrap();
             said.extend(round.to_be_bytes());
         }
         client.write_tls(&mut output).unwrap();
@@ -284,4 +291,83 @@ fn keys_are_exchanged_while_messages_go_both_ways() {
         }
     }
     assert!(said.len() <= 4, "all of it has come back: {}", said.len());
+}
+
+/// A session as an outbox writes it.
+struct Through<'a>(&'a mut (Session, End));
+
+impl Write for Through<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.0.write(&mut self.0.1, &[IoSlice::new(bytes)])
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Output for Through<'_> {
+    fn owes(&self) -> bool {
+        self.0.0.owes()
+    }
+}
+
+#[test]
+fn a_frame_whose_first_byte_was_encrypted_with_the_last_one_is_not_dropped() {
+    let (mut client, mut server) = connected(1000, 1000);
+    let (mut outbox, local) = (Outbox::default(), Local::current());
+    // The longest piece that is encrypted at once ends behind the first byte of the second frame.
+    for (byte, length) in [(1, (64 << 10) - 1), (2, 100), (3, 100)] {
+        outbox.before_frame(true);
+        outbox.end(&local).extend(std::iter::repeat_n(byte, length));
+        outbox.mark(true);
+    }
+    outbox.write(&mut Through(&mut client), &local).unwrap();
+    assert!(outbox.is_blocked() && client.0.owes());
+    assert_eq!((outbox.drop_oldest(), outbox.drop_oldest()), (true, false));
+    let mut got = Vec::new();
+    for _ in 0..1000 {
+        got.extend(read(&mut server, 5000).unwrap_or_default());
+        outbox.unblock();
+        outbox.write(&mut Through(&mut client), &local).unwrap();
+    }
+    assert!(outbox.is_empty());
+    assert!(got == [vec![1; (64 << 10) - 1], vec![2; 100]].concat(), "{}", got.len());
+}
+
+/// A client that is done, and a server that has not read yet what the client sent last.
+fn half_connected() -> ((Session, End), (Session, End)) {
+    let ((client, server), (here, there)) = (sessions(), pipe(1 << 20, 1 << 20));
+    let (mut client, mut server) = ((client, here), (server, there));
+    while !client.0.handshake(&mut client.1).unwrap() {
+        assert!(!server.0.handshake(&mut server.1).unwrap());
+    }
+    (client, server)
+}
+
+#[test]
+fn what_comes_with_the_end_of_the_handshake_is_read_even_if_it_is_the_end_of_all() {
+    for says_goodbye in [true, false] {
+        for is_gone in [true, false] {
+            let (mut client, mut server) = half_connected();
+            client.0.write(&mut client.1, &[IoSlice::new(b"all of it")]).unwrap();
+            if says_goodbye {
+                client.0.say_goodbye(&mut client.1).unwrap();
+            }
+            server.1.receives.borrow_mut().ended = true;
+            server.1.sends.borrow_mut().gone = is_gone;
+            assert!(server.0.handshake(&mut server.1).unwrap());
+            assert_eq!(read(&mut server, 4).unwrap(), b"all ");
+            assert_eq!(read(&mut server, 100).unwrap(), b"of it");
+            assert_eq!(read(&mut server, 100).unwrap(), b"");
+        }
+    }
+}
+
+#[test]
+fn an_end_without_data_right_behind_the_handshake_is_an_end() {
+    let (mut client, mut server) = half_connected();
+    client.0.say_goodbye(&mut client.1).unwrap();
+    assert!(server.0.handshake(&mut server.1).unwrap());
+    assert_eq!(read(&mut server, 100).unwrap(), b"");
 }

@@ -10,6 +10,7 @@ use threadwire_proto::{Event as ProtocolEvent, OpCode, OwnedMessage};
 use super::Wire;
 use crate::Error;
 use crate::aio::received::Event;
+use crate::aio::stream::Stream;
 use crate::local::Local;
 
 /// The most messages that are taken from one read at once.
@@ -90,13 +91,16 @@ impl Wire {
         let Some(stream) = &mut self.stream else { return Poll::Ready(None) };
         if let Some(room) = self.protocol.reader().room() {
             let size = room.len();
-            let read = ready!(stream.poll_read_into(cx, room));
-            let Some(count) = self.count_read(read, size) else { return Poll::Ready(None) };
+            let read = stream.poll_read_into(cx, room);
+            self.see_to_answers();
+            let Some(count) = self.count_read(ready!(read), size) else { return Poll::Ready(None) };
             self.protocol.reader().commit(count);
             return Poll::Ready(self.parse(&mut &mut [][..], local, None));
         }
         let mut input = local.lend_input();
-        let read = match stream.poll_read_into(cx, &mut input) {
+        let read = stream.poll_read_into(cx, &mut input);
+        self.see_to_answers();
+        let read = match read {
             Poll::Ready(read) => read,
             Poll::Pending => {
                 local.return_input(input);
@@ -109,6 +113,15 @@ impl Wire {
         let start = count - unread.len();
         self.rest.keep(input, start, count, local);
         Poll::Ready(event)
+    }
+
+    /// Has that leave which the stream itself has to answer.
+    #[inline]
+    fn see_to_answers(&mut self) {
+        if !self.broken && self.stream.as_ref().is_some_and(Stream::has_answers) {
+            self.unflushed = true;
+            self.kick_if_needed();
+        }
     }
 
     /// What a read has come to; `None` if the stream has ended.
