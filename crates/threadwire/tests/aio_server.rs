@@ -11,7 +11,7 @@ use std::time::Duration;
 use common::peer::{Peer, TEXT, request, request_with};
 use common::tasks::{echo, join, on_runtimes};
 use common::{SOON, patient};
-use threadwire::{Client, Config, Error, HandshakeError, Headers, Response, TimeoutKind, aio};
+use threadwire::{Admission, Client, Config, Error, HandshakeError, Headers, Response, TimeoutKind, aio};
 
 async fn bind() -> aio::Server {
     aio::Server::bind("127.0.0.1:0").await.unwrap().config(patient())
@@ -280,6 +280,83 @@ fn a_server_that_stops_answers_503_to_who_waits_to_be_accepted() {
         server.serve_until(std::future::ready(()), nobody).await.unwrap();
         join(peers).await;
         assert!(std::net::TcpStream::connect(addr).is_err(), "it does not listen any more");
+    });
+}
+
+#[test]
+fn a_refused_peer_that_stays_does_not_hold_a_shutdown_up() {
+    on_runtimes(|| async {
+        let server = bind().await;
+        let addr = server.local_addr().unwrap();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let serving = tokio::spawn(server.serve_until(stopped, |_request, ws| async move {
+            let _ = echo(ws).await;
+        }));
+        let peers = std::thread::spawn(move || {
+            let mut silent = Peer::connect(addr);
+            let mut open = Peer::open(addr, "/");
+            drop(stop);
+            assert!(silent.rest().starts_with("HTTP/1.1 503 "));
+            assert_eq!(open.code(), 1001);
+            open.close(1001, "");
+            silent
+        });
+        serving.await.unwrap().unwrap();
+        // It has been there until now.
+        let mut silent = join(peers).await;
+        let dropped = std::thread::spawn(move || while silent.try_bytes(b"am I here?") {});
+        join(dropped).await;
+    });
+}
+
+/// Asks for what is answered with this status, and stays.
+fn stay(addr: std::net::SocketAddr, request: &str, status: &str) -> Peer {
+    let mut peer = Peer::connect(addr);
+    peer.bytes(request);
+    let answer = peer.rest();
+    assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+    peer
+}
+
+#[test]
+fn peers_that_were_answered_and_stay_count_as_handshakes_and_the_oldest_are_dropped() {
+    on_runtimes(|| async {
+        let admission = Admission { max_handshakes: 4, ..Admission::default() };
+        let mut server = bind().await.admission(admission);
+        let addr = server.local_addr().unwrap();
+        let serving = tokio::spawn(async move {
+            loop {
+                let request = server.accept().await.unwrap();
+                request.respond(Response::new(404).unwrap()).await.unwrap();
+            }
+        });
+        let peers = std::thread::spawn(move || {
+            let mut stayers: Vec<Peer> = (0..8).map(|_| stay(addr, &request("/"), "404")).collect();
+            // Nobody reads from it any more, nor holds its socket.
+            while stayers[0].try_bytes(b"am I here?") {
+                std::thread::yield_now();
+            }
+            let newest = stayers.last_mut().unwrap();
+            assert!((0..100).all(|_| newest.try_bytes(b"am I here?")), "there is room for it");
+        });
+        join(peers).await;
+        serving.abort();
+    });
+}
+
+#[test]
+fn peers_that_were_answered_and_stay_are_dropped_with_the_server() {
+    on_runtimes(|| async {
+        let server = bind().await;
+        let addr = server.local_addr().unwrap();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let serving = tokio::spawn(server.serve_until(stopped, |_request, _ws| async {}));
+        let old = request_with("/", "").replace("Version: 13", "Version: 8");
+        let mut peer = join(std::thread::spawn(move || stay(addr, &old, "426"))).await;
+        drop(stop);
+        serving.await.unwrap().unwrap();
+        let dropped = std::thread::spawn(move || while peer.try_bytes(b"am I here?") {});
+        join(dropped).await;
     });
 }
 

@@ -203,6 +203,46 @@ fn a_connection_that_waits_for_a_thread_is_open_and_answers_pings() {
 }
 
 #[test]
+fn a_connection_that_is_long_in_closing_holds_up_nobody_who_waits_for_a_thread() {
+    bounded(|| {
+        // So that little is enough to have its answers wait.
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.set_send_buffer_size(4096).unwrap();
+        socket.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
+        socket.listen(16).unwrap();
+        let server = Server::on(threadwire::Listening::given_tcp(socket.into()).unwrap());
+        let config = Config { high_watermark: 1 << 20, ..patient() };
+        let serving = server.config(config).serve(1, echo).unwrap();
+        let addr = serving.local_addr();
+        let mut first = Peer::open(addr, "/");
+        first.send(TEXT, b"hello");
+        assert_eq!(first.text(), "hello", "it has the thread");
+        // It reads nothing: the answer to its close frame can't leave.
+        let mut deaf = Peer::connect_narrow(addr).upgrade("/");
+        let mut next = Peer::open(addr, "/");
+        // The server has read what was sent to it before.
+        let mut catch_up = || {
+            next.send(PING, b"am I here?");
+            assert_eq!(next.frame(), (PONG, b"am I here?".to_vec()));
+        };
+        for _ in 0..64 {
+            (0..16).for_each(|_| deaf.send(PING, &[b'x'; 125]));
+            catch_up();
+        }
+        deaf.close(1000, "");
+        (0..10).for_each(|_| catch_up());
+        next.send(TEXT, b"my turn");
+        first.close(1000, "");
+        assert_eq!(first.code(), 1000);
+        assert_eq!(next.text(), "my turn");
+        deaf.reset();
+        next.close(1000, "");
+        assert_eq!(next.code(), 1000);
+        finish(serving);
+    });
+}
+
+#[test]
 fn there_are_no_other_threads_than_those_asked_for() {
     bounded(|| {
         let named = |name: &str| {

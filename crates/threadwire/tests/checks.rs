@@ -66,7 +66,7 @@ fn only_pages_of_the_origins_that_are_allowed_may_connect() {
 fn a_server_answers_to_its_own_names_only() {
     for &face in FACES {
         bounded(move || {
-            let hosts = Hosts::new(["example.com", "localhost:9001", "[::1]"]).unwrap();
+            let hosts = Hosts::new(["example.com", "localhost:9001", "[::1]", "feed.test:443"]).unwrap();
             let served = face.serve(behind(face, hosts));
             let ask = |host: &str, target: &str| {
                 let request = request_with(target, "").replace("Host: 127.0.0.1\r\n", host);
@@ -79,6 +79,8 @@ fn a_server_answers_to_its_own_names_only() {
                 ("Host: EXAMPLE.com.:80\r\n", 101),
                 ("Host: localhost:9001\r\n", 101),
                 ("Host: [::1]:80\r\n", 101),
+                ("Host: feed.test\r\n", 101),
+                ("Host: feed.test:80\r\n", 421),
                 ("Host: localhost\r\n", 421),
                 ("Host: evil.test\r\n", 421),
                 ("Host: example.com.evil.test\r\n", 421),

@@ -9,11 +9,14 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use common::doors::{FACES, Face, Plan, attach};
 use common::peer::{TEXT, masked, request};
 use common::{PATIENCE, bounded};
+use rustix::fs::{FlockOperation, flock};
 use threadwire::{
     Accept, Admission, Connection, Error, Forwarded, ListenAddr, Listening, ProxyProtocol, Request, Response,
     Server, Spread, blocking,
@@ -165,6 +168,53 @@ fn what_a_server_has_left_behind_is_removed_but_not_what_is_in_use_or_something_
 }
 
 #[test]
+fn of_servers_that_start_at_once_one_gets_the_path_and_keeps_it() {
+    const SERVERS: usize = 4;
+    bounded(|| {
+        let dir = Dir::new();
+        for _ in 0..50 {
+            // What the last one has left behind is in the way of all of them.
+            drop(UnixListener::bind(dir.path()).unwrap());
+            let (start, end) = (Barrier::new(SERVERS), Barrier::new(SERVERS));
+            let listening = |_| {
+                start.wait();
+                let listening = Listening::unix(dir.path());
+                // The others have tried by then.
+                end.wait();
+                if listening.is_ok() {
+                    UnixStream::connect(dir.path()).unwrap();
+                }
+                end.wait();
+                usize::from(listening.is_ok())
+            };
+            let count: usize = thread::scope(|scope| {
+                let servers: Vec<_> =
+                    (0..SERVERS).map(|number| scope.spawn(move || listening(number))).collect();
+                servers.into_iter().map(|server| server.join().unwrap()).sum()
+            });
+            assert_eq!(count, 1);
+            assert!(!dir.path().exists());
+        }
+    });
+}
+
+#[test]
+fn a_directory_that_others_have_locked_delays_a_server_but_does_not_keep_it() {
+    bounded(|| {
+        let dir = Dir::new();
+        let locked = fs::File::open(&dir.0).unwrap();
+        flock(&locked, FlockOperation::LockExclusive).unwrap();
+        let server = Server::bind_unix(dir.path()).unwrap();
+        drop(server);
+        // Whether anybody is about to listen there can't be told now.
+        drop(UnixListener::bind(dir.path()).unwrap());
+        assert!(Server::bind_unix(dir.path()).is_err());
+        drop(locked);
+        assert!(Server::bind_unix(dir.path()).is_ok());
+    });
+}
+
+#[test]
 fn a_unix_socket_has_the_permissions_that_were_asked_for() {
     bounded(|| {
         let dir = Dir::new();
@@ -286,7 +336,7 @@ fn a_connection_over_a_unix_socket_says_that_it_has_no_address() {
         let dir = Dir::new();
         let mut server = blocking::Server::bind_unix(dir.path()).unwrap();
         let path = dir.path();
-        let client = std::thread::spawn(move || {
+        let client = thread::spawn(move || {
             let mut stream = UnixStream::connect(path).unwrap();
             stream.write_all(request("/").as_bytes()).unwrap();
             stream

@@ -68,6 +68,10 @@ fn paths_lead_to_their_routes_with_their_parameters() {
                 ("/rooms/%zz", 400),
                 ("/files/../secret", 400),
                 ("/files/a/%2e%2e/b", 400),
+                ("/files/..%2F..%2Fetc", 400),
+                ("/files/%2e%2e%5csecret", 400),
+                ("/rooms/..%2f..", 400),
+                ("/rooms/7%00", 400),
             ] {
                 assert_eq!(served.status(path, ""), status, "{face:?} {path}");
             }

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::stream::Stream;
-use crate::server::accept::belongs_to_the_peer;
+use crate::server::accept::Fault;
 use crate::server::listening::{BACKLOG, INHERITS_NODELAY, ListenSocket, SocketFile};
 use crate::{ListenAddr, Listening};
 
@@ -26,7 +26,7 @@ enum Kind {
     Tcp(TcpListener),
     Unix {
         /// Before the socket, so that it is gone before others could find that nobody listens.
-        _file: Option<SocketFile>,
+        file: Option<SocketFile>,
         socket: UnixListener,
     },
 }
@@ -37,7 +37,7 @@ impl Socket {
         let kind = match listening.socket {
             ListenSocket::Tcp(socket) => Kind::Tcp(TcpListener::from_std(socket)?),
             ListenSocket::Unix { file, socket } => {
-                Kind::Unix { _file: file, socket: UnixListener::from_std(socket)? }
+                Kind::Unix { file, socket: UnixListener::from_std(socket)? }
             }
         };
         Ok(Socket { kind, addr })
@@ -71,13 +71,17 @@ impl Socket {
                     Ok((Stream::tcp(TcpStream::from_std(stream)?), Some(peer)))
                 })
             }),
-            Kind::Unix { socket, _file } => socket.into_std().and_then(|socket| {
-                accept_all(&mut waiting, || {
-                    let (stream, _) = socket.accept()?;
-                    stream.set_nonblocking(true)?;
-                    Ok((Stream::of(UnixStream::from_std(stream)?), None))
+            Kind::Unix { socket, file } => {
+                // Nobody comes any more, and those who have come are told.
+                drop(file);
+                socket.into_std().and_then(|socket| {
+                    accept_all(&mut waiting, || {
+                        let (stream, _) = socket.accept()?;
+                        stream.set_nonblocking(true)?;
+                        Ok((Stream::of(UnixStream::from_std(stream)?), None))
+                    })
                 })
-            }),
+            }
         };
         if let Err(error) = ended {
             tracing::debug!(%error, "can't refuse those who wait to be accepted");
@@ -94,7 +98,7 @@ fn accept_all(
         match accept() {
             Ok(accepted) => waiting.push(accepted),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-            Err(error) if belongs_to_the_peer(&error) => {}
+            Err(error) if Fault::of(&error) == Fault::Peer => {}
             Err(error) => return Err(error),
         }
     }

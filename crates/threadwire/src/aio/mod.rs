@@ -68,6 +68,7 @@ mod flusher;
 mod handle;
 mod link;
 mod listening;
+mod newcomers;
 mod pulse;
 mod received;
 mod reception;

@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 
 use super::client::in_time;
+use super::newcomers::Place;
 use super::request::{Granted, Request};
 use super::stream::Stream;
 use crate::listener::accept::Answer;
@@ -76,11 +77,13 @@ impl Reception {
     }
 }
 
-/// Reads the request. One that is none is answered with what is wrong with it, and so is one that the program's hook answers.
+/// Reads the request. One that is none is answered with what is wrong with it, and so is one that the program's hook answers. On a
+/// server it has a place, which it keeps until it has ended, or is a connection.
 pub(super) async fn receive(
     mut stream: Stream,
     peer: Option<SocketAddr>,
     reception: Arc<Reception>,
+    place: Option<Place>,
 ) -> Result<Option<Request>, Error> {
     let mut caller = Caller { peer, proxied: None };
     let config = Arc::clone(&reception.config);
@@ -129,7 +132,7 @@ pub(super) async fn receive(
             Ok((head, granted)) => {
                 let Reception { config, gate, .. } = &*reception;
                 let (config, gate) = (Arc::clone(config), Arc::clone(gate));
-                Ok(Some(Request { head, stream, received, early, config, gate, granted }))
+                Ok(Some(Request { head, stream, received, early, config, gate, granted, place }))
             }
             Err(response) => {
                 refuse(&mut stream, &response, is_head).await?;

@@ -9,11 +9,13 @@ use std::sync::Arc;
 use threadwire_proto::Role;
 use threadwire_proto::handshake::{Headers, Response};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::client::in_time;
 use super::connection::Connection;
 use super::core::Opening;
+use super::newcomers::{Place, go_on};
 use super::reception::{Reception, discard, receive, shutting_down, write};
 use super::stream::Stream;
 use crate::listener::accept::Subprotocol;
@@ -53,6 +55,8 @@ pub struct Request {
     pub(super) config: Arc<Config>,
     pub(super) gate: Arc<Gate>,
     pub(super) granted: Granted,
+    /// Among those of its server that are no connections yet.
+    pub(super) place: Option<Place>,
 }
 
 /// What a hook has said that goes into the answer.
@@ -156,15 +160,27 @@ impl Request {
         Ok((self.head, connection))
     }
 
-    /// Answers with a response of one's own, and that is all; a HEAD request gets no body. Returns when it is written.
-    pub async fn respond(mut self, response: Response) -> Result<(), Error> {
-        let is_head = self.head.method() == "HEAD";
-        in_time(&self.config, write(&mut self.stream, &response, is_head)).await?;
-        // Closing the socket under what the peer still sends would reset the connection, and the peer might never see it.
-        let mut stream = self.stream;
-        let end = async move { discard(&mut stream).await };
-        tokio::spawn(timeout(self.config.open_timeout, end));
-        Ok(())
+    /// Answers with a response of one's own, and that is all; a HEAD request gets no body. Returns when it is written. Dropped before, it
+    /// is written all the same.
+    ///
+    /// Until the peer has ended, it counts for [`max_handshakes`](crate::Admission::max_handshakes). Fails with [`Error::Closed`] if it is
+    /// dropped for that, or with its server, and with [`Error::Timeout`] after [`Config::open_timeout`]; with [`Error::Io`] if the peer
+    /// goes away.
+    pub async fn respond(self, response: Response) -> Result<(), Error> {
+        let Request { head, mut stream, config, place, .. } = self;
+        let is_head = head.method() == "HEAD";
+        let (tell, told) = oneshot::channel();
+        go_on(place, async move {
+            let written = in_time(&config, write(&mut stream, &response, is_head)).await;
+            let is_written = written.is_ok();
+            // Perhaps nobody wants to know.
+            let _ = tell.send(written);
+            if is_written {
+                // Closing the socket under what the peer still sends would reset the connection, and the peer might never see it.
+                let _ = timeout(config.open_timeout, discard(&mut stream)).await;
+            }
+        });
+        told.await.unwrap_or(Err(Error::Closed))
     }
 
     /// The server shuts down. Returns when the peer has seen that.
@@ -236,7 +252,7 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let reception = Arc::new(Reception::alone(config));
-    let request = Box::pin(receive(Stream::of(stream), peer_addr.into(), reception)).await?;
+    let request = Box::pin(receive(Stream::of(stream), peer_addr.into(), reception, None)).await?;
     // There is neither a hook nor a shutdown that could have answered it.
     request.ok_or(Error::Closed)
 }

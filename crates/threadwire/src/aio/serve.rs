@@ -3,7 +3,7 @@
 use std::future::{Future, pending, poll_fn};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use slab::Slab;
@@ -19,6 +19,9 @@ use crate::Error;
 
 /// How much longer than closing may take the tasks are given to end.
 const GRACE: Duration = Duration::from_millis(100);
+
+/// How long those that are refused have to read that and to end, when nobody else is left.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 impl Server {
     /// Accepts every request, and runs `handler` for each connection, in a task of its own. Does not return, and ends all
@@ -37,7 +40,8 @@ impl Server {
 
     /// The same until `signal` is ready. Then nothing more is accepted; who waits for that, or has not finished its handshake, is answered
     /// with 503. All connections are closed with 1001: their receives end, and with them the handlers. Returns when all have ended;
-    /// handlers that have not [`Config::close_timeout`](crate::Config::close_timeout) later are dropped.
+    /// handlers that have not [`Config::close_timeout`](crate::Config::close_timeout) later are dropped, and so are those that were refused and
+    /// stay, half a second after the last handler has ended.
     ///
     /// ```
     /// use threadwire::{Error, aio};
@@ -89,14 +93,27 @@ impl Server {
         }
         let grace = self.settings().close_timeout.saturating_add(GRACE);
         open.close();
-        let all = async {
-            self.turn_away().await;
-            while let Some(ended) = tasks.join_next().await {
+        let mut refusing = pin!(self.turn_away());
+        let mut is_refused = false;
+        let handled = poll_fn(|cx| {
+            is_refused = is_refused || refusing.as_mut().poll(cx).is_ready();
+            while let Some(ended) = ready!(tasks.poll_join_next(cx)) {
                 log(ended);
             }
-        };
-        if timeout(grace, all).await.is_err() {
-            tracing::warn!(tasks = tasks.len(), "dropped handlers that did not end with their connections");
+            Poll::Ready(())
+        });
+        if timeout(grace, handled).await.is_err() {
+            while let Some(ended) = tasks.try_join_next() {
+                log(ended);
+            }
+            if !tasks.is_empty() {
+                tracing::warn!(
+                    tasks = tasks.len(),
+                    "dropped handlers that did not end with their connections"
+                );
+            }
+        } else if !is_refused && timeout(FAREWELL.min(grace), refusing).await.is_err() {
+            tracing::debug!("dropped refused handshakes that did not end");
         }
         tasks.shutdown().await;
         Ok(())

@@ -1,6 +1,5 @@
 //! Connections that others open.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
@@ -13,14 +12,16 @@ use std::time::Instant;
 
 use tokio::net::{ToSocketAddrs, lookup_host};
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep};
 
 use super::listening::{Accepted, Socket};
+use super::newcomers::Newcomers;
 use super::reception::{Reception, receive};
 use super::request::Request;
 use super::stream::Stream;
-use crate::server::{Gate, accept};
+use crate::server::Gate;
+use crate::server::accept::{FAILURES_PER_TURN, Fault, PAUSE};
 #[cfg(feature = "tls")]
 use crate::tls::ServerTls;
 use crate::{Accept, Admission, Config, Error, ListenAddr, Listening};
@@ -60,10 +61,8 @@ pub struct Server {
     /// Whose turn it is to be asked first.
     turn: usize,
     reception: Arc<Reception>,
-    handshakes: JoinSet<(u64, Result<Option<Request>, Error>)>,
-    /// Those that are not over, in the order in which they began, by their numbers.
-    under_way: BTreeMap<u64, AbortHandle>,
-    begun: u64,
+    handshakes: JoinSet<Result<Option<Request>, Error>>,
+    newcomers: Arc<Newcomers>,
     /// Set while the system can't give another socket, or none is to be taken.
     pause: Option<Pin<Box<Sleep>>>,
     /// Tells handshakes that the server shuts down.
@@ -93,8 +92,7 @@ impl Server {
             turn: 0,
             reception: Arc::new(Reception::new(is_closing)),
             handshakes: JoinSet::new(),
-            under_way: BTreeMap::new(),
-            begun: 0,
+            newcomers: Arc::default(),
             pause: None,
             closing,
         };
@@ -187,6 +185,7 @@ impl Server {
     }
 
     pub(super) fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Request> {
+        let mut failures = 0;
         loop {
             while let Poll::Ready(Some(request)) = self.poll_handshakes(cx) {
                 if let Some(request) = request {
@@ -211,7 +210,8 @@ impl Server {
                 Ok((stream, peer)) => self.begin(stream, peer),
                 Err(error) => {
                     self.reception.gate.give_back();
-                    self.cannot_accept(&error);
+                    failures += 1;
+                    self.cannot_accept(&error, failures);
                 }
             }
         }
@@ -221,18 +221,14 @@ impl Server {
     fn poll_handshakes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Option<Request>>> {
         self.handshakes.poll_join_next(cx).map(|done| {
             let request = match done? {
-                Ok((number, result)) => {
-                    self.under_way.remove(&number);
-                    result.unwrap_or_else(|error| {
-                        tracing::debug!(%error, "dropped a connection before it was open");
-                        None
-                    })
-                }
+                Ok(result) => result.unwrap_or_else(|error| {
+                    tracing::debug!(%error, "dropped a connection before it was open");
+                    None
+                }),
                 Err(error) => {
                     if error.is_panic() {
                         tracing::error!(%error, "a handshake failed");
                     }
-                    self.under_way.retain(|_, handshake| !handshake.is_finished());
                     None
                 }
             };
@@ -251,47 +247,32 @@ impl Server {
         Poll::Pending
     }
 
-    fn cannot_accept(&mut self, error: &io::Error) {
-        if accept::belongs_to_the_peer(error) {
+    fn cannot_accept(&mut self, error: &io::Error, failures: usize) {
+        let fault = Fault::of(error);
+        if fault == Fault::Peer && failures < FAILURES_PER_TURN {
             tracing::debug!(%error, "a connection ended before it was accepted");
             return;
         }
         tracing::warn!(%error, "can't accept connections for now");
-        // Who holds a socket and says nothing makes room.
-        self.drop_oldest();
-        self.pause = Some(Box::pin(sleep(accept::PAUSE)));
+        if fault == Fault::Shortage {
+            // Who holds a socket and says nothing makes room.
+            self.newcomers.drop_oldest();
+        }
+        self.pause = Some(Box::pin(sleep(PAUSE)));
     }
 
     fn begin(&mut self, stream: Stream, peer: Option<SocketAddr>) {
         tracing::debug!(peer = peer.map(tracing::field::display), "accepted");
-        let counted = self.reception.gate.begin_handshake();
-        if self.reception.gate.has_too_many_handshakes() {
-            self.drop_oldest();
-        }
-        self.begun += 1;
+        let place = self.newcomers.enter(&self.reception.gate);
+        let number = place.number();
         // In a box: the way into a task is one of copies.
-        let receiving = Box::pin(receive(stream, peer, Arc::clone(&self.reception)));
-        let number = self.begun;
-        let handshake = self.handshakes.spawn(async move {
-            let result = receiving.await;
-            drop(counted);
-            (number, result)
-        });
-        self.under_way.insert(number, handshake);
+        let receiving = Box::pin(receive(stream, peer, Arc::clone(&self.reception), Some(place)));
+        let handshake = self.handshakes.spawn(receiving);
+        self.newcomers.set_task(number, handshake);
     }
 
-    /// Drops the handshake that has been under way for longest.
-    fn drop_oldest(&mut self) {
-        while let Some((_, oldest)) = self.under_way.pop_first() {
-            if !oldest.is_finished() {
-                tracing::debug!("dropped a handshake: there are too many, and it was the oldest");
-                return oldest.abort();
-            }
-        }
-    }
-
-    /// Accepts no more: who waits to be accepted, and whose handshake is under way, is answered with 503.
-    pub(super) async fn turn_away(mut self) {
+    /// Accepts no more: who waits to be accepted, and whose handshake is under way, is answered with 503. Returns when those have ended.
+    pub(super) async fn turn_away(&mut self) {
         self.closing.send_replace(true);
         for socket in std::mem::take(&mut self.sockets) {
             for (stream, peer) in socket.close() {

@@ -219,6 +219,18 @@ impl Server {
         self.arrived.borrow_mut().pop_front()
     }
 
+    /// Whether one of them can be given to another thread.
+    fn has_settled(&self) -> bool {
+        self.arrived.borrow().iter().any(is_settled)
+    }
+
+    /// The first of those. One that is closing stays where it is, and holds up nobody.
+    fn take_settled(&self) -> Option<Connection> {
+        let mut arrived = self.arrived.borrow_mut();
+        let place = arrived.iter().position(is_settled)?;
+        arrived.remove(place)
+    }
+
     /// Serves each connection by a call to `handler`, on one of `threads` threads, and returns. With as many connections as
     /// threads, others stay open and wait; one more thread accepts them, and answers their pings.
     ///
@@ -303,15 +315,11 @@ fn hand_out(
         return error;
     }
     loop {
-        let can_go_on = || server.has_some() && busy.load(Ordering::Acquire) < pool.threads();
+        let can_go_on = || busy.load(Ordering::Acquire) < pool.threads() && server.has_settled();
         if event_loop.wait(None, can_go_on).is_err() {
             return Error::Stopped;
         }
-        let Some(connection) = server.take() else { continue };
-        // What it has said before it closed is for a handler too. Its end is near: TCP is ended by this side.
-        if event_loop.wait(None, || connection.is_open() || connection.closed().is_some()).is_err() {
-            return Error::Stopped;
-        }
+        let Some(connection) = server.take_settled() else { continue };
         let Ok(detached) = connection.detach() else { continue };
         let handler = Arc::clone(&handler);
         let seat = Seat::take(&busy, event_loop.remote());
@@ -327,6 +335,12 @@ fn hand_out(
             return Error::Stopped;
         }
     }
+}
+
+/// Whether a connection is open, or has ended; one that is closing can't be given away. What it has said before is for a handler too, when it
+/// has ended.
+fn is_settled(connection: &Connection) -> bool {
+    connection.is_open() || connection.closed().is_some()
 }
 
 /// A thread that has something to do, until this is dropped.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry};
+use rustix::io::Errno;
 use threadwire_worker::{EventLoop, Ready, Source, Token};
 
 use super::control::Pending;
@@ -18,6 +19,9 @@ use crate::stream::Stream;
 
 /// The most connections accepted in one turn of the loop, so that a flood of them leaves room for those that are open.
 const PER_TURN: usize = 64;
+
+/// The most connections of a turn that may fail to be accepted: whoever is at fault, they come no faster than that.
+pub(crate) const FAILURES_PER_TURN: usize = 16;
 
 /// How long to wait when the system can't give another socket: until connections end, trying again is no use.
 pub(crate) const PAUSE: Duration = Duration::from_millis(50);
@@ -139,14 +143,7 @@ impl Acceptor {
             Err(error) => error,
         };
         gate.give_back();
-        if error.kind() == io::ErrorKind::WouldBlock {
-            return Ok(false);
-        }
-        if !belongs_to_the_peer(&error) {
-            return Err(error);
-        }
-        tracing::debug!(%error, "a connection ended before it was accepted");
-        Ok(true)
+        if error.kind() == io::ErrorKind::WouldBlock { Ok(false) } else { Err(error) }
     }
 
     /// Gives a connection to the worker whose turn it is.
@@ -192,7 +189,7 @@ impl Acceptor {
                     let pending: Pending = station.post().expect();
                     upgrade::start(&self.service, arrival, Some(pending));
                 }
-                Some(Err(error)) if belongs_to_the_peer(&error) => {}
+                Some(Err(error)) if Fault::of(&error) == Fault::Peer => {}
                 _ => break,
             }
         }
@@ -208,13 +205,45 @@ impl Acceptor {
     }
 }
 
-/// Errors of `accept` that tell of the connection that was to be accepted, not of the socket that accepts.
-pub(crate) fn belongs_to_the_peer(error: &io::Error) -> bool {
-    use io::ErrorKind as Kind;
-    matches!(
-        error.kind(),
-        Kind::ConnectionAborted | Kind::ConnectionReset | Kind::Interrupted | Kind::TimedOut
-    )
+/// What an error of `accept` tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The connection that was to be accepted: others may be well.
+    Peer,
+    /// The system can't give another socket: one that is given up makes room.
+    Shortage,
+    /// The socket that accepts, or something unheard of.
+    Other,
+}
+
+/// Errors that the network had for a connection before it was accepted; Linux passes them on.
+const OF_PEERS: &[Errno] = &[
+    Errno::CONNABORTED,
+    Errno::CONNRESET,
+    Errno::INTR,
+    Errno::TIMEDOUT,
+    Errno::NETDOWN,
+    Errno::PROTO,
+    Errno::NOPROTOOPT,
+    Errno::HOSTDOWN,
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    Errno::NONET,
+    Errno::HOSTUNREACH,
+    Errno::OPNOTSUPP,
+    Errno::NETUNREACH,
+    Errno::PERM,
+];
+
+const OF_SHORTAGE: &[Errno] = &[Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+
+impl Fault {
+    pub(crate) fn of(error: &io::Error) -> Fault {
+        match Errno::from_io_error(error) {
+            Some(errno) if OF_PEERS.contains(&errno) => Fault::Peer,
+            Some(errno) if OF_SHORTAGE.contains(&errno) => Fault::Shortage,
+            _ => Fault::Other,
+        }
+    }
 }
 
 impl Source for Acceptor {
@@ -222,22 +251,62 @@ impl Source for Acceptor {
         if self.rests.get() {
             return;
         }
+        let mut failures = 0;
         for _ in 0..PER_TURN {
-            match self.accept() {
-                Ok(true) => {}
+            let error = match self.accept() {
+                Ok(true) => continue,
                 Ok(false) => return,
-                Err(error) => {
-                    tracing::warn!(%error, "can't accept connections for now");
-                    // Who holds a socket and says nothing makes room.
-                    handshakes::drop_oldest(&self.service.gate);
-                    return self.rest(PAUSE);
-                }
+                Err(error) => error,
+            };
+            failures += 1;
+            let fault = Fault::of(&error);
+            if fault == Fault::Peer && failures < FAILURES_PER_TURN {
+                tracing::debug!(%error, "a connection ended before it was accepted");
+                continue;
             }
+            tracing::warn!(%error, "can't accept connections for now");
+            if fault == Fault::Shortage {
+                // Who holds a socket and says nothing makes room.
+                handshakes::drop_oldest(&self.service.gate);
+            }
+            return self.rest(PAUSE);
         }
         EventLoop::current().requeue(self.token, Ready::READABLE);
     }
 
     fn stop(self: Rc<Self>) {
         self.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_short_makes_others_make_room() {
+        for (fault, errors) in [
+            (Fault::Shortage, &[Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM][..]),
+            (
+                Fault::Peer,
+                &[
+                    Errno::CONNABORTED,
+                    Errno::CONNRESET,
+                    Errno::INTR,
+                    Errno::NETDOWN,
+                    Errno::PROTO,
+                    Errno::HOSTUNREACH,
+                    Errno::OPNOTSUPP,
+                    Errno::NETUNREACH,
+                    Errno::PERM,
+                ],
+            ),
+            (Fault::Other, &[Errno::BADF, Errno::INVAL, Errno::NOTSOCK]),
+        ] {
+            for &errno in errors {
+                assert_eq!(Fault::of(&errno.into()), fault, "{errno:?}");
+            }
+        }
+        assert_eq!(Fault::of(&io::ErrorKind::Other.into()), Fault::Other);
     }
 }

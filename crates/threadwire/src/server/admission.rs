@@ -47,9 +47,9 @@ pub struct Admission {
     /// 0 counts as 1. Past it, they are left to wait in the system's queue, and nobody is refused, unless that is full (4096, or
     /// what the system allows).
     pub max_per_second: Option<u32>,
-    /// The most opening handshakes that are under way at once, requests that are being answered included. 4096 by default; 0 counts as 1. Past
-    /// it, and when the system can't give another socket, the one that has been under way for longest is dropped: those that never
-    /// end are many in an attack, and old. (On a server of several workers, the oldest of the worker that gets the new one.)
+    /// The most opening handshakes that are under way at once, requests that are being answered included, and peers that were answered
+    /// otherwise and have not ended. 4096 by default; 0 counts as 1. Past it, and when the system can't give another socket, the one that
+    /// has been under way for longest is dropped: those that never end are many in an attack, and old. (On a server of several workers, the oldest of the worker that gets the new one.)
     pub max_handshakes: usize,
     /// Whether balancers say by the [PROXY protocol](ProxyProtocol) whose connections they pass on. Off by default.
     pub proxy_protocol: Option<ProxyProtocol>,

@@ -1,13 +1,17 @@
 //! Sockets that listen: addresses, paths, and what was given.
 
 use std::fmt;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use crate::Error;
@@ -125,7 +129,8 @@ impl Listening {
     }
 
     /// Listens on a Unix socket at a path. A socket that was left there by a server that has ended is removed, if nobody listens on it
-    /// any more; anything else that is there stays. The file is removed when the server listens no more. Who may connect is
+    /// any more; anything else that is there stays. Of servers that start at the same time, one gets the path: the directory is locked
+    /// (`flock`) for that moment. Where it can't be, as it may not be read, or is locked by others for half a second, nothing is removed. The file is removed when the server listens no more. Who may connect is
     /// for the permissions of its directory to say, and for those of the process's umask, or see
     /// [`unix_with_mode`](Listening::unix_with_mode).
     ///
@@ -141,8 +146,12 @@ impl Listening {
 
     fn at_path(path: &Path, mode: Option<u32>) -> Result<Listening, Error> {
         let listen = || -> io::Result<Listening> {
+            // A socket of which others could find that nobody listens, and remove it, is there from here on until it listens.
+            let locked = lock_directory(path);
             let socket = match bind_unix(path) {
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_left_over(path) => {
+                Err(error)
+                    if error.kind() == io::ErrorKind::AddrInUse && locked.is_some() && is_left_over(path) =>
+                {
                     fs::remove_file(path)?;
                     bind_unix(path)?
                 }
@@ -154,6 +163,7 @@ impl Listening {
                 fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
             }
             socket.listen(BACKLOG)?;
+            drop(locked);
             let socket = ListenSocket::Unix { file: Some(file), socket: socket.into() };
             Ok(Listening { socket, addr: ListenAddr::Unix(path.to_owned()) })
         };
@@ -219,6 +229,30 @@ fn bind_unix(path: &Path) -> io::Result<Socket> {
     socket.set_nonblocking(true)?;
     socket.bind(&SockAddr::unix(path)?)?;
     Ok(socket)
+}
+
+/// Keeps other servers from making a socket in the same directory, as long as what this returns is there. `None` if they can't be.
+fn lock_directory(path: &Path) -> Option<File> {
+    const TRIES: u32 = 50;
+    const APART: Duration = Duration::from_millis(10);
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let lock = || -> io::Result<File> {
+        let directory = File::open(parent.unwrap_or(Path::new(".")))?;
+        // Whoever may read the directory can lock it: that must not keep us for ever.
+        for _ in 1..TRIES {
+            match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::WOULDBLOCK | Errno::INTR) => thread::sleep(APART),
+                locked => return Ok(locked.map(|()| directory)?),
+            }
+        }
+        flock(&directory, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(directory)
+    };
+    lock()
+        .inspect_err(|error| {
+            tracing::debug!(path = %path.display(), %error, "can't lock the directory of a socket");
+        })
+        .ok()
 }
 
 /// Whether there is a socket that nobody listens on.

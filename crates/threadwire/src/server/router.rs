@@ -53,8 +53,9 @@ use crate::{Accept, Error, Request};
 /// `/%63afé` are the same. An encoded slash (`%2F`) separates nothing: it can be in a parameter only. What is fixed goes before what is a
 /// parameter, in whatever order they were added. The query has no part in it ([`Request::query`]).
 ///
-/// A path that can't be decoded (to UTF-8), or that has a segment `.` or `..`, which clients resolve before they send it (RFC 3986,
-/// section 5.2.4), is answered with 400. What is no path is as well.
+/// A path that can't be decoded (to UTF-8), that has a NUL in it, or that has a segment `.` or `..`, which clients resolve before they
+/// send it (RFC 3986, section 5.2.4), is answered with 400. What is no path is as well. An encoded slash and a backslash end a segment
+/// here, so that no parameter can lead out of a directory: `/files/..%2Fsecret` is refused.
 ///
 /// [`Request::query`]: threadwire_proto::handshake::Request::query
 #[derive(Clone, Default)]
@@ -193,6 +194,9 @@ fn explain(error: &matchit::InsertError) -> String {
     }
 }
 
+/// How an encoded slash stays in a path that is compared.
+const SLASH: &str = "%2F";
+
 /// A path as it is compared: all decoded but slashes, and percent signs, without which those could not be told from it. `None` if it
 /// can't be, or is no proper path.
 fn decode(path: &str) -> Option<Cow<'_, str>> {
@@ -200,8 +204,10 @@ fn decode(path: &str) -> Option<Cow<'_, str>> {
         return None;
     }
     let decoded = if path.contains('%') { Cow::Owned(decode_all(path)?) } else { Cow::Borrowed(path) };
-    let is_dots = |segment: &str| matches!(segment, "." | "..");
-    (!decoded.split('/').any(is_dots)).then_some(decoded)
+    // A parameter has its slashes decoded later, and some systems take a backslash for one.
+    let mut segments = decoded.split(['/', '\\']).flat_map(|part| part.split(SLASH));
+    let is_proper = !segments.any(|segment| matches!(segment, "." | "..")) && !decoded.contains('\0');
+    is_proper.then_some(decoded)
 }
 
 fn decode_all(path: &str) -> Option<String> {
@@ -216,7 +222,7 @@ fn decode_all(path: &str) -> Option<String> {
         let digits = str::from_utf8(rest.get(..2)?).ok().filter(|digits| !digits.starts_with('+'))?;
         rest = &rest[2..];
         match u8::from_str_radix(digits, 16).ok()? {
-            b'/' => decoded.extend_from_slice(b"%2F"),
+            b'/' => decoded.extend_from_slice(SLASH.as_bytes()),
             b'%' => decoded.extend_from_slice(b"%25"),
             byte => decoded.push(byte),
         }
@@ -254,6 +260,18 @@ mod tests {
             ("/a/%2e%2E/b", None),
             ("/.", None),
             ("/a/.", None),
+            ("/a/..%2F..%2Fb", None),
+            ("/a/b%2f..", None),
+            ("/a/%2e%2e%2fb", None),
+            ("/a/b%2F.%2Fc", None),
+            ("/a/..\\b", None),
+            ("/a/b%5C..", None),
+            ("/a%2F..%5Cb", None),
+            ("/a/..%252Fb", Some("/a/..%252Fb")),
+            ("/a%2F...%2Fb", Some("/a%2F...%2Fb")),
+            ("/a%5Cb", Some("/a\\b")),
+            ("/a%00b", None),
+            ("/%00", None),
             ("/%", None),
             ("/%4", None),
             ("/%zz", None),

@@ -10,7 +10,8 @@ use crate::{Error, Request};
 /// it got there. So what listens on `localhost` or in a private network should check it. Others are refused with 421 (RFC 9110,
 /// section 15.5.20), requests without a host, or with several, with 400.
 ///
-/// A name with a port is compared with it, one without fits any port. Letters compare without regard to case, and a dot at the end
+/// A name with a port is compared with it, one without fits any port. A request that names no port, as browsers do where it is that of
+/// the scheme, means 443 if it came by TLS; else 80, or 443 where TLS ended at a proxy in front, so both fit then. Letters compare without regard to case, and a dot at the end
 /// of a name does not count.
 ///
 /// ```
@@ -52,8 +53,11 @@ impl Check for Hosts {
             _ => None,
         };
         let Some(asked) = asked else { return Err(plain(400, "expected one Host header\n")) };
-        let fits = |host: &Host| host.name == asked.name && (host.port.is_none() || host.port == asked.port);
-        if self.0.iter().any(fits) {
+        #[cfg(feature = "tls")]
+        let is_secure = request.tls().is_some();
+        #[cfg(not(feature = "tls"))]
+        let is_secure = false;
+        if self.0.iter().any(|host| host.is_meant(&asked, is_secure)) {
             return Ok(());
         }
         tracing::debug!(host = asked.name, "refused a request for its host");
@@ -62,6 +66,15 @@ impl Check for Hosts {
 }
 
 impl Host {
+    /// Whether this is what was asked for, by TLS or without it.
+    fn is_meant(&self, asked: &Host, is_secure: bool) -> bool {
+        let fits = |port| match asked.port {
+            Some(asked) => asked == port,
+            None => port == 443 || (port == 80 && !is_secure),
+        };
+        self.name == asked.name && self.port.is_none_or(fits)
+    }
+
     fn read(text: &str) -> Option<Host> {
         let colon = text.rfind(':').filter(|colon| !text[*colon..].contains(']'));
         let (name, port) = match colon {
@@ -106,6 +119,25 @@ mod tests {
         ] {
             let host = host.map(|(name, port)| Host { name: name.to_owned(), port });
             assert_eq!(Host::read(text), host, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_missing_port_is_that_of_the_scheme() {
+        for (known, asked, plain, secure) in [
+            ("example.com:443", "example.com", true, true),
+            ("example.com:443", "example.com:443", true, true),
+            ("example.com:443", "example.com:80", false, false),
+            ("example.com:80", "example.com", true, false),
+            ("example.com:80", "example.com:80", true, true),
+            ("example.com:8443", "example.com", false, false),
+            ("example.com", "example.com", true, true),
+            ("example.com", "example.com:8443", true, true),
+            ("example.com:443", "evil.test", false, false),
+        ] {
+            let (host, met) = (Host::read(known).unwrap(), Host::read(asked).unwrap());
+            let meant = [false, true].map(|is_secure| host.is_meant(&met, is_secure));
+            assert_eq!(meant, [plain, secure], "{known} {asked}");
         }
     }
 }
