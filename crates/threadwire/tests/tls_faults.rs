@@ -21,7 +21,7 @@ type Serving = (&'static str, SocketAddr, Box<dyn FnOnce()>);
 fn servers(authority: &Authority, config: Config) -> Vec<Serving> {
     let identity = authority.sign(&["localhost"]);
     let server = Secure::on(bind().config(config.clone()), identity.server());
-    #[allow(unused_mut)]
+    #[cfg_attr(not(feature = "aio"), allow(unused_mut, reason = "the async face adds the other one"))]
     let mut servers: Vec<Serving> = vec![("listener", server.addr(), Box::new(move || drop(server)))];
     #[cfg(feature = "aio")]
     {
