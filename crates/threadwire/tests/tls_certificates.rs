@@ -410,6 +410,16 @@ fn settings_beside_those_of_rustls_are_refused() {
 }
 
 #[test]
+fn roots_are_refused_where_none_is_asked() {
+    let roots = Authority::new("ours").pem();
+    for tls in [ClientTls::new().only_pins(), ClientTls::new().danger_accept_any_certificate()] {
+        let refused = tls.clone().extra_roots(roots.clone());
+        assert!(matches!(refused, Err(Error::Other(_))), "{refused:?}");
+        assert!(tls.only_roots(roots.clone()).is_ok(), "they are asked from now on");
+    }
+}
+
+#[test]
 fn nothing_shows_a_key() {
     let authority = Authority::new("authority");
     let identity = authority.sign(&["localhost"]);

@@ -166,10 +166,15 @@ impl ClientTls {
     }
 
     /// Verifies servers by these roots beside the system's, in addition to those that were added before. Fails with
-    /// [`Error::TlsFile`], and with [`Error::Other`] where the settings are [rustls's own](ClientTls::from_config).
+    /// [`Error::TlsFile`], and with [`Error::Other`] where no roots are asked any more ([`only_pins`](ClientTls::only_pins),
+    /// [`danger_accept_any_certificate`](ClientTls::danger_accept_any_certificate)), or the settings are
+    /// [rustls's own](ClientTls::from_config).
     pub fn extra_roots(self, roots: Pem) -> Result<ClientTls, Error> {
         self.check_can_change("extra_roots")?;
         let more = checked_roots(&roots)?;
+        if matches!(self.trust, Trust::Anybody) {
+            return Err(Error::other("roots can't be added where none is asked: see `only_roots`"));
+        }
         Ok(self.changed("extra_roots", |tls| match &mut tls.trust {
             Trust::System(roots) | Trust::Only(roots) => roots.extend(more),
             Trust::Anybody => {}
