@@ -67,7 +67,7 @@ impl Decompressor {
     ///
     /// # Errors
     ///
-    /// [`Violation::Deflate`] if it is corrupt, [`Violation::MessageTooLong`] as soon as it is more than the limit.
+    /// [`Violation::CorruptDeflate`], or [`Violation::InflatedTooLong`] as soon as it is more than the limit.
     pub(crate) fn inflate(
         &mut self,
         input: &[u8],

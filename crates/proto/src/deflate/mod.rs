@@ -83,7 +83,8 @@ pub enum Compress {
     /// If it is as long as [`Deflate::threshold`] says, or comes in fragments: its length is not known then.
     #[default]
     Auto,
-    /// However short it is.
+    /// However short it is; but a message that no other refers to (without context takeover, to a crowd, or where it may be
+    /// dropped) goes out as it is if it does not get smaller.
     Always,
     /// Not at all: for what does not get smaller, or must not, as its length would tell of a secret in it that stands beside
     /// something that an attacker chose.
