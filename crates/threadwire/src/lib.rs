@@ -83,6 +83,7 @@ mod listener;
 mod local;
 mod messages;
 mod outbox;
+mod panic;
 mod reconnect;
 mod room;
 mod server;
@@ -111,7 +112,7 @@ pub use listener::client::{Client, connect};
 pub use listener::running::{Running, Stopper};
 pub use listener::server::{Server, Spread};
 pub use messages::{Backlog, Messages, MessagesIter, WhenBehind};
-pub use reconnect::{Attempt, Backoff, Cause, Change, Link, Reconnect, State};
+pub use reconnect::{Attempt, Backoff, Cause, Change, Reconnect, ReconnectHandle, State};
 pub use room::{Delivery, Except, Report, Room};
 pub use server::{
     Admission, BasicAuth, BasicUser, Bearer, Check, Forwarded, Hosts, ListenAddr, Listening, Origins,

@@ -425,12 +425,12 @@ fn nothing_is_buffered_after_the_end() {
     });
 }
 
-/// The cause of an end is dropped under the link's lock
+/// The cause of an end is dropped under the handle's lock
 #[test]
 fn an_error_whose_drop_looks_at_the_link() {
     bounded(|| {
         #[derive(Debug)]
-        struct E(Link);
+        struct E(ReconnectHandle);
         impl std::fmt::Display for E {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str("e")
@@ -456,15 +456,15 @@ fn an_error_whose_drop_looks_at_the_link() {
             .unwrap();
         let backoff =
             Backoff { first: Duration::from_millis(5), max_attempts: Some(4), ..Backoff::default() };
-        let link = Client::new(&format!("ws://{}", s.local_addr()))
+        let handle = Client::new(&format!("ws://{}", s.local_addr()))
             .unwrap()
             .reconnect(backoff)
             .retry_if(|_: &Cause| true)
-            .start_with(|link| {
-                let link = link.clone();
-                move |_: &Connection, _: Message<'_>| Err(Error::other(E(link.clone())))
+            .start_with(|handle| {
+                let handle = handle.clone();
+                move |_: &Connection, _: Message<'_>| Err(Error::other(E(handle.clone())))
             });
-        println!("{}", link.wait_ended().unwrap());
+        println!("{}", handle.wait_ended().unwrap());
     });
 }
 

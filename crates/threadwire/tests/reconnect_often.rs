@@ -54,8 +54,9 @@ fn twenty_thousand_failures_take_neither_stack_nor_memory() {
     };
     let backoff = Backoff { first: Duration::ZERO, max_attempts: Some(ATTEMPTS), ..Backoff::default() };
     let client = Client::new(&format!("ws://{addr}/")).unwrap();
-    let link = client.reconnect(backoff).on_change(on_change).start(|_: &Connection, _: Message<'_>| Ok(()));
-    assert_eq!(link.wait_ended().unwrap().state, State::GaveUp);
+    let handle =
+        client.reconnect(backoff).on_change(on_change).start(|_: &Connection, _: Message<'_>| Ok(()));
+    assert_eq!(handle.wait_ended().unwrap().state, State::GaveUp);
 
     let looks = looks.borrow();
     let [first, last] = looks[..] else { panic!("{looks:?}") };

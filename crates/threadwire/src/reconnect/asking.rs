@@ -1,34 +1,31 @@
 //! What the program is asked, and what its answers come to: the same wherever a driver runs.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, SystemTime};
 
 use threadwire_proto::handshake::HandshakeError;
 
-use super::machine::Verdict;
 use super::{Attempt, Cause};
 use crate::Error;
 use crate::local::Local;
+use crate::panic::{catch, contain};
 
 /// Asks whether an attempt may begin. One that panics forbids it.
 pub(crate) fn ask_before<H>(hook: &mut H, attempt: &mut Attempt) -> Result<(), Error>
 where
     H: FnMut(&mut Attempt) -> Result<(), Error> + ?Sized,
 {
-    let allowed = catch_unwind(AssertUnwindSafe(|| hook(attempt)));
-    allowed.unwrap_or_else(|payload| Err(Error::panicked(payload)))
+    catch(|| hook(attempt))
 }
 
 /// Asks whether an end is worth another attempt; without a hook, the cause itself knows. One that panics says no.
-pub(crate) fn ask_whether_to_retry<H>(hook: Option<&mut H>, cause: &Cause) -> Verdict
+pub(crate) fn is_worth_it<H>(hook: Option<&mut H>, cause: &Cause) -> bool
 where
     H: FnMut(&Cause) -> bool + ?Sized,
 {
-    let retry = match hook {
+    match hook {
         None => cause.is_transient(),
         Some(hook) => contain("retry_if", || hook(cause)).unwrap_or(false),
-    };
-    if retry { Verdict::Retry } else { Verdict::GiveUp }
+    }
 }
 
 /// How long a server wants to be left alone that has answered with 429 or 503: its `Retry-After`, in seconds or a date (RFC 9110,
@@ -44,12 +41,6 @@ pub(crate) fn retry_after(cause: Option<&Cause>, now: SystemTime) -> Duration {
     }
     let date = httpdate::parse_http_date(wish).ok();
     date.and_then(|date| date.duration_since(now).ok()).unwrap_or_default()
-}
-
-/// Calls the program, and logs it if that panics.
-pub(crate) fn contain<R>(what: &str, call: impl FnOnce() -> R) -> Option<R> {
-    let result = catch_unwind(AssertUnwindSafe(call));
-    result.map_err(|payload| tracing::error!(error = %Error::panicked(payload), "{what} failed")).ok()
 }
 
 /// A random number from 0 to 1.
