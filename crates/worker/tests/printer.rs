@@ -1,6 +1,7 @@
 //! The printer where there is no terminal: what is printed comes out, whole, in order, once. And on a terminal: a
 //! program of its own, run by a person that is a test.
 
+#[path = "it/common/mod.rs"]
 pub mod common;
 #[path = "../examples/printer.rs"]
 pub mod example;
