@@ -37,8 +37,6 @@ mod listener;
 mod mail;
 mod node;
 mod pool;
-#[cfg(feature = "printer")]
-pub mod printer;
 mod promise;
 mod queue;
 mod remote;

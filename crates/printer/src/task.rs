@@ -5,17 +5,18 @@ use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, ThreadId};
 
-use super::input::Waiting;
-use super::terminal::Terminal;
-use super::wrap::harmless;
-use crate::{EventLoop, Rejected};
+use threadwire_worker::{EventLoop, Rejected};
+
+use crate::input::Waiting;
+use crate::terminal::Terminal;
+use crate::wrap::harmless;
 
 /// How much may wait to be written, in bytes, before whoever prints waits too.
-pub(super) const MOST_PENDING: usize = 1024 * 1024;
+pub(crate) const MOST_PENDING: usize = 1024 * 1024;
 
 /// What was printed and not yet written.
 #[derive(Default)]
-pub(super) struct Queue {
+pub(crate) struct Queue {
     state: Mutex<Pending>,
     changed: Condvar,
     /// The printer's own thread. It must not wait for itself when what it does is logged through the printer.
@@ -48,7 +49,7 @@ impl Queue {
     }
 
     /// Leaves a text to be written. Returns whether the printer has to be woken up for it.
-    pub(super) fn push(&self, text: String) -> Result<bool, Rejected> {
+    pub(crate) fn push(&self, text: String) -> Result<bool, Rejected> {
         let mut pending = self.wait_while(|pending| !pending.closed && pending.bytes >= MOST_PENDING);
         if pending.closed {
             return Err(Rejected);
@@ -60,13 +61,13 @@ impl Queue {
     }
 
     /// Takes no more from now on.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_all();
     }
 
     /// Waits until all is written. Returns the error, if there was one, to the first who asks.
-    pub(super) fn wait_for_end(&self) -> io::Result<()> {
+    pub(crate) fn wait_for_end(&self) -> io::Result<()> {
         self.wait_while(|pending| !pending.ended).error.take().map_or(Ok(()), Err)
     }
 
@@ -100,7 +101,7 @@ impl Queue {
 }
 
 /// Where it goes.
-pub(super) enum Output {
+pub(crate) enum Output {
     Plain(Box<dyn Write + Send>),
     Terminal(Arc<Terminal>),
 }
@@ -111,7 +112,7 @@ impl Output {
             Output::Terminal(terminal) => {
                 // Where no signal tells of another size.
                 #[cfg(not(unix))]
-                terminal.resize_if_changed(super::size())?;
+                terminal.resize_if_changed(crate::size())?;
                 terminal.print(texts)
             }
             Output::Plain(sink) => {
@@ -128,16 +129,16 @@ impl Output {
 }
 
 /// Ends the printer, also if it panics: the terminal is left, and nobody waits for it any more.
-pub(super) struct Ending {
-    pub(super) queue: Arc<Queue>,
-    pub(super) terminal: Option<Arc<Terminal>>,
-    pub(super) waiting: Arc<Waiting>,
-    pub(super) error: Option<io::Error>,
+pub(crate) struct Ending {
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) terminal: Option<Arc<Terminal>>,
+    pub(crate) waiting: Arc<Waiting>,
+    pub(crate) error: Option<io::Error>,
 }
 
 impl Ending {
     /// Writes what is printed until the printer is closed or its worker is stopped; then the rest.
-    pub(super) fn serve(mut self, mut output: Output) {
+    pub(crate) fn serve(mut self, mut output: Output) {
         let event_loop = EventLoop::current();
         let _ = self.queue.writer.set(thread::current().id());
         loop {

@@ -2,7 +2,7 @@
 
 /// What a person did at the keyboard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Key {
+pub(crate) enum Key {
     Char(char),
     Enter,
     Backspace,
@@ -36,7 +36,7 @@ const LONGEST: usize = 32;
 
 /// Turns bytes into keys. It keeps what is incomplete, so it does not matter how the bytes are cut.
 #[derive(Default)]
-pub(super) struct Decoder {
+pub(crate) struct Decoder {
     state: State,
     /// The beginning of a character in UTF-8, or the parameters of a control sequence.
     kept: Vec<u8>,
@@ -57,7 +57,7 @@ enum State {
 }
 
 impl Decoder {
-    pub(super) fn decode(&mut self, bytes: &[u8], mut each: impl FnMut(Key)) {
+    pub(crate) fn decode(&mut self, bytes: &[u8], mut each: impl FnMut(Key)) {
         for &byte in bytes {
             if let Some(key) = self.byte(byte) {
                 each(key);
@@ -106,7 +106,7 @@ impl Decoder {
             return None;
         }
         let c = std::str::from_utf8(&self.kept).ok()?.chars().next()?;
-        (!super::wrap::is_harmful(c)).then_some(Key::Char(c))
+        (!crate::wrap::is_harmful(c)).then_some(Key::Char(c))
     }
 
     fn escaped(&mut self, byte: u8) -> Option<Key> {

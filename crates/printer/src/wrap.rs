@@ -13,19 +13,19 @@ const TOO_WIDE: &str = "\u{fffd}";
 const TAB_STOP: usize = 8;
 
 /// How many cells a cluster takes.
-pub(super) fn cells(cluster: &str) -> usize {
+pub(crate) fn cells(cluster: &str) -> usize {
     cluster.width()
 }
 
 /// Whether a character would do something to the terminal, or to the order in which other characters are shown,
 /// instead of being shown.
-pub(super) fn is_harmful(c: char) -> bool {
+pub(crate) fn is_harmful(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// The text with its control characters written out (`\u{1b}`): it can't move the cursor, change colours, ring, or
 /// reverse what is beside it. Tabs and ends of lines stay, `\r\n` as `\n`.
-pub(super) fn harmless(text: &str) -> Cow<'_, str> {
+pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
     if !text.contains(|c| is_harmful(c) && c != '\n' && c != '\t') {
         return Cow::Borrowed(text);
     }
@@ -42,7 +42,7 @@ pub(super) fn harmless(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Cuts a text into rows of at most `width` cells, as a [`Printer`](super::Printer) shows it.
+/// Cuts a text into rows of at most `width` cells, as a [`Printer`](crate::Printer) shows it.
 ///
 /// - Each `\n` begins a new row; a text without any has one row at least, though it may be empty.
 /// - Rows are broken between words, at the spaces there, which are left out; and before and after wide characters, as
@@ -54,7 +54,7 @@ pub(super) fn harmless(text: &str) -> Cow<'_, str> {
 /// - A width of 0 counts as 1.
 ///
 /// ```
-/// use threadwire_worker::printer::wrap;
+/// use threadwire_printer::wrap;
 ///
 /// assert_eq!(wrap("the quick brown fox", 10), ["the quick", "brown fox"]);
 /// assert_eq!(wrap("a\n  indented 你好 antidisestablishment", 12), ["a", "  indented", "你好 antidis", "establishmen", "t"]);

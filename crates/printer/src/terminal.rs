@@ -1,6 +1,6 @@
 //! The terminal itself: whoever changes it holds its lock, and it is left as it was found.
 //!
-//! It is in raw mode exactly as long as its screen has an input line. That is over when the [`Input`](super::Input) is
+//! It is in raw mode exactly as long as its screen has an input line. That is over when the [`Input`](crate::Input) is
 //! dropped or the printer ends, whichever is first, on whatever thread that is. A panic that is reported meanwhile gets
 //! the terminal as it was, and gives it back.
 
@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 
 use crossterm::terminal::{disable_raw_mode, enable_raw_mode};
 
-use super::screen::{Screen, Size};
+use crate::screen::{Screen, Size};
 
 /// The terminal whose raw mode it is: a process has one keyboard.
 static RAW: Mutex<Option<Arc<Terminal>>> = Mutex::new(None);
@@ -20,7 +20,7 @@ thread_local! {
     static HOLDS: Cell<bool> = const { Cell::new(false) };
 }
 
-pub(super) struct Terminal(Mutex<State>);
+pub(crate) struct Terminal(Mutex<State>);
 
 struct State {
     screen: Screen,
@@ -32,7 +32,7 @@ struct State {
 }
 
 impl Terminal {
-    pub(super) fn new(screen: Screen, sink: Box<dyn Write + Send>) -> Terminal {
+    pub(crate) fn new(screen: Screen, sink: Box<dyn Write + Send>) -> Terminal {
         Terminal(Mutex::new(State { screen, sink, lent: false, held: Vec::new() }))
     }
 
@@ -48,7 +48,7 @@ impl Terminal {
         Ok(result)
     }
 
-    pub(super) fn print(&self, messages: Vec<String>) -> io::Result<()> {
+    pub(crate) fn print(&self, messages: Vec<String>) -> io::Result<()> {
         self.change(|state, out| {
             if state.lent {
                 state.held.extend(messages);
@@ -59,7 +59,7 @@ impl Terminal {
     }
 
     /// Enters raw mode, and shows an input line.
-    pub(super) fn begin_line(self: &Arc<Self>, prompt: &str) -> io::Result<()> {
+    pub(crate) fn begin_line(self: &Arc<Self>, prompt: &str) -> io::Result<()> {
         {
             let mut raw = RAW.lock().unwrap_or_else(PoisonError::into_inner);
             if raw.is_some() {
@@ -73,7 +73,7 @@ impl Terminal {
     }
 
     /// Takes the input line away, and leaves raw mode. Does nothing if that has been done.
-    pub(super) fn end_line(&self) {
+    pub(crate) fn end_line(&self) {
         let erased = self.change(|state, out| {
             state.screen.end_line(out);
             if std::mem::take(&mut state.lent) {
@@ -138,7 +138,7 @@ impl Terminal {
     }
 
     /// The size may have changed.
-    pub(super) fn resize(&self, size: Size) -> io::Result<()> {
+    pub(crate) fn resize(&self, size: Size) -> io::Result<()> {
         self.change(|state, out| {
             if !state.lent {
                 state.screen.resize(size, out);
@@ -149,7 +149,7 @@ impl Terminal {
 
 #[cfg(not(unix))]
 impl Terminal {
-    pub(super) fn resize_if_changed(&self, size: Size) -> io::Result<()> {
+    pub(crate) fn resize_if_changed(&self, size: Size) -> io::Result<()> {
         let is_other = Held::lock(&self.0).0.screen.size() != size;
         if is_other { self.resize(size) } else { Ok(()) }
     }
@@ -157,7 +157,7 @@ impl Terminal {
 
 #[cfg(unix)]
 impl Terminal {
-    pub(super) fn keys(&self, keys: &[super::keys::Key]) -> io::Result<Vec<super::screen::Pressed>> {
+    pub(crate) fn keys(&self, keys: &[crate::keys::Key]) -> io::Result<Vec<crate::screen::Pressed>> {
         self.change(|state, out| {
             let pressed = state.screen.keys(keys, out);
             if state.lent {
@@ -170,13 +170,13 @@ impl Terminal {
 
     /// Reads, if there is an input line to read for. It is not taken away meanwhile: what is typed behind it is for
     /// whoever reads next.
-    pub(super) fn read<T>(&self, read: impl FnOnce() -> T) -> Option<T> {
+    pub(crate) fn read<T>(&self, read: impl FnOnce() -> T) -> Option<T> {
         let state = Held::lock(&self.0);
         state.0.screen.has_line().then(read)
     }
 
     /// Puts the process to sleep, as Ctrl-Z does where there is no raw mode, and goes on when it is woken up.
-    pub(super) fn suspend(&self) {
+    pub(crate) fn suspend(&self) {
         if self.lend() {
             if let Err(error) = signal_hook::low_level::emulate_default_handler(signal_hook::consts::SIGTSTP)
             {
@@ -187,7 +187,7 @@ impl Terminal {
     }
 
     /// The process goes on after it was asleep: whoever had the terminal meanwhile has left it in another mode.
-    pub(super) fn wake_up(&self, size: Size) -> io::Result<()> {
+    pub(crate) fn wake_up(&self, size: Size) -> io::Result<()> {
         self.change(|state, out| {
             if state.lent {
                 return;

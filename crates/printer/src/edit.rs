@@ -4,17 +4,17 @@ use std::collections::VecDeque;
 
 use unicode_segmentation::{GraphemeCursor, UnicodeSegmentation};
 
-use super::keys::Key;
-use super::wrap::cells;
+use crate::keys::Key;
+use crate::wrap::cells;
 
 /// The longest line that can be typed or pasted, in bytes.
-pub(super) const LONGEST_LINE: usize = 64 * 1024;
+pub(crate) const LONGEST_LINE: usize = 64 * 1024;
 /// How many lines the up key reaches.
-pub(super) const REMEMBERED: usize = 1000;
+pub(crate) const REMEMBERED: usize = 1000;
 
 /// What a key led to.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Edited {
+pub(crate) enum Edited {
     /// The line is as it was: the key makes no sense here.
     Refused,
     Changed,
@@ -28,7 +28,7 @@ pub(super) enum Edited {
 
 /// A line, a cursor in it, and the lines before it.
 #[derive(Default)]
-pub(super) struct Editor {
+pub(crate) struct Editor {
     text: String,
     /// In bytes, always between two clusters.
     cursor: usize,
@@ -38,7 +38,7 @@ pub(super) struct Editor {
 }
 
 impl Editor {
-    pub(super) fn key(&mut self, key: Key) -> Edited {
+    pub(crate) fn key(&mut self, key: Key) -> Edited {
         let (before, length) = (self.cursor, self.text.len());
         match key {
             Key::Char(c) => {
@@ -157,7 +157,7 @@ impl Editor {
 
     /// What fits into a row of `width` cells: the prompt, if it leaves room for more than itself, and the text around
     /// the cursor. Returns what comes before the cursor and what comes behind it. A cell is left for the cursor.
-    pub(super) fn view(&self, prompt: &str, width: usize) -> (String, String) {
+    pub(crate) fn view(&self, prompt: &str, width: usize) -> (String, String) {
         let (before, behind) = self.text.split_at(self.cursor);
         let room = width.saturating_sub(1);
         let prompt_cells: usize = prompt.graphemes(true).map(cells).sum();

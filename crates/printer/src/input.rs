@@ -3,13 +3,14 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::terminal::Terminal;
-use crate::{EventLoop, Remote, Stopped};
+use threadwire_worker::{EventLoop, Remote, Stopped};
+
+use crate::terminal::Terminal;
 
 /// How much typed input may wait for the program. Beyond that the keyboard is not read.
-pub(super) const MOST_WAITING: usize = 1000;
+pub(crate) const MOST_WAITING: usize = 1000;
 
-/// Something that was typed at the [input line](super::Builder::input).
+/// Something that was typed at the [input line](crate::Builder::input).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Typed {
     /// A line, without its end, which may be empty. At most 64 KiB long.
@@ -21,7 +22,7 @@ pub enum Typed {
     End,
 }
 
-/// The input line of a [`Printer`](super::Printer). While it lives, the terminal is in raw mode; dropping it takes the
+/// The input line of a [`Printer`](crate::Printer). While it lives, the terminal is in raw mode; dropping it takes the
 /// line away and leaves the terminal as it was, before the drop returns and on every way out of its scope, also on
 /// a panic. (What no drop can see: `std::process::exit`.)
 ///
@@ -30,10 +31,10 @@ pub enum Typed {
 /// 1000 lines; Ctrl-L draws the screen again, Ctrl-Z suspends the process. A line that was sent stays on the screen,
 /// behind its prompt.
 ///
-/// See [`Builder::input`](super::Builder::input) for an example.
+/// See [`Builder::input`](crate::Builder::input) for an example.
 pub struct Input {
-    pub(super) waiting: Arc<Waiting>,
-    pub(super) terminal: Arc<Terminal>,
+    pub(crate) waiting: Arc<Waiting>,
+    pub(crate) terminal: Arc<Terminal>,
 }
 
 impl Input {
@@ -41,7 +42,7 @@ impl Input {
     /// what was typed before has been read, it is [`Typed::End`] at once.
     ///
     /// ```no_run
-    /// use threadwire_worker::printer::{Printer, Typed};
+    /// use threadwire_printer::{Printer, Typed};
     ///
     /// let (printer, input) = Printer::builder().input("name? ").open_with_input()?;
     /// let Some(input) = input else { return Err("this needs a terminal".into()) };
@@ -64,10 +65,10 @@ impl Input {
     /// [`Typed::End`].
     ///
     /// The loop of the thread that asked last turns when there is more, so that this can be asked in a
-    /// [`wait_until`](crate::wait_until):
+    /// [`wait_until`](threadwire_worker::wait_until):
     ///
     /// ```no_run
-    /// # use threadwire_worker::printer::Printer;
+    /// # use threadwire_printer::Printer;
     /// use std::time::Duration;
     /// use threadwire_worker::wait_until;
     ///
@@ -109,10 +110,10 @@ impl std::fmt::Debug for Input {
 
 /// What was typed and not yet read.
 #[derive(Default)]
-pub(super) struct Waiting(Mutex<Lines>);
+pub(crate) struct Waiting(Mutex<Lines>);
 
 #[derive(Default)]
-pub(super) struct Lines {
+pub(crate) struct Lines {
     typed: VecDeque<Typed>,
     ended: bool,
     /// Whom to wake.
@@ -126,7 +127,7 @@ impl Waiting {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn push(&self, typed: Typed) {
+    pub(crate) fn push(&self, typed: Typed) {
         let reader = {
             let mut waiting = self.lock();
             if waiting.ended {
@@ -139,7 +140,7 @@ impl Waiting {
     }
 
     /// Nothing more will be typed.
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         self.push(Typed::End);
         let (reader, resume) = {
             let mut waiting = self.lock();
@@ -152,7 +153,7 @@ impl Waiting {
 
     /// Whether there is room for more. If not, `resume` is called when there is.
     #[cfg(unix)]
-    pub(super) fn has_room(&self, resume: impl FnOnce() + Send + 'static) -> bool {
+    pub(crate) fn has_room(&self, resume: impl FnOnce() + Send + 'static) -> bool {
         let mut waiting = self.lock();
         let has_room = waiting.typed.len() < MOST_WAITING;
         if !has_room {
@@ -175,9 +176,10 @@ mod tests {
     use std::io;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use super::super::screen::{Screen, Size};
+    use threadwire_worker::Worker;
+
     use super::*;
-    use crate::Worker;
+    use crate::screen::{Screen, Size};
 
     fn input() -> Input {
         let terminal = Terminal::new(Screen::new(Size::told(80, 24), 10), Box::new(io::sink()));

@@ -1,12 +1,12 @@
-//! A worker that owns the terminal (feature `printer`).
+//! A worker that owns the terminal, for programs of many threads.
 //!
 //! Anyone prints from any thread. Lines are wrapped by their display width, and what is on the screen is wrapped again
 //! when the terminal is resized. At the bottom there may be an input line, which what is printed does not tear. Where the
 //! output is no terminal (or `TERM` is `dumb`), the same text comes out as plain lines.
 //!
 //! ```
+//! use threadwire_printer::Printer;
 //! use threadwire_worker::Worker;
-//! use threadwire_worker::printer::Printer;
 //!
 //! let printer = Printer::open()?;
 //! let workers: Vec<_> = (0..3)
@@ -28,6 +28,7 @@
 //! there appears where the cursor happens to be. (A panic's message is taken care of.)
 //!
 //! On systems other than Unix there is no input line, and another width is noticed when something is printed.
+#![forbid(unsafe_code)]
 
 mod edit;
 mod input;
@@ -43,14 +44,15 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use threadwire_worker::{Rejected, Remote, Worker};
+
 pub use input::{Input, Typed};
 pub use wrap::wrap;
 
-use self::input::Waiting;
-use self::screen::{Screen, Size};
-use self::task::{Ending, Output, Queue};
-use self::terminal::Terminal;
-use crate::{Rejected, Remote, Worker};
+use crate::input::Waiting;
+use crate::screen::{Screen, Size};
+use crate::task::{Ending, Output, Queue};
+use crate::terminal::Terminal;
 
 /// Prints from any thread: cheap to clone, `Send` and `Sync`. See the [module](self).
 ///
@@ -67,7 +69,7 @@ impl Printer {
     /// A printer on the standard output, with defaults. Fails if the system refuses a thread.
     ///
     /// ```
-    /// use threadwire_worker::printer::Printer;
+    /// use threadwire_printer::Printer;
     ///
     /// let printer = Printer::open()?;
     /// printer.print("hello")?;
@@ -81,7 +83,7 @@ impl Printer {
     /// A printer with settings.
     ///
     /// ```
-    /// use threadwire_worker::printer::Printer;
+    /// use threadwire_printer::Printer;
     ///
     /// let printer = Printer::builder().history(50).open()?;
     /// # Ok::<(), std::io::Error>(())
@@ -113,8 +115,8 @@ impl Printer {
     /// Fails with the error of the output, if it took not everything; it is told once.
     ///
     /// ```
+    /// use threadwire_printer::Printer;
     /// use threadwire_worker::Rejected;
-    /// use threadwire_worker::printer::Printer;
     ///
     /// let printer = Printer::open()?;
     /// let clone = printer.clone();
@@ -170,7 +172,7 @@ impl Builder {
     /// it, it is left out.
     ///
     /// ```no_run
-    /// use threadwire_worker::printer::{Printer, Typed};
+    /// use threadwire_printer::{Printer, Typed};
     ///
     /// let (printer, input) = Printer::builder().input("> ").open_with_input()?;
     /// // Without a terminal there is no input line, and standard input can be read as usual.
@@ -192,7 +194,7 @@ impl Builder {
     /// Prints plain lines to `output` instead of the standard output. There is no input line then.
     ///
     /// ```
-    /// use threadwire_worker::printer::Printer;
+    /// use threadwire_printer::Printer;
     ///
     /// let (mut from, into) = std::io::pipe()?;
     /// let printer = Printer::builder().plain(into).open()?;

@@ -8,28 +8,28 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use mio::Interest;
-use mio::unix::SourceFd;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use signal_hook::consts::{SIGCONT, SIGWINCH};
 use signal_hook::{SigId, low_level};
+use threadwire_worker::mio::unix::SourceFd;
+use threadwire_worker::mio::{self, Interest};
+use threadwire_worker::{EventLoop, Ready, Source, Token};
 
-use super::input::{Typed, Waiting};
-use super::keys::Decoder;
-use super::screen::{Pressed, Size};
-use super::terminal::Terminal;
-use crate::{EventLoop, Ready, Source, Token};
+use crate::input::{Typed, Waiting};
+use crate::keys::Decoder;
+use crate::screen::{Pressed, Size};
+use crate::terminal::Terminal;
 
 /// The size of the terminal that the output is.
-pub(super) fn size() -> Size {
+pub(crate) fn size() -> Size {
     let told = rustix::termios::tcgetwinsize(io::stdout()).map(|size| (size.ws_col, size.ws_row));
     let (columns, rows) = told.unwrap_or((0, 0));
     Size::told(columns, rows)
 }
 
 /// Standard input, if it is a terminal.
-pub(super) struct Keyboard {
+pub(crate) struct Keyboard {
     token: Token,
     terminal: Arc<Terminal>,
     waiting: Arc<Waiting>,
@@ -37,7 +37,7 @@ pub(super) struct Keyboard {
 }
 
 impl Keyboard {
-    pub(super) fn attach(terminal: &Arc<Terminal>, waiting: &Arc<Waiting>) -> io::Result<()> {
+    pub(crate) fn attach(terminal: &Arc<Terminal>, waiting: &Arc<Waiting>) -> io::Result<()> {
         let fd = io::stdin().as_raw_fd();
         let (terminal, waiting) = (Arc::clone(terminal), Arc::clone(waiting));
         EventLoop::current().attach(SourceFd(&fd), Interest::READABLE, |_, token| {
@@ -115,7 +115,7 @@ fn has_input() -> bool {
 }
 
 /// Tells that the size has changed, or that the process goes on after it was stopped: a byte arrives for each signal.
-pub(super) struct Signals {
+pub(crate) struct Signals {
     token: Token,
     stream: RefCell<mio::net::UnixStream>,
     _ids: Registered,
@@ -124,7 +124,7 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    pub(super) fn attach(terminal: &Arc<Terminal>) -> io::Result<()> {
+    pub(crate) fn attach(terminal: &Arc<Terminal>) -> io::Result<()> {
         let (stream, theirs) = UnixStream::pair()?;
         stream.set_nonblocking(true)?;
         let was_asleep = Arc::new(AtomicBool::new(false));

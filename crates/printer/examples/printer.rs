@@ -1,7 +1,7 @@
 //! One thread owns the terminal, others print: lines wrap at the terminal's width, and again when it is resized.
 //!
 //! ```text
-//! cargo run -p threadwire-worker --features printer --example printer -- [DELAY_MS]
+//! cargo run -p threadwire-printer --example printer -- [DELAY_MS]
 //! ```
 //!
 //! Ends by itself, after a second and a half. With a longer delay there is time to pull at the window.
@@ -9,7 +9,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use threadwire_worker::printer::Printer;
+use threadwire_printer::Printer;
 use threadwire_worker::{Worker, sleep};
 
 /// Prints what the tutorial prints, and what its printer could not.

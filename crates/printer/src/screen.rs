@@ -11,25 +11,25 @@ use crossterm::Command;
 use crossterm::cursor::{MoveTo, MoveToColumn};
 use crossterm::terminal::{Clear, ClearType, DisableLineWrap, EnableLineWrap};
 
-use super::edit::{Edited, Editor};
-use super::keys::Key;
-use super::wrap::{harmless, wrap};
+use crate::edit::{Edited, Editor};
+use crate::keys::Key;
+use crate::wrap::{harmless, wrap};
 
 /// The most that is kept of what was printed, in bytes, however few messages that are.
-pub(super) const MOST_BYTES: usize = 1024 * 1024;
+pub(crate) const MOST_BYTES: usize = 1024 * 1024;
 /// For terminals that don't know their size.
 const USUAL: Size = Size { columns: 80, rows: 24 };
 
 /// How large a terminal is, in cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Size {
-    pub(super) columns: usize,
-    pub(super) rows: usize,
+pub(crate) struct Size {
+    pub(crate) columns: usize,
+    pub(crate) rows: usize,
 }
 
 impl Size {
     /// A size as the system tells it: 0 for what it does not know.
-    pub(super) fn told(columns: u16, rows: u16) -> Size {
+    pub(crate) fn told(columns: u16, rows: u16) -> Size {
         let or = |told: u16, usual| if told == 0 { usual } else { told.into() };
         Size { columns: or(columns, USUAL.columns), rows: or(rows, USUAL.rows) }
     }
@@ -73,7 +73,7 @@ struct Line {
     editor: Editor,
 }
 
-pub(super) struct Screen {
+pub(crate) struct Screen {
     size: Size,
     history: History,
     line: Option<Line>,
@@ -81,7 +81,7 @@ pub(super) struct Screen {
 
 /// What a key means to the program.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Pressed {
+pub(crate) enum Pressed {
     Line(String),
     Interrupt,
     End,
@@ -90,24 +90,24 @@ pub(super) enum Pressed {
 
 impl Screen {
     /// A screen that remembers the last messages, to wrap them again.
-    pub(super) fn new(size: Size, messages: usize) -> Screen {
+    pub(crate) fn new(size: Size, messages: usize) -> Screen {
         Screen { size, history: History { messages: VecDeque::new(), bytes: 0, most: messages }, line: None }
     }
 
     #[cfg(not(unix))]
-    pub(super) fn size(&self) -> Size {
+    pub(crate) fn size(&self) -> Size {
         self.size
     }
 
     /// Begins an input line.
-    pub(super) fn begin_line(&mut self, prompt: &str, out: &mut String) {
+    pub(crate) fn begin_line(&mut self, prompt: &str, out: &mut String) {
         let prompt = harmless(prompt).replace(['\n', '\t'], " ");
         self.line = Some(Line { prompt, editor: Editor::default() });
         self.draw(out, |screen, out| screen.draw_line(out));
     }
 
     /// Ends the input line. Returns whether there was one.
-    pub(super) fn end_line(&mut self, out: &mut String) -> bool {
+    pub(crate) fn end_line(&mut self, out: &mut String) -> bool {
         let was = self.line.take().is_some();
         if was {
             self.erase_line(out);
@@ -115,17 +115,17 @@ impl Screen {
         was
     }
 
-    pub(super) fn has_line(&self) -> bool {
+    pub(crate) fn has_line(&self) -> bool {
         self.line.is_some()
     }
 
     /// Takes the input line away, to be drawn again later.
-    pub(super) fn erase_line(&self, out: &mut String) {
+    pub(crate) fn erase_line(&self, out: &mut String) {
         ansi(out, &MoveToColumn(0));
         ansi(out, &Clear(ClearType::FromCursorDown));
     }
 
-    pub(super) fn print(&mut self, messages: impl IntoIterator<Item = String>, out: &mut String) {
+    pub(crate) fn print(&mut self, messages: impl IntoIterator<Item = String>, out: &mut String) {
         self.draw(out, |screen, out| {
             for message in messages {
                 write_rows(wrap(&message, screen.size.columns), out);
@@ -136,7 +136,7 @@ impl Screen {
     }
 
     /// The terminal may have got another size. Another width wraps everything again.
-    pub(super) fn resize(&mut self, size: Size, out: &mut String) {
+    pub(crate) fn resize(&mut self, size: Size, out: &mut String) {
         let is_wider_or_narrower = self.size.columns != size.columns;
         self.size = size;
         if is_wider_or_narrower {
@@ -147,7 +147,7 @@ impl Screen {
     }
 
     /// Draws the whole screen: the last rows of the history, and the input line.
-    pub(super) fn redraw(&mut self, out: &mut String) {
+    pub(crate) fn redraw(&mut self, out: &mut String) {
         ansi(out, &MoveTo(0, 0));
         self.draw(out, |screen, out| {
             write_rows(screen.history.last_rows(screen.size.rows - 1, screen.size.columns), out);
@@ -157,7 +157,7 @@ impl Screen {
 
     /// Keys were pressed. Without an input line they mean nothing. What they change is drawn once, as they come many
     /// at a time when something is pasted.
-    pub(super) fn keys(&mut self, keys: &[Key], out: &mut String) -> Vec<Pressed> {
+    pub(crate) fn keys(&mut self, keys: &[Key], out: &mut String) -> Vec<Pressed> {
         let mut pressed = Vec::new();
         let mut changed = false;
         for &key in keys {
@@ -254,7 +254,7 @@ mod tests {
 
         fn press(&mut self, text: &str) -> Vec<Pressed> {
             let mut keys = Vec::new();
-            super::super::keys::Decoder::default().decode(text.as_bytes(), |key| keys.push(key));
+            crate::keys::Decoder::default().decode(text.as_bytes(), |key| keys.push(key));
             self.with(|screen, out| screen.keys(&keys, out))
         }
 
@@ -313,7 +313,7 @@ mod tests {
                 let (before, behind) = text.editor.view("> ", columns.into());
                 assert_eq!(line.trim_end(), (before.clone() + &behind).trim_end(), "at {columns}");
                 let cells: usize =
-                    before.chars().map(|c| crate::printer::wrap::cells(c.encode_utf8(&mut [0; 4]))).sum();
+                    before.chars().map(|c| crate::wrap::cells(c.encode_utf8(&mut [0; 4]))).sum();
                 assert_eq!(usize::from(column), cells, "at {columns}");
             }
         }
