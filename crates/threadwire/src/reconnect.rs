@@ -1,22 +1,13 @@
 //! Connections that come back: a state machine around [`Client`], driven by the loop of the thread that started it.
 
-pub(crate) mod asking;
 mod attempt;
-mod backoff;
-pub(crate) mod conductor;
 mod driver;
 mod handle;
-mod hold;
-mod machine;
 mod session;
-pub(crate) mod shared;
-mod state;
-mod wish;
 
 pub use attempt::Attempt;
-pub use backoff::Backoff;
 pub use handle::ReconnectHandle;
-pub use state::{Cause, Change, State};
+pub use threadwire_core::reconnect::{Backoff, Cause, Change, State};
 
 use std::fmt;
 use std::time::Duration;

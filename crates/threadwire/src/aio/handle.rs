@@ -12,8 +12,8 @@ use tokio::runtime;
 
 use super::core::Core;
 use super::sending::{Ending, Sending, forget_sender};
-use crate::reconnect::shared::ConnectionHandle;
 use crate::{Closed, Error, WhenFull};
+use threadwire_core::reconnect::shared::ConnectionHandle;
 
 /// A connection from any task and any thread, also from native ones: a cheap clone, `Send` and `Sync`.
 /// [`Connection::handle`](super::Connection::handle) makes one.

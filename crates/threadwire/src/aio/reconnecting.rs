@@ -10,6 +10,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use futures_core::Stream;
 use futures_core::stream::FusedStream;
+use threadwire_core::panic::{catch, contain};
+use threadwire_core::reconnect::conductor::{Conductor, Effect, Event};
+use threadwire_core::reconnect::retry::is_worth_it;
+use threadwire_core::reconnect::shared::{ConnectionHandle, Shared};
 use threadwire_proto::{CloseCode, Message, OwnedMessage, RoundTrips};
 use tokio::time::{Sleep, sleep};
 
@@ -17,10 +21,7 @@ use super::client::connect;
 use super::connection::Connection;
 use super::handle::Handle;
 use super::received::Event as Received;
-use crate::panic::{catch, contain};
-use crate::reconnect::asking::{ask_before, is_worth_it, random};
-use crate::reconnect::conductor::{Conductor, Effect, Event};
-use crate::reconnect::shared::{ConnectionHandle, Shared};
+use crate::local::Local;
 use crate::{Attempt, Backoff, Cause, Change, Client, Error, IntoClient, State};
 
 type OnChange = dyn FnMut(&Change) + Send;
@@ -333,10 +334,10 @@ impl Reconnecting {
         if self.conductor.state() != State::GaveUp || std::mem::replace(&mut self.told, true) {
             return Ok(None);
         }
-        match self.shared.cause() {
-            Some(cause) => Err(match &*cause {
+        match self.conductor.cause() {
+            Some(cause) => Err(match &**cause {
                 Cause::Closed(closed) => Error::Ended(Arc::clone(closed)),
-                _ => Error::other(cause),
+                _ => Error::other(Arc::clone(cause)),
             }),
             None => Ok(None),
         }
@@ -428,7 +429,7 @@ impl Reconnecting {
             Effect::DropNow => self.with_connection(|connected| connected.ws.handle().drop_now()),
             Effect::Judge(cause) => {
                 let event = match is_worth_it(self.hooks.retry_if.as_deref_mut(), &cause) {
-                    true => Event::Retry { random: random(), now: SystemTime::now() },
+                    true => Event::Retry { random: Local::current().random(), now: SystemTime::now() },
                     false => Event::GiveUp,
                 };
                 self.conductor.on(event);
@@ -456,7 +457,7 @@ impl Reconnecting {
         };
         let mut attempt = Attempt { client, number, cause };
         if let Some(before) = self.hooks.before.as_deref_mut() {
-            ask_before(before, &mut attempt)?;
+            catch(|| before(&mut attempt))?;
         }
         Ok(attempt)
     }

@@ -7,8 +7,8 @@ use threadwire_proto::Message;
 use threadwire_worker::Stopped;
 
 use super::RequestId;
-use crate::panic::catch;
 use crate::{Closed, Connection, Error};
+use threadwire_core::panic::catch;
 
 pub(super) type OnConnection = Box<dyn FnMut(&Connection) -> Result<(), Error>>;
 pub(super) type OnMessage = Box<dyn FnMut(&Connection, Message<'_>) -> Result<(), Error>>;

@@ -11,11 +11,11 @@ use super::callbacks::{Callbacks, HeaderList, Outcome};
 use super::handle::Shared;
 use super::session::{Place, Session};
 use super::{AppHandle, RequestId};
-use crate::panic::catch;
 use crate::{
     Attempt, Backoff, Cause, Change, Client, Closed, Config, Connection, Error, IntoClient, Reconnect,
     ReconnectHandle, State, Trace,
 };
+use threadwire_core::panic::catch;
 
 type Before = dyn FnMut(&mut Attempt) -> Result<(), Error>;
 type RetryIf = dyn FnMut(&Cause) -> bool;

@@ -8,8 +8,8 @@ use threadwire_proto::{Initiator, Message};
 
 use super::callbacks::Callbacks;
 use super::handle::Shared;
-use crate::panic::catch;
 use crate::{Closed, Connection, Error, Listener};
+use threadwire_core::panic::catch;
 
 /// Where the callbacks are while no run has them.
 pub(super) type Place = Rc<RefCell<Option<Callbacks>>>;

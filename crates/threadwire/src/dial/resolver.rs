@@ -10,7 +10,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 
-use crate::panic::catch;
+use threadwire_core::panic::catch;
 
 /// The most threads.
 const MOST: usize = 16;

@@ -10,15 +10,16 @@ use std::sync::Arc;
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant, SystemTime};
 
+use threadwire_core::panic::{catch, contain};
+use threadwire_core::reconnect::conductor::{Conductor, Effect, Event};
+use threadwire_core::reconnect::retry::is_worth_it;
+use threadwire_core::reconnect::shared::Shared;
 use threadwire_worker::{EventLoop, Ready, Remote, Source, TimerId, Token};
 
-use super::asking::{ask_before, is_worth_it, random};
-use super::conductor::{Conductor, Effect, Event};
 use super::handle::drop_now;
 use super::session::Session;
-use super::shared::Shared;
 use super::{Attempt, Change, Hooks, Reconnect, ReconnectHandle};
-use crate::panic::contain;
+use crate::local::Local;
 use crate::{Client, Connection, Error, Handle, Listener, dial};
 
 pub(super) struct Driver {
@@ -271,7 +272,7 @@ impl Driver {
             Effect::DropNow => self.with_connection(drop_now),
             Effect::Judge(cause) => {
                 let event = match self.is_worth_it(&cause) {
-                    true => Event::Retry { random: random(), now: SystemTime::now() },
+                    true => Event::Retry { random: Local::current().random(), now: SystemTime::now() },
                     false => Event::GiveUp,
                 };
                 self.on(event);
@@ -345,7 +346,7 @@ impl Driver {
     fn ask_before(&self, attempt: &mut Attempt) -> Result<(), Error> {
         let hook = self.hooks.borrow_mut().before.take();
         let Some(mut hook) = hook else { return Ok(()) };
-        let allowed = ask_before(&mut *hook, attempt);
+        let allowed = catch(|| hook(attempt));
         self.hooks.borrow_mut().before = Some(hook);
         allowed
     }

@@ -4,11 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::Waker;
 
+use threadwire_core::reconnect::command::Wish;
+use threadwire_core::reconnect::shared::{ConnectionHandle, Shared};
 use threadwire_proto::{CloseCode, CloseFrame, Compress, Message};
 use threadwire_worker::{EventLoop, Remote};
 
-use super::shared::{ConnectionHandle, Shared};
-use super::wish::Wish;
 use super::{Change, State};
 use crate::handle::waker_of_this_thread;
 use crate::{Connection, Error, Handle, WhenFull};
