@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use super::stall::Holder;
 use super::{Entry, EventLoop, contain};
 use crate::Outcome;
-use crate::inbox::STOP;
-use crate::mail::Mail;
-use crate::timer::{self, Timers};
+use super::inbox::STOP;
+use super::mail::Mail;
+use super::timer::{self, Timers};
 
 impl EventLoop {
     /// The end of a run: what was left for the worker before is still delivered (for at most `grace`); then the children

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::{EventLoop, translate};
 use crate::Token;
-use crate::waker::{self, WAKER};
+use super::waker::{self, WAKER};
 
 /// When a poll has to be over, if nothing comes.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use super::EventLoop;
 use crate::Source;
-use crate::event::Event;
-use crate::mail::Mail;
+use super::event::Event;
+use super::mail::Mail;
 
 /// A callback, or the worker's task, has held the loop for longer than the
 /// [limit](EventLoop::set_stall_limit): an event that is fired at the worker itself.

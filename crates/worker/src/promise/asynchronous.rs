@@ -1,6 +1,5 @@
 //! A closure on a thread of its own, and its result.
 
-use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -12,7 +11,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::PromiseError;
-use super::core::{Core, Outcome, Settled};
+use super::cell::{Core, Outcome, Settled};
+use crate::panic::panic_message;
 use crate::{EventLoop, StopToken, Stopped, Worker};
 
 /// The result of a closure that runs on another thread: a worker of its own ([`Async::run`]) or one of a
@@ -175,7 +175,7 @@ impl<T> Settle<T> {
         self.settle(match result {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(Stopped)) => Err(PromiseError::Cancelled),
-            Err(payload) => Err(PromiseError::Panicked(message(payload.as_ref()))),
+            Err(payload) => Err(PromiseError::Panicked(panic_message(payload.as_ref()).unwrap_or("without a message").into())),
         });
     }
 
@@ -189,11 +189,4 @@ impl<T> Drop for Settle<T> {
     fn drop(&mut self) {
         self.settle(Err(self.unsettled.clone()));
     }
-}
-
-fn message(payload: &(dyn Any + Send)) -> Arc<str> {
-    let text = payload.downcast_ref::<&str>().copied();
-    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("without a message")
-        .into()
 }

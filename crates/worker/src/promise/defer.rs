@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::PromiseError;
-use super::core::{Core, Outcome, Settled};
+use super::cell::{Core, Outcome, Settled};
 
 /// A result that is not there yet. Clones are the same: any of them may settle it, from any thread, and the first one
 /// wins; any number of them may wait for it, and each gets a clone of the value (put into an [`Arc`] what can't be

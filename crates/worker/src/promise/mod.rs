@@ -2,7 +2,7 @@
 //! closure. Both can be waited for by threads, whose loops turn meanwhile, and awaited by tasks of any executor.
 
 mod asynchronous;
-mod core;
+mod cell;
 mod defer;
 
 use std::error::Error;

@@ -4,6 +4,7 @@
 //! How a thread waits in a line, and why no wake-up is lost, is told in `waiters.rs`.
 
 mod error;
+mod waiters;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -14,8 +15,8 @@ use std::time::{Duration, Instant};
 
 pub use error::{GetError, PutError};
 
+use self::waiters::{Attempt, Line, Lines, Shared, Waiters, Wake};
 use crate::Stopped;
-use crate::waiters::{Attempt, Line, Lines, Shared, Waiters, Wake};
 
 const GETTERS: Line = 0;
 const PUTTERS: Line = 1;

@@ -2,7 +2,7 @@
 
 use std::any::{Any, type_name};
 
-use crate::inbox::Item;
+use super::inbox::Item;
 use crate::{EventLoop, Remote};
 
 /// Something that is to be done on a worker's thread. It is `Any`, so that a sender can get back what was refused.

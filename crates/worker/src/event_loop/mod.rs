@@ -6,12 +6,23 @@
 //! readiness once, so what an outer turn kept to itself, an inner one would never learn.
 
 mod clock;
-mod end;
 #[cfg(unix)]
-mod foreign;
+mod embedded;
+mod end;
+pub(crate) mod event;
+pub(crate) mod inbox;
+pub(crate) mod mail;
+mod nested_wait;
 mod poll;
+pub(crate) mod remote;
+pub(crate) mod source;
 mod stall;
-mod waiting;
+pub(crate) mod status;
+pub(crate) mod timer;
+pub(crate) mod topics;
+pub(crate) mod tree;
+mod waker;
+pub(crate) mod worker_state;
 
 pub use clock::TimeKeeper;
 pub use stall::Stalled;
@@ -30,13 +41,13 @@ use slab::Slab;
 
 use self::clock::Clock;
 use self::stall::{Holder, Stalls};
-use crate::inbox::{DISCARD, PAUSE, STOP};
-use crate::mail::Mail;
-use crate::node::{Node, WorkerId};
-use crate::timer::{self, Timers};
-use crate::topic::{AnyTopic, Topic, Topics};
-use crate::waker::{Poller, Waker};
-use crate::{Ready, Remote, Source, TimerId, Token, event};
+use self::inbox::{DISCARD, PAUSE, STOP};
+use self::mail::Mail;
+use self::worker_state::{Node, WorkerId};
+use self::timer::Timers;
+use self::topics::{AnyTopic, Topics};
+use self::waker::{Poller, Waker};
+use crate::{Ready, Remote, Source, TimerId, Token};
 
 /// A token is an index into the table of sources and, above that, a number that no other source at that index had.
 const INDEX_BITS: u32 = usize::BITS / 2;
@@ -266,14 +277,8 @@ impl EventLoop {
         self.interrupted.set(true);
     }
 
-    /// Keeps events for the task's next wait, if that is for such events.
-    pub(crate) fn keep_for_task<T: Send + 'static>(
-        &self,
-        topic: &Rc<Topic<T>>,
-        events: VecDeque<Rc<event::Event<T>>>,
-    ) {
-        topic.keep(events);
-        let topic: Rc<dyn AnyTopic> = topic.clone();
+    /// Remembers a topic that keeps events for the task's next wait, if that is for such events.
+    pub(crate) fn set_keeping(&self, topic: Rc<dyn AnyTopic>) {
         self.keeping.replace(Some(topic));
     }
 

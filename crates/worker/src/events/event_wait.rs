@@ -1,70 +1,13 @@
-//! Waits on the current thread's loop. All of them keep it turning, and all of them end with [`Stopped`] when the
-//! worker is asked to stop.
+//! Waits for an event.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::event::Event;
-use crate::listener::Filter;
-use crate::topic::Held;
-use crate::{EventLoop, Remote, Stopped, TimerId, WorkerId};
-
-/// Waits for `duration`, while this thread's loop goes on.
-///
-/// ```
-/// # use std::time::Duration;
-/// threadwire_worker::sleep(Duration::from_millis(1))?;
-/// # Ok::<(), threadwire_worker::Stopped>(())
-/// ```
-pub fn sleep(duration: Duration) -> Result<(), Stopped> {
-    // Too far off for the clock to count to is forever.
-    let until = Instant::now().checked_add(duration);
-    EventLoop::current().wait(until, || false).map(|_| ())
-}
-
-/// Serves this thread's loop until the worker is asked to stop: never returns `Ok`.
-///
-/// ```
-/// use threadwire_worker::{Worker, wait_forever};
-/// let worker = Worker::spawn(wait_forever);
-/// worker.stop();
-/// # worker.join().unwrap();
-/// ```
-pub fn wait_forever() -> Result<(), Stopped> {
-    EventLoop::current().wait(None, || false).map(|_| ())
-}
-
-/// Waits until `done` returns true, or for at most `timeout`; returns which it was. `done` is asked after every turn
-/// of the loop, so it sees what callbacks and calls from other threads have changed.
-///
-/// ```
-/// use std::{cell::Cell, rc::Rc, time::Duration};
-/// use threadwire_worker::{EventLoop, wait_until};
-///
-/// let count = Rc::new(Cell::new(0));
-/// let counter = Rc::clone(&count);
-/// EventLoop::current().after(Duration::ZERO, move || counter.set(1));
-/// assert!(wait_until(None, || count.get() == 1)?);
-/// assert!(!wait_until(Some(Duration::from_millis(1)), || count.get() == 2)?, "it timed out");
-/// # Ok::<(), threadwire_worker::Stopped>(())
-/// ```
-pub fn wait_until(timeout: Option<Duration>, done: impl FnMut() -> bool) -> Result<bool, Stopped> {
-    let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-    EventLoop::current().wait(until, done)
-}
-
-/// Does what there is to do on this thread's loop, without waiting: to be called now and then by a program that has a
-/// main loop of its own, such as a GUI's.
-///
-/// ```
-/// threadwire_worker::update()?;
-/// # Ok::<(), threadwire_worker::Stopped>(())
-/// ```
-pub fn update() -> Result<(), Stopped> {
-    EventLoop::current().update()
-}
+use super::listener::Filter;
+use super::topic::Held;
+use crate::{Event, EventLoop, Remote, Stopped, WorkerId};
 
 /// Waits for an event of type `T`. What came before the wait began is not seen; of several that are queued, the next wait
 /// sees the next. Listeners get them too, before.
@@ -159,7 +102,8 @@ impl<T: Send + 'static> EventWait<T> {
         let mut got = waiter.got.take();
         let first = got.pop_front();
         if !got.is_empty() {
-            event_loop.keep_for_task(&topic, got);
+            topic.keep(got);
+            event_loop.set_keeping(topic.clone());
         }
         Ok(first)
     }
@@ -198,69 +142,4 @@ impl<T> Waiter<T> {
         }
         fits
     }
-}
-
-/// Waits until a worker has ended, and its children. Returns at once if it does not run.
-///
-/// ```
-/// use threadwire_worker::{Worker, wait_forever, wait_worker};
-/// let worker = Worker::spawn(wait_forever);
-/// worker.stop();
-/// wait_worker(&worker)?;
-/// # Ok::<(), threadwire_worker::Stopped>(())
-/// ```
-pub fn wait_worker(worker: &Remote) -> Result<(), Stopped> {
-    let event_loop = EventLoop::current();
-    worker.0.tell_of_end(event_loop.node());
-    let run = worker.0.life().run;
-    event_loop.wait(None, || worker.0.is_over(run)).map(|_| ())
-}
-
-/// Runs `call` on this thread after `delay`, from within a wait; [`cancel`] forgets it. To have something run on another
-/// worker, [`post`](Remote::post) it.
-///
-/// ```
-/// use std::time::Duration;
-/// use threadwire_worker::{cancel, later};
-/// let timer = later(Duration::from_secs(60), || println!("too late"));
-/// assert!(cancel(timer));
-/// ```
-#[track_caller]
-pub fn later(delay: Duration, call: impl FnOnce() + 'static) -> TimerId {
-    EventLoop::current().after(delay, call)
-}
-
-/// Forgets what [`later`] was to do. Returns whether it was still to come.
-pub fn cancel(timer: TimerId) -> bool {
-    EventLoop::current().cancel(timer)
-}
-
-/// To be called now and then by a task that computes, so that it can be stopped and paused, and its loop goes on. It costs
-/// next to nothing: the loop turns only if there are events, or a millisecond has passed.
-///
-/// ```
-/// use threadwire_worker::{Stopped, Worker, checkpoint};
-/// let worker = Worker::spawn(|| -> Result<u64, Stopped> {
-///     let mut sum = 0;
-///     for number in 0..1000 {
-///         checkpoint()?;
-///         sum += number;
-///     }
-///     Ok(sum)
-/// });
-/// assert_eq!(worker.join()?.done(), Some(499_500));
-/// # Ok::<(), Stopped>(())
-/// ```
-pub fn checkpoint() -> Result<(), Stopped> {
-    EventLoop::current().checkpoint()
-}
-
-/// As [`Remote::bubble`] of the current worker.
-pub fn bubble<T: Clone + Send + 'static>(data: T) -> usize {
-    EventLoop::current().remote().bubble(data)
-}
-
-/// As [`Remote::broadcast`] of the current worker.
-pub fn broadcast<T: Clone + Send + 'static>(data: T) -> usize {
-    EventLoop::current().remote().broadcast(data)
 }

@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::inbox::STOP;
-use crate::node::{Interest, Life, Node, WorkerId};
+use super::inbox::STOP;
+use super::worker_state::{Interest, Life, Node, WorkerId};
 use crate::{EventLoop, Remote};
 
 /// Something has happened to a child: an event at its parent. It is sent to parents that listen or wait for such events
@@ -172,7 +172,7 @@ pub(crate) fn stop_within(node: &Arc<Node>, timeout: Duration) -> Result<(), Stu
     look(&mut known);
     node.stop(STOP);
     let event_loop = EventLoop::current();
-    let deadline = crate::timer::after(Instant::now(), timeout);
+    let deadline = super::timer::after(Instant::now(), timeout);
     loop {
         look(&mut known);
         let Some(first) = known.values().next() else { return Ok(()) };

@@ -1,5 +1,8 @@
 //! A thread that lives around an event loop.
 
+pub(crate) mod join;
+pub(crate) mod restart;
+
 use std::any::Any;
 use std::io;
 use std::ops::Deref;
@@ -9,12 +12,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::inbox::Overflow;
-use crate::listener::panic_text;
-use crate::node::Node;
-use crate::timer;
-use crate::tree::Change;
-use crate::{EventLoop, Outcome, Remote, Stopped};
+use crate::event_loop::worker_state::Node;
+use crate::event_loop::timer;
+use crate::panic::panic_message;
+use crate::{Change, EventLoop, Outcome, Overflow, Remote, Stopped};
 
 /// A thread with an event loop. It is stopped when its parent ends, but not when this is dropped.
 ///
@@ -56,7 +57,7 @@ impl<R> Ended<R> {
         match self {
             Ended::Done(_) => Outcome::Done,
             Ended::Stopped => Outcome::Stopped,
-            Ended::Panicked(payload) => Outcome::Panicked(panic_text(&**payload)),
+            Ended::Panicked(payload) => Outcome::Panicked(panic_message(&**payload).unwrap_or("a panic without a message").to_owned()),
         }
     }
 }

@@ -9,12 +9,12 @@ use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
-use crate::event::{Event, ListenerFailed};
-use crate::inbox::{DISCARD, Inbox, Overflow, PAUSE, STOP};
-use crate::listener::Kept;
-use crate::mail::{Call, Mail};
-use crate::status::{Outcome, Status, StatusChange};
-use crate::waker::Waker;
+use super::event::Event;
+use super::inbox::{DISCARD, Inbox, Overflow, PAUSE, STOP};
+use super::topics::Kept;
+use super::mail::{Call, Mail};
+use super::status::{Outcome, Status, StatusChange};
+use super::waker::Waker;
 use crate::{EventLoop, ListenerId, Remote};
 
 /// Tells workers apart, for as long as the process runs.
@@ -244,17 +244,6 @@ impl Node {
 
     pub(crate) fn has_interest(&self, interest: Interest) -> bool {
         self.interest.load(Ordering::Relaxed) & interest.0 != 0
-    }
-
-    /// Fires a listener's failure at it and at those above it, where it is wanted. Returns whether anybody wanted it.
-    pub(crate) fn report(self: &Arc<Node>, failure: &ListenerFailed) -> bool {
-        let mut next = Some(Arc::clone(self));
-        let mut told = false;
-        while let Some(node) = next {
-            told |= node.has_interest(Interest::FAILURES) && node.inform(failure.clone());
-            next = node.life().parent.clone();
-        }
-        told
     }
 
     fn kept(&self) -> MutexGuard<'_, Vec<Box<dyn Kept>>> {

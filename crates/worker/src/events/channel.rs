@@ -10,11 +10,9 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use crate::event::Event;
-use crate::inbox::Overflow;
-use crate::mail::Mail;
-use crate::node::Node;
-use crate::{EventLoop, Remote, Stopped};
+use crate::event_loop::mail::Mail;
+use crate::event_loop::worker_state::Node;
+use crate::{Event, EventLoop, Overflow, Remote, Stopped};
 
 /// Publishes values as events to the workers that have subscribed. A cheap clone is the same channel, on any thread.
 ///

@@ -1,19 +1,15 @@
 //! How all threads reach a worker.
 
-use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::event::{Event, Returning, Undeliverable, Undelivered};
-use crate::inbox::{DISCARD, Refused, STOP};
-use crate::listener::{Answer, Listen};
-use crate::mail::{Call, Mail};
-use crate::node::{Node, WorkerId};
-use crate::status::Status;
-use crate::tree::{self, Stuck};
-use crate::{EventLoop, ListenerId, Stopped};
+use super::inbox::{DISCARD, STOP};
+use super::mail::{Call, Mail};
+use super::worker_state::{Node, WorkerId};
+use super::status::Status;
+use super::tree::{self, Stuck};
+use crate::{EventLoop, ListenerId};
 
 /// Reaches a worker, or the loop of any thread, from everywhere: cheap to clone, `Send` and `Sync`, and usable on every
 /// thread, be it a worker, a task's of some runtime, or one that was never heard of.
@@ -35,19 +31,6 @@ use crate::{EventLoop, ListenerId, Stopped};
 /// ```
 #[derive(Clone)]
 pub struct Remote(pub(crate) Arc<Node>);
-
-/// The current worker: the one on whose thread this is called. A thread that is no worker gets a loop, and is reached in
-/// the same way.
-///
-/// ```
-/// use threadwire_worker::{Worker, current};
-/// let worker = Worker::spawn(|| Ok(current()));
-/// assert_eq!(worker.remote(), worker.join()?.done().unwrap());
-/// # Ok::<(), threadwire_worker::Stopped>(())
-/// ```
-pub fn current() -> Remote {
-    EventLoop::current().remote()
-}
 
 /// The worker does not run, and takes no calls. The call that was refused was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -97,8 +80,7 @@ impl Remote {
     ///
     /// ```
     /// use std::sync::Arc;
-    /// use std::sync::atomic::{AtomicBool, Ordering};
-    /// use threadwire_worker::{Worker, current, wait_until};
+    ///     /// use threadwire_worker::{Worker, current, wait_until};
     ///
     /// let done = Arc::new(AtomicBool::new(false));
     /// let (sets, here) = (Arc::clone(&done), current());
@@ -125,105 +107,6 @@ impl Remote {
     #[inline]
     pub fn is_current(&self) -> bool {
         EventLoop::current_id() == Some(self.id())
-    }
-
-    /// Fires an event at the worker: its listeners and waits for `Event<T>` get it, at its loop's next turn. The current
-    /// worker is its sender.
-    ///
-    /// Events of one sender arrive in the order in which they were fired; between senders there is no order. An event that
-    /// nobody listens or waits for is dropped. Mind the type: `fire(1)` is an `Event<i32>`, and no listener for `u64` gets it.
-    ///
-    /// # Errors
-    ///
-    /// With the value, if the worker does not run, or if its inbox is full and such is its
-    /// [policy](crate::Builder::inbox). What was taken is delivered, unless the worker is stopped with
-    /// [`stop_now`](Remote::stop_now).
-    ///
-    /// ```
-    /// use threadwire_worker::{Undeliverable, Worker};
-    /// let worker = Worker::spawn(|| Ok(()));
-    /// let remote = worker.remote();
-    /// worker.join()?;
-    /// let error = remote.fire("too late").unwrap_err();
-    /// assert_eq!((error.data, error.reason), ("too late", Undeliverable::NotRunning));
-    /// # Ok::<(), threadwire_worker::Stopped>(())
-    /// ```
-    #[inline]
-    pub fn fire<T: Send + 'static>(&self, data: T) -> Result<(), Undelivered<T>> {
-        self.fire_event(Event::new(data))
-    }
-
-    /// As [`fire`](Remote::fire), with a sender of your choice: to pass an event on.
-    #[inline]
-    pub fn fire_event<T: Send + 'static>(&self, event: Event<T>) -> Result<(), Undelivered<T>> {
-        self.send(Box::new(event)).map_err(|(event, reason)| Undelivered { data: event.data, reason })
-    }
-
-    /// Fires an event, and if it is not delivered, now or because the worker ends before, a
-    /// [`Reject<T>`](crate::Reject) comes back as an event to the current worker.
-    pub fn fire_or_reject<T: Send + 'static>(&self, data: T) {
-        let sender = EventLoop::current().remote();
-        if let Err((returning, _)) = self.send(Box::new(Returning { event: Event::new(data), sender })) {
-            returning.give_back(self.clone());
-        }
-    }
-
-    /// Leaves mail, and waits for room where that is the policy.
-    #[inline]
-    fn send<M: Mail>(&self, mail: Box<M>) -> Result<(), (M, Undeliverable)> {
-        // A worker would wait for itself.
-        let is_own = self.is_current();
-        let mut mail: Box<dyn Mail> = mail;
-        let (mail, reason) = loop {
-            match self.0.inbox.push(mail, is_own) {
-                Ok(None) => return Ok(()),
-                Ok(Some(oldest)) => {
-                    oldest.discard(self);
-                    return Ok(());
-                }
-                Err(Refused::Closed(mail)) => break (mail, Undeliverable::NotRunning),
-                Err(Refused::Full(mail)) => break (mail, Undeliverable::Full),
-                Err(Refused::Later(later)) => {
-                    if self.wait_for_room().is_err() {
-                        break (later, Undeliverable::Stopped);
-                    }
-                    mail = later;
-                }
-            }
-        };
-        let mail: Box<dyn Any> = mail;
-        Err((*mail.downcast().expect("it is what was pushed"), reason))
-    }
-
-    fn wait_for_room(&self) -> Result<(), Stopped> {
-        let event_loop = EventLoop::current();
-        let room = Arc::new(AtomicBool::new(false));
-        let (tells, sender) = (Arc::clone(&room), event_loop.remote());
-        self.0.inbox.notify_of_room(Box::new(move || {
-            tells.store(true, Ordering::Release);
-            sender.0.inbox.poke();
-        }));
-        event_loop.wait(None, || room.load(Ordering::Acquire)).map(drop)
-    }
-
-    /// Fires an event at the worker's parent, its parent, and so on, but not at the worker itself. Returns how many took it.
-    pub fn bubble<T: Clone + Send + 'static>(&self, data: T) -> usize {
-        fire_at_all(self.0.ancestors(), &data)
-    }
-
-    /// Fires an event at the worker's children, their children, and so on, but not at the worker itself. Returns how many
-    /// took it.
-    pub fn broadcast<T: Clone + Send + 'static>(&self, data: T) -> usize {
-        fire_at_all(self.0.descendants(), &data)
-    }
-
-    /// Adds a listener to the worker, from any thread. Other than those of [`listen`](crate::listen), it stays when the
-    /// worker ends, for its next start. [`Listen::on_worker`] has options.
-    pub fn listen<T: Send + 'static, R: Answer>(
-        &self,
-        listener: impl FnMut(&Event<T>) -> R + Send + 'static,
-    ) -> ListenerId {
-        Listen::new().on_worker(self, listener)
     }
 
     /// Removes a listener of the worker: at its loop's next turn, if it runs.
@@ -316,10 +199,6 @@ impl Remote {
     pub fn children(&self) -> Vec<Remote> {
         self.0.life().children.values().cloned().map(Remote).collect()
     }
-}
-
-fn fire_at_all<T: Clone + Send + 'static>(nodes: Vec<Arc<Node>>, data: &T) -> usize {
-    nodes.into_iter().filter(|node| Remote(Arc::clone(node)).fire(data.clone()).is_ok()).count()
 }
 
 impl PartialEq for Remote {

@@ -5,8 +5,8 @@ use std::io;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
-use crate::node::Node;
-use crate::worker::{Builder, Ended, Worker};
+use crate::event_loop::worker_state::Node;
+use super::{Builder, Ended, Worker};
 use crate::{EventLoop, Remote, Stopped};
 
 /// A worker that is started when told to, with arguments, and can be started again when it has ended. All its runs are one

@@ -1,6 +1,6 @@
 //! Waits for several workers.
 
-use crate::worker::{Ended, Worker};
+use super::{Ended, Worker};
 use crate::{EventLoop, Stopped};
 
 /// Waits until all of these workers have ended, while this thread's loop goes on. How they ended comes in their order.

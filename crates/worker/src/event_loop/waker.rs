@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use mio::{Events, Poll};
 
-use crate::inbox::Wake;
+use super::inbox::Wake;
 
 /// The token of what wakes a poll.
 pub(crate) const WAKER: mio::Token = mio::Token(usize::MAX);

@@ -6,17 +6,16 @@
 
 use std::any::{Any, TypeId, type_name};
 use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::VecDeque;
 use std::ops::Deref;
 use std::rc::Rc;
 
-use crate::event::{Event, ListenerFailed};
-use crate::listener::{Kept, Listener};
-use crate::node::Interest;
-use crate::tree::ChildEvent;
-use crate::wait::Waiter;
-use crate::{EventLoop, ListenerId};
+use super::event_wait::Waiter;
+use super::listener::{Listener, ListenerFailed};
+use crate::event_loop::mail::Mail;
+use crate::event_loop::topics::{AnyTopic, Kept};
+use crate::event_loop::worker_state::Interest;
+use crate::{ChildEvent, Event, EventLoop, ListenerId};
 
 /// An event that is being delivered.
 pub(crate) enum Held<T> {
@@ -106,16 +105,6 @@ impl<T: Send + 'static> Topic<T> {
     }
 }
 
-/// A [`Topic`] whatever its type.
-pub(crate) trait AnyTopic: Any {
-    /// Removes a listener. Returns whether it was there.
-    fn remove(&self, id: ListenerId) -> bool;
-    /// The listeners that stay for the next run.
-    fn kept_listeners(&self) -> Vec<Box<dyn Kept>>;
-    /// Drops what was kept for the next wait, since that is for something else.
-    fn forget_kept(&self);
-}
-
 impl<T: Send + 'static> AnyTopic for Topic<T> {
     fn remove(&self, id: ListenerId) -> bool {
         let removed = {
@@ -141,61 +130,29 @@ impl<T: Send + 'static> AnyTopic for Topic<T> {
     }
 }
 
-/// The topics of a loop.
-#[derive(Default)]
-pub(crate) struct Topics(RefCell<HashMap<TypeId, Rc<dyn AnyTopic>, BuildHasherDefault<TypeHasher>>>);
-
-impl Topics {
-    /// The topic of a type, if there has been any interest in it.
-    #[inline]
-    fn find<T: Send + 'static>(&self) -> Option<Rc<Topic<T>>> {
-        let topic = Rc::clone(self.0.borrow().get(&TypeId::of::<T>())?);
-        let topic: Rc<dyn Any> = topic;
-        topic.downcast().ok()
-    }
-
-    fn all(&self) -> Vec<Rc<dyn AnyTopic>> {
-        self.0.borrow().values().cloned().collect()
-    }
-}
-
-/// The number in a type's id is a hash already.
-#[derive(Default)]
-pub(crate) struct TypeHasher(u64);
-
-impl Hasher for TypeHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
-        }
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        self.0 = number;
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
 impl EventLoop {
     /// Delivers an event.
     #[inline]
     pub(crate) fn dispatch<T: Send + 'static>(&self, event: Event<T>) {
-        if let Some(topic) = self.topics().find::<T>() {
+        if let Some(topic) = self.find_topic::<T>() {
             topic.dispatch(event, self);
         }
     }
 
+    #[inline]
+    fn find_topic<T: Send + 'static>(&self) -> Option<Rc<Topic<T>>> {
+        let topic: Rc<dyn Any> = self.topics().find(TypeId::of::<T>())?;
+        topic.downcast().ok()
+    }
+
     /// The topic of a type, in which somebody is interested now.
     pub(crate) fn topic<T: Send + 'static>(&self) -> Rc<Topic<T>> {
-        if let Some(topic) = self.topics().find() {
+        if let Some(topic) = self.find_topic() {
             return topic;
         }
         let topic = Rc::new(Topic::<T>::new());
         let id = TypeId::of::<T>();
-        self.topics().0.borrow_mut().insert(id, topic.clone());
+        self.topics().insert(id, topic.clone());
         // These are not sent to who never asked.
         if id == TypeId::of::<ChildEvent>() {
             self.node().show_interest(Interest::CHILDREN);
@@ -210,34 +167,18 @@ impl EventLoop {
         self.topic::<T>().add(listener);
         id
     }
+}
 
-    pub(crate) fn unlisten(&self, id: ListenerId) -> bool {
-        self.topics().all().iter().any(|topic| topic.remove(id))
+impl<T: Send + 'static> Mail for Event<T> {
+    fn deliver(self: Box<Self>, event_loop: &EventLoop) {
+        event_loop.dispatch(*self);
     }
 
-    /// Takes out the listeners that stay for the next run.
-    pub(crate) fn kept_listeners(&self) -> Vec<Box<dyn Kept>> {
-        let mut kept: Vec<_> = self.topics().all().iter().flat_map(|topic| topic.kept_listeners()).collect();
-        // In the order in which they were added, as they will be again.
-        kept.sort_by_key(|listener| listener.id());
-        kept
+    fn is_event(&self) -> bool {
+        true
     }
 
-    /// Lets go of all listeners.
-    pub(crate) fn forget_topics(&self) {
-        let topics = self.topics().0.take();
-        drop(topics);
-    }
-
-    /// Reports that a listener of `T` failed.
-    pub(crate) fn listener_failed<T: 'static>(&self, listener: ListenerId, error: String) {
-        let (worker, event) = (self.remote(), type_name::<T>());
-        // Not by another event, if it was about one of these: that would have no end.
-        let is_about_failure = TypeId::of::<T>() == TypeId::of::<ListenerFailed>();
-        let failure = ListenerFailed { worker, listener, event, error };
-        if is_about_failure || !self.node().report(&failure) {
-            let worker = self.node().label();
-            tracing::error!(worker, event, error = failure.error, "a listener failed");
-        }
+    fn name(&self) -> &'static str {
+        type_name::<T>()
     }
 }

@@ -1,20 +1,18 @@
 //! Who is called when an event arrives.
 
-use std::any::Any;
+use std::any::{Any, TypeId, type_name};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 
-use crate::event::Event;
-use crate::topic::{AnyTopic, Held, Topic};
-use crate::{EventLoop, Named, Remote, Stopped, WorkerId};
-
-/// Names a listener, to [`unlisten`] with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ListenerId(u64);
+use super::topic::{Held, Topic};
+use crate::event_loop::topics::{AnyTopic, Kept};
+use crate::event_loop::worker_state::{Interest, Node};
+use crate::panic::panic_message;
+use crate::{Event, EventLoop, ListenerId, Named, Remote, Stopped, WorkerId};
 
 /// What a listener may return: nothing, or a `Result` whose error is reported as a [`ListenerFailed`](crate::ListenerFailed).
 /// [`Stopped`] is no such error: a listener may pass it on.
@@ -33,6 +31,20 @@ impl<E: Display + 'static> Answer for Result<(), E> {
     fn into_failure(self) -> Option<String> {
         self.err().filter(|error| !(error as &dyn Any).is::<Stopped>()).map(|error| error.to_string())
     }
+}
+
+/// A listener returned an error, or panicked. This is fired at the worker itself, and at its parents; the worker goes on.
+/// Where nobody listens for it, it is logged.
+#[derive(Clone, Debug)]
+pub struct ListenerFailed {
+    /// The worker whose listener it is.
+    pub worker: Remote,
+    /// The listener.
+    pub listener: ListenerId,
+    /// The type of the event's value.
+    pub event: &'static str,
+    /// The error, or the message of the panic.
+    pub error: String,
 }
 
 /// Calls `listener` for every event of type `T` that reaches this thread, from within its waits. It ends with the worker's
@@ -161,13 +173,6 @@ impl Listen {
     }
 }
 
-impl ListenerId {
-    fn next() -> ListenerId {
-        static COUNT: AtomicU64 = AtomicU64::new(1);
-        ListenerId(COUNT.fetch_add(1, Ordering::Relaxed))
-    }
-}
-
 fn named(name: &str) -> Filter<Named> {
     let name = name.to_owned();
     Box::new(move |event| event.name() == name)
@@ -247,7 +252,7 @@ impl<T: Send + 'static> Listener<T> {
         match called {
             Ok(None) => {}
             Ok(Some(error)) => event_loop.listener_failed::<T>(self.id, error),
-            Err(payload) => event_loop.listener_failed::<T>(self.id, panic_text(&*payload)),
+            Err(payload) => event_loop.listener_failed::<T>(self.id, panic_message(&*payload).unwrap_or("a panic without a message").to_owned()),
         }
     }
 
@@ -260,21 +265,6 @@ impl<T: Send + 'static> Listener<T> {
             _ => None,
         }
     }
-}
-
-/// What a panic says.
-pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> String {
-    let text = payload.downcast_ref::<&str>().copied();
-    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("a panic without a message")
-        .to_owned()
-}
-
-/// A listener that outlives its worker's runs, between two of them.
-pub(crate) trait Kept: Send {
-    fn id(&self) -> ListenerId;
-    /// Goes to work.
-    fn attach(self: Box<Self>, event_loop: &EventLoop);
 }
 
 struct KeptEntry<T> {
@@ -297,5 +287,43 @@ impl<T: Send + 'static> Kept for KeptEntry<T> {
             callback: Cell::new(Some(Callback::Kept(self.callback))),
             backlog: RefCell::default(),
         }));
+    }
+}
+
+impl Remote {
+    /// Adds a listener to the worker, from any thread. Other than those of [`listen`](crate::listen), it stays when the
+    /// worker ends, for its next start. [`Listen::on_worker`] has options.
+    pub fn listen<T: Send + 'static, R: Answer>(
+        &self,
+        listener: impl FnMut(&Event<T>) -> R + Send + 'static,
+    ) -> ListenerId {
+        Listen::new().on_worker(self, listener)
+    }
+}
+
+impl EventLoop {
+    /// Reports that a listener of `T` failed.
+    pub(crate) fn listener_failed<T: 'static>(&self, listener: ListenerId, error: String) {
+        let (worker, event) = (self.remote(), type_name::<T>());
+        // Not by another event, if it was about one of these: that would have no end.
+        let is_about_failure = TypeId::of::<T>() == TypeId::of::<ListenerFailed>();
+        let failure = ListenerFailed { worker, listener, event, error };
+        if is_about_failure || !self.node().report(&failure) {
+            let worker = self.node().label();
+            tracing::error!(worker, event, error = failure.error, "a listener failed");
+        }
+    }
+}
+
+impl Node {
+    /// Fires a listener's failure at it and at those above it, where it is wanted. Returns whether anybody wanted it.
+    pub(crate) fn report(self: &Arc<Node>, failure: &ListenerFailed) -> bool {
+        let mut next = Some(Arc::clone(self));
+        let mut told = false;
+        while let Some(node) = next {
+            told |= node.has_interest(Interest::FAILURES) && node.inform(failure.clone());
+            next = node.life().parent.clone();
+        }
+        told
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::EventLoop;
 use crate::Stopped;
-use crate::inbox::{PAUSE, STOP};
+use super::inbox::{PAUSE, STOP};
 
 /// How often at most a [checkpoint](crate::checkpoint) polls.
 const CHECK_EVERY: Duration = Duration::from_millis(1);
