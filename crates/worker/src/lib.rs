@@ -30,6 +30,7 @@
 mod block_on;
 mod event_loop;
 mod events;
+mod lock;
 mod panic;
 mod pool;
 mod promise;
@@ -42,6 +43,10 @@ mod worker;
 
 /// The sockets that a loop watches are those of this version of mio.
 pub use mio;
+
+// For the crates of this workspace.
+#[doc(hidden)]
+pub use lock::{Condition, Lock};
 
 pub use block_on::block_on;
 pub use event_loop::event::Event;
@@ -65,7 +70,8 @@ pub use queue::{GetError, Iter, PutError, Queue, Task};
 pub use stop::Stopped;
 pub use stop_token::{StopBinding, StopToken};
 pub use this_thread::{
-    broadcast, bubble, cancel, checkpoint, current, later, sleep, update, wait_forever, wait_until, wait_worker,
+    broadcast, bubble, cancel, checkpoint, current, later, sleep, update, wait_forever, wait_until,
+    wait_worker,
 };
 pub use worker::join::{Winner, join_all, race};
 pub use worker::restart::{NotStarted, Restartable, StartError};

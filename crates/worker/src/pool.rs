@@ -9,11 +9,12 @@ use std::fmt;
 use std::io;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::thread;
 
 use slab::Slab;
 
+use crate::lock::Lock;
 use crate::promise::Settle;
 use crate::{Async, Defer, Ended, PromiseError, PutError, Queue, StopToken, Stopped, Worker};
 
@@ -50,7 +51,7 @@ pub struct Pool {
 
 struct Shared {
     jobs: Queue<Job>,
-    running: Mutex<Running>,
+    running: Lock<Running>,
 }
 
 #[derive(Default)]
@@ -113,7 +114,7 @@ impl PoolBuilder {
         let threads = self.threads.unwrap_or_else(available);
         assert!(threads > 0, "a pool needs at least one thread");
         let jobs = Queue::new(self.capacity.unwrap_or(threads.saturating_mul(4)));
-        let shared = Arc::new(Shared { jobs, running: Mutex::default() });
+        let shared = Arc::new(Shared { jobs, running: Lock::default() });
         // Ended by its drop if a thread is refused.
         let pool = Pool { shared: Arc::clone(&shared), threads, ended: Defer::new() };
         let last_out = Arc::new(LastOut(pool.ended.clone()));
@@ -348,7 +349,7 @@ fn give_back<F, T>(error: PutError<(F, Settle<T>)>) -> PutError<F> {
 
 impl Shared {
     fn running(&self) -> MutexGuard<'_, Running> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+        self.running.lock()
     }
 
     /// The life of a thread: loop after loop, until the queue has ended.

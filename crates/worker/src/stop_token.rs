@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use slab::Slab;
 
+use crate::lock::Lock;
 use crate::{EventLoop, Remote, Stopped};
 
 /// Asks any number of workers to stop, those too that come later. Clones are the same token.
@@ -38,12 +39,12 @@ pub struct StopToken(Arc<State>);
 #[derive(Default)]
 struct State {
     stopped: AtomicBool,
-    bound: Mutex<Slab<Remote>>,
+    bound: Lock<Slab<Remote>>,
 }
 
 impl State {
     fn bound(&self) -> MutexGuard<'_, Slab<Remote>> {
-        self.bound.lock().unwrap_or_else(PoisonError::into_inner)
+        self.bound.lock()
     }
 }
 

@@ -3,12 +3,12 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::stall::Holder;
-use super::{Entry, EventLoop, contain};
-use crate::Outcome;
 use super::inbox::STOP;
 use super::mail::Mail;
+use super::stall::Holder;
 use super::timer::{self, Timers};
+use super::{Entry, EventLoop, contain};
+use crate::Outcome;
 
 impl EventLoop {
     /// The end of a run: what was left for the worker before is still delivered (for at most `grace`); then the children

@@ -40,13 +40,13 @@ use mio::Interest;
 use slab::Slab;
 
 use self::clock::Clock;
-use self::stall::{Holder, Stalls};
 use self::inbox::{DISCARD, PAUSE, STOP};
 use self::mail::Mail;
-use self::worker_state::{Node, WorkerId};
+use self::stall::{Holder, Stalls};
 use self::timer::Timers;
 use self::topics::{AnyTopic, Topics};
 use self::waker::{Poller, Waker};
+use self::worker_state::{Node, WorkerId};
 use crate::{Ready, Remote, Source, TimerId, Token};
 
 /// A token is an index into the table of sources and, above that, a number that no other source at that index had.

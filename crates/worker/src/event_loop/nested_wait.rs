@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use super::EventLoop;
-use crate::Stopped;
 use super::inbox::{PAUSE, STOP};
+use crate::Stopped;
 
 /// How often at most a [checkpoint](crate::checkpoint) polls.
 const CHECK_EVERY: Duration = Duration::from_millis(1);

@@ -8,9 +8,9 @@ use std::hint;
 use std::io;
 use std::time::{Duration, Instant};
 
+use super::waker::{self, WAKER};
 use super::{EventLoop, translate};
 use crate::Token;
-use super::waker::{self, WAKER};
 
 /// When a poll has to be over, if nothing comes.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::inbox::{DISCARD, STOP};
 use super::mail::{Call, Mail};
-use super::worker_state::{Node, WorkerId};
 use super::status::Status;
 use super::tree::{self, Stuck};
+use super::worker_state::{Node, WorkerId};
 use crate::{EventLoop, ListenerId};
 
 /// Reaches a worker, or the loop of any thread, from everywhere: cheap to clone, `Send` and `Sync`, and usable on every

@@ -12,9 +12,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::EventLoop;
-use crate::Source;
 use super::event::Event;
 use super::mail::Mail;
+use crate::Source;
 
 /// A callback, or the worker's task, has held the loop for longer than the
 /// [limit](EventLoop::set_stall_limit): an event that is fired at the worker itself.

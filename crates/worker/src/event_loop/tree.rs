@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::inbox::STOP;
@@ -118,15 +118,12 @@ impl Node {
     /// Waits for the children that have to be waited for, without a loop.
     pub(crate) fn await_children_that_count(&self) {
         let counts = |life: &mut Life| life.children.values().any(|child| !child.daemon);
-        drop(self.left.wait_while(self.life(), counts).unwrap_or_else(PoisonError::into_inner));
+        drop(self.left.wait_while(self.life(), counts));
     }
 
     /// Waits for all children, daemons too, without a loop. Returns those that are left.
     pub(crate) fn await_children(&self, grace: Duration) -> Vec<Arc<Node>> {
-        let (mut life, _) = self
-            .left
-            .wait_timeout_while(self.life(), grace, |life| !life.children.is_empty())
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut life = self.left.wait_timeout_while(self.life(), grace, |life| !life.children.is_empty());
         std::mem::take(&mut life.children).into_values().collect()
     }
 

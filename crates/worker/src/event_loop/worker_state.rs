@@ -7,14 +7,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, MutexGuard, Weak};
 
 use super::event::Event;
 use super::inbox::{DISCARD, Inbox, Overflow, PAUSE, STOP};
-use super::topics::Kept;
 use super::mail::{Call, Mail};
 use super::status::{Outcome, Status, StatusChange};
+use super::topics::Kept;
 use super::waker::Waker;
+use crate::lock::{Condition, Lock};
 use crate::{EventLoop, ListenerId, Remote};
 
 /// Tells workers apart, for as long as the process runs.
@@ -46,10 +47,10 @@ pub(crate) struct Node {
     pub(crate) inbox: Inbox<Box<dyn Mail>, Waker>,
     interest: AtomicU8,
     /// Listeners that are not at work: those of the next run, and those that its loop has not seen yet.
-    kept: Mutex<Vec<Box<dyn Kept>>>,
-    life: Mutex<Life>,
+    kept: Lock<Vec<Box<dyn Kept>>>,
+    life: Lock<Life>,
     /// A child has left.
-    pub(crate) left: Condvar,
+    pub(crate) left: Condition,
 }
 
 /// What changes in the life of a worker.
@@ -91,14 +92,14 @@ impl Node {
             is_restartable,
             inbox: Inbox::new(limit),
             interest: AtomicU8::new(0),
-            kept: Mutex::default(),
-            life: Mutex::new(life),
-            left: Condvar::new(),
+            kept: Lock::default(),
+            life: Lock::new(life),
+            left: Condition::new(),
         }
     }
 
     pub(crate) fn life(&self) -> MutexGuard<'_, Life> {
-        self.life.lock().unwrap_or_else(PoisonError::into_inner)
+        self.life.lock()
     }
 
     /// What to call it where people read.
@@ -247,7 +248,7 @@ impl Node {
     }
 
     fn kept(&self) -> MutexGuard<'_, Vec<Box<dyn Kept>>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock()
     }
 
     /// Adds a listener that outlives runs.

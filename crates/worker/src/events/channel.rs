@@ -8,10 +8,11 @@ use std::any::type_name;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use crate::event_loop::mail::Mail;
 use crate::event_loop::worker_state::Node;
+use crate::lock::Lock;
 use crate::{Event, EventLoop, Overflow, Remote, Stopped};
 
 /// Publishes values as events to the workers that have subscribed. A cheap clone is the same channel, on any thread.
@@ -29,7 +30,7 @@ use crate::{Event, EventLoop, Overflow, Remote, Stopped};
 /// ```
 pub struct Channel<T> {
     /// Copied when it changes, so that nothing is delivered under the lock.
-    subscriptions: Arc<Mutex<List<T>>>,
+    subscriptions: Arc<Lock<List<T>>>,
 }
 
 type List<T> = Arc<[Arc<Inner<T>>]>;
@@ -43,7 +44,7 @@ pub struct Subscription<T> {
 struct Inner<T> {
     worker: Weak<Node>,
     limit: Option<(usize, Overflow)>,
-    state: Mutex<State<T>>,
+    state: Lock<State<T>>,
     /// How many events it has missed.
     missed: AtomicU64,
 }
@@ -63,10 +64,6 @@ enum Offered<T> {
     Later(Event<T>),
     /// The subscriber has ended.
     Over,
-}
-
-fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<T: Clone + Send + 'static> Channel<T> {
@@ -106,7 +103,7 @@ impl<T: Clone + Send + 'static> Channel<T> {
         let inner = Arc::new(Inner {
             worker: Arc::downgrade(&worker.0),
             limit,
-            state: Mutex::new(State { queue: VecDeque::new(), is_over: false, waiting: Vec::new() }),
+            state: Lock::new(State { queue: VecDeque::new(), is_over: false, waiting: Vec::new() }),
             missed: AtomicU64::new(0),
         });
         self.change(|list| list.push(Arc::clone(&inner)));
@@ -118,7 +115,7 @@ impl<T: Clone + Send + 'static> Channel<T> {
     /// Where the policy is to wait, that ends with a stop of the current worker, and the subscriber misses the event. A worker
     /// never waits for itself.
     pub fn publish(&self, data: T) -> usize {
-        let subscriptions = Arc::clone(&lock(&self.subscriptions));
+        let subscriptions = Arc::clone(&self.subscriptions.lock());
         let (mut taken, mut has_ended) = (0, false);
         for inner in subscriptions.iter() {
             let mut event = Event::new(data.clone());
@@ -139,19 +136,19 @@ impl<T: Clone + Send + 'static> Channel<T> {
             }
         }
         if has_ended {
-            self.change(|list| list.retain(|inner| !lock(&inner.state).is_over));
+            self.change(|list| list.retain(|inner| !inner.state.lock().is_over));
         }
         taken
     }
 
     /// How many workers have subscribed, perhaps with some that have ended since something was published last.
     pub fn subscribers(&self) -> usize {
-        lock(&self.subscriptions).len()
+        self.subscriptions.lock().len()
     }
 
     fn change(&self, change: impl FnOnce(&mut Vec<Arc<Inner<T>>>)) {
         let before = {
-            let mut subscriptions = lock(&self.subscriptions);
+            let mut subscriptions = self.subscriptions.lock();
             let mut list = subscriptions.to_vec();
             change(&mut list);
             std::mem::replace(&mut *subscriptions, list.into())
@@ -175,7 +172,7 @@ impl<T: Clone + Send + 'static> Subscription<T> {
 
     /// How many of the channel's events are on their way to the worker.
     pub fn queued(&self) -> usize {
-        lock(&self.inner.state).queue.len()
+        self.inner.state.lock().queue.len()
     }
 }
 
@@ -188,7 +185,7 @@ impl<T: Clone + Send + 'static> Inner<T> {
         let is_own = EventLoop::current_id() == Some(worker.id);
         let mut dropped = None;
         {
-            let mut state = lock(&self.state);
+            let mut state = self.state.lock();
             if state.is_over {
                 return Offered::Over;
             }
@@ -227,7 +224,7 @@ impl<T: Clone + Send + 'static> Inner<T> {
     fn wait_for_room(&self) -> Result<(), Stopped> {
         let event_loop = EventLoop::current();
         let has_room = || {
-            let mut state = lock(&self.state);
+            let mut state = self.state.lock();
             let is_full = !state.is_over && self.limit.is_some_and(|(most, _)| state.queue.len() >= most);
             if is_full && !state.waiting.iter().any(|waiting| Arc::ptr_eq(waiting, event_loop.node())) {
                 state.waiting.push(Arc::clone(event_loop.node()));
@@ -240,7 +237,7 @@ impl<T: Clone + Send + 'static> Inner<T> {
     /// Takes the next event.
     fn take(&self) -> Option<Event<T>> {
         let (event, waiting) = {
-            let mut state = lock(&self.state);
+            let mut state = self.state.lock();
             (state.queue.pop_front(), std::mem::take(&mut state.waiting))
         };
         waiting.iter().for_each(|waiting| waiting.inbox.poke());
@@ -249,7 +246,7 @@ impl<T: Clone + Send + 'static> Inner<T> {
 
     fn end(&self) {
         let (queue, waiting) = {
-            let mut state = lock(&self.state);
+            let mut state = self.state.lock();
             state.is_over = true;
             (std::mem::take(&mut state.queue), std::mem::take(&mut state.waiting))
         };
@@ -291,13 +288,13 @@ impl<T> Clone for Channel<T> {
 
 impl<T> Default for Channel<T> {
     fn default() -> Channel<T> {
-        Channel { subscriptions: Arc::new(Mutex::new(Arc::new([]))) }
+        Channel { subscriptions: Arc::new(Lock::new(Arc::new([]))) }
     }
 }
 
 impl<T> fmt::Debug for Channel<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let subscribers = lock(&self.subscriptions).len();
+        let subscribers = self.subscriptions.lock().len();
         f.debug_struct("Channel").field("subscribers", &subscribers).finish()
     }
 }

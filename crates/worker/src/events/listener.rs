@@ -252,7 +252,10 @@ impl<T: Send + 'static> Listener<T> {
         match called {
             Ok(None) => {}
             Ok(Some(error)) => event_loop.listener_failed::<T>(self.id, error),
-            Err(payload) => event_loop.listener_failed::<T>(self.id, panic_message(&*payload).unwrap_or("a panic without a message").to_owned()),
+            Err(payload) => event_loop.listener_failed::<T>(
+                self.id,
+                panic_message(&*payload).unwrap_or("a panic without a message").to_owned(),
+            ),
         }
     }
 

@@ -175,7 +175,9 @@ impl<T> Settle<T> {
         self.settle(match result {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(Stopped)) => Err(PromiseError::Cancelled),
-            Err(payload) => Err(PromiseError::Panicked(panic_message(payload.as_ref()).unwrap_or("without a message").into())),
+            Err(payload) => Err(PromiseError::Panicked(
+                panic_message(payload.as_ref()).unwrap_or("without a message").into(),
+            )),
         });
     }
 

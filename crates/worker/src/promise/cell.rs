@@ -4,18 +4,19 @@
 //! under the lock under which it settles: so each waiter either sees the outcome or is woken. Nobody is woken, and
 //! nothing of the user's is cloned or dropped, while the lock is held.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use slab::Slab;
 
 use super::PromiseError;
+use crate::lock::Lock;
 use crate::{EventLoop, Remote};
 
 pub(crate) type Settled<V> = Result<V, PromiseError>;
 
-pub(crate) struct Core<V>(Mutex<State<V>>);
+pub(crate) struct Core<V>(Lock<State<V>>);
 
 struct State<V> {
     outcome: Outcome<V>,
@@ -65,11 +66,11 @@ impl<V> Outcome<V> {
 
 impl<V> Core<V> {
     pub(super) fn new() -> Core<V> {
-        Core(Mutex::new(State { outcome: Outcome::Pending, waiting: Slab::new() }))
+        Core(Lock::new(State { outcome: Outcome::Pending, waiting: Slab::new() }))
     }
 
     fn lock(&self) -> MutexGuard<'_, State<V>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     pub(super) fn is_settled(&self) -> bool {

@@ -12,10 +12,11 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::lock::Lock;
 use crate::{EventLoop, Remote, Stopped, TimerId};
 
 /// How many times a thread may do without waiting what could have waited, before its loop gets a turn.
@@ -42,14 +43,14 @@ pub(crate) struct Waiter {
     remote: Remote,
     woken: AtomicBool,
     /// Rings if it doesn't come although it was woken. Only its own thread uses it.
-    held_up: Mutex<Option<TimerId>>,
+    held_up: Lock<Option<TimerId>>,
 }
 
 impl Waiters {
     fn enter(&mut self, remote: Remote) -> Arc<Waiter> {
         self.tickets += 1;
         let waiter =
-            Waiter { ticket: self.tickets, remote, woken: AtomicBool::new(false), held_up: Mutex::new(None) };
+            Waiter { ticket: self.tickets, remote, woken: AtomicBool::new(false), held_up: Lock::new(None) };
         let waiter = Arc::new(waiter);
         self.asleep.insert(waiter.ticket, Arc::clone(&waiter));
         waiter
@@ -93,17 +94,17 @@ pub(crate) trait Lines: Send + 'static {
 }
 
 /// State that threads wait for.
-pub(crate) struct Shared<S>(Mutex<S>);
+pub(crate) struct Shared<S>(Lock<S>);
 
 impl<S: Lines> Shared<S> {
     pub(crate) fn new(state: S) -> Arc<Shared<S>> {
-        Arc::new(Shared(Mutex::new(state)))
+        Arc::new(Shared(Lock::new(state)))
     }
 
     /// No code of a user runs under this lock.
     #[inline]
     pub(crate) fn lock(&self) -> MutexGuard<'_, S> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Tries at once and then each time it is woken, while the loop of this thread turns. `Ok(None)` when the time is up.
@@ -193,7 +194,7 @@ impl<S: Lines> Shared<S> {
 
 impl Waiter {
     fn set_timer(&self, timer: Option<TimerId>) -> Option<TimerId> {
-        std::mem::replace(&mut self.held_up.lock().unwrap_or_else(PoisonError::into_inner), timer)
+        std::mem::replace(&mut self.held_up.lock(), timer)
     }
 }
 

@@ -8,12 +8,13 @@ use std::io;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::event_loop::worker_state::Node;
 use crate::event_loop::timer;
+use crate::event_loop::worker_state::Node;
+use crate::lock::Lock;
 use crate::panic::panic_message;
 use crate::{Change, EventLoop, Outcome, Overflow, Remote, Stopped};
 
@@ -57,20 +58,15 @@ impl<R> Ended<R> {
         match self {
             Ended::Done(_) => Outcome::Done,
             Ended::Stopped => Outcome::Stopped,
-            Ended::Panicked(payload) => Outcome::Panicked(panic_message(&**payload).unwrap_or("a panic without a message").to_owned()),
+            Ended::Panicked(payload) => {
+                Outcome::Panicked(panic_message(&**payload).unwrap_or("a panic without a message").to_owned())
+            }
         }
     }
 }
 
 /// Where a worker leaves how it ended.
-#[derive(Debug)]
-struct Slot<R>(Mutex<Option<Ended<R>>>);
-
-impl<R> Slot<R> {
-    fn lock(&self) -> MutexGuard<'_, Option<Ended<R>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+type Slot<R> = Lock<Option<Ended<R>>>;
 
 /// Settings of a worker, see [`Worker::builder`].
 #[derive(Clone, Debug)]
@@ -266,7 +262,7 @@ impl Builder {
         task: impl FnOnce() -> Result<R, Stopped> + Send + 'static,
     ) -> Result<Worker<R>, Option<io::Error>> {
         let run = self.start(&node)?;
-        let result = Arc::new(Slot(Mutex::new(None)));
+        let result = Arc::new(Slot::new(None));
         let mut builder = thread::Builder::new();
         if let Some(name) = &self.name {
             builder = builder.name(name.to_string());

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::io;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::sync::Arc;
 
-use crate::event_loop::worker_state::Node;
 use super::{Builder, Ended, Worker};
+use crate::event_loop::worker_state::Node;
+use crate::lock::Lock;
 use crate::{EventLoop, Remote, Stopped};
 
 /// A worker that is started when told to, with arguments, and can be started again when it has ended. All its runs are one
@@ -32,7 +33,7 @@ pub struct Restartable<A, R> {
     task: Task<A, R>,
 }
 
-type Task<A, R> = Arc<Mutex<dyn FnMut(A) -> Result<R, Stopped> + Send>>;
+type Task<A, R> = Arc<Lock<dyn FnMut(A) -> Result<R, Stopped> + Send>>;
 
 /// A worker that was not started, with its arguments.
 #[derive(thiserror::Error)]
@@ -80,14 +81,14 @@ impl<A: Send + 'static, R: Send + 'static> Restartable<A, R> {
     /// With the arguments, if it runs, or can't be started.
     pub fn start(&self, args: A) -> Result<Worker<R>, NotStarted<A>> {
         // Left here, so that they can be taken back.
-        let args = Arc::new(Mutex::new(Some(args)));
+        let args = Arc::new(Lock::new(Some(args)));
         let (task, taken) = (Arc::clone(&self.task), Arc::clone(&args));
         let run = move || {
-            let args = taken.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let args = taken.lock().take();
             run(&task, args.expect("a run begins once"))
         };
         self.builder.clone().launch(Arc::clone(&self.remote.0), run).map_err(|reason| {
-            let args = args.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let args = args.lock().take();
             let reason = reason.map_or(StartError::Running, StartError::Io);
             NotStarted { args: args.expect("no run has begun"), reason }
         })
@@ -137,12 +138,8 @@ impl Drop for Overlay<'_> {
 }
 
 fn run<A, R>(task: &Task<A, R>, args: A) -> Result<R, Stopped> {
-    let mut task = match task.try_lock() {
-        Ok(task) => task,
-        // It panicked in an earlier run.
-        Err(TryLockError::Poisoned(task)) => task.into_inner(),
-        Err(TryLockError::WouldBlock) => unreachable!("a worker runs once at a time"),
-    };
+    // A task that panicked in an earlier run is called again.
+    let mut task = task.try_lock().expect("a worker runs once at a time");
     task(args)
 }
 
@@ -161,7 +158,7 @@ impl Builder {
         task: impl FnMut(A) -> Result<R, Stopped> + Send + 'static,
     ) -> Restartable<A, R> {
         let remote = Remote(self.make_node(true));
-        Restartable { remote, builder: self, task: Arc::new(Mutex::new(task)) }
+        Restartable { remote, builder: self, task: Arc::new(Lock::new(task)) }
     }
 }
 
