@@ -80,7 +80,8 @@ impl Remote {
     ///
     /// ```
     /// use std::sync::Arc;
-    ///     /// use threadwire_worker::{Worker, current, wait_until};
+    /// use std::sync::atomic::{AtomicBool, Ordering};
+    /// use threadwire_worker::{Worker, current, wait_until};
     ///
     /// let done = Arc::new(AtomicBool::new(false));
     /// let (sets, here) = (Arc::clone(&done), current());
