@@ -35,7 +35,6 @@ mod panic;
 mod pool;
 mod promise;
 mod queue;
-mod stop;
 mod stop_token;
 mod sync;
 mod this_thread;
@@ -67,12 +66,12 @@ pub use events::named::Named;
 pub use pool::{Map, Pool, PoolBuilder};
 pub use promise::{Async, Defer, PromiseError, Resolver};
 pub use queue::{GetError, Iter, PutError, Queue, Task};
-pub use stop::Stopped;
 pub use stop_token::{StopBinding, StopToken};
 pub use this_thread::{
     broadcast, bubble, cancel, checkpoint, current, later, sleep, update, wait_forever, wait_until,
     wait_worker,
 };
+pub use threadwire_stopped::Stopped;
 pub use worker::join::{Winner, join_all, race};
 pub use worker::restart::{NotStarted, Restartable, StartError};
 pub use worker::{Builder, Ended, Worker};
