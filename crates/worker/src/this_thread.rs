@@ -1,5 +1,6 @@
-//! Waits on the current thread's loop. All of them keep it turning, and all of them end with [`Stopped`] when the
-//! worker is asked to stop.
+//! Functions on the current thread's event loop: sleep and other waits, timers, checkpoints.
+//!
+//! All waits keep the loop turning, and end with [`Stopped`] when the worker is asked to stop.
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +27,7 @@ pub fn current() -> Remote {
 /// # Ok::<(), threadwire_worker::Stopped>(())
 /// ```
 pub fn sleep(duration: Duration) -> Result<(), Stopped> {
-    // Too far off for the clock to count to is forever.
+    // A time too far off for the clock to count to is forever.
     let until = Instant::now().checked_add(duration);
     EventLoop::current().wait(until, || false).map(|_| ())
 }
@@ -84,7 +85,7 @@ pub fn update() -> Result<(), Stopped> {
 /// ```
 pub fn wait_worker(worker: &Remote) -> Result<(), Stopped> {
     let event_loop = EventLoop::current();
-    worker.0.tell_of_end(event_loop.node());
+    worker.0.tell_of_end(event_loop.worker());
     let run = worker.0.life().run;
     event_loop.wait(None, || worker.0.is_over(run)).map(|_| ())
 }
@@ -103,13 +104,13 @@ pub fn later(delay: Duration, call: impl FnOnce() + 'static) -> TimerId {
     EventLoop::current().after(delay, call)
 }
 
-/// Forgets what [`later`] was to do. Returns whether it was still to come.
+/// Cancels a timer that [`later`] has set. Returns whether it was still to come.
 pub fn cancel(timer: TimerId) -> bool {
     EventLoop::current().cancel(timer)
 }
 
-/// To be called now and then by a task that computes, so that it can be stopped and paused, and its loop goes on. It costs
-/// next to nothing: the loop turns only if there are events, or a millisecond has passed.
+/// Lets a task that computes be stopped and paused, and its loop go on: to be called now and then. It costs next to nothing:
+/// the loop turns only if there are events, or a millisecond has passed.
 ///
 /// ```
 /// use threadwire_worker::{Stopped, Worker, checkpoint};

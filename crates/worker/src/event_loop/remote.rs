@@ -1,4 +1,4 @@
-//! How all threads reach a worker.
+//! The handle by which any thread reaches a worker.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use super::inbox::{DISCARD, STOP};
 use super::mail::{Call, Mail};
 use super::status::Status;
 use super::tree::{self, Stuck};
-use super::worker_state::{Node, WorkerId};
+use super::worker_state::{WorkerId, WorkerState};
 use crate::{EventLoop, ListenerId};
 
 /// Reaches a worker, or the loop of any thread, from everywhere: cheap to clone, `Send` and `Sync`, and usable on every
@@ -30,7 +30,7 @@ use crate::{EventLoop, ListenerId};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
-pub struct Remote(pub(crate) Arc<Node>);
+pub struct Remote(pub(crate) Arc<WorkerState>);
 
 /// The worker does not run, and takes no calls. The call that was refused was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,7 +38,7 @@ pub struct Remote(pub(crate) Arc<Node>);
 pub struct Rejected;
 
 impl Remote {
-    /// Which worker it is.
+    /// The number of the worker.
     pub fn id(&self) -> WorkerId {
         self.0.id
     }
@@ -48,7 +48,7 @@ impl Remote {
         self.0.name.as_deref()
     }
 
-    /// How the worker is at this moment. See [`watch`](Remote::watch) to be told of changes.
+    /// The status of the worker at this moment. See [`watch`](Remote::watch) to be told of changes.
     ///
     /// ```
     /// use threadwire_worker::{Outcome, Status, Worker, wait_worker};
@@ -61,7 +61,7 @@ impl Remote {
         self.0.life().status.clone()
     }
 
-    /// Whether its parent does not wait for it, see [`Builder::daemon`](crate::Builder::daemon).
+    /// Whether the worker is a daemon, for which its parent does not wait: [`Builder::daemon`](crate::Builder::daemon).
     pub fn is_daemon(&self) -> bool {
         self.0.daemon
     }
@@ -73,10 +73,10 @@ impl Remote {
         self.0.inbox.push(call, false).map(drop).map_err(|_| Rejected)
     }
 
-    /// Has the worker's loop look around once: a wait on its thread asks again whether what it waits for is there. It
-    /// is what to do after something has changed that such a wait looks at. Nothing comes of it if the worker does not run.
+    /// Wakes the worker's loop for one turn: a wait on its thread asks again whether what it waits for is there. To be called
+    /// after a change to what such a wait looks at. Does nothing if the worker does not run.
     ///
-    /// Any number of calls before the loop has looked are one.
+    /// Any number of calls before that turn are one wake-up.
     ///
     /// ```
     /// use std::sync::Arc;
@@ -116,14 +116,14 @@ impl Remote {
             let posted = self.post(move |event_loop| {
                 event_loop.unlisten(listener);
             });
-            // It may have gone back to the others meanwhile.
+            // The worker may have ended meanwhile, and stored the listener for its next run.
             if posted.is_err() {
                 self.0.remove_kept(listener);
             }
         }
     }
 
-    /// How many events and calls the worker has not begun to deal with.
+    /// The number of events and calls in the inbox that the worker has not begun to deal with.
     pub fn queued(&self) -> usize {
         self.0.inbox.len()
     }
@@ -144,7 +144,7 @@ impl Remote {
     ///
     /// # Errors
     ///
-    /// With the names of those that have not, after `timeout` or when the caller itself is stopped.
+    /// With the names of those that have not ended, after `timeout` or when the caller itself is stopped.
     ///
     /// ```
     /// use std::time::Duration;
@@ -169,7 +169,7 @@ impl Remote {
         self.0.resume();
     }
 
-    /// From now on the current worker gets a [`StatusChange`](crate::StatusChange) event whenever this worker's status
+    /// Has the current worker get a [`StatusChange`](crate::StatusChange) event, from now on, whenever this worker's status
     /// changes, over all its runs.
     ///
     /// ```
@@ -183,12 +183,12 @@ impl Remote {
     /// # Ok::<(), threadwire_worker::Stopped>(())
     /// ```
     pub fn watch(&self) {
-        self.0.watch(EventLoop::current().node());
+        self.0.watch(EventLoop::current().worker());
     }
 
     /// Ends what [`watch`](Remote::watch) began.
     pub fn unwatch(&self) {
-        self.0.unwatch(EventLoop::current().node());
+        self.0.unwatch(EventLoop::current().worker());
     }
 
     /// The worker that stops it when it ends, if there is one.
@@ -196,7 +196,7 @@ impl Remote {
         self.0.life().parent.clone().map(Remote)
     }
 
-    /// Its children that have not ended, in the order of their making.
+    /// The children that have not ended, in the order in which they were made.
     pub fn children(&self) -> Vec<Remote> {
         self.0.life().children.values().cloned().map(Remote).collect()
     }

@@ -1,39 +1,39 @@
-//! How a worker is.
+//! The status of a worker: new, running, paused, stopping, ended.
 
 use crate::Remote;
 
-/// How a worker is, see [`Remote::status`].
+/// The status of a worker, see [`Remote::status`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// It has not been started yet.
+    /// The worker has not been started yet.
     New,
-    /// It was started, and its task has not begun.
+    /// The worker was started, and its task has not begun.
     Starting,
-    /// Its task runs.
+    /// The task runs.
     Running,
-    /// Its task is held at its next wait; its loop goes on.
+    /// The task is held at its next wait; the loop goes on.
     Paused,
-    /// It was asked to stop, or its task has ended. Its sockets and its children are being closed.
+    /// The worker was asked to stop, or its task has ended. Its sockets and its children are being closed.
     Stopping,
-    /// It has ended, and so have its children.
+    /// The worker has ended, and so have its children.
     Ended(Outcome),
 }
 
 impl Status {
-    /// Whether it takes events: it was started, and has not ended.
+    /// Whether the worker takes events: it was started, and has not ended.
     pub fn is_alive(&self) -> bool {
         !matches!(self, Status::New | Status::Ended(_))
     }
 }
 
-/// How a worker ended. [`Ended`](crate::Ended) has the result too.
+/// The way in which a worker ended. [`Ended`](crate::Ended) has the result too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Its task came to its end.
+    /// The task came to its end.
     Done,
-    /// It was stopped.
+    /// The task was stopped.
     Stopped,
-    /// Its task panicked, with this message.
+    /// The task panicked, with this message.
     Panicked(String),
 }
 
@@ -42,6 +42,6 @@ pub enum Outcome {
 pub struct StatusChange {
     /// The worker.
     pub worker: Remote,
-    /// How it is now.
+    /// The new status.
     pub status: Status,
 }

@@ -21,7 +21,7 @@ impl ListenerId {
 }
 
 /// A listener that outlives its worker's runs, between two of them.
-pub(crate) trait Kept: Send {
+pub(crate) trait KeptListener: Send {
     fn id(&self) -> ListenerId;
     /// Goes to work.
     fn attach(self: Box<Self>, event_loop: &EventLoop);
@@ -32,7 +32,7 @@ pub(crate) trait AnyTopic: Any {
     /// Removes a listener. Returns whether it was there.
     fn remove(&self, id: ListenerId) -> bool;
     /// The listeners that stay for the next run.
-    fn kept_listeners(&self) -> Vec<Box<dyn Kept>>;
+    fn kept_listeners(&self) -> Vec<Box<dyn KeptListener>>;
     /// Drops what was kept for the next wait, since that is for something else.
     fn forget_kept(&self);
 }
@@ -83,7 +83,7 @@ impl EventLoop {
     }
 
     /// Takes out the listeners that stay for the next run.
-    pub(crate) fn kept_listeners(&self) -> Vec<Box<dyn Kept>> {
+    pub(crate) fn kept_listeners(&self) -> Vec<Box<dyn KeptListener>> {
         let mut kept: Vec<_> = self.topics().all().iter().flat_map(|topic| topic.kept_listeners()).collect();
         // In the order in which they were added, as they will be again.
         kept.sort_by_key(|listener| listener.id());

@@ -1,4 +1,6 @@
-//! Parents and children. A worker that ends stops its children, and waits for those that are not daemons.
+//! The tree of workers: parents, children, daemons.
+//!
+//! A worker that ends stops its children, and waits for those that are not daemons.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,38 +8,38 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::inbox::STOP;
-use super::worker_state::{Interest, Life, Node, WorkerId};
+use super::worker_state::{Lifecycle, Wanted, WorkerId, WorkerState};
 use crate::{EventLoop, Remote};
 
 /// Something has happened to a child: an event at its parent. It is sent to parents that listen or wait for such events
-/// (or did once), in the order of the [`Change`]s.
+/// (or did once), in the order of the [`ChildChange`]s.
 #[derive(Clone, Debug)]
 pub struct ChildEvent {
     /// The child.
     pub worker: Remote,
-    /// What has happened.
-    pub change: Change,
+    /// The event in the child's life.
+    pub change: ChildChange,
 }
 
-/// What happens to a child: it starts, its task is done, has failed or was stopped, and it ends.
+/// An event in a child's life: it starts, its task is done, has failed or was stopped, and it ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// Its task begins.
+pub enum ChildChange {
+    /// The child's task begins.
     Started,
-    /// Its task came to its end.
+    /// The task came to its end.
     Done,
-    /// Its task panicked, with this message.
+    /// The task panicked, with this message.
     Failed(String),
-    /// Its task was stopped.
+    /// The task was stopped.
     Stopped,
-    /// It has ended, after its own children.
+    /// The child has ended, after its own children.
     Ended,
 }
 
 /// These workers have not ended in time, see [`Remote::stop_within`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stuck {
-    /// Their names, or numbers where they have none; parents before their children.
+    /// The names of the workers, or numbers where they have none; parents before their children.
     pub workers: Vec<String>,
 }
 
@@ -49,9 +51,9 @@ impl fmt::Display for Stuck {
 
 impl std::error::Error for Stuck {}
 
-impl Node {
-    /// Becomes a child. Returns whether the parent is alive.
-    pub(crate) fn join_family(self: &Arc<Node>, parent: &Arc<Node>) -> bool {
+impl WorkerState {
+    /// Becomes a child of `parent`. Returns whether the parent is alive.
+    pub(crate) fn join_family(self: &Arc<WorkerState>, parent: &Arc<WorkerState>) -> bool {
         let is_late = {
             let mut life = parent.life();
             if !life.status.is_alive() {
@@ -68,7 +70,7 @@ impl Node {
             !life.status.is_alive()
         };
         if is_over {
-            // A daemon that has ended while it was handed on.
+            // The daemon has ended while it was handed on.
             self.leave_family(parent);
         } else if is_late {
             self.stop(STOP);
@@ -76,9 +78,9 @@ impl Node {
         true
     }
 
-    /// Is a child no more.
-    pub(crate) fn leave_family(self: &Arc<Node>, parent: &Arc<Node>) {
-        tell(parent, self, Change::Ended);
+    /// Leaves the children of `parent`.
+    pub(crate) fn leave_family(self: &Arc<WorkerState>, parent: &Arc<WorkerState>) {
+        tell(parent, self, ChildChange::Ended);
         let is_awaited = {
             let mut life = parent.life();
             life.children.remove(&self.id);
@@ -90,8 +92,8 @@ impl Node {
         }
     }
 
-    /// Tells the parent something.
-    pub(crate) fn tell_parent(self: &Arc<Node>, change: Change) {
+    /// Tells the parent of an event in this worker's life.
+    pub(crate) fn tell_parent(self: &Arc<WorkerState>, change: ChildChange) {
         let parent = self.life().parent.clone();
         if let Some(parent) = parent {
             tell(&parent, self, change);
@@ -110,40 +112,40 @@ impl Node {
         }
     }
 
-    /// Whether there are children that have to be waited for.
+    /// Whether there are children that are not daemons.
     pub(crate) fn must_wait_for_children(&self) -> bool {
         self.life().children.values().any(|child| !child.daemon)
     }
 
-    /// Waits for the children that have to be waited for, without a loop.
+    /// Waits for the children that are not daemons, without a loop.
     pub(crate) fn await_children_that_count(&self) {
-        let counts = |life: &mut Life| life.children.values().any(|child| !child.daemon);
+        let counts = |life: &mut Lifecycle| life.children.values().any(|child| !child.daemon);
         drop(self.left.wait_while(self.life(), counts));
     }
 
-    /// Waits for all children, daemons too, without a loop. Returns those that are left.
-    pub(crate) fn await_children(&self, grace: Duration) -> Vec<Arc<Node>> {
+    /// Waits for all children, daemons too, without a loop, for at most `grace`. Returns those that are left.
+    pub(crate) fn await_children(&self, grace: Duration) -> Vec<Arc<WorkerState>> {
         let mut life = self.left.wait_timeout_while(self.life(), grace, |life| !life.children.is_empty());
         std::mem::take(&mut life.children).into_values().collect()
     }
 
-    /// Its parent, grandparent, and so on.
-    pub(crate) fn ancestors(&self) -> Vec<Arc<Node>> {
+    /// The parent, grandparent, and so on.
+    pub(crate) fn ancestors(&self) -> Vec<Arc<WorkerState>> {
         let mut ancestors = Vec::new();
         let mut next = self.life().parent.clone();
-        while let Some(node) = next {
-            next = node.life().parent.clone();
-            ancestors.push(node);
+        while let Some(worker) = next {
+            next = worker.life().parent.clone();
+            ancestors.push(worker);
         }
         ancestors
     }
 
-    /// Its children, grandchildren, and so on, that have not ended.
-    pub(crate) fn descendants(&self) -> Vec<Arc<Node>> {
-        let mut found: Vec<Arc<Node>> = self.life().children.values().cloned().collect();
+    /// The children, grandchildren, and so on, that have not ended.
+    pub(crate) fn descendants(&self) -> Vec<Arc<WorkerState>> {
+        let mut found: Vec<Arc<WorkerState>> = self.life().children.values().cloned().collect();
         let mut next = 0;
-        while let Some(node) = found.get(next) {
-            let children: Vec<_> = node.life().children.values().cloned().collect();
+        while let Some(worker) = found.get(next) {
+            let children: Vec<_> = worker.life().children.values().cloned().collect();
             found.extend(children);
             next += 1;
         }
@@ -151,36 +153,36 @@ impl Node {
     }
 }
 
-fn tell(parent: &Arc<Node>, child: &Arc<Node>, change: Change) {
-    if parent.has_interest(Interest::CHILDREN) {
+fn tell(parent: &Arc<WorkerState>, child: &Arc<WorkerState>, change: ChildChange) {
+    if parent.wants(Wanted::CHILDREN) {
         parent.inform(ChildEvent { worker: Remote(Arc::clone(child)), change });
     }
 }
 
 /// Stops a worker, and waits for it and for all below it, on the loop of the calling thread.
-pub(crate) fn stop_within(node: &Arc<Node>, timeout: Duration) -> Result<(), Stuck> {
-    // What leaves the tree, since its parent has ended and it is a daemon, is remembered here.
-    let mut known: BTreeMap<WorkerId, Arc<Node>> = BTreeMap::from([(node.id, Arc::clone(node))]);
-    let look = |known: &mut BTreeMap<WorkerId, Arc<Node>>| {
-        let found: Vec<_> = known.values().flat_map(|node| node.descendants()).collect();
-        known.extend(found.into_iter().map(|node| (node.id, node)));
-        known.retain(|_, node| node.life().status.is_alive());
+pub(crate) fn stop_within(worker: &Arc<WorkerState>, timeout: Duration) -> Result<(), Stuck> {
+    // Daemons leave the tree when their parent ends: all that were seen are remembered here.
+    let mut known: BTreeMap<WorkerId, Arc<WorkerState>> = BTreeMap::from([(worker.id, Arc::clone(worker))]);
+    let look = |known: &mut BTreeMap<WorkerId, Arc<WorkerState>>| {
+        let found: Vec<_> = known.values().flat_map(|worker| worker.descendants()).collect();
+        known.extend(found.into_iter().map(|worker| (worker.id, worker)));
+        known.retain(|_, worker| worker.life().status.is_alive());
     };
     look(&mut known);
-    node.stop(STOP);
+    worker.stop(STOP);
     let event_loop = EventLoop::current();
     let deadline = super::timer::after(Instant::now(), timeout);
     loop {
         look(&mut known);
         let Some(first) = known.values().next() else { return Ok(()) };
-        first.tell_of_end(event_loop.node());
+        first.tell_of_end(event_loop.worker());
         let waited = event_loop.wait(Some(deadline), || !first.life().status.is_alive());
         if waited != Ok(true) {
             look(&mut known);
             if known.is_empty() {
                 return Ok(());
             }
-            return Err(Stuck { workers: known.values().map(|node| node.label()).collect() });
+            return Err(Stuck { workers: known.values().map(|worker| worker.label()).collect() });
         }
     }
 }

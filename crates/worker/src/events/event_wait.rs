@@ -1,4 +1,4 @@
-//! Waits for an event.
+//! Waits for an event of a type, by sender or predicate, with a timeout.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::listener::Filter;
-use super::topic::Held;
+use super::topic::MaybeShared;
 use crate::{Event, EventLoop, Remote, Stopped, WorkerId};
 
 /// Waits for an event of type `T`. What came before the wait began is not seen; of several that are queued, the next wait
@@ -68,13 +68,13 @@ impl<T: Send + 'static> EventWait<T> {
         self
     }
 
-    /// Only for an event that this worker has sent.
+    /// Restricts the wait to events that this worker has sent.
     pub fn from(mut self, sender: &Remote) -> EventWait<T> {
         self.from = Some(sender.id());
         self
     }
 
-    /// Only for an event of which this is true.
+    /// Restricts the wait to events of which this is true.
     pub fn matching(mut self, matches: impl Fn(&Event<T>) -> bool + 'static) -> EventWait<T> {
         self.matches = Some(Box::new(matches));
         self
@@ -86,16 +86,20 @@ impl<T: Send + 'static> EventWait<T> {
         let topic = event_loop.topic::<T>();
         let is_of_task = event_loop.is_outermost();
         let until = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let waiter =
-            Rc::new(Waiter { from: self.from, matches: self.matches, is_of_task, got: RefCell::default() });
+        let waiter = Rc::new(EventWaiter {
+            from: self.from,
+            matches: self.matches,
+            is_of_task,
+            got: RefCell::default(),
+        });
         if is_of_task {
-            // What came for the task while it was held, and it already had one.
+            // Events that came for the task while it was held, and it already had one.
             for event in topic.take_kept() {
-                waiter.offer(&mut Held::Shared(event));
+                waiter.offer(&mut MaybeShared::Shared(event));
             }
         }
         topic.add_waiter(Rc::clone(&waiter));
-        let guard = Forget(|| topic.remove_waiter(&waiter));
+        let guard = OnDrop(|| topic.remove_waiter(&waiter));
         let waited = event_loop.wait(until, || !waiter.got.borrow().is_empty());
         drop(guard);
         waited?;
@@ -110,27 +114,27 @@ impl<T: Send + 'static> EventWait<T> {
 }
 
 /// Calls something when it is dropped, so also if the wait panics.
-struct Forget<F: FnMut()>(F);
+struct OnDrop<F: FnMut()>(F);
 
-impl<F: FnMut()> Drop for Forget<F> {
+impl<F: FnMut()> Drop for OnDrop<F> {
     fn drop(&mut self) {
         (self.0)();
     }
 }
 
 /// A wait for an event that has begun.
-pub(crate) struct Waiter<T> {
+pub(crate) struct EventWaiter<T> {
     from: Option<WorkerId>,
     matches: Option<Filter<T>>,
-    /// Whether it is the task that waits, and not a callback.
+    /// Whether the task waits, and not a callback.
     is_of_task: bool,
-    /// What came. More than one only while the task can't return.
+    /// The events that came. More than one only while the task can't return.
     got: RefCell<VecDeque<Rc<Event<T>>>>,
 }
 
-impl<T> Waiter<T> {
-    /// Takes an event that fits. Returns whether it did.
-    pub(crate) fn offer(&self, event: &mut Held<T>) -> bool {
+impl<T> EventWaiter<T> {
+    /// Takes an event if it fits. Returns whether it did.
+    pub(crate) fn offer(&self, event: &mut MaybeShared<T>) -> bool {
         // The task may be held, or not get to return since a callback waits: more is for its next waits.
         if !self.is_of_task && !self.got.borrow().is_empty() {
             return false;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::event_loop::inbox::Refused;
 use crate::event_loop::mail::Mail;
-use crate::event_loop::worker_state::Node;
+use crate::event_loop::worker_state::WorkerState;
 use crate::{Event, EventLoop, Remote, Stopped};
 
 /// An event that was not taken, with its value.
@@ -16,7 +16,7 @@ use crate::{Event, EventLoop, Remote, Stopped};
 pub struct Undelivered<T> {
     /// The value that was to be sent.
     pub data: T,
-    /// Why it was not.
+    /// The reason why it was not.
     pub reason: Undeliverable,
 }
 
@@ -26,16 +26,16 @@ impl<T> fmt::Debug for Undelivered<T> {
     }
 }
 
-/// Why an event was not taken.
+/// The reason why an event was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Undeliverable {
     /// The worker does not run.
     #[error("the worker does not run")]
     NotRunning,
-    /// Its inbox is full.
+    /// The worker's inbox is full.
     #[error("the worker's inbox is full")]
     Full,
-    /// Its inbox is full, and the sender was stopped while it waited for room.
+    /// The worker's inbox is full, and the sender was stopped while it waited for room.
     #[error("the sender was stopped while it waited for room")]
     Stopped,
 }
@@ -43,9 +43,9 @@ pub enum Undeliverable {
 /// An event that comes back to its sender, see [`Remote::fire_or_reject`].
 #[derive(Clone, Debug)]
 pub struct Reject<T> {
-    /// What was not delivered.
+    /// The value that was not delivered.
     pub data: T,
-    /// The worker that it was meant for.
+    /// The worker that the event was meant for.
     pub worker: Remote,
 }
 
@@ -122,10 +122,10 @@ impl Remote {
         }
     }
 
-    /// Leaves mail, and waits for room where that is the policy.
+    /// Leaves mail in the inbox, and waits for room where that is the policy (backpressure).
     #[inline]
     fn send<M: Mail>(&self, mail: Box<M>) -> Result<(), (M, Undeliverable)> {
-        // A worker would wait for itself.
+        // A worker that waited for room in its own inbox would wait for itself.
         let is_own = self.is_current();
         let mut mail: Box<dyn Mail> = mail;
         let (mail, reason) = loop {
@@ -172,6 +172,6 @@ impl Remote {
     }
 }
 
-fn fire_at_all<T: Clone + Send + 'static>(nodes: Vec<Arc<Node>>, data: &T) -> usize {
-    nodes.into_iter().filter(|node| Remote(Arc::clone(node)).fire(data.clone()).is_ok()).count()
+fn fire_at_all<T: Clone + Send + 'static>(nodes: Vec<Arc<WorkerState>>, data: &T) -> usize {
+    nodes.into_iter().filter(|worker| Remote(Arc::clone(worker)).fire(data.clone()).is_ok()).count()
 }

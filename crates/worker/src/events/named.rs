@@ -30,12 +30,12 @@ impl Named {
         Named { name: name.into(), data: Arc::new(data) }
     }
 
-    /// Its name.
+    /// The name of the event.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its data, if that is of type `D`.
+    /// The data of the event, if they are of type `D`.
     pub fn data<D: 'static>(&self) -> Option<&D> {
         self.data.downcast_ref()
     }

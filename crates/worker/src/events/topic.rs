@@ -1,5 +1,4 @@
-//! All that waits for the events of one type on one loop, and how an event reaches it: listeners in the order of their
-//! priority, then the waits.
+//! Dispatch of the events of one type on one loop: to listeners in the order of their priority, then to waits.
 //!
 //! The list of listeners is copied when it changes, so that a call for an event walks the list as it was when the event
 //! came, whatever the listeners do to it. An event is moved into shared memory only if somebody keeps it.
@@ -10,48 +9,48 @@ use std::collections::VecDeque;
 use std::ops::Deref;
 use std::rc::Rc;
 
-use super::event_wait::Waiter;
+use super::event_wait::EventWaiter;
 use super::listener::{Listener, ListenerFailed};
 use crate::event_loop::mail::Mail;
-use crate::event_loop::topics::{AnyTopic, Kept};
-use crate::event_loop::worker_state::Interest;
+use crate::event_loop::topics::{AnyTopic, KeptListener};
+use crate::event_loop::worker_state::Wanted;
 use crate::{ChildEvent, Event, EventLoop, ListenerId};
 
 /// An event that is being delivered.
-pub(crate) enum Held<T> {
-    /// Nobody keeps it. `None` only while it is moved.
+pub(crate) enum MaybeShared<T> {
+    /// An event that nobody keeps. `None` only while it is moved.
     Own(Option<Event<T>>),
     Shared(Rc<Event<T>>),
 }
 
-impl<T> Held<T> {
-    /// Makes it one that can be kept.
+impl<T> MaybeShared<T> {
+    /// Moves the event into shared memory, so that it can be kept.
     pub(crate) fn share(&mut self) -> Rc<Event<T>> {
-        if let Held::Own(event) = self {
-            *self = Held::Shared(Rc::new(event.take().expect("an event is moved once")));
+        if let MaybeShared::Own(event) = self {
+            *self = MaybeShared::Shared(Rc::new(event.take().expect("an event is moved once")));
         }
         match self {
-            Held::Shared(event) => Rc::clone(event),
-            Held::Own(_) => unreachable!("it was just made shared"),
+            MaybeShared::Shared(event) => Rc::clone(event),
+            MaybeShared::Own(_) => unreachable!("it was just made shared"),
         }
     }
 }
 
-impl<T> Deref for Held<T> {
+impl<T> Deref for MaybeShared<T> {
     type Target = Event<T>;
 
     fn deref(&self) -> &Event<T> {
         match self {
-            Held::Own(event) => event.as_ref().expect("an event is moved once"),
-            Held::Shared(event) => event,
+            MaybeShared::Own(event) => event.as_ref().expect("an event is moved once"),
+            MaybeShared::Shared(event) => event,
         }
     }
 }
 
-/// The listeners and waits of one type.
+/// The listeners and waits for events of one type.
 pub(crate) struct Topic<T> {
     listeners: RefCell<Rc<[Rc<Listener<T>>]>>,
-    waiters: RefCell<Vec<Rc<Waiter<T>>>>,
+    waiters: RefCell<Vec<Rc<EventWaiter<T>>>>,
     /// Events that came for the task when its wait already had one, and could not return: its next waits find them here.
     kept: RefCell<VecDeque<Rc<Event<T>>>>,
 }
@@ -70,7 +69,7 @@ impl<T: Send + 'static> Topic<T> {
     }
 
     fn dispatch(&self, event: Event<T>, event_loop: &EventLoop) {
-        let mut event = Held::Own(Some(event));
+        let mut event = MaybeShared::Own(Some(event));
         let listeners = Rc::clone(&self.listeners.borrow());
         for listener in listeners.iter() {
             listener.offer(&mut event, self, event_loop);
@@ -87,11 +86,11 @@ impl<T: Send + 'static> Topic<T> {
         }
     }
 
-    pub(crate) fn add_waiter(&self, waiter: Rc<Waiter<T>>) {
+    pub(crate) fn add_waiter(&self, waiter: Rc<EventWaiter<T>>) {
         self.waiters.borrow_mut().push(waiter);
     }
 
-    pub(crate) fn remove_waiter(&self, waiter: &Rc<Waiter<T>>) {
+    pub(crate) fn remove_waiter(&self, waiter: &Rc<EventWaiter<T>>) {
         self.waiters.borrow_mut().retain(|other| !Rc::ptr_eq(other, waiter));
     }
 
@@ -115,12 +114,12 @@ impl<T: Send + 'static> AnyTopic for Topic<T> {
             *listeners = changed.into();
             removed
         };
-        // What it holds may call back when it is dropped: not while the list is borrowed.
+        // The closure is dropped outside of the borrow: its values may call back.
         removed.retire();
         true
     }
 
-    fn kept_listeners(&self) -> Vec<Box<dyn Kept>> {
+    fn kept_listeners(&self) -> Vec<Box<dyn KeptListener>> {
         let listeners = Rc::clone(&self.listeners.borrow());
         listeners.iter().filter_map(|listener| listener.keep()).collect()
     }
@@ -153,11 +152,11 @@ impl EventLoop {
         let topic = Rc::new(Topic::<T>::new());
         let id = TypeId::of::<T>();
         self.topics().insert(id, topic.clone());
-        // These are not sent to who never asked.
+        // Events of these types are not sent to workers that never asked for them.
         if id == TypeId::of::<ChildEvent>() {
-            self.node().show_interest(Interest::CHILDREN);
+            self.worker().want(Wanted::CHILDREN);
         } else if id == TypeId::of::<ListenerFailed>() {
-            self.node().show_interest(Interest::FAILURES);
+            self.worker().want(Wanted::FAILURES);
         }
         topic
     }
