@@ -128,7 +128,7 @@ pub use tls::TlsProblem;
 pub use tls::{ClientTls, ServerTls};
 pub use trace::Trace;
 
-/// The examples of the README are tests too.
-#[cfg(doctest)]
+/// The examples of the README are tests too. One of them needs the async face.
+#[cfg(all(doctest, feature = "aio"))]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
