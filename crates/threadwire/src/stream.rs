@@ -16,8 +16,10 @@ use threadwire_proto::Role;
 use crate::Trace;
 use crate::outbox::Output;
 #[cfg(feature = "tls")]
-use crate::tls::{Failed, session::Session, stream::TlsStream};
-use crate::trace::Traced;
+use crate::tls::stream::TlsStream;
+use crate::traced::Traced;
+#[cfg(feature = "tls")]
+use threadwire_core::tls::{Failed, session::Session};
 
 /// A connected stream.
 #[derive(Debug)]

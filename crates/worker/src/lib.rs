@@ -43,7 +43,6 @@ mod remote;
 mod restart;
 mod source;
 mod status;
-mod stop;
 mod stop_token;
 mod sync;
 mod timer;
@@ -72,8 +71,8 @@ pub use remote::{Rejected, Remote, current};
 pub use restart::{NotStarted, Restartable, StartError};
 pub use source::{Ready, Source, Token};
 pub use status::{Outcome, Status, StatusChange};
-pub use stop::Stopped;
 pub use stop_token::{StopBinding, StopToken};
+pub use threadwire_stopped::Stopped;
 pub use timer::TimerId;
 pub use tree::{Change, ChildEvent, Stuck};
 pub use wait::{

@@ -3,9 +3,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, SystemTime};
 
+use threadwire_core::reconnect::machine::Verdict;
 use threadwire_proto::handshake::HandshakeError;
 
-use super::machine::Verdict;
 use super::{Attempt, Cause};
 use crate::Error;
 use crate::local::Local;

@@ -1,11 +1,17 @@
 //! The settings of connections, on either side.
 
+mod when_full;
+
 use std::time::Duration;
 
 use threadwire_proto::deflate::Agreement;
 use threadwire_proto::{Connection as Protocol, Deflate, Keepalive, Level, Limits, Role, handshake};
 
-use crate::{Trace, WhenFull};
+use crate::trace::Trace;
+
+#[doc(hidden)]
+pub use when_full::TOO_SLOW;
+pub use when_full::WhenFull;
 
 /// The settings of a connection. Each has a default that fits most programs, and a stated policy past it.
 ///
@@ -36,7 +42,7 @@ pub struct Config {
     /// ```
     pub deflate: Option<Deflate>,
     /// Whether pings are answered by themselves. True by default; otherwise a listener answers them with
-    /// [`Connection::pong`](crate::Connection::pong).
+    /// `Connection::pong`.
     pub auto_pong: bool,
     /// How long the opening handshake may take: on a client from the first try to reach the server on, on a server
     /// from accepting the connection on. 10 s by default. Past it, a client's attempt fails, and a server drops the
@@ -51,7 +57,7 @@ pub struct Config {
     /// costs about 300 bytes a connection, and a timer. [`Keepalive::default`] is right for most; without any, a peer whose
     /// machine has vanished is only noticed when something is sent to it.
     pub keepalive: Option<Keepalive>,
-    /// Whether the round trips of keepalive's pings are kept, for [`Connection::round_trips`](crate::Connection::round_trips):
+    /// Whether the round trips of keepalive's pings are kept, for `Connection::round_trips`:
     /// 4 to 12 KiB a connection. False by default.
     pub keep_round_trips: bool,
     /// How many bytes may wait to be written because the peer does not read them. 16 MiB by default. Past it, `when_full`
@@ -60,11 +66,11 @@ pub struct Config {
     pub max_buffered: usize,
     /// What happens to a message for which there is no room. It is refused by default.
     pub when_full: WhenFull,
-    /// With more bytes than this waiting to be written, [`Listener::on_pause_writing`](crate::Listener::on_pause_writing) is
+    /// With more bytes than this waiting to be written, `Listener::on_pause_writing` is
     /// called. 64 KiB by default.
     pub high_watermark: usize,
     /// After that, with no more bytes than this waiting,
-    /// [`Listener::on_resume_writing`](crate::Listener::on_resume_writing) is called. 16 KiB by default.
+    /// `Listener::on_resume_writing` is called. 16 KiB by default.
     pub low_watermark: usize,
     /// Whether a server stops reading from a peer that does not read the answers to what it sends: when half of
     /// `max_buffered` waits, and answers have just added to it, until a quarter is left. True by default: a peer that sends
@@ -108,7 +114,8 @@ impl Default for Config {
 
 impl Config {
     /// What of it concerns the protocol.
-    pub(crate) fn protocol(&self, level: Level) -> threadwire_proto::Config {
+    #[doc(hidden)]
+    pub fn protocol(&self, level: Level) -> threadwire_proto::Config {
         threadwire_proto::Config {
             level,
             limits: self.limits,
@@ -118,7 +125,8 @@ impl Config {
     }
 
     /// A connection's protocol, as it was agreed on.
-    pub(crate) fn open(&self, role: Role, level: Level, deflate: Option<Agreement>) -> Protocol {
+    #[doc(hidden)]
+    pub fn open(&self, role: Role, level: Level, deflate: Option<Agreement>) -> Protocol {
         let protocol = Protocol::new(role, &self.protocol(level));
         match (&self.deflate, deflate) {
             (Some(deflate), Some(agreement)) => protocol.with_deflate(deflate, agreement),
@@ -127,7 +135,8 @@ impl Config {
     }
 
     /// What of it concerns the heads of opening handshakes.
-    pub(crate) fn head_limits(&self) -> handshake::Limits {
+    #[doc(hidden)]
+    pub fn head_limits(&self) -> handshake::Limits {
         handshake::Limits { max_head: self.max_head, max_headers: self.max_headers }
     }
 }

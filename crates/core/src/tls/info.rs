@@ -4,7 +4,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::{CipherSuite, ProtocolVersion};
 
 /// What a TLS handshake has come to: see [`Request::tls`](crate::Request::tls) and
-/// [`Connection::tls`](crate::Connection::tls).
+/// `Connection::tls`.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TlsInfo {

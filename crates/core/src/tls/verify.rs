@@ -12,7 +12,7 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, Signatu
 use sha2::{Digest, Sha256};
 use webpki::EndEntityCert;
 
-use super::TlsProblem;
+use crate::error::TlsProblem;
 
 /// The SHA-256 of a public key, with the algorithm that it is for (SubjectPublicKeyInfo, RFC 5280, section 4.1).
 pub(super) type Pin = [u8; 32];

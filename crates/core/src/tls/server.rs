@@ -13,12 +13,12 @@ use rustls::{RootCertStore, ServerConfig};
 use webpki::EndEntityCert;
 
 use super::{HTTP, Pem, certified, provider};
-use crate::Error;
+use crate::error::Error;
 
 /// How many sessions of TLS 1.2 clients are kept that use no tickets.
 const SESSIONS: usize = 1024;
 
-/// How a server speaks TLS: see [`Server::tls`](crate::Server::tls). Clones are the same: what is changed or
+/// How a server speaks TLS: see `Server::tls`. Clones are the same: what is changed or
 /// [reloaded](ServerTls::reload) through one of them, on any thread, is so for the handshakes that begin from then on.
 ///
 /// ```
@@ -189,7 +189,8 @@ impl ServerTls {
     }
 
     /// What a handshake that begins now goes by.
-    pub(crate) fn current(&self) -> Arc<ServerConfig> {
+    #[doc(hidden)]
+    pub fn current(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.0.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 }

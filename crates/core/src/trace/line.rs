@@ -1,4 +1,4 @@
-//! What a trace tells, and how it reads.
+//! The lines of a trace, as data and as text.
 
 use std::fmt;
 

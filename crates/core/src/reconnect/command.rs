@@ -1,10 +1,10 @@
-//! What other threads and tasks want of a reconnecting connection.
+//! Commands of other threads and tasks to a reconnecting connection.
 
 use threadwire_proto::CloseCode;
 
 /// What is wanted of the driver.
 #[derive(Debug, Default)]
-pub(crate) enum Wish {
+pub enum Wish {
     #[default]
     Nothing,
     /// Another connection.
@@ -27,14 +27,14 @@ impl Wish {
     }
 
     /// Wants this, too.
-    pub(crate) fn raise(&mut self, other: Wish) {
+    pub fn raise(&mut self, other: Wish) {
         if other.rank() > self.rank() {
             *self = other;
         }
     }
 
     /// Whether it is the end that is wanted.
-    pub(crate) fn is_end(&self) -> bool {
+    pub fn is_end(&self) -> bool {
         matches!(self, Wish::Close(..) | Wish::Stop)
     }
 }

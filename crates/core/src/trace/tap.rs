@@ -1,21 +1,20 @@
-//! Watches the bytes of a stream, and makes lines of them.
+//! The parser behind a trace: bytes of a stream in, lines out.
 //!
 //! Each direction is a small state machine that reads heads until the one that agrees to the upgrade, and then the headers of
 //! frames. It judges nothing: rules are the protocol's. Of a payload it keeps what is shown.
 
-use std::io::{self, IoSlice, IoSliceMut, Write};
+use std::io::IoSlice;
 
 use threadwire_proto::Role;
 
-use super::{Direction, Trace, TraceEvent, TraceLine, hide, next_number};
-use crate::stream::Stream;
+use super::{Direction, Trace, TraceEvent, TraceLine, next_number, redact};
 
 /// What is kept of a head that does not end, in bytes.
 const MAX_HEAD: usize = 64 << 10;
 
 /// Watches both directions of a stream, and shows them.
 #[derive(Debug)]
-pub(crate) struct Tap {
+pub struct Tap {
     trace: Trace,
     number: u64,
     sent: Half,
@@ -24,77 +23,34 @@ pub(crate) struct Tap {
 
 impl Tap {
     /// For a stream on which the handshake is still to come.
-    pub(crate) fn new(trace: &Trace, role: Role) -> Tap {
+    pub fn new(trace: &Trace, role: Role) -> Tap {
         let is_client = role == Role::Client;
         let (sent, received) = (Half::new(is_client), Half::new(!is_client));
         Tap { trace: trace.clone(), number: next_number(), sent, received }
     }
 
     /// For a stream on which somebody else has done it.
-    #[cfg(feature = "hyper")]
-    pub(crate) fn upgraded(mut self) -> Tap {
+    pub fn upgraded(mut self) -> Tap {
         for half in [&mut self.sent, &mut self.received] {
             half.step = Step::Header(Header::default());
         }
         self
     }
 
-    pub(crate) fn watch(&mut self, direction: Direction, bytes: &[u8]) {
+    pub fn watch(&mut self, direction: Direction, bytes: &[u8]) {
         let (trace, stream) = (&self.trace, self.number);
         let half = if direction == Direction::Sent { &mut self.sent } else { &mut self.received };
         half.watch(bytes, trace.payload, &mut |event| trace.tell(&TraceLine { stream, direction, event }));
     }
 
     /// The first `count` bytes of these were sent.
-    pub(crate) fn watch_sent(&mut self, buffers: &[IoSlice<'_>], count: usize) {
+    pub fn watch_sent(&mut self, buffers: &[IoSlice<'_>], count: usize) {
         let mut left = count;
         for buffer in buffers {
             let here = left.min(buffer.len());
             self.watch(Direction::Sent, &buffer[..here]);
             left -= here;
         }
-    }
-}
-
-/// A stream that is traced.
-#[derive(Debug)]
-pub(crate) struct Traced {
-    pub(crate) stream: Stream,
-    tap: Tap,
-}
-
-impl Traced {
-    pub(crate) fn new(stream: Stream, trace: &Trace, role: Role) -> Traced {
-        Traced { stream, tap: Tap::new(trace, role) }
-    }
-
-    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.stream.read(buffer)?;
-        self.tap.watch(Direction::Received, &buffer[..count]);
-        Ok(count)
-    }
-
-    pub(crate) fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        let count = self.stream.read_vectored(buffers)?;
-        let mut left = count;
-        for buffer in buffers {
-            let here = left.min(buffer.len());
-            self.tap.watch(Direction::Received, &buffer[..here]);
-            left -= here;
-        }
-        Ok(count)
-    }
-
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.stream.write(bytes)?;
-        self.tap.watch(Direction::Sent, &bytes[..count]);
-        Ok(count)
-    }
-
-    pub(crate) fn write_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
-        let count = self.stream.write_vectored(buffers)?;
-        self.tap.watch_sent(buffers, count);
-        Ok(count)
     }
 }
 
@@ -185,13 +141,13 @@ impl Half {
                     let end = head[start..].windows(4).position(|end| end == b"\r\n\r\n");
                     let Some(end) = end.map(|end| start + end + 4) else {
                         if head.len() > MAX_HEAD {
-                            tell(TraceEvent::Head(&hide::head(&String::from_utf8_lossy(head))));
+                            tell(TraceEvent::Head(&redact::head(&String::from_utf8_lossy(head))));
                             self.step = Step::Other;
                         }
                         return;
                     };
                     let text = String::from_utf8_lossy(&head[..end]).into_owned();
-                    tell(TraceEvent::Head(&hide::head(&text)));
+                    tell(TraceEvent::Head(&redact::head(&text)));
                     self.step = after(&text, self.asks);
                     &bytes[end - before..]
                 }

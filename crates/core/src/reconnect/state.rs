@@ -4,16 +4,16 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Closed, Error};
+use crate::error::{Closed, Error};
 
-/// Where a [reconnecting](crate::Client::reconnect) connection stands.
+/// Where a reconnecting (`Client::reconnect`) connection stands.
 ///
 /// | from | to |
 /// | --- | --- |
 /// | (the start) | `Connecting` |
-/// | `Connecting` | `Open`, `Waiting`, `GaveUp`, `Stopped`; `Connecting` for [`Link::reconnect`](crate::Link::reconnect) |
+/// | `Connecting` | `Open`, `Waiting`, `GaveUp`, `Stopped`; `Connecting` for `Link::reconnect` |
 /// | `Open` | `Closed` |
-/// | `Closed` | `Waiting`, `GaveUp`, `Stopped`; `Connecting` for [`Link::reconnect`](crate::Link::reconnect) |
+/// | `Closed` | `Waiting`, `GaveUp`, `Stopped`; `Connecting` for `Link::reconnect` |
 /// | `Waiting` | `Connecting`, `Stopped` |
 /// | `GaveUp`, `Stopped` | nothing: these are the end |
 ///
@@ -40,7 +40,7 @@ pub enum State {
     },
     /// A connection is open. It may be closing already.
     Open,
-    /// The connection has ended, and [`Listener::on_close`](crate::Listener::on_close) has returned.
+    /// The connection has ended, and `Listener::on_close` has returned.
     Closed,
     /// It waits before the next attempt.
     Waiting {
@@ -75,8 +75,8 @@ impl fmt::Display for State {
     }
 }
 
-/// A new state of a [reconnecting](crate::Client::reconnect) connection, as
-/// [`on_change`](crate::Reconnect::on_change) is told.
+/// A new state of a reconnecting (`Client::reconnect`) connection, as
+/// `on_change` is told.
 ///
 /// ```
 /// use std::{cell::RefCell, rc::Rc};
@@ -104,6 +104,13 @@ pub struct Change {
     pub connections: u64,
     /// What ended the last connection or attempt; `None` while there was none. It stays until the next end.
     pub cause: Option<Arc<Cause>>,
+}
+
+impl Change {
+    #[doc(hidden)]
+    pub fn new(state: State, connections: u64, cause: Option<Arc<Cause>>) -> Change {
+        Change { state, connections, cause }
+    }
 }
 
 impl fmt::Display for Change {
@@ -138,9 +145,9 @@ pub enum Cause {
     Error(Error),
     /// A connection was open, and ended.
     Closed(Arc<Closed>),
-    /// This side wanted another connection: [`Link::reconnect`](crate::Link::reconnect).
+    /// This side wanted another connection: `Link::reconnect`.
     Requested,
-    /// The connection was slower than it may be: [`Reconnect::slower_than`](crate::Reconnect::slower_than).
+    /// The connection was slower than it may be: `Reconnect::slower_than`.
     TooSlow {
         /// The median of what was measured.
         round_trip: Duration,
@@ -149,7 +156,7 @@ pub enum Cause {
 
 impl Cause {
     /// Whether another attempt is worth while, as far as can be told without knowing the server: what
-    /// [`Reconnect::retry_if`](crate::Reconnect::retry_if) goes by if it is not set.
+    /// `Reconnect::retry_if` goes by if it is not set.
     ///
     /// - An error: if it is [transient](Error::is_transient). So networks that fail, timeouts, connections that are lost, and
     ///   servers that answer with 429 or 500 to 599; but not other answers, bad URLs, or peers that break the protocol.
@@ -197,7 +204,7 @@ impl fmt::Display for Cause {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::TimeoutKind;
+    use crate::error::TimeoutKind;
     use threadwire_proto::{CloseCode, Initiator};
 
     fn closed(initiator: Initiator, code: u16, error: Option<Error>) -> Cause {

@@ -1,17 +1,17 @@
-//! Messages that wait for a connection.
+//! The offline queue: messages that wait for the next connection.
 
 use std::collections::VecDeque;
 
 use threadwire_proto::{Message, OwnedMessage};
 
-use crate::{Error, LimitKind};
+use crate::error::{Error, LimitKind};
 
 /// The most that may wait, whatever the limit: payloads may be empty.
 const MOST: usize = 1 << 20;
 
 /// A bounded queue of whole messages, oldest first.
 #[derive(Debug)]
-pub(super) struct Held {
+pub struct Held {
     /// How many bytes may wait; none if nothing may.
     limit: Option<usize>,
     messages: VecDeque<OwnedMessage>,
@@ -20,17 +20,17 @@ pub(super) struct Held {
 }
 
 impl Held {
-    pub(super) fn new(limit: Option<usize>) -> Held {
+    pub fn new(limit: Option<usize>) -> Held {
         Held { limit, messages: VecDeque::new(), bytes: 0 }
     }
 
     /// Whether messages may wait here at all.
-    pub(super) fn holds(&self) -> bool {
+    pub fn holds(&self) -> bool {
         self.limit.is_some()
     }
 
     /// Takes a message in.
-    pub(super) fn push(&mut self, message: Message<'_>) -> Result<(), Error> {
+    pub fn push(&mut self, message: Message<'_>) -> Result<(), Error> {
         let limit = self.limit.ok_or(Error::Closed)?;
         if message.len() > limit - self.bytes || self.messages.len() >= MOST {
             return Err(Error::Limit { kind: LimitKind::Held, limit });
@@ -41,10 +41,7 @@ impl Held {
     }
 
     /// Gives the messages to `send`, oldest first, until it takes no more. That one stays, and what is behind it.
-    pub(super) fn drain(
-        &mut self,
-        mut send: impl FnMut(Message<'_>) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    pub fn drain(&mut self, mut send: impl FnMut(Message<'_>) -> Result<(), Error>) -> Result<(), Error> {
         while let Some(message) = self.messages.front() {
             send(message.as_message())?;
             self.bytes -= message.as_message().len();
@@ -54,17 +51,17 @@ impl Held {
     }
 
     /// The length of the oldest message in bytes.
-    pub(super) fn first(&self) -> usize {
+    pub fn first(&self) -> usize {
         self.messages.front().map_or(0, |message| message.as_message().len())
     }
 
     /// How many bytes wait.
-    pub(super) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Forgets all of it.
-    pub(super) fn clear(&mut self) -> VecDeque<OwnedMessage> {
+    pub fn clear(&mut self) -> VecDeque<OwnedMessage> {
         self.bytes = 0;
         std::mem::take(&mut self.messages)
     }

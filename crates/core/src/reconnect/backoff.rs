@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// When a [reconnecting](crate::Client::reconnect) connection tries again, and when it gives up.
+/// When a reconnecting (`Client::reconnect`) connection tries again, and when it gives up.
 ///
 /// Before each attempt but the first it waits for a random time between nothing and a ceiling: `first` after one failure,
 /// `factor` times as much after each further one, up to `cap`. The whole range is drawn from, so that the clients of a server

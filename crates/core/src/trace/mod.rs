@@ -1,4 +1,4 @@
-//! What goes over the wire, for whoever debugs: the heads of the opening handshake and every frame, as lines.
+//! The trace of a connection, for debugging: the heads of the opening handshake and every frame, as lines.
 //!
 //! A connection is traced if its [`Config`](crate::Config) says so, whatever face it has, on either side. Costs nothing
 //! otherwise. It is the bytes of the stream that are watched, and nobody's word for them: what is shown as sent was taken by
@@ -31,9 +31,10 @@
 //! # Ok::<(), threadwire::Error>(())
 //! ```
 
-mod hide;
 mod line;
-mod tap;
+mod redact;
+#[doc(hidden)]
+pub mod tap;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -41,11 +42,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use line::{Direction, TraceEvent, TraceLine};
-#[cfg(feature = "aio")]
-pub(crate) use tap::Tap;
-pub(crate) use tap::Traced;
 
-use crate::Error;
+use crate::error::Error;
 
 type Sink = dyn Fn(&TraceLine<'_>) + Send + Sync;
 

@@ -40,7 +40,7 @@ const MOST_KEPT: usize = 96 << 10;
 const MOST_FOR_NOTHING: usize = 1 << 20;
 
 /// What a session runs over. Both calls are as those of a socket that does not block.
-pub(crate) trait Io {
+pub trait Io {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
@@ -51,7 +51,7 @@ pub(crate) trait Io {
 }
 
 /// One side of a TLS connection.
-pub(crate) struct Session {
+pub struct Session {
     side: Side,
     /// What was read of records, or of messages of the handshake, that are not complete.
     kept: Vec<u8>,
@@ -287,15 +287,12 @@ fn seal(
 /// Making one.
 impl Session {
     /// The side that says hello.
-    pub(crate) fn client(
-        config: Arc<ClientConfig>,
-        name: ServerName<'static>,
-    ) -> Result<Session, rustls::Error> {
+    pub fn client(config: Arc<ClientConfig>, name: ServerName<'static>) -> Result<Session, rustls::Error> {
         Ok(Session::of(Side::Client(UnbufferedClientConnection::new(config, name)?)))
     }
 
     /// The side that is greeted.
-    pub(crate) fn server(config: Arc<ServerConfig>) -> Result<Session, rustls::Error> {
+    pub fn server(config: Arc<ServerConfig>) -> Result<Session, rustls::Error> {
         Ok(Session::of(Side::Server(UnbufferedServerConnection::new(config)?)))
     }
 
@@ -318,12 +315,12 @@ impl Session {
         with_peer!(&self.side, peer => peer)
     }
 
-    pub(crate) fn is_handshaking(&self) -> bool {
+    pub fn is_handshaking(&self) -> bool {
         self.common().is_handshaking()
     }
 
     /// What the handshake has come to.
-    pub(crate) fn info(&self) -> TlsInfo {
+    pub fn info(&self) -> TlsInfo {
         let common = self.common();
         TlsInfo {
             peer_certificates: common.peer_certificates().unwrap_or_default().to_vec(),
@@ -336,23 +333,19 @@ impl Session {
 
     /// Whether the first byte of what is to be written next has left already.
     #[inline]
-    pub(crate) fn owes(&self) -> bool {
+    pub fn owes(&self) -> bool {
         self.owes
     }
 
     /// Whether something that was encrypted has not left yet.
     #[inline]
-    #[cfg_attr(
-        not(feature = "aio"),
-        allow(dead_code, reason = "event loops say by themselves when it can leave")
-    )]
-    pub(crate) fn has_unsent(&self) -> bool {
+    pub fn has_unsent(&self) -> bool {
         self.left < self.sealed.len()
     }
 
     /// Whether there may be more to read, after the last read.
     #[inline]
-    pub(crate) fn may_have_more(&self) -> bool {
+    pub fn may_have_more(&self) -> bool {
         self.may_have_more || self.taken < self.plain.len() || !matches!(self.input, Input::Open)
     }
 }
@@ -360,7 +353,7 @@ impl Session {
 /// Reading.
 impl Session {
     /// Goes on with the handshake as far as it can, with what arrives and what can leave. Whether it is done.
-    pub(crate) fn handshake(&mut self, io: &mut impl Io) -> io::Result<bool> {
+    pub fn handshake(&mut self, io: &mut impl Io) -> io::Result<bool> {
         while self.is_handshaking() {
             // What comes behind the handshake is kept for whoever reads.
             match self.fill(io, &mut []) {
@@ -378,7 +371,7 @@ impl Session {
 
     /// Reads what has arrived, and goes on with the handshake if that is not done.
     #[inline]
-    pub(crate) fn read(&mut self, io: &mut impl Io, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+    pub fn read(&mut self, io: &mut impl Io, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         if self.taken < self.plain.len() {
             return Ok(self.hand_out(buffers));
         }
@@ -550,7 +543,7 @@ fn for_nothing_at_all() -> rustls::Error {
 /// Writing.
 impl Session {
     /// Writes, as far as the stream takes it; nothing before the handshake is done.
-    pub(crate) fn write(&mut self, io: &mut impl Io, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    pub fn write(&mut self, io: &mut impl Io, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         if self.is_handshaking() && !self.handshake(io)? {
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -633,7 +626,7 @@ impl Session {
 
     /// Sends what was kept, as far as the stream takes it. Whether all has left.
     #[inline]
-    pub(crate) fn push(&mut self, io: &mut impl Io) -> io::Result<bool> {
+    pub fn push(&mut self, io: &mut impl Io) -> io::Result<bool> {
         while self.left < self.sealed.len() {
             match io.write(&self.sealed[self.left..]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -649,7 +642,7 @@ impl Session {
     }
 
     /// Tells the peer that nothing more will come. Whether that has left.
-    pub(crate) fn say_goodbye(&mut self, io: &mut impl Io) -> io::Result<bool> {
+    pub fn say_goodbye(&mut self, io: &mut impl Io) -> io::Result<bool> {
         if !self.said_goodbye && !self.is_handshaking() && !matches!(self.input, Input::Broken(_)) {
             self.said_goodbye = true;
             let mut output = scratch::lend(OVERHEAD);

@@ -1,4 +1,6 @@
-//! How a stop shows up in code that waits.
+//! The error with which every wait answers a stop: [`Stopped`], in a crate of its own as both `threadwire-worker`, whose waits return
+//! it, and `threadwire-core`, whose `Error` is made of it, need the type and must not need each other.
+#![forbid(unsafe_code)]
 
 /// The worker was asked to stop. Every wait returns it, also those that begin afterwards: pass it on with `?`, and
 /// let drop guards clean up.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::Error;
+use crate::error::Error;
 
 /// Where certificates or a key are found: a file, or bytes that are at hand, in PEM (RFC 7468). What else is in there is passed
 /// over, so a key may lie in one file with its certificates.

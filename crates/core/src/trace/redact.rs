@@ -1,4 +1,4 @@
-//! What of the head of a handshake may be seen.
+//! Redaction of secrets in the heads of handshakes, for traces.
 
 use threadwire_proto::handshake::hide::{HIDDEN, header, url};
 

@@ -1,15 +1,16 @@
-//! The states, and what follows what: no clock, no network, no callback.
+//! The state machine of reconnecting: what follows what, without clock, network or callback.
 
 use std::time::{Duration, Instant};
 
 use threadwire_proto::Initiator;
 
 use super::{Backoff, State};
-use crate::{Closed, Connection, Error, TimeoutKind};
+use crate::config::TOO_SLOW;
+use crate::error::{Closed, Error, TimeoutKind};
 
 /// What an end is to be followed by, before the backoff is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub enum Verdict {
     /// Another attempt, after a wait.
     Retry,
     /// Another attempt at once, the first of a new row: this side wants it.
@@ -22,7 +23,7 @@ pub(crate) enum Verdict {
 
 /// The state machine.
 #[derive(Debug)]
-pub(crate) struct Machine {
+pub struct Machine {
     backoff: Backoff,
     state: State,
     /// How many failures there have been in a row.
@@ -33,16 +34,16 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    pub(crate) fn new(backoff: Backoff) -> Machine {
+    pub fn new(backoff: Backoff) -> Machine {
         let state = State::Connecting { attempt: 1 };
         Machine { backoff, state, failures: 0, connections: 0, opened: None }
     }
 
-    pub(crate) fn state(&self) -> State {
+    pub fn state(&self) -> State {
         self.state
     }
 
-    pub(crate) fn connections(&self) -> u64 {
+    pub fn connections(&self) -> u64 {
         self.connections
     }
 
@@ -52,19 +53,19 @@ impl Machine {
     }
 
     /// An attempt begins.
-    pub(crate) fn connecting(&mut self) -> State {
+    pub fn connecting(&mut self) -> State {
         self.enter(State::Connecting { attempt: self.failures.saturating_add(1) })
     }
 
     /// It has opened a connection.
-    pub(crate) fn opened(&mut self, now: Instant) -> State {
+    pub fn opened(&mut self, now: Instant) -> State {
         self.opened = Some(now);
         self.connections += 1;
         self.enter(State::Open)
     }
 
     /// The connection has ended.
-    pub(crate) fn closed(&mut self, now: Instant) -> State {
+    pub fn closed(&mut self, now: Instant) -> State {
         let was_stable = |opened| now.saturating_duration_since(opened) >= self.backoff.stable_after;
         match self.opened.take() {
             Some(opened) if was_stable(opened) => self.failures = 0,
@@ -74,13 +75,13 @@ impl Machine {
     }
 
     /// An attempt has opened none.
-    pub(crate) fn failed(&mut self) {
+    pub fn failed(&mut self) {
         self.failures = self.failures.saturating_add(1);
     }
 
     /// What follows, after [`closed`](Machine::closed) or [`failed`](Machine::failed): a wait, the end, or `Connecting`, which is
     /// to be entered when the attempt begins. `random` is from 0 to 1; a server may have asked for a wait of `at_least` so long.
-    pub(crate) fn next(&mut self, verdict: Verdict, random: f64, at_least: Duration) -> State {
+    pub fn next(&mut self, verdict: Verdict, random: f64, at_least: Duration) -> State {
         match verdict {
             Verdict::Stop => self.enter(State::Stopped),
             Verdict::GiveUp => self.enter(State::GaveUp),
@@ -100,7 +101,7 @@ impl Machine {
 }
 
 /// Whether a connection was closed because the program wanted that, by closing it or by stopping the worker.
-pub(crate) fn is_wanted(closed: &Closed, callback_failed: bool) -> bool {
+pub fn is_wanted(closed: &Closed, callback_failed: bool) -> bool {
     let Some(reason) = &closed.sent else { return false };
     match &closed.error {
         Some(Error::Stopped) => true,
@@ -108,14 +109,14 @@ pub(crate) fn is_wanted(closed: &Closed, callback_failed: bool) -> bool {
         // What failed is the closing handshake.
         Some(Error::Closed | Error::Lost | Error::Timeout(TimeoutKind::Close) | Error::Io(_)) => true,
         Some(_) => false,
-        None => reason != Connection::TOO_SLOW,
+        None => reason != TOO_SLOW,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::CloseCode;
+    use threadwire_proto::CloseCode;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -227,6 +228,6 @@ mod tests {
         assert!(!is_wanted(&end(Initiator::Local, Some(""), Some(Error::Lost)), true), "a callback said so");
         assert!(!is_wanted(&end(Initiator::Peer, Some(""), None), false), "the peer's close was answered");
         assert!(!is_wanted(&end(Initiator::Local, None, None), false), "aborted");
-        assert!(!is_wanted(&end(Initiator::Local, Some(Connection::TOO_SLOW), None), false), "when_full");
+        assert!(!is_wanted(&end(Initiator::Local, Some(TOO_SLOW), None), false), "when_full");
     }
 }

@@ -1,4 +1,4 @@
-//! What can go wrong.
+//! Errors of all faces.
 
 use std::any::Any;
 use std::fmt;
@@ -6,15 +6,28 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use threadwire_proto::handshake::{HandshakeError, HeaderError};
 use threadwire_proto::{SendError, Violation};
-use threadwire_worker::Stopped;
+use threadwire_stopped::Stopped;
 
-use crate::Closed;
-use crate::dial::problem::{ProxyProblem, RedirectProblem, Stage};
-use crate::tls::TlsProblem;
+mod closed;
+mod io_kind;
+mod limit;
+mod proxy;
+mod redirect;
+mod timeout;
+mod tls;
+mod url;
+
+pub use closed::Closed;
+use io_kind::{is_forbidden, plain};
+pub use limit::LimitKind;
+pub use proxy::ProxyProblem;
+pub use redirect::RedirectProblem;
+pub use timeout::{Stage, Step, TimeoutKind};
+pub use tls::TlsProblem;
+pub use url::UrlPart;
 
 type Source = Box<dyn std::error::Error + Send + Sync>;
 
@@ -53,8 +66,8 @@ type Source = Box<dyn std::error::Error + Send + Sync>;
 /// "Forbidden" is what the system refuses for good: [`PermissionDenied`](io::ErrorKind::PermissionDenied),
 /// [`InvalidInput`](io::ErrorKind::InvalidInput) and [`Unsupported`](io::ErrorKind::Unsupported).
 ///
-/// A server that refuses says why with its answer, which has [`status`](crate::Answer::status), [`headers`](crate::Answer::headers) and as
-/// much of the [`body`](crate::Answer::body) as came with it (4 KiB at most):
+/// A server that refuses says why with its answer, which has [`status`](threadwire_proto::handshake::Answer::status), [`headers`](threadwire_proto::handshake::Answer::headers) and as
+/// much of the [`body`](threadwire_proto::handshake::Answer::body) as came with it (4 KiB at most):
 ///
 /// ```
 /// use threadwire::{Connection, Error, HandshakeError, Message, connect};
@@ -190,7 +203,7 @@ pub enum Error {
     Send(SendError),
     /// A callback panicked, with this message.
     Panicked(String),
-    /// The worker was asked to stop: what every wait answers then ([`Stopped`]), to be passed on with `?`.
+    /// The worker was asked to stop: what every wait answers then (`Stopped`), to be passed on with `?`.
     Stopped,
     /// An error of the program's own, see [`Error::other`]. It reads as that error, and has that error's source.
     Other(Source),
@@ -271,158 +284,6 @@ impl fmt::Display for Error {
     }
 }
 
-/// What took too long.
-///
-/// ```
-/// use std::{net::TcpListener, time::Duration};
-/// use threadwire::{Client, Config, Connection, Error, Message, TimeoutKind};
-///
-/// let silent = TcpListener::bind("127.0.0.1:0")?;
-/// let client = Client::new(&format!("ws://{}", silent.local_addr()?))?
-///     .config(Config { open_timeout: Duration::from_millis(1), ..Config::default() });
-/// let result = client.connect(|_ws: &Connection, _message: Message<'_>| Ok(()));
-/// assert!(matches!(result, Err(Error::Timeout(TimeoutKind::Open { .. }))));
-/// # Ok::<(), threadwire::Error>(())
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum TimeoutKind {
-    /// Opening, as a whole ([`Config::open_timeout`](crate::Config::open_timeout)): reaching the server, and the opening handshake.
-    Open {
-        /// What was under way when the time was up, on a client.
-        during: Option<Box<Stage>>,
-    },
-    /// One step of opening a connection, which has a limit of its own ([`Timeouts`](crate::Timeouts)).
-    Step(Box<Stage>),
-    /// Closing: the peer's answer to a close frame.
-    Close,
-    /// The peer was silent: nothing came from it, not even after a ping (see [`Keepalive`](crate::Keepalive)).
-    Silence {
-        /// Since the last byte.
-        silent_for: Duration,
-    },
-    /// The answer to a ping with which a round trip was measured.
-    Pong,
-    /// Receiving: no message came within the time that the program gave.
-    Receive,
-}
-
-impl fmt::Display for TimeoutKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            TimeoutKind::Open { during: None } => f.write_str("opening the connection took too long"),
-            TimeoutKind::Open { during: Some(stage) } => {
-                write!(f, "opening the connection took too long; it was {stage}")
-            }
-            TimeoutKind::Step(stage) => write!(f, "{stage} took too long"),
-            TimeoutKind::Close => f.write_str("the peer's answer to our close frame took too long"),
-            TimeoutKind::Silence { silent_for } => {
-                write!(f, "the peer was silent for {:.1} s", silent_for.as_secs_f64())
-            }
-            TimeoutKind::Receive => f.write_str("no message came in time"),
-            TimeoutKind::Pong => f.write_str("the answer to a ping took too long"),
-        }
-    }
-}
-
-/// Which limit was reached.
-///
-/// ```
-/// use threadwire::{Client, Config, Connection, Error, LimitKind, Message};
-/// # use threadwire::{Accept, Server};
-/// # let deaf = |ws: &Connection, _: Message<'_>| Ok(ws.pause_reading());
-/// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| Accept::with(deaf))?;
-/// # let url = format!("ws://{}", server.local_addr());
-///
-/// let client = Client::new(&url)?.config(Config { max_buffered: 1 << 20, ..Config::default() });
-/// let ws = client.connect(|_ws: &Connection, _message: Message<'_>| Ok(()))?;
-/// // The server does not read: after what the system takes, no more than a megabyte waits.
-/// let refused = loop {
-///     if let Err(error) = ws.send(&vec![0; 100_000]) {
-///         break error;
-///     }
-/// };
-/// assert!(matches!(refused, Error::Limit { kind: LimitKind::Buffered, limit: 1_048_576 }));
-/// # ws.abort();
-/// # Ok::<(), threadwire::Error>(())
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum LimitKind {
-    /// [`Config::max_buffered`](crate::Config::max_buffered).
-    Buffered,
-    /// [`Reconnect::hold`](crate::Reconnect::hold).
-    Held,
-    /// [`Admission::max_connections`](crate::Admission::max_connections).
-    Connections,
-    /// [`Admission::max_per_address`](crate::Admission::max_per_address).
-    PerAddress,
-}
-
-impl fmt::Display for LimitKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            LimitKind::Buffered => "what waits to be written to the peer",
-            LimitKind::Held => "what waits for the next connection",
-            LimitKind::Connections => "the number of connections",
-            LimitKind::PerAddress => "the number of connections from one address",
-        })
-    }
-}
-
-impl LimitKind {
-    fn unit(self) -> &'static str {
-        match self {
-            LimitKind::Buffered | LimitKind::Held => " bytes",
-            LimitKind::Connections | LimitKind::PerAddress => "",
-        }
-    }
-}
-
-/// A part of a URL.
-///
-/// ```
-/// use threadwire::{Error, Target, UrlPart};
-///
-/// let Err(Error::Url { part, .. }) = Target::parse("ws://example.com:99999/") else { panic!("a port too far") };
-/// assert_eq!(part, UrlPart::Port);
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum UrlPart {
-    /// Its form as a whole.
-    Form,
-    /// What stands in front of the first colon.
-    Scheme,
-    /// The host.
-    Host,
-    /// The port.
-    Port,
-    /// User name and password, in front of the host.
-    UserInfo,
-    /// The path.
-    Path,
-    /// What follows a `?`.
-    Query,
-    /// What follows a `#`.
-    Fragment,
-}
-
-impl fmt::Display for UrlPart {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            UrlPart::Form => "it",
-            UrlPart::Scheme => "its scheme",
-            UrlPart::Host => "its host",
-            UrlPart::Port => "its port",
-            UrlPart::UserInfo => "its user name or password",
-            UrlPart::Path => "its path",
-            UrlPart::Query => "its query",
-            UrlPart::Fragment => "its fragment",
-        })
-    }
-}
-
 impl Error {
     /// An error of the program's own, to be returned from a callback: the connection is then closed with 1011.
     ///
@@ -442,7 +303,7 @@ impl Error {
 
     /// Whether it may go away by itself, so that the same may work when it is tried again, with nothing changed but the time:
     /// networks that fail, peers that are slow or gone, servers that are too busy. The table at [`Error`] says it of each;
-    /// it is what [reconnecting](crate::Client::reconnect) goes by, unless it is told otherwise.
+    /// it is what reconnecting (`Client::reconnect`) goes by, unless it is told otherwise.
     ///
     /// A name that can't be resolved counts as transient, as the system does not say whether it will ever be there.
     ///
@@ -486,12 +347,14 @@ impl Error {
     }
 
     /// Too much waits to be written.
-    pub(crate) fn too_much_buffered(limit: usize) -> Error {
+    #[doc(hidden)]
+    pub fn too_much_buffered(limit: usize) -> Error {
         Error::Limit { kind: LimitKind::Buffered, limit }
     }
 
     /// The message of a panic.
-    pub(crate) fn panicked(payload: Box<dyn Any + Send>) -> Error {
+    #[doc(hidden)]
+    pub fn panicked(payload: Box<dyn Any + Send>) -> Error {
         let text = match payload.downcast::<String>() {
             Ok(text) => *text,
             Err(payload) => {
@@ -535,24 +398,10 @@ impl From<HeaderError> for Error {
     }
 }
 
-/// Whether the system refuses it for good.
-pub(crate) fn is_forbidden(error: &io::Error) -> bool {
-    use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
-    matches!(error.kind(), PermissionDenied | InvalidInput | Unsupported)
-}
-
-/// What the system said, in its words but without its numbers.
-pub(crate) fn plain(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.rfind(" (os error") {
-        Some(end) => text[..end].to_lowercase(),
-        None => text,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::error::Error as _;
+    use std::time::Duration;
 
     use threadwire_proto::handshake::{Answer, Limits};
 

@@ -11,9 +11,9 @@ use rustls::server::ProducesTickets;
 use rustls::sign::CertifiedKey;
 use rustls::{AlertDescription, CertificateError, OtherError};
 
+use super::Pem;
 use super::verify::Found;
-use super::{Pem, TlsProblem};
-use crate::Error;
+use crate::error::{Error, TlsProblem};
 
 /// What is spoken inside of TLS, as ALPN has it.
 pub(super) const HTTP: &[u8] = b"http/1.1";
@@ -57,15 +57,16 @@ pub(super) fn certified(
 
 /// What rustls has said, as an error of a stream.
 #[derive(Debug)]
-pub(crate) struct Failed(rustls::Error);
+pub struct Failed(rustls::Error);
 
 impl Failed {
-    pub(crate) fn io(error: rustls::Error) -> io::Error {
+    /// The error of a session as one of a stream.
+    pub fn io(error: rustls::Error) -> io::Error {
         io::Error::new(io::ErrorKind::InvalidData, Failed(error))
     }
 
     /// What the error of a handshake means, where the peer is this host.
-    pub(crate) fn explain(error: io::Error, host: &str) -> Error {
+    pub fn explain(error: io::Error, host: &str) -> Error {
         let tls = |problem, source| Error::Tls { host: host.to_owned(), problem, source };
         match error.downcast::<Failed>() {
             Ok(Failed(error)) => tls(problem(&error), Some(error.into())),

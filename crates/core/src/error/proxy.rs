@@ -1,4 +1,4 @@
-//! What can go wrong on the way to a server, beyond what the system says.
+//! Failures on the way through a proxy.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -6,63 +6,8 @@ use std::io;
 
 use threadwire_proto::handshake::{Answer, HandshakeError};
 
-use crate::Error;
-use crate::error::is_forbidden;
-
-/// A step on the way from a URL to an open connection.
-///
-/// ```
-/// use std::{net::TcpListener, time::Duration};
-/// use threadwire::{Client, Connection, Error, Message, Step, TimeoutKind, Timeouts};
-///
-/// let silent = TcpListener::bind("127.0.0.1:0")?;
-/// let client = Client::new(&format!("ws://{}", silent.local_addr()?))?
-///     .timeouts(Timeouts { upgrade: Some(Duration::from_millis(1)), ..Timeouts::default() });
-/// match client.connect(|_ws: &Connection, _message: Message<'_>| Ok(())) {
-///     Err(Error::Timeout(TimeoutKind::Step(stage))) => {
-///         assert_eq!((stage.step, &*stage.at), (Step::Upgrade, "127.0.0.1"));
-///     }
-///     other => panic!("{other:?}"),
-/// }
-/// # Ok::<(), threadwire::Error>(())
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Step {
-    /// Finding the addresses of a host.
-    Resolve,
-    /// Connecting to one of them.
-    Connect,
-    /// Asking a proxy for a way through.
-    Proxy,
-    /// The handshake of TLS, with a proxy or with the server.
-    Tls,
-    /// The opening handshake: the request, and the server's answer.
-    Upgrade,
-}
-
-/// A step of opening a connection, and with whom it is taken.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Stage {
-    /// The step.
-    pub step: Step,
-    /// The host, the path of the unix socket, or the proxy's URL without user name and password.
-    pub at: String,
-}
-
-impl fmt::Display for Stage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Stage { step, at } = self;
-        match step {
-            Step::Resolve => write!(f, "finding the address of {at}"),
-            Step::Connect => write!(f, "connecting to {at}"),
-            Step::Proxy => write!(f, "asking the proxy {at} for a way through"),
-            Step::Tls => write!(f, "agreeing on TLS with {at}"),
-            Step::Upgrade => write!(f, "waiting for {at} to answer the request"),
-        }
-    }
-}
+use super::Error;
+use super::io_kind::is_forbidden;
 
 /// Why the way through a proxy failed: see [`Error::Proxy`].
 ///
@@ -134,7 +79,9 @@ impl ProxyProblem {
         }
     }
 
-    pub(crate) fn source(&self) -> Option<&(dyn StdError + 'static)> {
+    #[doc(hidden)]
+
+    pub fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match self {
             ProxyProblem::Unreachable(error) => Some(&**error),
             ProxyProblem::BadAnswer(error) => Some(error),
@@ -190,31 +137,6 @@ impl fmt::Display for ProxyProblem {
             ProxyProblem::Ended => f.write_str("ended the connection before it had answered"),
             ProxyProblem::Io(_) => f.write_str("can't be talked to"),
             ProxyProblem::Host(why) => write!(f, "can't be asked: {why}"),
-        }
-    }
-}
-
-/// Why a redirect is not followed: see [`Error::Redirect`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum RedirectProblem {
-    /// It is one more than are followed.
-    TooMany {
-        /// As many as are: see [`Client::redirects`](crate::Client::redirects).
-        limit: u32,
-    },
-    /// It leads from an encrypted connection to one that is not.
-    Insecure,
-    /// The `Location` is no URL that can be connected to.
-    BadLocation,
-}
-
-impl fmt::Display for RedirectProblem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            RedirectProblem::TooMany { limit } => write!(f, "it is one more than the limit of {limit}"),
-            RedirectProblem::Insecure => f.write_str("it leads from TLS to no encryption"),
-            RedirectProblem::BadLocation => f.write_str("it is no URL that can be connected to"),
         }
     }
 }

@@ -1,14 +1,13 @@
-//! How a connection ended.
+//! The end of a connection: close code, reason, who began it.
 
 use std::fmt;
 use std::time::Duration;
 
 use threadwire_proto::{CloseCode, Closing, Initiator};
 
-use crate::Error;
-use crate::error::TimeoutKind;
+use super::{Error, TimeoutKind};
 
-/// How a connection ended, as [`Listener::on_close`](crate::Listener::on_close) is told.
+/// How a connection ended, as `Listener::on_close` is told.
 ///
 /// ```
 /// use std::{cell::RefCell, rc::Rc};
@@ -51,10 +50,11 @@ pub struct Closed {
     pub error: Option<Error>,
     /// Set if the peer ended the connection after this side had not read for a second or longer: it may have taken us for
     /// silent. Known of callbacks that waited and of pauses where there is keepalive, and of whatever else held the loop
-    /// where its stalls are [detected](crate::worker::EventLoop::set_stall_limit).
+    /// where its stalls are detected (`worker::EventLoop::set_stall_limit`).
     pub unread_for: Option<Duration>,
     /// The reason in the close frame that we sent, if we sent one.
-    pub(crate) sent: Option<String>,
+    #[doc(hidden)]
+    pub sent: Option<String>,
 }
 
 impl Closed {
@@ -64,7 +64,7 @@ impl Closed {
     ///   what we are. A feed that is closed with 1000 or 1001 is wanted again. What codes from 3000 on mean only the
     ///   program knows; they count as transient.
     /// - Closed by this side: if a callback failed, as with its error; otherwise
-    ///   ([`Connection::abort`](crate::Connection::abort), or a peer that did not read) yes.
+    ///   (`Connection::abort`, or a peer that did not read) yes.
     pub fn is_transient(&self) -> bool {
         let is_rejection = matches!(self.code.get(), 1002 | 1003 | 1007..=1010 | 1015);
         let may_come_back = self.initiator == Initiator::Local || !is_rejection;
@@ -79,7 +79,8 @@ impl Closed {
     }
 
     /// From what the protocol knows, and what went wrong besides.
-    pub(crate) fn new(closing: Option<&Closing>, error: Option<Error>) -> Closed {
+    #[doc(hidden)]
+    pub fn new(closing: Option<&Closing>, error: Option<Error>) -> Closed {
         let Some(closing) = closing else {
             let (code, reason) = (CloseCode::ABNORMAL, String::new());
             return Closed {

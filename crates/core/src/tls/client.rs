@@ -9,10 +9,10 @@ use rustls::{ClientConfig, RootCertStore, SignatureScheme};
 use rustls_platform_verifier::Verifier as PlatformVerifier;
 
 use super::verify::{Pin, Verifier, parse_pin};
-use super::{HTTP, Pem, TlsProblem, provider};
-use crate::Error;
+use super::{HTTP, Pem, provider};
+use crate::error::{Error, TlsProblem};
 
-/// How a [`Client`](crate::Client) speaks TLS, for `wss://` URLs: see [`Client::tls`](crate::Client::tls). Each setting has a
+/// How a `Client` speaks TLS, for `wss://` URLs: see `Client::tls`. Each setting has a
 /// default that is right for servers on the internet: certificates are verified as this system does it, by its roots.
 ///
 /// Clones of it, and of a client that has it, share the sessions that are taken up again with the same server, which saves
@@ -131,7 +131,8 @@ impl ClientTls {
     }
 
     /// What all clients share that have no settings of their own.
-    pub(crate) fn shared() -> ClientTls {
+    #[doc(hidden)]
+    pub fn shared() -> ClientTls {
         static SHARED: OnceLock<ClientTls> = OnceLock::new();
         SHARED.get_or_init(ClientTls::new).clone()
     }
@@ -155,7 +156,8 @@ impl ClientTls {
     }
 
     /// The same for a server that was not the program's choice, but another server's: without what is meant for the one that was.
-    pub(crate) fn elsewhere(&self) -> ClientTls {
+    #[doc(hidden)]
+    pub fn elsewhere(&self) -> ClientTls {
         let mut tls = ClientTls { name: None, ..self.clone() };
         let own = self.own.as_ref();
         if self.identity.is_some() || own.is_some_and(|own| own.client_auth_cert_resolver.has_certs()) {
@@ -258,7 +260,8 @@ impl ClientTls {
     }
 
     /// The settings for rustls, and the name that the server at this host has to have. `host` is without brackets.
-    pub(crate) fn prepare(&self, host: &str) -> Result<(Arc<ClientConfig>, ServerName<'static>), Error> {
+    #[doc(hidden)]
+    pub fn prepare(&self, host: &str) -> Result<(Arc<ClientConfig>, ServerName<'static>), Error> {
         let name = match &self.name {
             Some(name) => name.clone(),
             None => server_name(host)?,
