@@ -43,13 +43,6 @@ impl Local {
         LOCAL.try_with(Rc::clone).unwrap_or_default()
     }
 
-    /// A random number from 0 to 1.
-    pub(crate) fn random(&self) -> f64 {
-        // Masking keys are as random as they must be (RFC 6455, section 10.3).
-        let key = self.shared.borrow_mut().keys.next();
-        f64::from(u32::from_ne_bytes(key)) / f64::from(u32::MAX)
-    }
-
     /// Lends a receive buffer. It is moved out, so that it can stay lent while a callback turns the loop.
     #[inline]
     pub(crate) fn lend_input(&self) -> Box<[u8]> {

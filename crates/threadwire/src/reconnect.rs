@@ -1,18 +1,20 @@
 //! Connections that come back: a state machine around [`Client`], driven by the loop of the thread that started it.
 
-mod attempt;
 mod driver;
 mod handle;
 mod session;
 
-pub use attempt::Attempt;
 pub use handle::ReconnectHandle;
-pub use threadwire_core::reconnect::{Backoff, Cause, Change, State};
+pub use threadwire_core::reconnect::{Attempt, Backoff, Cause, Change, State};
 
 use std::fmt;
 use std::time::Duration;
 
-use crate::{Client, Error, Listener};
+use threadwire_core::client::settings::Settings;
+
+#[cfg(doc)]
+use crate::Client;
+use crate::{Error, Listener};
 use driver::Driver;
 
 type OnChange = dyn FnMut(&Change);
@@ -91,7 +93,7 @@ struct Hooks {
 /// ```
 #[must_use = "nothing happens until it is started"]
 pub struct Reconnect {
-    client: Client,
+    settings: Settings,
     backoff: Backoff,
     hooks: Hooks,
     hold: Option<usize>,
@@ -100,8 +102,8 @@ pub struct Reconnect {
 }
 
 impl Reconnect {
-    pub(crate) fn new(client: Client, backoff: Backoff) -> Reconnect {
-        Reconnect { client, backoff, hooks: Hooks::default(), hold: None, slowest: None }
+    pub(crate) fn new(settings: Settings, backoff: Backoff) -> Reconnect {
+        Reconnect { settings, backoff, hooks: Hooks::default(), hold: None, slowest: None }
     }
 
     /// Is told of every state that is entered, in order. There is an example at [`Change`].
@@ -207,7 +209,7 @@ impl Reconnect {
 impl fmt::Debug for Reconnect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reconnect")
-            .field("client", &self.client)
+            .field("client", &self.settings)
             .field("backoff", &self.backoff)
             .field("hold", &self.hold)
             .finish_non_exhaustive()

@@ -10,19 +10,19 @@ use std::time::{Duration, Instant, SystemTime};
 
 use futures_core::Stream;
 use futures_core::stream::FusedStream;
+use threadwire_core::client::settings::Settings;
 use threadwire_core::panic::{catch, contain};
 use threadwire_core::reconnect::conductor::{Conductor, Effect, Event};
-use threadwire_core::reconnect::retry::is_worth_it;
+use threadwire_core::reconnect::hooks::{is_worth_it, random};
 use threadwire_core::reconnect::shared::{ConnectionHandle, Shared};
 use threadwire_proto::{CloseCode, Message, OwnedMessage, RoundTrips};
 use tokio::time::{Sleep, sleep};
 
-use super::client::connect;
+use super::client::connect_by;
 use super::connection::Connection;
 use super::handle::Handle;
 use super::received::Event as Received;
-use crate::local::Local;
-use crate::{Attempt, Backoff, Cause, Change, Client, Error, IntoClient, State};
+use crate::{Attempt, Backoff, Cause, Change, Error, IntoClient, State};
 
 type OnChange = dyn FnMut(&Change) + Send;
 type Before = dyn FnMut(&mut Attempt) -> Result<(), Error> + Send;
@@ -93,7 +93,7 @@ pub enum Update {
 /// [`recv_update`](Reconnecting::recv_update), which tells of each change of state beside the messages.
 pub struct Reconnecting {
     /// What it connects to; the error if there is no such thing, until that was told.
-    client: Result<Client, Option<Error>>,
+    settings: Result<Settings, Option<Error>>,
     conductor: Conductor,
     hooks: Hooks,
     under_way: UnderWay,
@@ -172,7 +172,7 @@ pub type ReconnectHandle = crate::ReconnectHandle<Handle>;
 pub fn reconnect(target: impl IntoClient, backoff: Backoff) -> Reconnecting {
     let conductor = Conductor::new(backoff);
     Reconnecting {
-        client: target.client().map(|client| client.into_owned()).map_err(Some),
+        settings: target.client().map(|client| client.settings().clone()).map_err(Some),
         shared: Shared::new((), conductor.state()),
         conductor,
         hooks: Hooks::default(),
@@ -413,7 +413,7 @@ impl Reconnecting {
             }
             Effect::Dial => {
                 if let Some(attempt) = self.allowed.take() {
-                    self.under_way = UnderWay::Attempt(Box::pin(connect(&attempt.client)));
+                    self.under_way = UnderWay::Attempt(Box::pin(connect_by(&attempt.settings)));
                 }
             }
             Effect::Cancel => {
@@ -429,7 +429,7 @@ impl Reconnecting {
             Effect::DropNow => self.with_connection(|connected| connected.ws.handle().drop_now()),
             Effect::Judge(cause) => {
                 let event = match is_worth_it(self.hooks.retry_if.as_deref_mut(), &cause) {
-                    true => Event::Retry { random: Local::current().random(), now: SystemTime::now() },
+                    true => Event::Retry { random: random(), now: SystemTime::now() },
                     false => Event::GiveUp,
                 };
                 self.conductor.on(event);
@@ -451,11 +451,11 @@ impl Reconnecting {
 
     /// The attempt, if the program allows it.
     fn ask(&mut self, number: u32, cause: Option<Arc<Cause>>) -> Result<Attempt, Error> {
-        let client = match &mut self.client {
-            Ok(client) => client.clone(),
+        let settings = match &mut self.settings {
+            Ok(settings) => settings.clone(),
             Err(error) => return Err(error.take().unwrap_or(Error::Closed)),
         };
-        let mut attempt = Attempt { client, number, cause };
+        let mut attempt = Attempt { settings, number, cause };
         if let Some(before) = self.hooks.before.as_deref_mut() {
             catch(|| before(&mut attempt))?;
         }

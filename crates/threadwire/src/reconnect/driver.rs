@@ -10,22 +10,22 @@ use std::sync::Arc;
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant, SystemTime};
 
+use threadwire_core::client::settings::Settings;
 use threadwire_core::panic::{catch, contain};
 use threadwire_core::reconnect::conductor::{Conductor, Effect, Event};
-use threadwire_core::reconnect::retry::is_worth_it;
+use threadwire_core::reconnect::hooks::{is_worth_it, random};
 use threadwire_core::reconnect::shared::Shared;
 use threadwire_worker::{EventLoop, Ready, Remote, Source, TimerId, Token};
 
 use super::handle::drop_now;
 use super::session::Session;
 use super::{Attempt, Change, Hooks, Reconnect, ReconnectHandle};
-use crate::local::Local;
-use crate::{Client, Connection, Error, Handle, Listener, dial};
+use crate::{Connection, Error, Handle, Listener, dial};
 
 pub(super) struct Driver {
     token: Token,
     shared: Arc<Shared<Handle>>,
-    client: Client,
+    settings: Settings,
     conductor: RefCell<Conductor>,
     hooks: RefCell<Hooks>,
     /// The program's listener, while no connection or attempt has it.
@@ -58,7 +58,7 @@ impl Driver {
         reconnect: Reconnect,
         make: impl FnOnce(&ReconnectHandle) -> L,
     ) -> ReconnectHandle {
-        let Reconnect { client, backoff, hooks, hold, slowest } = reconnect;
+        let Reconnect { settings, backoff, hooks, hold, slowest } = reconnect;
         let mut conductor = Conductor::new(backoff);
         if let Some((slowest, rounds)) = slowest {
             conductor.slower_than(slowest, rounds);
@@ -77,7 +77,7 @@ impl Driver {
         let driver = Rc::new(Driver {
             token,
             shared,
-            client,
+            settings,
             conductor: RefCell::new(conductor),
             hooks: RefCell::new(hooks),
             listener: RefCell::new(Some(Box::new(listener))),
@@ -239,7 +239,7 @@ impl Driver {
         match effect {
             Effect::Tell(change) => self.announce(&change),
             Effect::Ask { number, cause } => {
-                let mut attempt = Attempt { client: self.client.clone(), number, cause };
+                let mut attempt = Attempt { settings: self.settings.clone(), number, cause };
                 match self.ask_before(&mut attempt) {
                     Ok(()) => {
                         *self.allowed.borrow_mut() = Some(attempt);
@@ -272,7 +272,7 @@ impl Driver {
             Effect::DropNow => self.with_connection(drop_now),
             Effect::Judge(cause) => {
                 let event = match self.is_worth_it(&cause) {
-                    true => Event::Retry { random: Local::current().random(), now: SystemTime::now() },
+                    true => Event::Retry { random: random(), now: SystemTime::now() },
                     false => Event::GiveUp,
                 };
                 self.on(event);
@@ -294,7 +294,7 @@ impl Driver {
         let (Some(attempt), Some(listener)) = (attempt, listener) else { return };
         let session = Box::new(Session::new(Rc::clone(self), listener));
         let driver = Rc::clone(self);
-        let started = attempt.client.attempt(session, move |result| {
+        let started = dial::Attempt::start(&attempt.settings, session, move |result| {
             let Err((mut session, error)) = result else { return };
             contain("on_failed", || session.on_failed(&error));
             driver.set(UnderWay::Nothing);
