@@ -7,6 +7,9 @@ use crate::floors::Floor;
 use crate::graph::cycles;
 use crate::modules::{Import, Modules};
 
+/// How many imports are shown from one part of a circle to the next.
+const SHOWN: usize = 3;
+
 /// What breaks a rule, one text for each, and how many imports were looked at.
 pub(crate) struct Verdict {
     pub(crate) problems: Vec<String>,
@@ -116,8 +119,11 @@ fn circles(imports: &[&Import]) -> Vec<Circle> {
             for ((from, to), imports) in &edges {
                 if circle.contains(from) && circle.contains(to) {
                     complaint += &format!("\n    {from} -> {to}");
-                    for import in imports {
+                    for import in imports.iter().take(SHOWN) {
                         complaint += &format!("\n        {}", written(import));
+                    }
+                    if imports.len() > SHOWN {
+                        complaint += &format!("\n        and {} more", imports.len() - SHOWN);
                     }
                 }
             }
