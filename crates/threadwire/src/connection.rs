@@ -10,6 +10,7 @@ mod calling;
 mod ending;
 mod keeping;
 mod leaving;
+pub(crate) mod listener;
 mod measuring;
 mod moving;
 mod reading;
