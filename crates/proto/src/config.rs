@@ -58,6 +58,10 @@ pub struct Limits {
     pub max_fragments: u32,
 }
 
+crate::setters! {
+    Limits { max_message: usize, max_frame: usize, max_fragments: u32 }
+}
+
 impl Default for Limits {
     fn default() -> Limits {
         Limits { max_message: 16 << 20, max_frame: 16 << 20, max_fragments: 131_072 }
@@ -83,6 +87,10 @@ pub struct Config {
     /// How long the closing handshake may take in all, from the first close frame to the end of TCP. 5 s by
     /// default.
     pub close_timeout: Duration,
+}
+
+crate::setters! {
+    Config { level: Level, limits: Limits, auto_pong: bool, close_timeout: Duration }
 }
 
 impl Default for Config {

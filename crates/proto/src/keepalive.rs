@@ -67,6 +67,10 @@ pub struct Keepalive {
     pub strategy: PingStrategy,
 }
 
+crate::setters! {
+    Keepalive { idle_timeout: Duration, reply_timeout: Duration, strategy: PingStrategy }
+}
+
 impl Keepalive {
     /// What shorter times (also zero) are taken for: 1 ms.
     pub const SHORTEST: Duration = Duration::from_millis(1);

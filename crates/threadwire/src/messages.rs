@@ -39,6 +39,10 @@ pub struct Backlog {
     pub when_behind: WhenBehind,
 }
 
+threadwire_proto::setters! {
+    Backlog { messages: usize, bytes: usize, when_behind: WhenBehind }
+}
+
 impl Default for Backlog {
     fn default() -> Backlog {
         Backlog { messages: usize::MAX, bytes: 1 << 20, when_behind: WhenBehind::Hold }

@@ -88,6 +88,23 @@ pub struct Config {
     pub trace: Option<Trace>,
 }
 
+threadwire_proto::setters! {
+    Config {
+        limits: Limits,
+        auto_pong: bool,
+        open_timeout: Duration,
+        close_timeout: Duration,
+        keep_round_trips: bool,
+        max_buffered: usize,
+        when_full: WhenFull,
+        high_watermark: usize,
+        low_watermark: usize,
+        throttle: bool,
+        max_head: usize,
+        max_headers: usize,
+    } optional { deflate: Deflate, keepalive: Keepalive, trace: Trace }
+}
+
 impl Default for Config {
     fn default() -> Config {
         let protocol = threadwire_proto::Config::default();

@@ -38,6 +38,10 @@ pub struct Backoff {
     pub stable_after: Duration,
 }
 
+threadwire_proto::setters! {
+    Backoff { first: Duration, factor: f64, cap: Duration, stable_after: Duration } optional { max_attempts: u32 }
+}
+
 impl Default for Backoff {
     fn default() -> Backoff {
         Backoff {

@@ -32,6 +32,10 @@ pub struct Limits {
     pub max_headers: usize,
 }
 
+crate::setters! {
+    Limits { max_head: usize, max_headers: usize }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self { max_head: 16 * 1024, max_headers: 128 }

@@ -48,6 +48,10 @@ pub struct Timeouts {
     pub upgrade: Option<Duration>,
 }
 
+threadwire_proto::setters! {
+    Timeouts {} optional { resolve: Duration, connect: Duration, proxy: Duration, tls: Duration, upgrade: Duration }
+}
+
 /// All that a client was told.
 #[derive(Clone)]
 pub(crate) struct Options {

@@ -58,6 +58,16 @@ pub struct Admission {
     pub forwarded: Option<Forwarded>,
 }
 
+threadwire_proto::setters! {
+    Admission { max_handshakes: usize } optional {
+        max_connections: usize,
+        max_per_address: usize,
+        max_per_second: u32,
+        proxy_protocol: ProxyProtocol,
+        forwarded: Forwarded,
+    }
+}
+
 impl Default for Admission {
     fn default() -> Admission {
         Admission {

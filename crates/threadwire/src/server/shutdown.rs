@@ -39,6 +39,19 @@ pub struct Shutdown {
     pub keep_listening: bool,
 }
 
+threadwire_proto::setters! {
+    Shutdown { code: CloseCode, timeout: Duration, keep_listening: bool } optional { retry_after: Duration }
+}
+
+impl Shutdown {
+    /// Sets the field `reason`, where its meaning and its default are told.
+    #[must_use]
+    pub fn reason(mut self, reason: impl Into<String>) -> Shutdown {
+        self.reason = reason.into();
+        self
+    }
+}
+
 impl Default for Shutdown {
     fn default() -> Shutdown {
         Shutdown {
