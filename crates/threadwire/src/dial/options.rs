@@ -30,7 +30,7 @@ pub(crate) type MakeHeaders = dyn Fn() -> Result<Vec<(String, String)>, Error> +
 /// use threadwire::{Client, Timeouts};
 ///
 /// // A host that is down is given up sooner; a server that has to think has all the time there is.
-/// let timeouts = Timeouts { connect: Some(Duration::from_secs(2)), ..Timeouts::default() };
+/// let timeouts = Timeouts::default().connect(Duration::from_secs(2));
 /// let client = Client::new("ws://example.com/")?.timeouts(timeouts);
 /// # Ok::<(), threadwire::Error>(())
 /// ```

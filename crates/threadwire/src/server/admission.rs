@@ -22,7 +22,7 @@ use crate::{Error, Forwarded, LimitKind, ProxyProtocol, Request};
 /// ```
 /// use threadwire::{Accept, Admission, Connection, Message, Server};
 ///
-/// let admission = Admission { max_connections: Some(1), ..Admission::default() };
+/// let admission = Admission::default().max_connections(1);
 /// let server = Server::bind("127.0.0.1:0")?
 ///     .admission(admission)
 ///     .serve(|_| Accept::with(|ws: &Connection, message: Message<'_>| ws.send(message)))?;

@@ -12,13 +12,11 @@ use crate::CloseCode;
 /// use std::time::Duration;
 /// use threadwire::{CloseCode, Shutdown};
 ///
-/// let restart = Shutdown {
-///     code: CloseCode::SERVICE_RESTART,
-///     reason: "back in a minute".to_owned(),
-///     timeout: Duration::from_secs(30),
-///     retry_after: Some(Duration::from_secs(60)),
-///     ..Shutdown::default()
-/// };
+/// let restart = Shutdown::default()
+///     .code(CloseCode::SERVICE_RESTART)
+///     .reason("back in a minute".to_owned())
+///     .timeout(Duration::from_secs(30))
+///     .retry_after(Some(Duration::from_secs(60)));
 /// assert!(!restart.keep_listening);
 /// ```
 #[derive(Clone, Debug)]
