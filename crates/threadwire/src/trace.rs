@@ -41,8 +41,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use line::{Direction, TraceEvent, TraceLine};
-#[cfg(feature = "aio")]
-pub(crate) use tap::Tap;
 pub(crate) use tap::Traced;
 
 use crate::Error;

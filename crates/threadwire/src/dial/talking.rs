@@ -1,7 +1,7 @@
 //! A talk with a proxy or with the server, on a loop: its bytes are moved as the socket takes and gives them.
 
 use std::cell::{Cell, RefCell};
-use std::io::{self, Write};
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use super::route::Next;
 use super::talk::{Consent, Outcome, Talk};
 use super::{Attempt, Held, drop_held};
 use crate::connection::Opening;
+use crate::session::transport::Transport as _;
 use crate::stream::Stream;
 use crate::{Connection, Error};
 

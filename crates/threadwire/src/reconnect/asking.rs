@@ -8,7 +8,7 @@ use threadwire_proto::handshake::HandshakeError;
 use super::machine::Verdict;
 use super::{Attempt, Cause};
 use crate::Error;
-use crate::local::Local;
+use crate::session::buffers::Buffers;
 
 /// Asks whether an attempt may begin. One that panics forbids it.
 pub(crate) fn ask_before<H>(hook: &mut H, attempt: &mut Attempt) -> Result<(), Error>
@@ -55,7 +55,7 @@ pub(crate) fn contain<R>(what: &str, call: impl FnOnce() -> R) -> Option<R> {
 /// A random number from 0 to 1.
 pub(crate) fn random() -> f64 {
     // They are as random as masking keys must be.
-    let key = Local::current().shared.borrow_mut().keys.next();
+    let key = Buffers::current().shared.borrow_mut().keys.next();
     f64::from(u32::from_ne_bytes(key)) / f64::from(u32::MAX)
 }
 

@@ -26,6 +26,7 @@ use rustls::{ClientConfig, CommonState, ServerConfig};
 
 use super::scratch::{self, SIZE};
 use super::{Failed, TlsInfo};
+use crate::session::transport::Transport;
 
 /// How much is encrypted for one system call: four of the longest records.
 const PIECE: usize = 64 << 10;
@@ -38,17 +39,6 @@ const RECORD: usize = (16 << 10) + 512;
 const MOST_KEPT: usize = 96 << 10;
 /// As much may be read at once that has no bytes for the caller in it.
 const MOST_FOR_NOTHING: usize = 1 << 20;
-
-/// What a session runs over. Both calls are as those of a socket that does not block.
-pub(crate) trait Io {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
-
-    /// Whether there may be more, after a read of this many bytes into this much room. Where there is not, it is not asked
-    /// again until it is said to be ready.
-    fn may_have_more(&self, count: usize, room: usize) -> bool;
-}
 
 /// One side of a TLS connection.
 pub(crate) struct Session {
@@ -342,10 +332,6 @@ impl Session {
 
     /// Whether something that was encrypted has not left yet.
     #[inline]
-    #[cfg_attr(
-        not(feature = "aio"),
-        allow(dead_code, reason = "event loops say by themselves when it can leave")
-    )]
     pub(crate) fn has_unsent(&self) -> bool {
         self.left < self.sealed.len()
     }
@@ -360,7 +346,7 @@ impl Session {
 /// Reading.
 impl Session {
     /// Goes on with the handshake as far as it can, with what arrives and what can leave. Whether it is done.
-    pub(crate) fn handshake(&mut self, io: &mut impl Io) -> io::Result<bool> {
+    pub(crate) fn handshake(&mut self, io: &mut impl Transport) -> io::Result<bool> {
         while self.is_handshaking() {
             // What comes behind the handshake is kept for whoever reads.
             match self.fill(io, &mut []) {
@@ -378,7 +364,11 @@ impl Session {
 
     /// Reads what has arrived, and goes on with the handshake if that is not done.
     #[inline]
-    pub(crate) fn read(&mut self, io: &mut impl Io, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+    pub(crate) fn read(
+        &mut self,
+        io: &mut impl Transport,
+        buffers: &mut [IoSliceMut<'_>],
+    ) -> io::Result<usize> {
         if self.taken < self.plain.len() {
             return Ok(self.hand_out(buffers));
         }
@@ -403,7 +393,7 @@ impl Session {
         total
     }
 
-    fn fill(&mut self, io: &mut impl Io, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+    fn fill(&mut self, io: &mut impl Transport, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         match &self.input {
             Input::Open => {}
             Input::Ended => return Ok(0),
@@ -433,7 +423,7 @@ impl Session {
 
     fn fill_through(
         &mut self,
-        io: &mut impl Io,
+        io: &mut impl Transport,
         buffers: &mut [IoSliceMut<'_>],
         scratch: &mut [u8],
     ) -> io::Result<usize> {
@@ -528,7 +518,7 @@ impl Session {
     }
 
     /// The peer goes too far.
-    fn break_off(&mut self, error: rustls::Error, io: &mut impl Io) -> io::Error {
+    fn break_off(&mut self, error: rustls::Error, io: &mut impl Transport) -> io::Error {
         self.input = Input::Broken(error.clone());
         let _ = self.push(io);
         Failed::io(error)
@@ -550,7 +540,7 @@ fn for_nothing_at_all() -> rustls::Error {
 /// Writing.
 impl Session {
     /// Writes, as far as the stream takes it; nothing before the handshake is done.
-    pub(crate) fn write(&mut self, io: &mut impl Io, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    pub(crate) fn write(&mut self, io: &mut impl Transport, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         if self.is_handshaking() && !self.handshake(io)? {
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -616,7 +606,7 @@ impl Session {
     }
 
     /// Sends what is encrypted; keeps what the stream does not take.
-    fn send(&mut self, io: &mut impl Io, mut bytes: &[u8]) -> io::Result<()> {
+    fn send(&mut self, io: &mut impl Transport, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             match io.write(bytes) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -633,7 +623,7 @@ impl Session {
 
     /// Sends what was kept, as far as the stream takes it. Whether all has left.
     #[inline]
-    pub(crate) fn push(&mut self, io: &mut impl Io) -> io::Result<bool> {
+    pub(crate) fn push(&mut self, io: &mut impl Transport) -> io::Result<bool> {
         while self.left < self.sealed.len() {
             match io.write(&self.sealed[self.left..]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -649,7 +639,7 @@ impl Session {
     }
 
     /// Tells the peer that nothing more will come. Whether that has left.
-    pub(crate) fn say_goodbye(&mut self, io: &mut impl Io) -> io::Result<bool> {
+    pub(crate) fn say_goodbye(&mut self, io: &mut impl Transport) -> io::Result<bool> {
         if !self.said_goodbye && !self.is_handshaking() && !matches!(self.input, Input::Broken(_)) {
             self.said_goodbye = true;
             let mut output = scratch::lend(OVERHEAD);

@@ -1,54 +1,49 @@
-//! TLS on a stream of an event loop.
+//! TLS as a layer between a connection and a stream, whatever drives the stream.
 
-use std::io::{self, IoSlice, IoSliceMut, Write};
+use std::io::{self, IoSlice, IoSliceMut};
 
-use super::session::{Io, Session};
-use crate::stream::Stream;
+use super::session::Session;
+use crate::session::transport::Transport;
 
-/// A stream in TLS. The handshake goes on by itself in whatever is called.
+/// A stream in TLS.
 #[derive(Debug)]
-pub(crate) struct TlsStream {
-    session: Session,
-    pub(crate) stream: Stream,
+pub(crate) struct TlsStream<S> {
+    pub(crate) tls: Tls,
+    pub(crate) stream: S,
+}
+
+impl<S> TlsStream<S> {
+    pub(crate) fn of(session: Session, stream: S) -> TlsStream<S> {
+        TlsStream { tls: Tls { session, ends: false }, stream }
+    }
+}
+
+/// One side of TLS, over the transport that each call is given. The handshake goes on by itself in whatever is called.
+#[derive(Debug)]
+pub(crate) struct Tls {
+    pub(crate) session: Session,
     /// Whether the stream below ends as soon as all has left.
     ends: bool,
 }
 
-impl Io for Stream {
-    #[inline]
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        Stream::read(self, buffer)
-    }
-
-    #[inline]
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Write::write(self, bytes)
-    }
-
-    #[inline]
-    fn may_have_more(&self, count: usize, room: usize) -> bool {
-        Stream::may_have_more(self, count, room)
-    }
-}
-
-impl TlsStream {
-    pub(crate) fn of(session: Session, stream: Stream) -> TlsStream {
-        TlsStream { session, stream, ends: false }
-    }
-
+impl Tls {
     /// Goes on with the handshake. Whether it is done.
-    pub(crate) fn handshake(&mut self) -> io::Result<bool> {
-        self.session.handshake(&mut self.stream)
+    pub(crate) fn handshake(&mut self, io: &mut impl Transport) -> io::Result<bool> {
+        self.session.handshake(io)
     }
 
     #[inline]
-    pub(crate) fn read(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        self.session.read(&mut self.stream, buffers)
+    pub(crate) fn read(
+        &mut self,
+        io: &mut impl Transport,
+        buffers: &mut [IoSliceMut<'_>],
+    ) -> io::Result<usize> {
+        self.session.read(io, buffers)
     }
 
     #[inline]
-    pub(crate) fn write(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.session.write(&mut self.stream, parts)
+    pub(crate) fn write(&mut self, io: &mut impl Transport, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.session.write(io, parts)
     }
 
     #[inline]
@@ -58,33 +53,36 @@ impl TlsStream {
 
     /// The stream below takes more again.
     #[inline]
-    pub(crate) fn writable(&mut self) {
-        self.stream.writable();
-        // Where that fails, so will reading.
-        let _ = self.push();
+    pub(crate) fn writable(&mut self, io: &mut impl Transport) {
+        io.writable();
+        // A stream that fails here fails in reading, too.
+        let _ = self.push(io);
     }
 
-    fn push(&mut self) -> io::Result<()> {
-        if self.session.push(&mut self.stream)? && std::mem::take(&mut self.ends) {
-            self.stream.shutdown_write()?;
+    /// Has all leave that was encrypted, and the end behind it. Whether it has.
+    pub(crate) fn push(&mut self, io: &mut impl Transport) -> io::Result<bool> {
+        if !self.session.push(io)? {
+            return Ok(false);
         }
-        Ok(())
+        if self.ends {
+            let ended = io.shutdown_write();
+            self.ends = matches!(&ended, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
+            ended?;
+        }
+        Ok(true)
     }
 
-    pub(crate) fn shutdown_write(&mut self) -> io::Result<()> {
+    /// Says that nothing more will come, and has the stream below end when that has left.
+    pub(crate) fn shutdown_write(&mut self, io: &mut impl Transport) -> io::Result<()> {
         self.ends = true;
-        self.session.say_goodbye(&mut self.stream)?;
-        self.push()
+        self.session.say_goodbye(io)?;
+        self.push(io).map(drop)
     }
 
     /// Says that nothing more will come, as far as that can leave at once.
-    pub(crate) fn say_goodbye(&mut self) {
+    pub(crate) fn say_goodbye(&mut self, io: &mut impl Transport) {
         // The peer has gone perhaps, and nobody needs to know.
-        let _ = self.session.say_goodbye(&mut self.stream);
-        self.stream.say_goodbye();
-    }
-
-    pub(crate) fn session(&self) -> &Session {
-        &self.session
+        let _ = self.session.say_goodbye(io);
+        io.say_goodbye();
     }
 }

@@ -23,7 +23,11 @@ impl Sealing {
     }
 }
 
-impl Write for Sealing {
+impl Transport for Sealing {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.write_vectored(&[IoSlice::new(bytes)])
     }
@@ -45,12 +49,14 @@ impl Write for Sealing {
         }
     }
 
-    fn flush(&mut self) -> io::Result<()> {
+    fn shutdown_write(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
 
-impl Output for Sealing {
+    fn may_have_more(&self, _: usize, _: usize) -> bool {
+        false
+    }
+
     fn owes(&self) -> bool {
         self.owes
     }
@@ -82,7 +88,7 @@ proptest! {
         piece in 1..14_usize,
         steps in prop::collection::vec(step(), 0..60),
     ) {
-        let local = Local::current();
+        let buffers = Buffers::current();
         let mut stream = Sealing { piece, room: 0, sealed: VecDeque::new(), owes: false, left: Vec::new() };
         let mut outbox = Outbox::default();
         let mut frames: HashMap<u8, (usize, bool)> = HashMap::new();
@@ -96,7 +102,7 @@ proptest! {
             };
             let append = |outbox: &mut Outbox, bytes: &[u8], droppable| {
                 outbox.before_frame(droppable);
-                outbox.end(&local).extend_from_slice(bytes);
+                outbox.end(&buffers).extend_from_slice(bytes);
                 outbox.mark(droppable);
             };
             match step {
@@ -105,11 +111,11 @@ proptest! {
                 }
                 Step::Direct(length, droppable) => {
                     let frame = frame(length, droppable);
-                    outbox.write_frame(&frame[..1], &frame[1..], droppable, &mut stream, &local).unwrap();
+                    outbox.write_frame(&frame[..1], &frame[1..], droppable, &mut stream, &buffers).unwrap();
                 }
                 Step::Shared(lengths, droppable) => {
                     let shared: Vec<_> = lengths.iter().map(|length| frame(*length, droppable)).collect();
-                    let mut written = outbox.write_shared(&shared.concat(), &mut stream, &local).unwrap();
+                    let mut written = outbox.write_shared(&shared.concat(), &mut stream, &buffers).unwrap();
                     for frame in &shared {
                         let here = written.min(frame.len());
                         written -= here;
@@ -122,13 +128,13 @@ proptest! {
                 Step::Write(room) => {
                     stream.room += room;
                     outbox.unblock();
-                    outbox.write(&mut stream, &local).unwrap();
+                    outbox.write(&mut stream, &buffers).unwrap();
                 }
             }
         }
         stream.room = usize::MAX;
         outbox.unblock();
-        outbox.write(&mut stream, &local).unwrap();
+        outbox.write(&mut stream, &buffers).unwrap();
         prop_assert!(outbox.is_empty() && stream.sealed.is_empty());
         let mut bytes = &stream.left[..];
         let mut arrived = Vec::new();

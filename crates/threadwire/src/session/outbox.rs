@@ -1,19 +1,10 @@
-//! What waits to be written.
+//! Write buffer of a connection: what waits to be written.
 
-use std::io::{self, IoSlice, Write};
+use std::io::{self, IoSlice};
 
-mod marks;
-
-use marks::Marks;
-
-use crate::local::Local;
-
-/// What an outbox is written to.
-pub(crate) trait Output: Write {
-    /// Whether the first byte of what is to be written next has left already, though it was not counted. It has to stay where
-    /// it is, and so has the frame that it begins.
-    fn owes(&self) -> bool;
-}
+use super::buffers::Buffers;
+use super::droppable::DroppableFrames;
+use super::transport::Transport;
 
 /// Output in the order in which it is to leave. It has memory of its own only while something is in it.
 #[derive(Default)]
@@ -25,12 +16,12 @@ pub(crate) struct Outbox {
     written: u64,
     /// The system takes no more until it says so.
     blocked: bool,
-    /// Whether the first byte that waits, or is put in next if none does, has left already: the stream [owes](Output::owes) it.
+    /// Whether the first byte that waits, or is put in next if none does, has left already: the transport [owes](Transport::owes) it.
     owed: bool,
     /// Nothing can leave any more: what comes is dropped.
     broken: bool,
     /// Where the frames begin and end that wait behind others, if some of them may be dropped.
-    marks: Option<Box<Marks>>,
+    marks: Option<Box<DroppableFrames>>,
 }
 
 impl Outbox {
@@ -78,9 +69,9 @@ impl Outbox {
 
     /// The end of the queue, to append to.
     #[inline]
-    pub(crate) fn end(&mut self, local: &Local) -> &mut Vec<u8> {
+    pub(crate) fn end(&mut self, buffers: &Buffers) -> &mut Vec<u8> {
         if self.bytes.capacity() == 0 {
-            self.bytes = local.lend_output();
+            self.bytes = buffers.lend_output();
         }
         &mut self.bytes
     }
@@ -95,7 +86,7 @@ impl Outbox {
     #[inline]
     pub(crate) fn before_frame(&mut self, droppable: bool) {
         if droppable && self.marks.is_none() {
-            self.marks = Some(Box::new(Marks::new(self.bytes.len())));
+            self.marks = Some(Box::new(DroppableFrames::new(self.bytes.len())));
         }
         self.mark(false);
     }
@@ -126,18 +117,18 @@ impl Outbox {
 
     /// Writes what waits, until all of it has left or the system takes no more.
     #[inline]
-    pub(crate) fn write(&mut self, stream: &mut impl Output, local: &Local) -> io::Result<()> {
+    pub(crate) fn write(&mut self, stream: &mut impl Transport, buffers: &Buffers) -> io::Result<()> {
         if self.broken {
-            self.clear(local);
+            self.clear(buffers);
         }
         while !self.blocked && !self.is_empty() {
             let result = stream.write(&self.bytes[self.sent..self.end_of_run()]);
             self.owed = stream.owes();
-            let count = self.count(result, local)?;
+            let count = self.count(result, buffers)?;
             self.advance(count);
         }
         if self.is_empty() {
-            self.clear(local);
+            self.clear(buffers);
         } else if self.sent > self.bytes.len() / 2 {
             // Moves less than what has left: the cost stays in proportion, however long the queue is.
             self.bytes.drain(..self.sent);
@@ -170,14 +161,14 @@ impl Outbox {
     pub(crate) fn write_shared(
         &mut self,
         bytes: &[u8],
-        stream: &mut impl Output,
-        local: &Local,
+        stream: &mut impl Transport,
+        buffers: &Buffers,
     ) -> io::Result<usize> {
         let mut written = 0;
         while written < bytes.len() && !self.blocked && !self.broken && self.bytes.is_empty() {
             let result = stream.write(&bytes[written..]);
             self.owed = stream.owes();
-            written += self.count(result, local)?;
+            written += self.count(result, buffers)?;
         }
         Ok(written)
     }
@@ -188,12 +179,12 @@ impl Outbox {
         header: &[u8],
         payload: &[u8],
         droppable: bool,
-        stream: &mut impl Output,
-        local: &Local,
+        stream: &mut impl Transport,
+        buffers: &Buffers,
     ) -> io::Result<()> {
         if self.marks.is_some() {
             // What waits lies in pieces.
-            self.write(stream, local)?;
+            self.write(stream, buffers)?;
         }
         let mut written = 0;
         while !self.blocked && written < header.len() + payload.len() {
@@ -204,19 +195,19 @@ impl Outbox {
             ];
             let result = stream.write_vectored(&slices[usize::from(self.is_empty())..]);
             self.owed = stream.owes();
-            let count = self.count(result, local)?;
+            let count = self.count(result, buffers)?;
             let waited = count.min(self.len());
             self.advance(waited);
             written += count - waited;
         }
         if self.is_empty() {
-            self.clear(local);
+            self.clear(buffers);
         }
         if written < header.len() + payload.len() {
             // What has begun to leave can't be dropped any more.
             let droppable = droppable && written == 0;
             self.before_frame(droppable);
-            let end = self.end(local);
+            let end = self.end(buffers);
             end.extend_from_slice(&header[written.min(header.len())..]);
             end.extend_from_slice(&payload[written.saturating_sub(header.len())..]);
             self.mark(droppable);
@@ -226,10 +217,10 @@ impl Outbox {
 
     /// What a write has come to: how many bytes have left. After an error none ever will.
     #[inline]
-    fn count(&mut self, result: io::Result<usize>, local: &Local) -> io::Result<usize> {
+    fn count(&mut self, result: io::Result<usize>, buffers: &Buffers) -> io::Result<usize> {
         match result {
             Ok(0) => {
-                self.break_off(local);
+                self.break_off(buffers);
                 Err(io::ErrorKind::WriteZero.into())
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -237,7 +228,7 @@ impl Outbox {
                 Ok(0)
             }
             Err(error) => {
-                self.break_off(local);
+                self.break_off(buffers);
                 Err(error)
             }
             Ok(count) => {
@@ -247,17 +238,17 @@ impl Outbox {
         }
     }
 
-    fn break_off(&mut self, local: &Local) {
+    fn break_off(&mut self, buffers: &Buffers) {
         self.broken = true;
-        self.clear(local);
+        self.clear(buffers);
     }
 
     #[inline]
-    fn clear(&mut self, local: &Local) {
+    fn clear(&mut self, buffers: &Buffers) {
         self.sent = 0;
         self.marks = None;
         self.bytes.clear();
-        local.return_output(std::mem::take(&mut self.bytes));
+        buffers.return_output(std::mem::take(&mut self.bytes));
     }
 }
 

@@ -1,4 +1,4 @@
-//! Which of the bytes that wait may be dropped.
+//! Droppable frames of the write buffer: which of the bytes that wait may be dropped.
 //!
 //! The bytes lie in this order: what must leave (a frame that has begun to, for one), a gap of dropped frames, and the
 //! frames that are marked one by one. To drop the oldest is to let the gap grow over it, so it costs nothing however much
@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 #[derive(Debug)]
-pub(super) struct Marks {
+pub(super) struct DroppableFrames {
     /// Where the marked frames begin.
     from: usize,
     /// How many bytes before that were dropped.
@@ -18,10 +18,10 @@ pub(super) struct Marks {
     frames: VecDeque<(usize, bool)>,
 }
 
-impl Marks {
-    /// Marks what comes from here on.
-    pub(super) fn new(end: usize) -> Marks {
-        Marks { from: end, gap: 0, end, frames: VecDeque::new() }
+impl DroppableFrames {
+    /// DroppableFrames what comes from here on.
+    pub(super) fn new(end: usize) -> DroppableFrames {
+        DroppableFrames { from: end, gap: 0, end, frames: VecDeque::new() }
     }
 
     /// How many bytes were dropped that still lie between the others.
@@ -29,7 +29,7 @@ impl Marks {
         self.gap
     }
 
-    /// Marks what was appended since the last time.
+    /// DroppableFrames what was appended since the last time.
     pub(super) fn mark(&mut self, end: usize, droppable: bool) {
         if end > self.end {
             self.frames.push_back((end - self.end, droppable));
@@ -122,7 +122,7 @@ mod tests {
             steps in prop::collection::vec(step(), 0..60),
         ) {
             let mut bytes: Vec<u8> = vec![0; head];
-            let mut marks = Marks::new(head);
+            let mut marks = DroppableFrames::new(head);
             let (mut sent, mut number) = (0, 0u8);
             // What must come out: the bytes of each frame that are left, and whether it may be dropped.
             let mut expected = VecDeque::from([(vec![0; head], false)]);
