@@ -37,8 +37,8 @@ use threadwire_proto::{
 };
 use threadwire_worker::{EventLoop, Ready, Remote, Source, TimerId, Token};
 
+use crate::TimeoutKind;
 use crate::connection::registry::Registry;
-use crate::error::TimeoutKind;
 use crate::flow::Flow;
 use crate::link::Link;
 use crate::messages::inbox::Inbox;

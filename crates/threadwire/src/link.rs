@@ -17,10 +17,10 @@ use crate::Error;
 use crate::connection::registry::Registry;
 use crate::connection::rooms::Given;
 use crate::room::branch::Framed;
-use crate::session::linger::Linger;
-use crate::session::outbox::Outbox;
-use crate::session::transport::Transport as _;
 use crate::stream::Stream;
+use threadwire_core::session::linger::Linger;
+use threadwire_core::session::outbox::Outbox;
+use threadwire_core::session::transport::Transport as _;
 
 /// Payloads from this many bytes on are written from where they lie instead of being copied.
 const DIRECT_WRITE: usize = 32 << 10;

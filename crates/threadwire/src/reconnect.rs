@@ -2,19 +2,13 @@
 
 pub(crate) mod asking;
 mod attempt;
-mod backoff;
 mod driver;
-mod hold;
 mod link;
-pub(crate) mod machine;
 mod session;
-mod state;
-pub(crate) mod wish;
 
 pub use attempt::Attempt;
-pub use backoff::Backoff;
 pub use link::Link;
-pub use state::{Cause, Change, State};
+pub use threadwire_core::reconnect::{Backoff, Cause, Change, State};
 
 use std::fmt;
 use std::time::Duration;

@@ -15,10 +15,12 @@ use rustls::ServerConfig;
 use threadwire_proto::Role;
 
 use crate::Trace;
-use crate::session::transport::Transport;
+use threadwire_core::session::transport::Transport;
 #[cfg(feature = "tls")]
-use crate::tls::{Failed, session::Session, stream::TlsStream};
-use crate::trace::Traced;
+use threadwire_core::tls::stream::TlsStream;
+#[cfg(feature = "tls")]
+use threadwire_core::tls::{Failed, session::Session};
+use threadwire_core::trace::tap::Traced;
 
 /// A connected stream.
 #[derive(Debug)]

@@ -8,8 +8,8 @@ use tokio::time::timeout;
 use super::connection::Connection;
 use super::dial;
 use super::stream::Stream;
+use crate::TimeoutKind;
 use crate::dial::Route;
-use crate::error::TimeoutKind;
 use crate::{Config, Error, IntoClient};
 
 /// Opens a connection to a URL, or as a [`Client`](crate::Client) says.

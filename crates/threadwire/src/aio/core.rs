@@ -23,10 +23,10 @@ use super::rest::Rest;
 use super::stream::Stream;
 use super::wire::{After, Means, Wire};
 use crate::connection::Agreed;
-use crate::session::buffers::Buffers;
 #[cfg(feature = "tls")]
 use crate::tls::TlsInfo;
 use crate::{Closed, Config, Error, WhenFull};
+use threadwire_core::session::buffers::Buffers;
 
 pub(super) struct Core {
     wire: Mutex<Wire>,

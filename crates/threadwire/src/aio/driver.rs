@@ -13,7 +13,7 @@ use tokio::time::{Sleep, sleep_until};
 
 use super::core::Core;
 use crate::Error;
-use crate::session::buffers::Buffers;
+use threadwire_core::session::buffers::Buffers;
 
 /// Where the runtime ends first, so does the connection.
 struct Abandoned(Arc<Core>);

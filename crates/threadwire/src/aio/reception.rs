@@ -21,9 +21,9 @@ use crate::server::proxy_protocol::{self, Demand, Proxied};
 use crate::server::request::Caller;
 use crate::server::upgrade::encode;
 use crate::server::{Gate, Hook, ask};
-#[cfg(feature = "tls")]
-use crate::tls::{Failed, ServerTls, session::Session};
 use crate::{Accept, Config, Error};
+#[cfg(feature = "tls")]
+use threadwire_core::tls::{Failed, ServerTls, session::Session};
 
 /// How many bytes a request may have to arrive in one read.
 const ROOM_FOR_HEAD: usize = 2048;

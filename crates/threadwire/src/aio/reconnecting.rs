@@ -19,9 +19,9 @@ use super::connection::Connection;
 use super::handle::Handle;
 use super::link::{Link, Shared};
 use crate::reconnect::asking::{ask_before, ask_whether_to_retry, random, retry_after};
-use crate::reconnect::machine::{Machine, Verdict, is_wanted};
-use crate::reconnect::wish::Wish;
 use crate::{Attempt, Backoff, Cause, Change, Client, Error, IntoClient, State};
+use threadwire_core::reconnect::command::Wish;
+use threadwire_core::reconnect::machine::{Machine, Verdict, is_wanted};
 
 type Before = dyn FnMut(&mut Attempt) -> Result<(), Error> + Send;
 type RetryIf = dyn FnMut(&Cause) -> bool + Send;
@@ -404,7 +404,7 @@ impl Reconnecting {
     }
 
     fn announce(&mut self, state: State, cause: Option<Arc<Cause>>) {
-        let change = Change { state, connections: self.machine.connections(), cause };
+        let change = Change::new(state, self.machine.connections(), cause);
         tracing::debug!(%change, "reconnecting");
         self.shared.change(change.clone());
         self.changes.push_back(change);

@@ -2,7 +2,7 @@
 
 use std::mem;
 
-use crate::session::buffers::Buffers;
+use threadwire_core::session::buffers::Buffers;
 
 /// From this many bytes on the receive buffer is kept, instead of being copied from. (It is 64 KiB: at most eight times of
 /// what is kept.)

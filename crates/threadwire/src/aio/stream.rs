@@ -15,10 +15,10 @@ use threadwire_proto::Role;
 #[cfg(feature = "tls")]
 use super::tls;
 use crate::Config;
-use crate::session::transport::Transport;
+use threadwire_core::session::transport::Transport;
 #[cfg(feature = "tls")]
-use crate::tls::{session::Session, stream::TlsStream};
-use crate::trace::Traced;
+use threadwire_core::tls::{session::Session, stream::TlsStream};
+use threadwire_core::trace::tap::Traced;
 
 /// Anything that a connection can run over.
 pub(super) trait AnyStream: AsyncRead + AsyncWrite + Send + Unpin {}

@@ -21,10 +21,10 @@ use super::received::Event;
 use super::rest::Rest;
 use super::stream::Stream;
 use super::waiters::Waiters;
-use crate::session::buffers::Buffers;
-use crate::session::outbox::Outbox;
 use crate::{Closed, Config, Error};
 use keeping::Keeping;
+use threadwire_core::session::buffers::Buffers;
+use threadwire_core::session::outbox::Outbox;
 
 /// What a connection needs for most of what it does.
 #[derive(Clone, Copy)]

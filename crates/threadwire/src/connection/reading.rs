@@ -9,8 +9,8 @@ use threadwire_worker::{EventLoop, Ready};
 
 use super::{Connection, Phase};
 use crate::link::Received;
-use crate::session::linger::Linger;
 use crate::{Error, Listener};
+use threadwire_core::session::linger::Linger;
 
 /// How often one connection may be read for a long message before it is the others' turn.
 const READS_PER_TURN: u32 = 8;

@@ -7,7 +7,7 @@ use slab::Slab;
 
 use super::{Connection, WeakConnection};
 use crate::room::table::Rooms;
-use crate::session::buffers::Buffers;
+use threadwire_core::session::buffers::Buffers;
 
 thread_local! {
     static REGISTRY: Rc<Registry> = Rc::new(Registry {

@@ -13,7 +13,6 @@ mod environment;
 mod no_proxy;
 mod open;
 mod options;
-pub(crate) mod problem;
 mod proxy;
 pub(crate) mod race;
 mod redact;

@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use threadwire_proto::handshake::{Answer, Headers};
 
-use super::problem::{Stage, Step};
 use super::proxy::{Kind, ProxyServer};
 use super::race::Race;
 use super::redirect::{follow, forget_private};
@@ -25,9 +24,9 @@ use super::socks5::Socks5;
 use super::talk::{Consent, Outcome, Talk, Through};
 use super::target::Target;
 use super::tunnel::Tunnel;
+use crate::{Client, Config, Error, ProxyProblem, RedirectProblem, Stage, Step, TimeoutKind};
 #[cfg(feature = "tls")]
-use crate::tls::{Failed, session::Session};
-use crate::{Client, Config, Error, ProxyProblem, RedirectProblem, TimeoutKind};
+use threadwire_core::tls::{Failed, session::Session};
 
 /// An attempt to open a connection.
 pub(crate) struct Route {
@@ -437,7 +436,7 @@ impl Route {
             }
             _ => self.target.host().to_owned(),
         };
-        Stage { step, at }
+        Stage::new(step, at)
     }
 
     /// How long what is being done may take. A race looks at its limit itself.

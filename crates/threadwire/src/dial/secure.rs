@@ -24,7 +24,7 @@ mod with_tls {
     use crate::Error;
     use crate::dial::drop_held;
     use crate::stream::Stream;
-    use crate::tls::{Failed, stream::TlsStream};
+    use threadwire_core::tls::{Failed, stream::TlsStream};
 
     /// A TLS handshake under way.
     struct Securing {

@@ -12,9 +12,9 @@ use super::route::Next;
 use super::talk::{Consent, Outcome, Talk};
 use super::{Attempt, Held, drop_held};
 use crate::connection::Opening;
-use crate::session::transport::Transport as _;
 use crate::stream::Stream;
 use crate::{Connection, Error};
+use threadwire_core::session::transport::Transport as _;
 
 /// How much is read at once.
 const PIECE: usize = 4 << 10;

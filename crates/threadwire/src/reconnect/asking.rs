@@ -3,12 +3,12 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, SystemTime};
 
+use threadwire_core::reconnect::machine::Verdict;
 use threadwire_proto::handshake::HandshakeError;
 
-use super::machine::Verdict;
 use super::{Attempt, Cause};
 use crate::Error;
-use crate::session::buffers::Buffers;
+use threadwire_core::session::buffers::Buffers;
 
 /// Asks whether an attempt may begin. One that panics forbids it.
 pub(crate) fn ask_before<H>(hook: &mut H, attempt: &mut Attempt) -> Result<(), Error>

@@ -9,14 +9,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use threadwire_core::reconnect::command::Wish;
+use threadwire_core::reconnect::machine::{Machine, Verdict, is_wanted};
 use threadwire_proto::CloseCode;
 use threadwire_worker::{EventLoop, Ready, Source, TimerId, Token};
 
 use super::asking::{self, contain, random};
 use super::link::{Link, Shared};
-use super::machine::{Machine, Verdict, is_wanted};
 use super::session::Session;
-use super::wish::Wish;
 use super::{Attempt, Backoff, Cause, Change, Hooks, State};
 use crate::{Client, Connection, Error, Listener, dial};
 
@@ -357,7 +357,7 @@ fn drop_now(ws: &Connection) {
 /// Calling the program.
 impl Driver {
     fn announce(&self, state: State, cause: Option<Arc<Cause>>) {
-        let change = Change { state, connections: self.machine.borrow().connections(), cause };
+        let change = Change::new(state, self.machine.borrow().connections(), cause);
         tracing::debug!(%change, "reconnecting");
         self.shared.change(change.clone());
         let hook = self.hooks.borrow_mut().on_change.take();

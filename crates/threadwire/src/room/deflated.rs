@@ -7,7 +7,7 @@ use threadwire_proto::deflate::Sharing;
 use threadwire_proto::{Compress, OpCode, Pool};
 
 use super::branch::{Gathered, Span};
-use crate::session::buffers::Buffers;
+use threadwire_core::session::buffers::Buffers;
 
 /// A message's compressed frames, of which there are as many as there are settings among the members: one, as a rule.
 /// `None` stands for one that is better sent as it is.

@@ -21,12 +21,12 @@ use super::request::Caller;
 use super::{Request, Service, Station};
 use crate::connection::{Agreed, Opening};
 use crate::listener::accept::{Answer, Subprotocol};
-use crate::session::buffers::Buffers;
-use crate::session::outbox::Outbox;
-use crate::session::transport::Transport as _;
 use crate::stream::Stream;
 #[cfg(feature = "tls")]
 use crate::{Config, Connection, Error, Listener};
+use threadwire_core::session::buffers::Buffers;
+use threadwire_core::session::outbox::Outbox;
+use threadwire_core::session::transport::Transport as _;
 
 /// A handshake under way.
 pub(super) struct Upgrading {

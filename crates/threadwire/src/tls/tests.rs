@@ -10,11 +10,9 @@ use proptest::prelude::*;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::pki_types::ServerName;
 
-use super::session::Session;
 use super::{ClientTls, Pem, ServerTls};
-use crate::session::buffers::Buffers;
-use crate::session::outbox::Outbox;
-use crate::session::transport::Transport;
+use threadwire_core::session::{buffers::Buffers, outbox::Outbox, transport::Transport};
+use threadwire_core::tls::session::Session;
 
 /// One direction: what is under way, and how much may be.
 struct Half {

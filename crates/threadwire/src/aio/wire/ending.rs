@@ -11,11 +11,11 @@ use threadwire_proto::{CloseCode, CloseFrame, SendError};
 
 use super::Wire;
 use crate::aio::stream::{Polled, Stream};
-use crate::session::buffers::Buffers;
-use crate::session::linger::Linger;
-use crate::session::outbox::Outbox;
-use crate::session::transport::Transport as _;
 use crate::{Closed, Error};
+use threadwire_core::session::buffers::Buffers;
+use threadwire_core::session::linger::Linger;
+use threadwire_core::session::outbox::Outbox;
+use threadwire_core::session::transport::Transport as _;
 
 impl Wire {
     /// Closes: behind what was sent, and what has not been received yet is dropped.

@@ -11,8 +11,8 @@ use super::Wire;
 use crate::Error;
 use crate::aio::received::Event;
 use crate::aio::stream::{Polled, later};
-use crate::session::buffers::Buffers;
-use crate::session::transport::Transport as _;
+use threadwire_core::session::buffers::Buffers;
+use threadwire_core::session::transport::Transport as _;
 
 /// The most messages that are taken from one read at once.
 const AHEAD: usize = 16;

@@ -9,8 +9,8 @@ use threadwire_proto::{CloseCode, CloseFrame, Compress, OpCode, SendOptions};
 use super::{Means, Wire};
 use crate::aio::stream::Polled;
 use crate::handle::lane::CONTROL_ROOM;
-use crate::session::transport::Transport as _;
 use crate::{Config, Error, WhenFull};
+use threadwire_core::session::transport::Transport as _;
 
 /// Payloads from this many bytes on are written from where they lie instead of being copied.
 const DIRECT_WRITE: usize = 16 << 10;
@@ -99,7 +99,7 @@ impl Wire {
                     }
                 }
                 WhenFull::Close => {
-                    let reason = crate::Connection::TOO_SLOW;
+                    let reason = threadwire_core::config::TOO_SLOW;
                     self.close(CloseFrame { code: Some(CloseCode::POLICY), reason }, means.local)?;
                     return Err(Error::too_much_buffered(limit));
                 }

@@ -1,0 +1,62 @@
+//! Checks of this repository: `cargo run -p xtask -- imports`, and `-- lines`.
+#![forbid(unsafe_code)]
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use imports::Rules;
+use modules::Modules;
+use sources::{Sources, cargo};
+
+mod cfg;
+mod floors;
+mod graph;
+mod imports;
+mod lines;
+mod modules;
+mod references;
+mod sources;
+
+const USAGE: &str = "\
+usage: cargo run -p xtask -- COMMAND
+
+  imports   check that imports point downward, and that no two folders import each other
+  lines     print how many lines of code there are, as a table";
+
+fn main() -> ExitCode {
+    let Some(root) = Path::new(env!("CARGO_MANIFEST_DIR")).parent() else { return ExitCode::FAILURE };
+    let done = match std::env::args().nth(1).as_deref() {
+        Some("imports") => check_imports(root),
+        Some("lines") => {
+            Sources::read(root).and_then(|sources| lines::table(&sources)).map(|table| println!("{table}"))
+        }
+        _ => Err(USAGE.to_owned()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("{problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn check_imports(root: &Path) -> Result<(), String> {
+    let modules = Modules::parse(&Sources::read(root)?)?;
+    let rules = Rules { floors: floors::FLOORS, exceptions: floors::EXCEPTIONS, knots: floors::KNOTS };
+    let mut verdict = imports::check(&modules, &rules);
+    for (package, forbidden) in floors::FORBIDDEN {
+        let arguments =
+            ["tree", "-p", package, "-e", "normal", "--all-features", "--locked", "--prefix", "none"];
+        verdict.problems.extend(imports::forbidden(package, forbidden, &cargo(root, &arguments)?));
+    }
+    if verdict.problems.is_empty() {
+        println!("{} imports between files keep to the floors", verdict.looked_at);
+        return Ok(());
+    }
+    Err(format!(
+        "{}\n\n{} breaches of the floors in xtask/src/floors.rs",
+        verdict.problems.join("\n"),
+        verdict.problems.len()
+    ))
+}
