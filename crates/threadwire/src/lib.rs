@@ -120,7 +120,7 @@ pub use threadwire_worker::{Stopped, sleep, update, wait_forever, wait_until};
 #[cfg(feature = "tls")]
 pub use tls::{ClientTls, ServerTls};
 
-/// The examples of the README are tests too.
-#[cfg(doctest)]
+/// The examples of the README are tests too. One of them needs the async face.
+#[cfg(all(doctest, feature = "aio"))]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
