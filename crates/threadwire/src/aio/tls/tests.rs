@@ -16,7 +16,7 @@ use super::*;
 use crate::ClientTls;
 use crate::ServerTls;
 use crate::tls::Pem;
-use crate::tls::session::Session;
+use threadwire_core::tls::session::Session;
 
 /// A stream in memory.
 #[derive(Default)]
