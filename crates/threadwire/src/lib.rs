@@ -69,12 +69,12 @@ compile_error!("this version of threadwire needs a Unix system");
 pub mod aio;
 pub mod app;
 pub mod blocking;
+mod client;
 mod connection;
 mod dial;
 pub mod events;
 mod flow;
 mod handle;
-mod into_client;
 mod link;
 mod listener;
 mod messages;
@@ -90,13 +90,11 @@ pub use threadwire_proto as proto;
 pub use threadwire_worker as worker;
 
 pub use app::App;
+pub use client::{Client, IntoClient, connect};
 pub use connection::Connection;
-pub use dial::{CookieJar, Proxy, Socket, Target, Timeouts};
 pub use handle::{Handle, Parts};
-pub use into_client::IntoClient;
 pub use listener::Listener;
 pub use listener::accept::Accept;
-pub use listener::client::{Client, connect};
 pub use listener::running::{Running, Stopper};
 pub use listener::server::{Server, Spread};
 pub use messages::{Backlog, Messages, MessagesIter, WhenBehind};
@@ -106,6 +104,7 @@ pub use server::{
     Admission, BasicAuth, BasicUser, Bearer, Check, Forwarded, Hosts, ListenAddr, Listening, Origins,
     Proxied, ProxyProtocol, Request, Router, Shutdown, ShutdownReport, Standing, StuckWorker, Unanswered,
 };
+pub use threadwire_core::client::{CookieJar, Proxy, Socket, Target, Timeouts};
 pub use threadwire_core::config::{Config, WhenFull};
 pub use threadwire_core::error::{
     Closed, Error, LimitKind, ProxyProblem, RedirectProblem, Stage, Step, TimeoutKind, TlsProblem, UrlPart,
