@@ -1,25 +1,25 @@
-//! What travels through an inbox.
+//! Mail for an event loop: calls and events that travel through its inbox.
 
 use std::any::{Any, type_name};
 
-use crate::inbox::Item;
+use super::inbox::Item;
 use crate::{EventLoop, Remote};
 
-/// Something that is to be done on a worker's thread. It is `Any`, so that a sender can get back what was refused.
+/// Work for a worker's thread. Mail is `Any`, so that a sender can get back what was refused.
 pub(crate) trait Mail: Any + Send {
-    /// Does it.
+    /// Does the work.
     fn deliver(self: Box<Self>, event_loop: &EventLoop);
 
-    /// Whether it is an event: those are what a limit counts, and what [`stop_now`](crate::Remote::stop_now) discards. Calls are
-    /// not, since sockets depend on them.
+    /// Whether this mail is an event: events count for the limit of an inbox, and [`stop_now`](crate::Remote::stop_now) discards
+    /// them. Calls do neither, since sockets depend on them.
     fn is_event(&self) -> bool {
         false
     }
 
-    /// What to call it where people read: the type of the event, or of the closure.
+    /// The name in reports: the type of the event, or of the closure.
     fn name(&self) -> &'static str;
 
-    /// The worker took it, and ends without having delivered it.
+    /// The worker has taken the mail, and ends without having delivered it.
     fn discard(self: Box<Self>, _by: &Remote) {}
 }
 

@@ -1,18 +1,18 @@
-//! The waits of a loop, of which all others are made: they nest, hold while the worker is paused, and end with a stop.
+//! Nested waits, the primitive of all others: they hold while the worker is paused, and end with a stop.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use super::EventLoop;
+use super::inbox::{PAUSE, STOP};
 use crate::Stopped;
-use crate::inbox::{PAUSE, STOP};
 
-/// How often at most a [checkpoint](crate::checkpoint) polls.
+/// The shortest time between two polls of a [checkpoint](crate::checkpoint).
 const CHECK_EVERY: Duration = Duration::from_millis(1);
 
 impl EventLoop {
     /// Turns the loop until `done` says so (`Ok(true)`), or until the given time has come (`Ok(false)`), or until the
-    /// worker is stopped. It is the one wait that all others are made of.
+    /// worker is stopped. All other waits are made of this one.
     ///
     /// Waits nest: a callback may wait, and the callbacks of that wait too, [`MAX_NESTING`](EventLoop::MAX_NESTING)
     /// deep. They end last in, first out: an outer wait that is due returns when the waits inside of it have ended. Use
@@ -24,10 +24,10 @@ impl EventLoop {
         if is_of_task && let Some(topic) = self.keeping.take() {
             topic.forget_kept();
         }
-        let _nested = Nested::enter(&self.depth);
+        let _nested = DepthGuard::enter(&self.depth);
         let mut has_turned = false;
         loop {
-            // What was gathered leaves, also if there is nothing to wait for; and it may be what is waited for.
+            // Gathered output leaves even if there is nothing to wait for, and flushing may bring what is waited for.
             self.flush();
             if self.is_stopping() {
                 return Err(Stopped);
@@ -49,7 +49,8 @@ impl EventLoop {
         }
     }
 
-    /// A program that waits in a loop for what is always there already must not starve its sockets.
+    /// Turns the loop at every 16th wait that had nothing to wait for: a program that makes only such waits must not starve its
+    /// sockets.
     fn turn_now_and_then(&self) {
         const NOW_AND_THEN: u32 = 16;
         let immediate = self.immediate.get() + 1;
@@ -63,9 +64,9 @@ impl EventLoop {
     /// its own.
     pub fn update(&self) -> Result<(), Stopped> {
         let is_of_task = self.is_outermost();
-        let _nested = Nested::enter(&self.depth);
-        // It may have slept in another loop.
-        self.node.inbox.wake_up();
+        let _nested = DepthGuard::enter(&self.depth);
+        // The thread may have slept in another loop.
+        self.worker.inbox.wake_up();
         if !self.is_stopping() {
             self.turn(Some(Instant::now()));
         }
@@ -75,10 +76,10 @@ impl EventLoop {
         if self.is_stopping() { Err(Stopped) } else { Ok(()) }
     }
 
-    /// As [`update`](EventLoop::update), if it is worth while.
+    /// As [`update`](EventLoop::update), if there is mail or a millisecond has passed.
     #[inline]
     pub(crate) fn checkpoint(&self) -> Result<(), Stopped> {
-        let inbox = &self.node.inbox;
+        let inbox = &self.worker.inbox;
         let has_mail = inbox.has_some() || !self.mail.borrow().is_empty();
         if inbox.has(STOP | PAUSE) || has_mail || self.turned.get().elapsed() >= CHECK_EVERY {
             self.update()?;
@@ -89,17 +90,17 @@ impl EventLoop {
 }
 
 /// Counts how deep waits are nested.
-struct Nested<'a>(&'a Cell<usize>, usize);
+struct DepthGuard<'a>(&'a Cell<usize>, usize);
 
-impl Nested<'_> {
-    fn enter(depth: &Cell<usize>) -> Nested<'_> {
+impl DepthGuard<'_> {
+    fn enter(depth: &Cell<usize>) -> DepthGuard<'_> {
         let before = depth.get();
         depth.set(before + 1);
-        Nested(depth, before)
+        DepthGuard(depth, before)
     }
 }
 
-impl Drop for Nested<'_> {
+impl Drop for DepthGuard<'_> {
     fn drop(&mut self) {
         self.0.set(self.1);
     }

@@ -1,17 +1,28 @@
-//! One thread's event loop.
+//! The event loop of a thread, and its re-entrancy.
 //!
-//! It is made to be re-entered: a callback may wait, and then the loop turns inside of it. Two things follow.
-//! All state lies in cells, and no borrow of a cell spans a callback. And what is still to be done - sockets that are
-//! ready, timers that are due, calls from other threads - is state of the loop, taken out one by one: the system tells
-//! readiness once, so what an outer turn kept to itself, an inner one would never learn.
+//! A callback may wait, and then the loop turns inside of it. Two things follow. All state lies in cells, and no borrow of a
+//! cell spans a callback. And pending work - sockets that are ready, timers that are due, calls from other threads - is state
+//! of the loop, taken out one by one: the system tells readiness once, so work that an outer turn kept in a local variable
+//! would be lost to an inner one.
 
 mod clock;
-mod end;
 #[cfg(unix)]
-mod foreign;
+mod embedded;
+mod end;
+pub(crate) mod event;
+pub(crate) mod inbox;
+pub(crate) mod mail;
+mod nested_wait;
 mod poll;
+pub(crate) mod remote;
+pub(crate) mod source;
 mod stall;
-mod waiting;
+pub(crate) mod status;
+pub(crate) mod timer;
+pub(crate) mod topics;
+pub(crate) mod tree;
+mod waker;
+pub(crate) mod worker_state;
 
 pub use clock::TimeKeeper;
 pub use stall::Stalled;
@@ -29,24 +40,24 @@ use mio::Interest;
 use slab::Slab;
 
 use self::clock::Clock;
+use self::inbox::{DISCARD, PAUSE, STOP};
+use self::mail::Mail;
 use self::stall::{Holder, Stalls};
-use crate::inbox::{DISCARD, PAUSE, STOP};
-use crate::mail::Mail;
-use crate::node::{Node, WorkerId};
-use crate::timer::{self, Timers};
-use crate::topic::{AnyTopic, Topic, Topics};
-use crate::waker::{Poller, Waker};
-use crate::{Ready, Remote, Source, TimerId, Token, event};
+use self::timer::Timers;
+use self::topics::{AnyTopic, Topics};
+use self::waker::{Poller, Waker};
+use self::worker_state::{WorkerId, WorkerState};
+use crate::{Ready, Remote, Source, TimerId, Token};
 
 /// A token is an index into the table of sources and, above that, a number that no other source at that index had.
 const INDEX_BITS: u32 = usize::BITS / 2;
 const INDEX_MASK: usize = (1 << INDEX_BITS) - 1;
 /// The most mail from other threads that one turn delivers, so that a flood of them leaves room for the sockets.
 const MAIL_PER_TURN: usize = 256;
-/// How long the children of a thread that is no worker may take at its end.
+/// The default of [`EventLoop::set_grace`].
 const GRACE_OF_THREAD: Duration = Duration::from_secs(2);
 
-/// Whether a socket that is closed is watched no more (epoll(7), kqueue(2)).
+/// Whether the system stops watching a socket when it is closed (epoll(7), kqueue(2)).
 const CLOSING_DEREGISTERS: bool = cfg!(any(
     target_os = "linux",
     target_os = "android",
@@ -59,15 +70,15 @@ const CLOSING_DEREGISTERS: bool = cfg!(any(
 ));
 
 thread_local! {
-    static CURRENT: Slot = const { Slot(RefCell::new(None)) };
+    static CURRENT: CurrentLoop = const { CurrentLoop(RefCell::new(None)) };
     /// The number of the worker whose loop that is, or 0: to be read without counting references.
     static CURRENT_ID: Cell<u64> = const { Cell::new(0) };
 }
 
-/// A thread's place for its loop.
-struct Slot(RefCell<Option<Rc<EventLoop>>>);
+/// The loop of the current thread. Its drop is the end of the thread.
+struct CurrentLoop(RefCell<Option<Rc<EventLoop>>>);
 
-impl Drop for Slot {
+impl Drop for CurrentLoop {
     fn drop(&mut self) {
         CURRENT_ID.set(0);
         if let Some(event_loop) = self.0.get_mut().take() {
@@ -78,57 +89,57 @@ impl Drop for Slot {
 
 /// A thread's event loop. It belongs to its thread; [`remote`](EventLoop::remote) reaches it from others.
 pub struct EventLoop {
-    /// Made when the first socket comes.
+    /// The system's poll, made when the first socket comes.
     poller: RefCell<Option<Poller>>,
-    sources: RefCell<Slab<Entry>>,
-    /// Counts the sources there have ever been.
+    sources: RefCell<Slab<SourceEntry>>,
+    /// The number of sources there have ever been.
     attached: Cell<usize>,
-    /// Sources that have something to do, each of them once; what it is lies with the source.
+    /// Sources that have something to do, each of them once. Their readiness lies in their entries.
     ready: RefCell<VecDeque<Token>>,
     /// Sources to be flushed before the next poll.
     dirty: RefCell<Vec<Token>>,
-    timers: RefCell<Timers<Timer>>,
-    /// What was taken out of the inbox, and not delivered yet.
+    timers: RefCell<Timers<TimerCall>>,
+    /// Mail that was taken out of the inbox, and not delivered yet.
     mail: RefCell<VecDeque<Box<dyn Mail>>>,
-    node: Arc<Node>,
+    worker: Arc<WorkerState>,
     topics: Topics,
     /// A topic that keeps events for the task's next wait.
     keeping: RefCell<Option<Rc<dyn AnyTopic>>>,
-    /// Whether a wait has got what it waits for: no more mail before it returns.
+    /// Whether a wait has got what it waits for, so that no more mail is delivered before it returns.
     interrupted: Cell<bool>,
     depth: Cell<usize>,
-    /// How many waits in a row had nothing to wait for.
+    /// The number of waits in a row that had nothing to wait for.
     immediate: Cell<u32>,
-    /// When a checkpoint has last polled.
+    /// The time at which a checkpoint has last polled.
     turned: Cell<Instant>,
     clock: Rc<Clock>,
-    /// How many turns it has begun.
+    /// The number of turns that were begun.
     turns: Cell<u64>,
     stalls: Stalls,
-    /// For how long it polls without sleeping, when nothing happens.
+    /// The time for which the loop polls without sleeping (busy polling), when nothing happens.
     busy_poll: Cell<Option<Duration>>,
-    /// Since when nothing has happened, as far as it has looked without sleeping.
+    /// The time since which nothing has happened, as far as the loop has looked without sleeping.
     quiet_since: Cell<Option<Instant>>,
-    /// How long the children of a thread that is no worker may take at its end.
+    /// The time that the children of a thread that is no worker may take at its end.
     grace: Cell<Duration>,
-    /// Whether a worker's task runs on it, with which it will end.
+    /// Whether a worker's task runs on the loop, which ends with it.
     has_task: Cell<bool>,
     finished: Cell<bool>,
-    /// Whether there may be sources that were not told to stop, though the others were.
+    /// Whether there may be sources that were not told to stop.
     untold: Cell<bool>,
 }
 
-struct Timer {
+struct TimerCall {
     call: Box<dyn FnOnce()>,
     set_at: &'static Location<'static>,
 }
 
-struct Entry {
+struct SourceEntry {
     token: Token,
     source: Rc<dyn Source>,
-    /// What it is ready for. Unless that is nothing, its token is in the queue.
+    /// The readiness of the source. If there is any, its token is in the queue.
     queued: Ready,
-    /// Whether it was told to stop.
+    /// Whether the source was told to stop.
     told: bool,
 }
 
@@ -142,7 +153,7 @@ impl EventLoop {
     pub fn current() -> Rc<EventLoop> {
         CURRENT
             .try_with(|current| Rc::clone(current.0.borrow_mut().get_or_insert_with(EventLoop::automatic)))
-            // The thread is ending: a loop that nobody else will see.
+            // The thread is ending, and can't keep the loop.
             .unwrap_or_else(|_| EventLoop::automatic())
     }
 
@@ -154,28 +165,28 @@ impl EventLoop {
         }
     }
 
-    /// Gives this thread another loop, or none, and returns the one it had. A thread without asks for one again.
+    /// Gives this thread another loop, or none, and returns the one it had. A thread without a loop makes one when it needs it.
     pub(crate) fn set_current(event_loop: Option<Rc<EventLoop>>) -> Option<Rc<EventLoop>> {
-        CURRENT_ID.set(event_loop.as_ref().map_or(0, |event_loop| event_loop.node.id.0));
+        CURRENT_ID.set(event_loop.as_ref().map_or(0, |event_loop| event_loop.worker.id.0));
         CURRENT.try_with(|current| current.0.replace(event_loop)).ok().flatten()
     }
 
     /// A loop for a thread that is no worker.
     fn automatic() -> Rc<EventLoop> {
-        let node = Arc::new(Node::new(thread::current().name().map(Arc::from), false, None, false));
-        node.start();
-        node.begin();
-        CURRENT_ID.set(node.id.0);
-        EventLoop::make(node, true)
+        let worker = Arc::new(WorkerState::new(thread::current().name().map(Arc::from), false, None, false));
+        worker.start();
+        worker.begin();
+        CURRENT_ID.set(worker.id.0);
+        EventLoop::make(worker, true)
     }
 
     /// The loop of a worker that runs on this thread.
-    pub(crate) fn new(node: Arc<Node>) -> Rc<EventLoop> {
-        EventLoop::make(node, false)
+    pub(crate) fn new(worker: Arc<WorkerState>) -> Rc<EventLoop> {
+        EventLoop::make(worker, false)
     }
 
-    fn make(node: Arc<Node>, is_automatic: bool) -> Rc<EventLoop> {
-        node.inbox.set_waker(Waker::Park(thread::current()));
+    fn make(worker: Arc<WorkerState>, is_automatic: bool) -> Rc<EventLoop> {
+        worker.inbox.set_waker(Waker::Park(thread::current()));
         let now = Instant::now();
         Rc::new(EventLoop {
             poller: RefCell::default(),
@@ -185,7 +196,7 @@ impl EventLoop {
             dirty: RefCell::default(),
             timers: RefCell::new(Timers::new()),
             mail: RefCell::default(),
-            node,
+            worker,
             topics: Topics::default(),
             keeping: RefCell::default(),
             interrupted: Cell::new(false),
@@ -206,14 +217,14 @@ impl EventLoop {
 
     /// Reaches this loop from other threads.
     pub fn remote(&self) -> Remote {
-        Remote(Arc::clone(&self.node))
+        Remote(Arc::clone(&self.worker))
     }
 
-    pub(crate) fn node(&self) -> &Arc<Node> {
-        &self.node
+    pub(crate) fn worker(&self) -> &Arc<WorkerState> {
+        &self.worker
     }
 
-    /// Whether a worker's task runs on it, with which it will end.
+    /// Whether a worker's task runs on the loop, which ends with it.
     pub(crate) fn has_task(&self) -> bool {
         self.has_task.get()
     }
@@ -229,13 +240,13 @@ impl EventLoop {
     /// Whether the worker was asked to stop, or is ending.
     #[inline]
     pub fn is_stopping(&self) -> bool {
-        self.node.inbox.has(STOP) || self.finished.get()
+        self.worker.inbox.has(STOP) || self.finished.get()
     }
 
     /// Whether the worker's task is [held](Remote::pause).
     #[inline]
     pub fn is_paused(&self) -> bool {
-        self.node.inbox.has(PAUSE)
+        self.worker.inbox.has(PAUSE)
     }
 
     /// How long this thread's children may take to end when it ends, if it is no worker; after that they are left to
@@ -249,9 +260,9 @@ impl EventLoop {
         self.depth.get() == 0
     }
 
-    /// Called by a source that is served, or by mail that is delivered: no more sources are served, or no more mail is delivered, in
-    /// this turn. What a wait waits for has come, and is better dealt with before more comes. What is ready keeps its place, and
-    /// comes first in the next turn.
+    /// Ends this turn early, for a source that is served or mail that is delivered: no more sources are served, or no more mail is
+    /// delivered. A wait has got what it waits for, which is better dealt with before more comes. Sources that are ready keep their
+    /// places, and come first in the next turn.
     ///
     /// ```
     /// use std::time::Duration;
@@ -266,14 +277,8 @@ impl EventLoop {
         self.interrupted.set(true);
     }
 
-    /// Keeps events for the task's next wait, if that is for such events.
-    pub(crate) fn keep_for_task<T: Send + 'static>(
-        &self,
-        topic: &Rc<Topic<T>>,
-        events: VecDeque<Rc<event::Event<T>>>,
-    ) {
-        topic.keep(events);
-        let topic: Rc<dyn AnyTopic> = topic.clone();
+    /// Remembers a topic that keeps events for the task's next wait, if that is for such events.
+    pub(crate) fn set_keeping(&self, topic: Rc<dyn AnyTopic>) {
         self.keeping.replace(Some(topic));
     }
 
@@ -282,7 +287,7 @@ impl EventLoop {
         let mut poller = self.poller.borrow_mut();
         if poller.is_none() {
             let (made, waker) = Poller::new()?;
-            self.node.inbox.set_waker(waker);
+            self.worker.inbox.set_waker(waker);
             *poller = Some(made);
         }
         work(poller.as_ref().expect("it was just made").poll.registry())
@@ -321,7 +326,7 @@ impl EventLoop {
     fn insert(&self, token: Token, source: Rc<dyn Source>) {
         let mut sources = self.sources.borrow_mut();
         if sources.vacant_key() == index(token) {
-            sources.insert(Entry { token, source, queued: Ready::default(), told: false });
+            sources.insert(SourceEntry { token, source, queued: Ready::default(), told: false });
             self.untold.set(true);
             return;
         }
@@ -339,7 +344,7 @@ impl EventLoop {
             }
             _ => None,
         };
-        // Dropped only now: it may hold the caller's values, whose own drops may call back.
+        // The old source is dropped outside of the borrow: its values are the user's, and their drops may call back.
         drop(old);
     }
 
@@ -412,7 +417,7 @@ impl EventLoop {
     /// Runs `call` on this thread at `due`, from within a wait.
     #[track_caller]
     pub fn at(&self, due: Instant, call: impl FnOnce() + 'static) -> TimerId {
-        let timer = Timer { call: Box::new(call), set_at: Location::caller() };
+        let timer = TimerCall { call: Box::new(call), set_at: Location::caller() };
         self.timers.borrow_mut().set(due, timer)
     }
 
@@ -434,7 +439,7 @@ impl EventLoop {
         self.at(timer::after(Instant::now(), delay), call)
     }
 
-    /// Forgets a timer. Returns whether it was still to come.
+    /// Cancels a timer. Returns whether it was still to come.
     pub fn cancel(&self, timer: TimerId) -> bool {
         let cancelled = self.timers.borrow_mut().cancel(timer);
         cancelled.is_some()
@@ -452,7 +457,7 @@ impl EventLoop {
         self.immediate.set(0);
         let turns = self.turns.get();
         self.flush();
-        // A wait in there has looked around, and perhaps seen what was meant for this one: it must not sleep.
+        // A wait inside of a flush has polled, and perhaps seen what this turn would wait for: this turn must not sleep.
         let until = if self.turns.get() == turns { until } else { Some(Instant::now()) };
         let may_call = !self.is_too_deep();
         self.poll(until, may_call);
@@ -489,7 +494,7 @@ impl EventLoop {
                 }
                 continue;
             }
-            // Too deep for callbacks, but writing goes on.
+            // Nested too deep for callbacks, but writing goes on.
             let later = Ready { writable: false, ..ready };
             if ready.writable {
                 source.ready(Ready { writable: true, ..Ready::default() });
@@ -505,9 +510,9 @@ impl EventLoop {
             return;
         }
         let now = Instant::now();
-        // Not those that are set meanwhile: a timer that sets itself again must not keep the sockets waiting.
+        // Timers that are set meanwhile wait for the next turn: one that sets itself again must not starve the sockets.
         let last = self.timers.borrow().last_set();
-        while let Some(Timer { call, set_at }) = pop(&self.timers, |timers| timers.pop(now, last)) {
+        while let Some(TimerCall { call, set_at }) = pop(&self.timers, |timers| timers.pop(now, last)) {
             self.quiet_since.set(None);
             let _held = self.hold(|| Holder::Timer(set_at));
             contain(call);
@@ -531,15 +536,15 @@ impl EventLoop {
     /// Whether the waits are to return, and nothing else is to be begun.
     #[inline]
     fn must_return(&self) -> bool {
-        self.node.inbox.has(STOP) && !self.finished.get()
+        self.worker.inbox.has(STOP) && !self.finished.get()
     }
 
     #[inline]
     fn deliver(&self, mail: Box<dyn Mail>) {
         let _held = self.hold(|| Holder::of_mail(&*mail));
         contain(|| {
-            // Only at the end of a run: before, a stop lets nothing be delivered at all.
-            if self.node.inbox.has(DISCARD) && mail.is_event() {
+            // This happens at the end of a run only: before that, a stop lets nothing be delivered at all.
+            if self.worker.inbox.has(DISCARD) && mail.is_event() {
                 return mail.discard(&self.remote());
             }
             mail.deliver(self);
@@ -549,11 +554,11 @@ impl EventLoop {
     #[inline]
     fn next_mail(&self, again: bool) -> Option<Box<dyn Mail>> {
         let mut taken = self.mail.borrow_mut();
-        if taken.is_empty() && !self.node.inbox.take(&mut taken, again) {
+        if taken.is_empty() && !self.worker.inbox.take(&mut taken, again) {
             return None;
         }
         let mail = taken.pop_front();
-        self.node.inbox.set_taken(taken.len());
+        self.worker.inbox.set_taken(taken.len());
         mail
     }
 
@@ -571,7 +576,7 @@ impl std::fmt::Debug for EventLoop {
     }
 }
 
-/// Runs a callback. If it panics, the thread's panic hook has said so, and everybody else goes on.
+/// Runs a callback, and contains its panic, which the thread's panic hook has reported.
 #[inline]
 fn contain(callback: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(callback)).is_err() {

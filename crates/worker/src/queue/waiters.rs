@@ -1,7 +1,7 @@
-//! Threads that wait for their turn at something shared.
+//! Wait queues: threads that wait for their turn at shared state, without lost wake-ups.
 //!
-//! What they wait for stays where it is: a waiter is only woken, and then takes it like anybody else. So nothing is
-//! ever in the hands of a waiter that has gone, and a newcomer that is quicker takes nothing away but time. Three
+//! An item stays where it is until a waiter takes it: a waiter is only woken, and then takes it like any other thread. So
+//! nothing is ever in the hands of a waiter that has gone, and a newcomer that is quicker takes nothing away but time. Three
 //! rules keep a wake-up from being lost:
 //!
 //! - Waiters are woken in the order in which they came. One that finds nothing left goes back to its old place.
@@ -12,104 +12,109 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::lock::Lock;
 use crate::{EventLoop, Remote, Stopped, TimerId};
 
-/// How many times a thread may do without waiting what could have waited, before its loop gets a turn.
+/// The number of calls in a row that did not have to wait, before the loop of the thread gets a turn.
 const QUICK_CALLS: u32 = 128;
 
-/// How often a thread lets others run before it goes to sleep, if nobody sleeps in its line already: what it waits for
-/// is often on its way, and to sleep and be woken costs more. Few, since its loop does not turn meanwhile.
+/// The number of times that a thread lets others run before it goes to sleep, if nobody sleeps in its line already: an item
+/// is often on its way, and to sleep and be woken costs more. Few, since the loop does not turn meanwhile.
 const YIELDS: u32 = 4;
 
 thread_local! {
     static QUICK: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Those who wait for the same thing and have not been woken.
+/// The threads of one line that have not been woken.
 #[derive(Default)]
 pub(crate) struct Waiters {
-    asleep: BTreeMap<u64, Arc<Waiter>>,
+    asleep: BTreeMap<u64, Arc<WaitingThread>>,
     tickets: u64,
 }
 
-/// One waiting thread.
-pub(crate) struct Waiter {
+/// A thread in a line.
+pub(crate) struct WaitingThread {
     ticket: u64,
     remote: Remote,
     woken: AtomicBool,
-    /// Rings if it doesn't come although it was woken. Only its own thread uses it.
-    held_up: Mutex<Option<TimerId>>,
+    /// A timer that rings if the thread doesn't come although it was woken. Used by its own thread only.
+    held_up: Lock<Option<TimerId>>,
 }
 
 impl Waiters {
-    fn enter(&mut self, remote: Remote) -> Arc<Waiter> {
+    fn enter(&mut self, remote: Remote) -> Arc<WaitingThread> {
         self.tickets += 1;
-        let waiter =
-            Waiter { ticket: self.tickets, remote, woken: AtomicBool::new(false), held_up: Mutex::new(None) };
+        let waiter = WaitingThread {
+            ticket: self.tickets,
+            remote,
+            woken: AtomicBool::new(false),
+            held_up: Lock::new(None),
+        };
         let waiter = Arc::new(waiter);
         self.asleep.insert(waiter.ticket, Arc::clone(&waiter));
         waiter
     }
 
-    /// Takes out the one that has waited longest: it is to be [told](Shared::tell) when the lock is released.
+    /// Takes out the thread that has waited longest: it is to be [told](Monitor::tell) when the lock is released.
     #[inline]
-    pub(crate) fn wake_first(&mut self) -> Option<Arc<Waiter>> {
+    pub(crate) fn wake_first(&mut self) -> Option<Arc<WaitingThread>> {
         let (_, waiter) = self.asleep.pop_first()?;
         waiter.woken.store(true, Ordering::Release);
         Some(waiter)
     }
 
-    /// The same for all of them.
-    pub(crate) fn wake_all(&mut self) -> Vec<Arc<Waiter>> {
+    /// As [`wake_first`](Waiters::wake_first), for all threads of the line.
+    pub(crate) fn wake_all(&mut self) -> Vec<Arc<WaitingThread>> {
         std::iter::from_fn(|| self.wake_first()).collect()
     }
 }
 
-/// What a waiter's attempt came to.
+/// The outcome of a waiter's attempt.
 pub(crate) enum Attempt<R> {
-    /// It has what it waited for, and this other waiter can go on because of that.
-    Done(R, Option<Wake>),
-    /// It has to wait.
+    /// The waiter has what it waited for, and this other waiter can go on because of that.
+    Done(R, Option<ToWake>),
+    /// The waiter has to wait.
     NotYet,
 }
 
 /// A waiter of the given line that is to be told.
-pub(crate) type Wake = (Line, Arc<Waiter>);
+pub(crate) type ToWake = (WaitLine, Arc<WaitingThread>);
 
-/// Which of the lines of [`Lines`].
-pub(crate) type Line = usize;
+/// The index of a line among those of [`WaitLines`].
+pub(crate) type WaitLine = usize;
 
 /// Something under a lock with lines of waiters.
-pub(crate) trait Lines: Send + 'static {
-    /// Those who wait in a line.
-    fn line(&mut self, line: Line) -> &mut Waiters;
+pub(crate) trait WaitLines: Send + 'static {
+    /// The threads that wait in a line.
+    fn line(&mut self, line: WaitLine) -> &mut Waiters;
 
-    /// Whether there is something for one more of that line.
-    fn has_room_for(&self, line: Line) -> bool;
+    /// Whether there is an item (or room) for one more thread of that line.
+    fn has_room_for(&self, line: WaitLine) -> bool;
 }
 
-/// State that threads wait for.
-pub(crate) struct Shared<S>(Mutex<S>);
+/// State under a lock, with lines of threads that wait for it (a monitor).
+pub(crate) struct Monitor<S>(Lock<S>);
 
-impl<S: Lines> Shared<S> {
-    pub(crate) fn new(state: S) -> Arc<Shared<S>> {
-        Arc::new(Shared(Mutex::new(state)))
+impl<S: WaitLines> Monitor<S> {
+    pub(crate) fn new(state: S) -> Arc<Monitor<S>> {
+        Arc::new(Monitor(Lock::new(state)))
     }
 
     /// No code of a user runs under this lock.
     #[inline]
     pub(crate) fn lock(&self) -> MutexGuard<'_, S> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Tries at once and then each time it is woken, while the loop of this thread turns. `Ok(None)` when the time is up.
     pub(crate) fn wait<R>(
         self: &Arc<Self>,
-        line: Line,
+        line: WaitLine,
         until: Option<Instant>,
         mut attempt: impl FnMut(&mut S) -> Attempt<R>,
     ) -> Result<Option<R>, Stopped> {
@@ -130,7 +135,7 @@ impl<S: Lines> Shared<S> {
                 continue;
             }
             let waiter = state.line(line).enter(event_loop.remote());
-            break Place { shared: self, line, waiter, served: Cell::new(false) };
+            break LineGuard { shared: self, line, waiter, served: Cell::new(false) };
         };
         let mut result = None;
         event_loop.wait(until, || {
@@ -158,15 +163,15 @@ impl<S: Lines> Shared<S> {
         Ok(result)
     }
 
-    /// Has waiters that were taken out of their line look at the state. Not to be called under the lock.
+    /// Has threads that were taken out of their lines look at the state. Not to be called under the lock.
     #[inline]
-    pub(crate) fn tell(self: &Arc<Self>, wakes: impl IntoIterator<Item = Wake>) {
+    pub(crate) fn tell(self: &Arc<Self>, wakes: impl IntoIterator<Item = ToWake>) {
         for (line, waiter) in wakes {
             self.tell_one(line, waiter);
         }
     }
 
-    fn tell_one(self: &Arc<Self>, line: Line, waiter: Arc<Waiter>) {
+    fn tell_one(self: &Arc<Self>, line: WaitLine, waiter: Arc<WaitingThread>) {
         let shared = Arc::clone(self);
         let remote = waiter.remote.clone();
         // A waiter whose loop has ended has left, or is about to: then it wakes the next.
@@ -180,8 +185,8 @@ impl<S: Lines> Shared<S> {
         });
     }
 
-    /// What `late` was woken for goes to the next in the line. It still looks for itself when it comes.
-    fn let_the_next_in(self: &Arc<Self>, line: Line, late: &Waiter) {
+    /// Passes the wake-up of `late` on to the next in the line. `late` still looks for itself when it comes.
+    fn let_the_next_in(self: &Arc<Self>, line: WaitLine, late: &WaitingThread) {
         let next = {
             let mut state = self.lock();
             let unserved = late.woken.load(Ordering::Relaxed) && state.has_room_for(line);
@@ -191,21 +196,21 @@ impl<S: Lines> Shared<S> {
     }
 }
 
-impl Waiter {
+impl WaitingThread {
     fn set_timer(&self, timer: Option<TimerId>) -> Option<TimerId> {
-        std::mem::replace(&mut self.held_up.lock().unwrap_or_else(PoisonError::into_inner), timer)
+        std::mem::replace(&mut self.held_up.lock(), timer)
     }
 }
 
 /// A place in a line. Dropping it leaves the line, also when a callback's panic ends the wait.
-struct Place<'a, S: Lines> {
-    shared: &'a Arc<Shared<S>>,
-    line: Line,
-    waiter: Arc<Waiter>,
+struct LineGuard<'a, S: WaitLines> {
+    shared: &'a Arc<Monitor<S>>,
+    line: WaitLine,
+    waiter: Arc<WaitingThread>,
     served: Cell<bool>,
 }
 
-impl<S: Lines> Place<'_, S> {
+impl<S: WaitLines> LineGuard<'_, S> {
     fn came(&self, event_loop: &EventLoop) {
         if let Some(timer) = self.waiter.set_timer(None) {
             event_loop.cancel(timer);
@@ -213,12 +218,12 @@ impl<S: Lines> Place<'_, S> {
     }
 }
 
-impl<S: Lines> Drop for Place<'_, S> {
+impl<S: WaitLines> Drop for LineGuard<'_, S> {
     fn drop(&mut self) {
         let next = {
             let mut state = self.shared.lock();
             let was_asleep = state.line(self.line).asleep.remove(&self.waiter.ticket).is_some();
-            // From here on its timer has nothing to pass on.
+            // From here on the timer has nothing to pass on.
             self.waiter.woken.store(false, Ordering::Relaxed);
             if was_asleep || self.served.get() || !state.has_room_for(self.line) {
                 None

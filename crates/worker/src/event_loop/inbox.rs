@@ -1,4 +1,4 @@
-//! What other threads leave for a loop.
+//! The inbox of an event loop: a bounded queue from many threads to one, without lost wake-ups.
 //!
 //! One queue under a lock, and under the same lock everything that a lost wake-up could hide behind: whether the loop
 //! sleeps, whether somebody poked it, whether the inbox is open. A sender that finds the loop asleep wakes it, once
@@ -21,9 +21,9 @@ use crate::sync::{AtomicBool, AtomicU8, AtomicUsize, Mutex, MutexGuard, Ordering
 
 /// The worker is asked to stop.
 pub(crate) const STOP: u8 = 1;
-/// It is asked to stop without delivering what is queued.
+/// The worker is asked to stop without delivering queued events.
 pub(crate) const DISCARD: u8 = 2;
-/// Its task is held.
+/// The worker's task is held.
 pub(crate) const PAUSE: u8 = 4;
 
 /// A batch that is not worth a lock, if more is about to come.
@@ -31,22 +31,22 @@ const FEW: usize = 16;
 /// For how many spins to wait for more: well under a microsecond.
 const LET_GATHER: u32 = 32;
 
-/// What an inbox carries.
+/// An item in an inbox.
 pub(crate) trait Item {
-    /// Whether the limit applies to it.
+    /// Whether the limit applies to the item.
     fn counts(&self) -> bool;
 }
 
-/// How a sleeping loop is woken.
+/// The means to wake a sleeping loop.
 pub(crate) trait Wake: Clone {
     /// Ends the sleep, or the next one if it has not begun yet.
     fn wake(&self);
 }
 
-/// What happens to an event that comes when the inbox is full.
+/// The policy for an event that comes when the inbox is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Overflow {
-    /// It is refused, and the sender gets it back.
+    /// The event is refused, and the sender gets it back.
     #[default]
     Error,
     /// The sender waits until there is room, while its own loop goes on. Its own stop ends that wait.
@@ -55,7 +55,7 @@ pub enum Overflow {
     DropOldest,
 }
 
-/// Why an item was not taken, and the item.
+/// An item that was not taken, by the reason.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Refused<T> {
     Closed(T),
@@ -64,41 +64,41 @@ pub(crate) enum Refused<T> {
     Later(T),
 }
 
-/// Keeps what the loop reads for each item off the cache lines that senders write to.
+/// Fields that the loop reads for each item, on a cache line of their own: senders write to the others.
 #[repr(align(128))]
-struct Apart {
-    /// How many items the loop has taken and not begun yet.
+struct LoopSide {
+    /// The number of items that the loop has taken and not begun yet.
     taken: AtomicUsize,
     signals: AtomicU8,
 }
 
 pub(crate) struct Inbox<T, W> {
-    state: Mutex<State<T, W>>,
-    /// The length of the queue: a hint to the loop, that a lock is worth while.
+    state: Mutex<InboxState<T, W>>,
+    /// The length of the queue: a hint to the loop that a lock is worth while.
     queued: AtomicUsize,
-    /// Set under the lock only. That the loop clears it without one costs at most a wake-up in vain.
+    /// Whether the loop sleeps. Set under the lock only; that the loop clears it without one costs at most a wake-up in vain.
     sleeping: AtomicBool,
-    /// Whether the loop shall look around before it sleeps next, as something has come since it took items last. Changed
+    /// Whether the loop shall turn once more before it sleeps, as something has come since it took items last. Changed
     /// under the lock only; without it, it is a hint, as `queued` is.
     poked: AtomicBool,
-    apart: Apart,
+    loop_side: LoopSide,
 }
 
-struct State<T, W> {
+struct InboxState<T, W> {
     queue: VecDeque<T>,
-    /// How many of the queue the limit applies to.
+    /// The number of queued items to which the limit applies.
     counted: usize,
     limit: Option<(usize, Overflow)>,
     open: bool,
     waker: Option<W>,
-    /// To be called when there is room.
+    /// Callbacks of senders that wait for room.
     waiting: Vec<Box<dyn FnOnce() + Send>>,
 }
 
 impl<T: Item, W: Wake> Inbox<T, W> {
     /// An inbox that is closed, see [`open`](Inbox::open). `limit`: how many items that count it takes, and what happens then.
     pub(crate) fn new(limit: Option<(usize, Overflow)>) -> Inbox<T, W> {
-        let state = State {
+        let state = InboxState {
             queue: VecDeque::new(),
             counted: 0,
             limit,
@@ -111,24 +111,24 @@ impl<T: Item, W: Wake> Inbox<T, W> {
             queued: AtomicUsize::new(0),
             sleeping: AtomicBool::new(false),
             poked: AtomicBool::new(false),
-            apart: Apart { taken: AtomicUsize::new(0), signals: AtomicU8::new(0) },
+            loop_side: LoopSide { taken: AtomicUsize::new(0), signals: AtomicU8::new(0) },
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<T, W>> {
+    fn lock(&self) -> MutexGuard<'_, InboxState<T, W>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes items from now on. No signal is left of earlier times.
+    /// Takes items from now on. Signals of earlier runs are cleared.
     pub(crate) fn open(&self) {
         let mut state = self.lock();
         state.open = true;
         self.poked.store(false, Ordering::Relaxed);
-        self.apart.signals.store(0, Ordering::Release);
+        self.loop_side.signals.store(0, Ordering::Release);
         self.sleeping.store(false, Ordering::Relaxed);
     }
 
-    /// How the loop is woken from now on. To be called by the loop, which is awake.
+    /// Sets how the loop is woken from now on. To be called by the loop, which is awake.
     pub(crate) fn set_waker(&self, waker: W) {
         self.lock().waker = Some(waker);
     }
@@ -172,7 +172,7 @@ impl<T: Item, W: Wake> Inbox<T, W> {
             state.counted += 1;
         }
         state.queue.push_back(item);
-        // A loop that is too deep in waits to take it looks around all the same: it may be what a wait waits for.
+        // A loop that is nested too deep to take the item turns all the same: the item may be what a wait waits for.
         self.poked.store(true, Ordering::Relaxed);
         self.queued.store(state.queue.len(), Ordering::Relaxed);
         let waker = self.rouse(&state);
@@ -204,13 +204,13 @@ impl<T: Item, W: Wake> Inbox<T, W> {
             return false;
         }
         if again && queued < FEW {
-            // Somebody is writing just now: let a few more gather, instead of fighting for the lock over each.
+            // A sender is at work: a few more items may gather, instead of a fight for the lock over each.
             (0..LET_GATHER).for_each(|_| hint::spin_loop());
         }
         let mut waiting = Vec::new();
         {
             let mut state = self.lock();
-            // The loop looks around after this.
+            // The loop turns after this.
             self.poked.store(false, Ordering::Relaxed);
             if state.limit.is_none() {
                 mem::swap(&mut state.queue, batch);
@@ -227,24 +227,24 @@ impl<T: Item, W: Wake> Inbox<T, W> {
         !batch.is_empty()
     }
 
-    /// Says how many items of those that were taken have not begun yet.
+    /// Sets how many of the items that were taken have not begun yet.
     #[inline]
     pub(crate) fn set_taken(&self, count: usize) {
-        self.apart.taken.store(count, Ordering::Relaxed);
+        self.loop_side.taken.store(count, Ordering::Relaxed);
     }
 
-    /// Whether a look is worth while.
+    /// Whether items are queued: a hint, without the lock.
     #[inline]
     pub(crate) fn has_some(&self) -> bool {
         self.queued.load(Ordering::Relaxed) > 0
     }
 
-    /// How many items have been left and have not begun yet.
+    /// The number of items that were left and have not begun yet.
     pub(crate) fn len(&self) -> usize {
-        self.lock().queue.len() + self.apart.taken.load(Ordering::Relaxed)
+        self.lock().queue.len() + self.loop_side.taken.load(Ordering::Relaxed)
     }
 
-    /// Has the loop look around: it wakes up if it sleeps, and does not fall asleep if it is about to.
+    /// Wakes the loop for one turn, if it sleeps, or keeps it from falling asleep.
     pub(crate) fn poke(&self) {
         let state = self.lock();
         self.poked.store(true, Ordering::Relaxed);
@@ -261,8 +261,8 @@ impl<T: Item, W: Wake> Inbox<T, W> {
         if !state.open {
             return false;
         }
-        let signals = self.apart.signals.load(Ordering::Relaxed);
-        self.apart.signals.store(signals & !clear | set, Ordering::Release);
+        let signals = self.loop_side.signals.load(Ordering::Relaxed);
+        self.loop_side.signals.store(signals & !clear | set, Ordering::Release);
         self.poked.store(true, Ordering::Relaxed);
         let waker = self.rouse(&state);
         drop(state);
@@ -272,10 +272,10 @@ impl<T: Item, W: Wake> Inbox<T, W> {
         true
     }
 
-    /// Whether one of these signals is set.
+    /// Whether any of these signals is set.
     #[inline]
     pub(crate) fn has(&self, signals: u8) -> bool {
-        self.apart.signals.load(Ordering::Acquire) & signals != 0
+        self.loop_side.signals.load(Ordering::Acquire) & signals != 0
     }
 
     /// Says that the loop is about to sleep. Returns false if it must not: it was poked, or (if it minds) there are items.
@@ -294,13 +294,13 @@ impl<T: Item, W: Wake> Inbox<T, W> {
     #[inline]
     pub(crate) fn look(&self, minds_items: bool) -> bool {
         let has_signs = self.poked.load(Ordering::Relaxed) || (minds_items && self.has_some());
-        // Under the lock, so that all is seen that was done before the poke.
+        // The lock makes everything visible that was done before the poke.
         has_signs && self.has_come(&self.lock(), minds_items)
     }
 
-    /// Whether the loop must look around. It does, so that a poke is good for one time.
+    /// Whether the loop must turn once more. Clears the poke, which is good for one turn.
     #[inline]
-    fn has_come(&self, state: &State<T, W>, minds_items: bool) -> bool {
+    fn has_come(&self, state: &InboxState<T, W>, minds_items: bool) -> bool {
         let poked = self.poked.load(Ordering::Relaxed);
         if poked {
             self.poked.store(false, Ordering::Relaxed);
@@ -316,9 +316,9 @@ impl<T: Item, W: Wake> Inbox<T, W> {
         was_woken
     }
 
-    /// The waker, if it must be used. It costs a system call, so that is done after the lock.
+    /// The waker, if the loop sleeps. To be used after the lock, as a wake-up costs a system call.
     #[inline]
-    fn rouse(&self, state: &State<T, W>) -> Option<W> {
+    fn rouse(&self, state: &InboxState<T, W>) -> Option<W> {
         if !self.sleeping.load(Ordering::Relaxed) {
             return None;
         }
@@ -327,7 +327,7 @@ impl<T: Item, W: Wake> Inbox<T, W> {
     }
 }
 
-impl<T: Item, W> State<T, W> {
+impl<T: Item, W> InboxState<T, W> {
     fn drop_oldest(&mut self) -> Option<T> {
         let oldest = self.queue.iter().position(Item::counts)?;
         self.counted -= 1;

@@ -1,4 +1,4 @@
-//! A loop inside of another one: where a thread sleeps elsewhere, in the loop of a user interface or of another library.
+//! An event loop embedded in another one, such as that of a user interface, in which its thread sleeps.
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -11,7 +11,7 @@ impl EventLoop {
     /// at most (`None`: for as long as it likes), provided that it wakes up when [`poll_fd`](EventLoop::poll_fd) becomes
     /// readable. Then comes [`update`](EventLoop::update), and this again.
     ///
-    /// From here to `update`, whoever leaves something for this loop wakes it by that descriptor.
+    /// From here to `update`, threads that leave something for this loop wake it by that descriptor.
     ///
     /// ```
     /// use mio::{Events, Interest, Poll, Token, unix::SourceFd};
@@ -45,7 +45,7 @@ impl EventLoop {
         self.flush();
         let timeout = self.due(None, true).timeout();
         let may_sleep = timeout != Some(Duration::ZERO) && !self.is_stopping();
-        if may_sleep && self.node.inbox.fall_asleep(true) {
+        if may_sleep && self.worker.inbox.fall_asleep(true) {
             return Ok(timeout);
         }
         Ok(Some(Duration::ZERO))

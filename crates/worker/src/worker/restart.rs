@@ -1,12 +1,13 @@
-//! Workers that can be started again.
+//! Restartable workers: one identity, its handle and listeners, over many runs.
 
 use std::fmt;
 use std::io;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::sync::Arc;
 
-use crate::node::Node;
-use crate::worker::{Builder, Ended, Worker};
+use super::{Builder, Ended, Worker};
+use crate::event_loop::worker_state::WorkerState;
+use crate::lock::Lock;
 use crate::{EventLoop, Remote, Stopped};
 
 /// A worker that is started when told to, with arguments, and can be started again when it has ended. All its runs are one
@@ -29,18 +30,18 @@ use crate::{EventLoop, Remote, Stopped};
 pub struct Restartable<A, R> {
     remote: Remote,
     builder: Builder,
-    task: Task<A, R>,
+    task: RestartTask<A, R>,
 }
 
-type Task<A, R> = Arc<Mutex<dyn FnMut(A) -> Result<R, Stopped> + Send>>;
+type RestartTask<A, R> = Arc<Lock<dyn FnMut(A) -> Result<R, Stopped> + Send>>;
 
 /// A worker that was not started, with its arguments.
 #[derive(thiserror::Error)]
 #[error("the worker was not started: {reason}")]
 pub struct NotStarted<A> {
-    /// What it was to be started with.
+    /// The arguments of the start.
     pub args: A,
-    /// Why it was not.
+    /// The reason.
     #[source]
     pub reason: StartError,
 }
@@ -51,10 +52,10 @@ impl<A> fmt::Debug for NotStarted<A> {
     }
 }
 
-/// Why a worker was not started.
+/// The reason why a worker was not started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// It is at work.
+    /// The worker is running.
     #[error("it is running")]
     Running,
     /// The system refuses another thread, or the parent has ended.
@@ -77,17 +78,17 @@ impl<A: Send + 'static, R: Send + 'static> Restartable<A, R> {
     ///
     /// # Errors
     ///
-    /// With the arguments, if it runs, or can't be started.
+    /// With the arguments, if the worker runs, or can't be started.
     pub fn start(&self, args: A) -> Result<Worker<R>, NotStarted<A>> {
-        // Left here, so that they can be taken back.
-        let args = Arc::new(Mutex::new(Some(args)));
+        // The arguments can be taken back from here if the start fails.
+        let args = Arc::new(Lock::new(Some(args)));
         let (task, taken) = (Arc::clone(&self.task), Arc::clone(&args));
         let run = move || {
-            let args = taken.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let args = taken.lock().take();
             run(&task, args.expect("a run begins once"))
         };
         self.builder.clone().launch(Arc::clone(&self.remote.0), run).map_err(|reason| {
-            let args = args.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let args = args.lock().take();
             let reason = reason.map_or(StartError::Running, StartError::Io);
             NotStarted { args: args.expect("no run has begun"), reason }
         })
@@ -108,41 +109,37 @@ impl<A: Send + 'static, R: Send + 'static> Restartable<A, R> {
     /// # Ok::<(), threadwire_worker::NotStarted<()>>(())
     /// ```
     pub fn start_overlay(&self, args: A) -> Result<Ended<R>, NotStarted<A>> {
-        let node = &self.remote.0;
-        if let Err(reason) = self.builder.start(node) {
+        let worker = &self.remote.0;
+        if let Err(reason) = self.builder.start(worker) {
             return Err(NotStarted { args, reason: reason.map_or(StartError::Running, StartError::Io) });
         }
-        let event_loop = EventLoop::new(Arc::clone(node));
+        let event_loop = EventLoop::new(Arc::clone(worker));
         let below = EventLoop::set_current(Some(event_loop));
-        let overlay = Overlay { node, below: Some(below) };
+        let overlay = OverlayGuard { worker, below: Some(below) };
         let event_loop = EventLoop::current();
         let ended = self.builder.work(&event_loop, || run(&self.task, args));
         drop(overlay);
-        node.end(ended.outcome());
+        worker.end(ended.outcome());
         Ok(ended)
     }
 }
 
 /// Gives a thread its former loop back.
-struct Overlay<'a> {
-    node: &'a Arc<Node>,
+struct OverlayGuard<'a> {
+    worker: &'a Arc<WorkerState>,
     below: Option<Option<std::rc::Rc<EventLoop>>>,
 }
 
-impl Drop for Overlay<'_> {
+impl Drop for OverlayGuard<'_> {
     fn drop(&mut self) {
-        self.node.inbox.close();
+        self.worker.inbox.close();
         drop(EventLoop::set_current(self.below.take().flatten()));
     }
 }
 
-fn run<A, R>(task: &Task<A, R>, args: A) -> Result<R, Stopped> {
-    let mut task = match task.try_lock() {
-        Ok(task) => task,
-        // It panicked in an earlier run.
-        Err(TryLockError::Poisoned(task)) => task.into_inner(),
-        Err(TryLockError::WouldBlock) => unreachable!("a worker runs once at a time"),
-    };
+fn run<A, R>(task: &RestartTask<A, R>, args: A) -> Result<R, Stopped> {
+    // A task that panicked in an earlier run is called again.
+    let mut task = task.try_lock().expect("a worker runs once at a time");
     task(args)
 }
 
@@ -160,8 +157,8 @@ impl Builder {
         self,
         task: impl FnMut(A) -> Result<R, Stopped> + Send + 'static,
     ) -> Restartable<A, R> {
-        let remote = Remote(self.make_node(true));
-        Restartable { remote, builder: self, task: Arc::new(Mutex::new(task)) }
+        let remote = Remote(self.make_state(true));
+        Restartable { remote, builder: self, task: Arc::new(Lock::new(task)) }
     }
 }
 

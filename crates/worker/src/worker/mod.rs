@@ -1,45 +1,47 @@
-//! A thread that lives around an event loop.
+//! Workers: threads that live around an event loop, with a result.
+
+pub(crate) mod join;
+pub(crate) mod restart;
 
 use std::any::Any;
 use std::io;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::inbox::Overflow;
-use crate::listener::panic_text;
-use crate::node::Node;
-use crate::timer;
-use crate::tree::Change;
-use crate::{EventLoop, Outcome, Remote, Stopped};
+use crate::event_loop::timer;
+use crate::event_loop::worker_state::WorkerState;
+use crate::lock::Lock;
+use crate::panic::panic_message;
+use crate::{ChildChange, EventLoop, Outcome, Overflow, Remote, Stopped};
 
 /// A thread with an event loop. It is stopped when its parent ends, but not when this is dropped.
 ///
-/// It derefs to its [`Remote`]: `worker.fire(..)`, `worker.stop()`, `worker.pause()` and so on.
+/// A worker derefs to its [`Remote`]: `worker.fire(..)`, `worker.stop()`, `worker.pause()` and so on.
 #[derive(Debug)]
 pub struct Worker<R> {
     remote: Remote,
-    /// Which of the worker's runs it is.
+    /// The number of the worker's run.
     run: u64,
-    result: Arc<Slot<R>>,
+    result: Arc<ResultSlot<R>>,
 }
 
-/// How a worker ended.
+/// The end of a worker, with its result.
 #[derive(Debug)]
 pub enum Ended<R> {
-    /// Its task returned this.
+    /// The task returned this.
     Done(R),
-    /// It was stopped: its task passed [`Stopped`] on.
+    /// The worker was stopped: its task passed [`Stopped`] on.
     Stopped,
-    /// Its task panicked, with this payload.
+    /// The task panicked, with this payload.
     Panicked(Box<dyn Any + Send>),
 }
 
 impl<R> Ended<R> {
-    /// Whether it was stopped.
+    /// Whether the worker was stopped.
     pub fn was_stopped(&self) -> bool {
         matches!(self, Ended::Stopped)
     }
@@ -56,20 +58,15 @@ impl<R> Ended<R> {
         match self {
             Ended::Done(_) => Outcome::Done,
             Ended::Stopped => Outcome::Stopped,
-            Ended::Panicked(payload) => Outcome::Panicked(panic_text(&**payload)),
+            Ended::Panicked(payload) => {
+                Outcome::Panicked(panic_message(&**payload).unwrap_or("a panic without a message").to_owned())
+            }
         }
     }
 }
 
-/// Where a worker leaves how it ended.
-#[derive(Debug)]
-struct Slot<R>(Mutex<Option<Ended<R>>>);
-
-impl<R> Slot<R> {
-    fn lock(&self) -> MutexGuard<'_, Option<Ended<R>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+/// The place where a worker leaves its end, for who joins it.
+type ResultSlot<R> = Lock<Option<Ended<R>>>;
 
 /// Settings of a worker, see [`Worker::builder`].
 #[derive(Clone, Debug)]
@@ -98,7 +95,7 @@ impl Builder {
         self
     }
 
-    /// How long the sources of the worker's loop (such as connections, which close orderly) may take to finish once
+    /// The time that the sources of the worker's loop (such as connections, which close orderly) may take to finish once
     /// its task has ended. 10 s by default.
     pub fn grace(mut self, grace: Duration) -> Builder {
         self.grace = grace;
@@ -135,7 +132,7 @@ impl Builder {
         self
     }
 
-    /// How many events may be queued for the worker, and what happens to those that are too many. Without a limit by
+    /// Limits the events that may be queued for the worker, with a policy for those that are too many. Without a limit by
     /// default. Calls ([`Remote::post`]), the library's own events and what the worker fires at itself go past it.
     ///
     /// ```
@@ -170,19 +167,19 @@ impl Builder {
         self
     }
 
-    /// Has it reported when a callback, or the task, holds the worker's loop for longer than `limit`, see
+    /// Reports a stall when a callback, or the task, holds the worker's loop for longer than `limit`, see
     /// [`EventLoop::set_stall_limit`]. By default nothing is reported.
     ///
     /// ```
     /// use std::time::Duration;
     /// use threadwire_worker::{Stalled, Worker, wait_event};
     ///
-    /// let limit = Duration::from_millis(1);
+    /// let limit = Duration::from_millis(20);
     /// let worker = Worker::builder().stall_limit(limit).spawn(|| Ok(wait_event::<Stalled>()?.data.clone()))?;
-    /// worker.post(|_| std::thread::sleep(Duration::from_millis(2)))?;
+    /// worker.post(|_| std::thread::sleep(Duration::from_millis(40)))?;
     /// let stalled = worker.join()?.done().unwrap();
     /// assert!(stalled.what.starts_with("the call "));
-    /// assert!(stalled.held >= Duration::from_millis(2));
+    /// assert!(stalled.held >= Duration::from_millis(40));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn stall_limit(mut self, limit: Duration) -> Builder {
@@ -195,8 +192,8 @@ impl Builder {
         self,
         task: impl FnOnce() -> Result<R, Stopped> + Send + 'static,
     ) -> io::Result<Worker<R>> {
-        let node = self.make_node(false);
-        self.launch(node, task).map_err(|error| error.expect("it was just made"))
+        let worker = self.make_state(false);
+        self.launch(worker, task).map_err(|error| error.expect("it was just made"))
     }
 
     /// Runs a task as a worker on the calling thread, on the thread's own loop: it can be stopped through the [`Remote`] of
@@ -226,33 +223,33 @@ impl Builder {
         }
         let ended = self.work(&event_loop, task);
         EventLoop::set_current(None);
-        event_loop.node().end(ended.outcome());
+        event_loop.worker().end(ended.outcome());
         ended
     }
 
     /// Makes the worker that is to be started.
-    pub(crate) fn make_node(&self, is_restartable: bool) -> Arc<Node> {
+    pub(crate) fn make_state(&self, is_restartable: bool) -> Arc<WorkerState> {
         let inherited = || self.parent_now().is_some_and(|parent| parent.daemon);
         let daemon = self.daemon.unwrap_or_else(inherited);
-        Arc::new(Node::new(self.name.clone(), daemon, self.limit, is_restartable))
+        Arc::new(WorkerState::new(self.name.clone(), daemon, self.limit, is_restartable))
     }
 
-    fn parent_now(&self) -> Option<Arc<Node>> {
+    fn parent_now(&self) -> Option<Arc<WorkerState>> {
         match &self.parent {
-            Parent::Current => Some(Arc::clone(EventLoop::current().node())),
+            Parent::Current => Some(Arc::clone(EventLoop::current().worker())),
             Parent::Nobody => None,
             Parent::Chosen(parent) => Some(Arc::clone(&parent.0)),
         }
     }
 
     /// Gives the worker its place in the tree and begins a run. The error is `None` if it runs already.
-    pub(crate) fn start(&self, node: &Arc<Node>) -> Result<u64, Option<io::Error>> {
-        let Some(run) = node.start() else { return Err(None) };
+    pub(crate) fn start(&self, worker: &Arc<WorkerState>) -> Result<u64, Option<io::Error>> {
+        let Some(run) = worker.start() else { return Err(None) };
         if let Some(parent) = self.parent_now()
-            && !node.join_family(&parent)
+            && !worker.join_family(&parent)
         {
-            node.inbox.close();
-            node.end(Outcome::Stopped);
+            worker.inbox.close();
+            worker.end(Outcome::Stopped);
             return Err(Some(io::Error::other("the worker that was to be the parent has ended")));
         }
         Ok(run)
@@ -261,32 +258,32 @@ impl Builder {
     /// Starts a worker on a thread of its own. The error is `None` if it runs already.
     pub(crate) fn launch<R: Send + 'static>(
         self,
-        node: Arc<Node>,
+        worker: Arc<WorkerState>,
         task: impl FnOnce() -> Result<R, Stopped> + Send + 'static,
     ) -> Result<Worker<R>, Option<io::Error>> {
-        let run = self.start(&node)?;
-        let result = Arc::new(Slot(Mutex::new(None)));
+        let run = self.start(&worker)?;
+        let result = Arc::new(ResultSlot::new(None));
         let mut builder = thread::Builder::new();
         if let Some(name) = &self.name {
             builder = builder.name(name.to_string());
         }
         let spawned = builder.spawn({
-            let (node, result) = (Arc::clone(&node), Arc::clone(&result));
+            let (worker, result) = (Arc::clone(&worker), Arc::clone(&result));
             move || {
-                // Whatever happens, whoever joins is told.
-                let mut report = Report { node, result, ended: None };
-                let event_loop = EventLoop::new(Arc::clone(&report.node));
+                // Those who join are told, whatever happens.
+                let mut report = EndReport { worker, result, ended: None };
+                let event_loop = EventLoop::new(Arc::clone(&report.worker));
                 EventLoop::set_current(Some(Rc::clone(&event_loop)));
                 report.ended = Some(self.work(&event_loop, task));
                 EventLoop::set_current(None);
             }
         });
         if let Err(error) = spawned {
-            node.inbox.close();
-            node.end(Outcome::Stopped);
+            worker.inbox.close();
+            worker.end(Outcome::Stopped);
             return Err(Some(error));
         }
-        Ok(Worker { remote: Remote(node), run, result })
+        Ok(Worker { remote: Remote(worker), run, result })
     }
 
     /// Runs a task on a loop, to the end of both.
@@ -296,22 +293,22 @@ impl Builder {
         task: impl FnOnce() -> Result<R, Stopped>,
     ) -> Ended<R> {
         event_loop.begin_task();
-        let node = event_loop.node();
-        node.employ_kept(event_loop);
-        node.begin();
-        node.tell_parent(Change::Started);
+        let worker = event_loop.worker();
+        worker.employ_kept(event_loop);
+        worker.begin();
+        worker.tell_parent(ChildChange::Started);
         self.set_up(event_loop);
         let ended = attempt(task);
-        node.tell_parent(match ended.outcome() {
-            Outcome::Done => Change::Done,
-            Outcome::Stopped => Change::Stopped,
-            Outcome::Panicked(message) => Change::Failed(message),
+        worker.tell_parent(match ended.outcome() {
+            Outcome::Done => ChildChange::Done,
+            Outcome::Stopped => ChildChange::Stopped,
+            Outcome::Panicked(message) => ChildChange::Failed(message),
         });
         self.finish(event_loop);
         ended
     }
 
-    /// What was not set stays as it is: the loop may have been there before.
+    /// Applies the settings of the loop. Those that were not given stay as they are: the loop may have been there before.
     fn set_up(&self, event_loop: &EventLoop) {
         if self.busy_poll.is_some() {
             event_loop.set_busy_poll(self.busy_poll);
@@ -324,7 +321,7 @@ impl Builder {
     fn finish(&self, event_loop: &EventLoop) {
         let abandoned = event_loop.finish(self.grace);
         if abandoned > 0 {
-            let worker = event_loop.node().label();
+            let worker = event_loop.worker().label();
             tracing::warn!(worker, abandoned, "sources did not finish within the grace period");
         }
     }
@@ -376,7 +373,7 @@ impl<R: Send + 'static> Worker<R> {
         self.remote.clone()
     }
 
-    /// Whether the worker has ended, and its children.
+    /// Whether the worker and its children have ended.
     pub fn has_ended(&self) -> bool {
         self.remote.0.is_over(self.run)
     }
@@ -416,9 +413,9 @@ impl<R: Send + 'static> Worker<R> {
         event_loop.wait(until, || self.has_ended())
     }
 
-    /// Has a loop look around when this ends.
+    /// Has a loop woken when this worker ends.
     pub(crate) fn tell_of_end(&self, event_loop: &EventLoop) {
-        self.remote.0.tell_of_end(event_loop.node());
+        self.remote.0.tell_of_end(event_loop.worker());
     }
 
     pub(crate) fn take(self) -> Ended<R> {
@@ -434,20 +431,20 @@ impl<R> Deref for Worker<R> {
     }
 }
 
-/// Tells the end of a worker when it is dropped, so also if something panics that must not.
-struct Report<R> {
-    node: Arc<Node>,
-    result: Arc<Slot<R>>,
+/// Reports the end of a worker when it is dropped, so also if something panics that must not.
+struct EndReport<R> {
+    worker: Arc<WorkerState>,
+    result: Arc<ResultSlot<R>>,
     ended: Option<Ended<R>>,
 }
 
-impl<R> Drop for Report<R> {
+impl<R> Drop for EndReport<R> {
     fn drop(&mut self) {
         let ended =
             self.ended.take().unwrap_or_else(|| Ended::Panicked(Box::new("the worker's end panicked")));
         let outcome = ended.outcome();
         *self.result.lock() = Some(ended);
-        self.node.inbox.close();
-        self.node.end(outcome);
+        self.worker.inbox.close();
+        self.worker.end(outcome);
     }
 }

@@ -1,4 +1,4 @@
-//! Events for all who have subscribed.
+//! Publish and subscribe: a channel of events to any number of workers.
 //!
 //! Each subscription has a queue of its own, under a lock of its own, and leaves one ticket in the subscriber's inbox for
 //! each event in that queue: a ticket that is delivered takes the next event out. So what waits for a slow subscriber is
@@ -8,13 +8,12 @@ use std::any::type_name;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
-use crate::event::Event;
-use crate::inbox::Overflow;
-use crate::mail::Mail;
-use crate::node::Node;
-use crate::{EventLoop, Remote, Stopped};
+use crate::event_loop::mail::Mail;
+use crate::event_loop::worker_state::WorkerState;
+use crate::lock::Lock;
+use crate::{Event, EventLoop, Overflow, Remote, Stopped};
 
 /// Publishes values as events to the workers that have subscribed. A cheap clone is the same channel, on any thread.
 ///
@@ -30,34 +29,34 @@ use crate::{EventLoop, Remote, Stopped};
 /// # Ok::<(), threadwire_worker::Stopped>(())
 /// ```
 pub struct Channel<T> {
-    /// Copied when it changes, so that nothing is delivered under the lock.
-    subscriptions: Arc<Mutex<List<T>>>,
+    /// The list is copied when it changes, so that nothing is delivered under the lock.
+    subscriptions: Arc<Lock<Subscribers<T>>>,
 }
 
-type List<T> = Arc<[Arc<Inner<T>>]>;
+type Subscribers<T> = Arc<[Arc<Subscriber<T>>]>;
 
 /// A worker's subscription to a [`Channel`]. It stays when this is dropped; see [`unsubscribe`](Subscription::unsubscribe).
 pub struct Subscription<T> {
     channel: Channel<T>,
-    inner: Arc<Inner<T>>,
+    subscriber: Arc<Subscriber<T>>,
 }
 
-struct Inner<T> {
-    worker: Weak<Node>,
+struct Subscriber<T> {
+    worker: Weak<WorkerState>,
     limit: Option<(usize, Overflow)>,
-    state: Mutex<State<T>>,
-    /// How many events it has missed.
+    state: Lock<SubscriberQueue<T>>,
+    /// The number of events that the subscriber has missed.
     missed: AtomicU64,
 }
 
-struct State<T> {
+struct SubscriberQueue<T> {
     queue: VecDeque<Event<T>>,
     is_over: bool,
-    /// To be called when there is room.
-    waiting: Vec<Arc<Node>>,
+    /// Publishers that wait for room.
+    waiting: Vec<Arc<WorkerState>>,
 }
 
-/// What became of an event for one subscriber.
+/// The outcome of an event for one subscriber.
 enum Offered<T> {
     Taken,
     Missed,
@@ -65,10 +64,6 @@ enum Offered<T> {
     Later(Event<T>),
     /// The subscriber has ended.
     Over,
-}
-
-fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<T: Clone + Send + 'static> Channel<T> {
@@ -83,7 +78,7 @@ impl<T: Clone + Send + 'static> Channel<T> {
     }
 
     /// As [`subscribe`](Channel::subscribe), with at most `limit` of this channel's events on their way to the worker.
-    /// What does not fit is missed (`Overflow::Error`), or drops the oldest, which then is missed, or has the publisher wait.
+    /// An event too many is missed (`Overflow::Error`), or drops the oldest, which then is missed, or has the publisher wait.
     ///
     /// With [`Overflow::DropOldest`] the newest event takes the place of the one that was dropped: what the same sender
     /// fired at the worker in between comes after it.
@@ -105,14 +100,14 @@ impl<T: Clone + Send + 'static> Channel<T> {
 
     /// As [`subscribe`](Channel::subscribe) and [`subscribe_within`](Channel::subscribe_within), for another worker.
     pub fn add(&self, worker: &Remote, limit: Option<(usize, Overflow)>) -> Subscription<T> {
-        let inner = Arc::new(Inner {
+        let subscriber = Arc::new(Subscriber {
             worker: Arc::downgrade(&worker.0),
             limit,
-            state: Mutex::new(State { queue: VecDeque::new(), is_over: false, waiting: Vec::new() }),
+            state: Lock::new(SubscriberQueue { queue: VecDeque::new(), is_over: false, waiting: Vec::new() }),
             missed: AtomicU64::new(0),
         });
-        self.change(|list| list.push(Arc::clone(&inner)));
-        Subscription { channel: self.clone(), inner }
+        self.change(|list| list.push(Arc::clone(&subscriber)));
+        Subscription { channel: self.clone(), subscriber }
     }
 
     /// Fires an event with a copy of `data` at each subscriber. The current worker is its sender. Returns how many took it.
@@ -120,45 +115,45 @@ impl<T: Clone + Send + 'static> Channel<T> {
     /// Where the policy is to wait, that ends with a stop of the current worker, and the subscriber misses the event. A worker
     /// never waits for itself.
     pub fn publish(&self, data: T) -> usize {
-        let subscriptions = Arc::clone(&lock(&self.subscriptions));
+        let subscriptions = Arc::clone(&self.subscriptions.lock());
         let (mut taken, mut has_ended) = (0, false);
-        for inner in subscriptions.iter() {
+        for subscriber in subscriptions.iter() {
             let mut event = Event::new(data.clone());
             loop {
-                match inner.offer(event) {
+                match subscriber.offer(event) {
                     Offered::Taken => taken += 1,
-                    Offered::Missed => inner.miss(),
+                    Offered::Missed => subscriber.miss(),
                     Offered::Over => has_ended = true,
                     Offered::Later(later) => {
-                        if inner.wait_for_room().is_ok() {
+                        if subscriber.wait_for_room().is_ok() {
                             event = later;
                             continue;
                         }
-                        inner.miss();
+                        subscriber.miss();
                     }
                 }
                 break;
             }
         }
         if has_ended {
-            self.change(|list| list.retain(|inner| !lock(&inner.state).is_over));
+            self.change(|list| list.retain(|subscriber| !subscriber.state.lock().is_over));
         }
         taken
     }
 
-    /// How many workers have subscribed, perhaps with some that have ended since something was published last.
+    /// The number of workers that have subscribed, perhaps with some that have ended since something was published last.
     pub fn subscribers(&self) -> usize {
-        lock(&self.subscriptions).len()
+        self.subscriptions.lock().len()
     }
 
-    fn change(&self, change: impl FnOnce(&mut Vec<Arc<Inner<T>>>)) {
+    fn change(&self, change: impl FnOnce(&mut Vec<Arc<Subscriber<T>>>)) {
         let before = {
-            let mut subscriptions = lock(&self.subscriptions);
+            let mut subscriptions = self.subscriptions.lock();
             let mut list = subscriptions.to_vec();
             change(&mut list);
             std::mem::replace(&mut *subscriptions, list.into())
         };
-        // What is dropped with it may call back.
+        // The subscriptions that are dropped with the old list may call back.
         drop(before);
     }
 }
@@ -166,23 +161,23 @@ impl<T: Clone + Send + 'static> Channel<T> {
 impl<T: Clone + Send + 'static> Subscription<T> {
     /// Gets no more events. Those that are on their way are dropped.
     pub fn unsubscribe(self) {
-        self.channel.change(|list| list.retain(|inner| !Arc::ptr_eq(inner, &self.inner)));
-        self.inner.end();
+        self.channel.change(|list| list.retain(|subscriber| !Arc::ptr_eq(subscriber, &self.subscriber)));
+        self.subscriber.end();
     }
 
-    /// How many events the worker has missed since it fell behind.
+    /// The number of events that the worker has missed since it fell behind.
     pub fn missed(&self) -> u64 {
-        self.inner.missed.load(Ordering::Relaxed)
+        self.subscriber.missed.load(Ordering::Relaxed)
     }
 
-    /// How many of the channel's events are on their way to the worker.
+    /// The number of the channel's events that are on their way to the worker.
     pub fn queued(&self) -> usize {
-        lock(&self.inner.state).queue.len()
+        self.subscriber.state.lock().queue.len()
     }
 }
 
-impl<T: Clone + Send + 'static> Inner<T> {
-    fn offer(self: &Arc<Inner<T>>, event: Event<T>) -> Offered<T> {
+impl<T: Clone + Send + 'static> Subscriber<T> {
+    fn offer(self: &Arc<Subscriber<T>>, event: Event<T>) -> Offered<T> {
         let Some(worker) = self.worker.upgrade() else {
             self.end();
             return Offered::Over;
@@ -190,7 +185,7 @@ impl<T: Clone + Send + 'static> Inner<T> {
         let is_own = EventLoop::current_id() == Some(worker.id);
         let mut dropped = None;
         {
-            let mut state = lock(&self.state);
+            let mut state = self.state.lock();
             if state.is_over {
                 return Offered::Over;
             }
@@ -211,7 +206,7 @@ impl<T: Clone + Send + 'static> Inner<T> {
             state.queue.push_back(event);
         }
         if dropped.is_some() {
-            // Its ticket is good for the new one.
+            // The ticket of the dropped event is good for the new one.
             self.miss();
             return Offered::Taken;
         }
@@ -229,10 +224,10 @@ impl<T: Clone + Send + 'static> Inner<T> {
     fn wait_for_room(&self) -> Result<(), Stopped> {
         let event_loop = EventLoop::current();
         let has_room = || {
-            let mut state = lock(&self.state);
+            let mut state = self.state.lock();
             let is_full = !state.is_over && self.limit.is_some_and(|(most, _)| state.queue.len() >= most);
-            if is_full && !state.waiting.iter().any(|waiting| Arc::ptr_eq(waiting, event_loop.node())) {
-                state.waiting.push(Arc::clone(event_loop.node()));
+            if is_full && !state.waiting.iter().any(|waiting| Arc::ptr_eq(waiting, event_loop.worker())) {
+                state.waiting.push(Arc::clone(event_loop.worker()));
             }
             !is_full
         };
@@ -242,7 +237,7 @@ impl<T: Clone + Send + 'static> Inner<T> {
     /// Takes the next event.
     fn take(&self) -> Option<Event<T>> {
         let (event, waiting) = {
-            let mut state = lock(&self.state);
+            let mut state = self.state.lock();
             (state.queue.pop_front(), std::mem::take(&mut state.waiting))
         };
         waiting.iter().for_each(|waiting| waiting.inbox.poke());
@@ -251,7 +246,7 @@ impl<T: Clone + Send + 'static> Inner<T> {
 
     fn end(&self) {
         let (queue, waiting) = {
-            let mut state = lock(&self.state);
+            let mut state = self.state.lock();
             state.is_over = true;
             (std::mem::take(&mut state.queue), std::mem::take(&mut state.waiting))
         };
@@ -260,8 +255,8 @@ impl<T: Clone + Send + 'static> Inner<T> {
     }
 }
 
-/// Has the subscriber take the next event of a subscription.
-struct Ticket<T>(Arc<Inner<T>>);
+/// Mail that has the subscriber take the next event of a subscription.
+struct Ticket<T>(Arc<Subscriber<T>>);
 
 impl<T: Clone + Send + 'static> Mail for Ticket<T> {
     fn deliver(self: Box<Self>, event_loop: &EventLoop) {
@@ -293,20 +288,20 @@ impl<T> Clone for Channel<T> {
 
 impl<T> Default for Channel<T> {
     fn default() -> Channel<T> {
-        Channel { subscriptions: Arc::new(Mutex::new(Arc::new([]))) }
+        Channel { subscriptions: Arc::new(Lock::new(Arc::new([]))) }
     }
 }
 
 impl<T> fmt::Debug for Channel<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let subscribers = lock(&self.subscriptions).len();
+        let subscribers = self.subscriptions.lock().len();
         f.debug_struct("Channel").field("subscribers", &subscribers).finish()
     }
 }
 
 impl<T> fmt::Debug for Subscription<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let missed = self.inner.missed.load(Ordering::Relaxed);
+        let missed = self.subscriber.missed.load(Ordering::Relaxed);
         f.debug_struct("Subscription").field("missed", &missed).finish_non_exhaustive()
     }
 }

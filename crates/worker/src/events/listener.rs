@@ -1,38 +1,50 @@
-//! Who is called when an event arrives.
+//! Event listeners: their options, their calls, and their failures.
 
-use std::any::Any;
+use std::any::{Any, TypeId, type_name};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 
-use crate::event::Event;
-use crate::topic::{AnyTopic, Held, Topic};
-use crate::{EventLoop, Named, Remote, Stopped, WorkerId};
+use super::topic::{MaybeShared, Topic};
+use crate::event_loop::topics::{AnyTopic, KeptListener};
+use crate::event_loop::worker_state::{Wanted, WorkerState};
+use crate::panic::panic_message;
+use crate::{Event, EventLoop, ListenerId, Named, Remote, Stopped, WorkerId};
 
-/// Names a listener, to [`unlisten`] with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ListenerId(u64);
-
-/// What a listener may return: nothing, or a `Result` whose error is reported as a [`ListenerFailed`](crate::ListenerFailed).
-/// [`Stopped`] is no such error: a listener may pass it on.
-pub trait Answer {
+/// The values that a listener may return: nothing, or a `Result` whose error is reported as a
+/// [`ListenerFailed`](crate::ListenerFailed). [`Stopped`] is no such error: a listener may pass it on.
+pub trait ListenerResult {
     /// The error to report, if there is one.
     fn into_failure(self) -> Option<String>;
 }
 
-impl Answer for () {
+impl ListenerResult for () {
     fn into_failure(self) -> Option<String> {
         None
     }
 }
 
-impl<E: Display + 'static> Answer for Result<(), E> {
+impl<E: Display + 'static> ListenerResult for Result<(), E> {
     fn into_failure(self) -> Option<String> {
         self.err().filter(|error| !(error as &dyn Any).is::<Stopped>()).map(|error| error.to_string())
     }
+}
+
+/// A listener returned an error, or panicked. This is fired at the worker itself, and at its parents; the worker goes on.
+/// Where nobody listens for the failure, it is logged.
+#[derive(Clone, Debug)]
+pub struct ListenerFailed {
+    /// The worker whose listener it is.
+    pub worker: Remote,
+    /// The listener.
+    pub listener: ListenerId,
+    /// The type of the event's value.
+    pub event: &'static str,
+    /// The error, or the message of the panic.
+    pub error: String,
 }
 
 /// Calls `listener` for every event of type `T` that reaches this thread, from within its waits. It ends with the worker's
@@ -55,12 +67,17 @@ impl<E: Display + 'static> Answer for Result<(), E> {
 /// assert_eq!(*printed.borrow(), "foo");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn listen<T: Send + 'static, R: Answer>(listener: impl FnMut(&Event<T>) -> R + 'static) -> ListenerId {
+pub fn listen<T: Send + 'static, R: ListenerResult>(
+    listener: impl FnMut(&Event<T>) -> R + 'static,
+) -> ListenerId {
     Listen::new().on(listener)
 }
 
 /// As [`listen`], for [`Named`] events of this name.
-pub fn listen_named<R: Answer>(name: &str, listener: impl FnMut(&Event<Named>) -> R + 'static) -> ListenerId {
+pub fn listen_named<R: ListenerResult>(
+    name: &str,
+    listener: impl FnMut(&Event<Named>) -> R + 'static,
+) -> ListenerId {
     Listen::new().on_named(name, listener)
 }
 
@@ -76,7 +93,7 @@ pub fn unlisten(listener: ListenerId) -> bool {
     EventLoop::current().unlisten(listener)
 }
 
-/// How a listener is to be called.
+/// Options of a listener.
 ///
 /// ```
 /// use threadwire_worker::{Event, Listen};
@@ -102,20 +119,20 @@ impl Listen {
         self
     }
 
-    /// Only events that this worker has sent.
+    /// Restricts the listener to events that this worker has sent.
     pub fn from(mut self, sender: &Remote) -> Listen {
         self.from = Some(sender.id());
         self
     }
 
-    /// Only the first event (that fits), whatever comes of it.
+    /// Removes the listener at its first event (that fits), whatever comes of the call.
     pub fn once(mut self) -> Listen {
         self.once = true;
         self
     }
 
     /// Adds the listener to this thread, as [`listen`] does.
-    pub fn on<T: Send + 'static, R: Answer>(
+    pub fn on<T: Send + 'static, R: ListenerResult>(
         self,
         mut listener: impl FnMut(&Event<T>) -> R + 'static,
     ) -> ListenerId {
@@ -124,7 +141,7 @@ impl Listen {
     }
 
     /// Adds a listener of [`Named`] events to this thread, as [`listen_named`] does.
-    pub fn on_named<R: Answer>(
+    pub fn on_named<R: ListenerResult>(
         self,
         name: &str,
         mut listener: impl FnMut(&Event<Named>) -> R + 'static,
@@ -134,12 +151,12 @@ impl Listen {
     }
 
     /// Adds a listener to a worker, as [`Remote::listen`] does.
-    pub fn on_worker<T: Send + 'static, R: Answer>(
+    pub fn on_worker<T: Send + 'static, R: ListenerResult>(
         self,
         worker: &Remote,
         mut listener: impl FnMut(&Event<T>) -> R + Send + 'static,
     ) -> ListenerId {
-        let entry = KeptEntry {
+        let entry = KeptClosure {
             id: ListenerId::next(),
             how: self,
             callback: Box::new(move |event: &Event<T>| listener(event).into_failure()),
@@ -161,40 +178,33 @@ impl Listen {
     }
 }
 
-impl ListenerId {
-    fn next() -> ListenerId {
-        static COUNT: AtomicU64 = AtomicU64::new(1);
-        ListenerId(COUNT.fetch_add(1, Ordering::Relaxed))
-    }
-}
-
 fn named(name: &str) -> Filter<Named> {
     let name = name.to_owned();
     Box::new(move |event| event.name() == name)
 }
 
-/// Which events it is about.
+/// A predicate over events.
 pub(crate) type Filter<T> = Box<dyn Fn(&Event<T>) -> bool>;
 
 enum Callback<T> {
-    /// It ends with the run.
+    /// A callback that ends with the run.
     Local(LocalCallback<T>),
-    /// It is there for the next run too.
+    /// A callback that stays for the next run.
     Kept(KeptCallback<T>),
 }
 
-/// Returns the error to report.
+/// A callback returns the error to report.
 type LocalCallback<T> = Box<dyn FnMut(&Event<T>) -> Option<String>>;
 type KeptCallback<T> = Box<dyn FnMut(&Event<T>) -> Option<String> + Send>;
 
-/// A listener at work.
+/// A listener that is attached to a loop.
 pub(crate) struct Listener<T> {
     pub(crate) id: ListenerId,
     how: Listen,
     filter: Option<Filter<T>>,
-    /// Cleared when it is removed: an older copy of the list may still name it.
+    /// Cleared when the listener is removed: an older copy of the list may still name it.
     live: Cell<bool>,
-    /// Empty while it is being called.
+    /// The callback; empty while it is being called.
     callback: Cell<Option<Callback<T>>>,
     /// Events that came while it was being called.
     backlog: RefCell<VecDeque<Rc<Event<T>>>>,
@@ -205,15 +215,15 @@ impl<T: Send + 'static> Listener<T> {
         self.how.priority
     }
 
-    /// Takes it out of service. Its closure is dropped by whoever holds it last.
+    /// Takes the listener out of service. Its closure is dropped here, unless it is being called.
     pub(crate) fn retire(&self) {
         self.live.set(false);
         let (callback, backlog) = (self.callback.take(), self.backlog.take());
         drop((callback, backlog));
     }
 
-    /// Calls it for an event that fits, or keeps the event if it is at work.
-    pub(crate) fn offer(&self, event: &mut Held<T>, topic: &Topic<T>, event_loop: &EventLoop) {
+    /// Calls the listener for an event that fits, or keeps the event if the listener is being called (re-entrancy).
+    pub(crate) fn offer(&self, event: &mut MaybeShared<T>, topic: &Topic<T>, event_loop: &EventLoop) {
         if !self.live.get() || self.how.from.is_some_and(|from| event.sender != Some(from)) {
             return;
         }
@@ -247,43 +257,31 @@ impl<T: Send + 'static> Listener<T> {
         match called {
             Ok(None) => {}
             Ok(Some(error)) => event_loop.listener_failed::<T>(self.id, error),
-            Err(payload) => event_loop.listener_failed::<T>(self.id, panic_text(&*payload)),
+            Err(payload) => event_loop.listener_failed::<T>(
+                self.id,
+                panic_message(&*payload).unwrap_or("a panic without a message").to_owned(),
+            ),
         }
     }
 
-    /// What is there for the next run of the worker too.
-    pub(crate) fn keep(&self) -> Option<Box<dyn Kept>> {
+    /// Takes the callback out, if it stays for the next run of the worker.
+    pub(crate) fn keep(&self) -> Option<Box<dyn KeptListener>> {
         match self.callback.take() {
             Some(Callback::Kept(callback)) if self.live.get() => {
-                Some(Box::new(KeptEntry { id: self.id, how: self.how, callback }))
+                Some(Box::new(KeptClosure { id: self.id, how: self.how, callback }))
             }
             _ => None,
         }
     }
 }
 
-/// What a panic says.
-pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> String {
-    let text = payload.downcast_ref::<&str>().copied();
-    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("a panic without a message")
-        .to_owned()
-}
-
-/// A listener that outlives its worker's runs, between two of them.
-pub(crate) trait Kept: Send {
-    fn id(&self) -> ListenerId;
-    /// Goes to work.
-    fn attach(self: Box<Self>, event_loop: &EventLoop);
-}
-
-struct KeptEntry<T> {
+struct KeptClosure<T> {
     id: ListenerId,
     how: Listen,
     callback: KeptCallback<T>,
 }
 
-impl<T: Send + 'static> Kept for KeptEntry<T> {
+impl<T: Send + 'static> KeptListener for KeptClosure<T> {
     fn id(&self) -> ListenerId {
         self.id
     }
@@ -297,5 +295,43 @@ impl<T: Send + 'static> Kept for KeptEntry<T> {
             callback: Cell::new(Some(Callback::Kept(self.callback))),
             backlog: RefCell::default(),
         }));
+    }
+}
+
+impl Remote {
+    /// Adds a listener to the worker, from any thread. Other than those of [`listen`](crate::listen), it stays when the
+    /// worker ends, for its next start. [`Listen::on_worker`] has options.
+    pub fn listen<T: Send + 'static, R: ListenerResult>(
+        &self,
+        listener: impl FnMut(&Event<T>) -> R + Send + 'static,
+    ) -> ListenerId {
+        Listen::new().on_worker(self, listener)
+    }
+}
+
+impl EventLoop {
+    /// Reports that a listener of `T` failed.
+    pub(crate) fn listener_failed<T: 'static>(&self, listener: ListenerId, error: String) {
+        let (worker, event) = (self.remote(), type_name::<T>());
+        // The failure of a listener of failures is not told by another event: that would have no end.
+        let is_about_failure = TypeId::of::<T>() == TypeId::of::<ListenerFailed>();
+        let failure = ListenerFailed { worker, listener, event, error };
+        if is_about_failure || !self.worker().report(&failure) {
+            let worker = self.worker().label();
+            tracing::error!(worker, event, error = failure.error, "a listener failed");
+        }
+    }
+}
+
+impl WorkerState {
+    /// Fires a listener's failure at it and at those above it, where it is wanted. Returns whether anybody wanted it.
+    pub(crate) fn report(self: &Arc<WorkerState>, failure: &ListenerFailed) -> bool {
+        let mut next = Some(Arc::clone(self));
+        let mut told = false;
+        while let Some(worker) = next {
+            told |= worker.wants(Wanted::FAILURES) && worker.inform(failure.clone());
+            next = worker.life().parent.clone();
+        }
+        told
     }
 }

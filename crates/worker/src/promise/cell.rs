@@ -1,117 +1,118 @@
-//! What is settled once, and who waits for it.
+//! A once-settled cell, and the threads and wakers that wait for it.
 //!
 //! A waiter registers under the lock under which it saw that nothing is settled, and the settler takes all waiters out
 //! under the lock under which it settles: so each waiter either sees the outcome or is woken. Nobody is woken, and
 //! nothing of the user's is cloned or dropped, while the lock is held.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use slab::Slab;
 
 use super::PromiseError;
+use crate::lock::Lock;
 use crate::{EventLoop, Remote};
 
 pub(crate) type Settled<V> = Result<V, PromiseError>;
 
-pub(crate) struct Core<V>(Mutex<State<V>>);
+pub(crate) struct PromiseCell<V>(Lock<CellState<V>>);
 
-struct State<V> {
-    outcome: Outcome<V>,
-    /// Empty as soon as there is an outcome.
-    waiting: Slab<Waiting>,
+struct CellState<V> {
+    outcome: Settlement<V>,
+    /// The waiters; empty as soon as there is an outcome.
+    waiting: Slab<PromiseWaiter>,
 }
 
-pub(super) enum Outcome<V> {
+pub(super) enum Settlement<V> {
     Pending,
     Settled(Settled<V>),
     Taken,
 }
 
-enum Waiting {
+enum PromiseWaiter {
     Thread(Remote),
     Task(Waker),
 }
 
-/// How a waiter gets at the outcome.
-pub(super) type Look<V> = fn(&mut Outcome<V>) -> Option<Settled<V>>;
+/// The access of a waiter to the outcome: it takes or shares it.
+pub(super) type Access<V> = fn(&mut Settlement<V>) -> Option<Settled<V>>;
 
-impl<V> Outcome<V> {
-    /// Takes it away from all others.
+impl<V> Settlement<V> {
+    /// Takes the outcome away from all others.
     pub(super) fn take(&mut self) -> Option<Settled<V>> {
-        match std::mem::replace(self, Outcome::Taken) {
-            Outcome::Pending => {
-                *self = Outcome::Pending;
+        match std::mem::replace(self, Settlement::Taken) {
+            Settlement::Pending => {
+                *self = Settlement::Pending;
                 None
             }
-            Outcome::Settled(settled) => Some(settled),
-            Outcome::Taken => Some(Err(PromiseError::Taken)),
+            Settlement::Settled(settled) => Some(settled),
+            Settlement::Taken => Some(Err(PromiseError::Taken)),
         }
     }
 
-    /// Leaves it to others as well.
+    /// Clones the outcome, and leaves it to others.
     pub(super) fn share(&mut self) -> Option<Settled<V>>
     where
         V: Clone,
     {
         match self {
-            Outcome::Pending => None,
-            Outcome::Settled(settled) => Some(settled.clone()),
-            Outcome::Taken => Some(Err(PromiseError::Taken)),
+            Settlement::Pending => None,
+            Settlement::Settled(settled) => Some(settled.clone()),
+            Settlement::Taken => Some(Err(PromiseError::Taken)),
         }
     }
 }
 
-impl<V> Core<V> {
-    pub(super) fn new() -> Core<V> {
-        Core(Mutex::new(State { outcome: Outcome::Pending, waiting: Slab::new() }))
+impl<V> PromiseCell<V> {
+    pub(super) fn new() -> PromiseCell<V> {
+        PromiseCell(Lock::new(CellState { outcome: Settlement::Pending, waiting: Slab::new() }))
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<V>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, CellState<V>> {
+        self.0.lock()
     }
 
     pub(super) fn is_settled(&self) -> bool {
-        !matches!(self.lock().outcome, Outcome::Pending)
+        !matches!(self.lock().outcome, Settlement::Pending)
     }
 
-    /// The first wins; the others get theirs back.
+    /// Settles the cell. The first caller wins; the others get their values back.
     pub(super) fn settle(&self, settled: Settled<V>) -> Result<(), Settled<V>> {
         let waiting = {
             let mut state = self.lock();
-            if !matches!(state.outcome, Outcome::Pending) {
+            if !matches!(state.outcome, Settlement::Pending) {
                 return Err(settled);
             }
-            state.outcome = Outcome::Settled(settled);
+            state.outcome = Settlement::Settled(settled);
             std::mem::take(&mut state.waiting)
         };
         for (_, waiting) in waiting {
             match waiting {
-                Waiting::Task(waker) => waker.wake(),
-                Waiting::Thread(remote) => remote.wake(),
+                PromiseWaiter::Task(waker) => waker.wake(),
+                PromiseWaiter::Thread(remote) => remote.wake(),
             }
         }
         Ok(())
     }
 
-    pub(super) fn look(&self, look: Look<V>) -> Option<Settled<V>> {
+    pub(super) fn look(&self, look: Access<V>) -> Option<Settled<V>> {
         look(&mut self.lock().outcome)
     }
 
-    pub(super) fn wait(&self, until: Option<Instant>, look: Look<V>) -> Settled<V> {
+    pub(super) fn wait(&self, until: Option<Instant>, look: Access<V>) -> Settled<V> {
         let event_loop = EventLoop::current();
         let remote = event_loop.remote();
         let key = {
             let mut state = self.lock();
-            if let Outcome::Pending = state.outcome {
-                Some(state.waiting.insert(Waiting::Thread(remote)))
+            if let Settlement::Pending = state.outcome {
+                Some(state.waiting.insert(PromiseWaiter::Thread(remote)))
             } else {
                 None
             }
         };
-        // Also when a callback's panic ends the wait.
-        let _place = Place { core: self, key };
+        // Leaves the waiters also when a callback's panic ends the wait.
+        let _place = WaiterGuard { cell: self, key };
         let mut settled = None;
         event_loop.wait(until, || {
             settled = self.look(look);
@@ -125,7 +126,7 @@ impl<V> Core<V> {
         &self,
         key: &mut Option<usize>,
         context: &Context<'_>,
-        look: Look<V>,
+        look: Access<V>,
     ) -> Poll<Settled<V>> {
         let waker = context.waker().clone();
         let mut state = self.lock();
@@ -135,9 +136,9 @@ impl<V> Core<V> {
             return Poll::Ready(settled);
         }
         let old = match key.and_then(|key| state.waiting.get_mut(key)) {
-            Some(place) => Some(std::mem::replace(place, Waiting::Task(waker))),
+            Some(place) => Some(std::mem::replace(place, PromiseWaiter::Task(waker))),
             None => {
-                *key = Some(state.waiting.insert(Waiting::Task(waker)));
+                *key = Some(state.waiting.insert(PromiseWaiter::Task(waker)));
                 None
             }
         };
@@ -154,13 +155,13 @@ impl<V> Core<V> {
     }
 }
 
-struct Place<'a, V> {
-    core: &'a Core<V>,
+struct WaiterGuard<'a, V> {
+    cell: &'a PromiseCell<V>,
     key: Option<usize>,
 }
 
-impl<V> Drop for Place<'_, V> {
+impl<V> Drop for WaiterGuard<'_, V> {
     fn drop(&mut self) {
-        self.core.leave(self.key);
+        self.cell.leave(self.key);
     }
 }

@@ -1,4 +1,4 @@
-//! How a socket joins an event loop.
+//! Event sources: sockets and their readiness on an event loop.
 
 use std::any::type_name;
 use std::borrow::Cow;
@@ -8,7 +8,7 @@ use std::rc::Rc;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Token(pub(crate) mio::Token);
 
-/// What the system says a socket is ready for. Readiness is told once, as it comes: read until the socket has no
+/// The readiness of a socket, as the system tells it. It is told once (edge triggered): read until the socket has no
 /// more (a read that fills less than its buffer shows that, unless [`read_closed`](Ready::read_closed) is set), or
 /// ask to be called again with [`EventLoop::requeue`](crate::EventLoop::requeue).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,7 +25,7 @@ impl Ready {
     /// Something to read, and nothing else.
     pub const READABLE: Ready = Ready { readable: true, writable: false, read_closed: false };
 
-    /// Whether it says nothing at all.
+    /// Whether the socket is ready for nothing.
     pub fn is_empty(&self) -> bool {
         *self == Ready::default()
     }
@@ -45,7 +45,7 @@ impl std::ops::BitOr for Ready {
 
 /// Something with a socket that lives on an event loop, see [`EventLoop::attach`](crate::EventLoop::attach).
 ///
-/// All of it is called on the loop's thread. The calls come by `Rc`, so that a source may remove itself, and any of
+/// All methods are called on the loop's thread. The calls come by `Rc`, so that a source may remove itself, and any of
 /// them may wait: then the loop turns inside of it, and may call the same source again.
 pub trait Source: 'static {
     /// The socket is ready.
@@ -62,8 +62,8 @@ pub trait Source: 'static {
     /// The loop has ended, and this source was still attached. Nothing is polled any more.
     fn abandon(self: Rc<Self>) {}
 
-    /// What to call it where people read, such as in the report of a [stall](crate::EventLoop::set_stall_limit). By default
-    /// its type. It is asked for only when there is something to report, when one of the calls above has returned or waits.
+    /// The name of the source in reports, such as that of a [stall](crate::EventLoop::set_stall_limit). By default its type.
+    /// It is asked for only when there is something to report, when one of the calls above has returned or waits.
     fn name(&self) -> Cow<'static, str> {
         type_name::<Self>().into()
     }

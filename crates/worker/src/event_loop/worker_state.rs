@@ -1,23 +1,24 @@
-//! A worker as all threads see it.
+//! The state of a worker that all threads share: inbox, status, and place in the tree.
 //!
-//! Each node has one lock, over its status and its place in the tree. Two rules keep it simple: who holds it may take the lock
-//! of the parent (which a worker does once, at its end), and that of an inbox, and no other; and nothing of the users' is
-//! called or dropped under it.
+//! Each worker has one lock, over its status and its place in the tree. Two rules keep that simple: a thread that holds it may
+//! take the lock of the parent (which a worker does once, at its end), and that of an inbox, and no other; and no value or
+//! closure of a user is called or dropped under it.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, MutexGuard, Weak};
 
-use crate::event::{Event, ListenerFailed};
-use crate::inbox::{DISCARD, Inbox, Overflow, PAUSE, STOP};
-use crate::listener::Kept;
-use crate::mail::{Call, Mail};
-use crate::status::{Outcome, Status, StatusChange};
-use crate::waker::Waker;
+use super::event::Event;
+use super::inbox::{DISCARD, Inbox, Overflow, PAUSE, STOP};
+use super::mail::{Call, Mail};
+use super::status::{Outcome, Status, StatusChange};
+use super::topics::KeptListener;
+use super::waker::Waker;
+use crate::lock::{Condition, Lock};
 use crate::{EventLoop, ListenerId, Remote};
 
-/// Tells workers apart, for as long as the process runs.
+/// The number of a worker, unique for as long as the process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkerId(pub(crate) u64);
 
@@ -27,55 +28,55 @@ impl fmt::Display for WorkerId {
     }
 }
 
-/// Which of the library's own events a worker wants.
+/// The library's own events that a worker wants, as a set.
 #[derive(Clone, Copy)]
-pub(crate) struct Interest(u8);
+pub(crate) struct Wanted(u8);
 
-impl Interest {
-    pub(crate) const CHILDREN: Interest = Interest(1);
-    pub(crate) const FAILURES: Interest = Interest(2);
+impl Wanted {
+    pub(crate) const CHILDREN: Wanted = Wanted(1);
+    pub(crate) const FAILURES: Wanted = Wanted(2);
 }
 
-/// What a worker, its handles and its relatives share.
-pub(crate) struct Node {
+/// The state that a worker, its handles and its relatives share.
+pub(crate) struct WorkerState {
     pub(crate) id: WorkerId,
     pub(crate) name: Option<Arc<str>>,
     pub(crate) daemon: bool,
-    /// Whether it can be started again.
+    /// Whether the worker can be started again.
     is_restartable: bool,
     pub(crate) inbox: Inbox<Box<dyn Mail>, Waker>,
     interest: AtomicU8,
-    /// Listeners that are not at work: those of the next run, and those that its loop has not seen yet.
-    kept: Mutex<Vec<Box<dyn Kept>>>,
-    life: Mutex<Life>,
-    /// A child has left.
-    pub(crate) left: Condvar,
+    /// Listeners that are not attached to a loop: those of the next run, and those that the loop has not seen yet.
+    kept: Lock<Vec<Box<dyn KeptListener>>>,
+    life: Lock<Lifecycle>,
+    /// Notified when a child has ended.
+    pub(crate) left: Condition,
 }
 
-/// What changes in the life of a worker.
-pub(crate) struct Life {
+/// The part of a worker's state that changes over its life.
+pub(crate) struct Lifecycle {
     pub(crate) status: Status,
-    /// How often it was started.
+    /// The number of starts.
     pub(crate) run: u64,
-    pub(crate) parent: Option<Arc<Node>>,
-    /// Those that have not ended, in the order of their making.
-    pub(crate) children: BTreeMap<WorkerId, Arc<Node>>,
-    /// Whether children are not welcome any more: new ones are stopped at once.
+    pub(crate) parent: Option<Arc<WorkerState>>,
+    /// Children that have not ended, in the order in which they were made.
+    pub(crate) children: BTreeMap<WorkerId, Arc<WorkerState>>,
+    /// Whether the worker is ending, and stops new children at once.
     pub(crate) ending: bool,
-    watchers: Vec<Weak<Node>>,
-    /// Whom to poke at its end.
-    waiting: BTreeMap<WorkerId, Arc<Node>>,
+    watchers: Vec<Weak<WorkerState>>,
+    /// Workers whose loops are woken at this worker's end.
+    waiting: BTreeMap<WorkerId, Arc<WorkerState>>,
 }
 
-impl Node {
+impl WorkerState {
     pub(crate) fn new(
         name: Option<Arc<str>>,
         daemon: bool,
         limit: Option<(usize, Overflow)>,
         is_restartable: bool,
-    ) -> Node {
+    ) -> WorkerState {
         static COUNT: AtomicU64 = AtomicU64::new(1);
-        let life = Life {
+        let life = Lifecycle {
             status: Status::New,
             run: 0,
             parent: None,
@@ -84,30 +85,30 @@ impl Node {
             watchers: Vec::new(),
             waiting: BTreeMap::new(),
         };
-        Node {
+        WorkerState {
             id: WorkerId(COUNT.fetch_add(1, Ordering::Relaxed)),
             name,
             daemon,
             is_restartable,
             inbox: Inbox::new(limit),
             interest: AtomicU8::new(0),
-            kept: Mutex::default(),
-            life: Mutex::new(life),
-            left: Condvar::new(),
+            kept: Lock::default(),
+            life: Lock::new(life),
+            left: Condition::new(),
         }
     }
 
-    pub(crate) fn life(&self) -> MutexGuard<'_, Life> {
-        self.life.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn life(&self) -> MutexGuard<'_, Lifecycle> {
+        self.life.lock()
     }
 
-    /// What to call it where people read.
+    /// The name in reports and logs: that of the worker, or its number.
     pub(crate) fn label(&self) -> String {
         self.name.as_ref().map_or_else(|| self.id.to_string(), |name| name.to_string())
     }
 
-    /// Begins a run, or says that there is one. Returns its number.
-    pub(crate) fn start(self: &Arc<Node>) -> Option<u64> {
+    /// Begins a run, and returns its number. `None` if the worker runs already.
+    pub(crate) fn start(self: &Arc<WorkerState>) -> Option<u64> {
         let mut life = self.life();
         if life.status.is_alive() {
             return None;
@@ -121,16 +122,16 @@ impl Node {
         Some(run)
     }
 
-    /// Its task begins.
-    pub(crate) fn begin(self: &Arc<Node>) {
+    /// The task begins.
+    pub(crate) fn begin(self: &Arc<WorkerState>) {
         let life = self.life();
         if life.status == Status::Starting {
             self.set_status(life, Status::Running);
         }
     }
 
-    /// It is asked to stop. `signals` is `STOP`, and perhaps `DISCARD`.
-    pub(crate) fn stop(self: &Arc<Node>, signals: u8) {
+    /// The worker is asked to stop. `signals` is `STOP`, and perhaps `DISCARD`.
+    pub(crate) fn stop(self: &Arc<WorkerState>, signals: u8) {
         let life = self.life();
         debug_assert!(signals & !(STOP | DISCARD) == 0);
         if self.inbox.signal(signals, PAUSE) && life.status != Status::Stopping {
@@ -138,28 +139,28 @@ impl Node {
         }
     }
 
-    pub(crate) fn pause(self: &Arc<Node>) {
+    pub(crate) fn pause(self: &Arc<WorkerState>) {
         let life = self.life();
         if matches!(life.status, Status::Starting | Status::Running) && self.inbox.signal(PAUSE, 0) {
             self.set_status(life, Status::Paused);
         }
     }
 
-    pub(crate) fn resume(self: &Arc<Node>) {
+    pub(crate) fn resume(self: &Arc<WorkerState>) {
         let life = self.life();
         if life.status == Status::Paused && self.inbox.signal(0, PAUSE) {
             self.set_status(life, Status::Running);
         }
     }
 
-    /// It has ended. Its inbox is closed already.
-    pub(crate) fn end(self: &Arc<Node>, outcome: Outcome) {
+    /// The worker has ended. Its inbox is closed already.
+    pub(crate) fn end(self: &Arc<WorkerState>, outcome: Outcome) {
         self.hand_children_on();
         let mut life = self.life();
         let parent = life.parent.take();
         let waiting = std::mem::take(&mut life.waiting);
         let seen = self.change_status(&mut life, Status::Ended(outcome));
-        // In one with the change: who sees the one sees the other.
+        // Under the same lock as the change of status: who sees the one sees the other.
         if let Some(parent) = &parent {
             self.leave_family(parent);
         }
@@ -192,7 +193,7 @@ impl Node {
     /// Changes the status, and tells those who watch, in the order in which it changes. What is returned must be let go of
     /// after the lock: the last reference to a worker drops what it holds.
     #[must_use]
-    fn change_status(self: &Arc<Node>, life: &mut Life, status: Status) -> Vec<Arc<Node>> {
+    fn change_status(self: &Arc<WorkerState>, life: &mut Lifecycle, status: Status) -> Vec<Arc<WorkerState>> {
         let mut seen = Vec::new();
         life.watchers.retain(|watcher| {
             let Some(watcher) = watcher.upgrade() else { return false };
@@ -205,17 +206,17 @@ impl Node {
         seen
     }
 
-    fn set_status(self: &Arc<Node>, mut life: MutexGuard<'_, Life>, status: Status) {
+    fn set_status(self: &Arc<WorkerState>, mut life: MutexGuard<'_, Lifecycle>, status: Status) {
         let seen = self.change_status(&mut life, status);
         drop(life);
         drop(seen);
     }
 
-    pub(crate) fn watch(&self, watcher: &Arc<Node>) {
+    pub(crate) fn watch(&self, watcher: &Arc<WorkerState>) {
         self.life().watchers.push(Arc::downgrade(watcher));
     }
 
-    pub(crate) fn unwatch(&self, watcher: &Arc<Node>) {
+    pub(crate) fn unwatch(&self, watcher: &Arc<WorkerState>) {
         self.life().watchers.retain(|other| !std::ptr::eq(other.as_ptr(), &**watcher));
     }
 
@@ -225,54 +226,43 @@ impl Node {
         life.run > run || !life.status.is_alive()
     }
 
-    /// Pokes a loop when this worker ends, if it has not ended.
-    pub(crate) fn tell_of_end(&self, waiting: &Arc<Node>) {
+    /// Has the loop of `waiting` woken when this worker ends, if it has not ended.
+    pub(crate) fn tell_of_end(&self, waiting: &Arc<WorkerState>) {
         let mut life = self.life();
         if life.status.is_alive() {
             life.waiting.insert(waiting.id, Arc::clone(waiting));
         }
     }
 
-    /// Leaves one of the library's own events for it, which no limit holds up. Returns whether it was taken.
+    /// Sends one of the library's own events to the worker, past the limit of the inbox. Returns whether it was taken.
     pub(crate) fn inform<T: Send + 'static>(&self, data: T) -> bool {
         self.inbox.push(Box::new(Event::new(data)), true).is_ok()
     }
 
-    pub(crate) fn show_interest(&self, interest: Interest) {
+    pub(crate) fn want(&self, interest: Wanted) {
         self.interest.fetch_or(interest.0, Ordering::Relaxed);
     }
 
-    pub(crate) fn has_interest(&self, interest: Interest) -> bool {
+    pub(crate) fn wants(&self, interest: Wanted) -> bool {
         self.interest.load(Ordering::Relaxed) & interest.0 != 0
     }
 
-    /// Fires a listener's failure at it and at those above it, where it is wanted. Returns whether anybody wanted it.
-    pub(crate) fn report(self: &Arc<Node>, failure: &ListenerFailed) -> bool {
-        let mut next = Some(Arc::clone(self));
-        let mut told = false;
-        while let Some(node) = next {
-            told |= node.has_interest(Interest::FAILURES) && node.inform(failure.clone());
-            next = node.life().parent.clone();
-        }
-        told
-    }
-
-    fn kept(&self) -> MutexGuard<'_, Vec<Box<dyn Kept>>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn kept(&self) -> MutexGuard<'_, Vec<Box<dyn KeptListener>>> {
+        self.kept.lock()
     }
 
     /// Adds a listener that outlives runs.
-    pub(crate) fn keep_listener(&self, listener: Box<dyn Kept>) {
+    pub(crate) fn keep_listener(&self, listener: Box<dyn KeptListener>) {
         self.kept().push(listener);
-        let call = Call(|event_loop: &EventLoop| event_loop.node().employ_kept(event_loop));
+        let call = Call(|event_loop: &EventLoop| event_loop.worker().employ_kept(event_loop));
         let does_run = self.inbox.push(Box::new(call), true).is_ok();
-        // If it does not run, the next start takes it in.
+        // The next start of a worker that does not run attaches the listener.
         if !does_run && !self.is_restartable {
             self.store_kept(Vec::new());
         }
     }
 
-    /// Puts the listeners to work that are not.
+    /// Attaches stored listeners to the loop.
     pub(crate) fn employ_kept(&self, event_loop: &EventLoop) {
         let kept = std::mem::take(&mut *self.kept());
         for listener in kept {
@@ -282,7 +272,7 @@ impl Node {
 
     /// Takes the listeners back at the end of a run, before those that were added too late for it. Without a next run
     /// they are dropped: they may hold the worker itself.
-    pub(crate) fn store_kept(&self, listeners: Vec<Box<dyn Kept>>) {
+    pub(crate) fn store_kept(&self, listeners: Vec<Box<dyn KeptListener>>) {
         if self.is_restartable {
             self.kept().splice(0..0, listeners);
         } else {
@@ -291,7 +281,7 @@ impl Node {
         }
     }
 
-    /// Removes a listener that is not at work. Returns whether it was there.
+    /// Removes a listener that is not attached. Returns whether it was there.
     pub(crate) fn remove_kept(&self, id: ListenerId) -> bool {
         let removed = {
             let mut kept = self.kept();

@@ -1,5 +1,7 @@
-//! How a loop sleeps, and how it is woken. A loop with sockets sleeps in the system's poll. One that has never had any
-//! has no poll: it parks its thread, which is cheaper, and takes no file descriptors.
+//! Wake-ups of a sleeping event loop, in the system's poll or in a parked thread.
+//!
+//! A loop with sockets sleeps in the system's poll. A loop that has never had any has no poll: it parks its thread, which is
+//! cheaper, and takes no file descriptors.
 
 use std::io;
 use std::sync::Arc;
@@ -8,9 +10,9 @@ use std::time::Duration;
 
 use mio::{Events, Poll};
 
-use crate::inbox::Wake;
+use super::inbox::Wake;
 
-/// The token of what wakes a poll.
+/// The token of the waker in the poll.
 pub(crate) const WAKER: mio::Token = mio::Token(usize::MAX);
 
 /// Wakes a loop from any thread.
@@ -33,7 +35,7 @@ impl Wake for Waker {
     }
 }
 
-/// Where a loop's sockets are polled, once there are any.
+/// The system's poll for a loop's sockets, made when the first one comes.
 pub(crate) struct Poller {
     pub(crate) poll: Poll,
     pub(crate) events: Events,
@@ -47,7 +49,7 @@ impl Poller {
     }
 }
 
-/// Sleeps as a loop without sockets does.
+/// The sleep of a loop without sockets.
 pub(crate) fn park(timeout: Option<Duration>) {
     match timeout {
         None => thread::park(),

@@ -1,15 +1,15 @@
-//! What is to be done at a later time.
+//! The timer queue of an event loop: an ordered map by deadline.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// The time `delay` after `now`. What the clock can't count to is so far off that it never comes.
+/// The time `delay` after `now`. A time that the clock can't count to is so far off that it never comes.
 pub(crate) fn after(now: Instant, delay: Duration) -> Instant {
     const NEVER: Duration = Duration::from_secs(60 * 60 * 24 * 365 * 30);
     now.checked_add(delay).unwrap_or_else(|| now + NEVER)
 }
 
-/// Names a timer, to cancel it with.
+/// The identity of a timer, by which it is cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TimerId {
     due: Instant,
@@ -44,7 +44,7 @@ impl<T> Timers<T> {
         self.pending.keys().next().map(|id| id.due)
     }
 
-    /// How many have ever been set: a bound for [`pop`](Timers::pop).
+    /// The number of timers that have ever been set: a bound for [`pop`](Timers::pop).
     pub(crate) fn last_set(&self) -> u64 {
         self.set
     }

@@ -1,6 +1,6 @@
-//! Waits for several workers.
+//! Joining several workers: all of them, or the first that ends.
 
-use crate::worker::{Ended, Worker};
+use super::{Ended, Worker};
 use crate::{EventLoop, Stopped};
 
 /// Waits until all of these workers have ended, while this thread's loop goes on. How they ended comes in their order.
@@ -15,7 +15,7 @@ use crate::{EventLoop, Stopped};
 pub fn join_all<R: Send + 'static>(
     workers: impl IntoIterator<Item = Worker<R>>,
 ) -> Result<Vec<Ended<R>>, Stopped> {
-    // All of them are there before the first is waited for.
+    // Lazily made workers all start before the first is waited for.
     let workers: Vec<_> = workers.into_iter().collect();
     workers.into_iter().map(Worker::join).collect()
 }
@@ -23,9 +23,9 @@ pub fn join_all<R: Send + 'static>(
 /// The worker that has ended first, see [`race`].
 #[derive(Debug)]
 pub struct Winner<R> {
-    /// Its place among the workers.
+    /// The place of the winner among the workers.
     pub index: usize,
-    /// How it ended.
+    /// The way in which the winner ended.
     pub ended: Ended<R>,
     /// The others, in their order: they are still at work.
     pub others: Vec<Worker<R>>,
