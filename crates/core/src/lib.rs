@@ -12,6 +12,8 @@ pub mod error;
 #[doc(hidden)]
 pub mod panic;
 pub mod reconnect;
+#[doc(hidden)]
+pub mod session;
 #[cfg(feature = "tls")]
 pub mod tls;
 pub mod trace;

@@ -15,6 +15,7 @@ mod measuring;
 mod moving;
 mod reading;
 mod receiving;
+pub(crate) mod registry;
 pub(crate) mod rooms;
 mod sending;
 mod sharing;
@@ -38,9 +39,9 @@ use threadwire_proto::{
 use threadwire_worker::{EventLoop, Ready, Remote, Source, TimerId, Token};
 
 use crate::TimeoutKind;
+use crate::connection::registry::Registry;
 use crate::flow::Flow;
 use crate::link::Link;
-use crate::local::Local;
 use crate::messages::inbox::Inbox;
 use crate::room::branch::Seat;
 use crate::server::Station;
@@ -492,7 +493,7 @@ impl Connection {
     /// ```
     /// use threadwire::{Accept, Client, Config, Connection, Deflate, Message, Server};
     ///
-    /// let config = Config { deflate: Some(Deflate::default()), ..Config::default() };
+    /// let config = Config::default().deflate(Deflate::default());
     /// let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// let server = Server::bind("127.0.0.1:0")?.config(config.clone()).serve(move |_| echo())?;
     /// let client = Client::new(&format!("ws://{}", server.local_addr()))?.config(config);
@@ -545,7 +546,7 @@ impl Connection {
     #[cfg(feature = "tls")]
     pub fn tls(&self) -> Option<TlsInfo> {
         let link = self.0.link.borrow();
-        Some(link.stream().ok()?.tls()?.session().info())
+        Some(link.stream().ok()?.tls()?.info())
     }
 
     /// The peer's address. Fails with [`NotConnected`](io::ErrorKind::NotConnected) once TCP has ended, and with
@@ -615,7 +616,7 @@ impl Connection {
     pub(crate) fn open(opening: Opening<'_>) -> Connection {
         let Opening { role, stream, token, listener, config, agreed, deflate, output, early, unread } =
             opening;
-        let (level, name) = (listener.level(), Local::current().name_for(listener.name()));
+        let (level, name) = (listener.level(), Registry::current().name_for(listener.name()));
         let flow = Flow { drops: config.when_full == WhenFull::DropOldest, ..Flow::default() };
         let link = Link::new(stream, config.open(role, level, deflate), output);
         let connection = Connection(Rc::new(Inner {
@@ -661,7 +662,7 @@ impl Connection {
 impl Source for Inner {
     fn name(&self) -> Cow<'static, str> {
         let peer = self.link.borrow().stream().and_then(|stream| stream.peer_addr());
-        let listener = self.link.borrow().local().name(self.name);
+        let listener = self.link.borrow().registry().name(self.name);
         match peer {
             Ok(peer) => format!("the connection with {peer} ({listener})").into(),
             Err(_) => format!("a connection that has ended ({listener})").into(),

@@ -77,15 +77,12 @@ mod flow;
 mod handle;
 mod link;
 mod listener;
-mod local;
 mod messages;
-mod outbox;
 mod reconnect;
 mod room;
 mod server;
 mod stream;
 pub mod tls;
-mod traced;
 
 /// The protocol without I/O: the `threadwire-proto` crate.
 pub use threadwire_proto as proto;
