@@ -103,14 +103,15 @@ pub use listener::server::{Server, Spread};
 pub use messages::{Backlog, Messages, MessagesIter, WhenBehind};
 pub use reconnect::{Attempt, Backoff, Cause, Change, Link, Reconnect, State};
 pub use room::{Delivery, Except, Report, Room};
-pub use server::{
-    Admission, BasicAuth, BasicUser, Bearer, Check, Forwarded, Hosts, ListenAddr, Listening, Origins,
-    Proxied, ProxyProtocol, Request, Router, Shutdown, ShutdownReport, Standing, StuckWorker, Unanswered,
-};
+pub use server::router::Router;
 pub use threadwire_core::client::{CookieJar, Proxy, Socket, Target, Timeouts};
 pub use threadwire_core::config::{Config, WhenFull};
 pub use threadwire_core::error::{
     Closed, Error, LimitKind, ProxyProblem, RedirectProblem, Stage, Step, TimeoutKind, TlsProblem, UrlPart,
+};
+pub use threadwire_core::server::{
+    Admission, BasicAuth, BasicUser, Bearer, Check, Forwarded, Hosts, ListenAddr, Listening, Origins,
+    Proxied, ProxyProtocol, Request, Shutdown, ShutdownReport, Standing, StuckWorker, Unanswered,
 };
 pub use threadwire_core::trace::{self, Trace};
 pub use threadwire_proto::handshake::{Answer, HandshakeError, HeaderError, Headers, Response};

@@ -22,11 +22,11 @@ use super::received::Event;
 use super::rest::Rest;
 use super::stream::Stream;
 use super::wire::{After, Means, Wire};
-use crate::connection::Agreed;
 use crate::local::Local;
 #[cfg(feature = "tls")]
 use crate::tls::TlsInfo;
 use crate::{Closed, Config, Error, WhenFull};
+use threadwire_core::agreed::Agreed;
 
 pub(super) struct Core {
     wire: Mutex<Wire>,

@@ -11,9 +11,10 @@ use threadwire_proto::Role;
 use threadwire_worker::{EventLoop, Ready, Source, Token};
 
 use super::{Attempt, Held, drop_held};
-use crate::connection::{Agreed, Opening};
+use crate::connection::Opening;
 use crate::stream::Stream;
 use crate::{Connection, Error};
+use threadwire_core::agreed::Agreed;
 
 /// How much is read at once.
 const PIECE: usize = 4 << 10;

@@ -13,9 +13,11 @@ use rustix::io::Errno;
 use threadwire_worker::{EventLoop, Ready, Source, Token};
 
 use super::control::Pending;
-use super::listening::{BACKLOG, INHERITS_NODELAY, ListenSocket, Listening, SocketFile};
 use super::{Post, Service, Station, handshakes, upgrade};
 use crate::stream::Stream;
+use threadwire_core::server::listen_socket::{
+    BACKLOG, INHERITS_NODELAY, ListenSocket, Listening, SocketFile,
+};
 
 /// The most connections accepted in one turn of the loop, so that a flood of them leaves room for those that are open.
 const PER_TURN: usize = 64;

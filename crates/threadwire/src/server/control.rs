@@ -13,9 +13,9 @@ use threadwire_proto::CloseFrame;
 use threadwire_proto::handshake::Response;
 use threadwire_worker::{EventLoop, Remote};
 
-use super::shutdown::{Shutdown, ShutdownReport, StuckWorker, Unanswered};
 use super::station::Station;
 use crate::Error;
+use threadwire_core::server::{Shutdown, ShutdownReport, StuckWorker, Unanswered};
 
 /// How long after the deadline a worker that runs at all must have dealt with it.
 pub(super) const MARGIN: Duration = Duration::from_millis(500);
@@ -246,7 +246,7 @@ impl Post {
         if !self.is_done() {
             let connections = self.open.load(Ordering::Relaxed);
             report.connections += connections;
-            report.stuck.push(StuckWorker { name: self.remote.to_string(), connections });
+            report.stuck.push(StuckWorker::new(self.remote.to_string(), connections));
         }
     }
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-use super::admission::{Gate, UnderWay};
 use super::upgrade::Upgrading;
+use threadwire_core::server::admission::{Gate, UnderWay};
 
 thread_local! {
     static UNDER_WAY: RefCell<BTreeMap<Key, Weak<Upgrading>>> = const { RefCell::new(BTreeMap::new()) };

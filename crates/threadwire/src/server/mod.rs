@@ -1,17 +1,9 @@
 //! Serving: listen, accept, upgrade.
 
 pub(crate) mod accept;
-pub(crate) mod admission;
-pub(crate) mod check;
 mod control;
-mod forwarded;
 mod handshakes;
-pub(crate) mod listening;
-mod peers;
-pub(crate) mod proxy_protocol;
-pub(crate) mod request;
-mod router;
-mod shutdown;
+pub(crate) mod router;
 mod station;
 pub(crate) mod upgrade;
 
@@ -22,26 +14,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use threadwire_core::server::admission::Gate;
 use threadwire_proto::Role;
 use threadwire_worker::EventLoop;
 
 pub(crate) use accept::Acceptor;
-pub use admission::Admission;
-pub(crate) use admission::Gate;
-pub use check::{BasicAuth, BasicUser, Bearer, Check, Hosts, Origins};
 pub(crate) use control::{Control, Post};
-pub use forwarded::Forwarded;
-pub use listening::{ListenAddr, Listening};
-pub use proxy_protocol::{Proxied, ProxyProtocol};
-pub use request::Request;
-pub use router::Router;
-pub use shutdown::{Shutdown, ShutdownReport, Standing, StuckWorker, Unanswered};
 pub(crate) use station::Station;
 
 use crate::stream::Stream;
 #[cfg(feature = "tls")]
 use crate::tls::ServerTls;
-use crate::{Accept, Config, Error};
+use crate::{Accept, Admission, Config, Error, Listening, Request};
 
 /// What says what becomes of a request.
 pub(crate) type Hook = dyn Fn(&Request) -> Accept + Send + Sync;

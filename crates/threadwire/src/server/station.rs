@@ -15,10 +15,10 @@ use threadwire_worker::EventLoop;
 
 use super::accept::Acceptor;
 use super::control::{MARGIN, Order, Post};
-use super::shutdown::{Standing, Unanswered};
 use super::upgrade::Upgrading;
 use crate::connection::WeakConnection;
 use crate::{CloseCode, Config, Connection};
+use threadwire_core::server::{Standing, Unanswered};
 
 thread_local! {
     /// One for each server that this thread works for: rarely more than one.
@@ -169,7 +169,7 @@ impl Station {
             let mut tally = self.post.tally();
             match note.standing.or(standing) {
                 None => tally.clean += 1,
-                Some(standing) => tally.unanswered.push(Unanswered { peer: note.peer, standing }),
+                Some(standing) => tally.unanswered.push(Unanswered::new(note.peer, standing)),
             }
         }
         self.post.one_less();

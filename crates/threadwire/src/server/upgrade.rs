@@ -12,21 +12,22 @@ use threadwire_proto::handshake::{self, HandshakeError, HeadReader, Headers, Res
 use threadwire_worker::{EventLoop, Ready, Source, TimerId, Token};
 
 use super::accept::Arrival;
-use super::admission::{Gate, Guest, TooMany};
-use super::check::plain;
 use super::control::Pending;
 use super::handshakes::{self, Place};
-use super::proxy_protocol::{self, Demand, Proxied};
-use super::request::Caller;
-use super::{Request, Service, Station};
-use crate::connection::{Agreed, Opening};
-use crate::listener::accept::{Answer, Subprotocol};
+use super::{Service, Station};
+use crate::connection::Opening;
 use crate::local::Local;
 use crate::outbox::Outbox;
 use crate::stream::Stream;
 #[cfg(feature = "tls")]
 use crate::tls::stream::TlsStream;
-use crate::{Config, Connection, Error, Listener};
+use crate::{Config, Connection, Error, Listener, Request};
+use threadwire_core::agreed::Agreed;
+use threadwire_core::server::admission::{Gate, Guest, TooMany};
+use threadwire_core::server::answer::{Answer, Subprotocol};
+use threadwire_core::server::check::plain;
+use threadwire_core::server::proxy_protocol::{self, Demand, Proxied};
+use threadwire_core::server::request::Caller;
 
 /// A handshake under way.
 pub(super) struct Upgrading {

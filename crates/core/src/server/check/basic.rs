@@ -10,7 +10,8 @@ use subtle::{Choice, ConstantTimeEq};
 use threadwire_proto::handshake::Response;
 
 use super::{Check, challenge, credentials, quoted};
-use crate::{Error, Request};
+use crate::error::Error;
+use crate::server::request::Request;
 
 /// Lets in who knows a name and its password (Basic authentication, RFC 7617). Others are answered with 401, and what is wanted of
 /// them. Who it is stays with the request and its connection as a [`BasicUser`].

@@ -8,11 +8,12 @@ use std::net::SocketAddr;
 
 use ppp::{PartialResult, v1, v2};
 
-use super::peers::Peers;
-use crate::Error;
+use super::trusted::Peers;
+use crate::error::Error;
 
 /// The longest header, in bytes. Version 2 could have 64 KiB of additions, but proxies send some hundred bytes.
-pub(crate) const LONGEST: usize = 4096;
+#[doc(hidden)]
+pub const LONGEST: usize = 4096;
 
 /// How version 2 begins.
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -68,7 +69,8 @@ pub struct Proxied {
 
 /// What is to be done with a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Demand {
+#[doc(hidden)]
+pub enum Demand {
     /// It must begin with a header.
     Header,
     /// It is as any other.
@@ -89,7 +91,9 @@ impl ProxyProtocol {
         self
     }
 
-    pub(crate) fn demand(&self, peer: Option<SocketAddr>) -> Demand {
+    #[doc(hidden)]
+
+    pub fn demand(&self, peer: Option<SocketAddr>) -> Demand {
         match self.peers.contains_peer(peer) {
             true => Demand::Header,
             false if self.or_direct => Demand::Nothing,
@@ -100,7 +104,8 @@ impl ProxyProtocol {
 
 /// Why this is no header.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct BadHeader(String);
+#[doc(hidden)]
+pub struct BadHeader(String);
 
 impl fmt::Display for BadHeader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -112,14 +117,18 @@ impl std::error::Error for BadHeader {}
 
 /// A header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Header {
+#[doc(hidden)]
+pub struct Header {
     /// How long it is, in bytes.
-    pub(crate) length: usize,
-    pub(crate) proxied: Option<Proxied>,
+    #[doc(hidden)]
+    pub length: usize,
+    #[doc(hidden)]
+    pub proxied: Option<Proxied>,
 }
 
 /// The header at the start of `bytes`, or `None` if it is not all there.
-pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Header>, BadHeader> {
+#[doc(hidden)]
+pub fn parse(bytes: &[u8]) -> Result<Option<Header>, BadHeader> {
     if begins(bytes, SIGNATURE) {
         parse_binary(bytes)
     } else if begins(bytes, WORD) {
@@ -131,8 +140,8 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Header>, BadHeader> {
 }
 
 /// How many bytes at least are missing of a header that is not all there, for whoever must not read more than it. At least one.
-#[cfg_attr(not(feature = "aio"), cfg(test))]
-pub(crate) fn certainly_missing(bytes: &[u8]) -> usize {
+#[doc(hidden)]
+pub fn certainly_missing(bytes: &[u8]) -> usize {
     // No header of either version is shorter than that.
     let shortest = WORD.len() + b"UNKNOWN\r\n".len();
     let length = match bytes.get(FIXED - 2..FIXED) {

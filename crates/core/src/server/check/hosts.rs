@@ -3,7 +3,8 @@
 use threadwire_proto::handshake::Response;
 
 use super::{Check, plain};
-use crate::{Error, Request};
+use crate::error::Error;
+use crate::server::request::Request;
 
 /// Which names a server answers to: the `Host` of a request must be one of them. A page whose name its owner has pointed at somebody
 /// else's server ("DNS rebinding") is of the same origin as that server, as far as a browser can tell; but it can't hide by which name

@@ -10,9 +10,12 @@ use std::time::{Duration, Instant};
 use threadwire_proto::handshake::{self, Response};
 
 use super::check::plain;
+use super::forwarded::Forwarded;
 use super::proxy_protocol::Demand;
+use super::proxy_protocol::ProxyProtocol;
+use super::request::Request;
 use super::request::{Attached, Caller};
-use crate::{Error, Forwarded, LimitKind, ProxyProtocol, Request};
+use crate::error::{Error, LimitKind};
 
 /// Whom a server lets in, and how many of them: limits, each with a default and with what happens past it; and whom to believe, if there is a
 /// proxy in front. The limits count for the whole server, over all its workers and all that it listens on.
@@ -73,7 +76,8 @@ impl Default for Admission {
 
 /// Admission at work: one for each server.
 #[derive(Debug, Default)]
-pub(crate) struct Gate {
+#[doc(hidden)]
+pub struct Gate {
     admission: Admission,
     open: AtomicUsize,
     addresses: Mutex<HashMap<IpAddr, usize>>,
@@ -86,42 +90,50 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Gate {
-    pub(crate) fn new(admission: Admission) -> Arc<Gate> {
+    #[doc(hidden)]
+    pub fn new(admission: Admission) -> Arc<Gate> {
         Arc::new(Gate { admission, ..Gate::default() })
     }
 
     /// Whether a socket may be accepted now; if not, how long to wait. One that was not there is given [back](Gate::give_back).
-    pub(crate) fn take_turn(&self, now: Instant) -> Result<(), Duration> {
+    #[doc(hidden)]
+    pub fn take_turn(&self, now: Instant) -> Result<(), Duration> {
         match self.admission.max_per_second {
             Some(rate) => lock(&self.pace).take(rate, now),
             None => Ok(()),
         }
     }
 
-    pub(crate) fn give_back(&self) {
+    #[doc(hidden)]
+
+    pub fn give_back(&self) {
         if let Some(rate) = self.admission.max_per_second {
             lock(&self.pace).give_back(rate);
         }
     }
 
     /// How a connection has to begin.
-    pub(crate) fn demand(&self, peer: Option<SocketAddr>) -> Demand {
+    #[doc(hidden)]
+    pub fn demand(&self, peer: Option<SocketAddr>) -> Demand {
         self.admission.proxy_protocol.as_ref().map_or(Demand::Nothing, |protocol| protocol.demand(peer))
     }
 
     /// Whether there are more handshakes under way than there may be.
-    pub(crate) fn has_too_many_handshakes(&self) -> bool {
+    #[doc(hidden)]
+    pub fn has_too_many_handshakes(&self) -> bool {
         self.handshakes.load(Ordering::Relaxed) > self.admission.max_handshakes.max(1)
     }
 
     /// A handshake is under way, until what this returns is dropped.
-    pub(crate) fn begin_handshake(self: &Arc<Gate>) -> UnderWay {
+    #[doc(hidden)]
+    pub fn begin_handshake(self: &Arc<Gate>) -> UnderWay {
         self.handshakes.fetch_add(1, Ordering::Relaxed);
         UnderWay(Arc::clone(self))
     }
 
     /// A request that was read, with whose it is. An error is what it is answered.
-    pub(crate) fn request(&self, head: handshake::Request, caller: Caller) -> Result<Request, Response> {
+    #[doc(hidden)]
+    pub fn request(&self, head: handshake::Request, caller: Caller) -> Result<Request, Response> {
         let ip = caller.ip();
         let client_ip = match &self.admission.forwarded {
             Some(forwarded) => forwarded.client(ip, head.headers())?,
@@ -131,7 +143,8 @@ impl Gate {
     }
 
     /// Lets a client in, if there is room for it: as long as the permit is there. None is needed where nothing is limited.
-    pub(crate) fn admit(self: &Arc<Gate>, ip: Option<IpAddr>) -> Result<Option<Arc<Permit>>, TooMany> {
+    #[doc(hidden)]
+    pub fn admit(self: &Arc<Gate>, ip: Option<IpAddr>) -> Result<Option<Arc<Permit>>, TooMany> {
         let Admission { max_connections, max_per_address, .. } = self.admission;
         if max_connections.is_none() && max_per_address.is_none() {
             return Ok(None);
@@ -170,7 +183,8 @@ fn network(ip: IpAddr) -> IpAddr {
 
 /// A handshake under way.
 #[derive(Debug)]
-pub(crate) struct UnderWay(Arc<Gate>);
+#[doc(hidden)]
+pub struct UnderWay(Arc<Gate>);
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
@@ -180,13 +194,15 @@ impl Drop for UnderWay {
 
 /// Why a client is not let in.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct TooMany {
+#[doc(hidden)]
+pub struct TooMany {
     kind: LimitKind,
     limit: usize,
 }
 
 impl TooMany {
-    pub(crate) fn response(self) -> Response {
+    #[doc(hidden)]
+    pub fn response(self) -> Response {
         match self.kind {
             LimitKind::PerAddress => plain(429, "too many connections from this address\n"),
             _ => plain(503, "too many connections\n"),
@@ -202,7 +218,8 @@ impl From<TooMany> for Error {
 
 /// A connection that counts.
 #[derive(Debug)]
-pub(crate) struct Permit {
+#[doc(hidden)]
+pub struct Permit {
     gate: Arc<Gate>,
     network: Option<IpAddr>,
     is_over: AtomicBool,
@@ -210,7 +227,8 @@ pub(crate) struct Permit {
 
 impl Permit {
     /// The connection has ended; what is left of it may live on.
-    pub(crate) fn give_back(&self) {
+    #[doc(hidden)]
+    pub fn give_back(&self) {
         if self.is_over.swap(true, Ordering::Relaxed) {
             return;
         }
@@ -233,13 +251,17 @@ impl Drop for Permit {
 
 /// What a connection of a server has, if its program or its server has a use for that.
 #[derive(Clone)]
-pub(crate) struct Guest {
-    pub(crate) attached: Attached,
-    pub(crate) permit: Option<Arc<Permit>>,
+#[doc(hidden)]
+pub struct Guest {
+    #[doc(hidden)]
+    pub attached: Attached,
+    #[doc(hidden)]
+    pub permit: Option<Arc<Permit>>,
 }
 
 impl Guest {
-    pub(crate) fn new(request: &Request, permit: Option<Arc<Permit>>) -> Option<Guest> {
+    #[doc(hidden)]
+    pub fn new(request: &Request, permit: Option<Arc<Permit>>) -> Option<Guest> {
         let attached = request.all_attached();
         (!attached.is_empty() || permit.is_some()).then_some(Guest { attached, permit })
     }

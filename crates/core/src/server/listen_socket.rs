@@ -14,10 +14,11 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
-use crate::Error;
+use crate::error::Error;
 
 /// How many connections may wait to be accepted.
-pub(crate) const BACKLOG: i32 = 4096;
+#[doc(hidden)]
+pub const BACKLOG: i32 = 4096;
 
 /// A socket that listens, for a server of whatever face: at an address, or at a path; or one that was given, as by the manager of
 /// services that has started the program.
@@ -44,12 +45,14 @@ pub(crate) const BACKLOG: i32 = 4096;
 /// ```
 #[derive(Debug)]
 pub struct Listening {
-    pub(crate) socket: ListenSocket,
+    #[doc(hidden)]
+    pub socket: ListenSocket,
     addr: ListenAddr,
 }
 
 #[derive(Debug)]
-pub(crate) enum ListenSocket {
+#[doc(hidden)]
+pub enum ListenSocket {
     Tcp(TcpListener),
     Unix {
         /// Before the socket, so that it is gone before others could find that nobody listens.
@@ -87,7 +90,8 @@ impl ListenAddr {
     }
 
     /// The first address of TCP, of a server that has one.
-    pub(crate) fn first_tcp(addrs: &[ListenAddr]) -> SocketAddr {
+    #[doc(hidden)]
+    pub fn first_tcp(addrs: &[ListenAddr]) -> SocketAddr {
         match addrs.iter().find_map(ListenAddr::tcp) {
             Some(addr) => addr,
             None => panic!("this server has no address of TCP: see local_addrs"),
@@ -107,7 +111,7 @@ impl fmt::Display for ListenAddr {
 }
 
 impl Listening {
-    /// Listens on an address, as [`Server::bind`](crate::Server::bind) does.
+    /// Listens on an address, as `Server::bind` does.
     ///
     /// Fails with [`Error::Listen`].
     pub fn tcp(addr: impl ToSocketAddrs + fmt::Debug) -> Result<Listening, Error> {
@@ -117,7 +121,8 @@ impl Listening {
     }
 
     /// Listens on the first address that works.
-    pub(crate) fn first(addrs: impl Iterator<Item = SocketAddr>) -> io::Result<Listening> {
+    #[doc(hidden)]
+    pub fn first(addrs: impl Iterator<Item = SocketAddr>) -> io::Result<Listening> {
         let mut result = Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
         for addr in addrs {
             result = listen(addr, false);
@@ -199,7 +204,8 @@ impl Listening {
 
     /// Makes `count` more sockets that listen where this one does; the system chooses one of them all for each connection. `None` for a
     /// socket that can't be shared like that.
-    pub(crate) fn share(&self, count: usize) -> io::Result<Option<Vec<Listening>>> {
+    #[doc(hidden)]
+    pub fn share(&self, count: usize) -> io::Result<Option<Vec<Listening>>> {
         let ListenSocket::Tcp(socket) = &self.socket else { return Ok(None) };
         let addr = socket.local_addr()?;
         // A socket may agree to share its address also when it listens already: connections that wait there are not lost.
@@ -210,7 +216,8 @@ impl Listening {
 }
 
 /// Whether sockets that are accepted have TCP_NODELAY as the one that listens has: a system call less for each of them.
-pub(crate) const INHERITS_NODELAY: bool =
+#[doc(hidden)]
+pub const INHERITS_NODELAY: bool =
     cfg!(any(target_os = "linux", target_os = "android", target_os = "freebsd"));
 
 /// Listens on an address. With `shared`, others of this process may do so too.
@@ -270,7 +277,8 @@ fn is_left_over(path: &Path) -> bool {
 /// The file of a Unix socket that this process has made: it is removed when nobody listens any more, unless another one has taken its
 /// place.
 #[derive(Debug)]
-pub(crate) struct SocketFile {
+#[doc(hidden)]
+pub struct SocketFile {
     path: PathBuf,
     /// Which file it is.
     identity: (u64, u64),

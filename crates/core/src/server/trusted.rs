@@ -4,15 +4,15 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
-use crate::Error;
+use crate::error::Error;
 
 /// Networks whose word counts.
 #[derive(Clone, Debug)]
-pub(crate) struct Peers(Vec<IpNet>);
+pub(super) struct Peers(Vec<IpNet>);
 
 impl Peers {
     /// Fails with [`Error::Other`] for what is neither an address nor a network.
-    pub(crate) fn new<N: AsRef<str>>(networks: impl IntoIterator<Item = N>) -> Result<Peers, Error> {
+    pub(super) fn new<N: AsRef<str>>(networks: impl IntoIterator<Item = N>) -> Result<Peers, Error> {
         let known = |network: N| {
             let network = network.as_ref();
             let address = network.parse::<IpAddr>().map(IpNet::from);
@@ -23,13 +23,13 @@ impl Peers {
         networks.into_iter().map(known).collect::<Result<_, Error>>().map(Peers)
     }
 
-    pub(crate) fn contains(&self, ip: IpAddr) -> bool {
+    pub(super) fn contains(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
         self.0.iter().any(|network| network.contains(&ip))
     }
 
     /// Whoever can connect to a Unix socket was allowed to by its permissions.
-    pub(crate) fn contains_peer(&self, peer: Option<SocketAddr>) -> bool {
+    pub(super) fn contains_peer(&self, peer: Option<SocketAddr>) -> bool {
         peer.is_none_or(|peer| self.contains(peer.ip()))
     }
 }

@@ -4,9 +4,9 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::CloseCode;
+use threadwire_proto::CloseCode;
 
-/// How a server is to shut down, see [`Running::shutdown`](crate::Running::shutdown).
+/// How a server is to shut down, see `Running::shutdown`.
 ///
 /// ```
 /// use std::time::Duration;
@@ -51,7 +51,7 @@ impl Default for Shutdown {
     }
 }
 
-/// What came of a [shutdown](crate::Running::shutdown). Its text is one line that sums it up.
+/// What came of a shutdown (`Running::shutdown`). Its text is one line that sums it up.
 ///
 /// ```
 /// use threadwire::{Accept, Connection, Message, Server, Shutdown};
@@ -113,6 +113,13 @@ pub struct Unanswered {
     pub standing: Standing,
 }
 
+impl Unanswered {
+    #[doc(hidden)]
+    pub fn new(peer: Option<SocketAddr>, standing: Standing) -> Unanswered {
+        Unanswered { peer, standing }
+    }
+}
+
 impl fmt::Display for Unanswered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.peer {
@@ -157,7 +164,7 @@ impl fmt::Display for Standing {
 }
 
 /// A worker that did not get to shut down in time: a callback blocks its thread, and does not wait in one of Threadwire's
-/// calls. Once that returns, it ends as after a [stop](crate::Running::stop).
+/// calls. Once that returns, it ends as after a stop (`Running::stop`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StuckWorker {
@@ -165,4 +172,11 @@ pub struct StuckWorker {
     pub name: String,
     /// How many connections it has.
     pub connections: usize,
+}
+
+impl StuckWorker {
+    #[doc(hidden)]
+    pub fn new(name: String, connections: usize) -> StuckWorker {
+        StuckWorker { name, connections }
+    }
 }

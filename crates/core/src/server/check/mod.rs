@@ -12,7 +12,7 @@ pub use origins::Origins;
 
 use threadwire_proto::handshake::Response;
 
-use crate::Request;
+use super::request::Request;
 
 /// What a request must be before it is looked at further: for [`Router::check`](crate::Router::check), or to be called in a hook of
 /// one's own. Every `Fn(&Request) -> Result<(), Response>` is one; it may [attach](Request::attach) what it has found out.
@@ -47,7 +47,8 @@ where
 }
 
 /// A response of a status that is known to be one.
-pub(crate) fn plain(status: u16, body: &str) -> Response {
+#[doc(hidden)]
+pub fn plain(status: u16, body: &str) -> Response {
     match Response::new(status) {
         Ok(response) => response.with_body(body),
         Err(error) => unreachable!("{error}"),

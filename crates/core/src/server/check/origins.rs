@@ -7,7 +7,8 @@ use threadwire_proto::handshake::Response;
 use url::Url;
 
 use super::{Check, plain};
-use crate::{Error, Request};
+use crate::error::Error;
+use crate::server::request::Request;
 
 /// Which pages may connect, by their origin, which browsers send and pages can't forge (RFC 6455, section 10.2). Where browsers send
 /// along cookies, every page in the world could otherwise use a connection in the name of its reader. All others are refused with

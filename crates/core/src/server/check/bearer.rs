@@ -5,7 +5,7 @@ use std::fmt;
 use threadwire_proto::handshake::Response;
 
 use super::{Check, challenge, credentials, quoted};
-use crate::Request;
+use crate::server::request::Request;
 
 /// Lets in who has a token in its `Authorization` header (RFC 6750): a closure says whether it is good, and who that is, which stays
 /// with the request and its connection. Others are answered with 401.

@@ -8,8 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 use threadwire_proto::handshake::{Headers, Response};
 
 use super::check::plain;
-use super::peers::Peers;
-use crate::Error;
+use super::trusted::Peers;
+use crate::error::Error;
 
 /// Headers by which proxies say whose request they pass on: `X-Forwarded-For`, or `Forwarded` (RFC 7239). For
 /// [`Admission::forwarded`](crate::Admission::forwarded); [`Request::client_ip`](crate::Request::client_ip) has what comes of it.
@@ -70,7 +70,8 @@ impl Forwarded {
     }
 
     /// The client of a request that came from `peer`, which is `None` on a Unix socket.
-    pub(crate) fn client(&self, peer: Option<IpAddr>, headers: &Headers) -> Result<Option<IpAddr>, Response> {
+    #[doc(hidden)]
+    pub fn client(&self, peer: Option<IpAddr>, headers: &Headers) -> Result<Option<IpAddr>, Response> {
         let trusts_peer = match &self.trust {
             Trust::Hops(count) => *count > 0,
             Trust::Peers(peers) => peers.contains_peer(peer.map(|ip| SocketAddr::new(ip, 0))),

@@ -10,7 +10,7 @@ use threadwire_proto::handshake;
 
 use super::proxy_protocol::Proxied;
 #[cfg(feature = "tls")]
-use threadwire_core::tls::{TlsInfo, session::Session};
+use crate::tls::{TlsInfo, session::Session};
 
 /// A request, as it was received: everything that [`proto::handshake::Request`](handshake::Request) knows, to which this
 /// dereferences; where it came from; what a [`Router`](crate::Router) has found in its path, and what checks know of it.
@@ -37,30 +37,37 @@ pub struct Request {
 
 /// Where a connection comes from, as far as that is known before its request.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Caller {
+#[doc(hidden)]
+pub struct Caller {
     /// The other end of the socket. A Unix socket has none.
-    pub(crate) peer: Option<SocketAddr>,
+    #[doc(hidden)]
+    pub peer: Option<SocketAddr>,
     /// What a trusted proxy has said in front of everything else.
-    pub(crate) proxied: Option<Proxied>,
+    #[doc(hidden)]
+    pub proxied: Option<Proxied>,
 }
 
 impl Caller {
     /// Whoever is at the other end, if not a proxy then the client.
-    pub(crate) fn ip(&self) -> Option<IpAddr> {
+    #[doc(hidden)]
+    pub fn ip(&self) -> Option<IpAddr> {
         let addr = self.proxied.map(|proxied| proxied.source).or(self.peer);
         addr.map(|addr| addr.ip().to_canonical())
     }
 }
 
 /// The parameters of a path, by name, in their order.
-pub(crate) type Params = Vec<(Box<str>, Box<str>)>;
+#[doc(hidden)]
+pub type Params = Vec<(Box<str>, Box<str>)>;
 
 /// What a program knows of a request, and then of its connection: at most one value of each type.
 #[derive(Clone, Default)]
-pub(crate) struct Attached(Vec<Arc<dyn Any + Send + Sync>>);
+#[doc(hidden)]
+pub struct Attached(Vec<Arc<dyn Any + Send + Sync>>);
 
 impl Attached {
-    pub(crate) fn is_empty(&self) -> bool {
+    #[doc(hidden)]
+    pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
@@ -72,13 +79,16 @@ impl Attached {
         }
     }
 
-    pub(crate) fn get<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+    #[doc(hidden)]
+
+    pub fn get<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
         self.0.iter().find_map(|value| Arc::clone(value).downcast().ok())
     }
 }
 
 impl Request {
-    pub(crate) fn new(head: handshake::Request, caller: Caller, client_ip: Option<IpAddr>) -> Request {
+    #[doc(hidden)]
+    pub fn new(head: handshake::Request, caller: Caller, client_ip: Option<IpAddr>) -> Request {
         Request {
             head,
             caller,
@@ -92,7 +102,8 @@ impl Request {
 
     /// The same, where it came by TLS.
     #[cfg(feature = "tls")]
-    pub(crate) fn secured(self, tls: Option<&Session>) -> Request {
+    #[doc(hidden)]
+    pub fn secured(self, tls: Option<&Session>) -> Request {
         Request { tls: tls.map(Session::info), ..self }
     }
 
@@ -159,7 +170,7 @@ impl Request {
     }
 
     /// Attaches a value, in place of one of the same type: who the client is, say. It stays with the connection, if this
-    /// becomes one, where [`Connection::attached`](crate::Connection::attached) has it, on every face.
+    /// becomes one, where `Connection::attached` has it, on every face.
     ///
     /// ```
     /// use threadwire::{Accept, Connection, Message, Request, Response, Router};
@@ -195,7 +206,8 @@ impl Request {
     }
 
     /// All that was attached, for the connection.
-    pub(crate) fn all_attached(&self) -> Attached {
+    #[doc(hidden)]
+    pub fn all_attached(&self) -> Attached {
         self.lock().clone()
     }
 
