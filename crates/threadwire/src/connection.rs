@@ -43,8 +43,8 @@ use crate::link::Link;
 use crate::local::Local;
 use crate::messages::inbox::Inbox;
 use crate::room::branch::Seat;
-use crate::server::Station;
-use crate::stream::Stream;
+use crate::on_loop::server::Station;
+use crate::on_loop::stream::Stream;
 #[cfg(feature = "tls")]
 use crate::tls::TlsInfo;
 use crate::{Closed, Config, Error, Listener, WhenFull};

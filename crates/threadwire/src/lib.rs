@@ -71,7 +71,6 @@ pub mod app;
 pub mod blocking;
 mod client;
 mod connection;
-mod dial;
 pub mod events;
 mod flow;
 mod handle;
@@ -79,13 +78,10 @@ mod link;
 mod listener;
 mod local;
 mod messages;
+mod on_loop;
 mod outbox;
-mod reconnect;
 mod room;
-mod server;
-mod stream;
 pub mod tls;
-mod traced;
 
 /// The protocol without I/O: the `threadwire-proto` crate.
 pub use threadwire_proto as proto;
@@ -101,9 +97,9 @@ pub use listener::accept::Accept;
 pub use listener::running::{Running, Stopper};
 pub use listener::server::{Server, Spread};
 pub use messages::{Backlog, Messages, MessagesIter, WhenBehind};
-pub use reconnect::{Attempt, Backoff, Cause, Change, Link, Reconnect, State};
+pub use on_loop::reconnect::{Attempt, Backoff, Cause, Change, Link, Reconnect, State};
 pub use room::{Delivery, Except, Report, Room};
-pub use server::router::Router;
+pub use listener::router::Router;
 pub use threadwire_core::client::{CookieJar, Proxy, Socket, Target, Timeouts};
 pub use threadwire_core::config::{Config, WhenFull};
 pub use threadwire_core::error::{

@@ -18,7 +18,7 @@ use crate::connection::rooms::Given;
 use crate::local::Local;
 use crate::outbox::Outbox;
 use crate::room::branch::Framed;
-use crate::stream::Stream;
+use crate::on_loop::stream::Stream;
 
 /// Payloads from this many bytes on are written from where they lie instead of being copied.
 const DIRECT_WRITE: usize = 32 << 10;

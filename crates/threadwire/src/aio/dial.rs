@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::connection::Connection;
 use super::core::Opening;
 use super::stream::Stream;
-use crate::dial::UNIX_PAUSE;
+use crate::on_loop::dial::UNIX_PAUSE;
 #[cfg(feature = "tls")]
 use crate::tls::Failed;
 use crate::{Config, Error};

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::stream::Stream;
-use crate::server::accept::Fault;
+use crate::on_loop::server::accept::Fault;
 use crate::{ListenAddr, Listening};
 use threadwire_core::server::listen_socket::{BACKLOG, INHERITS_NODELAY, ListenSocket, SocketFile};
 

@@ -18,7 +18,7 @@ use super::core::Opening;
 use super::newcomers::{Place, go_on};
 use super::reception::{Reception, discard, receive, shutting_down, write};
 use super::stream::Stream;
-use crate::server::upgrade::{Refusal, agree, agreed, grant};
+use crate::on_loop::server::upgrade::{Refusal, agree, agreed, grant};
 use crate::{Accept, Config, Error};
 use threadwire_core::server::admission::Gate;
 use threadwire_core::server::answer::Subprotocol;

@@ -20,7 +20,7 @@ use super::newcomers::Newcomers;
 use super::reception::{Reception, receive};
 use super::request::Request;
 use super::stream::Stream;
-use crate::server::accept::{FAILURES_PER_TURN, Fault, PAUSE};
+use crate::on_loop::server::accept::{FAILURES_PER_TURN, Fault, PAUSE};
 #[cfg(feature = "tls")]
 use crate::tls::ServerTls;
 use crate::{Accept, Admission, Config, Error, ListenAddr, Listening};

@@ -8,7 +8,7 @@ use threadwire_worker::EventLoop;
 
 use super::{Connection, Phase, WeakConnection};
 use crate::Standing;
-use crate::server::Station;
+use crate::on_loop::server::Station;
 
 /// The place of a connection that is no server's, or has ended.
 pub(super) const NOWHERE: u32 = Station::NOWHERE;

@@ -17,7 +17,7 @@ use crate::flow::Flow;
 use crate::link::{Link, LooseLink};
 use crate::local::Local;
 use crate::messages::inbox::Inbox;
-use crate::stream::Stream;
+use crate::on_loop::stream::Stream;
 use crate::{Closed, Config, Error, Listener};
 use threadwire_core::agreed::Agreed;
 

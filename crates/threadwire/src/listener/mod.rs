@@ -2,6 +2,7 @@
 //! still lie in the buffer they were received in.
 
 pub(crate) mod accept;
+pub(crate) mod router;
 pub(crate) mod running;
 pub(crate) mod server;
 

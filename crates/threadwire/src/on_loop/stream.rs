@@ -16,8 +16,8 @@ use threadwire_proto::Role;
 use crate::Trace;
 use crate::outbox::Output;
 #[cfg(feature = "tls")]
-use crate::tls::stream::TlsStream;
-use crate::traced::Traced;
+use crate::on_loop::tls_stream::TlsStream;
+use crate::on_loop::traced::Traced;
 #[cfg(feature = "tls")]
 use threadwire_core::tls::{Failed, session::Session};
 

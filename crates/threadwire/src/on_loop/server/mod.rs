@@ -3,7 +3,6 @@
 pub(crate) mod accept;
 mod control;
 mod handshakes;
-pub(crate) mod router;
 mod station;
 pub(crate) mod upgrade;
 
@@ -22,7 +21,7 @@ pub(crate) use accept::Acceptor;
 pub(crate) use control::{Control, Post};
 pub(crate) use station::Station;
 
-use crate::stream::Stream;
+use crate::on_loop::stream::Stream;
 #[cfg(feature = "tls")]
 use crate::tls::ServerTls;
 use crate::{Accept, Admission, Config, Error, Listening, Request};

@@ -12,7 +12,7 @@ use threadwire_worker::{EventLoop, Ready, Source, Token};
 
 use super::{Attempt, Held, drop_held};
 use crate::connection::Opening;
-use crate::stream::Stream;
+use crate::on_loop::stream::Stream;
 use crate::{Connection, Error};
 use threadwire_core::agreed::Agreed;
 

@@ -20,7 +20,8 @@ use threadwire_worker::{EventLoop, Ready, Source, TimerId, Token};
 use super::link::{Link, Shared};
 use super::session::Session;
 use super::{Attempt, Backoff, Cause, Change, Hooks, State};
-use crate::{Connection, Error, Listener, dial};
+use crate::on_loop::dial;
+use crate::{Connection, Error, Listener};
 
 pub(super) struct Driver {
     token: Token,

@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut, Write};
 
-use crate::stream::Stream;
+use crate::on_loop::stream::Stream;
 use threadwire_core::tls::session::{Io, Session};
 
 /// A stream in TLS. The handshake goes on by itself in whatever is called.

@@ -14,7 +14,7 @@ use threadwire_worker::{EventLoop, Ready, Source, Token};
 
 use super::control::Pending;
 use super::{Post, Service, Station, handshakes, upgrade};
-use crate::stream::Stream;
+use crate::on_loop::stream::Stream;
 use threadwire_core::server::listen_socket::{
     BACKLOG, INHERITS_NODELAY, ListenSocket, Listening, SocketFile,
 };

@@ -12,7 +12,7 @@ use threadwire_worker::{EventLoop, Ready, Source, TimerId, Token};
 
 use super::{Attempt, Held};
 use crate::Error;
-use crate::stream::Stream;
+use crate::on_loop::stream::Stream;
 use threadwire_core::client::race::{Move, Race};
 
 /// A race that is under way.

@@ -18,9 +18,9 @@ use super::{Service, Station};
 use crate::connection::Opening;
 use crate::local::Local;
 use crate::outbox::Outbox;
-use crate::stream::Stream;
+use crate::on_loop::stream::Stream;
 #[cfg(feature = "tls")]
-use crate::tls::stream::TlsStream;
+use crate::on_loop::tls_stream::TlsStream;
 use crate::{Config, Connection, Error, Listener, Request};
 use threadwire_core::agreed::Agreed;
 use threadwire_core::server::admission::{Gate, Guest, TooMany};

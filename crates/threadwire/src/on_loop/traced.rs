@@ -7,7 +7,7 @@ use threadwire_core::trace::tap::Tap;
 use threadwire_proto::Role;
 
 use crate::Trace;
-use crate::stream::Stream;
+use crate::on_loop::stream::Stream;
 
 /// A stream that is traced.
 #[derive(Debug)]

@@ -22,9 +22,10 @@ mod with_tls {
 
     use super::*;
     use crate::Error;
-    use crate::dial::drop_held;
-    use crate::stream::Stream;
-    use crate::tls::{Failed, stream::TlsStream};
+    use crate::on_loop::dial::drop_held;
+    use crate::on_loop::stream::Stream;
+    use crate::on_loop::tls_stream::TlsStream;
+    use crate::tls::Failed;
 
     /// A TLS handshake under way.
     struct Securing {
@@ -35,7 +36,7 @@ mod with_tls {
     }
 
     /// Makes TLS on a connected stream, in the place that the stream has on the loop.
-    pub(in crate::dial) fn start(attempt: &Rc<Attempt>, secure: Secure, held: Held) {
+    pub(in crate::on_loop::dial) fn start(attempt: &Rc<Attempt>, secure: Secure, held: Held) {
         let session = match secure.session() {
             Ok(session) => session,
             Err(error) => {

@@ -6,10 +6,10 @@ mod connect;
 mod connect_unix;
 #[cfg(feature = "aio")]
 pub(crate) use connect_unix::PAUSE as UNIX_PAUSE;
-mod open;
+mod socket;
 mod resolve;
-mod secure;
-mod talking;
+mod tls;
+mod exchange;
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
@@ -22,9 +22,9 @@ use threadwire_core::client::settings::Settings;
 use threadwire_proto::Role;
 use threadwire_worker::{EventLoop, Ready, Source, TimerId, Token};
 
-use crate::stream::Stream;
+use crate::on_loop::stream::Stream;
 use crate::{Config, Connection, Error, Listener};
-use talking::Talking;
+use exchange::Talking;
 
 /// What is told when an attempt has come to its end: the listener is given back if it failed.
 type Done = Box<dyn FnOnce(Result<Connection, (Box<dyn Listener>, Error)>)>;
@@ -112,13 +112,13 @@ impl Attempt {
             (Task::Resolve { host, port }, _) => resolve::start(self, host, port),
             (Task::Connect(race), _) => connect::start(self, race),
             (Task::ConnectUnix(path), _) => connect_unix::start(self, path),
-            (Task::Open(open, target), _) => open::start(self, open, target),
-            (Task::Secure(secure), Some(held)) => secure::start(self, secure, held),
+            (Task::Open(open, target), _) => socket::start(self, open, target),
+            (Task::Secure(secure), Some(held)) => tls::start(self, secure, held),
             (Task::Talk(talk), Some(mut held)) => {
                 if talk.is_last() {
                     held.stream = held.stream.traced(self.config.trace.as_ref(), Role::Client);
                 }
-                talking::start(self, talk, held);
+                exchange::start(self, talk, held);
             }
             (Task::Secure(_) | Task::Talk(_), None) => self.fail(Error::Lost),
         }
