@@ -42,9 +42,9 @@ use crate::flow::Flow;
 use crate::link::Link;
 use crate::local::Local;
 use crate::messages::inbox::Inbox;
-use crate::room::branch::Seat;
 use crate::on_loop::server::Station;
 use crate::on_loop::stream::Stream;
+use crate::room::branch::Seat;
 #[cfg(feature = "tls")]
 use crate::tls::TlsInfo;
 use crate::{Closed, Config, Error, Listener, WhenFull};

@@ -94,12 +94,12 @@ pub use connection::Connection;
 pub use handle::{Handle, Parts};
 pub use listener::Listener;
 pub use listener::accept::Accept;
+pub use listener::router::Router;
 pub use listener::running::{Running, Stopper};
 pub use listener::server::{Server, Spread};
 pub use messages::{Backlog, Messages, MessagesIter, WhenBehind};
 pub use on_loop::reconnect::{Attempt, Backoff, Cause, Change, Link, Reconnect, State};
 pub use room::{Delivery, Except, Report, Room};
-pub use listener::router::Router;
 pub use threadwire_core::client::{CookieJar, Proxy, Socket, Target, Timeouts};
 pub use threadwire_core::config::{Config, WhenFull};
 pub use threadwire_core::error::{

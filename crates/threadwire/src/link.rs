@@ -16,9 +16,9 @@ use threadwire_proto::{
 use crate::Error;
 use crate::connection::rooms::Given;
 use crate::local::Local;
+use crate::on_loop::stream::Stream;
 use crate::outbox::Outbox;
 use crate::room::branch::Framed;
-use crate::on_loop::stream::Stream;
 
 /// Payloads from this many bytes on are written from where they lie instead of being copied.
 const DIRECT_WRITE: usize = 32 << 10;

@@ -105,7 +105,6 @@ impl Gate {
     }
 
     #[doc(hidden)]
-
     pub fn give_back(&self) {
         if let Some(rate) = self.admission.max_per_second {
             lock(&self.pace).give_back(rate);

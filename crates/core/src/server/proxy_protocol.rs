@@ -92,7 +92,6 @@ impl ProxyProtocol {
     }
 
     #[doc(hidden)]
-
     pub fn demand(&self, peer: Option<SocketAddr>) -> Demand {
         match self.peers.contains_peer(peer) {
             true => Demand::Header,

@@ -80,7 +80,6 @@ impl Attached {
     }
 
     #[doc(hidden)]
-
     pub fn get<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
         self.0.iter().find_map(|value| Arc::clone(value).downcast().ok())
     }

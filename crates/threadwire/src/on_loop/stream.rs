@@ -14,10 +14,10 @@ use rustls::ServerConfig;
 use threadwire_proto::Role;
 
 use crate::Trace;
-use crate::outbox::Output;
 #[cfg(feature = "tls")]
 use crate::on_loop::tls_stream::TlsStream;
 use crate::on_loop::traced::Traced;
+use crate::outbox::Output;
 #[cfg(feature = "tls")]
 use threadwire_core::tls::{Failed, session::Session};
 

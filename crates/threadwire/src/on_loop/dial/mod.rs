@@ -6,10 +6,10 @@ mod connect;
 mod connect_unix;
 #[cfg(feature = "aio")]
 pub(crate) use connect_unix::PAUSE as UNIX_PAUSE;
-mod socket;
-mod resolve;
-mod tls;
 mod exchange;
+mod resolve;
+mod socket;
+mod tls;
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};

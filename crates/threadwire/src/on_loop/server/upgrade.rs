@@ -17,10 +17,10 @@ use super::handshakes::{self, Place};
 use super::{Service, Station};
 use crate::connection::Opening;
 use crate::local::Local;
-use crate::outbox::Outbox;
 use crate::on_loop::stream::Stream;
 #[cfg(feature = "tls")]
 use crate::on_loop::tls_stream::TlsStream;
+use crate::outbox::Outbox;
 use crate::{Config, Connection, Error, Listener, Request};
 use threadwire_core::agreed::Agreed;
 use threadwire_core::server::admission::{Gate, Guest, TooMany};
