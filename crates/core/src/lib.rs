@@ -15,6 +15,8 @@ pub mod error;
 pub mod panic;
 pub mod reconnect;
 pub mod server;
+#[doc(hidden)]
+pub mod session;
 #[cfg(feature = "tls")]
 pub mod tls;
 pub mod trace;

@@ -76,10 +76,8 @@ mod flow;
 mod handle;
 mod link;
 mod listener;
-mod local;
 mod messages;
 mod on_loop;
-mod outbox;
 mod room;
 pub mod tls;
 

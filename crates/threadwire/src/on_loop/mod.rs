@@ -4,6 +4,3 @@ pub(crate) mod dial;
 pub(crate) mod reconnect;
 pub(crate) mod server;
 pub(crate) mod stream;
-#[cfg(feature = "tls")]
-pub(crate) mod tls_stream;
-pub(crate) mod traced;

@@ -1,7 +1,7 @@
 //! A talk with a proxy or with the server, on a loop: its bytes are moved as the socket takes and gives them.
 
 use std::cell::{Cell, RefCell};
-use std::io::{self, Write};
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ use crate::connection::Opening;
 use crate::on_loop::stream::Stream;
 use crate::{Connection, Error};
 use threadwire_core::agreed::Agreed;
+use threadwire_core::session::transport::Transport as _;
 
 /// How much is read at once.
 const PIECE: usize = 4 << 10;

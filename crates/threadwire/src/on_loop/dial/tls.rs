@@ -24,15 +24,14 @@ mod with_tls {
     use crate::Error;
     use crate::on_loop::dial::drop_held;
     use crate::on_loop::stream::Stream;
-    use crate::on_loop::tls_stream::TlsStream;
-    use crate::tls::Failed;
+    use threadwire_core::tls::{Failed, stream::TlsStream};
 
     /// A TLS handshake under way.
     struct Securing {
         attempt: Rc<Attempt>,
         token: Token,
         host: String,
-        stream: RefCell<Option<Box<TlsStream>>>,
+        stream: RefCell<Option<Box<TlsStream<Stream>>>>,
     }
 
     /// Makes TLS on a connected stream, in the place that the stream has on the loop.
@@ -66,7 +65,7 @@ mod with_tls {
     impl Source for Securing {
         fn ready(self: Rc<Self>, ready: Ready) {
             let progress = match &mut *self.stream.borrow_mut() {
-                Some(stream) => stream.handshake(),
+                Some(secured) => secured.tls.handshake(&mut secured.stream),
                 None => return,
             };
             match progress {

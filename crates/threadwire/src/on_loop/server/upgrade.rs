@@ -16,11 +16,7 @@ use super::control::Pending;
 use super::handshakes::{self, Place};
 use super::{Service, Station};
 use crate::connection::Opening;
-use crate::local::Local;
 use crate::on_loop::stream::Stream;
-#[cfg(feature = "tls")]
-use crate::on_loop::tls_stream::TlsStream;
-use crate::outbox::Outbox;
 use crate::{Config, Connection, Error, Listener, Request};
 use threadwire_core::agreed::Agreed;
 use threadwire_core::server::admission::{Gate, Guest, TooMany};
@@ -28,6 +24,9 @@ use threadwire_core::server::answer::{Answer, Subprotocol};
 use threadwire_core::server::check::plain;
 use threadwire_core::server::proxy_protocol::{self, Demand, Proxied};
 use threadwire_core::server::request::Caller;
+use threadwire_core::session::buffers::Buffers;
+use threadwire_core::session::outbox::Outbox;
+use threadwire_core::session::transport::Transport as _;
 
 /// A handshake under way.
 pub(super) struct Upgrading {
@@ -273,7 +272,7 @@ impl State {
         let Some(outbox) = &mut self.refusal else { return Progress::Waiting };
         if !outbox.is_empty() {
             outbox.unblock();
-            if outbox.write(&mut self.stream, &Local::current()).is_err() {
+            if outbox.write(&mut self.stream, &Buffers::current()).is_err() {
                 return Progress::Over("the peer took no answer");
             }
             if !outbox.is_empty() {
@@ -382,7 +381,7 @@ impl Upgrading {
     fn ask(&self, request: handshake::Request, caller: Caller, stream: &Stream) -> Result<Granted, Response> {
         let request = self.service.gate.request(request, caller)?;
         #[cfg(feature = "tls")]
-        let request = request.secured(stream.tls().map(TlsStream::session));
+        let request = request.secured(stream.tls());
         #[cfg(not(feature = "tls"))]
         let _ = stream;
         let (listener, headers, subprotocol) = match self.service.ask(&request).0 {
@@ -403,7 +402,7 @@ impl Upgrading {
     fn open(&self, state: State, granted: Granted, early: Early, input: &mut [u8]) {
         self.stop_timer();
         let Granted { listener, upgrade, headers, guest, deflate } = granted;
-        let mut output = Local::current().lend_output();
+        let mut output = Buffers::current().lend_output();
         upgrade.encode(&mut output);
         let agreed = agreed(&upgrade, headers, guest);
         let (mut own, is_full);
@@ -474,7 +473,7 @@ impl Upgrading {
         if state.refusal.is_some() {
             return self.keep(state);
         }
-        let local = Local::current();
+        let local = Buffers::current();
         let mut input = local.lend_input();
         let progress = self.refuse_for_shutdown(&mut state, &mut input);
         local.return_input(input);
@@ -551,7 +550,7 @@ impl Source for Upgrading {
         if ready.writable {
             state.stream.writable();
         }
-        let local = Local::current();
+        let local = Buffers::current();
         let mut input = local.lend_input();
         if state.awaits_header {
             match state.look_for_header(&mut input) {
