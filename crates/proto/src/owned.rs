@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::{Message, OpCode};
+use crate::Message;
+use crate::opcode::OpCode;
 
 /// A message that owns its payload, and so can be kept, or handed to another thread.
 ///

@@ -6,13 +6,12 @@
 
 use std::mem;
 
+use crate::assembly::Assembly;
 use crate::{
     Buffer, Config, Frame, Level, Limits, Message, OpCode, Pool, Role, Violation,
     deflate::{Decompressor, Output},
     frame::{Header, Payload},
-    mask,
-    message::Assembly,
-    utf8,
+    mask, utf8,
 };
 
 /// Turns received bytes into checked frames, or into whole messages (see [`Level`]).

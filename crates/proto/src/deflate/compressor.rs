@@ -2,9 +2,9 @@
 
 use super::engines::{DeflateEngine, DeflateKind, Ticket};
 use super::history::History;
-use super::shared::Sharing;
 use super::{Agreement, Compress, Deflate, Engines, TAIL};
-use crate::{OpCode, Role};
+use crate::Role;
+use crate::opcode::OpCode;
 
 /// The sending half.
 #[derive(Debug)]
@@ -137,6 +137,49 @@ impl Compressor {
     }
 }
 
+/// What a message must be compressed like, so that a connection can send it although it was not compressed for it alone:
+/// [`Connection::sharing`](crate::Connection::sharing). Connections for which this is equal can share.
+///
+/// ```
+/// use threadwire_proto::{Compress, Config, Connection, Deflate, OpCode, Role, Shared};
+///
+/// let deflate = Deflate::new();
+/// let agreement = deflate.answer(&[deflate.offer()]).expect("it takes its own offers");
+/// let mut members = [(); 3].map(|()| {
+///     Connection::new(Role::Server, &Config::default()).with_deflate(&deflate, agreement)
+/// });
+/// let mut shared = Shared::new();
+/// let news = "the same for everybody ".repeat(10);
+/// let sharing = members[0].sharing().expect("it compresses");
+/// let mut frame = Vec::new();
+/// assert!(sharing.append_frame(OpCode::Text, news.as_bytes(), Compress::Auto, &mut shared.pool, &mut frame));
+/// for member in &mut members {
+///     assert_eq!(member.sharing(), Some(sharing));
+///     member.sent_shared(); // and `frame` goes to its peer
+/// }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Sharing {
+    kind: DeflateKind,
+    threshold: usize,
+}
+
+impl Sharing {
+    /// Compresses a message without any reference to others. `None` if it is better sent as it is.
+    pub(crate) fn deflate<'e>(
+        &self,
+        payload: &[u8],
+        compress: Compress,
+        engines: &'e mut Engines,
+    ) -> Option<&'e [u8]> {
+        if !compress.applies_to(payload.len(), self.threshold) {
+            return None;
+        }
+        let made = alone(self.kind, payload, engines)?;
+        Some(&engines.scratch[..made])
+    }
+}
+
 /// Lets go of what a long message has needed.
 fn trim(scratch: &mut Vec<u8>) {
     if scratch.len() > SCRATCH_KEPT {
@@ -145,7 +188,7 @@ fn trim(scratch: &mut Vec<u8>) {
 }
 
 /// Compresses a whole message into the scratch memory, without any reference to others. `None` if it does not get smaller.
-pub(super) fn alone(kind: DeflateKind, payload: &[u8], engines: &mut Engines) -> Option<usize> {
+fn alone(kind: DeflateKind, payload: &[u8], engines: &mut Engines) -> Option<usize> {
     trim(&mut engines.scratch);
     let mut engine = engines.deflate.any(kind);
     let made = engine.run(payload, 0, &mut engines.scratch);

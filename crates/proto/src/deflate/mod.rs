@@ -48,15 +48,15 @@ mod decompressor;
 mod engines;
 mod history;
 mod params;
-mod shared;
 
 pub use agreement::Agreement;
 pub use budget::{memory_budget, memory_in_use, set_memory_budget};
 pub(crate) use compressor::Compressor;
+pub use compressor::Sharing;
 pub(crate) use decompressor::{Decompressor, Output};
 pub(crate) use engines::Engines;
 pub use params::ParamError;
-pub use shared::Sharing;
+pub(crate) use params::Params;
 
 /// The name of the extension.
 pub const NAME: &str = "permessage-deflate";

@@ -1,8 +1,5 @@
 //! The parameters of an offer or an answer, as they are written (RFC 7692, section 7.1).
 
-use super::NAME;
-use crate::handshake::Extension;
-
 const SERVER_NO_CONTEXT_TAKEOVER: &str = "server_no_context_takeover";
 const CLIENT_NO_CONTEXT_TAKEOVER: &str = "client_no_context_takeover";
 const SERVER_MAX_WINDOW_BITS: &str = "server_max_window_bits";
@@ -50,7 +47,7 @@ pub enum ParamError {
 
 /// Parameters that are fine each for itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Params {
+pub(crate) struct Params {
     pub(super) server_no_context_takeover: bool,
     pub(super) client_no_context_takeover: bool,
     pub(super) server_max_window_bits: Option<u8>,
@@ -59,9 +56,12 @@ pub(super) struct Params {
 }
 
 impl Params {
-    pub(super) fn parse(extension: &Extension) -> Result<Params, ParamError> {
+    /// Reads names and values as they stand behind the name of the extension.
+    pub(crate) fn parse<'a>(
+        written: impl Iterator<Item = (&'a str, Option<&'a str>)>,
+    ) -> Result<Params, ParamError> {
         let mut params = Params::default();
-        for (name, value) in extension.params() {
+        for (name, value) in written {
             match name {
                 SERVER_NO_CONTEXT_TAKEOVER => {
                     flag(SERVER_NO_CONTEXT_TAKEOVER, value, &mut params.server_no_context_takeover)?;
@@ -83,7 +83,8 @@ impl Params {
         Ok(params)
     }
 
-    pub(super) fn to_extension(self) -> Extension {
+    /// Names and values as they are written.
+    pub(crate) fn written(self) -> Vec<(String, Option<String>)> {
         let mut params = Vec::new();
         let mut add = |name: &str, value: Option<u8>| {
             params.push((name.to_owned(), value.map(|bits| bits.to_string())));
@@ -100,7 +101,7 @@ impl Params {
         if let Some(bits) = self.client_max_window_bits {
             add(CLIENT_MAX_WINDOW_BITS, bits);
         }
-        Extension::of(NAME, params)
+        params
     }
 
     /// Whether an answer fits what was offered.

@@ -6,10 +6,11 @@ use std::fmt;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::error::{HandshakeError, quote};
+use super::error::HandshakeError;
 use super::extension::{self, Extension};
 use super::headers::{Headers, is_token, write_field};
-use super::hide;
+use super::quote::quote;
+use super::redact;
 use super::{HeadReader, Limits, accept_key, rules};
 
 /// Describes a handshake request. It can be [built](Self::build) again and again, for each attempt to
@@ -159,7 +160,7 @@ impl fmt::Debug for RequestBuilder {
         f.debug_struct("RequestBuilder")
             .field("target", &format_args!("{path}{query}"))
             .field("host", &self.host)
-            .field("subprotocols", &hide::subprotocols(self.subprotocols.iter().map(String::as_str)))
+            .field("subprotocols", &redact::subprotocols(self.subprotocols.iter().map(String::as_str)))
             .field("extensions", &self.extensions)
             .field("headers", &self.headers)
             .finish()

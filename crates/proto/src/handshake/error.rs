@@ -5,9 +5,6 @@ use super::headers::HeaderError;
 use super::response::Response;
 use crate::deflate::ParamError;
 
-/// The most bytes of a received value that an error quotes.
-const QUOTED_BYTES: usize = 64;
-
 /// Why an opening handshake failed.
 ///
 /// Every message names what was found, what was expected and the section that says so. Values from the peer
@@ -147,7 +144,7 @@ pub enum HandshakeError {
     /// A subprotocol was chosen that the client did not offer.
     #[error("the subprotocol {found} was chosen, the client offered {offered} (RFC 6455, section 4.1)")]
     SubprotocolNotOffered {
-        /// The subprotocol, quoted, unless it [may be a secret](super::hide::subprotocol).
+        /// The subprotocol, quoted, unless it [may be a secret](super::redact::subprotocol).
         found: String,
         /// What the client offered, for reading, without what may be a secret.
         offered: String,
@@ -236,14 +233,5 @@ impl HandshakeError {
             _ => return Response::of(500, &[]),
         };
         response.with_body(format!("{self}\n"))
-    }
-}
-
-/// Bytes from outside, made fit to be read by people: in quotes, escaped, and cut off where they are too
-/// long.
-pub(super) fn quote(bytes: &[u8]) -> String {
-    match bytes.get(..QUOTED_BYTES) {
-        Some(start) if bytes.len() > QUOTED_BYTES => format!("\"{}\"...", start.escape_ascii()),
-        _ => format!("\"{}\"", bytes.escape_ascii()),
     }
 }

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use super::error::{HandshakeError, quote};
+use super::error::HandshakeError;
 use super::headers::{Headers, is_token, is_token_byte};
+use super::quote::quote;
 use super::rules;
 
 /// One extension with its parameters, as offered or agreed on.

@@ -11,8 +11,9 @@
 //! first.
 
 use super::client::Answer;
-use super::error::{HandshakeError, quote};
+use super::error::HandshakeError;
 use super::headers::is_token_byte;
+use super::quote::quote;
 use super::server::Request;
 
 /// How large a head may be. Past a limit a head is refused at once, complete or not.

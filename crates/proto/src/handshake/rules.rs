@@ -1,9 +1,10 @@
 //! What the opening handshake demands of headers, as data, and the checks that both sides share.
 
-use super::error::{HandshakeError, quote};
+use super::error::HandshakeError;
 use super::extension::{self, Extension};
 use super::headers::{HeaderError, Headers};
-use super::hide;
+use super::quote::quote;
+use super::redact;
 
 /// What one header must hold, in words that an error repeats.
 pub(super) struct Rule {
@@ -165,14 +166,14 @@ pub fn refuse_reserved(name: &str) -> Result<(), HeaderError> {
 pub(super) fn subprotocol_not_offered(found: &[u8], offered: &[String]) -> HandshakeError {
     HandshakeError::SubprotocolNotOffered {
         found: quote_subprotocol(found),
-        offered: or_none(hide::subprotocols(offered.iter().map(String::as_str))),
+        offered: or_none(redact::subprotocols(offered.iter().map(String::as_str))),
     }
 }
 
 /// A subprotocol that was refused, quoted unless it may be a token.
 pub(super) fn quote_subprotocol(name: &[u8]) -> String {
-    match hide::subprotocol(&String::from_utf8_lossy(name)) {
-        hide::HIDDEN => quote(hide::HIDDEN.as_bytes()),
+    match redact::subprotocol(&String::from_utf8_lossy(name)) {
+        redact::HIDDEN => quote(redact::HIDDEN.as_bytes()),
         _ => quote(name),
     }
 }

@@ -6,10 +6,11 @@ use std::fmt;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::error::{HandshakeError, quote};
+use super::error::HandshakeError;
 use super::extension::{self, Extension};
 use super::headers::{HeaderError, Headers, is_token, write_field};
-use super::hide;
+use super::quote::quote;
+use super::redact;
 use super::response::write_status_line;
 use super::rules::{self, Rule};
 use super::{HeadReader, Limits, accept_key};
@@ -262,9 +263,9 @@ impl fmt::Debug for Upgrade {
         let offered = self.offered_subprotocols.iter().map(String::as_str);
         f.debug_struct("Upgrade")
             .field("accept", &self.accept)
-            .field("offered_subprotocols", &hide::subprotocols(offered))
+            .field("offered_subprotocols", &redact::subprotocols(offered))
             .field("offered_extensions", &self.offered_extensions)
-            .field("subprotocol", &self.subprotocol().map(hide::subprotocol))
+            .field("subprotocol", &self.subprotocol().map(redact::subprotocol))
             .field("extensions", &self.extensions)
             .field("headers", &self.headers)
             .finish()

@@ -1,6 +1,7 @@
 //! One open connection, without its socket: received bytes in and events out, messages in and bytes out.
 
 mod sending;
+mod shared_frame;
 
 use std::time::{Duration, Instant};
 

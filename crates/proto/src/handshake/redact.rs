@@ -4,12 +4,12 @@
 //! that they may contain, and what is hidden becomes [`HIDDEN`].
 //!
 //! ```
-//! use threadwire_proto::handshake::hide;
+//! use threadwire_proto::handshake::redact;
 //!
-//! assert_eq!(hide::url("ws://me:1234@a.example/b?c=5&token=1234"), "ws://***@a.example/b?c=5&token=***");
-//! assert_eq!(hide::header("X-Api-Key", "1234"), "***");
-//! assert_eq!(hide::header("Origin", "https://example.com"), "https://example.com");
-//! assert_eq!(hide::subprotocol("bearer.1234"), "***");
+//! assert_eq!(redact::url("ws://me:1234@a.example/b?c=5&token=1234"), "ws://***@a.example/b?c=5&token=***");
+//! assert_eq!(redact::header("X-Api-Key", "1234"), "***");
+//! assert_eq!(redact::header("Origin", "https://example.com"), "https://example.com");
+//! assert_eq!(redact::subprotocol("bearer.1234"), "***");
 //! ```
 
 use std::borrow::Cow;
