@@ -5,16 +5,16 @@ use crate::opcode::OpCode;
 use crate::utf8::Validator;
 use crate::{Limits, Violation};
 
-/// The message that is arriving: which frames may come next, how long it has become, whether it is UTF-8 so far.
+/// The message that is arriving: the frames that may come next, its length so far, and the check of its UTF-8.
 #[derive(Debug, Default)]
 pub(crate) struct Assembly {
     /// The opcode of the message whose fragments are arriving. None between messages.
     begun: Option<OpCode>,
     fragments: u32,
-    /// What the frames so far announced, in bytes.
+    /// The length that the frames so far announced, in bytes.
     length: u64,
     text: Validator,
-    /// Whether it is compressed.
+    /// Whether the message is compressed.
     is_compressed: bool,
 }
 
@@ -53,15 +53,15 @@ impl Assembly {
         Ok(opcode)
     }
 
-    /// How many bytes its frames may have. What is compressed is not kept, and has a limit of its own when it is inflated; this
-    /// one is for what only costs time, as empty blocks do, and leaves room for what does not get smaller.
+    /// The limit on the payloads of all frames. Compressed bytes are not kept, and have a limit of their own when they are
+    /// inflated; this one is for input that only costs time, as empty blocks do, and leaves room for data that do not get smaller.
     #[inline]
     fn most(&self, limits: &Limits) -> u64 {
         let most = limits.max_message as u64;
         if self.is_compressed { most.saturating_add(most / 8).saturating_add(1024) } else { most }
     }
 
-    /// Whether the message is compressed whose frames arrive.
+    /// Whether the message that is arriving is compressed.
     #[inline]
     pub(crate) fn is_compressed(&self) -> bool {
         self.is_compressed

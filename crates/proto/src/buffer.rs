@@ -1,4 +1,4 @@
-//! Memory for payloads that arrive in more than one piece.
+//! Receive buffers for payloads that arrive in more than one piece.
 
 use std::ops::Deref;
 
@@ -31,7 +31,7 @@ impl Buffer {
         if self.bytes.len() < end {
             self.bytes.resize(end, 0);
         }
-        // What is initialised already costs nothing, however far it reaches.
+        // Memory that is initialised already costs nothing, however far it reaches.
         let end = self.bytes.len().min(self.length + wanted);
         &mut self.bytes[self.length..end]
     }
@@ -65,7 +65,7 @@ impl Buffer {
         &mut self.bytes[start..self.length]
     }
 
-    /// How many bytes it can take without new memory being initialised, those that count included.
+    /// The number of bytes that the buffer holds or can take without initialising memory.
     pub(crate) fn initialised(&self) -> usize {
         self.bytes.len()
     }
@@ -75,7 +75,7 @@ impl Buffer {
         self.length = 0;
     }
 
-    /// Whether it has more than twice the memory that its bytes need.
+    /// Whether the buffer has more than twice the memory that its bytes need.
     pub(crate) fn is_mostly_room(&self) -> bool {
         self.bytes.capacity() > 2 * self.length + 64
     }

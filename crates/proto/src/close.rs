@@ -7,7 +7,7 @@ use crate::{SendError, Violation};
 /// The longest reason that fits a close frame beside its code, in bytes.
 pub const MAX_REASON: usize = 123;
 
-/// What a close frame says. No code means an empty payload.
+/// The code and reason of a close frame. No code means an empty payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CloseFrame<'a> {
     /// The code, if there is one.

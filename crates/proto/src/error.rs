@@ -1,4 +1,4 @@
-//! What can go wrong: the peer breaks a rule, or we are asked to.
+//! Protocol errors: rules that a peer broke, and sends that would break one.
 
 use crate::close_code::CloseCode;
 use crate::opcode::OpCode;

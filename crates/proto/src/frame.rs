@@ -31,12 +31,12 @@ pub struct Frame<'b> {
     pub(crate) rsv: u8,
     pub(crate) opcode: OpCode,
     pub(crate) payload: Payload<'b>,
-    /// Set where the payload is a whole text message, and so UTF-8 as a whole.
+    /// Whether the payload is a whole text message, and so UTF-8 as a whole.
     pub(crate) is_text: bool,
     pub(crate) is_last_in_input: bool,
 }
 
-/// Where a payload lies.
+/// The place of a payload.
 pub(crate) enum Payload<'b> {
     /// In the input.
     Lent(&'b [u8]),
@@ -56,7 +56,7 @@ impl Frame<'_> {
         self.rsv
     }
 
-    /// What the frame is.
+    /// The opcode of the frame.
     #[inline]
     pub fn opcode(&self) -> OpCode {
         self.opcode
@@ -80,7 +80,7 @@ impl Frame<'_> {
         (self.fin && self.opcode == OpCode::Binary).then(|| Message::Binary(self.payload()))
     }
 
-    /// What a close frame says: `None` for the other frames, and for one that breaks a rule.
+    /// The code and reason of a close frame: `None` for the other frames, and for one that breaks a rule.
     ///
     /// ```
     /// use threadwire_proto::{CloseCode, Config, Pool, Reader, Role};
@@ -143,8 +143,8 @@ impl Frame<'_> {
         (self.fin && self.opcode == OpCode::Binary).then(|| OwnedMessage::Binary(self.into_vec()))
     }
 
-    /// The same for a message that may be kept for long: memory that is much larger than the message, as it is where that was
-    /// inflated, goes back to the pool.
+    /// As [`into_message`](Frame::into_message), for a message that may be kept for long: memory that is much larger than the
+    /// message, as it is where that was inflated, goes back to the pool.
     ///
     /// ```
     /// use threadwire_proto::{Config, Pool, Reader, Role};

@@ -23,7 +23,7 @@ pub struct Header {
     pub fin: bool,
     /// The three reserved bits: RSV1 is 4, RSV2 is 2, RSV3 is 1.
     pub rsv: u8,
-    /// What the frame is.
+    /// The opcode of the frame.
     pub opcode: OpCode,
     /// The key that the payload is masked with, if it is.
     pub mask: Option<[u8; 4]>,
@@ -130,7 +130,7 @@ impl Header {
     pub fn append_to(&self, out: &mut Vec<u8>, payload: &[u8]) {
         debug_assert_eq!(self.length, payload.len() as u64);
         out.reserve(Header::MAX_SIZE + payload.len());
-        // Each form as a whole: bytes that are put together in memory and read back at once are slow to read.
+        // Each form is appended as a whole: bytes that are put together in memory and read back at once are slow to read.
         let [first, masked] = self.first_bytes();
         match self.length {
             0..=125 => out.extend_from_slice(&[first, masked | self.length as u8]),

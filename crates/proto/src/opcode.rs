@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// What a frame is (RFC 6455, section 5.2). The reserved opcodes have no value here: a frame that carries one is
+/// The kind of a frame (RFC 6455, section 5.2). The reserved opcodes have no value here: a frame that carries one is
 /// a [`Violation`](crate::Violation).
 ///
 /// ```
@@ -28,7 +28,7 @@ pub enum OpCode {
 }
 
 impl OpCode {
-    /// Whether it is close, ping or pong.
+    /// Whether the opcode is close, ping or pong.
     pub const fn is_control(self) -> bool {
         self as u8 & 0x8 != 0
     }

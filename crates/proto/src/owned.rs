@@ -1,4 +1,4 @@
-//! Messages that own their payload.
+//! Owned messages, to be kept or sent to another thread.
 
 use std::fmt;
 
@@ -27,7 +27,7 @@ pub enum OwnedMessage {
 }
 
 impl OwnedMessage {
-    /// The same message, borrowed.
+    /// The message, borrowed.
     #[inline]
     pub fn as_message(&self) -> Message<'_> {
         match self {

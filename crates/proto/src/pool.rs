@@ -1,11 +1,11 @@
-//! Memory that the connections of a thread share: free buffers, and compression engines.
+//! Pooled memory of a thread, for all its connections: free buffers and compression engines.
 
 use crate::Buffer;
 use crate::deflate::Engines;
 
-/// What waits to be used again by any connection of a thread: buffers, so that long messages do not cost an allocation and
-/// its page faults each, and the engines of [compression](crate::deflate). Bounded: at most 8 buffers of at most 1 MiB each
-/// are kept, and as many engines as the [budget](crate::deflate::memory_budget) allows.
+/// Memory to be used again by any connection of a thread: buffers, so that long messages do not cost an allocation and its
+/// page faults each, and the engines of [compression](crate::deflate). Bounded: at most 8 buffers of at most 1 MiB each are
+/// kept, and as many engines as the [budget](crate::deflate::memory_budget) allows.
 ///
 /// ```
 /// use threadwire_proto::{Config, Message, Pool, Reader, Role};

@@ -1,4 +1,4 @@
-//! A message for many connections, compressed and framed once.
+//! Broadcast: a message for many connections, compressed and framed once.
 
 use crate::header::Header;
 use crate::opcode::OpCode;

@@ -1,6 +1,6 @@
-//! What is offered, what is agreed to, and what follows from that (RFC 7692, sections 5 and 7.1).
+//! Negotiation of permessage-deflate: offers, answers, and the agreement that follows (RFC 7692, sections 5 and 7.1).
 //!
-//! How a server answers an offer, parameter by parameter; `ours` is what [`Deflate`] says:
+//! The answer of a server to an offer, parameter by parameter; `ours` is what [`Deflate`] says:
 //!
 //! | offered | without | with |
 //! |---|---|---|
@@ -16,10 +16,10 @@ use super::params::{ParamError, Params};
 /// The window bits that nobody has restricted.
 const MOST: u8 = 15;
 
-/// What a server asks for, if it is not told otherwise.
+/// The window bits that a server asks for, if it is not told otherwise.
 const SERVERS_CHOICE: u8 = 12;
 
-/// What a connection's two sides have agreed on.
+/// The agreement of a connection's two sides on compression.
 ///
 /// ```
 /// use threadwire_proto::Deflate;
@@ -36,11 +36,11 @@ pub struct Agreement {
     pub server_no_context_takeover: bool,
     /// Whether the client compresses each message for itself.
     pub client_no_context_takeover: bool,
-    /// How far back the server's messages may refer: 2<sup>bits</sup> bytes, 8 to 15.
+    /// The window of the server's messages, the distance that they may refer back: 2<sup>bits</sup> bytes, 8 to 15.
     pub server_max_window_bits: u8,
-    /// How far back the client's messages may refer: 2<sup>bits</sup> bytes, 8 to 15.
+    /// The window of the client's messages, the distance that they may refer back: 2<sup>bits</sup> bytes, 8 to 15.
     pub client_max_window_bits: u8,
-    /// Whether the client has said that it can be told how far.
+    /// Whether the client has said that its window may be restricted.
     client_can_be_told: bool,
     /// Whether the client has asked for a window of the server's: then the answer must say which (RFC 7692, section 7.1.2.1),
     /// even if it is the largest.
@@ -75,7 +75,7 @@ impl Deflate {
         }
     }
 
-    /// What a server agrees to, if it can meet the offer.
+    /// The agreement of a server, if it can meet the offer.
     pub(crate) fn meet(&self, offer: &Params) -> Option<Agreement> {
         let ours = self.server_max_window_bits.unwrap_or(SERVERS_CHOICE);
         let server_max_window_bits = offer.server_max_window_bits.map_or(ours, |bits| bits.min(ours));
@@ -97,7 +97,7 @@ impl Deflate {
         })
     }
 
-    /// What a server's answer to our offer comes to. An answer that the offer does not allow fails the connection (RFC 7692,
+    /// The agreement that follows from a server's answer. An answer that the offer does not allow fails the connection (RFC 7692,
     /// section 5.1).
     pub(crate) fn agree(&self, answer: &Params) -> Result<Agreement, ParamError> {
         answer.check_answer_to(&self.offered())?;

@@ -1,4 +1,4 @@
-//! What one connection sends, compressed (RFC 7692, section 7.2.1).
+//! The compressor of a connection: deflate of outgoing messages (RFC 7692, section 7.2.1).
 
 use super::engines::{DeflateEngine, DeflateKind, Ticket};
 use super::history::History;
@@ -13,7 +13,7 @@ pub(crate) struct Compressor {
     kind: DeflateKind,
     takeover: bool,
     threshold: usize,
-    /// What the peer's window holds of what we have said. Empty without takeover.
+    /// The content of the peer's window: the end of what we have sent. Empty without context takeover.
     history: History,
     ticket: Option<Ticket>,
     /// The message in fragments that is under way.
@@ -24,7 +24,7 @@ pub(crate) struct Compressor {
 enum UnderWay {
     #[default]
     Nothing,
-    /// It is not compressed.
+    /// The message is not compressed.
     Plain,
     Compressed(DeflateEngine),
 }
@@ -61,7 +61,7 @@ impl Compressor {
             (_, OpCode::Continuation) => false,
             // A window of 8 bits is more than we can do: what is sent plainly refers to nothing.
             _ if self.kind.window_bits < 9 => false,
-            // How long it becomes, nobody knows.
+            // The length of a message in fragments is not known yet.
             _ if !fin => compress != Compress::Never,
             _ => compress.applies_to(length, self.threshold),
         }
@@ -99,7 +99,7 @@ impl Compressor {
         }
         made = finish(scratch, made);
         if self.takeover {
-            // What the engine was fed is part of the stream from now on: it must be sent, whatever its length.
+            // The input of the engine is part of the stream from now on: it must be sent compressed, whatever its length.
             self.ticket = deflate.keep(engine);
         } else {
             deflate.release(engine);
@@ -118,8 +118,8 @@ impl Compressor {
         Some(&engines.scratch[..made])
     }
 
-    /// What a message that is compressed once for many has to be compressed like, for this one to be among them; `None` if it
-    /// can't be now.
+    /// The settings by which a message for many must be compressed, for this connection to be among them; `None` if it can't be
+    /// now.
     #[inline]
     pub(crate) fn sharing(&self) -> Option<Sharing> {
         let is_free = matches!(self.under_way, UnderWay::Nothing) && self.kind.window_bits >= 9;
@@ -137,7 +137,7 @@ impl Compressor {
     }
 }
 
-/// What a message must be compressed like, so that a connection can send it although it was not compressed for it alone:
+/// The settings by which a message must be compressed, so that a connection can send it though it was not compressed for it alone:
 /// [`Connection::sharing`](crate::Connection::sharing). Connections for which this is equal can share.
 ///
 /// ```
@@ -180,7 +180,7 @@ impl Sharing {
     }
 }
 
-/// Lets go of what a long message has needed.
+/// Frees the scratch memory that a long message has needed.
 fn trim(scratch: &mut Vec<u8>) {
     if scratch.len() > SCRATCH_KEPT {
         *scratch = Vec::new();

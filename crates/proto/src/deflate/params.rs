@@ -1,11 +1,11 @@
-//! The parameters of an offer or an answer, as they are written (RFC 7692, section 7.1).
+//! Parameters of permessage-deflate as they are written in an offer or an answer (RFC 7692, section 7.1).
 
 const SERVER_NO_CONTEXT_TAKEOVER: &str = "server_no_context_takeover";
 const CLIENT_NO_CONTEXT_TAKEOVER: &str = "client_no_context_takeover";
 const SERVER_MAX_WINDOW_BITS: &str = "server_max_window_bits";
 const CLIENT_MAX_WINDOW_BITS: &str = "client_max_window_bits";
 
-/// What is wrong with the parameters of `permessage-deflate` (RFC 7692, section 7.1). An offer with such parameters is
+/// An error in the parameters of `permessage-deflate` (RFC 7692, section 7.1). An offer with such parameters is
 /// declined; an answer with them fails the handshake.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -24,7 +24,7 @@ pub enum ParamError {
     WindowBits {
         /// The parameter.
         name: &'static str,
-        /// Its value in quotes, or "missing".
+        /// The value in quotes, or "missing".
         found: String,
     },
     /// An answer grants less than was asked for.
@@ -32,9 +32,9 @@ pub enum ParamError {
     NotGranted {
         /// The parameter.
         name: &'static str,
-        /// What was offered.
+        /// The value that was offered.
         offered: String,
-        /// What the answer has instead.
+        /// The value of the answer.
         found: String,
     },
     /// An answer has a parameter that only the client may bring up.
@@ -51,7 +51,7 @@ pub(crate) struct Params {
     pub(super) server_no_context_takeover: bool,
     pub(super) client_no_context_takeover: bool,
     pub(super) server_max_window_bits: Option<u8>,
-    /// Perhaps without a value: in an offer that says that the server may choose.
+    /// Without a value, in an offer: the server may choose.
     pub(super) client_max_window_bits: Option<Option<u8>>,
 }
 

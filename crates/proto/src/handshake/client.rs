@@ -1,4 +1,4 @@
-//! The client's side: the request, the server's answer, and whether the answer accepts it (RFC 6455, section
+//! The client's side of the opening handshake: the request, the server's answer, and its verification (RFC 6455, section
 //! 4.1).
 
 use std::fmt;
@@ -323,7 +323,7 @@ impl Answer {
         self.headers.get(name)
     }
 
-    /// Whether another answer follows: a 100 or 103 may come before the one that counts (RFC 9110, section
+    /// Whether the answer is an interim one: a 100 or 103 may come before the one that counts (RFC 9110, section
     /// 15.2).
     pub fn is_interim(&self) -> bool {
         matches!(self.status, 100 | 102..=199)
@@ -340,19 +340,19 @@ impl Answer {
         length.parse().ok()
     }
 
-    /// The same answer with what was read of its body, to be found again in [`HandshakeError::Status`].
+    /// The same answer with the part of its body that was read, to be found again in [`HandshakeError::Status`].
     pub fn with_body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = body.into();
         self
     }
 
-    /// What was read of the body.
+    /// The part of the body that was read.
     pub fn body(&self) -> &[u8] {
         &self.body
     }
 }
 
-/// What client and server agreed on, as [`ClientRequest::verify`] finds it in the answer.
+/// The agreement of client and server, as [`ClientRequest::verify`] finds it in the answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Accepted {

@@ -1,10 +1,10 @@
-//! Negotiation of permessage-deflate in `Sec-WebSocket-Extensions` (RFC 7692, section 5).
+//! Offers and answers of permessage-deflate in `Sec-WebSocket-Extensions` (RFC 7692, section 5).
 
 use super::{Extension, HandshakeError};
 use crate::deflate::{Agreement, Deflate, NAME, ParamError, Params};
 
 impl Agreement {
-    /// The answer that says it, for a server to send.
+    /// The answer with this agreement, for a server to send.
     pub fn to_extension(&self) -> Extension {
         Extension::of(NAME, self.params().written())
     }
@@ -12,12 +12,12 @@ impl Agreement {
 
 /// Negotiation.
 impl Deflate {
-    /// What a client offers. It always says that the server may choose how far its messages refer back.
+    /// The offer of a client. It always says that the server may choose the window of the client's messages.
     pub fn offer(&self) -> Extension {
         Extension::of(NAME, self.offered().written())
     }
 
-    /// What a server agrees to: the first of the offers that can be met; `None` if none can. Other extensions among them are
+    /// The agreement of a server: to the first of the offers that can be met; `None` if none can. Other extensions among them are
     /// passed over.
     ///
     /// ```
@@ -36,7 +36,7 @@ impl Deflate {
         offers.filter_map(|offer| Params::parse(offer.params()).ok()).find_map(|offer| self.meet(&offer))
     }
 
-    /// What a server's answer to our [`offer`](Deflate::offer) comes to; `None` if it did not take it.
+    /// The agreement that follows from a server's answer to our [`offer`](Deflate::offer); `None` if it did not take the offer.
     ///
     /// # Errors
     ///

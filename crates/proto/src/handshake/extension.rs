@@ -1,4 +1,4 @@
-//! `Sec-WebSocket-Extensions`: what is offered and agreed on (RFC 6455, section 9.1).
+//! Extensions in `Sec-WebSocket-Extensions`, as they are offered and agreed on (RFC 6455, section 9.1).
 
 use std::fmt;
 

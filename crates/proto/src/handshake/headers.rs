@@ -61,7 +61,7 @@ pub enum HeaderError {
         name: String,
         /// The first byte that is not allowed.
         byte: u8,
-        /// Where in the value it is, in bytes.
+        /// The place of the byte in the value.
         offset: usize,
     },
     /// The handshake writes this header itself.
@@ -69,7 +69,7 @@ pub enum HeaderError {
     Reserved {
         /// The header's name as given.
         name: String,
-        /// Who sets it, and what to call for it.
+        /// The method to call instead.
         instead: &'static str,
     },
 }

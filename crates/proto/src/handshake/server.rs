@@ -1,4 +1,4 @@
-//! The server's side: a client's request, its checks, and the 101 that accepts it (RFC 6455, section 4.2).
+//! The server's side of the opening handshake: a client's request, its checks, and the 101 that accepts it (RFC 6455, section 4.2).
 
 use std::collections::HashSet;
 use std::fmt;
@@ -185,7 +185,7 @@ impl Request {
         })
     }
 
-    /// What follows the head is read as frames, so nothing may say that it is a body.
+    /// The bytes behind the head are read as frames, so no header may say that they are a body.
     fn has_no_body(&self) -> Result<(), HandshakeError> {
         if self.headers.get_all_bytes("Content-Length").any(|length| length != b"0") {
             return Err(HandshakeError::Body { name: "Content-Length" });
