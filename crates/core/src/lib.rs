@@ -6,8 +6,11 @@
 //! these pages may change with any version.
 #![forbid(unsafe_code)]
 
+pub mod client;
 pub mod config;
 pub mod error;
+#[doc(hidden)]
+pub mod panic;
 pub mod reconnect;
 #[cfg(feature = "tls")]
 pub mod tls;
@@ -16,11 +19,12 @@ pub mod trace;
 /// The protocol without I/O: the `threadwire-proto` crate.
 pub use threadwire_proto as proto;
 
+pub use client::{CookieJar, Proxy, Socket, Target, Timeouts};
 pub use config::{Config, WhenFull};
 pub use error::{
     Closed, Error, LimitKind, ProxyProblem, RedirectProblem, Stage, Step, TimeoutKind, TlsProblem, UrlPart,
 };
-pub use reconnect::{Backoff, Cause, Change, State};
+pub use reconnect::{Attempt, Backoff, Cause, Change, State};
 #[cfg(feature = "tls")]
 pub use tls::{ClientTls, ServerTls};
 pub use trace::Trace;

@@ -11,10 +11,10 @@ use std::sync::Arc;
 use socket2::{Domain, Protocol, SockAddr, Type};
 
 use super::target::Target;
-use crate::Error;
+use crate::error::Error;
 
-pub(super) type Prepare = dyn Fn(BorrowedFd<'_>, SocketAddr) -> io::Result<()> + Send + Sync;
-pub(super) type Open = dyn Fn(&Target) -> io::Result<Socket> + Send + Sync;
+pub type Prepare = dyn Fn(BorrowedFd<'_>, SocketAddr) -> io::Result<()> + Send + Sync;
+pub type Open = dyn Fn(&Target) -> io::Result<Socket> + Send + Sync;
 
 /// A socket of the program's own, connected: over TCP, or a unix socket. Made from a stream of the standard library; whether
 /// that blocks does not matter.
@@ -27,10 +27,11 @@ pub(super) type Open = dyn Fn(&Target) -> io::Result<Socket> + Send + Sync;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug)]
-pub struct Socket(pub(crate) Own);
+pub struct Socket(pub Own);
 
 #[derive(Debug)]
-pub(crate) enum Own {
+#[doc(hidden)]
+pub enum Own {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
@@ -49,17 +50,19 @@ impl From<UnixStream> for Socket {
 
 /// How sockets are made and prepared.
 #[derive(Clone, Default)]
-pub(crate) struct Sockets {
+#[doc(hidden)]
+pub struct Sockets {
     /// The address of this side.
-    pub(super) local: Option<SocketAddr>,
-    pub(super) prepare: Option<Arc<Prepare>>,
+    pub local: Option<SocketAddr>,
+    pub prepare: Option<Arc<Prepare>>,
     /// Whether small writes may wait for others.
-    pub(super) delays: bool,
+    pub delays: bool,
 }
 
 impl Sockets {
     /// A socket that is not connected yet, and does not block.
-    pub(crate) fn make(&self, to: SocketAddr) -> io::Result<socket2::Socket> {
+    #[doc(hidden)]
+    pub fn make(&self, to: SocketAddr) -> io::Result<socket2::Socket> {
         let socket = socket2::Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
         if let Some(prepare) = &self.prepare {
@@ -77,7 +80,8 @@ impl Sockets {
     }
 
     /// Whether small writes are to leave at once (TCP_NODELAY).
-    pub(crate) fn leaves_at_once(&self) -> bool {
+    #[doc(hidden)]
+    pub fn leaves_at_once(&self) -> bool {
         !self.delays
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use crate::ProxyProblem;
+use crate::error::ProxyProblem;
 
 /// A request, and its answer of eight bytes.
 pub(super) struct Socks4 {

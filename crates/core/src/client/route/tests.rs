@@ -3,7 +3,8 @@
 use threadwire_proto::handshake::accept_key;
 
 use super::*;
-use crate::{CookieJar, Proxy, Timeouts};
+use crate::client::settings::Options;
+use crate::client::{CookieJar, Proxy, Timeouts};
 
 const SERVER: &str = "192.0.2.1:80";
 const PROXY: &str = "192.0.2.9:1080";
@@ -21,7 +22,7 @@ struct Script<'a> {
 
 impl Script<'_> {
     /// Goes the whole way, as a driver would.
-    fn drive(&mut self, client: &Client) -> Result<(), Error> {
+    fn drive(&mut self, client: &Settings) -> Result<(), Error> {
         let mut route = Route::new(client)?;
         loop {
             let task = route.task()?;
@@ -35,7 +36,9 @@ impl Script<'_> {
                     route.found(Ok(found))?;
                 }
                 Task::Connect(mut race) => match race.advance(std::time::Instant::now()) {
-                    crate::dial::race::Move::Start(address) => self.notes.push(format!("connect {address}")),
+                    crate::client::race::Move::Start(address) => {
+                        self.notes.push(format!("connect {address}"))
+                    }
                     other => panic!("{other:?}"),
                 },
                 Task::ConnectUnix(path) => self.notes.push(format!("connect {}", path.display())),
@@ -66,7 +69,7 @@ impl Script<'_> {
 }
 
 /// What is done to connect, where this is said.
-fn way(client: &Client, says: &[&str]) -> (Vec<String>, Result<(), Error>) {
+fn way(client: &Settings, says: &[&str]) -> (Vec<String>, Result<(), Error>) {
     let says: Vec<String> = says.iter().map(|says| (*says).to_owned()).collect();
     let mut script = Script { says: says.iter(), notes: Vec::new() };
     let result = script.drive(client);
@@ -79,18 +82,25 @@ const TUNNEL: &str = "HTTP/1.1 200 OK\r\n\r\n";
 const SOCKS4: &str = "\0\x5a\0\0\0\0\0\0";
 const SOCKS5: &str = "\x05\0\x05\0\0\x01\0\0\0\0\0\0";
 
-/// A client that asks nobody's environment.
-fn client(url: &str) -> Client {
-    Client::new(url).unwrap().proxy(Proxy::none())
+impl Settings {
+    fn with(mut self, change: impl FnOnce(&mut Options)) -> Settings {
+        change(&mut self.options);
+        self
+    }
 }
 
-fn proxied(url: &str, proxy: &str) -> Client {
-    client(url).proxy(Proxy::new(proxy).unwrap())
+/// A client that asks nobody's environment.
+fn client(url: &str) -> Settings {
+    Settings::new(url).unwrap().with(|options| options.proxy = Proxy::none())
+}
+
+fn proxied(url: &str, proxy: &str) -> Settings {
+    client(url).with(|options| options.proxy = Proxy::new(proxy).unwrap())
 }
 
 #[test]
 fn each_kind_of_way_has_its_steps() {
-    let ways: Vec<(Client, &[&str], &[&str])> = vec![
+    let ways: Vec<(Settings, &[&str], &[&str])> = vec![
         (
             client("ws://feed.test/a"),
             &[OPEN],
@@ -99,18 +109,20 @@ fn each_kind_of_way_has_its_steps() {
         (client("ws://192.0.2.1:81/"), &[OPEN], &["connect 192.0.2.1:81", "GET / to 192.0.2.1"]),
         (client("ws://[2001:db8::1]/"), &[OPEN], &["connect [2001:db8::1]:80", "GET / to 2001:db8::1"]),
         (
-            client("ws://feed.test/").resolve("feed.test", addresses(&["192.0.2.5:0"])),
+            client("ws://feed.test/")
+                .with(|options| options.set_addresses("feed.test", addresses(&["192.0.2.5:0"]))),
             &[OPEN],
             &["connect 192.0.2.5:80", "GET / to feed.test"],
         ),
         (client("ws+unix:/run/a.sock:/b"), &[OPEN], &["connect /run/a.sock", "GET /b to localhost"]),
         (
-            client("ws://feed.test/").unix_socket("/run/a.sock"),
+            client("ws://feed.test/").with(|options| options.unix = Some("/run/a.sock".into())),
             &[OPEN],
             &["connect /run/a.sock", "GET / to feed.test"],
         ),
         (
-            client("ws://feed.test/").open_socket(|_| Err(io::ErrorKind::Other.into())),
+            client("ws://feed.test/")
+                .with(|options| options.open = Some(Arc::new(|_| Err(io::ErrorKind::Other.into())))),
             &[OPEN],
             &["open for ws://feed.test/", "GET / to feed.test"],
         ),
@@ -159,14 +171,14 @@ fn each_kind_of_way_has_its_steps() {
         // A socket of the program's own leads to the proxy, if the program has named one.
         (
             proxied("ws://feed.test/", "socks5h://proxy.test")
-                .open_socket(|_| Err(io::ErrorKind::Other.into())),
+                .with(|options| options.open = Some(Arc::new(|_| Err(io::ErrorKind::Other.into())))),
             &[SOCKS5, OPEN],
             &["open for ws://feed.test/", "SOCKS5 to socks5h://proxy.test:1080", "GET / to feed.test"],
         ),
         (
             client("ws://feed.test/")
-                .proxy(Proxy::from_vars(|_| Some("http://proxy.test".to_owned())))
-                .open_socket(|_| Err(io::ErrorKind::Other.into())),
+                .with(|options| options.proxy = Proxy::from_vars(|_| Some("http://proxy.test".to_owned())))
+                .with(|options| options.open = Some(Arc::new(|_| Err(io::ErrorKind::Other.into())))),
             &[OPEN],
             &["open for ws://feed.test/", "GET / to feed.test"],
         ),
@@ -186,7 +198,7 @@ fn each_kind_of_way_has_its_steps() {
 #[cfg(feature = "tls")]
 #[test]
 fn encryption_is_a_step_with_the_server_and_with_the_proxy() {
-    let ways: Vec<(Client, &[&str], &[&str])> = vec![
+    let ways: Vec<(Settings, &[&str], &[&str])> = vec![
         (
             client("wss://feed.test/"),
             &[OPEN],
@@ -231,7 +243,8 @@ fn encryption_is_a_step_with_the_server_and_with_the_proxy() {
 fn a_redirect_begins_from_the_start() {
     let elsewhere = "HTTP/1.1 307 There\r\nLocation: ws://other.test:8080/b\r\n\r\n";
     let proxy = Proxy::new("http://proxy.test:1080").unwrap().except("feed.test");
-    let (notes, result) = way(&client("ws://feed.test/a").proxy(proxy), &[elsewhere, TUNNEL, OPEN]);
+    let (notes, result) =
+        way(&client("ws://feed.test/a").with(|options| options.proxy = proxy), &[elsewhere, TUNNEL, OPEN]);
     result.unwrap();
     assert_eq!(
         notes,
@@ -246,7 +259,8 @@ fn a_redirect_begins_from_the_start() {
             "GET /b to other.test",
         ]
     );
-    let (notes, result) = way(&client("ws://feed.test/a").redirects(2), &[elsewhere; 3]);
+    let (notes, result) =
+        way(&client("ws://feed.test/a").with(|options| options.redirects = 2), &[elsewhere; 3]);
     assert_eq!(notes.iter().filter(|note| *note == "elsewhere").count(), 2);
     assert!(matches!(result, Err(Error::Redirect { problem: RedirectProblem::TooMany { limit: 2 }, .. })));
 }
@@ -256,7 +270,10 @@ fn cookies_of_every_answer_are_taken_and_sent_along() {
     let jar = CookieJar::new();
     let elsewhere = "HTTP/1.1 302 There\r\nLocation: /b\r\nSet-Cookie: first=1\r\n\r\n";
     let open = OPEN.replace("\r\n\r\n", "\r\nSet-Cookie: second=2\r\n\r\n");
-    let (_, result) = way(&client("ws://feed.test/").cookies(&jar), &[elsewhere, &open]);
+    let (_, result) = way(
+        &client("ws://feed.test/").with(|options| options.cookies = Some(jar.clone())),
+        &[elsewhere, &open],
+    );
     result.unwrap();
     assert_eq!(jar.get("ws://feed.test/").unwrap().as_deref(), Some("first=1; second=2"));
 }
@@ -271,7 +288,8 @@ fn each_step_has_a_limit_of_its_own_and_a_name() {
         tls: seconds(4),
         upgrade: seconds(5),
     };
-    let client = proxied("ws://feed.test/", "socks5://proxy.test").timeouts(timeouts);
+    let client =
+        proxied("ws://feed.test/", "socks5://proxy.test").with(|options| options.timeouts = timeouts);
     let mut route = Route::new(&client).unwrap();
     let mut stages = Vec::new();
     loop {
@@ -320,11 +338,10 @@ fn a_name_without_addresses_is_told_of_and_whose_it_is() {
 }
 
 /// A proxy that can't be understood does not concern a stream that is there already.
-#[cfg(feature = "aio")]
 #[test]
 fn over_a_stream_of_ones_own_no_proxy_is_sought() {
     let broken = Proxy::from_vars(|name| (name == "all_proxy").then(|| "ftp://proxy.test".to_owned()));
-    let client = client("ws://server.test/").proxy(broken);
+    let client = client("ws://server.test/").with(|options| options.proxy = broken);
     assert!(matches!(Route::new(&client), Err(Error::Url { .. })));
     let mut route = Route::over_stream(&client).unwrap();
     assert!(matches!(route.task(), Ok(Task::Talk(_))));

@@ -15,22 +15,24 @@ use std::time::Duration;
 
 use threadwire_proto::handshake::{Answer, Headers};
 
+use super::exchange::{Consent, Outcome, Talk, Through};
 use super::proxy::{Kind, ProxyServer};
 use super::race::Race;
 use super::redirect::{follow, forget_private};
+use super::settings::Settings;
 use super::socket::{Open, Sockets};
 use super::socks4::Socks4;
 use super::socks5::Socks5;
-use super::talk::{Consent, Outcome, Talk, Through};
 use super::target::Target;
 use super::tunnel::Tunnel;
-use crate::{Client, Config, Error, ProxyProblem, RedirectProblem, Stage, Step, TimeoutKind};
+use crate::config::Config;
+use crate::error::{Error, ProxyProblem, RedirectProblem, Stage, Step, TimeoutKind};
 #[cfg(feature = "tls")]
-use threadwire_core::tls::{Failed, session::Session};
+use crate::tls::{Failed, session::Session};
 
 /// An attempt to open a connection.
-pub(crate) struct Route {
-    client: Client,
+pub struct Route {
+    settings: Settings,
     target: Target,
     /// What goes into the request, but for cookies.
     headers: Headers,
@@ -66,7 +68,7 @@ enum Leg {
 }
 
 /// What is to be done.
-pub(crate) enum Task {
+pub enum Task {
     /// Find the addresses of this host, and say what was [found](Route::found).
     Resolve { host: String, port: u16 },
     /// Connect to one of several addresses. Says how the race was [lost](Route::lost), or goes on with a stream.
@@ -82,17 +84,17 @@ pub(crate) enum Task {
 }
 
 /// TLS to be begun.
-pub(crate) struct Secure {
+pub struct Secure {
     /// The name or the address with which the other side has to prove itself.
-    pub(crate) host: String,
+    pub host: String,
     #[cfg(feature = "tls")]
-    pub(crate) tls: crate::ClientTls,
+    pub tls: crate::tls::ClientTls,
 }
 
 #[cfg(feature = "tls")]
 impl Secure {
     /// The session that is to be agreed on.
-    pub(crate) fn session(&self) -> Result<Session, Error> {
+    pub fn session(&self) -> Result<Session, Error> {
         let (config, name) = self.tls.prepare(&self.host)?;
         let session = Session::client(config, name).map_err(Failed::io);
         session.map_err(|error| Failed::explain(error, &self.host))
@@ -102,17 +104,17 @@ impl Secure {
 #[cfg(not(feature = "tls"))]
 impl Secure {
     /// What it comes to in this build. (URLs of `wss` are refused before; those of proxies are not.)
-    pub(crate) fn impossible(&self) -> Error {
+    pub fn impossible(&self) -> Error {
         Error::Url {
             url: format!("https://{}", self.host),
-            part: crate::UrlPart::Scheme,
+            part: crate::error::UrlPart::Scheme,
             problem: "wants TLS: this build can't encrypt, its feature `tls` is off".to_owned(),
         }
     }
 }
 
 /// What a talk means for the stream that it was on.
-pub(crate) enum Next {
+pub enum Next {
     /// It leads on.
     GoOn,
     /// It is a connection.
@@ -122,32 +124,32 @@ pub(crate) enum Next {
 }
 
 impl Route {
-    pub(crate) fn new(client: &Client) -> Result<Route, Error> {
-        let mut route = Route::unplanned(client)?;
+    pub fn new(settings: &Settings) -> Result<Route, Error> {
+        let mut route = Route::unplanned(settings)?;
         route.plan()?;
         Ok(route)
     }
 
     /// What does not depend on the way to the server.
-    fn unplanned(client: &Client) -> Result<Route, Error> {
-        let mut headers = client.fixed_headers().clone();
-        if let Some(make) = &client.options.headers {
+    fn unplanned(settings: &Settings) -> Result<Route, Error> {
+        let mut headers = settings.fixed_headers().clone();
+        if let Some(make) = &settings.options.headers {
             let made = catch_unwind(AssertUnwindSafe(|| make()));
             let made = made.unwrap_or_else(|payload| Err(Error::panicked(payload)))?;
             for (name, _) in &made {
                 headers.remove(name);
             }
             for (name, value) in made {
-                client.check_header(&name, value.as_bytes())?;
+                settings.check_header(&name, value.as_bytes())?;
                 headers.append(&name, value)?;
             }
         }
-        if let Some(login) = client.target().login().filter(|_| !headers.contains("Authorization")) {
+        if let Some(login) = settings.target.login().filter(|_| !headers.contains("Authorization")) {
             headers.append("Authorization", login)?;
         }
         Ok(Route {
-            client: client.clone(),
-            target: client.target().clone(),
+            settings: settings.clone(),
+            target: settings.target.clone(),
             headers,
             followed: 0,
             proxy: None,
@@ -162,9 +164,8 @@ impl Route {
     }
 
     /// The last step alone, over a stream that the program has.
-    #[cfg(feature = "aio")]
-    pub(crate) fn over_stream(client: &Client) -> Result<Route, Error> {
-        let mut route = Route::unplanned(client)?;
+    pub fn over_stream(settings: &Settings) -> Result<Route, Error> {
+        let mut route = Route::unplanned(settings)?;
         route.is_own = true;
         route.legs = VecDeque::from([Leg::Upgrade]);
         Ok(route)
@@ -172,7 +173,7 @@ impl Route {
 
     /// What is to be done for a server.
     fn plan(&mut self) -> Result<(), Error> {
-        let options = &self.client.options;
+        let options = &self.settings.options;
         let is_unix = self.target.unix_path().is_some() || options.unix.is_some();
         self.is_own = is_unix || options.open.is_some();
         let may_have_proxy = if self.is_own { !is_unix && options.proxy.is_explicit() } else { true };
@@ -201,24 +202,24 @@ impl Route {
         Ok(())
     }
 
-    pub(crate) fn config(&self) -> &Config {
-        self.client.config_ref()
+    pub fn config(&self) -> &Config {
+        &self.settings.config
     }
 
-    pub(crate) fn sockets(&self) -> &Sockets {
-        &self.client.options.sockets
+    pub fn sockets(&self) -> &Sockets {
+        &self.settings.options.sockets
     }
 
     /// The next task. Not to be asked again when the last one has failed, or has opened the connection.
-    pub(crate) fn task(&mut self) -> Result<Task, Error> {
+    pub fn task(&mut self) -> Result<Task, Error> {
         loop {
             self.leg = self.legs.pop_front().unwrap_or(Leg::Upgrade);
-            let limit = self.client.options.timeouts.connect;
+            let limit = self.settings.options.timeouts.connect;
             return Ok(match self.leg {
                 Leg::FindServer | Leg::FindFirst => {
                     let (host, port, ip) = self.sought();
                     let known = ip.map(|ip| vec![SocketAddr::new(ip, port)]);
-                    match known.or_else(|| self.client.options.addresses(&host, port)) {
+                    match known.or_else(|| self.settings.options.addresses(&host, port)) {
                         Some(addresses) => {
                             self.found(Ok(addresses))?;
                             continue;
@@ -228,10 +229,10 @@ impl Route {
                 }
                 Leg::Connect => Task::Connect(Race::new(std::mem::take(&mut self.first), limit)),
                 Leg::ConnectUnix => {
-                    let path = self.client.options.unix.as_deref().or(self.target.unix_path());
+                    let path = self.settings.options.unix.as_deref().or(self.target.unix_path());
                     Task::ConnectUnix(path.unwrap_or("".as_ref()).to_owned())
                 }
-                Leg::OpenSocket => match &self.client.options.open {
+                Leg::OpenSocket => match &self.settings.options.open {
                     Some(open) => Task::Open(Arc::clone(open), self.target.clone()),
                     None => continue,
                 },
@@ -239,7 +240,13 @@ impl Route {
                     Some(proxy) => Task::Secure(Secure {
                         host: proxy.host.clone(),
                         #[cfg(feature = "tls")]
-                        tls: self.client.options.proxy.tls.clone().unwrap_or_else(crate::ClientTls::shared),
+                        tls: self
+                            .settings
+                            .options
+                            .proxy
+                            .tls
+                            .clone()
+                            .unwrap_or_else(crate::tls::ClientTls::shared),
                     }),
                     None => continue,
                 },
@@ -251,8 +258,8 @@ impl Route {
                     host: self.target.host().to_owned(),
                     #[cfg(feature = "tls")]
                     tls: match self.is_elsewhere {
-                        true => self.client.tls_settings().elsewhere(),
-                        false => self.client.tls_settings().clone(),
+                        true => self.settings.tls.elsewhere(),
+                        false => self.settings.tls.clone(),
                     },
                 }),
                 Leg::Upgrade => Task::Talk(self.upgrade()?),
@@ -273,7 +280,7 @@ impl Route {
     }
 
     /// The addresses that were found.
-    pub(crate) fn found(&mut self, addresses: io::Result<Vec<SocketAddr>>) -> Result<(), Error> {
+    pub fn found(&mut self, addresses: io::Result<Vec<SocketAddr>>) -> Result<(), Error> {
         let addresses = addresses.and_then(|addresses| match addresses.is_empty() {
             true => Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address")),
             false => Ok(addresses),
@@ -287,7 +294,7 @@ impl Route {
     }
 
     /// What it means that no address could be connected to.
-    pub(crate) fn lost(&self, race: Race) -> Error {
+    pub fn lost(&self, race: Race) -> Error {
         let (mut failures, all_late) = race.into_failures();
         if all_late {
             return self.late();
@@ -302,12 +309,12 @@ impl Route {
     }
 
     /// What it means that the unix socket could not be connected to.
-    pub(crate) fn unix_failed(&self, path: PathBuf, source: io::Error) -> Error {
+    pub fn unix_failed(&self, path: PathBuf, source: io::Error) -> Error {
         Error::ConnectUnix { path, source }
     }
 
     /// What an error of the step that is under way comes to: that it concerns a proxy, if it does.
-    pub(crate) fn failed(&self, error: Error) -> Error {
+    pub fn failed(&self, error: Error) -> Error {
         let is_proxys = matches!(self.leg, Leg::FindFirst | Leg::Connect | Leg::SecureProxy);
         match &self.proxy {
             Some(proxy) if is_proxys => {
@@ -324,7 +331,7 @@ impl Route {
         let (user, _) = proxy.login().unwrap_or_default();
         let through = match proxy.kind {
             Kind::Http | Kind::Https => {
-                let (login, headers) = (proxy.basic(), self.client.options.proxy.headers());
+                let (login, headers) = (proxy.basic(), self.settings.options.proxy.headers());
                 let authority = target.host_and_port();
                 Ok(Through::Tunnel(Tunnel::new(&authority, login.as_deref(), headers, self.config())))
             }
@@ -361,28 +368,28 @@ impl Route {
     }
 
     fn upgrade(&self) -> Result<Talk, Error> {
-        let jar = self.client.options.cookies.as_ref();
+        let jar = self.settings.options.cookies.as_ref();
         let stored = jar.and_then(|jar| jar.header(&self.target));
         let request = match stored {
-            None => self.client.request(&self.target, &self.headers)?,
+            None => self.settings.request(&self.target, &self.headers)?,
             Some(stored) => {
                 // There is one such header, with the program's own in front (RFC 6265, section 5.4).
                 let mut headers = self.headers.clone();
                 let own: Vec<&str> = self.headers.get_all("Cookie").collect();
                 headers.set("Cookie", [own, vec![&stored]].concat().join("; "))?;
-                self.client.request(&self.target, &headers)?
+                self.settings.request(&self.target, &headers)?
             }
         };
-        let follows = self.client.options.redirects > 0 && !self.is_own;
+        let follows = self.settings.options.redirects > 0 && !self.is_own;
         Ok(Talk::upgrade(self.target.host(), request, self.config(), follows))
     }
 
     /// What was said.
-    pub(crate) fn said(&mut self, outcome: Outcome) -> Result<Next, Error> {
+    pub fn said(&mut self, outcome: Outcome) -> Result<Next, Error> {
         match outcome {
             Outcome::Through => Ok(Next::GoOn),
             Outcome::Open(consent) => {
-                self.take_cookies(&consent.agreed.headers);
+                self.take_cookies(&consent.headers);
                 Ok(Next::Open(consent))
             }
             Outcome::Redirect(answer) => {
@@ -394,14 +401,14 @@ impl Route {
     }
 
     fn take_cookies(&self, headers: &Headers) {
-        if let Some(jar) = &self.client.options.cookies {
+        if let Some(jar) = &self.settings.options.cookies {
             jar.take_in_all(&self.target, headers);
         }
     }
 
     fn redirect(&mut self, answer: &Answer) -> Result<(), Error> {
         let target = follow(&self.target, answer)?;
-        let limit = self.client.options.redirects;
+        let limit = self.settings.options.redirects;
         let (from, to) = (self.target.to_string(), target.to_string());
         if self.followed >= limit {
             return Err(Error::Redirect { from, to, problem: RedirectProblem::TooMany { limit } });
@@ -420,7 +427,7 @@ impl Route {
     }
 
     /// What is being done, and with whom.
-    pub(crate) fn stage(&self) -> Stage {
+    pub fn stage(&self) -> Stage {
         let step = match self.leg {
             Leg::FindServer | Leg::FindFirst => Step::Resolve,
             Leg::Connect | Leg::ConnectUnix | Leg::OpenSocket => Step::Connect,
@@ -428,7 +435,7 @@ impl Route {
             Leg::AskProxy => Step::Proxy,
             Leg::Upgrade => Step::Upgrade,
         };
-        let unix = self.client.options.unix.as_deref().or(self.target.unix_path());
+        let unix = self.settings.options.unix.as_deref().or(self.target.unix_path());
         let at = match (&self.proxy, unix, self.leg) {
             (_, Some(path), Leg::ConnectUnix) => path.display().to_string(),
             (Some(proxy), _, Leg::FindFirst | Leg::Connect | Leg::SecureProxy | Leg::AskProxy) => {
@@ -436,12 +443,12 @@ impl Route {
             }
             _ => self.target.host().to_owned(),
         };
-        Stage::new(step, at)
+        Stage { step, at }
     }
 
     /// How long what is being done may take. A race looks at its limit itself.
-    pub(crate) fn limit(&self) -> Option<Duration> {
-        let timeouts = &self.client.options.timeouts;
+    pub fn limit(&self) -> Option<Duration> {
+        let timeouts = &self.settings.options.timeouts;
         match self.leg {
             Leg::FindServer | Leg::FindFirst => timeouts.resolve,
             Leg::Connect => None,
@@ -453,12 +460,12 @@ impl Route {
     }
 
     /// What it means that it has taken longer.
-    pub(crate) fn late(&self) -> Error {
+    pub fn late(&self) -> Error {
         Error::Timeout(TimeoutKind::Step(Box::new(self.stage())))
     }
 
     /// What it means that all of it has taken too long.
-    pub(crate) fn too_late(&self) -> Error {
+    pub fn too_late(&self) -> Error {
         Error::Timeout(TimeoutKind::Open { during: Some(Box::new(self.stage())) })
     }
 }

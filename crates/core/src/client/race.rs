@@ -9,11 +9,11 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// The head start of each attempt (RFC 8305, section 5: "Connection Attempt Delay").
-pub(crate) const HEAD_START: Duration = Duration::from_millis(250);
+pub const HEAD_START: Duration = Duration::from_millis(250);
 
 /// Attempts to connect to one of several addresses.
 #[derive(Debug)]
-pub(crate) struct Race {
+pub struct Race {
     /// Not tried yet.
     waiting: VecDeque<SocketAddr>,
     /// Those under way, and when they are given up.
@@ -31,7 +31,7 @@ pub(crate) struct Race {
 
 /// What is to be done.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Move {
+pub enum Move {
     /// Begin to connect to this one.
     Start(SocketAddr),
     /// Drop this attempt: it has taken too long. It counts as failed.
@@ -43,7 +43,7 @@ pub(crate) enum Move {
 }
 
 impl Race {
-    pub(crate) fn new(addresses: Vec<SocketAddr>, limit: Option<Duration>) -> Race {
+    pub fn new(addresses: Vec<SocketAddr>, limit: Option<Duration>) -> Race {
         Race {
             waiting: interleaved(addresses),
             running: Vec::new(),
@@ -56,7 +56,7 @@ impl Race {
     }
 
     /// What to do next; to be asked again until it is to wait, and whenever something has changed.
-    pub(crate) fn advance(&mut self, now: Instant) -> Move {
+    pub fn advance(&mut self, now: Instant) -> Move {
         let is_late = |(_, deadline): &(SocketAddr, Option<Instant>)| deadline.is_some_and(|due| due <= now);
         if let Some(position) = self.running.iter().position(is_late) {
             let (address, _) = self.running.remove(position);
@@ -83,7 +83,7 @@ impl Race {
     }
 
     /// An attempt has failed: the next need not wait any longer (RFC 8305, section 5).
-    pub(crate) fn failed(&mut self, address: SocketAddr, error: io::Error) {
+    pub fn failed(&mut self, address: SocketAddr, error: io::Error) {
         tracing::debug!(%address, %error, "can't connect");
         self.running.retain(|(running, _)| *running != address);
         self.failed.push((address, error));
@@ -92,7 +92,7 @@ impl Race {
 
     /// All that failed, in order, where [`advance`](Race::advance) says that the race is lost; and whether all of them were given
     /// up as they took too long.
-    pub(crate) fn into_failures(self) -> (Vec<(SocketAddr, io::Error)>, bool) {
+    pub fn into_failures(self) -> (Vec<(SocketAddr, io::Error)>, bool) {
         let all_late = self.late > 0 && self.late == self.failed.len();
         (self.failed, all_late)
     }

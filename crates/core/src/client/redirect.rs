@@ -4,7 +4,7 @@ use threadwire_proto::handshake::{Answer, Headers};
 
 use super::redact::redacted;
 use super::target::Target;
-use crate::{Error, RedirectProblem};
+use crate::error::{Error, RedirectProblem};
 
 /// What belongs to the origin that it was meant for, and must not be told to another.
 const PRIVATE: [&str; 4] = ["Authorization", "Cookie", "Proxy-Authorization", "Host"];

@@ -30,10 +30,10 @@ fn pool() -> MutexGuard<'static, Pool> {
 }
 
 /// As long as this lives, somebody waits for the result.
-pub(crate) struct Wanted(#[allow(dead_code, reason = "it is there to be dropped")] Arc<()>);
+pub struct Wanted(#[allow(dead_code, reason = "it is there to be dropped")] Arc<()>);
 
 /// Does some work elsewhere, and has its result told there.
-pub(crate) fn ask<T: 'static>(
+pub fn ask<T: 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
     tell: impl FnOnce(io::Result<T>) + Send + 'static,
 ) -> Wanted {
@@ -63,7 +63,7 @@ pub(crate) fn ask<T: 'static>(
 /// The work may be the program's own, and panic.
 fn contained<T>(work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(work))
-        .unwrap_or_else(|payload| Err(io::Error::other(crate::Error::panicked(payload))))
+        .unwrap_or_else(|payload| Err(io::Error::other(crate::error::Error::panicked(payload))))
 }
 
 fn work_on() {
@@ -84,7 +84,7 @@ fn work_on() {
 }
 
 /// The addresses of a host, as the system finds them.
-pub(crate) fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+pub fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     (host, port).to_socket_addrs().map(Vec::from_iter)
 }
 

@@ -1,16 +1,22 @@
-//! Connections that this side opens.
+//! The client of every face: a builder around its settings, and connections of callbacks.
+
+mod as_client;
+mod network;
 
 use std::cell::RefCell;
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
-use threadwire_proto::handshake::{ClientRequest, Headers, RequestBuilder};
+use threadwire_core::client::settings::Settings;
 use threadwire_worker::EventLoop;
 
-use crate::dial::{Attempt, Options, Route, Target, basic};
+use crate::dial::Attempt;
 #[cfg(feature = "tls")]
 use crate::tls::ClientTls;
 use crate::{Backoff, Config, Connection, Error, Listener, Reconnect};
+
+pub use as_client::IntoClient;
 
 /// Opens a connection, and waits until it is open or has failed; this thread's event loop goes on meanwhile. The first
 /// call to the listener may come before this returns.
@@ -67,17 +73,8 @@ pub fn connect(url: &str, listener: impl Listener) -> Result<Connection, Error> 
 /// assert_ne!(first.local_addr()?, second.local_addr()?);
 /// # Ok::<(), threadwire::Error>(())
 /// ```
-#[derive(Clone, Debug)]
-pub struct Client {
-    target: Target,
-    /// What is added to the request.
-    headers: Headers,
-    subprotocols: Vec<String>,
-    config: Config,
-    pub(crate) options: Options,
-    #[cfg(feature = "tls")]
-    tls: ClientTls,
-}
+#[derive(Clone)]
+pub struct Client(Settings);
 
 impl Client {
     /// A connection to this URL, as [`Target`] takes it apart: `ws://HOST[:PORT][/PATH][?QUERY]`, `wss` for TLS, `ws+unix` for a
@@ -91,30 +88,19 @@ impl Client {
     /// assert!(matches!(result, Err(Error::Url { part: UrlPart::Scheme, .. })));
     /// ```
     pub fn new(url: &str) -> Result<Client, Error> {
-        let client = Client {
-            target: Target::parse(url)?,
-            headers: Headers::new(),
-            subprotocols: Vec::new(),
-            config: Config::default(),
-            options: Options::default(),
-            #[cfg(feature = "tls")]
-            tls: ClientTls::shared(),
-        };
-        // What can't be asked for is to be known now.
-        client.request(&client.target, &client.headers)?;
-        Ok(client)
+        Settings::new(url).map(Client)
     }
 
     /// Limits and timeouts; [`Config::default`] without this.
     pub fn config(mut self, config: Config) -> Client {
-        self.config = config;
+        self.0.config = config;
         self
     }
 
     /// How TLS is spoken, for a `wss://` URL; without this, as [`ClientTls::new`] has it.
     #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: ClientTls) -> Client {
-        self.tls = tls;
+        self.0.tls = tls;
         self
     }
 
@@ -122,27 +108,27 @@ impl Client {
     /// [`Error::Handshake`] for a name or a value that must not be sent, and for the headers that belong to the handshake
     /// itself.
     pub fn header(mut self, name: &str, value: &str) -> Result<Client, Error> {
-        self.add_header(name, value)?;
+        self.0.add_header(name, value)?;
         Ok(self)
     }
 
     /// Says from which origin the request comes, as `https://example.com`: browsers do, and servers may insist on it. Nothing by
     /// default. Fails as [`header`](Client::header) does.
     pub fn origin(mut self, origin: &str) -> Result<Client, Error> {
-        self.set_header("Origin", origin)?;
+        self.0.set_header("Origin", origin)?;
         Ok(self)
     }
 
     /// Says what is asking, instead of `threadwire/VERSION`. Fails as [`header`](Client::header) does.
     pub fn user_agent(mut self, name: &str) -> Result<Client, Error> {
-        self.set_header("User-Agent", name)?;
+        self.0.set_header("User-Agent", name)?;
         Ok(self)
     }
 
     /// Asks for another host than that of the URL, which still says where to connect to. Fails with [`Error::Handshake`] for what
     /// is no `HOST` or `HOST:PORT`.
     pub fn host(mut self, host: &str) -> Result<Client, Error> {
-        self.set_header("Host", host)?;
+        self.0.set_header("Host", host)?;
         Ok(self)
     }
 
@@ -157,24 +143,14 @@ impl Client {
     /// # Ok::<(), threadwire::Error>(())
     /// ```
     pub fn basic_auth(mut self, user: &str, password: &str) -> Result<Client, Error> {
-        if user.contains(':') {
-            return Err(Error::other(
-                "Basic authentication can't carry a colon in a user name (RFC 7617, section 2)",
-            ));
-        }
-        if user.bytes().chain(password.bytes()).any(|byte| byte.is_ascii_control()) {
-            return Err(Error::other(
-                "Basic authentication can't carry control characters (RFC 7617, section 2)",
-            ));
-        }
-        self.set_header("Authorization", &basic(user.as_bytes(), password.as_bytes()))?;
+        self.0.set_basic_auth(user, password)?;
         Ok(self)
     }
 
     /// Authenticates with a token (RFC 6750). It replaces other `Authorization`. Fails as [`header`](Client::header) does. For
     /// tokens that expire there is [`headers`](Client::headers).
     pub fn bearer_auth(mut self, token: &str) -> Result<Client, Error> {
-        self.set_header("Authorization", &format!("Bearer {token}"))?;
+        self.0.set_header("Authorization", &format!("Bearer {token}"))?;
         Ok(self)
     }
 
@@ -184,8 +160,7 @@ impl Client {
         mut self,
         names: impl IntoIterator<Item = S>,
     ) -> Result<Client, Error> {
-        self.subprotocols.extend(names.into_iter().map(|name| name.as_ref().to_owned()));
-        self.request(&self.target, &self.headers)?;
+        self.0.add_subprotocols(names.into_iter().map(|name| name.as_ref().to_owned()))?;
         Ok(self)
     }
 
@@ -209,14 +184,14 @@ impl Client {
     /// # Ok::<(), threadwire::Error>(())
     /// ```
     pub fn reconnect(self, backoff: Backoff) -> Reconnect {
-        Reconnect::new(self, backoff)
+        Reconnect::new(self.0, backoff)
     }
 
     /// Opens the connection, and waits until it is open or has failed. See [`connect`].
     pub fn connect(&self, listener: impl Listener) -> Result<Connection, Error> {
         let outcome = Rc::new(RefCell::new(None));
         let tell = Rc::clone(&outcome);
-        let attempt = self.attempt(Box::new(listener), move |result| {
+        let attempt = Attempt::start(&self.0, Box::new(listener), move |result| {
             *tell.borrow_mut() = Some(result.map_err(|(_, error)| error));
         })?;
         let waited = EventLoop::current().wait(None, || outcome.borrow().is_some());
@@ -250,7 +225,7 @@ impl Client {
     /// # Ok::<(), threadwire::Error>(())
     /// ```
     pub fn start(&self, listener: impl Listener) -> Result<(), Error> {
-        self.attempt(Box::new(listener), |result| {
+        Attempt::start(&self.0, Box::new(listener), |result| {
             let Err((mut listener, error)) = result else { return };
             if let Err(payload) = catch_unwind(AssertUnwindSafe(|| listener.on_failed(&error))) {
                 tracing::error!(error = %Error::panicked(payload), "on_failed failed");
@@ -259,80 +234,18 @@ impl Client {
         Ok(())
     }
 
-    pub(crate) fn target(&self) -> &Target {
-        &self.target
-    }
-
-    /// The headers that are the same for each attempt.
-    pub(crate) fn fixed_headers(&self) -> &Headers {
-        &self.headers
-    }
-
-    pub(crate) fn config_ref(&self) -> &Config {
-        &self.config
-    }
-
-    /// How it speaks TLS with the server.
-    #[cfg(feature = "tls")]
-    pub(crate) fn tls_settings(&self) -> &ClientTls {
-        &self.tls
+    #[cfg(feature = "aio")]
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.0
     }
 
     pub(crate) fn config_mut(&mut self) -> &mut Config {
-        &mut self.config
+        &mut self.0.config
     }
+}
 
-    /// The request of one attempt.
-    pub(crate) fn request(&self, target: &Target, headers: &Headers) -> Result<ClientRequest, Error> {
-        let mut request = RequestBuilder::new(&target.authority(), target.resource())?;
-        for (name, value) in headers.iter() {
-            request.header(name, value)?;
-        }
-        request.subprotocols(&self.subprotocols)?;
-        if let Some(deflate) = &self.config.deflate {
-            request.extension(deflate.offer());
-        }
-        Ok(request.build()?)
-    }
-
-    /// Fails for a header that must not be sent.
-    pub(crate) fn check_header(&self, name: &str, value: &[u8]) -> Result<(), Error> {
-        RequestBuilder::new("localhost", "/")?.header(name, value)?;
-        Ok(())
-    }
-
-    fn add_header(&mut self, name: &str, value: &str) -> Result<(), Error> {
-        self.check_header(name, value.as_bytes())?;
-        let is_single =
-            ["Host", "Origin", "User-Agent"].iter().any(|single| single.eq_ignore_ascii_case(name));
-        if is_single {
-            self.headers.set(name, value)?;
-        } else {
-            self.headers.append(name, value)?;
-        }
-        Ok(())
-    }
-
-    /// Sets a header, in place of those of that name.
-    pub(crate) fn set_header(&mut self, name: &str, value: &str) -> Result<(), Error> {
-        self.check_header(name, value.as_bytes())?;
-        self.headers.set(name, value)?;
-        Ok(())
-    }
-
-    /// The same for another URL.
-    pub(crate) fn set_url(&mut self, url: &str) -> Result<(), Error> {
-        let target = Target::parse(url)?;
-        self.request(&target, &self.headers)?;
-        self.target = target;
-        Ok(())
-    }
-
-    pub(crate) fn attempt(
-        &self,
-        listener: Box<dyn Listener>,
-        done: impl FnOnce(Result<Connection, (Box<dyn Listener>, Error)>) + 'static,
-    ) -> Result<Rc<Attempt>, Error> {
-        Ok(Attempt::start(Route::new(self)?, listener, Box::new(done)))
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }

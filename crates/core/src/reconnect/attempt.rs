@@ -1,12 +1,13 @@
-//! What may be changed about an attempt before it begins.
+//! An attempt to reconnect that is about to begin, and may be changed.
 
 use std::sync::Arc;
 
 use super::Cause;
-use crate::{Client, Error};
+use crate::client::settings::Settings;
+use crate::error::Error;
 
-/// An attempt that is about to begin, as [`Reconnect::before`](crate::Reconnect::before) is given it. Each starts out from
-/// the [`Client`](crate::Client) as it was set up: what is changed here is changed for this attempt alone.
+/// An attempt that is about to begin, as `Reconnect::before` is given it. Each starts out from
+/// the `Client` as it was set up: what is changed here is changed for this attempt alone.
 ///
 /// ```
 /// use threadwire::{Attempt, Backoff, Client, Connection, Error, Message};
@@ -32,9 +33,12 @@ use crate::{Client, Error};
 /// ```
 #[derive(Debug)]
 pub struct Attempt {
-    pub(crate) client: Client,
-    pub(crate) number: u32,
-    pub(crate) cause: Option<Arc<Cause>>,
+    #[doc(hidden)]
+    pub settings: Settings,
+    #[doc(hidden)]
+    pub number: u32,
+    #[doc(hidden)]
+    pub cause: Option<Arc<Cause>>,
 }
 
 impl Attempt {
@@ -48,7 +52,7 @@ impl Attempt {
         self.cause.as_deref()
     }
 
-    /// Connects to another URL. Headers and subprotocols stay. Fails as [`Client::new`] does.
+    /// Connects to another URL. Headers and subprotocols stay. Fails as `Client::new` does.
     ///
     /// ```
     /// use threadwire::{Attempt, Error};
@@ -60,11 +64,11 @@ impl Attempt {
     /// }
     /// ```
     pub fn url(&mut self, url: &str) -> Result<(), Error> {
-        self.client.set_url(url)
+        self.settings.set_url(url)
     }
 
-    /// Sets a header, in place of those of that name. Fails as [`Client::header`] does.
+    /// Sets a header, in place of those of that name. Fails as `Client::header` does.
     pub fn header(&mut self, name: &str, value: &str) -> Result<(), Error> {
-        self.client.set_header(name, value)
+        self.settings.set_header(name, value)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::ProxyProblem;
+use crate::error::ProxyProblem;
 
 const NO_LOGIN: u8 = 0;
 const PASSWORD: u8 = 2;

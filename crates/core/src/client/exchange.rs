@@ -3,22 +3,22 @@
 
 use threadwire_proto::Deflate;
 use threadwire_proto::deflate::Agreement;
-use threadwire_proto::handshake::{Answer, ClientRequest, HandshakeError};
+use threadwire_proto::handshake::{Answer, ClientRequest, HandshakeError, Headers};
 
 use super::answer::{AnswerReader, Arrived};
 use super::redirect;
 use super::socks4::Socks4;
 use super::socks5::Socks5;
 use super::tunnel::Tunnel;
-use crate::connection::Agreed;
-use crate::{Config, Error, ProxyProblem};
+use crate::config::Config;
+use crate::error::{Error, ProxyProblem};
 
 /// A talk, its bytes, and who it is with.
-pub(crate) struct Talk {
+pub struct Talk {
     /// What is still to be written.
-    pub(crate) output: Vec<u8>,
+    pub output: Vec<u8>,
     /// What was read, and not understood yet: to be appended to.
-    pub(crate) received: Vec<u8>,
+    pub received: Vec<u8>,
     about: About,
 }
 
@@ -47,16 +47,18 @@ struct Upgrade {
 }
 
 /// What client and server have agreed on.
-pub(crate) struct Consent {
-    pub(crate) agreed: Box<Agreed>,
+pub struct Consent {
+    pub subprotocol: Option<String>,
+    /// The headers of the server's answer.
+    pub headers: Headers,
     /// If messages may be compressed.
-    pub(crate) deflate: Option<Agreement>,
+    pub deflate: Option<Agreement>,
     /// How many of the bytes received are the server's answer.
-    pub(crate) head: usize,
+    pub head: usize,
 }
 
 /// What a talk comes to.
-pub(crate) enum Outcome {
+pub enum Outcome {
     /// The stream leads to the server from now on.
     Through,
     /// The server agrees.
@@ -80,12 +82,7 @@ impl Talk {
     }
 
     /// Asks for the upgrade. Redirects are an answer as any other, unless they are to be followed.
-    pub(crate) fn upgrade(
-        host: &str,
-        request: ClientRequest,
-        config: &Config,
-        follows_redirects: bool,
-    ) -> Talk {
+    pub fn upgrade(host: &str, request: ClientRequest, config: &Config, follows_redirects: bool) -> Talk {
         let mut output = Vec::new();
         request.encode(&mut output);
         let answer = AnswerReader::new(config);
@@ -96,13 +93,13 @@ impl Talk {
     }
 
     /// Whether the stream is a connection when it is over.
-    pub(crate) fn is_last(&self) -> bool {
+    pub fn is_last(&self) -> bool {
         matches!(self.about, About::Upgrade(_))
     }
 
     /// Looks at what was received. `None` if more has to be written, or has to arrive, which it won't if the stream has `ended`:
     /// then it fails.
-    pub(crate) fn look(&mut self, ended: bool) -> Result<Option<Outcome>, Error> {
+    pub fn look(&mut self, ended: bool) -> Result<Option<Outcome>, Error> {
         let Talk { output, received, about } = self;
         match about {
             About::Way { through, proxy } => {
@@ -133,7 +130,7 @@ impl Talk {
     }
 
     /// The refusal that has begun to arrive, of which no more is waited for: it says more than what ended the wait.
-    pub(crate) fn refusal(&mut self) -> Option<Error> {
+    pub fn refusal(&mut self) -> Option<Error> {
         match self.look(true) {
             Err(
                 error @ (Error::Handshake(HandshakeError::Status(_))
@@ -144,7 +141,7 @@ impl Talk {
     }
 
     /// What reading or writing has failed with.
-    pub(crate) fn broken(&self, error: std::io::Error) -> Error {
+    pub fn broken(&self, error: std::io::Error) -> Error {
         match &self.about {
             About::Way { proxy, .. } => {
                 Error::Proxy { proxy: proxy.clone(), problem: ProxyProblem::Io(error) }
@@ -176,9 +173,8 @@ impl Upgrade {
                     Some(deflate) => deflate.accept(&accepted.extensions)?,
                     None => None,
                 };
-                let agreed =
-                    Agreed { subprotocol: accepted.subprotocol, headers: accepted.headers, guest: None };
-                Ok(Some(Outcome::Open(Consent { agreed: Box::new(agreed), deflate, head })))
+                let (subprotocol, headers) = (accepted.subprotocol, accepted.headers);
+                Ok(Some(Outcome::Open(Consent { subprotocol, headers, deflate, head })))
             }
             Some(Arrived::Refusal(answer)) if is_redirect(&answer) => Ok(Some(Outcome::Redirect(answer))),
             Some(Arrived::Refusal(answer)) => Err(HandshakeError::Status(answer).into()),

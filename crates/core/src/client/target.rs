@@ -10,7 +10,7 @@ use percent_encoding::percent_decode_str;
 use url::{Host, ParseError, Url};
 
 use super::redact::redacted;
-use crate::{Error, UrlPart};
+use crate::error::{Error, UrlPart};
 
 /// What a URL may begin with.
 const SCHEMES: &str = "ws, wss, ws+unix or wss+unix";
@@ -123,12 +123,14 @@ impl Target {
     }
 
     /// Whether the host is an address, so that nothing has to be resolved.
-    pub(crate) fn is_ip(&self) -> bool {
+    #[doc(hidden)]
+    pub fn is_ip(&self) -> bool {
         self.is_ip
     }
 
     /// The value of an `Authorization` header, if the URL has a user name or a password.
-    pub(crate) fn login(&self) -> Option<&str> {
+    #[doc(hidden)]
+    pub fn login(&self) -> Option<&str> {
         self.login.as_deref()
     }
 
@@ -138,24 +140,28 @@ impl Target {
     }
 
     /// The value of the `Host` header.
-    pub(crate) fn authority(&self) -> String {
+    #[doc(hidden)]
+    pub fn authority(&self) -> String {
         let host = self.bracketed();
         if self.port == default_port(self.is_secure) { host } else { format!("{host}:{}", self.port) }
     }
 
     /// The host and the port, always with a port.
-    pub(crate) fn host_and_port(&self) -> String {
+    #[doc(hidden)]
+    pub fn host_and_port(&self) -> String {
         format!("{}:{}", self.bracketed(), self.port)
     }
 
     /// The URL as HTTP has it, which relative ones and cookies refer to.
-    pub(crate) fn as_http(&self) -> Option<Url> {
+    #[doc(hidden)]
+    pub fn as_http(&self) -> Option<Url> {
         let scheme = if self.is_secure { "https" } else { "http" };
         Url::parse(&format!("{scheme}://{}{}", self.host_and_port(), self.resource)).ok()
     }
 
     /// Whether the other one belongs to the same origin (RFC 6454, section 4).
-    pub(crate) fn is_same_origin(&self, other: &Target) -> bool {
+    #[doc(hidden)]
+    pub fn is_same_origin(&self, other: &Target) -> bool {
         (self.is_secure, &self.host, self.port, &self.unix)
             == (other.is_secure, &other.host, other.port, &other.unix)
     }
@@ -218,7 +224,7 @@ pub(super) fn credentials(url: &Url) -> (Vec<u8>, Vec<u8>) {
 }
 
 /// The value of a header that authenticates with these (RFC 7617, section 2).
-pub(crate) fn basic(user: &[u8], password: &[u8]) -> String {
+pub(super) fn basic(user: &[u8], password: &[u8]) -> String {
     format!("Basic {}", STANDARD.encode([user, b":", password].concat()))
 }
 

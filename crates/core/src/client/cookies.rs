@@ -8,7 +8,7 @@ use threadwire_proto::handshake::Headers;
 use url::Url;
 
 use super::target::Target;
-use crate::Error;
+use crate::error::Error;
 
 /// The longest cookie in bytes, name, value and attributes together (RFC 6265, section 6.1).
 const MAX_COOKIE: usize = 4096;
@@ -18,7 +18,7 @@ const MAX_PER_DOMAIN: usize = 50;
 const MAX_COOKIES: usize = 500;
 
 /// Cookies: those that servers set with an answer to an opening handshake (101, or a redirect) are sent with the next request for
-/// which they are meant, by the rules of RFC 6265. A [`Client`](crate::Client) has none unless [it is given one](crate::Client::cookies);
+/// which they are meant, by the rules of RFC 6265. A `Client` has none unless it is given one (`Client::cookies`);
 /// it is shared by all clones, of the jar as of the client, and by all connections of a client that reconnects.
 ///
 /// It lives in memory only. Cookies are ignored that have more than 4096 bytes, or a domain that the server does not belong to or

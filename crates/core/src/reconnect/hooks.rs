@@ -1,17 +1,17 @@
-//! What the program is asked, and what its answers come to: the same wherever a driver runs.
+//! The program's hooks of reconnecting: whether an attempt may begin, whether an end is worth another one.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, SystemTime};
 
-use threadwire_core::reconnect::machine::Verdict;
 use threadwire_proto::handshake::HandshakeError;
 
+use super::machine::Verdict;
 use super::{Attempt, Cause};
-use crate::Error;
-use crate::local::Local;
+use crate::error::Error;
+use crate::panic::contain;
 
 /// Asks whether an attempt may begin. One that panics forbids it.
-pub(crate) fn ask_before<H>(hook: &mut H, attempt: &mut Attempt) -> Result<(), Error>
+pub fn ask_before<H>(hook: &mut H, attempt: &mut Attempt) -> Result<(), Error>
 where
     H: FnMut(&mut Attempt) -> Result<(), Error> + ?Sized,
 {
@@ -20,7 +20,7 @@ where
 }
 
 /// Asks whether an end is worth another attempt; without a hook, the cause itself knows. One that panics says no.
-pub(crate) fn ask_whether_to_retry<H>(hook: Option<&mut H>, cause: &Cause) -> Verdict
+pub fn ask_whether_to_retry<H>(hook: Option<&mut H>, cause: &Cause) -> Verdict
 where
     H: FnMut(&Cause) -> bool + ?Sized,
 {
@@ -33,7 +33,7 @@ where
 
 /// How long a server wants to be left alone that has answered with 429 or 503: its `Retry-After`, in seconds or a date (RFC 9110,
 /// section 10.2.3).
-pub(crate) fn retry_after(cause: Option<&Cause>, now: SystemTime) -> Duration {
+pub fn retry_after(cause: Option<&Cause>, now: SystemTime) -> Duration {
     let Some(Cause::Error(Error::Handshake(HandshakeError::Status(answer)))) = cause else {
         return Duration::ZERO;
     };
@@ -46,17 +46,10 @@ pub(crate) fn retry_after(cause: Option<&Cause>, now: SystemTime) -> Duration {
     date.and_then(|date| date.duration_since(now).ok()).unwrap_or_default()
 }
 
-/// Calls the program, and logs it if that panics.
-pub(crate) fn contain<R>(what: &str, call: impl FnOnce() -> R) -> Option<R> {
-    let result = catch_unwind(AssertUnwindSafe(call));
-    result.map_err(|payload| tracing::error!(error = %Error::panicked(payload), "{what} failed")).ok()
-}
-
 /// A random number from 0 to 1.
-pub(crate) fn random() -> f64 {
-    // They are as random as masking keys must be.
-    let key = Local::current().shared.borrow_mut().keys.next();
-    f64::from(u32::from_ne_bytes(key)) / f64::from(u32::MAX)
+pub fn random() -> f64 {
+    // Without randomness in the system, all clients wait as long.
+    getrandom::u32().map_or(0.5, |number| f64::from(number) / f64::from(u32::MAX))
 }
 
 #[cfg(test)]

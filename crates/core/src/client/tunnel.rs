@@ -3,7 +3,8 @@
 use threadwire_proto::handshake::{Answer, Headers};
 
 use super::answer::{AnswerReader, Arrived};
-use crate::{Config, ProxyProblem};
+use crate::config::Config;
+use crate::error::ProxyProblem;
 
 /// A `CONNECT`, and its answer.
 pub(super) struct Tunnel {

@@ -3,7 +3,7 @@
 use threadwire_proto::handshake::{Answer, HandshakeError, HeadReader};
 
 use super::chunked::unchunked;
-use crate::Config;
+use crate::config::Config;
 
 /// As much of the body of a refusal as is kept for the error.
 const MAX_BODY: usize = 4 << 10;
@@ -15,7 +15,7 @@ const MAX_CHUNKED: usize = 2 * MAX_BODY;
 const MAX_INTERIM: u32 = 8;
 
 /// Gathers what the other side says, until it is known what that comes to.
-pub(crate) struct AnswerReader {
+pub(super) struct AnswerReader {
     head: HeadReader,
     /// An answer that is no consent, whose body is arriving.
     refusal: Option<Answer>,
@@ -24,7 +24,7 @@ pub(crate) struct AnswerReader {
 }
 
 /// An answer that has arrived.
-pub(crate) enum Arrived {
+pub(super) enum Arrived {
     /// The answer that was hoped for, and the length of its head: what follows in the buffer does not belong to it.
     Consent(Answer, usize),
     /// Another one, with as much of its body as is kept.
@@ -32,13 +32,13 @@ pub(crate) enum Arrived {
 }
 
 impl AnswerReader {
-    pub(crate) fn new(config: &Config) -> AnswerReader {
+    pub(super) fn new(config: &Config) -> AnswerReader {
         AnswerReader { head: HeadReader::new(config.head_limits()), refusal: None, interim: 0 }
     }
 
     /// Looks at what was `received`, which is to be appended to only. `None` if more has to arrive, which it won't if the stream
     /// has `ended`. The body of an answer that is no consent is only waited for if that `is_wanted`.
-    pub(crate) fn look(
+    pub(super) fn look(
         &mut self,
         received: &mut Vec<u8>,
         ended: bool,

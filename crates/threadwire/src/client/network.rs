@@ -1,113 +1,16 @@
-//! What a client may be told about its way to the server.
+//! The network settings of a client: proxy, redirects, cookies, addresses and sockets.
 
-use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::BorrowedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use super::cookies::CookieJar;
-use super::proxy::Proxy;
-use super::socket::{Open, Socket, Sockets};
-use super::target::Target;
+use super::Client;
+#[cfg(doc)]
+use crate::Error;
 use crate::app::HeaderList;
-use crate::{Client, Error};
-
-/// How many redirects are followed.
-const REDIRECTS: u32 = 10;
-
-pub(crate) type MakeHeaders = dyn Fn() -> Result<Vec<(String, String)>, Error> + Send + Sync;
-
-/// How long the steps of opening a connection may take. None has a limit of its own by default: all of them together may take
-/// [`Config::open_timeout`](crate::Config::open_timeout), 10 s, also where redirects are followed. What has taken too long is told
-/// by [`TimeoutKind::Step`](crate::TimeoutKind::Step), or [`TimeoutKind::Open`](crate::TimeoutKind::Open) for the whole; both say
-/// which step it was, and with whom.
-///
-/// ```
-/// use std::time::Duration;
-/// use threadwire::{Client, Timeouts};
-///
-/// // A host that is down is given up sooner; a server that has to think has all the time there is.
-/// let timeouts = Timeouts { connect: Some(Duration::from_secs(2)), ..Timeouts::default() };
-/// let client = Client::new("ws://example.com/")?.timeouts(timeouts);
-/// # Ok::<(), threadwire::Error>(())
-/// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Timeouts {
-    /// Finding the addresses of a host.
-    pub resolve: Option<Duration>,
-    /// Connecting to one address. Others of the host are tried meanwhile.
-    pub connect: Option<Duration>,
-    /// The answer of a proxy.
-    pub proxy: Option<Duration>,
-    /// The handshake of TLS.
-    pub tls: Option<Duration>,
-    /// The answer of the server to the opening handshake.
-    pub upgrade: Option<Duration>,
-}
-
-/// All that a client was told.
-#[derive(Clone)]
-pub(crate) struct Options {
-    pub(super) proxy: Proxy,
-    pub(super) redirects: u32,
-    pub(super) cookies: Option<CookieJar>,
-    pub(super) headers: Option<Arc<MakeHeaders>>,
-    pub(super) addresses: Vec<(String, Vec<SocketAddr>)>,
-    pub(super) sockets: Sockets,
-    pub(super) open: Option<Arc<Open>>,
-    pub(super) unix: Option<PathBuf>,
-    pub(super) timeouts: Timeouts,
-}
-
-impl Default for Options {
-    fn default() -> Options {
-        Options {
-            proxy: Proxy::default(),
-            redirects: REDIRECTS,
-            cookies: None,
-            headers: None,
-            addresses: Vec::new(),
-            sockets: Sockets::default(),
-            open: None,
-            unix: None,
-            timeouts: Timeouts::default(),
-        }
-    }
-}
-
-impl Options {
-    /// The addresses of a host, if the program has given them.
-    pub(super) fn addresses(&self, host: &str, port: u16) -> Option<Vec<SocketAddr>> {
-        let (_, addresses) = self.addresses.iter().find(|(name, _)| name.eq_ignore_ascii_case(host))?;
-        let with_port = |address: &SocketAddr| {
-            let mut address = *address;
-            if address.port() == 0 {
-                address.set_port(port);
-            }
-            address
-        };
-        Some(addresses.iter().map(with_port).collect())
-    }
-}
-
-impl fmt::Debug for Options {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Options")
-            .field("proxy", &self.proxy)
-            .field("redirects", &self.redirects)
-            .field("cookies", &self.cookies)
-            .field("makes_headers", &self.headers.is_some())
-            .field("addresses", &self.addresses)
-            .field("sockets", &self.sockets)
-            .field("opens_sockets", &self.open.is_some())
-            .field("unix", &self.unix)
-            .field("timeouts", &self.timeouts)
-            .finish()
-    }
-}
+use crate::{CookieJar, Proxy, Socket, Target, Timeouts};
 
 /// Its way to the server. All of it holds for each attempt of a client that [reconnects](Client::reconnect), and on every face.
 impl Client {
@@ -121,7 +24,7 @@ impl Client {
     /// # Ok::<(), threadwire::Error>(())
     /// ```
     pub fn proxy(mut self, proxy: Proxy) -> Client {
-        self.options.proxy = proxy;
+        self.0.options.proxy = proxy;
         self
     }
 
@@ -134,14 +37,14 @@ impl Client {
     /// belong. Nor is it shown a certificate (`ClientTls::identity`), and it has to have one for its host, whatever
     /// `ClientTls::server_name` says; roots and pinned keys hold for all. That stays so if it leads back to the first.
     pub fn redirects(mut self, most: u32) -> Client {
-        self.options.redirects = most;
+        self.0.options.redirects = most;
         self
     }
 
     /// Sends the cookies of this jar, and fills it with those of the answers: see [`CookieJar`]. Without one there are no
     /// cookies, but for those that the program sets as a header, which go in front.
     pub fn cookies(mut self, jar: &CookieJar) -> Client {
-        self.options.cookies = Some(jar.clone());
+        self.0.options.cookies = Some(jar.clone());
         self
     }
 
@@ -158,13 +61,13 @@ impl Client {
     /// # Ok::<(), Error>(())
     /// ```
     pub fn headers<H: HeaderList>(mut self, make: impl Fn() -> H + Send + Sync + 'static) -> Client {
-        self.options.headers = Some(Arc::new(move || make().into_list()));
+        self.0.options.headers = Some(Arc::new(move || make().into_list()));
         self
     }
 
     /// How long each step may take: see [`Timeouts`].
     pub fn timeouts(mut self, timeouts: Timeouts) -> Client {
-        self.options.timeouts = timeouts;
+        self.0.options.timeouts = timeouts;
         self
     }
 
@@ -185,9 +88,7 @@ impl Client {
     /// # Ok::<(), threadwire::Error>(())
     /// ```
     pub fn resolve(mut self, host: &str, addresses: impl IntoIterator<Item = SocketAddr>) -> Client {
-        let host = idna::domain_to_ascii(host).unwrap_or_else(|_| host.to_owned());
-        self.options.addresses.retain(|(name, _)| !name.eq_ignore_ascii_case(&host));
-        self.options.addresses.push((host, addresses.into_iter().collect()));
+        self.0.options.set_addresses(host, addresses.into_iter().collect());
         self
     }
 
@@ -210,7 +111,7 @@ impl Client {
     /// Connects from this address and port: one connection at a time, then, and the system may keep the port for a minute
     /// after its end.
     pub fn bind_port(mut self, address: SocketAddr) -> Client {
-        self.options.sockets.local = Some(address);
+        self.0.options.sockets.local = Some(address);
         self
     }
 
@@ -230,14 +131,14 @@ impl Client {
         mut self,
         prepare: impl Fn(BorrowedFd<'_>, SocketAddr) -> io::Result<()> + Send + Sync + 'static,
     ) -> Client {
-        self.options.sockets.prepare = Some(Arc::new(prepare));
+        self.0.options.sockets.prepare = Some(Arc::new(prepare));
         self
     }
 
     /// Whether small writes leave at once (TCP_NODELAY); true by default. What is sent together is gathered anyway, so that only
     /// programs gain by false that send much, a little at a time, and mind no delay.
     pub fn nodelay(mut self, leaves_at_once: bool) -> Client {
-        self.options.sockets.delays = !leaves_at_once;
+        self.0.options.sockets.delays = !leaves_at_once;
         self
     }
 
@@ -264,7 +165,7 @@ impl Client {
         mut self,
         open: impl Fn(&Target) -> io::Result<Socket> + Send + Sync + 'static,
     ) -> Client {
-        self.options.open = Some(Arc::new(open));
+        self.0.options.open = Some(Arc::new(open));
         self
     }
 
@@ -297,7 +198,7 @@ impl Client {
     /// # Ok::<(), threadwire::Error>(())
     /// ```
     pub fn unix_socket(mut self, path: impl AsRef<Path>) -> Client {
-        self.options.unix = Some(path.as_ref().to_owned());
+        self.0.options.unix = Some(path.as_ref().to_owned());
         self
     }
 }

@@ -1,5 +1,8 @@
 //! Through which proxy a server is reached.
 
+mod environment;
+mod no_proxy;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -7,16 +10,16 @@ use std::sync::Arc;
 use threadwire_proto::handshake::{Headers, RequestBuilder};
 use url::{Host, Url};
 
-use super::environment::Environment;
-use super::no_proxy::NoProxy;
 use super::redact::{is_scheme, redacted_proxy};
 use super::target::{Target, basic, credentials, explain};
-use crate::{Error, UrlPart};
+use crate::error::{Error, UrlPart};
+use environment::Environment;
+use no_proxy::NoProxy;
 
 /// What a proxy's URL may begin with.
 const SCHEMES: &str = "http, https, socks4, socks4a, socks5 or socks5h";
 
-/// The proxy through which a [`Client`](crate::Client) reaches its server, if any. By default it is what the environment says
+/// The proxy through which a `Client` reaches its server, if any. By default it is what the environment says
 /// ([`Proxy::from_env`]).
 ///
 /// | URL | the proxy | asked by | who finds the server's address | port |
@@ -49,7 +52,7 @@ pub struct Proxy {
     headers: Headers,
     no_proxy: NoProxy,
     #[cfg(feature = "tls")]
-    pub(super) tls: Option<crate::ClientTls>,
+    pub(super) tls: Option<crate::tls::ClientTls>,
 }
 
 #[derive(Clone)]
@@ -137,7 +140,7 @@ impl Proxy {
     }
 
     /// Adds a header to what an HTTP proxy is asked with. `Proxy-Authorization` takes the place of what the URL says. Fails as
-    /// [`Client::header`](crate::Client::header) does. SOCKS proxies have no headers.
+    /// `Client::header` does. SOCKS proxies have no headers.
     ///
     /// ```
     /// use threadwire::Proxy;
@@ -161,7 +164,7 @@ impl Proxy {
     /// TLS with an `https` proxy: whom to trust, and as whom to come. Without this it is as by default, whatever the client
     /// has set for the server.
     #[cfg(feature = "tls")]
-    pub fn tls(mut self, tls: crate::ClientTls) -> Proxy {
+    pub fn tls(mut self, tls: crate::tls::ClientTls) -> Proxy {
         self.tls = Some(tls);
         self
     }

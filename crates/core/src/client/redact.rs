@@ -1,7 +1,7 @@
 //! URLs as they may be shown: in errors, in logs.
 
 /// A URL without user name, password, query and fragment, whether it is well formed or not: what can't be told apart is hidden.
-pub(crate) fn redacted(url: &str) -> String {
+pub(super) fn redacted(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
         // It may be a URL without its scheme.
         let shown = &url[url.rfind('@').map_or(0, |at| at + 1)..];

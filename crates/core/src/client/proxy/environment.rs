@@ -4,10 +4,10 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::ProxyServer;
 use super::no_proxy::NoProxy;
-use super::proxy::ProxyServer;
-use super::target::Target;
-use crate::Error;
+use crate::client::target::Target;
+use crate::error::Error;
 
 /// The variables for `ws`, the first that is there decides. Not `HTTP_PROXY`, which others can set for a CGI program.
 const PLAIN: [&str; 5] = ["ws_proxy", "WS_PROXY", "http_proxy", "all_proxy", "ALL_PROXY"];
