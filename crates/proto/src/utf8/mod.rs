@@ -51,7 +51,7 @@ pub struct InvalidUtf8;
 /// ```
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Validator {
-    /// How many bytes the code point at the end still needs; 0 between code points.
+    /// The number of bytes that the code point at the end still needs; 0 between code points.
     needed: u8,
     /// The bounds of the next of these bytes, both included. Without meaning between code points.
     low: u8,
@@ -150,19 +150,19 @@ impl Validator {
         Ok(bytes)
     }
 
-    /// What a code point of several bytes needs after its first byte (the syntax in RFC 3629, section 4).
+    /// The bytes that a code point needs after its first byte (the syntax in RFC 3629, section 4).
     fn after(lead: u8) -> Option<Self> {
         let (needed, low, high) = match lead {
             0xc2..=0xdf => (1, 0x80, 0xbf),
-            // Not below U+0800, which two bytes can say.
+            // Code points below U+0800 fit two bytes.
             0xe0 => (2, 0xa0, 0xbf),
-            // Not the surrogates, U+D800 to U+DFFF.
+            // U+D800 to U+DFFF are surrogates.
             0xed => (2, 0x80, 0x9f),
             0xe1..=0xef => (2, 0x80, 0xbf),
-            // Not below U+10000, which three bytes can say.
+            // Code points below U+10000 fit three bytes.
             0xf0 => (3, 0x90, 0xbf),
             0xf1..=0xf3 => (3, 0x80, 0xbf),
-            // Not above U+10FFFF.
+            // There are no code points above U+10FFFF.
             0xf4 => (3, 0x80, 0x8f),
             _ => return None,
         };

@@ -1,6 +1,7 @@
-//! One open connection, without its socket: received bytes in and events out, messages in and bytes out.
+//! An open connection without I/O: received bytes in and events out, messages in and bytes out, and the close handshake.
 
 mod sending;
+mod shared_frame;
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use crate::{
 /// Thirty years.
 const NEVER: Duration = Duration::from_secs(60 * 60 * 24 * 365 * 30);
 
-/// What the connections of one thread share: memory for long payloads, and masking keys.
+/// Memory for long payloads and masking keys, shared by the connections of one thread.
 ///
 /// ```
 /// use threadwire_proto::{Config, Connection, Role, Shared};
@@ -94,7 +95,7 @@ impl<'b> Event<'b> {
     }
 }
 
-/// Which side began to close.
+/// The side that began to close.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Initiator {
     /// This side: by a call, or because the peer broke a rule.
@@ -103,7 +104,7 @@ pub enum Initiator {
     Peer,
 }
 
-/// How a connection closes, as far as it has come.
+/// The progress and outcome of a close handshake (RFC 6455, section 7.1).
 ///
 /// ```
 /// use threadwire_proto::{CloseCode, Config, Connection, Initiator, Role, Shared};
@@ -118,7 +119,7 @@ pub enum Initiator {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Closing {
-    /// Which side began.
+    /// The side that began.
     pub initiator: Initiator,
     /// The code and reason of the close frame that we sent.
     pub sent: Option<(Option<CloseCode>, String)>,
@@ -164,7 +165,7 @@ impl Closing {
     /// The reason that belongs to [`code`](Closing::code); empty if there is none.
     pub fn reason(&self) -> &str {
         match (&self.received, &self.sent, &self.violation) {
-            // It was told, unless a close frame of another kind had been sent before.
+            // The peer was told of the broken rule, unless a close frame of another kind had been sent before.
             (_, Some((code, reason)), Some(violation)) if *code == Some(violation.code()) => reason,
             (Some((_, reason)), _, None) => reason,
             _ => "",
@@ -174,7 +175,7 @@ impl Closing {
 
 /// An open connection.
 ///
-/// It writes to no socket: what is to be sent is appended to a vector that the caller passes in and empties.
+/// The connection writes to no socket: its output is appended to a vector that the caller passes in and empties.
 ///
 /// ```
 /// use threadwire_proto::{Config, Connection, Frame, Role, SendError, Shared};
@@ -343,7 +344,7 @@ impl Connection {
                 if self.auto_pong && out.len() > Connection::PONG_ROOM {
                     self.late_pong = Some(frame.payload().into());
                 } else if self.auto_pong {
-                    // It answers all pings before this one too.
+                    // A pong to the last ping answers all pings before it too (RFC 6455, section 5.5.3).
                     self.late_pong = None;
                     self.write(OpCode::Pong, true, frame.payload(), shared, out);
                 }
@@ -454,7 +455,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Whether [`drained`](Connection::drained) would have something to say.
+    /// Whether [`drained`](Connection::drained) would write something.
     #[inline]
     pub fn has_late_pong(&self) -> bool {
         self.late_pong.is_some()
@@ -508,7 +509,7 @@ impl Connection {
         }
         let after = self.close_timeout;
         let closing = self.closing_by(Initiator::Local);
-        // What the clock can't count to is so far off that it never comes.
+        // A time that the clock can't count to is so far off that it never comes.
         let deadline = || now.checked_add(after).unwrap_or_else(|| now + NEVER);
         Some(*closing.deadline.get_or_insert_with(deadline))
     }
@@ -557,18 +558,18 @@ impl Connection {
         self.mid_message
     }
 
-    /// Where the connection stands.
+    /// The state of the connection.
     #[inline]
     pub fn state(&self) -> State {
         self.state
     }
 
-    /// Which end this is.
+    /// The end of the connection that this is.
     pub fn role(&self) -> Role {
         self.role
     }
 
-    /// How the connection closes, once it does; `None` while it is open.
+    /// The progress of closing; `None` while the connection is open.
     pub fn closing(&self) -> Option<&Closing> {
         self.closing.as_deref()
     }

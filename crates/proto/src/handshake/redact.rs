@@ -1,31 +1,31 @@
-//! What must not be seen of a handshake where it is shown: in errors, in `Debug` output, in logs and traces.
+//! Redaction of credentials in handshakes, for errors, `Debug` output, logs and traces.
 //!
 //! Better one parameter too many that can't be read than one secret that can: names are looked at for words
 //! that they may contain, and what is hidden becomes [`HIDDEN`].
 //!
 //! ```
-//! use threadwire_proto::handshake::hide;
+//! use threadwire_proto::handshake::redact;
 //!
-//! assert_eq!(hide::url("ws://me:1234@a.example/b?c=5&token=1234"), "ws://***@a.example/b?c=5&token=***");
-//! assert_eq!(hide::header("X-Api-Key", "1234"), "***");
-//! assert_eq!(hide::header("Origin", "https://example.com"), "https://example.com");
-//! assert_eq!(hide::subprotocol("bearer.1234"), "***");
+//! assert_eq!(redact::url("ws://me:1234@a.example/b?c=5&token=1234"), "ws://***@a.example/b?c=5&token=***");
+//! assert_eq!(redact::header("X-Api-Key", "1234"), "***");
+//! assert_eq!(redact::header("Origin", "https://example.com"), "https://example.com");
+//! assert_eq!(redact::subprotocol("bearer.1234"), "***");
 //! ```
 
 use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
-/// What stands in the place of what is hidden.
+/// The text that stands in the place of a credential.
 pub const HIDDEN: &str = "***";
 
-/// What the names of secrets contain.
+/// Parts of the names of secrets.
 const WORDS: [&str; 15] = [
     "auth", "bearer", "cookie", "cred", "jwt", "key", "login", "pass", "pwd", "secret", "session", "sig",
     "ticket", "token", "user",
 ];
 
-/// What they are, where that is too short to be looked for.
+/// Whole names of secrets that are too short to be looked for inside of others.
 const NAMES: [&str; 4] = ["code", "otp", "pin", "sid"];
 
 /// A subprotocol of this length is no name, but something that was to be smuggled through a browser.
@@ -81,7 +81,7 @@ pub fn url(url: &str) -> String {
         }
         shown.push_str(separator);
     }
-    // It is for the client alone: some are sent tokens there (RFC 6749, section 4.2.2).
+    // A fragment is for the client alone, and may hold a token (RFC 6749, section 4.2.2).
     match fragment.len() {
         0 | 1 => shown.push_str(fragment),
         _ => shown.push_str(&format!("#{HIDDEN}")),
