@@ -217,10 +217,10 @@ fn measuring_ends_also_while_messages_wait_to_be_received() {
             }
         }
         let s = Server::bind("127.0.0.1:0").unwrap().serve(|_| Accept::with(Flood)).unwrap();
-        let keepalive = Some(Keepalive { reply_timeout: Duration::from_millis(200), ..Keepalive::default() });
+        let keepalive = Some(Keepalive::default().reply_timeout(Duration::from_millis(200)));
         let client = Client::new(&format!("ws://{}", s.local_addr()))
             .unwrap()
-            .config(Config { keepalive, ..Config::default() });
+            .config(Config::default().keepalive(keepalive));
         let mut ws = blocking::connect(&client).unwrap();
         sleep(Duration::from_millis(100)).unwrap();
         let stop = EventLoop::current().remote();
@@ -453,8 +453,7 @@ fn an_error_whose_drop_looks_at_the_link() {
                 Accept::with(G)
             })
             .unwrap();
-        let backoff =
-            Backoff { first: Duration::from_millis(5), max_attempts: Some(4), ..Backoff::default() };
+        let backoff = Backoff::default().first(Duration::from_millis(5)).max_attempts(4);
         let handle = Client::new(&format!("ws://{}", s.local_addr()))
             .unwrap()
             .reconnect(backoff)
