@@ -7,7 +7,6 @@ mod blocking;
 mod client;
 pub mod common;
 mod connection;
-mod corners;
 pub mod examples;
 mod handle;
 mod reconnecting;
