@@ -41,11 +41,14 @@ pub(crate) fn check(modules: &Modules, rules: &Rules<'_>) -> Verdict {
     let imports: Vec<_> =
         all.iter().filter(|import| !rules.exceptions.iter().any(|one| is_exception(import, one))).collect();
     problems.extend(imports.iter().filter_map(|import| upward(import, rules.floors)));
-    let (knots, circles): (Vec<_>, Vec<_>) =
-        circles(&imports).into_iter().partition(|(folder, _)| rules.knots.contains(&folder.as_str()));
-    problems.extend(circles.into_iter().map(|(_, problem)| problem));
+    // Files of one folder may import one another as they like, and so may a folder and what is inside of it.
+    let (knots, circles): (Vec<_>, Vec<_>) = circles(&imports)
+        .into_iter()
+        .filter(|circle| circle.folders > 1)
+        .partition(|circle| rules.knots.contains(&circle.place.as_str()));
+    problems.extend(circles.into_iter().map(|circle| circle.complaint));
     for knot in rules.knots {
-        if !knots.iter().any(|(folder, _)| folder == knot) {
+        if !knots.iter().any(|circle| circle.place == *knot) {
             problems.push(format!("{knot}:1: has no circle any more: remove it from the knots in floors.rs"));
         }
     }
@@ -70,9 +73,25 @@ type Folder = Vec<String>;
 /// Which child of a folder imports from which other, and where.
 type Edges<'i> = BTreeMap<(&'i str, &'i str), Vec<&'i Import>>;
 
-/// Folders with a circle of imports among their children, and the complaint about it: circles in which at least two folders take part that stand
-/// beside each other. Files of one folder may import one another as they like, and so may a folder and what is inside of it.
-fn circles(imports: &[&Import]) -> Vec<(String, String)> {
+/// Files and folders that stand beside each other and import one another, directly or in a longer circle.
+struct Circle {
+    /// The folder in which they stand.
+    place: String,
+    names: String,
+    /// How many of them are folders.
+    folders: usize,
+    complaint: String,
+}
+
+/// The circles among files alone, or with one folder: they are allowed. A line for each.
+pub(crate) fn allowed_circles(modules: &Modules) -> Vec<String> {
+    let imports = modules.imports();
+    let circles = circles(&imports.iter().collect::<Vec<_>>());
+    let allowed = circles.into_iter().filter(|circle| circle.folders < 2);
+    allowed.map(|circle| format!("{}: {}", circle.place, circle.names)).collect()
+}
+
+fn circles(imports: &[&Import]) -> Vec<Circle> {
     // By the path of a crate's root, and the folder.
     let mut by_folder: BTreeMap<(&Path, Folder), Edges<'_>> = BTreeMap::new();
     for import in imports {
@@ -83,7 +102,7 @@ fn circles(imports: &[&Import]) -> Vec<(String, String)> {
         let folder = (root_of(&import.from), from[..common].to_vec());
         by_folder.entry(folder).or_default().entry((from_child, to_child)).or_default().push(import);
     }
-    let mut problems = Vec::new();
+    let mut circles = Vec::new();
     for ((root, folder), edges) in by_folder {
         let mut graph: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         for (from, to) in edges.keys() {
@@ -91,24 +110,21 @@ fn circles(imports: &[&Import]) -> Vec<(String, String)> {
         }
         for circle in cycles(&graph) {
             let folders = circle.iter().filter(|child| is_folder(imports, root, &folder, child)).count();
-            if folders < 2 {
-                continue;
-            }
-            let names: Vec<_> = circle.iter().copied().collect();
+            let names = circle.iter().copied().collect::<Vec<_>>().join(", ");
             let place = [&[root.display().to_string()], folder.as_slice()].concat().join("/");
-            let mut problem = format!("{place}: {} import one another in a circle:", names.join(", "));
+            let mut complaint = format!("{place}: {names} import one another in a circle:");
             for ((from, to), imports) in &edges {
                 if circle.contains(from) && circle.contains(to) {
-                    problem += &format!("\n    {from} -> {to}");
+                    complaint += &format!("\n    {from} -> {to}");
                     for import in imports {
-                        problem += &format!("\n        {}", written(import));
+                        complaint += &format!("\n        {}", written(import));
                     }
                 }
             }
-            problems.push((place, problem));
+            circles.push(Circle { place, names, folders, complaint });
         }
     }
-    problems
+    circles
 }
 
 /// Whether some file lies below a module, so that it is more than a file.
@@ -277,6 +293,17 @@ mod tests {
         let found =
             circle_of("use crate::b::deep::B;", "use crate::c::C;", "use crate::a::two::Two;\npub struct C;");
         assert_eq!(found[0], "base/src: a, b, c import one another in a circle:");
+    }
+
+    #[test]
+    fn circles_among_files_are_listed() {
+        let modules = modules(&[
+            ("base/src/lib.rs", "mod a; mod b; mod c;"),
+            ("base/src/a.rs", "use crate::b::B;"),
+            ("base/src/b.rs", "use crate::a::A;\nuse crate::c::C;"),
+            ("base/src/c.rs", ""),
+        ]);
+        assert_eq!(allowed_circles(&modules), ["base/src: a, b"]);
     }
 
     #[test]

@@ -6,9 +6,14 @@
 //! these pages may change with any version.
 #![forbid(unsafe_code)]
 
+pub mod client;
 pub mod config;
 pub mod error;
+#[doc(hidden)]
+pub mod panic;
 pub mod reconnect;
+#[doc(hidden)]
+pub mod session;
 #[cfg(feature = "tls")]
 pub mod tls;
 pub mod trace;
@@ -16,11 +21,12 @@ pub mod trace;
 /// The protocol without I/O: the `threadwire-proto` crate.
 pub use threadwire_proto as proto;
 
+pub use client::{CookieJar, Proxy, Socket, Target, Timeouts};
 pub use config::{Config, WhenFull};
 pub use error::{
     Closed, Error, LimitKind, ProxyProblem, RedirectProblem, Stage, Step, TimeoutKind, TlsProblem, UrlPart,
 };
-pub use reconnect::{Backoff, Cause, Change, State};
+pub use reconnect::{Attempt, Backoff, Cause, Change, State};
 #[cfg(feature = "tls")]
 pub use tls::{ClientTls, ServerTls};
 pub use trace::Trace;

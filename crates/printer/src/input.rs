@@ -1,9 +1,9 @@
 //! What is typed, on its way from the printer's thread to the program.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
-use threadwire_worker::{EventLoop, Remote, Stopped};
+use threadwire_worker::{EventLoop, Lock, Remote, Stopped};
 
 use crate::terminal::Terminal;
 
@@ -110,7 +110,7 @@ impl std::fmt::Debug for Input {
 
 /// What was typed and not yet read.
 #[derive(Default)]
-pub(crate) struct Waiting(Mutex<Lines>);
+pub(crate) struct Waiting(Lock<Lines>);
 
 #[derive(Default)]
 pub(crate) struct Lines {
@@ -124,7 +124,7 @@ pub(crate) struct Lines {
 
 impl Waiting {
     fn lock(&self) -> MutexGuard<'_, Lines> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     pub(crate) fn push(&self, typed: Typed) {

@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, MutexGuard, OnceLock};
 use std::thread::{self, ThreadId};
 
-use threadwire_worker::{EventLoop, Rejected};
+use threadwire_worker::{Condition, EventLoop, Lock, Rejected};
 
 use crate::input::Waiting;
 use crate::terminal::Terminal;
@@ -17,8 +17,8 @@ pub(crate) const MOST_PENDING: usize = 1024 * 1024;
 /// What was printed and not yet written.
 #[derive(Default)]
 pub(crate) struct Queue {
-    state: Mutex<Pending>,
-    changed: Condvar,
+    state: Lock<Pending>,
+    changed: Condition,
     /// The printer's own thread. It must not wait for itself when what it does is logged through the printer.
     writer: OnceLock<ThreadId>,
 }
@@ -37,7 +37,7 @@ struct Pending {
 
 impl Queue {
     fn lock(&self) -> MutexGuard<'_, Pending> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn wait_while(&self, condition: impl FnMut(&mut Pending) -> bool) -> MutexGuard<'_, Pending> {
@@ -45,7 +45,7 @@ impl Queue {
         if self.writer.get() == Some(&thread::current().id()) {
             return pending;
         }
-        self.changed.wait_while(pending, condition).unwrap_or_else(PoisonError::into_inner)
+        self.changed.wait_while(pending, condition)
     }
 
     /// Leaves a text to be written. Returns whether the printer has to be woken up for it.

@@ -6,21 +6,22 @@
 
 use std::cell::Cell;
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Arc, MutexGuard, Once};
 
 use crossterm::terminal::{disable_raw_mode, enable_raw_mode};
+use threadwire_worker::Lock;
 
 use crate::screen::{Screen, Size};
 
 /// The terminal whose raw mode it is: a process has one keyboard.
-static RAW: Mutex<Option<Arc<Terminal>>> = Mutex::new(None);
+static RAW: Lock<Option<Arc<Terminal>>> = Lock::new(None);
 
 thread_local! {
     /// Whether this thread holds a terminal's lock.
     static HOLDS: Cell<bool> = const { Cell::new(false) };
 }
 
-pub(crate) struct Terminal(Mutex<State>);
+pub(crate) struct Terminal(Lock<State>);
 
 struct State {
     screen: Screen,
@@ -33,7 +34,7 @@ struct State {
 
 impl Terminal {
     pub(crate) fn new(screen: Screen, sink: Box<dyn Write + Send>) -> Terminal {
-        Terminal(Mutex::new(State { screen, sink, lent: false, held: Vec::new() }))
+        Terminal(Lock::new(State { screen, sink, lent: false, held: Vec::new() }))
     }
 
     /// Changes the screen, and writes what that takes.
@@ -61,7 +62,7 @@ impl Terminal {
     /// Enters raw mode, and shows an input line.
     pub(crate) fn begin_line(self: &Arc<Self>, prompt: &str) -> io::Result<()> {
         {
-            let mut raw = RAW.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut raw = RAW.lock();
             if raw.is_some() {
                 return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is an input line already"));
             }
@@ -88,7 +89,7 @@ impl Terminal {
             tracing::debug!(%error, "can't erase the input line");
         }
         let left = {
-            let mut raw = RAW.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut raw = RAW.lock();
             let is_ours = raw.as_ref().is_some_and(|terminal| std::ptr::eq(&**terminal, self));
             is_ours.then(|| {
                 *raw = None;
@@ -207,8 +208,8 @@ impl Terminal {
 struct Held<'a>(MutexGuard<'a, State>);
 
 impl Held<'_> {
-    fn lock(state: &Mutex<State>) -> Held<'_> {
-        let guard = state.lock().unwrap_or_else(PoisonError::into_inner);
+    fn lock(state: &Lock<State>) -> Held<'_> {
+        let guard = state.lock();
         HOLDS.set(true);
         Held(guard)
     }
@@ -232,7 +233,7 @@ fn lend_for_panics() {
                 let _ = disable_raw_mode();
                 return report(info);
             }
-            let terminal = RAW.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let terminal = RAW.lock().clone();
             let lent = terminal.filter(|terminal| terminal.lend());
             report(info);
             if let Some(terminal) = lent

@@ -14,6 +14,7 @@ mod measuring;
 mod moving;
 mod reading;
 mod receiving;
+pub(crate) mod registry;
 pub(crate) mod rooms;
 mod sending;
 mod sharing;
@@ -37,9 +38,9 @@ use threadwire_proto::{
 use threadwire_worker::{EventLoop, Ready, Remote, Source, TimerId, Token};
 
 use crate::TimeoutKind;
+use crate::connection::registry::Registry;
 use crate::flow::Flow;
 use crate::link::Link;
-use crate::local::Local;
 use crate::messages::inbox::Inbox;
 use crate::room::branch::Seat;
 use crate::server::Station;
@@ -544,7 +545,7 @@ impl Connection {
     #[cfg(feature = "tls")]
     pub fn tls(&self) -> Option<TlsInfo> {
         let link = self.0.link.borrow();
-        Some(link.stream().ok()?.tls()?.session().info())
+        Some(link.stream().ok()?.tls()?.info())
     }
 
     /// The peer's address. Fails with [`NotConnected`](io::ErrorKind::NotConnected) once TCP has ended, and with
@@ -614,7 +615,7 @@ impl Connection {
     pub(crate) fn open(opening: Opening<'_>) -> Connection {
         let Opening { role, stream, token, listener, config, agreed, deflate, output, early, unread } =
             opening;
-        let (level, name) = (listener.level(), Local::current().name_for(listener.name()));
+        let (level, name) = (listener.level(), Registry::current().name_for(listener.name()));
         let flow = Flow { drops: config.when_full == WhenFull::DropOldest, ..Flow::default() };
         let link = Link::new(stream, config.open(role, level, deflate), output);
         let connection = Connection(Rc::new(Inner {
@@ -660,7 +661,7 @@ impl Connection {
 impl Source for Inner {
     fn name(&self) -> Cow<'static, str> {
         let peer = self.link.borrow().stream().and_then(|stream| stream.peer_addr());
-        let listener = self.link.borrow().local().name(self.name);
+        let listener = self.link.borrow().registry().name(self.name);
         match peer {
             Ok(peer) => format!("the connection with {peer} ({listener})").into(),
             Err(_) => format!("a connection that has ended ({listener})").into(),

@@ -21,7 +21,7 @@ use threadwire_proto::frame::MAX_CONTROL;
 use threadwire_proto::{CloseCode, CloseFrame, Compress, Message, OpCode, SendError};
 use threadwire_worker::{EventLoop, Remote, WorkerId};
 
-use crate::local::Local;
+use crate::connection::registry::Registry;
 use crate::{Closed, Config, Connection, Error, WhenFull, events};
 use lane::{Full, Lane, LeftFrame, Pushed};
 pub use parts::Parts;
@@ -380,7 +380,7 @@ impl Handle {
 
     /// The connection, on its own thread: nothing is done first.
     pub(crate) fn here(&self) -> Option<Connection> {
-        Local::current().connection(self.place(), self.0.id)
+        Registry::current().connection(self.place(), self.0.id)
     }
 
     /// Has `call` run on the connection's thread: now, or in the order in which this thread posts other things to it (and not

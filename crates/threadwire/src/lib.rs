@@ -69,23 +69,20 @@ compile_error!("this version of threadwire needs a Unix system");
 pub mod aio;
 pub mod app;
 pub mod blocking;
+mod client;
 mod connection;
 mod dial;
 pub mod events;
 mod flow;
 mod handle;
-mod into_client;
 mod link;
 mod listener;
-mod local;
 mod messages;
-mod outbox;
 mod reconnect;
 mod room;
 mod server;
 mod stream;
 pub mod tls;
-mod traced;
 
 /// The protocol without I/O: the `threadwire-proto` crate.
 pub use threadwire_proto as proto;
@@ -93,13 +90,11 @@ pub use threadwire_proto as proto;
 pub use threadwire_worker as worker;
 
 pub use app::App;
+pub use client::{Client, IntoClient, connect};
 pub use connection::Connection;
-pub use dial::{CookieJar, Proxy, Socket, Target, Timeouts};
 pub use handle::{Handle, Parts};
-pub use into_client::IntoClient;
 pub use listener::Listener;
 pub use listener::accept::Accept;
-pub use listener::client::{Client, connect};
 pub use listener::running::{Running, Stopper};
 pub use listener::server::{Server, Spread};
 pub use messages::{Backlog, Messages, MessagesIter, WhenBehind};
@@ -109,6 +104,7 @@ pub use server::{
     Admission, BasicAuth, BasicUser, Bearer, Check, Forwarded, Hosts, ListenAddr, Listening, Origins,
     Proxied, ProxyProtocol, Request, Router, Shutdown, ShutdownReport, Standing, StuckWorker, Unanswered,
 };
+pub use threadwire_core::client::{CookieJar, Proxy, Socket, Target, Timeouts};
 pub use threadwire_core::config::{Config, WhenFull};
 pub use threadwire_core::error::{
     Closed, Error, LimitKind, ProxyProblem, RedirectProblem, Stage, Step, TimeoutKind, TlsProblem, UrlPart,
@@ -123,7 +119,7 @@ pub use threadwire_worker::{Stopped, sleep, update, wait_forever, wait_until};
 #[cfg(feature = "tls")]
 pub use tls::{ClientTls, ServerTls};
 
-/// The examples of the README are tests too.
-#[cfg(doctest)]
+/// The examples of the README are tests too. One of them needs the async face.
+#[cfg(all(doctest, feature = "aio"))]
 #[doc = include_str!("../../../README.md")]
 struct Readme;

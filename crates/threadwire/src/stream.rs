@@ -1,4 +1,5 @@
-//! What bytes go through. One type whatever lies underneath, so that nothing above it has to know.
+//! Stream of a connection on an event loop: a socket, TLS or a trace over one. One type whatever lies underneath, so that nothing
+//! above it has to know.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -14,12 +15,12 @@ use rustls::ServerConfig;
 use threadwire_proto::Role;
 
 use crate::Trace;
-use crate::outbox::Output;
+use threadwire_core::session::transport::Transport;
 #[cfg(feature = "tls")]
-use crate::tls::stream::TlsStream;
-use crate::traced::Traced;
+use threadwire_core::tls::stream::TlsStream;
 #[cfg(feature = "tls")]
 use threadwire_core::tls::{Failed, session::Session};
+use threadwire_core::trace::tap::Traced;
 
 /// A connected stream.
 #[derive(Debug)]
@@ -29,9 +30,9 @@ pub(crate) enum Stream {
     Unix(UnixStream),
     /// Another one, in TLS.
     #[cfg(feature = "tls")]
-    Tls(Box<TlsStream>),
+    Tls(Box<TlsStream<Stream>>),
     /// Another one, whose bytes are shown to somebody.
-    Traced(Box<Traced>),
+    Traced(Box<Traced<Stream>>),
 }
 
 impl Stream {
@@ -64,28 +65,6 @@ impl Stream {
         }
     }
 
-    /// Reads into the first buffer, then into the second.
-    pub(crate) fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        match self {
-            Stream::Tcp(socket) => retry(|| socket.read_vectored(buffers)),
-            Stream::Unix(socket) => retry(|| socket.read_vectored(buffers)),
-            #[cfg(feature = "tls")]
-            Stream::Tls(tls) => tls.read(buffers),
-            Stream::Traced(traced) => traced.read_vectored(buffers),
-        }
-    }
-
-    #[inline]
-    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Stream::Tcp(socket) => retry(|| socket.read(buffer)),
-            Stream::Unix(socket) => retry(|| socket.read(buffer)),
-            #[cfg(feature = "tls")]
-            Stream::Tls(tls) => tls.read(&mut [IoSliceMut::new(buffer)]),
-            Stream::Traced(traced) => traced.read(buffer),
-        }
-    }
-
     /// Looks at what lies in the socket, and leaves it there.
     pub(crate) fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
@@ -97,78 +76,13 @@ impl Stream {
         }
     }
 
-    /// Whether there may be more to read, after a read of this many bytes into this much room. Where there is not, the system
-    /// says when there is again. Of sockets, a short read takes all; TLS may hold bytes that the system knows nothing of.
-    #[inline]
-    pub(crate) fn may_have_more(&self, count: usize, room: usize) -> bool {
-        match self {
-            Stream::Tcp(_) | Stream::Unix(_) => count == room,
-            #[cfg(feature = "tls")]
-            Stream::Tls(tls) => tls.may_have_more(),
-            Stream::Traced(traced) => traced.stream.may_have_more(count, room),
-        }
-    }
-
-    /// Whether bytes come as they are, so that it saves a copy to have them read to where they belong.
-    #[inline]
-    pub(crate) fn is_plain(&self) -> bool {
-        match self {
-            Stream::Tcp(_) | Stream::Unix(_) => true,
-            #[cfg(feature = "tls")]
-            Stream::Tls(_) => false,
-            Stream::Traced(traced) => traced.stream.is_plain(),
-        }
-    }
-
-    /// The system takes more again: what the stream itself has kept leaves first.
-    #[inline]
-    pub(crate) fn writable(&mut self) {
-        match self {
-            Stream::Tcp(_) | Stream::Unix(_) => {}
-            #[cfg(feature = "tls")]
-            Stream::Tls(tls) => tls.writable(),
-            Stream::Traced(traced) => traced.stream.writable(),
-        }
-    }
-
-    /// The stream is about to be dropped: TLS says so, as far as that can leave at once.
-    pub(crate) fn say_goodbye(&mut self) {
-        match self {
-            Stream::Tcp(_) | Stream::Unix(_) => {}
-            #[cfg(feature = "tls")]
-            Stream::Tls(tls) => tls.say_goodbye(),
-            Stream::Traced(traced) => traced.stream.say_goodbye(),
-        }
-    }
-
     /// The TLS on it, if there is some.
     #[cfg(feature = "tls")]
-    pub(crate) fn tls(&self) -> Option<&TlsStream> {
+    pub(crate) fn tls(&self) -> Option<&Session> {
         match self {
             Stream::Tcp(_) | Stream::Unix(_) => None,
-            Stream::Tls(tls) => Some(tls),
+            Stream::Tls(tls) => Some(&tls.tls.session),
             Stream::Traced(traced) => traced.stream.tls(),
-        }
-    }
-
-    /// Reads bytes that nobody wants any more, whatever they mean.
-    pub(crate) fn read_away(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            #[cfg(feature = "tls")]
-            Stream::Tls(tls) => tls.stream.read_away(buffer),
-            Stream::Traced(traced) => traced.stream.read_away(buffer),
-            plain => plain.read(buffer),
-        }
-    }
-
-    /// Tells the peer that nothing more will come. What it still sends can be read.
-    pub(crate) fn shutdown_write(&mut self) -> io::Result<()> {
-        match self {
-            Stream::Tcp(socket) => socket.shutdown(Shutdown::Write),
-            Stream::Unix(socket) => socket.shutdown(Shutdown::Write),
-            #[cfg(feature = "tls")]
-            Stream::Tls(tls) => tls.shutdown_write(),
-            Stream::Traced(traced) => traced.stream.shutdown_write(),
         }
     }
 
@@ -206,15 +120,36 @@ impl Stream {
     }
 }
 
-impl Write for Stream {
+impl Transport for Stream {
+    #[inline]
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(socket) => retry(|| socket.read(buffer)),
+            Stream::Unix(socket) => retry(|| socket.read(buffer)),
+            #[cfg(feature = "tls")]
+            Stream::Tls(secured) => secured.tls.read(&mut secured.stream, &mut [IoSliceMut::new(buffer)]),
+            Stream::Traced(traced) => traced.tap.read(&mut traced.stream, buffer),
+        }
+    }
+
+    fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(socket) => retry(|| socket.read_vectored(buffers)),
+            Stream::Unix(socket) => retry(|| socket.read_vectored(buffers)),
+            #[cfg(feature = "tls")]
+            Stream::Tls(secured) => secured.tls.read(&mut secured.stream, buffers),
+            Stream::Traced(traced) => traced.tap.read_vectored(&mut traced.stream, buffers),
+        }
+    }
+
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Stream::Tcp(socket) => retry(|| socket.write(bytes)),
             Stream::Unix(socket) => retry(|| socket.write(bytes)),
             #[cfg(feature = "tls")]
-            Stream::Tls(tls) => tls.write(&[IoSlice::new(bytes)]),
-            Stream::Traced(traced) => traced.write(bytes),
+            Stream::Tls(secured) => secured.tls.write(&mut secured.stream, &[IoSlice::new(bytes)]),
+            Stream::Traced(traced) => traced.tap.write(&mut traced.stream, bytes),
         }
     }
 
@@ -223,24 +158,77 @@ impl Write for Stream {
             Stream::Tcp(socket) => retry(|| socket.write_vectored(buffers)),
             Stream::Unix(socket) => retry(|| socket.write_vectored(buffers)),
             #[cfg(feature = "tls")]
-            Stream::Tls(tls) => tls.write(buffers),
-            Stream::Traced(traced) => traced.write_vectored(buffers),
+            Stream::Tls(secured) => secured.tls.write(&mut secured.stream, buffers),
+            Stream::Traced(traced) => traced.tap.write_vectored(&mut traced.stream, buffers),
         }
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        match self {
+            Stream::Tcp(socket) => socket.shutdown(Shutdown::Write),
+            Stream::Unix(socket) => socket.shutdown(Shutdown::Write),
+            #[cfg(feature = "tls")]
+            Stream::Tls(secured) => secured.tls.shutdown_write(&mut secured.stream),
+            Stream::Traced(traced) => traced.stream.shutdown_write(),
+        }
     }
-}
 
-impl Output for Stream {
+    /// Of sockets, a short read takes all; TLS may hold bytes that the system knows nothing of.
+    #[inline]
+    fn may_have_more(&self, count: usize, room: usize) -> bool {
+        match self {
+            Stream::Tcp(_) | Stream::Unix(_) => count == room,
+            #[cfg(feature = "tls")]
+            Stream::Tls(secured) => secured.tls.may_have_more(),
+            Stream::Traced(traced) => traced.stream.may_have_more(count, room),
+        }
+    }
+
+    #[inline]
+    fn is_plain(&self) -> bool {
+        match self {
+            Stream::Tcp(_) | Stream::Unix(_) => true,
+            #[cfg(feature = "tls")]
+            Stream::Tls(_) => false,
+            Stream::Traced(traced) => traced.stream.is_plain(),
+        }
+    }
+
     #[inline]
     fn owes(&self) -> bool {
         match self {
             Stream::Tcp(_) | Stream::Unix(_) => false,
             #[cfg(feature = "tls")]
-            Stream::Tls(tls) => tls.session().owes(),
+            Stream::Tls(secured) => secured.tls.session.owes(),
             Stream::Traced(traced) => traced.stream.owes(),
+        }
+    }
+
+    #[inline]
+    fn writable(&mut self) {
+        match self {
+            Stream::Tcp(_) | Stream::Unix(_) => {}
+            #[cfg(feature = "tls")]
+            Stream::Tls(secured) => secured.tls.writable(&mut secured.stream),
+            Stream::Traced(traced) => traced.stream.writable(),
+        }
+    }
+
+    fn say_goodbye(&mut self) {
+        match self {
+            Stream::Tcp(_) | Stream::Unix(_) => {}
+            #[cfg(feature = "tls")]
+            Stream::Tls(secured) => secured.tls.say_goodbye(&mut secured.stream),
+            Stream::Traced(traced) => traced.stream.say_goodbye(),
+        }
+    }
+
+    fn read_away(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            #[cfg(feature = "tls")]
+            Stream::Tls(secured) => secured.stream.read_away(buffer),
+            Stream::Traced(traced) => traced.stream.read_away(buffer),
+            plain => plain.read(buffer),
         }
     }
 }

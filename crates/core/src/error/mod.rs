@@ -352,6 +352,23 @@ impl Error {
         Error::Limit { kind: LimitKind::Buffered, limit }
     }
 
+    /// An error of the program's as one of ours: what it was if it was one, so that it counts as such.
+    #[doc(hidden)]
+    pub fn of_program(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+        let error = match error.into().downcast::<Error>() {
+            Ok(error) => return *error,
+            Err(error) => error,
+        };
+        let error = match error.downcast::<Stopped>() {
+            Ok(_) => return Error::Stopped,
+            Err(error) => error,
+        };
+        match error.downcast::<io::Error>() {
+            Ok(error) => Error::Io(*error),
+            Err(error) => Error::Other(error),
+        }
+    }
+
     /// The message of a panic.
     #[doc(hidden)]
     pub fn panicked(payload: Box<dyn Any + Send>) -> Error {
@@ -586,5 +603,14 @@ mod tests {
             }
             assert!(walked.to_lowercase().starts_with(&chain.to_lowercase()), "{walked:?}, but {chain:?}");
         }
+    }
+
+    #[test]
+    fn an_error_stays_what_it_was() {
+        assert!(matches!(Error::of_program(Error::Closed), Error::Closed));
+        assert!(matches!(Error::of_program(Source::from(Error::Lost)), Error::Lost));
+        assert!(matches!(Error::of_program(Stopped), Error::Stopped));
+        assert!(matches!(Error::of_program(io::Error::from(io::ErrorKind::NotFound)), Error::Io(_)));
+        assert_eq!(Error::of_program("a text").to_string(), "a text");
     }
 }

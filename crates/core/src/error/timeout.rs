@@ -99,14 +99,6 @@ pub struct Stage {
     pub at: String,
 }
 
-impl Stage {
-    /// A step that is taken with this host, socket or proxy.
-    #[doc(hidden)]
-    pub fn new(step: Step, at: String) -> Stage {
-        Stage { step, at }
-    }
-}
-
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Stage { step, at } = self;

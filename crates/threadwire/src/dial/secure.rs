@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use super::route::Secure;
 use super::{Attempt, Held};
+use threadwire_core::client::route::Secure;
 
 #[cfg(not(feature = "tls"))]
 pub(super) fn start(attempt: &Rc<Attempt>, secure: Secure, held: Held) {
@@ -24,14 +24,14 @@ mod with_tls {
     use crate::Error;
     use crate::dial::drop_held;
     use crate::stream::Stream;
-    use crate::tls::{Failed, stream::TlsStream};
+    use threadwire_core::tls::{Failed, stream::TlsStream};
 
     /// A TLS handshake under way.
     struct Securing {
         attempt: Rc<Attempt>,
         token: Token,
         host: String,
-        stream: RefCell<Option<Box<TlsStream>>>,
+        stream: RefCell<Option<Box<TlsStream<Stream>>>>,
     }
 
     /// Makes TLS on a connected stream, in the place that the stream has on the loop.
@@ -65,7 +65,7 @@ mod with_tls {
     impl Source for Securing {
         fn ready(self: Rc<Self>, ready: Ready) {
             let progress = match &mut *self.stream.borrow_mut() {
-                Some(stream) => stream.handshake(),
+                Some(secured) => secured.tls.handshake(&mut secured.stream),
                 None => return,
             };
             match progress {

@@ -1,19 +1,20 @@
 //! A talk with a proxy or with the server, on a loop: its bytes are moved as the socket takes and gives them.
 
 use std::cell::{Cell, RefCell};
-use std::io::{self, Write};
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use threadwire_core::client::exchange::{Consent, Outcome, Talk};
+use threadwire_core::client::route::Next;
 use threadwire_proto::Role;
 use threadwire_worker::{EventLoop, Ready, Source, Token};
 
-use super::route::Next;
-use super::talk::{Consent, Outcome, Talk};
 use super::{Attempt, Held, drop_held};
-use crate::connection::Opening;
+use crate::connection::{Agreed, Opening};
 use crate::stream::Stream;
 use crate::{Connection, Error};
+use threadwire_core::session::transport::Transport as _;
 
 /// How much is read at once.
 const PIECE: usize = 4 << 10;
@@ -144,7 +145,8 @@ impl Talking {
                 drop_held(Some(held));
                 self.attempt.go_on(None);
             }
-            Ok(Next::Open(Consent { agreed, deflate, head })) => {
+            Ok(Next::Open(Consent { subprotocol, headers, deflate, head })) => {
+                let agreed = Box::new(Agreed { subprotocol, headers, guest: None });
                 self.attempt.end_step();
                 let Some((listener, done)) = self.attempt.finish() else { return drop_held(Some(held)) };
                 done(Ok(Connection::open(Opening {

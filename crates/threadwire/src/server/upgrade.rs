@@ -21,12 +21,12 @@ use super::request::Caller;
 use super::{Request, Service, Station};
 use crate::connection::{Agreed, Opening};
 use crate::listener::accept::{Answer, Subprotocol};
-use crate::local::Local;
-use crate::outbox::Outbox;
 use crate::stream::Stream;
 #[cfg(feature = "tls")]
-use crate::tls::stream::TlsStream;
 use crate::{Config, Connection, Error, Listener};
+use threadwire_core::session::buffers::Buffers;
+use threadwire_core::session::outbox::Outbox;
+use threadwire_core::session::transport::Transport as _;
 
 /// A handshake under way.
 pub(super) struct Upgrading {
@@ -272,7 +272,7 @@ impl State {
         let Some(outbox) = &mut self.refusal else { return Progress::Waiting };
         if !outbox.is_empty() {
             outbox.unblock();
-            if outbox.write(&mut self.stream, &Local::current()).is_err() {
+            if outbox.write(&mut self.stream, &Buffers::current()).is_err() {
                 return Progress::Over("the peer took no answer");
             }
             if !outbox.is_empty() {
@@ -381,7 +381,7 @@ impl Upgrading {
     fn ask(&self, request: handshake::Request, caller: Caller, stream: &Stream) -> Result<Granted, Response> {
         let request = self.service.gate.request(request, caller)?;
         #[cfg(feature = "tls")]
-        let request = request.secured(stream.tls().map(TlsStream::session));
+        let request = request.secured(stream.tls());
         #[cfg(not(feature = "tls"))]
         let _ = stream;
         let (listener, headers, subprotocol) = match self.service.ask(&request).0 {
@@ -402,7 +402,7 @@ impl Upgrading {
     fn open(&self, state: State, granted: Granted, early: Early, input: &mut [u8]) {
         self.stop_timer();
         let Granted { listener, upgrade, headers, guest, deflate } = granted;
-        let mut output = Local::current().lend_output();
+        let mut output = Buffers::current().lend_output();
         upgrade.encode(&mut output);
         let agreed = agreed(&upgrade, headers, guest);
         let (mut own, is_full);
@@ -473,7 +473,7 @@ impl Upgrading {
         if state.refusal.is_some() {
             return self.keep(state);
         }
-        let local = Local::current();
+        let local = Buffers::current();
         let mut input = local.lend_input();
         let progress = self.refuse_for_shutdown(&mut state, &mut input);
         local.return_input(input);
@@ -550,7 +550,7 @@ impl Source for Upgrading {
         if ready.writable {
             state.stream.writable();
         }
-        let local = Local::current();
+        let local = Buffers::current();
         let mut input = local.lend_input();
         if state.awaits_header {
             match state.look_for_header(&mut input) {
