@@ -51,6 +51,7 @@ mod message;
 mod owned;
 mod reader;
 mod round_trip;
+mod setters;
 pub mod state;
 pub mod utf8;
 

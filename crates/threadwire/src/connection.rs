@@ -492,7 +492,7 @@ impl Connection {
     /// ```
     /// use threadwire::{Accept, Client, Config, Connection, Deflate, Message, Server};
     ///
-    /// let config = Config { deflate: Some(Deflate::default()), ..Config::default() };
+    /// let config = Config::default().deflate(Deflate::default());
     /// let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// let server = Server::bind("127.0.0.1:0")?.config(config.clone()).serve(move |_| echo())?;
     /// let client = Client::new(&format!("ws://{}", server.local_addr()))?.config(config);

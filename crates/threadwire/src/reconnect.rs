@@ -82,7 +82,7 @@ struct Hooks {
 /// let states = Rc::new(RefCell::new(Vec::new()));
 /// let notes = Rc::clone(&states);
 /// let link = Client::new(&url)?
-///     .reconnect(Backoff { first: Duration::from_millis(20), ..Backoff::default() })
+///     .reconnect(Backoff::default().first(Duration::from_millis(20)))
 ///     .on_change(move |change: &Change| {
 ///         println!("{change}");
 ///         notes.borrow_mut().push(change.state);
@@ -135,7 +135,7 @@ impl Reconnect {
     /// # let url = format!("ws://{}", server.local_addr());
     ///
     /// // Nothing is that near.
-    /// let backoff = Backoff { first: Duration::from_millis(1), max_attempts: Some(3), ..Backoff::default() };
+    /// let backoff = Backoff::default().first(Duration::from_millis(1)).max_attempts(3);
     /// let link = Client::new(&url)?
     ///     .reconnect(backoff)
     ///     .slower_than(Duration::from_nanos(1), 5)

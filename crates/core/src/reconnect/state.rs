@@ -87,7 +87,7 @@ impl fmt::Display for State {
 /// let log = Rc::new(RefCell::new(Vec::new()));
 /// let writes = Rc::clone(&log);
 /// let link = Client::new(&url)? // where nobody listens
-///     .reconnect(Backoff { max_attempts: Some(1), ..Backoff::default() })
+///     .reconnect(Backoff::default().max_attempts(1))
 ///     .on_change(move |change: &Change| writes.borrow_mut().push(change.to_string()))
 ///     .start(|_ws: &Connection, _message: Message<'_>| Ok(()));
 /// link.wait_ended()?;

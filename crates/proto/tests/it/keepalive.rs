@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use threadwire_proto::keepalive::{Check, Hold, Keepalive, PingStrategy, Pulse};
 
 fn settings(strategy: PingStrategy, idle: Duration, reply: Duration) -> Keepalive {
-    Keepalive { idle_timeout: idle, reply_timeout: reply, strategy }
+    Keepalive::default().idle_timeout(idle).reply_timeout(reply).strategy(strategy)
 }
 
 /// A pulse that began at second 0, with seconds for times.

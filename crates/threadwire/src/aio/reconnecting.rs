@@ -103,7 +103,7 @@ pub struct Reconnecting {
 /// #     }
 /// # });
 ///
-/// let backoff = Backoff { first: Duration::from_millis(1), ..Backoff::default() };
+/// let backoff = Backoff::default().first(Duration::from_millis(1));
 /// let mut feed = aio::reconnect(&url, backoff).on_open(|ws| ws.send("subscribe"));
 /// while let Some(price) = feed.recv().await? {
 ///     println!("{price}"); // from one connection, and then from the next

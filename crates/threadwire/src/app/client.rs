@@ -91,7 +91,7 @@ impl App {
     /// use std::time::Duration;
     /// use threadwire::{App, Keepalive};
     /// let app = App::new("ws://example.com/")?
-    ///     .ping(Keepalive { idle_timeout: Duration::from_secs(10), ..Keepalive::default() });
+    ///     .ping(Keepalive::default().idle_timeout(Duration::from_secs(10)));
     /// # Ok::<(), threadwire::Error>(())
     /// ```
     pub fn ping(mut self, keepalive: Keepalive) -> App {
@@ -120,7 +120,7 @@ impl App {
     /// # let nobody = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     /// # let url = format!("ws://{nobody}");
     ///
-    /// let backoff = Backoff { first: Duration::from_millis(1), max_attempts: Some(3), ..Backoff::default() };
+    /// let backoff = Backoff::default().first(Duration::from_millis(1)).max_attempts(3);
     /// let result = App::new(&url)? // where nobody listens
     ///     .reconnect(backoff)
     ///     .on_error(|_ws, error| println!("{error:#}")) // three times

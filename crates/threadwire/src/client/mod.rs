@@ -67,7 +67,7 @@ pub fn connect(url: &str, listener: impl Listener) -> Result<Connection, Error> 
 ///
 /// let client = Client::new(&url)?
 ///     .header("Authorization", "Bearer 1234")?
-///     .config(Config { open_timeout: Duration::from_secs(2), ..Config::default() });
+///     .config(Config::default().open_timeout(Duration::from_secs(2)));
 /// let quiet = |_ws: &Connection, _message: Message<'_>| Ok(());
 /// let (first, second) = (client.connect(quiet)?, client.connect(quiet)?);
 /// assert_ne!(first.local_addr()?, second.local_addr()?);

@@ -22,7 +22,7 @@ use crate::{Error, Forwarded, LimitKind, ProxyProtocol, Request};
 /// ```
 /// use threadwire::{Accept, Admission, Connection, Message, Server};
 ///
-/// let admission = Admission { max_connections: Some(1), ..Admission::default() };
+/// let admission = Admission::default().max_connections(1);
 /// let server = Server::bind("127.0.0.1:0")?
 ///     .admission(admission)
 ///     .serve(|_| Accept::with(|ws: &Connection, message: Message<'_>| ws.send(message)))?;
@@ -56,6 +56,16 @@ pub struct Admission {
     /// Whether proxies say [by headers](Forwarded) whose requests they pass on. Off by default. With both, it begins where the
     /// PROXY protocol ends.
     pub forwarded: Option<Forwarded>,
+}
+
+threadwire_proto::setters! {
+    Admission { max_handshakes: usize } optional {
+        max_connections: usize,
+        max_per_address: usize,
+        max_per_second: u32,
+        proxy_protocol: ProxyProtocol,
+        forwarded: Forwarded,
+    }
 }
 
 impl Default for Admission {

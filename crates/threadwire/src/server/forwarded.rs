@@ -28,7 +28,7 @@ use crate::Error;
 /// use threadwire::{Accept, Admission, Connection, Forwarded, Message, Server};
 ///
 /// let admission =
-///     Admission { forwarded: Some(Forwarded::from_peers(["127.0.0.1", "10.0.0.0/8"])?), ..Admission::default() };
+///     Admission::default().forwarded(Forwarded::from_peers(["127.0.0.1", "10.0.0.0/8"])?);
 /// let server = Server::bind("127.0.0.1:0")?.admission(admission).serve(|request| {
 ///     let ip = format!("{:?}", request.client_ip());
 ///     Accept::with(move |ws: &Connection, _: Message<'_>| ws.send(&ip))

@@ -38,10 +38,7 @@ const LONGEST_LINE: usize = 107;
 /// ```
 /// use threadwire::{Accept, Admission, Connection, Message, ProxyProtocol, Server};
 ///
-/// let admission = Admission {
-///     proxy_protocol: Some(ProxyProtocol::from_peers(["127.0.0.1", "10.0.0.0/8"])?),
-///     ..Admission::default()
-/// };
+/// let admission = Admission::default().proxy_protocol(ProxyProtocol::from_peers(["127.0.0.1", "10.0.0.0/8"])?);
 /// let server = Server::bind("127.0.0.1:0")?.admission(admission).serve(|request| {
 ///     println!("{:?} by way of {:?}", request.client_ip(), request.peer_addr());
 ///     Accept::with(|ws: &Connection, message: Message<'_>| ws.send(message))

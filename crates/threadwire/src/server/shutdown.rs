@@ -12,13 +12,11 @@ use crate::CloseCode;
 /// use std::time::Duration;
 /// use threadwire::{CloseCode, Shutdown};
 ///
-/// let restart = Shutdown {
-///     code: CloseCode::SERVICE_RESTART,
-///     reason: "back in a minute".to_owned(),
-///     timeout: Duration::from_secs(30),
-///     retry_after: Some(Duration::from_secs(60)),
-///     ..Shutdown::default()
-/// };
+/// let restart = Shutdown::default()
+///     .code(CloseCode::SERVICE_RESTART)
+///     .reason("back in a minute".to_owned())
+///     .timeout(Duration::from_secs(30))
+///     .retry_after(Some(Duration::from_secs(60)));
 /// assert!(!restart.keep_listening);
 /// ```
 #[derive(Clone, Debug)]
@@ -37,6 +35,19 @@ pub struct Shutdown {
     /// at once, and the system refuses whoever comes: then the address is free for the next server, but a balancer that
     /// tells a server which goes away from one which is gone may want the answer.
     pub keep_listening: bool,
+}
+
+threadwire_proto::setters! {
+    Shutdown { code: CloseCode, timeout: Duration, keep_listening: bool } optional { retry_after: Duration }
+}
+
+impl Shutdown {
+    /// Sets the field `reason`, where its meaning and its default are told.
+    #[must_use]
+    pub fn reason(mut self, reason: impl Into<String>) -> Shutdown {
+        self.reason = reason.into();
+        self
+    }
 }
 
 impl Default for Shutdown {

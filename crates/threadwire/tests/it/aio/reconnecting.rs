@@ -17,13 +17,13 @@ use tokio::time::timeout;
 
 /// Tries again at once.
 fn at_once() -> Backoff {
-    Backoff { first: Duration::ZERO, ..Backoff::default() }
+    Backoff::default().first(Duration::ZERO)
 }
 
 /// Waits for so long that no test sees the end of it.
 fn in_a_long_time() -> Backoff {
     let far = Duration::from_secs(1 << 40);
-    Backoff { first: far, cap: far, ..Backoff::default() }
+    Backoff::default().first(far).cap(far)
 }
 
 fn reconnect(url: &str, backoff: Backoff) -> Reconnecting {
@@ -118,7 +118,7 @@ fn subscribes_on_each_connection_before_anybody_sends() {
 fn gives_up_after_as_many_failures_as_there_may_be_and_says_why_once() {
     on_runtimes(|| async {
         let (_taken, nobody) = vacant();
-        let mut feed = reconnect(&format!("ws://{nobody}"), Backoff { max_attempts: Some(3), ..at_once() });
+        let mut feed = reconnect(&format!("ws://{nobody}"), at_once().max_attempts(Some(3)));
         let error = feed.recv().await.unwrap_err();
         assert_eq!(error.to_string(), format!("can't connect to {nobody}: connection refused"));
         let Error::Other(source) = &error else { panic!("{error:?}") };
@@ -368,9 +368,9 @@ fn in_between_sends_fail_and_messages_of_a_receive_that_was_dropped_are_not_lost
 fn an_attempt_that_takes_too_long_is_a_failure() {
     on_runtimes(|| async {
         let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-        let config = threadwire::Config { open_timeout: Duration::from_millis(1), ..patient() };
+        let config = patient().open_timeout(Duration::from_millis(1));
         let client = Client::new(&format!("ws://{}", silent.local_addr().unwrap())).unwrap().config(config);
-        let mut feed = aio::reconnect(&client, Backoff { max_attempts: Some(2), ..at_once() });
+        let mut feed = aio::reconnect(&client, at_once().max_attempts(Some(2)));
         assert!(feed.recv().await.is_err());
         let cause = feed.link().last_change().cause.unwrap();
         assert!(matches!(cause.error(), Some(Error::Timeout(TimeoutKind::Open { .. }))));
@@ -388,7 +388,7 @@ fn a_server_that_is_busy_is_left_alone_for_as_long_as_it_asks_for() {
             peer.bytes("HTTP/1.1 503 Busy\r\nRetry-After: 3600\r\nContent-Length: 0\r\n\r\n");
             peer
         });
-        let mut feed = reconnect(&url, Backoff { cap: Duration::from_secs(100_000), ..at_once() });
+        let mut feed = reconnect(&url, at_once().cap(Duration::from_secs(100_000)));
         let delay = loop {
             if let Some(Update::Change(change)) = feed.recv_update().await.unwrap()
                 && let State::Waiting { delay, .. } = change.state

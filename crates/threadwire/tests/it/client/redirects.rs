@@ -386,7 +386,7 @@ fn reconnects(run: impl FnOnce(Client, Backoff)) {
         }
         heads
     });
-    let backoff = Backoff { first: std::time::Duration::ZERO, ..Backoff::default() };
+    let backoff = Backoff::default().first(std::time::Duration::ZERO);
     run(client, backoff);
     let heads = server.join().unwrap();
     assert_eq!(heads, [None, Some("Cookie: visit=0".to_owned()), Some("Cookie: visit=1".to_owned())]);

@@ -79,8 +79,7 @@ fn the_error_of_an_end_may_use_the_link_as_it_is_dropped() {
         let serving = Serving::recording(patient(), &Log::new(), |ws, call| {
             if *call == Call::Open { ws.send("hi") } else { ignore(ws, call) }
         });
-        let backoff =
-            Backoff { first: Duration::from_millis(5), max_attempts: Some(4), ..Backoff::default() };
+        let backoff = Backoff::default().first(Duration::from_millis(5)).max_attempts(4);
         let client = Client::new(&serving.url("/")).unwrap().config(patient());
         let link = client.reconnect(backoff).retry_if(|_: &Cause| true).start_with(|link| {
             let link = link.clone();

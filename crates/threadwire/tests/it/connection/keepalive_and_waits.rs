@@ -11,7 +11,7 @@ use crate::common::recorder::Log;
 use crate::common::sharing::{pair, pair_with};
 use crate::common::{SOON, bounded, patient};
 use threadwire::worker::later;
-use threadwire::{Config, Keepalive, sleep};
+use threadwire::{Keepalive, sleep};
 
 /// Connection::wait_closed after a verdict: the abort is done in the flush of a turn, which then sleeps.
 #[test]
@@ -59,7 +59,7 @@ fn a_pong_that_came_while_anothers_callback_held_the_loop_counts() {
 fn unread_for_knows_of_callbacks_that_waited_less_than_the_idle_timeout() {
     bounded(|| {
         let keeper = Keeper::new().message(|_, _| Ok(sleep(Duration::from_millis(1100))?));
-        let (ws, mut peer) = pair_with(Config { keepalive: Some(Keepalive::default()), ..patient() }, keeper);
+        let (ws, mut peer) = pair_with(patient().keepalive(Keepalive::default()), keeper);
         peer.send(TEXT, b"wait");
         peer.close(1001, "too slow for me");
         peer.end();

@@ -10,7 +10,7 @@ use crate::common::recorder::{Call, Log};
 use crate::common::sharing::{elsewhere, pair, pair_with};
 use crate::common::{SOON, Serving, bounded, patient};
 use threadwire::worker::{PromiseError, later};
-use threadwire::{Client, Config, Keepalive, blocking, sleep, wait_until};
+use threadwire::{Client, Keepalive, blocking, sleep, wait_until};
 
 #[test]
 fn a_panic_in_a_measurements_callback_ends_its_own_connection_only() {
@@ -43,8 +43,8 @@ fn a_measurement_ends_although_messages_wait_to_be_received() {
             }
             Ok(())
         });
-        let keepalive = Keepalive { reply_timeout: 4 * SOON, ..Keepalive::default() };
-        let config = Config { keepalive: Some(keepalive), ..patient() };
+        let keepalive = Keepalive::default().reply_timeout(4 * SOON);
+        let config = patient().keepalive(keepalive);
         let client = Client::new(&serving.url("/")).unwrap().config(config);
         let mut ws = blocking::connect(&client).unwrap();
         // Until no more is taken in.
@@ -103,8 +103,8 @@ fn a_measurement_ends_with_an_abort_by_a_timer() {
 #[test]
 fn a_pong_that_came_while_anothers_callback_held_the_loop_is_measured() {
     bounded(|| {
-        let keepalive = Keepalive { reply_timeout: SOON, ..Keepalive::default() };
-        let (ws, mut peer) = pair(Config { keepalive: Some(keepalive), ..patient() }, &Log::new());
+        let keepalive = Keepalive::default().reply_timeout(SOON);
+        let (ws, mut peer) = pair(patient().keepalive(keepalive), &Log::new());
         let result = Rc::new(RefCell::new(None));
         let leave = Rc::clone(&result);
         ws.measure_roundtrip_then(1, move |times| *leave.borrow_mut() = Some(times));
@@ -125,9 +125,9 @@ fn a_pong_that_came_while_anothers_callback_held_the_loop_is_measured() {
 #[test]
 fn a_pong_that_came_while_the_own_callback_waited_is_measured() {
     bounded(|| {
-        let keepalive = Keepalive { reply_timeout: SOON, ..Keepalive::default() };
+        let keepalive = Keepalive::default().reply_timeout(SOON);
         let keeper = Keeper::new().message(|_, _| Ok(sleep(3 * SOON)?));
-        let (ws, mut peer) = pair_with(Config { keepalive: Some(keepalive), ..patient() }, keeper);
+        let (ws, mut peer) = pair_with(patient().keepalive(keepalive), keeper);
         let result = Rc::new(RefCell::new(None));
         let leave = Rc::clone(&result);
         ws.measure_roundtrip_then(1, move |times| *leave.borrow_mut() = Some(times));

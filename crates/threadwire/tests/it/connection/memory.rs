@@ -4,14 +4,14 @@ use crate::common::process::{alone, resident};
 use crate::common::recorder::Log;
 use crate::common::sharing::{fill, pair};
 use crate::common::{bounded, patient};
-use threadwire::{Config, WhenFull};
+use threadwire::WhenFull;
 
 /// Dropped frames stay in the outbox's vector as a gap until the peer reads again.
 #[test]
 fn dropping_the_oldest_keeps_memory_within_bounds() {
     alone(|| {
         bounded(|| {
-            let config = Config { max_buffered: 1 << 20, when_full: WhenFull::DropOldest, ..patient() };
+            let config = patient().max_buffered(1 << 20).when_full(WhenFull::DropOldest);
             let (ws, _peer) = pair(config, &Log::new());
             fill(&ws);
             let before = resident();

@@ -10,8 +10,8 @@ use crate::common::recorder::{Call, End, Log};
 use crate::common::sharing::{Halt, elsewhere, pair, serving_handles, there};
 use crate::common::{Serving, bind, bounded, echo, ignore, patient};
 use threadwire::{
-    Accept, Client, CloseCode, Config, Connection, Error, Handle, Initiator, OpCode, Room, SendError,
-    WhenFull, wait_until,
+    Accept, Client, CloseCode, Connection, Error, Handle, Initiator, OpCode, Room, SendError, WhenFull,
+    wait_until,
 };
 
 /// The first byte of a text's first fragment.
@@ -66,7 +66,7 @@ fn eight_threads_send_a_ninth_pings_and_a_tenth_closes() {
     const LEAST: u32 = 100;
     bounded(|| {
         let log = Log::new();
-        let config = Config { max_buffered: 1 << 20, ..patient() };
+        let config = patient().max_buffered(1 << 20);
         let (serving, handles) = serving_handles(config, &log, ignore);
         let mut peer = serving.peer();
         let handle = handles.recv().unwrap();
@@ -490,7 +490,7 @@ fn fragments_of_the_own_thread_wait_for_another_threads_message() {
 #[test]
 fn a_part_for_which_there_is_no_room_can_be_tried_again() {
     bounded(|| {
-        let (ws, mut peer) = pair(Config { max_buffered: 10, ..patient() }, &Log::new());
+        let (ws, mut peer) = pair(patient().max_buffered(10), &Log::new());
         let handle = ws.handle();
         let mut parts = elsewhere(move || {
             let mut parts = handle.start_text();

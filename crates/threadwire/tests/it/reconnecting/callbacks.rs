@@ -11,20 +11,20 @@ use crate::common::recorder::{Call, End, Log, Recorder};
 use crate::common::{Serving, bind, bounded, ignore, patient, vacant};
 use threadwire::worker::{EventLoop, Remote, Worker};
 use threadwire::{
-    Accept, Attempt, Backoff, Cause, Change, Client, CloseCode, Config, Connection, Error, HandshakeError,
-    Initiator, Keepalive, LimitKind, Link, Message, Reconnect, Server, State, TimeoutKind, sleep,
-    wait_forever, wait_until,
+    Accept, Attempt, Backoff, Cause, Change, Client, CloseCode, Connection, Error, HandshakeError, Initiator,
+    Keepalive, LimitKind, Link, Message, Reconnect, Server, State, TimeoutKind, sleep, wait_forever,
+    wait_until,
 };
 
 /// Tries again at once.
 fn at_once() -> Backoff {
-    Backoff { first: Duration::ZERO, ..Backoff::default() }
+    Backoff::default().first(Duration::ZERO)
 }
 
 /// Waits for so long that no test sees the end of it.
 fn in_a_long_time() -> Backoff {
     let far = Duration::from_secs(1 << 40);
-    Backoff { first: far, cap: far, ..Backoff::default() }
+    Backoff::default().first(far).cap(far)
 }
 
 /// A state in a few words. How long a wait takes is left to chance.
@@ -134,8 +134,7 @@ fn comes_back_to_a_server_that_restarts_twenty_times() {
         let (_place, addr) = vacant();
         let log = Log::new();
         let seen = log.clone();
-        let backoff =
-            Backoff { first: Duration::from_millis(1), cap: Duration::from_millis(1), ..Backoff::default() };
+        let backoff = Backoff::default().first(Duration::from_millis(1)).cap(Duration::from_millis(1));
         let (worker, link) = on_worker(move || {
             let hello = |ws: &Connection, call: &Call| match call {
                 Call::Open => ws.send("hello"),
@@ -175,7 +174,7 @@ fn gives_up_after_the_most_attempts() {
     bounded(|| {
         let (_place, addr) = vacant();
         let log = Log::new();
-        let backoff = Backoff { max_attempts: Some(3), ..at_once() };
+        let backoff = at_once().max_attempts(Some(3));
         let link = reconnect(&format!("ws://{addr}/"), backoff, &log).start(log.listener(ignore));
         let end = link.wait_ended().unwrap();
         assert_eq!(end.to_string(), format!("gave up: can't connect to {addr}: connection refused"));
@@ -207,7 +206,7 @@ fn a_connection_that_was_stable_begins_a_new_row() {
         });
         let log = Log::new();
         // Any connection is stable, and the first failure is the last.
-        let backoff = Backoff { stable_after: Duration::ZERO, max_attempts: Some(1), ..at_once() };
+        let backoff = at_once().stable_after(Duration::ZERO).max_attempts(Some(1));
         let link = reconnect(&url, backoff, &log).start(log.listener(ignore));
         let end = link.wait_ended().unwrap();
         host.join().unwrap();
@@ -229,7 +228,7 @@ fn one_that_was_not_counts_as_a_failure() {
             }
         });
         let log = Log::new();
-        let backoff = Backoff { max_attempts: Some(3), stable_after: Duration::MAX, ..at_once() };
+        let backoff = at_once().max_attempts(Some(3)).stable_after(Duration::MAX);
         let link = reconnect(&url, backoff, &log).start(log.listener(ignore));
         let end = link.wait_ended().unwrap();
         host.join().unwrap();
@@ -388,8 +387,8 @@ fn a_peer_that_falls_silent_is_connected_to_again() {
             drop(silent);
         });
         let short = Duration::from_millis(20);
-        let keepalive = Keepalive { idle_timeout: short, reply_timeout: short, ..Keepalive::default() };
-        let config = Config { keepalive: Some(keepalive), ..patient() };
+        let keepalive = Keepalive::default().idle_timeout(short).reply_timeout(short);
+        let config = patient().keepalive(keepalive);
         let log = Log::new();
         let causes = Rc::new(RefCell::new(Vec::new()));
         let noted = Rc::clone(&causes);
@@ -507,7 +506,7 @@ fn what_is_held_leaves_in_order_after_what_on_open_sends() {
         let heard = Log::new();
         let log = heard.clone();
         let (worker, link) = on_worker(move || {
-            let again = Backoff { first: Duration::from_millis(1), ..at_once() };
+            let again = at_once().first(Duration::from_millis(1));
             let listener = log.listener(move |ws, call| {
                 if *call == Call::Open {
                     ws.send("subscribe")?;
@@ -564,7 +563,7 @@ fn more_may_be_held_than_a_connection_takes_at_once() {
             peer.code();
             numbers
         });
-        let config = Config { max_buffered: 100, ..patient() };
+        let config = patient().max_buffered(100);
         let link = Client::new(&url)
             .unwrap()
             .config(config)
@@ -673,7 +672,7 @@ fn interrupt(when: When, what: impl FnOnce(&Link, &Remote)) -> (Link, Log) {
             Ok(())
         });
         let hook = heard.clone();
-        let config = Config { close_timeout: Duration::from_millis(20), ..patient() };
+        let config = patient().close_timeout(Duration::from_millis(20));
         let noted = heard.clone();
         let link = Client::new(&url)
             .unwrap()
@@ -884,7 +883,7 @@ fn a_hook_that_waits_is_not_called_again_meanwhile() {
         let is_inside = Rc::new(Cell::new(false));
         let changes = Rc::new(Cell::new(0));
         let (inside, counted) = (Rc::clone(&is_inside), Rc::clone(&changes));
-        let backoff = Backoff { max_attempts: Some(4), ..at_once() };
+        let backoff = at_once().max_attempts(Some(4));
         let link = Client::new(&format!("ws://{addr}/"))
             .unwrap()
             .reconnect(backoff)
@@ -949,7 +948,7 @@ fn a_server_that_is_busy_is_left_alone_for_as_long_as_it_asks_for() {
             [("503 Busy", 100_000, 3600), ("429 Too Many Requests", 100_000, 3600), ("503 Busy", 60, 60)]
         {
             let host = Host::listen();
-            let backoff = Backoff { cap: Duration::from_secs(cap), ..at_once() };
+            let backoff = at_once().cap(Duration::from_secs(cap));
             let client = Client::new(&host.url()).unwrap().config(patient());
             let host = host.run(move |host| {
                 let mut peer = host.accept();
