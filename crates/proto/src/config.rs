@@ -1,8 +1,8 @@
-//! What the two sides of a connection agree on beforehand: roles, limits, and how much is done for the user.
+//! Settings of a connection: its role, limits on what a peer may send, and automatic answers.
 
 use std::time::Duration;
 
-/// Which end of the connection this is. A client masks what it sends and a server does not (RFC 6455,
+/// The end of the connection that this is. A client masks what it sends and a server does not (RFC 6455,
 /// section 5.1).
 ///
 /// ```
@@ -24,7 +24,7 @@ pub enum Role {
     Server,
 }
 
-/// What [`Connection::receive`](crate::Connection::receive) hands out. [`Frame`](crate::Frame) has an example of frames.
+/// The units that [`Connection::receive`](crate::Connection::receive) hands out. [`Frame`](crate::Frame) has an example of frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Level {
     /// Whole messages, however many frames they came in.
@@ -34,7 +34,7 @@ pub enum Level {
     Frames,
 }
 
-/// How much one peer may make us hold. A peer that goes past a limit is sent a close frame with 1009, as soon as the
+/// Limits on the memory that one peer may make us hold. A peer that goes past a limit is sent a close frame with 1009, as soon as the
 /// frame's header says so.
 ///
 /// ```
@@ -84,7 +84,7 @@ pub struct Config {
     pub limits: Limits,
     /// Whether a ping is answered with a pong of the same payload (RFC 6455, section 5.5.2). True by default.
     pub auto_pong: bool,
-    /// How long the closing handshake may take in all, from the first close frame to the end of TCP. 5 s by
+    /// The time that the closing handshake may take in all, from the first close frame to the end of TCP. 5 s by
     /// default.
     pub close_timeout: Duration,
 }

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use threadwire_core::client::settings::Settings;
 use threadwire_worker::EventLoop;
 
-use crate::dial::Attempt;
+use crate::on_loop::dial::Attempt;
 #[cfg(feature = "tls")]
 use crate::tls::ClientTls;
 use crate::{Backoff, Config, Connection, Error, Listener, Reconnect};

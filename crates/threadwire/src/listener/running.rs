@@ -7,7 +7,7 @@ use std::sync::{Arc, mpsc};
 use threadwire_worker::{Ended, Worker, wait_forever};
 
 use super::server::Sockets;
-use crate::server::{Control, Post, Service};
+use crate::on_loop::server::{Control, Post, Service};
 use crate::{Error, ListenAddr, Shutdown, ShutdownReport};
 
 /// A server at work. Dropping it does not stop it.

@@ -9,7 +9,7 @@ use threadwire_worker::{Ended, EventLoop, Worker, wait_forever};
 
 use super::accept::Accept;
 use super::running::{Running, Stopper};
-use crate::server::{Control, Post, Service, Setup};
+use crate::on_loop::server::{Control, Post, Service, Setup};
 #[cfg(feature = "tls")]
 use crate::tls::ServerTls;
 use crate::{Admission, Config, Error, ListenAddr, Listening, Request};

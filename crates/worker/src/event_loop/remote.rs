@@ -128,7 +128,7 @@ impl Remote {
         self.0.inbox.len()
     }
 
-    /// Asks the worker to stop: every wait on its thread, now and later, returns [`Stopped`]. That goes ahead of what is
+    /// Asks the worker to stop: every wait on its thread, now and later, returns [`Stopped`](crate::Stopped). That goes ahead of what is
     /// queued, which is still delivered before the worker ends. Returns at once. A worker that does not run is left alone.
     pub fn stop(&self) {
         self.0.stop(STOP);

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use crate::common::recorder::{Call, Log};
 use crate::common::{Serving, bounded, ignore, patient};
-use threadwire::{Backoff, Cause, Client, Connection, Error, Handle, Link, Message, State, blocking};
+use threadwire::{
+    Backoff, Cause, Client, Connection, Error, Handle, Message, ReconnectHandle, State, blocking,
+};
 
 /// An error that does this when it is dropped.
 #[derive(Debug)]
@@ -22,7 +24,7 @@ impl Tell for Handle {
     }
 }
 
-impl Tell for Link {
+impl Tell for ReconnectHandle {
     fn tell(&self) {
         let _ = self.state();
     }
@@ -74,17 +76,17 @@ fn an_error_that_is_not_told_may_use_a_handle_as_it_is_dropped() {
 }
 
 #[test]
-fn the_error_of_an_end_may_use_the_link_as_it_is_dropped() {
+fn the_error_of_an_end_may_use_the_handle_as_it_is_dropped() {
     bounded(|| {
         let serving = Serving::recording(patient(), &Log::new(), |ws, call| {
             if *call == Call::Open { ws.send("hi") } else { ignore(ws, call) }
         });
         let backoff = Backoff::default().first(Duration::from_millis(5)).max_attempts(4);
         let client = Client::new(&serving.url("/")).unwrap().config(patient());
-        let link = client.reconnect(backoff).retry_if(|_: &Cause| true).start_with(|link| {
-            let link = link.clone();
-            move |_: &Connection, _: Message<'_>| Err(Error::other(Dropped(link.clone())))
+        let handle = client.reconnect(backoff).retry_if(|_: &Cause| true).start_with(|handle| {
+            let handle = handle.clone();
+            move |_: &Connection, _: Message<'_>| Err(Error::other(Dropped(handle.clone())))
         });
-        assert_eq!(link.wait_ended().unwrap().state, State::GaveUp);
+        assert_eq!(handle.wait_ended().unwrap().state, State::GaveUp);
     });
 }

@@ -43,9 +43,9 @@ fn twenty_thousand_failures_take_neither_stack_nor_memory() {
         };
         let backoff = Backoff::default().first(Duration::ZERO).max_attempts(ATTEMPTS);
         let client = Client::new(&format!("ws://{addr}/")).unwrap();
-        let link =
+        let handle =
             client.reconnect(backoff).on_change(on_change).start(|_: &Connection, _: Message<'_>| Ok(()));
-        assert_eq!(link.wait_ended().unwrap().state, State::GaveUp);
+        assert_eq!(handle.wait_ended().unwrap().state, State::GaveUp);
 
         let looks = looks.borrow();
         let [first, last] = looks[..] else { panic!("{looks:?}") };
