@@ -96,7 +96,7 @@ pub use listener::router::Router;
 pub use listener::running::{Running, Stopper};
 pub use listener::server::{Server, Spread};
 pub use messages::{Backlog, Messages, MessagesIter, WhenBehind};
-pub use on_loop::reconnect::{Attempt, Backoff, Cause, Change, Link, Reconnect, State};
+pub use on_loop::reconnect::{Attempt, Backoff, Cause, Change, Reconnect, ReconnectHandle, State};
 pub use room::{Delivery, Except, Report, Room};
 pub use threadwire_core::client::{CookieJar, Proxy, Socket, Target, Timeouts};
 pub use threadwire_core::config::{Config, WhenFull};
