@@ -1,4 +1,4 @@
-//! A tree of a thousand workers. In a file of its own, since it counts the threads of the process.
+//! Test of a tree of a thousand workers, in a process of its own, since it counts the threads of the process.
 
 #[path = "it/common/mod.rs"]
 pub mod common;

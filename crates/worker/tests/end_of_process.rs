@@ -1,5 +1,5 @@
-//! The end of a process: what is at work then is stopped, cleans up, and is reported by name if it does not.
-//! The process that ends is this test's own program, started again.
+//! Tests of the end of a process: workers are stopped, clean up, and are reported by name if they do not. The process that ends
+//! is this test's own program, started again.
 
 use std::process::{Command, Stdio};
 use std::sync::Mutex;

@@ -1,4 +1,4 @@
-//! The protocol by its rules and at random, as a program and a peer see it.
+//! The protocol's integration tests, in one program: its rules one by one, and at random.
 
 mod chunking;
 mod close_handshake;

@@ -1,4 +1,4 @@
-//! Workers, loops, messages and pools, as programs use them.
+//! The worker crate's integration tests, in one program.
 
 pub mod common;
 mod event_loop;

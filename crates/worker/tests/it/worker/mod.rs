@@ -1,4 +1,4 @@
-//! Workers: threads around a loop.
+//! Tests of workers.
 
 mod ending;
 mod lifecycle;
