@@ -40,8 +40,8 @@ pub enum Level {
 /// ```
 /// use threadwire_proto::{CloseCode, Config, Limits, Pool, Reader, Role, Violation};
 ///
-/// let limits = Limits { max_message: 4, ..Limits::default() };
-/// let mut reader = Reader::new(Role::Client, &Config { limits, ..Config::default() });
+/// let limits = Limits::default().max_message(4);
+/// let mut reader = Reader::new(Role::Client, &Config::default().limits(limits));
 /// let mut header = *b"\x82\x05"; // it announces five bytes
 /// let violation = reader.next(&mut &mut header[..], &mut Pool::new()).unwrap_err();
 /// assert_eq!(violation, Violation::MessageTooLong { length: 5, limit: 4 });
@@ -58,6 +58,10 @@ pub struct Limits {
     pub max_fragments: u32,
 }
 
+crate::setters! {
+    Limits { max_message: usize, max_frame: usize, max_fragments: u32 }
+}
+
 impl Default for Limits {
     fn default() -> Limits {
         Limits { max_message: 16 << 20, max_frame: 16 << 20, max_fragments: 131_072 }
@@ -69,7 +73,7 @@ impl Default for Limits {
 /// ```
 /// use threadwire_proto::{Config, Limits};
 ///
-/// let small = Config { limits: Limits { max_message: 64 << 10, ..Limits::default() }, ..Config::default() };
+/// let small = Config::default().limits(Limits::default().max_message(64 << 10));
 /// assert!(small.auto_pong);
 /// ```
 #[derive(Clone, Debug)]
@@ -83,6 +87,10 @@ pub struct Config {
     /// The time that the closing handshake may take in all, from the first close frame to the end of TCP. 5 s by
     /// default.
     pub close_timeout: Duration,
+}
+
+crate::setters! {
+    Config { level: Level, limits: Limits, auto_pong: bool, close_timeout: Duration }
 }
 
 impl Default for Config {

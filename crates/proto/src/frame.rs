@@ -15,7 +15,7 @@ use crate::{Buffer, CloseFrame, Message, OwnedMessage, Pool, utf8};
 /// ```
 /// use threadwire_proto::{Config, Level, OpCode, Pool, Reader, Role};
 ///
-/// let mut reader = Reader::new(Role::Client, &Config { level: Level::Frames, ..Config::default() });
+/// let mut reader = Reader::new(Role::Client, &Config::default().level(Level::Frames));
 /// let mut pool = Pool::new();
 /// let mut wire = *b"\x01\x03in \x80\x03two";
 /// let mut input = &mut wire[..];

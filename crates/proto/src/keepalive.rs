@@ -53,7 +53,7 @@ use std::time::{Duration, Instant};
 /// use threadwire_proto::{Keepalive, PingStrategy};
 ///
 /// // Proxies that drop idle connections want something to be sent, whatever is received.
-/// let keepalive = Keepalive { strategy: PingStrategy::Periodically, ..Keepalive::default() };
+/// let keepalive = Keepalive::default().strategy(PingStrategy::Periodically);
 /// assert_eq!(keepalive.idle_timeout, Duration::from_secs(20));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +65,10 @@ pub struct Keepalive {
     pub reply_timeout: Duration,
     /// The condition that makes a ping due. [`PingStrategy::WhenIdle`] by default.
     pub strategy: PingStrategy,
+}
+
+crate::setters! {
+    Keepalive { idle_timeout: Duration, reply_timeout: Duration, strategy: PingStrategy }
 }
 
 impl Keepalive {
@@ -218,7 +222,7 @@ impl Pulse {
     ///
     /// let second = Duration::from_secs(1);
     /// let start = Instant::now();
-    /// let mut pulse = Pulse::new(&Keepalive { idle_timeout: second, ..Keepalive::default() }, start);
+    /// let mut pulse = Pulse::new(&Keepalive::default().idle_timeout(second), start);
     /// assert_eq!(pulse.check(start + second), Check::Ping);
     /// assert_eq!(pulse.deadline(), Some(start + 2 * second));
     /// pulse.heard(start + second * 3 / 2);

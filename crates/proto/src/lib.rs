@@ -56,6 +56,7 @@ mod owned;
 mod pool;
 mod reader;
 mod round_trip;
+mod setters;
 pub mod state;
 pub mod utf8;
 

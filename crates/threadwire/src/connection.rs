@@ -10,6 +10,7 @@ mod calling;
 mod ending;
 mod keeping;
 mod leaving;
+pub(crate) mod listener;
 mod measuring;
 mod moving;
 mod reading;
@@ -28,6 +29,7 @@ use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
+use threadwire_core::agreed::Agreed;
 use threadwire_proto::deflate::Agreement;
 use threadwire_proto::handshake::Headers;
 use threadwire_proto::keepalive::Hold;
@@ -42,10 +44,9 @@ use crate::connection::registry::Registry;
 use crate::flow::Flow;
 use crate::link::Link;
 use crate::messages::inbox::Inbox;
+use crate::on_loop::server::Station;
+use crate::on_loop::stream::Stream;
 use crate::room::branch::Seat;
-use crate::server::Station;
-use crate::server::admission::Guest;
-use crate::stream::Stream;
 #[cfg(feature = "tls")]
 use crate::tls::TlsInfo;
 use crate::{Closed, Config, Error, Listener, WhenFull};
@@ -492,7 +493,7 @@ impl Connection {
     /// ```
     /// use threadwire::{Accept, Client, Config, Connection, Deflate, Message, Server};
     ///
-    /// let config = Config { deflate: Some(Deflate::default()), ..Config::default() };
+    /// let config = Config::default().deflate(Deflate::default());
     /// let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// let server = Server::bind("127.0.0.1:0")?.config(config.clone()).serve(move |_| echo())?;
     /// let client = Client::new(&format!("ws://{}", server.local_addr()))?.config(config);
@@ -558,35 +559,6 @@ impl Connection {
     /// [`Unsupported`](io::ErrorKind::Unsupported) on a Unix socket, which has none.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.0.link.borrow().stream()?.local_addr()
-    }
-}
-
-/// What the opening handshake came to.
-#[derive(Clone)]
-pub(crate) struct Agreed {
-    pub(crate) subprotocol: Option<String>,
-    /// The headers of the server's answer.
-    pub(crate) headers: Headers,
-    /// On a server: what its program has attached, and what counts for its limits.
-    pub(crate) guest: Option<Guest>,
-}
-
-impl Agreed {
-    /// The headers, if anything was said.
-    pub(crate) fn response_headers(&self) -> Option<&Headers> {
-        let is_something = self.guest.is_none() || self.subprotocol.is_some() || !self.headers.is_empty();
-        is_something.then_some(&self.headers)
-    }
-
-    pub(crate) fn attached<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
-        self.guest.as_ref()?.attached.get()
-    }
-
-    /// The connection has ended, though what is left of it may live on.
-    pub(crate) fn give_permit_back(&self) {
-        if let Some(permit) = self.guest.as_ref().and_then(|guest| guest.permit.as_ref()) {
-            permit.give_back();
-        }
     }
 }
 

@@ -16,8 +16,8 @@ use threadwire_proto::{
 use crate::Error;
 use crate::connection::registry::Registry;
 use crate::connection::rooms::Given;
+use crate::on_loop::stream::Stream;
 use crate::room::branch::Framed;
-use crate::stream::Stream;
 use threadwire_core::session::linger::Linger;
 use threadwire_core::session::outbox::Outbox;
 use threadwire_core::session::transport::Transport as _;

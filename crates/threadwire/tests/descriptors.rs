@@ -14,7 +14,7 @@ use common::peer::{CLOSE, Host, Peer, TEXT, farewell, frame, masked, request, up
 use common::recorder::{Call, End, Log};
 use common::{PATIENCE, SOON, Serving, bounded, ignore, patient};
 use threadwire::worker::EventLoop;
-use threadwire::{Client, Config, Connection, Error, Initiator, Proxy, wait_until};
+use threadwire::{Client, Connection, Error, Initiator, Proxy, wait_until};
 
 fn descriptors() -> usize {
     read_dir("/proc/self/fd").unwrap().count()
@@ -138,7 +138,7 @@ fn servers_that_break() {
             let host = Host::listen();
             // Only the silent one is to be given up before it is open.
             let open_timeout = if number == 0 { SOON } else { PATIENCE };
-            let config = Config { open_timeout, close_timeout: SOON, ..patient() };
+            let config = patient().open_timeout(open_timeout).close_timeout(SOON);
             let client = Client::new(&host.url()).unwrap().config(config);
             let host = host.run(move |host| fault(host.accept()));
             let log = Log::new();
@@ -213,7 +213,7 @@ fn ways_that_break() {
         for _ in 0..5 {
             let host = Host::listen();
             let addr = host.addr();
-            let config = Config { open_timeout: SOON * 4, close_timeout: SOON, ..patient() };
+            let config = patient().open_timeout(SOON * 4).close_timeout(SOON);
             let client = Client::new("ws://feed.test/").unwrap().config(config);
             let client = way(client.resolve("feed.test", ["127.0.0.1:1".parse().unwrap()]), addr);
             let host = host.run(move |host| serve(host.accept()));
@@ -232,7 +232,7 @@ type Annoy = fn(SocketAddr) -> Peer;
 
 fn clients_that_break() {
     let log = Log::new();
-    let config = Config { open_timeout: SOON, close_timeout: SOON, ..patient() };
+    let config = patient().open_timeout(SOON).close_timeout(SOON);
     let serving = Serving::recording(config, &log, ignore);
     // The worker's own are there when it serves.
     serving.bystander().noticed_nothing();

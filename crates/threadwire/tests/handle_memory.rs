@@ -6,7 +6,7 @@ pub mod common;
 use common::recorder::Log;
 use common::sharing::{fill, pair};
 use common::{bounded, patient};
-use threadwire::{Config, WhenFull};
+use threadwire::WhenFull;
 
 fn resident() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -18,7 +18,7 @@ fn resident() -> usize {
 #[test]
 fn dropping_the_oldest_keeps_memory_within_bounds() {
     bounded(|| {
-        let config = Config { max_buffered: 1 << 20, when_full: WhenFull::DropOldest, ..patient() };
+        let config = patient().max_buffered(1 << 20).when_full(WhenFull::DropOldest);
         let (ws, _peer) = pair(config, &Log::new());
         fill(&ws);
         let before = resident();

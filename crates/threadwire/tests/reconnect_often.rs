@@ -52,10 +52,11 @@ fn twenty_thousand_failures_take_neither_stack_nor_memory() {
             notes.borrow_mut().push(Look { stack, resident: resident(), sources });
         }
     };
-    let backoff = Backoff { first: Duration::ZERO, max_attempts: Some(ATTEMPTS), ..Backoff::default() };
+    let backoff = Backoff::default().first(Duration::ZERO).max_attempts(ATTEMPTS);
     let client = Client::new(&format!("ws://{addr}/")).unwrap();
-    let link = client.reconnect(backoff).on_change(on_change).start(|_: &Connection, _: Message<'_>| Ok(()));
-    assert_eq!(link.wait_ended().unwrap().state, State::GaveUp);
+    let handle =
+        client.reconnect(backoff).on_change(on_change).start(|_: &Connection, _: Message<'_>| Ok(()));
+    assert_eq!(handle.wait_ended().unwrap().state, State::GaveUp);
 
     let looks = looks.borrow();
     let [first, last] = looks[..] else { panic!("{looks:?}") };

@@ -21,7 +21,7 @@ use super::server::Request;
 /// ```
 /// use threadwire_proto::handshake::{HandshakeError, Limits, Request};
 ///
-/// let limits = Limits { max_headers: 1, ..Limits::default() };
+/// let limits = Limits::default().max_headers(1);
 /// let begun = b"GET / HTTP/1.1\r\nHost: example.com\r\nX-More: yes\r\n";
 /// assert_eq!(Request::parse(begun, &limits), Err(HandshakeError::TooManyHeaders { limit: 1 }));
 /// ```
@@ -31,6 +31,10 @@ pub struct Limits {
     pub max_head: usize,
     /// Header fields. Default: 128.
     pub max_headers: usize,
+}
+
+crate::setters! {
+    Limits { max_head: usize, max_headers: usize }
 }
 
 impl Default for Limits {

@@ -21,8 +21,8 @@ const SHORT: usize = 600;
 
 fn config(level: Level) -> Config {
     // So low that a stream can go past them.
-    let limits = Limits { max_frame: 70_000, max_message: 70_100, max_fragments: 20 };
-    Config { level, limits, ..Config::default() }
+    let limits = Limits::default().max_frame(70_000).max_message(70_100).max_fragments(20);
+    Config::default().level(level).limits(limits)
 }
 
 /// Text of exactly `length` bytes, with characters of one to four bytes.
@@ -414,7 +414,7 @@ proptest! {
             send(&mut sender, sent, &mut expected);
         }
         for (level, expected) in LEVELS.into_iter().zip(expected) {
-            let mut receiver = Peer::new(to, &Config { level, ..Config::default() });
+            let mut receiver = Peer::new(to, &Config::default().level(level));
             for piece in Chunks::Random(Rng(seed)).cut(&sender.out) {
                 if direct {
                     read(&mut receiver, piece);

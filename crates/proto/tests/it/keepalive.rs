@@ -11,7 +11,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const NANOSECOND: Duration = Duration::from_nanos(1);
 
 fn settings(strategy: PingStrategy, idle: Duration, reply: Duration) -> Keepalive {
-    Keepalive { idle_timeout: idle, reply_timeout: reply, strategy }
+    Keepalive::default().idle_timeout(idle).reply_timeout(reply).strategy(strategy)
 }
 
 /// A pulse that began at second 0, with seconds for times.

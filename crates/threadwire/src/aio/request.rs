@@ -18,10 +18,10 @@ use super::core::Opening;
 use super::newcomers::{Place, go_on};
 use super::reception::{Reception, discard, receive, shutting_down, write};
 use super::stream::Stream;
-use crate::listener::accept::Subprotocol;
-use crate::server::Gate;
-use crate::server::upgrade::{Refusal, agree, agreed, grant};
+use crate::on_loop::server::upgrade::{Refusal, agree, agreed, grant};
 use crate::{Accept, Config, Error};
+use threadwire_core::server::admission::Gate;
+use threadwire_core::server::answer::Subprotocol;
 
 /// A request that waits for its answer: everything that [`threadwire::Request`](crate::Request) knows, to which this
 /// dereferences. Dropped unanswered, it ends the connection.

@@ -20,11 +20,11 @@ use super::newcomers::Newcomers;
 use super::reception::{Reception, receive};
 use super::request::Request;
 use super::stream::Stream;
-use crate::server::Gate;
-use crate::server::accept::{FAILURES_PER_TURN, Fault, PAUSE};
+use crate::on_loop::server::accept::{FAILURES_PER_TURN, Fault, PAUSE};
 #[cfg(feature = "tls")]
 use crate::tls::ServerTls;
 use crate::{Accept, Admission, Config, Error, ListenAddr, Listening};
+use threadwire_core::server::admission::Gate;
 
 /// A server: it listens from [`bind`](Server::bind) on, and accepts with [`accept`](Server::accept) or
 /// [`serve`](Server::serve).

@@ -16,7 +16,7 @@ use threadwire_worker::{Ended, EventLoop, Pool, Remote, Worker};
 
 use super::mailbox::{Mailbox, Receiver};
 use super::{Connection, Detached};
-use crate::server::{Acceptor, Control, Service};
+use crate::on_loop::server::{Acceptor, Control, Service};
 #[cfg(feature = "tls")]
 use crate::tls::ServerTls;
 use crate::{Accept, Admission, Config, Error, ListenAddr, Listening, Request};

@@ -12,13 +12,14 @@ use threadwire_worker::{EventLoop, Ready, Remote, Source};
 
 use super::leaving;
 use super::sharing::Sharing;
-use super::{Agreed, Connection, Extras, Inner, Phase, WeakConnection};
+use super::{Connection, Extras, Inner, Phase, WeakConnection};
 use crate::connection::registry::Registry;
 use crate::flow::Flow;
 use crate::link::{Link, LooseLink};
 use crate::messages::inbox::Inbox;
-use crate::stream::Stream;
+use crate::on_loop::stream::Stream;
 use crate::{Closed, Config, Error, Listener};
+use threadwire_core::agreed::Agreed;
 
 /// Holds a place for a moment.
 struct Nobody;

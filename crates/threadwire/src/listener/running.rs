@@ -7,7 +7,7 @@ use std::sync::{Arc, mpsc};
 use threadwire_worker::{Ended, Worker, wait_forever};
 
 use super::server::Sockets;
-use crate::server::{Control, Post, Service};
+use crate::on_loop::server::{Control, Post, Service};
 use crate::{Error, ListenAddr, Shutdown, ShutdownReport};
 
 /// A server at work. Dropping it does not stop it.
@@ -142,7 +142,7 @@ impl Running {
     /// let ws = connect(&format!("ws://{}", server.local_addr()), |_ws: &Connection, _m: Message<'_>| Ok(()))?;
     ///
     /// let timeout = Duration::from_secs(10);
-    /// let report = server.shutdown(Shutdown { code: CloseCode::SERVICE_RESTART, timeout, ..Shutdown::default() })?;
+    /// let report = server.shutdown(Shutdown::default().code(CloseCode::SERVICE_RESTART).timeout(timeout))?;
     /// for peer in &report.unanswered {
     ///     println!("{peer}");
     /// }

@@ -9,7 +9,7 @@ use threadwire_worker::{Ended, EventLoop, Worker, wait_forever};
 
 use super::accept::Accept;
 use super::running::{Running, Stopper};
-use crate::server::{Control, Post, Service, Setup};
+use crate::on_loop::server::{Control, Post, Service, Setup};
 #[cfg(feature = "tls")]
 use crate::tls::ServerTls;
 use crate::{Admission, Config, Error, ListenAddr, Listening, Request};
@@ -20,10 +20,10 @@ use crate::{Admission, Config, Error, ListenAddr, Listening, Request};
 /// use std::time::Duration;
 /// use threadwire::{Accept, Config, Connection, Limits, Message, Server};
 ///
-/// let limits = Limits { max_message: 64 << 10, ..Limits::default() };
+/// let limits = Limits::default().max_message(64 << 10);
 /// let server = Server::bind("127.0.0.1:0")?
 ///     .workers(2)
-///     .config(Config { limits, close_timeout: Duration::from_secs(1), ..Config::default() })
+///     .config(Config::default().limits(limits).close_timeout(Duration::from_secs(1)))
 ///     .serve(|request| match request.path() {
 ///         "/echo" => Accept::with(|ws: &Connection, message: Message<'_>| ws.send(message)),
 ///         _ => Accept::status(404),

@@ -217,10 +217,10 @@ fn measuring_ends_also_while_messages_wait_to_be_received() {
             }
         }
         let s = Server::bind("127.0.0.1:0").unwrap().serve(|_| Accept::with(Flood)).unwrap();
-        let keepalive = Some(Keepalive { reply_timeout: Duration::from_millis(200), ..Keepalive::default() });
+        let keepalive = Some(Keepalive::default().reply_timeout(Duration::from_millis(200)));
         let client = Client::new(&format!("ws://{}", s.local_addr()))
             .unwrap()
-            .config(Config { keepalive, ..Config::default() });
+            .config(Config::default().keepalive(keepalive));
         let mut ws = blocking::connect(&client).unwrap();
         sleep(Duration::from_millis(100)).unwrap();
         let stop = EventLoop::current().remote();
@@ -424,12 +424,12 @@ fn nothing_is_buffered_after_the_end() {
     });
 }
 
-/// The cause of an end is dropped under the link's lock
+/// The cause of an end is dropped under the handle's lock
 #[test]
 fn an_error_whose_drop_looks_at_the_link() {
     bounded(|| {
         #[derive(Debug)]
-        struct E(Link);
+        struct E(ReconnectHandle);
         impl std::fmt::Display for E {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str("e")
@@ -453,17 +453,16 @@ fn an_error_whose_drop_looks_at_the_link() {
                 Accept::with(G)
             })
             .unwrap();
-        let backoff =
-            Backoff { first: Duration::from_millis(5), max_attempts: Some(4), ..Backoff::default() };
-        let link = Client::new(&format!("ws://{}", s.local_addr()))
+        let backoff = Backoff::default().first(Duration::from_millis(5)).max_attempts(4);
+        let handle = Client::new(&format!("ws://{}", s.local_addr()))
             .unwrap()
             .reconnect(backoff)
             .retry_if(|_: &Cause| true)
-            .start_with(|link| {
-                let link = link.clone();
-                move |_: &Connection, _: Message<'_>| Err(Error::other(E(link.clone())))
+            .start_with(|handle| {
+                let handle = handle.clone();
+                move |_: &Connection, _: Message<'_>| Err(Error::other(E(handle.clone())))
             });
-        println!("{}", link.wait_ended().unwrap());
+        println!("{}", handle.wait_ended().unwrap());
     });
 }
 

@@ -83,7 +83,7 @@ proptest! {
     ) {
         let agreement = deflate.answer(&[deflate.offer()]).expect("it takes its own offers");
         let level = if at_frames { Level::Frames } else { Level::Messages };
-        let config = Config { level, ..Config::default() };
+        let config = Config::default().level(level);
         let connection = |role| Connection::new(role, &config).with_deflate(&deflate, agreement);
         let roles = if from_client { [Role::Client, Role::Server] } else { [Role::Server, Role::Client] };
         let [mut sender, mut receiver] = roles.map(connection);
@@ -129,8 +129,8 @@ proptest! {
     fn garbage_never_panics_nor_takes_more_than_the_limit(bytes in vec(any::<u8>(), 0..3000), piece in 1..500usize) {
         let deflate = Deflate::new();
         let agreement = deflate.answer(&[deflate.offer()]).expect("it takes its own offers");
-        let limits = threadwire_proto::Limits { max_message: 10_000, ..Default::default() };
-        let config = Config { limits, ..Config::default() };
+        let limits = threadwire_proto::Limits::default().max_message(10_000);
+        let config = Config::default().limits(limits);
         let mut client = Connection::new(Role::Client, &config).with_deflate(&deflate, agreement);
         let mut wire = vec![0xc2, 126, (bytes.len() >> 8) as u8, bytes.len() as u8];
         wire.extend(&bytes);

@@ -12,7 +12,7 @@ const ANSWER: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r
 const FRAMES: &[u8] = b"\x81\x02hi\r\n\r\n\x00\xff";
 
 fn limits(max_head: usize, max_headers: usize) -> Limits {
-    Limits { max_head, max_headers }
+    Limits::default().max_head(max_head).max_headers(max_headers)
 }
 
 fn parse_request(head: &[u8]) -> Result<Option<(Request, usize)>, HandshakeError> {

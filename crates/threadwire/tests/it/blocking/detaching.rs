@@ -180,8 +180,8 @@ fn a_full_queue_goes_along_and_reading_goes_on_when_it_was_received() {
 #[test]
 fn keepalive_goes_on_there() {
     bounded(|| {
-        let keepalive = Keepalive { idle_timeout: MOMENT, reply_timeout: PATIENCE, ..Keepalive::default() };
-        let (mut ws, mut peer) = pair_with(Config { keepalive: Some(keepalive), ..patient() });
+        let keepalive = Keepalive::default().idle_timeout(MOMENT).reply_timeout(PATIENCE);
+        let (mut ws, mut peer) = pair_with(patient().keepalive(keepalive));
         assert!(ws.recv_timeout(2 * MOMENT).unwrap_err().is_timeout());
         assert_eq!(peer.frame().0, PING);
         let detached = ws.detach().unwrap();

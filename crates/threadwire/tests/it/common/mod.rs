@@ -124,7 +124,7 @@ pub fn bind() -> Server {
 
 /// The settings of most tests: what must not time out has all the time there is.
 pub fn patient() -> Config {
-    Config { open_timeout: PATIENCE, close_timeout: PATIENCE, ..Config::default() }
+    Config::default().open_timeout(PATIENCE).close_timeout(PATIENCE)
 }
 
 /// A port where connections are refused. It is taken, so that nothing else can get it as long as the socket lives, nor a

@@ -291,7 +291,7 @@ fn a_peer_that_drops_tcp_instead_of_answering_is_lost() {
 
 #[test]
 fn a_peer_that_never_answers_is_given_up() {
-    let config = || Config { close_timeout: SOON, ..patient() };
+    let config = || patient().close_timeout(SOON);
     let stay = |mut peer: Peer| {
         peer.send(TEXT, b"close");
         assert_eq!(peer.code(), 4000);
@@ -308,12 +308,7 @@ fn a_server_that_answers_and_does_not_end_tcp_is_given_up_after_a_clean_close() 
         assert_eq!(peer.code(), 1000);
         assert!(peer.ended());
     };
-    client(
-        Config { close_timeout: SOON, ..patient() },
-        ignore,
-        stay,
-        End::clean(Initiator::Peer, 1000, "bye"),
-    );
+    client(patient().close_timeout(SOON), ignore, stay, End::clean(Initiator::Peer, 1000, "bye"));
 }
 
 #[test]
@@ -611,7 +606,7 @@ fn a_server_that_stops_closes_every_connection_with_1001() {
 fn a_server_stops_in_bounded_time_though_its_peers_never_answer() {
     bounded(|| {
         let log = Log::new();
-        let config = Config { close_timeout: SOON, ..patient() };
+        let config = patient().close_timeout(SOON);
         let theirs = log.clone();
         let serving =
             Serving::with(bind().workers(2).config(config), move |_| Accept::with(theirs.listener(ignore)));
@@ -678,7 +673,7 @@ fn the_error_of_the_end_has_its_kind() {
             assert_eq!(peer.code(), 1000);
             assert!(peer.ended());
         });
-        let config = Config { close_timeout: SOON, ..patient() };
+        let config = patient().close_timeout(SOON);
         Client::new(&url).unwrap().config(config).connect(Keeper(Rc::clone(&kinds))).unwrap();
         wait_until(None, || !kinds.borrow().is_empty()).unwrap();
         assert!(matches!(kinds.borrow()[..], [Some(Error::Timeout(TimeoutKind::Close))]));
@@ -747,7 +742,7 @@ fn a_server_whose_client_ends_right_behind_the_request_hears_of_it() {
 #[test]
 fn an_endless_close_timeout_is_no_timeout() {
     bounded(|| {
-        let config = Config { close_timeout: Duration::MAX, ..patient() };
+        let config = patient().close_timeout(Duration::MAX);
         let log = Log::new();
         let serving = Serving::recording(config, &log, |ws, call| match call {
             Call::Text(_) => ws.close(),
@@ -826,16 +821,15 @@ fn a_peer_that_never_answers_at_a_stop_is_told_as_a_timeout() {
         let (go, goes) = mpsc::channel::<()>();
         let goes = Arc::new(Mutex::new(goes));
         let notes = log.clone();
-        let serving =
-            Serving::recording(Config { close_timeout: SOON, ..patient() }, &log, move |_, call| {
-                if matches!(call, Call::Text(_)) {
-                    // Done at the end, before the sources are told to stop.
-                    EventLoop::current().remote().post(|_| std::thread::sleep(SOON / 2)).unwrap();
-                    notes.note("posted");
-                    goes.lock().unwrap().recv().unwrap();
-                }
-                Ok(())
-            });
+        let serving = Serving::recording(patient().close_timeout(SOON), &log, move |_, call| {
+            if matches!(call, Call::Text(_)) {
+                // Done at the end, before the sources are told to stop.
+                EventLoop::current().remote().post(|_| std::thread::sleep(SOON / 2)).unwrap();
+                notes.note("posted");
+                goes.lock().unwrap().recv().unwrap();
+            }
+            Ok(())
+        });
         let mut peer = serving.peer();
         peer.send(TEXT, b"go");
         log.wait_for(&Call::Note("posted".to_owned()));

@@ -16,7 +16,7 @@ use threadwire::events::Closed;
 use threadwire::worker::{
     Event, EventLoop, Overflow, PromiseError, Stalled, Worker, later, listen, wait_event, wait_event_timeout,
 };
-use threadwire::{Config, Connection, Error, Keepalive, Listener, Message, sleep, wait_until};
+use threadwire::{Connection, Error, Keepalive, Listener, Message, sleep, wait_until};
 
 /// Connection::wait_closed after a verdict: the abort is done in the flush of a turn, which then sleeps.
 #[test]
@@ -89,7 +89,7 @@ fn who_subscribes_while_on_close_runs_is_told() {
 fn unread_for_knows_of_callbacks_that_waited_less_than_the_idle_timeout() {
     bounded(|| {
         let keeper = Keeper::new().message(|_, _| Ok(sleep(Duration::from_millis(1100))?));
-        let (ws, mut peer) = pair_with(Config { keepalive: Some(Keepalive::default()), ..patient() }, keeper);
+        let (ws, mut peer) = pair_with(patient().keepalive(Keepalive::default()), keeper);
         peer.send(TEXT, b"wait");
         peer.close(1001, "too slow for me");
         peer.end();
@@ -318,8 +318,8 @@ fn a_measurement_ends_with_an_abort_by_a_timer() {
 #[test]
 fn a_pong_that_came_while_anothers_callback_held_the_loop_is_measured() {
     bounded(|| {
-        let keepalive = Keepalive { reply_timeout: SOON, ..Keepalive::default() };
-        let (ws, mut peer) = pair(Config { keepalive: Some(keepalive), ..patient() }, &Log::new());
+        let keepalive = Keepalive::default().reply_timeout(SOON);
+        let (ws, mut peer) = pair(patient().keepalive(keepalive), &Log::new());
         let result = Rc::new(RefCell::new(None));
         let leave = Rc::clone(&result);
         ws.measure_roundtrip_then(1, move |times| *leave.borrow_mut() = Some(times));
@@ -340,9 +340,9 @@ fn a_pong_that_came_while_anothers_callback_held_the_loop_is_measured() {
 #[test]
 fn a_pong_that_came_while_the_own_callback_waited_is_measured() {
     bounded(|| {
-        let keepalive = Keepalive { reply_timeout: SOON, ..Keepalive::default() };
+        let keepalive = Keepalive::default().reply_timeout(SOON);
         let keeper = Keeper::new().message(|_, _| Ok(sleep(3 * SOON)?));
-        let (ws, mut peer) = pair_with(Config { keepalive: Some(keepalive), ..patient() }, keeper);
+        let (ws, mut peer) = pair_with(patient().keepalive(keepalive), keeper);
         let result = Rc::new(RefCell::new(None));
         let leave = Rc::clone(&result);
         ws.measure_roundtrip_then(1, move |times| *leave.borrow_mut() = Some(times));

@@ -11,7 +11,7 @@ use crate::common::peer::{BINARY, Peer, TEXT, masked};
 use crate::common::recorder::{Call, Log};
 use crate::common::sharing::{Halt, elsewhere, fill, meanwhile, pair, pair_with, serving_handles, there};
 use crate::common::{Serving, bind, bounded, echo, patient};
-use threadwire::{Accept, Closed, Config, Connection, Error, Listener, WhenFull, wait_until};
+use threadwire::{Accept, Closed, Connection, Error, Listener, WhenFull, wait_until};
 
 /// A handle whose connection has ended reaches another connection, whose handle has the same place.
 #[test]
@@ -170,7 +170,7 @@ fn wait_drained_waits_for_what_was_sent_on_the_own_thread() {
 #[test]
 fn what_waits_behind_a_message_in_parts_is_bounded_where_the_oldest_are_dropped() {
     bounded(|| {
-        let config = Config { max_buffered: 64 << 10, when_full: WhenFull::DropOldest, ..patient() };
+        let config = patient().max_buffered(64 << 10).when_full(WhenFull::DropOldest);
         let (serving, handles) = serving_handles(config, &Log::new(), |_, _| Ok(()));
         let _peer = serving.peer();
         let handle = handles.recv().unwrap();
@@ -188,7 +188,7 @@ fn what_waits_behind_a_message_in_parts_is_bounded_where_the_oldest_are_dropped(
 #[test]
 fn what_the_own_thread_sends_behind_a_message_in_parts_is_bounded() {
     bounded(|| {
-        let (ws, _peer) = pair(Config { max_buffered: 64 << 10, ..patient() }, &Log::new());
+        let (ws, _peer) = pair(patient().max_buffered(64 << 10), &Log::new());
         let handle = ws.handle();
         let mut parts = handle.start_text();
         parts.send("begun").unwrap();
@@ -305,7 +305,7 @@ fn a_slow_peer_gets_the_echoes_of_messages_longer_than_half_of_what_may_wait() {
         // Longer than what one read takes, so that no read holds two of them.
         const LENGTH: usize = 100 << 10;
         const COUNT: usize = 200;
-        let config = Config { max_buffered: 160 << 10, ..patient() };
+        let config = patient().max_buffered(160 << 10);
         let serving = Serving::with(bind().config(config), |_| Accept::with(echo));
         let mut peer = Peer::connect_narrow(serving.addr).upgrade("/");
         let bytes = masked(BINARY, &[7; LENGTH]).repeat(COUNT);
@@ -339,7 +339,7 @@ fn a_message_that_was_sent_while_the_socket_took_more_can_still_be_dropped() {
         bytes
     }
     bounded(|| {
-        let config = Config { when_full: WhenFull::DropOldest, ..patient() };
+        let config = patient().when_full(WhenFull::DropOldest);
         let (halt, reached, go) = Halt::new();
         let (tell, told) = mpsc::channel();
         let (serving, _handles) = serving_handles(config, &Log::new(), move |ws, call| {

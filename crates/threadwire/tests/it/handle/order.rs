@@ -9,7 +9,7 @@ use crate::common::peer::{BINARY, CLOSE, PING, Peer, TEXT};
 use crate::common::recorder::{Call, End, Log};
 use crate::common::sharing::{Halt, elsewhere, pair, serving_handles, there};
 use crate::common::{bounded, ignore, patient};
-use threadwire::{CloseCode, Config, Error, Handle, Initiator, OpCode, SendError, WhenFull};
+use threadwire::{CloseCode, Error, Handle, Initiator, OpCode, SendError, WhenFull};
 
 /// The first byte of a text's first fragment.
 const FIRST: u8 = 0x01;
@@ -63,7 +63,7 @@ fn eight_threads_send_a_ninth_pings_and_a_tenth_closes() {
     const LEAST: u32 = 100;
     bounded(|| {
         let log = Log::new();
-        let config = Config { max_buffered: 1 << 20, ..patient() };
+        let config = patient().max_buffered(1 << 20);
         let (serving, handles) = serving_handles(config, &log, ignore);
         let mut peer = serving.peer();
         let handle = handles.recv().unwrap();
@@ -487,7 +487,7 @@ fn fragments_of_the_own_thread_wait_for_another_threads_message() {
 #[test]
 fn a_part_for_which_there_is_no_room_can_be_tried_again() {
     bounded(|| {
-        let (ws, mut peer) = pair(Config { max_buffered: 10, ..patient() }, &Log::new());
+        let (ws, mut peer) = pair(patient().max_buffered(10), &Log::new());
         let handle = ws.handle();
         let mut parts = elsewhere(move || {
             let mut parts = handle.start_text();
