@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::common::NANOSECOND;
 use crate::common::chunks::Chunks;
 use crate::common::pair::{LATENCY, Pair};
 use crate::common::peer::{BINARY, CLOSE, PING, PONG, Peer, Seen, TEXT, frame, frames};
@@ -11,7 +12,6 @@ use threadwire_proto::{
 };
 
 const TIMEOUT: Duration = Duration::from_secs(5);
-const NANOSECOND: Duration = Duration::from_nanos(1);
 
 impl Peer {
     fn close(&mut self, code: impl Into<Option<u16>>, reason: &str) {

@@ -1,4 +1,4 @@
-//! The protocol's integration tests, in one program: its rules one by one, and at random.
+//! The integration tests of the protocol, in one program: rule by rule, and at random.
 
 mod chunking;
 mod close_handshake;

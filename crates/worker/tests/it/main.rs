@@ -1,4 +1,4 @@
-//! The worker crate's integration tests, in one program.
+//! The integration tests of workers, loops, messages and pools, in one program.
 
 pub mod common;
 mod event_loop;
