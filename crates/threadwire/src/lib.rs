@@ -73,9 +73,9 @@ mod client;
 mod connection;
 mod dial;
 pub mod events;
-mod flow;
+
 mod handle;
-mod link;
+
 mod listener;
 mod messages;
 mod reconnect;

@@ -14,7 +14,6 @@ use threadwire_core::panic::contain;
 use threadwire_core::reconnect::command::Wish;
 use threadwire_core::reconnect::hooks::{self, random};
 use threadwire_core::reconnect::machine::{Machine, Verdict, is_wanted};
-use threadwire_proto::CloseCode;
 use threadwire_worker::{EventLoop, Ready, Source, TimerId, Token};
 
 use super::link::{Link, Shared};
@@ -350,10 +349,7 @@ impl Driver {
 
 /// Closes without waiting for the peer's answer.
 fn drop_now(ws: &Connection) {
-    // It may be closing already.
-    let _ = ws.handle().close_with(CloseCode::GOING_AWAY, "");
-    ws.flush();
-    ws.abort();
+    ws.close_now();
 }
 
 /// Calling the program.
