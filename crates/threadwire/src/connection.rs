@@ -6,10 +6,12 @@
 //! while it runs. Found missing, it is busy: readiness is remembered and dealt with when it is back. Taken for good, it
 //! can't be called again: that is how `on_close` is the last call, and the only one.
 
+pub(crate) mod accept;
 mod calling;
 mod ending;
 mod keeping;
 mod leaving;
+pub(crate) mod listener;
 mod measuring;
 mod moving;
 mod reading;

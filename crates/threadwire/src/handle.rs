@@ -358,8 +358,13 @@ impl Handle {
     }
 
     /// Leaves a message in the lane, also on the owner's own thread: nothing is called, and nothing waits.
-    pub(crate) fn take(&self, message: Message<'_>) -> Result<(), Error> {
-        self.leave_frame((message.opcode(), true), message.as_bytes(), 0, WhenFull::Error, Compress::Auto)
+    pub(crate) fn leave(&self, message: Message<'_>, compress: Compress) -> Result<(), Error> {
+        self.leave_frame((message.opcode(), true), message.as_bytes(), 0, WhenFull::Error, compress)
+    }
+
+    /// Whether there is room for so many bytes, or the connection has ended. If not, the waker is called when it is so.
+    pub(crate) fn has_room_for(&self, length: usize, waker: &Waker) -> bool {
+        self.0.lane.is_below(Some(self.0.config.max_buffered.saturating_sub(length)), waker)
     }
 
     pub(crate) fn lane(&self) -> &Lane<Call, Arc<Closed>> {

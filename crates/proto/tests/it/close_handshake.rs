@@ -1,8 +1,8 @@
-//! How connections end: two peers, wires between them, and time as the test wants it (RFC 6455, sections 5.5.1
-//! and 7).
+//! Tests of the close handshake: two peers, wires between them, and virtual time (RFC 6455, sections 5.5.1 and 7).
 
 use std::time::{Duration, Instant};
 
+use crate::common::NANOSECOND;
 use crate::common::chunks::Chunks;
 use crate::common::pair::{LATENCY, Pair};
 use crate::common::peer::{BINARY, CLOSE, PING, PONG, Peer, Seen, TEXT, frame, frames};
@@ -12,7 +12,6 @@ use threadwire_proto::{
 };
 
 const TIMEOUT: Duration = Duration::from_secs(5);
-const NANOSECOND: Duration = Duration::from_nanos(1);
 
 impl Peer {
     fn close(&mut self, code: impl Into<Option<u16>>, reason: &str) {

@@ -1,22 +1,16 @@
-//! The rules of RFC 6455 for open connections, one by one, with the close code that a peer who breaks them is told;
-//! our own limits; and mistakes that other implementations have made.
+//! Tests of the rules of RFC 6455 for open connections, one by one, with the close code for a peer that breaks them; of our
+//! own limits; and of mistakes that other implementations have made.
 
 use std::collections::HashSet;
 
-use crate::common::peer::{BINARY, CLOSE, PING, PONG, Peer, Seen, TEXT, frame, frames};
+use crate::common::peer::{
+    BINARY, BINARY_BEGINS, CLOSE, ENDS, GOES_ON, PING, PONG, Peer, Seen, TEXT, TEXT_BEGINS, frame, frames,
+};
+use crate::common::{LEVELS, ROLES};
 use threadwire_proto::{
     CloseCode, CloseFrame, Compress, Config, Connection, Event, Level, Limits, Message, OpCode, Role,
     SendError, Shared, Violation, state::State, utf8::InvalidUtf8,
 };
-
-const ROLES: [Role; 2] = [Role::Client, Role::Server];
-const LEVELS: [Level; 2] = [Level::Messages, Level::Frames];
-
-/// The first bytes of frames that are no whole message.
-const TEXT_BEGINS: u8 = 0x01;
-const BINARY_BEGINS: u8 = 0x02;
-const GOES_ON: u8 = 0x00;
-const ENDS: u8 = 0x80;
 
 const NOT_UTF8: Violation = Violation::InvalidUtf8(InvalidUtf8);
 

@@ -7,12 +7,11 @@ use std::sync::Arc;
 
 use threadwire_worker::{Ended, EventLoop, Worker, wait_forever};
 
-use super::accept::Accept;
 use super::running::{Running, Stopper};
 use crate::on_loop::server::{Control, Post, Service, Setup};
 #[cfg(feature = "tls")]
 use crate::tls::ServerTls;
-use crate::{Admission, Config, Error, ListenAddr, Listening, Request};
+use crate::{Accept, Admission, Config, Error, ListenAddr, Listening, Request};
 
 /// A server: what is listened on, and the workers that serve what comes.
 ///

@@ -15,12 +15,12 @@ use rustls::ServerConfig;
 use threadwire_proto::Role;
 
 use crate::Trace;
-use threadwire_core::session::transport::Transport;
 #[cfg(feature = "tls")]
 use threadwire_core::tls::stream::TlsStream;
 #[cfg(feature = "tls")]
 use threadwire_core::tls::{Failed, session::Session};
 use threadwire_core::trace::tap::Traced;
+use threadwire_core::transport::Transport;
 
 /// A connected stream.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use super::{EventLoop, SourceEntry, contain};
 use crate::Outcome;
 
 impl EventLoop {
-    /// The end of a run: what was left for the worker before is still delivered (for at most `grace`); then the children
+    /// The end of a run: mail that was left for the worker before is still delivered (for at most `grace`); then the children
     /// are stopped and waited for, and every source is told to stop, and has until `grace` has passed to detach. Waits return
     /// [`Stopped`] at once from here on. Returns how many sources had to be abandoned.
     pub(crate) fn finish(&self, grace: Duration) -> usize {

@@ -597,7 +597,7 @@ fn translate(event: &mio::event::Event) -> Ready {
     }
 }
 
-/// Takes something out of a cell. The borrow ends here, before anything is done with what was taken.
+/// Takes something out of a cell. The borrow ends here, before the value is used.
 fn pop<C, T>(cell: &RefCell<C>, take: impl FnOnce(&mut C) -> Option<T>) -> Option<T> {
     take(&mut cell.borrow_mut())
 }

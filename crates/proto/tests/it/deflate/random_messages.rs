@@ -1,8 +1,8 @@
-//! Random messages in random fragments, pieces and settings come out as they went in.
+//! Property tests of compression: random messages in random fragments, pieces and settings come out as they went in.
 
+use crate::common::fixed_cases;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
 use threadwire_proto::{Compress, Config, Connection, Deflate, Event, Level, OpCode, Role, Shared};
 
 /// A payload that compresses well, badly, or that is what was sent before.
@@ -69,7 +69,7 @@ fn settings() -> impl Strategy<Value = Deflate> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, rng_seed: RngSeed::Fixed(7692), ..ProptestConfig::default() })]
+    #![proptest_config(fixed_cases(200))]
 
     #[test]
     fn what_goes_in_comes_out(

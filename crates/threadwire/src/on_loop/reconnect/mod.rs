@@ -1,10 +1,10 @@
 //! Connections that come back: a state machine around [`Client`], driven by the loop of the thread that started it.
 
 mod driver;
-mod link;
+mod handle;
 mod session;
 
-pub use link::Link;
+pub use handle::ReconnectHandle;
 pub use threadwire_core::reconnect::{Attempt, Backoff, Cause, Change, State};
 
 use std::fmt;
@@ -27,8 +27,6 @@ struct Hooks {
     on_change: Option<Box<OnChange>>,
     before: Option<Box<Before>>,
     retry_if: Option<Box<RetryIf>>,
-    /// The longest round trip that is good enough, and how many are measured.
-    slowest: Option<(Duration, usize)>,
 }
 
 /// A connection that is opened again when it ends, to be set up and [started](Reconnect::start). Made by
@@ -39,12 +37,12 @@ struct Hooks {
 /// tries again if it can't be.
 ///
 /// **What ends it** (then the last state is [`State::Stopped`]): the program closes on this side
-/// ([`Connection::close`](crate::Connection::close) in the listener, or [`Link::close`]), stops it ([`Link::stop`]), or the
+/// ([`Connection::close`](crate::Connection::close) in the listener, or [`ReconnectHandle::close`]), stops it ([`ReconnectHandle::stop`]), or the
 /// worker is stopped, which interrupts an attempt and a wait at once and closes an open connection as any other. Or it gives up
 /// ([`State::GaveUp`]): what ended the connection or the attempt is not worth another one
 /// ([`retry_if`](Reconnect::retry_if)), there were too many failures ([`Backoff::max_attempts`]), or
 /// [`before`](Reconnect::before) does not allow it. [`Connection::abort`](crate::Connection::abort) does not end it: to abort is
-/// to ask for another connection, after the usual wait ([`Link::reconnect`] does not wait). A callback of the listener that
+/// to ask for another connection, after the usual wait ([`ReconnectHandle::reconnect`] does not wait). A callback of the listener that
 /// fails closes the connection, as ever, and then its error is asked about: by default it gives up, unless that error is
 /// transient.
 ///
@@ -81,29 +79,31 @@ struct Hooks {
 ///
 /// let states = Rc::new(RefCell::new(Vec::new()));
 /// let notes = Rc::clone(&states);
-/// let link = Client::new(&url)?
+/// let handle = Client::new(&url)?
 ///     .reconnect(Backoff::default().first(Duration::from_millis(20)))
 ///     .on_change(move |change: &Change| {
 ///         println!("{change}");
 ///         notes.borrow_mut().push(change.state);
 ///     })
 ///     .start(Prices);
-/// let end = link.wait_ended()?;
+/// let end = handle.wait_ended()?;
 /// assert_eq!((end.state, end.connections), (State::Stopped, 2));
 /// assert!(states.borrow().contains(&State::Closed));
 /// # Ok::<(), Error>(())
 /// ```
 #[must_use = "nothing happens until it is started"]
 pub struct Reconnect {
-    client: Settings,
+    settings: Settings,
     backoff: Backoff,
     hooks: Hooks,
     hold: Option<usize>,
+    /// The longest round trip that is good enough, and how many are measured.
+    slowest: Option<(Duration, usize)>,
 }
 
 impl Reconnect {
-    pub(crate) fn new(client: Settings, backoff: Backoff) -> Reconnect {
-        Reconnect { client, backoff, hooks: Hooks::default(), hold: None }
+    pub(crate) fn new(settings: Settings, backoff: Backoff) -> Reconnect {
+        Reconnect { settings, backoff, hooks: Hooks::default(), hold: None, slowest: None }
     }
 
     /// Is told of every state that is entered, in order. There is an example at [`Change`].
@@ -136,31 +136,31 @@ impl Reconnect {
     ///
     /// // Nothing is that near.
     /// let backoff = Backoff::default().first(Duration::from_millis(1)).max_attempts(3);
-    /// let link = Client::new(&url)?
+    /// let handle = Client::new(&url)?
     ///     .reconnect(backoff)
     ///     .slower_than(Duration::from_nanos(1), 5)
     ///     .start(|_ws: &Connection, _message: Message<'_>| Ok(()));
-    /// assert_eq!(link.wait_ended()?.state, State::GaveUp);
+    /// assert_eq!(handle.wait_ended()?.state, State::GaveUp);
     /// # Ok::<(), threadwire::Error>(())
     /// ```
     pub fn slower_than(mut self, slowest: Duration, rounds: usize) -> Reconnect {
-        self.hooks.slowest = Some((slowest, rounds));
+        self.slowest = Some((slowest, rounds));
         self
     }
 
     /// Decides which ends are worth another attempt; without this, [`Cause::is_transient`] does. It is not asked about ends
-    /// that this side wanted, nor about those for which [`Link::reconnect`] asked.
+    /// that this side wanted, nor about those for which [`ReconnectHandle::reconnect`] asked.
     ///
     /// ```
     /// use threadwire::{Backoff, Cause, Client, Connection, Error, Message, State};
     /// # let nobody = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     /// # let url = format!("ws://{nobody}");
     ///
-    /// let link = Client::new(&url)?
+    /// let handle = Client::new(&url)?
     ///     .reconnect(Backoff::default())
     ///     .retry_if(|cause: &Cause| cause.is_transient() && !matches!(cause.error(), Some(Error::Connect { .. })))
     ///     .start(|_ws: &Connection, _message: Message<'_>| Ok(()));
-    /// assert_eq!(link.wait_ended()?.state, State::GaveUp); // nobody listens there
+    /// assert_eq!(handle.wait_ended()?.state, State::GaveUp); // nobody listens there
     /// # Ok::<(), threadwire::Error>(())
     /// ```
     pub fn retry_if(mut self, hook: impl FnMut(&Cause) -> bool + 'static) -> Reconnect {
@@ -168,7 +168,7 @@ impl Reconnect {
         self
     }
 
-    /// Holds what is sent by a [`Link`] while no connection is open, up to this many bytes, instead of refusing it with
+    /// Holds what is sent by a [`ReconnectHandle`] while no connection is open, up to this many bytes, instead of refusing it with
     /// [`Error::Closed`]. Whole messages are held, and leave in their order when the next [`Listener::on_open`] has
     /// returned, so that what that sends goes first. Past the bound, sending fails with [`Error::Limit`]. What is held at the
     /// end is dropped.
@@ -176,13 +176,13 @@ impl Reconnect {
     /// ```
     /// use threadwire::{Backoff, Client, Connection, Error, LimitKind, Message};
     ///
-    /// let link = Client::new("ws://127.0.0.1:9/")?
+    /// let handle = Client::new("ws://127.0.0.1:9/")?
     ///     .reconnect(Backoff::default())
     ///     .hold(8)
     ///     .start(|_ws: &Connection, _message: Message<'_>| Ok(()));
-    /// link.send("5 byte")?;
-    /// assert!(matches!(link.send("more"), Err(Error::Limit { kind: LimitKind::Held, limit: 8 })));
-    /// assert_eq!(link.held(), 6);
+    /// handle.send("5 byte")?;
+    /// assert!(matches!(handle.send("more"), Err(Error::Limit { kind: LimitKind::Held, limit: 8 })));
+    /// assert_eq!(handle.held(), 6);
     /// # Ok::<(), Error>(())
     /// ```
     pub fn hold(mut self, bytes: usize) -> Reconnect {
@@ -194,22 +194,22 @@ impl Reconnect {
     /// connections: it is called for each as for any other, [`Listener::on_open`] first and [`Listener::on_close`] last and
     /// once, and [`Listener::on_failed`] for each attempt that fails (with [`Error::Closed`] for one that this side does not want
     /// any more). It is dropped at the end.
-    pub fn start(self, listener: impl Listener) -> Link {
+    pub fn start(self, listener: impl Listener) -> ReconnectHandle {
         self.start_with(|_| listener)
     }
 
-    /// As [`start`](Reconnect::start), with a listener that is made with the link: to know
-    /// [which connection](Link::connections) it hears, say, or to give the link to others. There is an example at [`Link`].
-    pub fn start_with<L: Listener>(self, make: impl FnOnce(&Link) -> L) -> Link {
-        let Reconnect { client, backoff, hooks, hold } = self;
-        Driver::start(client, backoff, hooks, hold, make)
+    /// As [`start`](Reconnect::start), with a listener that is made with the handle: to know
+    /// [which connection](ReconnectHandle::connections) it hears, say, or to give the handle to others. There is an example at
+    /// [`ReconnectHandle`].
+    pub fn start_with<L: Listener>(self, make: impl FnOnce(&ReconnectHandle) -> L) -> ReconnectHandle {
+        Driver::start(self, make)
     }
 }
 
 impl fmt::Debug for Reconnect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reconnect")
-            .field("client", &self.client)
+            .field("client", &self.settings)
             .field("backoff", &self.backoff)
             .field("hold", &self.hold)
             .finish_non_exhaustive()

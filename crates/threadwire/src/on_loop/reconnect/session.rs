@@ -51,8 +51,7 @@ impl Listener for Session {
         self.driver.opened(ws);
         let result = self.pass_on(ws, |listener| listener.on_open(ws));
         if result.is_ok() {
-            self.driver.release();
-            self.driver.measure(ws);
+            self.driver.ready();
         }
         result
     }

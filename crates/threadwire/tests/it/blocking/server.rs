@@ -425,3 +425,18 @@ fn a_server_that_accepts_here_is_not_served_by_others() {
         client.join().unwrap();
     });
 }
+
+#[test]
+fn a_handler_that_panics_closes_with_1011() {
+    bounded(|| {
+        let serving = bind().serve(1, |ws| {
+            ws.recv()?;
+            panic!("on purpose")
+        });
+        let serving = serving.unwrap();
+        let mut peer = Peer::open(serving.local_addr(), "/");
+        peer.send(TEXT, b"panic");
+        assert_eq!(peer.code(), 1011);
+        finish(serving);
+    });
+}

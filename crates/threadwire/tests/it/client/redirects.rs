@@ -408,7 +408,7 @@ fn a_client_that_reconnects_keeps_its_way_and_its_cookies() {
             crate::common::tasks::single().block_on(async {
                 let mut feed = threadwire::aio::reconnect(&client, backoff);
                 assert_eq!(feed.recv().await.unwrap().unwrap(), "done");
-                feed.link().close().unwrap();
+                feed.handle().close().unwrap();
                 assert!(feed.recv().await.unwrap().is_none());
             });
         });

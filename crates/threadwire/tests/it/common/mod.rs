@@ -9,6 +9,7 @@ pub mod files;
 pub mod keeping;
 pub mod neighbour;
 pub mod peer;
+pub mod process;
 pub mod proxies;
 pub mod recorder;
 #[cfg(feature = "tls")]

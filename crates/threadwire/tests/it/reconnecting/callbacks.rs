@@ -12,8 +12,8 @@ use crate::common::{Serving, bind, bounded, ignore, patient, vacant};
 use threadwire::worker::{EventLoop, Remote, Worker};
 use threadwire::{
     Accept, Attempt, Backoff, Cause, Change, Client, CloseCode, Connection, Error, HandshakeError, Initiator,
-    Keepalive, LimitKind, Link, Message, Reconnect, Server, State, TimeoutKind, sleep, wait_forever,
-    wait_until,
+    Keepalive, LimitKind, Message, Reconnect, ReconnectHandle, Server, State, TimeoutKind, sleep,
+    wait_forever, wait_until,
 };
 
 /// Tries again at once.
@@ -61,8 +61,8 @@ fn refusal(status: &str) -> String {
     format!("HTTP/1.1 {status}\r\nContent-Length: 4\r\nX-Why: quota\r\n\r\nwait")
 }
 
-/// Has a link live on a worker of its own.
-fn on_worker(make: impl FnOnce() -> Link + Send + 'static) -> (Worker<()>, Link) {
+/// Has a handle live on a worker of its own.
+fn on_worker(make: impl FnOnce() -> ReconnectHandle + Send + 'static) -> (Worker<()>, ReconnectHandle) {
     let (tell, told) = mpsc::channel();
     let worker = Worker::spawn(move || {
         tell.send(make()).unwrap();
@@ -94,9 +94,9 @@ fn goes_from_state_to_state_and_tells_of_each_in_order() {
         });
         let log = Log::new();
         let listener = log.listener(|ws, call| if *call == Call::text("two") { ws.close() } else { Ok(()) });
-        let link = reconnect(&url, at_once(), &log).start(listener);
-        assert_eq!(link.state(), State::Connecting { attempt: 1 });
-        let end = link.wait_ended().unwrap();
+        let handle = reconnect(&url, at_once(), &log).start(listener);
+        assert_eq!(handle.state(), State::Connecting { attempt: 1 });
+        let end = handle.wait_ended().unwrap();
         host.join().unwrap();
 
         let failed = "the opening handshake failed: the server answered with status 503, expected 101 (RFC 6455, \
@@ -135,7 +135,7 @@ fn comes_back_to_a_server_that_restarts_twenty_times() {
         let log = Log::new();
         let seen = log.clone();
         let backoff = Backoff::default().first(Duration::from_millis(1)).cap(Duration::from_millis(1));
-        let (worker, link) = on_worker(move || {
+        let (worker, handle) = on_worker(move || {
             let hello = |ws: &Connection, call: &Call| match call {
                 Call::Open => ws.send("hello"),
                 _ => Ok(()),
@@ -154,13 +154,13 @@ fn comes_back_to_a_server_that_restarts_twenty_times() {
                 })
                 .unwrap();
             assert_eq!(told.recv().unwrap(), "hello");
-            assert_eq!(link.connections(), restart as u64);
+            assert_eq!(handle.connections(), restart as u64);
             running.stop();
             running.join().unwrap();
         }
         seen.wait(|calls| calls.iter().filter(|call| matches!(call, Call::Closed(_))).count() == RESTARTS);
-        link.close().unwrap();
-        assert_eq!(link.wait_ended().unwrap().state, State::Stopped);
+        handle.close().unwrap();
+        assert_eq!(handle.wait_ended().unwrap().state, State::Stopped);
         assert_eq!((count(&seen, &Call::Open), seen.ends()), (RESTARTS, RESTARTS));
         let end = Call::Closed(End::clean(Initiator::Peer, 1001, ""));
         assert_eq!(count(&seen, &end), RESTARTS);
@@ -175,8 +175,8 @@ fn gives_up_after_the_most_attempts() {
         let (_place, addr) = vacant();
         let log = Log::new();
         let backoff = at_once().max_attempts(Some(3));
-        let link = reconnect(&format!("ws://{addr}/"), backoff, &log).start(log.listener(ignore));
-        let end = link.wait_ended().unwrap();
+        let handle = reconnect(&format!("ws://{addr}/"), backoff, &log).start(log.listener(ignore));
+        let end = handle.wait_ended().unwrap();
         assert_eq!(end.to_string(), format!("gave up: can't connect to {addr}: connection refused"));
         let expected = [
             "connecting (attempt 1)",
@@ -207,8 +207,8 @@ fn a_connection_that_was_stable_begins_a_new_row() {
         let log = Log::new();
         // Any connection is stable, and the first failure is the last.
         let backoff = at_once().stable_after(Duration::ZERO).max_attempts(Some(1));
-        let link = reconnect(&url, backoff, &log).start(log.listener(ignore));
-        let end = link.wait_ended().unwrap();
+        let handle = reconnect(&url, backoff, &log).start(log.listener(ignore));
+        let end = handle.wait_ended().unwrap();
         host.join().unwrap();
         assert_eq!((end.state, end.connections), (State::GaveUp, 5));
         assert!(notes(&log).iter().all(|note| !note.contains("attempt 2")), "{:?}", notes(&log));
@@ -229,8 +229,8 @@ fn one_that_was_not_counts_as_a_failure() {
         });
         let log = Log::new();
         let backoff = at_once().max_attempts(Some(3)).stable_after(Duration::MAX);
-        let link = reconnect(&url, backoff, &log).start(log.listener(ignore));
-        let end = link.wait_ended().unwrap();
+        let handle = reconnect(&url, backoff, &log).start(log.listener(ignore));
+        let end = handle.wait_ended().unwrap();
         host.join().unwrap();
         assert_eq!((end.state, end.connections), (State::GaveUp, 3));
         assert_eq!(end.cause.unwrap().closed().unwrap().code, CloseCode::GOING_AWAY);
@@ -249,8 +249,8 @@ fn a_refusal_gives_up_and_says_why() {
             peer
         });
         let log = Log::new();
-        let link = reconnect(&url, at_once(), &log).start(log.listener(ignore));
-        let end = link.wait_ended().unwrap();
+        let handle = reconnect(&url, at_once(), &log).start(log.listener(ignore));
+        let end = handle.wait_ended().unwrap();
         drop(host.join().unwrap());
         assert_eq!(end.state, State::GaveUp);
         let cause = end.cause.unwrap();
@@ -291,7 +291,7 @@ fn each_attempt_may_have_another_url_and_other_headers() {
         let client = client.subprotocols(["chat"]).unwrap();
         let causes = Rc::new(RefCell::new(Vec::new()));
         let noted = Rc::clone(&causes);
-        let link = client
+        let handle = client
             .config(patient())
             .reconnect(at_once())
             .before(move |attempt: &mut Attempt| {
@@ -301,7 +301,7 @@ fn each_attempt_may_have_another_url_and_other_headers() {
                 attempt.url(&format!("ws://{addr}/path{number}?query"))
             })
             .start(Log::new().listener(|ws, call| if *call == Call::Open { ws.close() } else { Ok(()) }));
-        link.wait_ended().unwrap();
+        handle.wait_ended().unwrap();
         assert_eq!(*causes.borrow(), [None, Some(true), Some(true)]);
         for (head, number) in host.join().unwrap().iter().zip(1..) {
             assert!(
@@ -325,13 +325,13 @@ fn an_attempt_can_be_forbidden() {
     bounded(|| {
         let (_place, addr) = vacant();
         let log = Log::new();
-        let link = reconnect(&format!("ws://{addr}/"), at_once(), &log)
+        let handle = reconnect(&format!("ws://{addr}/"), at_once(), &log)
             .before(|attempt| match attempt.number() {
                 3 => Err(Error::other("no token any more")),
                 _ => Ok(()),
             })
             .start(log.listener(ignore));
-        let end = link.wait_ended().unwrap();
+        let end = handle.wait_ended().unwrap();
         assert_eq!(end.to_string(), "gave up: no token any more");
         assert_eq!(notes(&log)[4..], ["connecting (attempt 3)", "gave up"]);
     });
@@ -341,10 +341,10 @@ fn an_attempt_can_be_forbidden() {
 fn a_hook_that_panics_forbids_the_attempt() {
     bounded(|| {
         let (_place, addr) = vacant();
-        let link = reconnect(&format!("ws://{addr}/"), at_once(), &Log::new())
+        let handle = reconnect(&format!("ws://{addr}/"), at_once(), &Log::new())
             .before(|_| panic!("a bug"))
             .start(Log::new().listener(ignore));
-        assert_eq!(link.wait_ended().unwrap().to_string(), "gave up: a callback panicked: a bug");
+        assert_eq!(handle.wait_ended().unwrap().to_string(), "gave up: a callback panicked: a bug");
     });
 }
 
@@ -365,8 +365,8 @@ fn the_program_decides_what_is_worth_another_attempt() {
             Some(Error::Handshake(HandshakeError::Status(answer))) => answer.status() == 403,
             _ => false,
         };
-        let link = reconnect(&url, at_once(), &log).retry_if(is_worth_it).start(log.listener(ignore));
-        let end = link.wait_ended().unwrap();
+        let handle = reconnect(&url, at_once(), &log).retry_if(is_worth_it).start(log.listener(ignore));
+        let end = handle.wait_ended().unwrap();
         host.join().unwrap();
         assert_eq!(end.state, State::GaveUp);
         assert!(end.to_string().contains("503"), "{end}");
@@ -392,7 +392,7 @@ fn a_peer_that_falls_silent_is_connected_to_again() {
         let log = Log::new();
         let causes = Rc::new(RefCell::new(Vec::new()));
         let noted = Rc::clone(&causes);
-        let link = Client::new(&url)
+        let handle = Client::new(&url)
             .unwrap()
             .config(config)
             .reconnect(at_once())
@@ -402,7 +402,7 @@ fn a_peer_that_falls_silent_is_connected_to_again() {
                 }
             })
             .start(log.listener(ignore));
-        assert_eq!(link.wait_ended().unwrap().state, State::GaveUp);
+        assert_eq!(handle.wait_ended().unwrap().state, State::GaveUp);
         host.join().unwrap();
         let causes = causes.borrow();
         let [silence, rejection] = &causes[..] else { panic!("{causes:?}") };
@@ -425,16 +425,16 @@ fn greeter() -> Serving {
 
 /// Starts where `greeter` greets; `react` is called for what happens, with the number of the connection.
 fn greeted(
-    link_of: Reconnect,
+    feed_of: Reconnect,
     log: &Log,
     react: impl Fn(u64, &Connection, &Call) -> Result<(), Error> + 'static,
 ) -> Change {
     let log = log.clone();
-    let link = link_of.start_with(|link| {
-        let link = link.clone();
-        log.listener(move |ws, call| react(link.connections(), ws, call))
+    let handle = feed_of.start_with(|handle| {
+        let handle = handle.clone();
+        log.listener(move |ws, call| react(handle.connections(), ws, call))
     });
-    link.wait_ended().unwrap()
+    handle.wait_ended().unwrap()
 }
 
 #[test]
@@ -491,9 +491,9 @@ fn a_panic_in_a_callback_gives_up_and_the_listener_is_dropped() {
         let server = greeter();
         let alive = Rc::new(());
         let held = Rc::clone(&alive);
-        let link = reconnect(&server.url("/"), at_once(), &Log::new())
+        let handle = reconnect(&server.url("/"), at_once(), &Log::new())
             .start(move |_: &Connection, _: Message<'_>| panic!("{held:?}"));
-        assert_eq!(link.wait_ended().unwrap().state, State::GaveUp);
+        assert_eq!(handle.wait_ended().unwrap().state, State::GaveUp);
         assert_eq!(Rc::strong_count(&alive), 1);
     });
 }
@@ -505,7 +505,7 @@ fn what_is_held_leaves_in_order_after_what_on_open_sends() {
         let (tell, opened) = mpsc::channel();
         let heard = Log::new();
         let log = heard.clone();
-        let (worker, link) = on_worker(move || {
+        let (worker, handle) = on_worker(move || {
             let again = at_once().first(Duration::from_millis(1));
             let listener = log.listener(move |ws, call| {
                 if *call == Call::Open {
@@ -522,14 +522,14 @@ fn what_is_held_leaves_in_order_after_what_on_open_sends() {
         let mut sent = 0;
         for round in 0..3 {
             for _ in 0..100 {
-                link.send(&sent.to_string()).unwrap();
+                handle.send(&sent.to_string()).unwrap();
                 sent += 1;
             }
             let host = Host::at(addr);
             let mut peer = host.upgrade(b"");
             opened.recv().unwrap();
             for _ in 0..10 {
-                link.send(&sent.to_string()).unwrap();
+                handle.send(&sent.to_string()).unwrap();
                 sent += 1;
             }
             assert_eq!((peer.text(), peer.text()), ("subscribe".to_owned(), "to all".to_owned()));
@@ -543,9 +543,9 @@ fn what_is_held_leaves_in_order_after_what_on_open_sends() {
             // What is sent while nobody here knows of the end is lost with the connection.
             heard.wait(|calls| calls.iter().filter(|call| matches!(call, Call::Closed(_))).count() > round);
         }
-        link.stop();
-        link.wait_ended().unwrap();
-        assert!(matches!(link.send("too late"), Err(Error::Closed)));
+        handle.stop();
+        handle.wait_ended().unwrap();
+        assert!(matches!(handle.send("too late"), Err(Error::Closed)));
         worker.stop();
         worker.join().unwrap();
     });
@@ -564,7 +564,7 @@ fn more_may_be_held_than_a_connection_takes_at_once() {
             numbers
         });
         let config = patient().max_buffered(100);
-        let link = Client::new(&url)
+        let handle = Client::new(&url)
             .unwrap()
             .config(config)
             .reconnect(at_once())
@@ -573,9 +573,9 @@ fn more_may_be_held_than_a_connection_takes_at_once() {
             .start(Log::new().listener(ignore));
         let padding = "x".repeat(40);
         for number in 0..2000 {
-            link.send(&format!("{number}{padding}")).unwrap();
+            handle.send(&format!("{number}{padding}")).unwrap();
         }
-        link.wait_ended().unwrap();
+        handle.wait_ended().unwrap();
         for (text, number) in host.join().unwrap().iter().zip(0..) {
             assert_eq!(*text, format!("{number}{padding}"));
         }
@@ -587,14 +587,14 @@ fn without_a_hold_nothing_can_be_sent_while_no_connection_is_open() {
     bounded(|| {
         let server = Serving::with(bind().config(patient()), |_| Accept::with(crate::common::echo));
         let log = Log::new();
-        let link = reconnect(&server.url("/"), at_once(), &log).start(log.listener(ignore));
-        assert!(matches!(link.send("too early"), Err(Error::Closed)));
-        wait_until(None, || link.state() == State::Open).unwrap();
-        link.send("in time").unwrap();
+        let handle = reconnect(&server.url("/"), at_once(), &log).start(log.listener(ignore));
+        assert!(matches!(handle.send("too early"), Err(Error::Closed)));
+        wait_until(None, || handle.state() == State::Open).unwrap();
+        handle.send("in time").unwrap();
         wait_until(None, || log.calls().contains(&Call::text("in time"))).unwrap();
-        link.close().unwrap();
-        assert!(matches!(link.send("too late"), Err(Error::Closed)));
-        link.wait_ended().unwrap();
+        handle.close().unwrap();
+        assert!(matches!(handle.send("too late"), Err(Error::Closed)));
+        handle.wait_ended().unwrap();
     });
 }
 
@@ -602,20 +602,20 @@ fn without_a_hold_nothing_can_be_sent_while_no_connection_is_open() {
 fn what_is_held_has_a_bound() {
     bounded(|| {
         let (_place, addr) = vacant();
-        let link = reconnect(&format!("ws://{addr}/"), in_a_long_time(), &Log::new())
+        let handle = reconnect(&format!("ws://{addr}/"), in_a_long_time(), &Log::new())
             .hold(10)
             .start(Log::new().listener(ignore));
-        link.send("12345").unwrap();
-        assert!(matches!(link.send("123456"), Err(Error::Limit { kind: LimitKind::Held, limit: 10 })));
-        link.send("12345").unwrap();
-        assert_eq!(link.held(), 10);
-        link.stop();
-        link.wait_ended().unwrap();
-        assert_eq!(link.held(), 0);
+        handle.send("12345").unwrap();
+        assert!(matches!(handle.send("123456"), Err(Error::Limit { kind: LimitKind::Held, limit: 10 })));
+        handle.send("12345").unwrap();
+        assert_eq!(handle.held(), 10);
+        handle.stop();
+        handle.wait_ended().unwrap();
+        assert_eq!(handle.held(), 0);
     });
 }
 
-/// Where something comes upon a link.
+/// Where something comes upon a handle.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum When {
     /// It has not had a turn yet.
@@ -635,8 +635,8 @@ enum When {
 const ALL: [When; 7] =
     [When::Begun, When::Before, When::Connecting, When::Opening, When::Open, When::Closed, When::Waiting];
 
-/// Brings a link to such a point, on a worker of its own, and has something happen to it from here.
-fn interrupt(when: When, what: impl FnOnce(&Link, &Remote)) -> (Link, Log) {
+/// Brings a handle to such a point, on a worker of its own, and has something happen to it from here.
+fn interrupt(when: When, what: impl FnOnce(&ReconnectHandle, &Remote)) -> (ReconnectHandle, Log) {
     let host = Host::listen();
     let url = host.url();
     let (_place, refused) = vacant();
@@ -674,7 +674,7 @@ fn interrupt(when: When, what: impl FnOnce(&Link, &Remote)) -> (Link, Log) {
         let hook = heard.clone();
         let config = patient().close_timeout(Duration::from_millis(20));
         let noted = heard.clone();
-        let link = Client::new(&url)
+        let handle = Client::new(&url)
             .unwrap()
             .config(config)
             .reconnect(in_a_long_time())
@@ -687,7 +687,7 @@ fn interrupt(when: When, what: impl FnOnce(&Link, &Remote)) -> (Link, Log) {
                 Ok(())
             })
             .start(listener);
-        tell.send(link).unwrap();
+        tell.send(handle).unwrap();
         if when == When::Begun {
             // It has its first turn when everything has happened already.
             heard.note("here");
@@ -696,7 +696,7 @@ fn interrupt(when: When, what: impl FnOnce(&Link, &Remote)) -> (Link, Log) {
         wait_forever()
     });
     let worker = worker.unwrap();
-    let link = told.recv().unwrap();
+    let handle = told.recv().unwrap();
     let point = match when {
         When::Begun | When::Before | When::Opening => note("here"),
         When::Connecting => note("connecting (attempt 1)"),
@@ -706,20 +706,20 @@ fn interrupt(when: When, what: impl FnOnce(&Link, &Remote)) -> (Link, Log) {
     };
     log.wait_for(&point);
     reached.recv().unwrap();
-    what(&link, &worker.remote());
+    what(&handle, &worker.remote());
     log.note("done");
-    link.wait_ended().unwrap();
+    handle.wait_ended().unwrap();
     drop(release);
     served.join().unwrap();
     worker.stop();
     worker.join().unwrap();
-    (link, log)
+    (handle, log)
 }
 
 /// What must be so after every end that this side wanted.
-fn assert_stopped(when: When, link: &Link, log: &Log) {
-    assert_eq!(link.state(), State::Stopped, "{when:?}");
-    assert!(link.handle().is_none());
+fn assert_stopped(when: When, handle: &ReconnectHandle, log: &Log) {
+    assert_eq!(handle.state(), State::Stopped, "{when:?}");
+    assert!(handle.connection().is_none());
     let calls: Vec<Call> = log.calls().into_iter().filter(|call| *call != note("done")).collect();
     assert_eq!(calls.last(), Some(&note("stopped")), "{when:?}: {calls:?}");
     assert_eq!(count(log, &Call::Open), log.ends(), "{when:?}: {calls:?}");
@@ -732,8 +732,8 @@ fn assert_stopped(when: When, link: &Link, log: &Log) {
 fn is_closed_from_another_thread_whatever_it_is_at() {
     bounded(|| {
         for when in ALL {
-            let (link, log) = interrupt(when, |link, _| link.close().unwrap());
-            assert_stopped(when, &link, &log);
+            let (handle, log) = interrupt(when, |handle, _| handle.close().unwrap());
+            assert_stopped(when, &handle, &log);
         }
     });
 }
@@ -742,8 +742,8 @@ fn is_closed_from_another_thread_whatever_it_is_at() {
 fn is_stopped_from_another_thread_whatever_it_is_at() {
     bounded(|| {
         for when in ALL {
-            let (link, log) = interrupt(when, |link, _| link.stop());
-            assert_stopped(when, &link, &log);
+            let (handle, log) = interrupt(when, |handle, _| handle.stop());
+            assert_stopped(when, &handle, &log);
         }
     });
 }
@@ -752,8 +752,8 @@ fn is_stopped_from_another_thread_whatever_it_is_at() {
 fn ends_with_its_worker_whatever_it_is_at() {
     bounded(|| {
         for when in ALL {
-            let (link, log) = interrupt(when, |_, worker| worker.stop());
-            assert_stopped(when, &link, &log);
+            let (handle, log) = interrupt(when, |_, worker| worker.stop());
+            assert_stopped(when, &handle, &log);
         }
     });
 }
@@ -768,22 +768,22 @@ fn ends_with_a_thread_that_is_no_worker() {
             let heard = log.clone();
             let url = url.clone();
             let thread = thread::spawn(move || {
-                let link = reconnect(&url, at_once(), &heard).start(heard.listener(ignore));
+                let handle = reconnect(&url, at_once(), &heard).start(heard.listener(ignore));
                 if ends_open {
-                    wait_until(None, || link.state() == State::Open).unwrap();
+                    wait_until(None, || handle.state() == State::Open).unwrap();
                 }
-                link
+                handle
             });
-            let link = thread.join().unwrap();
-            assert_eq!(link.wait_ended().unwrap().state, State::Stopped);
+            let handle = thread.join().unwrap();
+            assert_eq!(handle.wait_ended().unwrap().state, State::Stopped);
             assert_eq!(log.ends(), usize::from(ends_open));
             assert_eq!(log.calls().last(), Some(&note("stopped")));
         }
     });
 }
 
-/// Starts a link on a worker that waits for good when its first connection or attempt has ended.
-fn patient_link(url: String, log: &Log) -> (Worker<()>, Link) {
+/// Starts a handle on a worker that waits for good when its first connection or attempt has ended.
+fn patient_handle(url: String, log: &Log) -> (Worker<()>, ReconnectHandle) {
     let log = log.clone();
     on_worker(move || reconnect(&url, in_a_long_time(), &log).start(log.listener(ignore)))
 }
@@ -793,20 +793,20 @@ fn can_be_told_to_connect_anew_while_it_is_open() {
     bounded(|| {
         let host = Host::listen();
         let log = Log::new();
-        let (worker, link) = patient_link(host.url(), &log);
+        let (worker, handle) = patient_handle(host.url(), &log);
         let mut first = host.upgrade(b"");
         log.wait_for(&Call::Open);
-        link.reconnect();
+        handle.reconnect();
         let mut second = host.upgrade(b"");
         // It does not wait for an answer.
         assert_eq!((first.code(), first.ended()), (1001, true));
         log.wait(|calls| calls.iter().filter(|call| **call == Call::Open).count() == 2);
-        assert!(matches!(link.last_change().cause.as_deref(), Some(Cause::Requested)));
-        link.close().unwrap();
+        assert!(matches!(handle.last_change().cause.as_deref(), Some(Cause::Requested)));
+        handle.close().unwrap();
         assert_eq!(second.code(), 1000);
         second.close(1000, "");
         drop(second);
-        link.wait_ended().unwrap();
+        handle.wait_ended().unwrap();
         let expected = [
             "connecting (attempt 1)",
             "open",
@@ -827,15 +827,15 @@ fn can_be_told_to_connect_anew_while_it_connects() {
     bounded(|| {
         let host = Host::listen();
         let log = Log::new();
-        let (worker, link) = patient_link(host.url(), &log);
+        let (worker, handle) = patient_handle(host.url(), &log);
         let mut first = host.accept();
         first.head();
-        link.reconnect();
+        handle.reconnect();
         let mut second = host.accept();
         second.head();
         assert!(first.ended(), "the first attempt was dropped");
-        link.stop();
-        link.wait_ended().unwrap();
+        handle.stop();
+        handle.wait_ended().unwrap();
         assert_eq!(notes(&log), ["connecting (attempt 1)", "connecting (attempt 1)", "stopped"]);
         worker.stop();
         worker.join().unwrap();
@@ -847,16 +847,16 @@ fn can_be_told_to_connect_anew_while_it_waits() {
     bounded(|| {
         let (_place, addr) = vacant();
         let log = Log::new();
-        let (worker, link) = patient_link(format!("ws://{addr}/"), &log);
+        let (worker, handle) = patient_handle(format!("ws://{addr}/"), &log);
         let round = ["connecting (attempt 1)", "waiting for attempt 2"];
         for rounds in 1..=3 {
             log.wait(|calls| calls.iter().filter(|call| **call == note(round[1])).count() == rounds);
             if rounds < 3 {
-                link.reconnect();
+                handle.reconnect();
             }
         }
-        link.stop();
-        link.wait_ended().unwrap();
+        handle.stop();
+        handle.wait_ended().unwrap();
         assert_eq!(notes(&log), [&round[..], &round, &round, &["stopped"]].concat());
         worker.stop();
         worker.join().unwrap();
@@ -864,7 +864,7 @@ fn can_be_told_to_connect_anew_while_it_waits() {
 }
 
 #[test]
-fn dropping_the_link_does_not_stop_it() {
+fn dropping_the_handle_does_not_stop_it() {
     bounded(|| {
         let server = greeter();
         let log = Log::new();
@@ -884,7 +884,7 @@ fn a_hook_that_waits_is_not_called_again_meanwhile() {
         let changes = Rc::new(Cell::new(0));
         let (inside, counted) = (Rc::clone(&is_inside), Rc::clone(&changes));
         let backoff = at_once().max_attempts(Some(4));
-        let link = Client::new(&format!("ws://{addr}/"))
+        let handle = Client::new(&format!("ws://{addr}/"))
             .unwrap()
             .reconnect(backoff)
             .on_change(move |_| {
@@ -894,7 +894,7 @@ fn a_hook_that_waits_is_not_called_again_meanwhile() {
                 inside.set(false);
             })
             .start(Log::new().listener(ignore));
-        link.wait_ended().unwrap();
+        handle.wait_ended().unwrap();
         assert_eq!(changes.get(), 4 + 3 + 1);
         assert!(!is_inside.get());
     });
@@ -920,23 +920,23 @@ fn one_listener_lives_over_all_connections() {
     });
 }
 
-/// A recorder is a listener like any other: it may be made before its link is.
+/// A recorder is a listener like any other: it may be made before its handle is.
 #[test]
-fn a_link_is_known_to_the_listener_from_the_start() {
+fn a_handle_is_known_to_the_listener_from_the_start() {
     bounded(|| {
         let server = greeter();
         let log = Log::new();
-        let link = reconnect(&server.url("/"), at_once(), &log).start_with(|link| -> Recorder {
-            let link = link.clone();
+        let handle = reconnect(&server.url("/"), at_once(), &log).start_with(|handle| -> Recorder {
+            let handle = handle.clone();
             log.listener(move |_, call| match call {
                 Call::Open => {
-                    assert_eq!((link.state(), link.connections()), (State::Open, 1));
-                    link.close()
+                    assert_eq!((handle.state(), handle.connections()), (State::Open, 1));
+                    handle.close()
                 }
                 _ => Ok(()),
             })
         });
-        assert_eq!(link.wait_ended().unwrap().state, State::Stopped);
+        assert_eq!(handle.wait_ended().unwrap().state, State::Stopped);
         assert_eq!(log.ends(), 1);
     });
 }
@@ -959,7 +959,7 @@ fn a_server_that_is_busy_is_left_alone_for_as_long_as_it_asks_for() {
             let delay = Rc::new(Cell::new(None));
             let note = Rc::clone(&delay);
             let log = Log::new();
-            let link = client
+            let handle = client
                 .reconnect(backoff)
                 .on_change(move |change| {
                     if let State::Waiting { delay, .. } = change.state {
@@ -969,8 +969,8 @@ fn a_server_that_is_busy_is_left_alone_for_as_long_as_it_asks_for() {
                 .start(log.listener(ignore));
             wait_until(None, || delay.get().is_some()).unwrap();
             assert_eq!(delay.get(), Some(Duration::from_secs(expected)), "{status}");
-            link.stop();
-            link.wait_ended().unwrap();
+            handle.stop();
+            handle.wait_ended().unwrap();
             drop(host.join().unwrap());
         }
     });

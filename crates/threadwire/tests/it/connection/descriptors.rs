@@ -1,8 +1,4 @@
-//! Whatever peers do, no file descriptor is left behind. A program of its own, as it counts those of the whole process.
-#![cfg(target_os = "linux")]
-
-#[path = "it/common/mod.rs"]
-pub mod common;
+//! File descriptors: none is left behind, whatever peers do.
 
 use std::fs::read_dir;
 use std::net::{SocketAddr, TcpListener};
@@ -10,9 +6,10 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Instant;
 
-use common::peer::{CLOSE, Host, Peer, TEXT, farewell, frame, masked, request, upgraded};
-use common::recorder::{Call, End, Log};
-use common::{PATIENCE, SOON, Serving, bounded, ignore, patient};
+use crate::common::peer::{CLOSE, Host, Peer, TEXT, farewell, frame, masked, request, upgraded};
+use crate::common::process::alone;
+use crate::common::recorder::{Call, End, Log};
+use crate::common::{PATIENCE, SOON, Serving, bounded, ignore, patient};
 use threadwire::worker::EventLoop;
 use threadwire::{Client, Connection, Error, Initiator, Proxy, wait_until};
 
@@ -34,21 +31,22 @@ fn greet(ws: &Connection, call: &Call) -> Result<(), Error> {
     if *call == Call::Open { ws.send("hello") } else { Ok(()) }
 }
 
-/// Only one test, so that no other one opens anything meanwhile.
 #[test]
 fn no_descriptor_is_left_behind() {
-    bounded(|| {
-        // The loop of this thread, and what it needs for sockets, is made once.
-        let host = Host::listen();
-        let client = Client::new(&host.url()).unwrap();
-        let host = host.run(|host| drop(host.accept()));
-        client.connect(|_: &Connection, _: threadwire::Message<'_>| Ok(())).unwrap_err();
-        host.join().unwrap();
+    alone(|| {
+        bounded(|| {
+            // The loop of this thread, and what it needs for sockets, is made once.
+            let host = Host::listen();
+            let client = Client::new(&host.url()).unwrap();
+            let host = host.run(|host| drop(host.accept()));
+            client.connect(|_: &Connection, _: threadwire::Message<'_>| Ok(())).unwrap_err();
+            host.join().unwrap();
 
-        a_server_that_restarts();
-        servers_that_break();
-        ways_that_break();
-        clients_that_break();
+            a_server_that_restarts();
+            servers_that_break();
+            ways_that_break();
+            clients_that_break();
+        });
     });
 }
 

@@ -1,14 +1,10 @@
-//! The end of a process: what is at work then is stopped, cleans up, and is reported by name if it does not.
-//! The process that ends is this test's own program, started again.
+//! Tests of the end of a process: workers are stopped, clean up, and are reported by name if they do not.
 
-use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use crate::common::process::alone;
 use threadwire_worker::{EventLoop, Worker, sleep, wait_forever};
-
-/// Set in the process that is to end.
-const ENDS: &str = "THREADWIRE_TEST_ENDS";
 
 /// Writes warnings to the standard output, as a logger would.
 struct Log;
@@ -59,7 +55,7 @@ impl Drop for Guard {
     }
 }
 
-/// The process that ends: it leaves a worker that obeys, and a daemon that does not.
+/// Ends with the thread that stands for the main thread: it leaves a worker that obeys, and a daemon that does not.
 fn end() {
     static HELD: Mutex<()> = Mutex::new(());
     tracing::subscriber::set_global_default(Log).unwrap();
@@ -83,19 +79,10 @@ fn end() {
 
 #[test]
 fn what_is_left_is_stopped_and_cleans_up_or_is_reported_by_name() {
-    if std::env::var_os(ENDS).is_some() {
-        // This thread of the test harness stands for the main thread: it ends, and then the process.
-        return end();
-    }
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--nocapture", "--test-threads=1"])
-        .env(ENDS, "1")
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
+    // Not `end` itself, as the test is found by the closure's name.
+    #[allow(clippy::redundant_closure)]
+    let Some(said) = alone(|| end()) else { return };
     assert!(said.contains("cleaned up"), "{said}");
     let report = said.lines().find(|line| line.contains("still at work")).unwrap_or_else(|| panic!("{said}"));
     assert!(report.contains("\"deaf daemon\""), "{report}");
-    assert!(output.status.success());
 }

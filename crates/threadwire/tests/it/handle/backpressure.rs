@@ -1,9 +1,7 @@
-//! What was once wrong with handles and with the flow of messages, and must not come back.
+//! Backpressure for handles: what counts as waiting, what is bounded, and who is paused.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
 
@@ -11,101 +9,7 @@ use crate::common::peer::{BINARY, Peer, TEXT, masked};
 use crate::common::recorder::{Call, Log};
 use crate::common::sharing::{Halt, elsewhere, fill, meanwhile, pair, pair_with, serving_handles, there};
 use crate::common::{Serving, bind, bounded, echo, patient};
-use threadwire::{Accept, Closed, Connection, Error, Listener, WhenFull, wait_until};
-
-/// A handle whose connection has ended reaches another connection, whose handle has the same place.
-#[test]
-fn a_handle_of_an_ended_connection_reaches_no_other() {
-    bounded(|| {
-        let (first, mut peer) = pair(patient(), &Log::new());
-        let old = first.handle();
-        first.abort();
-        first.wait_closed().unwrap();
-        assert!(peer.ended());
-        assert!(matches!(old.send("before"), Err(Error::Closed)));
-
-        let (second, mut peer) = pair(patient(), &Log::new());
-        let _new = second.handle();
-        let sent = old.send("for the first one");
-        let ran = Rc::new(Cell::new(false));
-        old.close().unwrap();
-        let _ = &ran;
-        second.send("for the second one").ok();
-        second.flush();
-        assert_eq!(peer.text(), "for the second one");
-        assert!(matches!(sent, Err(Error::Closed)));
-        assert!(second.is_open());
-    });
-}
-
-/// F: what comes while a call waits that has something behind it is never looked at.
-#[test]
-fn what_is_sent_while_a_call_waits_leaves_though_something_lay_behind_the_call() {
-    bounded(|| {
-        let (halt, reached, go) = Halt::new();
-        let log = Log::new();
-        let (serving, handles) = serving_handles(patient(), &log, move |_, call| {
-            if let Call::Text(_) = call {
-                halt.here();
-            }
-            Ok(())
-        });
-        let mut peer = serving.peer();
-        let handle = handles.recv().unwrap();
-        peer.send(TEXT, b"halt");
-        reached.recv().unwrap();
-        let (waiting, waits) = mpsc::channel();
-        let done = Arc::new(AtomicBool::new(false));
-        let is_done = Arc::clone(&done);
-        handle.run(move |_| {
-            waiting.send(()).unwrap();
-            wait_until(None, || is_done.load(Ordering::SeqCst)).unwrap();
-        });
-        handle.send("behind the call").unwrap();
-        go.send(()).unwrap();
-        waits.recv().unwrap();
-        handle.send("while it waits").unwrap();
-        assert_eq!(peer.text(), "behind the call");
-        assert_eq!(peer.text(), "while it waits");
-        done.store(true, Ordering::SeqCst);
-        handle.worker().unwrap().wake();
-        handle.send("after it").unwrap();
-        assert_eq!(peer.text(), "after it");
-    });
-}
-
-/// F2: x was sent with the same handle, after B.
-#[test]
-fn a_send_on_the_own_thread_within_a_call_does_not_overtake_what_lies_behind_the_call() {
-    bounded(|| {
-        let (ws, mut peer) = pair(patient(), &Log::new());
-        let handle = ws.handle();
-        let (inside, outside) = (handle.clone(), handle.clone());
-        elsewhere(move || {
-            outside.run(move |_| inside.send("second").unwrap());
-            outside.send("first").unwrap();
-        });
-        handle.wait_drained().unwrap();
-        assert_eq!(peer.text(), "first");
-        assert_eq!(peer.text(), "second");
-    });
-}
-
-/// F3: what lies behind a call that waits is not done inside of that wait, unless something else comes.
-#[test]
-fn what_lies_behind_a_call_that_waits_is_done_meanwhile() {
-    bounded(|| {
-        let (ws, mut peer) = pair(patient(), &Log::new());
-        let handle = ws.handle();
-        let (inside, outside) = (handle.clone(), handle.clone());
-        elsewhere(move || {
-            outside.run(move |_| inside.wait_drained().unwrap());
-            outside.send("behind").unwrap();
-        });
-        handle.wait_drained().unwrap();
-        assert_eq!(peer.text(), "behind");
-    });
-}
+use threadwire::{Accept, Connection, Error, Listener, WhenFull, wait_until};
 
 /// Nothing of it counts as waiting.
 #[test]
@@ -195,49 +99,6 @@ fn what_the_own_thread_sends_behind_a_message_in_parts_is_bounded() {
         handle.wait_drained().unwrap();
         let refused = (0..100).find(|_| ws.send(&[0; 16 << 10]).is_err());
         assert!(refused.is_some(), "1600 KiB wait, {} KiB of them known", ws.buffered() >> 10);
-    });
-}
-
-/// End_handles lets go of the place a second time.
-#[test]
-fn a_handle_first_taken_in_on_close_takes_no_place_from_another() {
-    struct First(Connection);
-    impl Listener for First {
-        fn on_close(&mut self, ws: &Connection, _: &Closed) {
-            assert!(!ws.handle().is_open());
-            self.0.handle();
-        }
-    }
-    bounded(|| {
-        let (second, mut peer) = pair(patient(), &Log::new());
-        let (first, _other) = pair_with(patient(), First(second.clone()));
-        first.abort();
-        first.wait_closed().unwrap();
-        let handle = second.handle();
-        let sender = handle.clone();
-        elsewhere(move || sender.send("hello").unwrap());
-        // A few turns: more than enough for what was posted.
-        for _ in 0..8 {
-            threadwire::update().unwrap();
-        }
-        second.send("after it").unwrap();
-        second.flush();
-        assert_eq!(peer.text(), "hello");
-    });
-}
-
-/// Why it ended is told to `on_close` only.
-#[test]
-fn a_handle_taken_after_the_end_knows_why_the_connection_ended() {
-    bounded(|| {
-        let log = Log::new();
-        let (ws, mut peer) = pair(patient(), &log);
-        peer.bytes([0xff, 0x00]);
-        peer.end();
-        ws.wait_closed().unwrap();
-        assert!(log.wait_end().error.is_some());
-        let closed = ws.handle().closed().unwrap();
-        assert!(closed.error.is_some(), "{closed:?}");
     });
 }
 
