@@ -11,6 +11,7 @@ mod connection;
 pub mod examples;
 mod handle;
 mod reconnecting;
+mod reconnecting_everywhere;
 mod rooms;
 mod server;
 mod thread_guide;
