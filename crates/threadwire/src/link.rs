@@ -20,7 +20,7 @@ use crate::on_loop::stream::Stream;
 use crate::room::branch::Framed;
 use threadwire_core::session::linger::Linger;
 use threadwire_core::session::outbox::Outbox;
-use threadwire_core::session::transport::Transport as _;
+use threadwire_core::transport::Transport as _;
 
 /// Payloads from this many bytes on are written from where they lie instead of being copied.
 const DIRECT_WRITE: usize = 32 << 10;

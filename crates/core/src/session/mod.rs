@@ -4,4 +4,3 @@ pub mod buffers;
 mod droppable;
 pub mod linger;
 pub mod outbox;
-pub mod transport;

@@ -15,10 +15,10 @@ use threadwire_proto::Role;
 #[cfg(feature = "tls")]
 use super::tls;
 use crate::Config;
-use threadwire_core::session::transport::Transport;
 #[cfg(feature = "tls")]
 use threadwire_core::tls::{session::Session, stream::TlsStream};
 use threadwire_core::trace::tap::Traced;
+use threadwire_core::transport::Transport;
 
 /// Anything that a connection can run over.
 pub(super) trait AnyStream: AsyncRead + AsyncWrite + Send + Unpin {}

@@ -14,13 +14,13 @@ use rustix::net::{RecvFlags, recv};
 use rustls::ServerConfig;
 use threadwire_proto::Role;
 
-use crate::Trace;
-use threadwire_core::session::transport::Transport;
+use crate::trace::Trace;
 #[cfg(feature = "tls")]
 use threadwire_core::tls::stream::TlsStream;
 #[cfg(feature = "tls")]
 use threadwire_core::tls::{Failed, session::Session};
 use threadwire_core::trace::tap::Traced;
+use threadwire_core::transport::Transport;
 
 /// A connected stream.
 #[derive(Debug)]

@@ -17,7 +17,7 @@ pub struct Ready {
     pub readable: bool,
     /// There is room to write.
     pub writable: bool,
-    /// The peer will send no more. What it sent before may still have to be read.
+    /// The peer will send no more. Bytes that it sent before may still have to be read.
     pub read_closed: bool,
 }
 
@@ -52,7 +52,7 @@ pub trait Source: 'static {
     fn ready(self: Rc<Self>, ready: Ready);
 
     /// The loop begins its next turn, and this source asked to be called before
-    /// ([`EventLoop::flush_later`](crate::EventLoop::flush_later)): the place to write what was gathered.
+    /// ([`EventLoop::flush_later`](crate::EventLoop::flush_later)): the place to write gathered output.
     fn flush(self: Rc<Self>) {}
 
     /// The loop is about to end: finish what must be finished, then detach. There is a deadline, which the worker

@@ -26,7 +26,7 @@ use threadwire_core::server::proxy_protocol::{self, Demand, Proxied};
 use threadwire_core::server::request::Caller;
 use threadwire_core::session::buffers::Buffers;
 use threadwire_core::session::outbox::Outbox;
-use threadwire_core::session::transport::Transport as _;
+use threadwire_core::transport::Transport as _;
 
 /// A handshake under way.
 pub(super) struct Upgrading {
