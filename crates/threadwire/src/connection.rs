@@ -6,7 +6,6 @@
 //! while it runs. Found missing, it is busy: readiness is remembered and dealt with when it is back. Taken for good, it
 //! can't be called again: that is how `on_close` is the last call, and the only one.
 
-pub(crate) mod accept;
 mod calling;
 mod ending;
 mod keeping;
@@ -17,6 +16,7 @@ mod moving;
 mod reading;
 mod receiving;
 pub(crate) mod registry;
+pub(crate) mod reply;
 pub(crate) mod rooms;
 mod sending;
 mod sharing;
@@ -40,8 +40,8 @@ use threadwire_proto::{
 };
 use threadwire_worker::{EventLoop, Ready, Remote, Source, TimerId, Token};
 
-use crate::TimeoutKind;
 use crate::connection::registry::Registry;
+use crate::error::TimeoutKind;
 use crate::flow::Flow;
 use crate::link::Link;
 use crate::messages::inbox::Inbox;
@@ -71,8 +71,8 @@ const MOST_LOOKS: u8 = 64;
 ///
 /// ```
 /// use threadwire::{Connection, Error, Message, connect};
-/// # use threadwire::{Accept, Server};
-/// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+/// # use threadwire::{Reply, Server};
+/// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
 /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
 /// # let url = format!("ws://{}", server.local_addr());
 ///
@@ -237,9 +237,11 @@ impl Connection {
     ///
     /// ```
     /// use std::{cell::RefCell, rc::Rc};
-    /// use threadwire::{Connection, Error, Message, OpCode, SendError, connect};
-    /// # use threadwire::{Accept, Server};
-    /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+    /// use threadwire::error::SendError;
+    /// use threadwire::frame::OpCode;
+    /// use threadwire::{Connection, Error, Message, connect};
+    /// # use threadwire::{Reply, Server};
+    /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
     /// # let url = format!("ws://{}", server.local_addr());
     ///
@@ -333,8 +335,8 @@ impl Connection {
     ///
     /// ```
     /// use threadwire::{CloseCode, Connection, Message, connect};
-    /// # use threadwire::{Accept, Server};
-    /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+    /// # use threadwire::{Reply, Server};
+    /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
     /// # let url = format!("ws://{}", server.local_addr());
     ///
@@ -363,8 +365,8 @@ impl Connection {
     ///
     /// ```
     /// use threadwire::{Connection, Message, connect};
-    /// # use threadwire::{Accept, Server};
-    /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+    /// # use threadwire::{Reply, Server};
+    /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
     /// # let url = format!("ws://{}", server.local_addr());
     ///
@@ -385,8 +387,8 @@ impl Connection {
     ///
     /// ```
     /// use threadwire::{Connection, Message, connect};
-    /// # use threadwire::{Accept, Server};
-    /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+    /// # use threadwire::{Reply, Server};
+    /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
     /// # let url = format!("ws://{}", server.local_addr());
     ///
@@ -492,10 +494,10 @@ impl Connection {
     /// What was agreed on about compression ([`Config::deflate`]); `None` if nothing was, or if the connection has ended.
     ///
     /// ```
-    /// use threadwire::{Accept, Client, Config, Connection, Deflate, Message, Server};
+    /// use threadwire::{Reply, Client, Config, Connection, Deflate, Message, Server};
     ///
     /// let config = Config::default().deflate(Deflate::default());
-    /// let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+    /// let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// let server = Server::bind("127.0.0.1:0")?.config(config.clone()).serve(move |_| echo())?;
     /// let client = Client::new(&format!("ws://{}", server.local_addr()))?.config(config);
     /// let ws = client.connect(|_: &Connection, _: Message<'_>| Ok(()))?;
@@ -509,16 +511,16 @@ impl Connection {
     /// The subprotocol that was agreed on, if one was (RFC 6455, section 1.9).
     ///
     /// ```
-    /// use threadwire::{Accept, Client, Connection, Error, Message, Request, Server};
+    /// use threadwire::{Reply, Client, Connection, Error, Message, Request, Server};
     ///
-    /// fn accept(request: &Request) -> Result<Accept, Error> {
-    ///     let upgrade = Accept::with(|ws: &Connection, message: Message<'_>| ws.send(message));
+    /// fn accept(request: &Request) -> Result<Reply, Error> {
+    ///     let upgrade = Reply::with(|ws: &Connection, message: Message<'_>| ws.send(message));
     ///     match request.subprotocols().find(|name| *name == "chat.v2") {
     ///         Some(name) => upgrade.subprotocol(name)?.header("X-Room", "lobby"),
-    ///         None => Ok(Accept::status(400)),
+    ///         None => Ok(Reply::status(400)),
     ///     }
     /// }
-    /// let serve = |request: &Request| accept(request).unwrap_or_else(|_| Accept::status(500));
+    /// let serve = |request: &Request| accept(request).unwrap_or_else(|_| Reply::status(500));
     /// let server = Server::bind("127.0.0.1:0")?.serve(serve)?;
     ///
     /// let client = Client::new(&format!("ws://{}", server.local_addr()))?.subprotocols(["chat.v3", "chat.v2"])?;

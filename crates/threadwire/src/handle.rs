@@ -40,8 +40,8 @@ pub(crate) type Call = Box<dyn FnOnce(&Connection) + Send>;
 ///
 /// ```
 /// use threadwire::{Connection, Message, connect};
-/// # use threadwire::{Accept, Server};
-/// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+/// # use threadwire::{Reply, Server};
+/// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
 /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
 /// # let url = format!("ws://{}", server.local_addr());
 ///
@@ -213,8 +213,8 @@ impl Handle {
     ///
     /// ```
     /// use threadwire::{Connection, Message, connect};
-    /// # use threadwire::{Accept, Server};
-    /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+    /// # use threadwire::{Reply, Server};
+    /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
     /// # let url = format!("ws://{}", server.local_addr());
     ///
@@ -277,8 +277,8 @@ impl Handle {
     /// ```
     /// use threadwire::worker::block_on;
     /// use threadwire::{Connection, Message, connect};
-    /// # use threadwire::{Accept, Server};
-    /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+    /// # use threadwire::{Reply, Server};
+    /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
     /// # let url = format!("ws://{}", server.local_addr());
     ///

@@ -2,6 +2,8 @@
 
 pub(crate) mod inbox;
 
+pub use crate::handle::Parts;
+
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
@@ -13,7 +15,7 @@ use std::time::{Duration, Instant};
 use threadwire_proto::{Message, OwnedMessage};
 use threadwire_worker::EventLoop;
 
-use crate::TimeoutKind;
+use crate::error::TimeoutKind;
 use crate::handle::waker_of_this_thread;
 use crate::{Closed, Error, Handle};
 use inbox::{Filter, Inbox, Taken};
@@ -23,7 +25,7 @@ use inbox::{Filter, Inbox, Taken};
 /// What a message costs is its payload and 64 bytes.
 ///
 /// ```
-/// use threadwire::{Backlog, WhenBehind};
+/// use threadwire::messages::{Backlog, WhenBehind};
 ///
 /// // Prices: who is slow gets the newest 16.
 /// let newest = Backlog::default().messages(16).when_behind(WhenBehind::DropOldest);
@@ -52,7 +54,8 @@ impl Default for Backlog {
 /// What happens when a receiver of [`Messages`] is as far behind as it [may](Backlog) be.
 ///
 /// ```
-/// use threadwire::{Backlog, Handle, Messages, WhenBehind};
+/// use threadwire::messages::{Backlog, Messages, WhenBehind};
+/// use threadwire::Handle;
 ///
 /// fn newest(feed: &Handle) -> Messages {
 ///     feed.messages(Backlog::default().messages(1).when_behind(WhenBehind::DropOldest))
@@ -83,14 +86,15 @@ pub enum WhenBehind {
 /// | on a thread, while its loop turns | [`recv`](Messages::recv), [`recv_timeout`](Messages::recv_timeout), [`try_recv`](Messages::try_recv), [`iter`](Messages::iter) |
 /// | in a task of any executor | [`recv_async`](Messages::recv_async), or as a `Stream` (feature `aio`) |
 ///
-/// Of connections whose listener is for [frames](crate::Level::Frames), only messages of one frame are received. While a callback
+/// Of connections whose listener is for [frames](crate::frame::Level::Frames), only messages of one frame are received. While a callback
 /// of the connection's waits, nothing more is read, so it can't wait for what its own connection would bring.
 ///
 /// ```
 /// use std::thread;
-/// use threadwire::{Backlog, Connection, Message, connect};
-/// # use threadwire::{Accept, Server};
-/// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+/// use threadwire::messages::Backlog;
+/// use threadwire::{Connection, Message, connect};
+/// # use threadwire::{Reply, Server};
+/// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
 /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
 /// # let url = format!("ws://{}", server.local_addr());
 ///
@@ -139,9 +143,10 @@ impl Messages {
     /// loop of this thread is given a turn then.
     ///
     /// ```
-    /// use threadwire::{Backlog, Connection, Message, connect};
-    /// # use threadwire::{Accept, Server};
-    /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+    /// use threadwire::messages::Backlog;
+    /// use threadwire::{Connection, Message, connect};
+    /// # use threadwire::{Reply, Server};
+    /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
     /// # let url = format!("ws://{}", server.local_addr());
     ///
@@ -174,9 +179,10 @@ impl Messages {
     ///
     /// ```
     /// use threadwire::worker::block_on;
-    /// use threadwire::{Backlog, Connection, Message, connect};
-    /// # use threadwire::{Accept, Server};
-    /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+    /// use threadwire::messages::Backlog;
+    /// use threadwire::{Connection, Message, connect};
+    /// # use threadwire::{Reply, Server};
+    /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
     /// # let url = format!("ws://{}", server.local_addr());
     ///
@@ -223,7 +229,8 @@ impl Messages {
     /// All messages until the end: [`recv`](Messages::recv) as an iterator.
     ///
     /// ```
-    /// use threadwire::{Error, Messages};
+    /// use threadwire::messages::Messages;
+    /// use threadwire::Error;
     ///
     /// fn print_all(messages: &mut Messages) -> Result<(), Error> {
     ///     for message in messages {
@@ -253,7 +260,8 @@ impl Messages {
     /// next follows them.
     ///
     /// ```
-    /// use threadwire::{Error, Messages};
+    /// use threadwire::messages::Messages;
+    /// use threadwire::Error;
     ///
     /// /// A chart with gaps where something is missing.
     /// fn plot(prices: &mut Messages) -> Result<(), Error> {
@@ -295,9 +303,10 @@ impl Handle {
     /// other callbacks.
     ///
     /// ```
-    /// use threadwire::{Backlog, Connection, Error, Handle, Message, OwnedMessage, connect};
-    /// # use threadwire::{Accept, Server};
-    /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+    /// use threadwire::messages::Backlog;
+    /// use threadwire::{Connection, Error, Handle, Message, OwnedMessage, connect};
+    /// # use threadwire::{Reply, Server};
+    /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
     /// # let url = format!("ws://{}", server.local_addr());
     ///

@@ -24,7 +24,8 @@ pub const BACKLOG: i32 = 4096;
 /// services that has started the program.
 ///
 /// ```
-/// use threadwire::{Accept, Connection, Listening, Message, Server};
+/// use threadwire::server::Listening;
+/// use threadwire::{Connection, Message, Reply, Server};
 ///
 /// # let dir = std::env::temp_dir().join(format!("threadwire-listening-{}", std::process::id()));
 /// # std::fs::create_dir_all(&dir)?;
@@ -33,7 +34,7 @@ pub const BACKLOG: i32 = 4096;
 /// let server = Server::on(Listening::given_tcp(given)?)
 ///     .listen_also(Listening::tcp("[::1]:0").or_else(|_| Listening::tcp("127.0.0.1:0"))?)
 ///     .listen_also(Listening::unix_with_mode(&path, 0o660)?)
-///     .serve(|_| Accept::with(|ws: &Connection, message: Message<'_>| ws.send(message)))?;
+///     .serve(|_| Reply::with(|ws: &Connection, message: Message<'_>| ws.send(message)))?;
 /// for addr in server.local_addrs() {
 ///     println!("listening on {addr}");
 /// }

@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::stream::Stream;
 use crate::on_loop::server::accept::Fault;
-use crate::{ListenAddr, Listening};
+use crate::server::{ListenAddr, Listening};
 use threadwire_core::server::listen_socket::{BACKLOG, INHERITS_NODELAY, ListenSocket, SocketFile};
 
 /// A connection, and the other end's address, if it has one.

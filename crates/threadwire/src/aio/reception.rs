@@ -17,7 +17,7 @@ use super::request::{Granted, Request};
 use super::stream::Stream;
 use crate::on_loop::server::upgrade::encode;
 use crate::on_loop::server::{Hook, ask};
-use crate::{Accept, Config, Error};
+use crate::{Config, Error, Reply};
 use threadwire_core::server::admission::Gate;
 use threadwire_core::server::answer::Answer;
 use threadwire_core::server::check::plain;
@@ -168,11 +168,11 @@ fn admit(
 
 impl Granted {
     /// What of an answer is for this face.
-    pub(super) fn of(accept: Accept) -> Result<Granted, Response> {
+    pub(super) fn of(accept: Reply) -> Result<Granted, Response> {
         match accept.0 {
             Answer::Respond(response) => Err(response),
             Answer::Upgrade { listener: Some(_), .. } => {
-                tracing::error!("a listener has no place on the async face, expected Accept::upgrade");
+                tracing::error!("a listener has no place on the async face, expected Reply::upgrade");
                 Err(plain(500, ""))
             }
             Answer::Upgrade { listener: None, headers, subprotocol } => Ok(Granted { headers, subprotocol }),

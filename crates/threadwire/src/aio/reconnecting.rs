@@ -15,14 +15,16 @@ use threadwire_core::panic::{catch, contain};
 use threadwire_core::reconnect::conductor::{Conductor, Effect, Event};
 use threadwire_core::reconnect::hooks::{is_worth_it, random};
 use threadwire_core::reconnect::shared::{ConnectionHandle, Shared};
-use threadwire_proto::{CloseCode, Compress, Message, OwnedMessage, RoundTrips};
+use threadwire_proto::{CloseCode, Message, OwnedMessage, RoundTrips};
 use tokio::time::{Sleep, sleep};
 
 use super::client::connect_by;
 use super::connection::Connection;
 use super::handle::Handle;
 use super::received::Event as Received;
-use crate::{Attempt, Backoff, Cause, Change, Error, IntoClient, State};
+use crate::Error;
+use crate::client::AsClient;
+use crate::reconnect::{Attempt, Backoff, Cause, Change, State};
 
 type OnChange = dyn FnMut(&Change) + Send;
 type Before = dyn FnMut(&mut Attempt) -> Result<(), Error> + Send;
@@ -88,7 +90,7 @@ pub enum Update {
 /// A connection that is opened again when it ends. Nothing happens before it is received from; then it receives from one
 /// connection after the other, as if they were one.
 ///
-/// What ends it, and what is worth another attempt, is said at [`Reconnect`](crate::Reconnect), whose rules and [states](State)
+/// What ends it, and what is worth another attempt, is said at [`Reconnect`](crate::reconnect::Reconnect), whose rules and [states](State)
 /// these are. Instead of a listener's callbacks there is [`on_open`](Reconnecting::on_open), to subscribe on each connection, and
 /// [`recv_update`](Reconnecting::recv_update), which tells of each change of state beside the messages.
 pub struct Reconnecting {
@@ -108,11 +110,12 @@ pub struct Reconnecting {
     told: bool,
 }
 
-/// A [`ReconnectHandle`](crate::ReconnectHandle) of the async face. [`Reconnecting::handle`] makes one. It keeps nothing open, and
+/// A [`ReconnectHandle`](crate::reconnect::ReconnectHandle) of the async face. [`Reconnecting::handle`] makes one. It keeps nothing open, and
 /// nothing happens while nobody receives, but for closing.
 ///
 /// ```
-/// use threadwire::{Backoff, Error, State, aio};
+/// use threadwire::reconnect::{Backoff, State};
+/// use threadwire::{Error, aio};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Error> {
 /// # let server = aio::Server::bind("127.0.0.1:0").await?;
@@ -135,13 +138,14 @@ pub struct Reconnecting {
 /// # Ok(())
 /// # }
 /// ```
-pub type ReconnectHandle = crate::ReconnectHandle<Handle>;
+pub type ReconnectHandle = crate::reconnect::ReconnectHandle<Handle>;
 
 /// A connection to a URL, or as a [`Client`] says, that is opened again when it ends.
 ///
 /// ```
 /// use std::time::Duration;
-/// use threadwire::{Backoff, CloseCode, Error, aio};
+/// use threadwire::reconnect::Backoff;
+/// use threadwire::{CloseCode, Error, aio};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Error> {
 /// # let mut server = aio::Server::bind("127.0.0.1:0").await?;
@@ -169,7 +173,7 @@ pub type ReconnectHandle = crate::ReconnectHandle<Handle>;
 /// # Ok(())
 /// # }
 /// ```
-pub fn reconnect(target: impl IntoClient, backoff: Backoff) -> Reconnecting {
+pub fn reconnect(target: impl AsClient, backoff: Backoff) -> Reconnecting {
     let conductor = Conductor::new(backoff);
     Reconnecting {
         settings: target.client().map(|client| client.settings().clone()).map_err(Some),
@@ -190,7 +194,8 @@ impl Reconnecting {
     /// An error gives up, with that error as the cause.
     ///
     /// ```
-    /// use threadwire::{Backoff, Error, aio};
+    /// use threadwire::reconnect::Backoff;
+    /// use threadwire::{Error, aio};
     /// # fn fresh_token() -> Result<u32, Error> { Ok(1) }
     ///
     /// let feed = aio::reconnect("ws://example.com/feed", Backoff::default()).before(|attempt| {
@@ -223,58 +228,6 @@ impl Reconnecting {
         self.hooks.on_open = Some(Box::new(hook));
         self
     }
-
-    /// Is told of every state that is entered, in order, while somebody receives: beside
-    /// [`recv_update`](Reconnecting::recv_update), and for programs that only [`recv`](Reconnecting::recv). One that panics is
-    /// logged.
-    ///
-    /// ```
-    /// use threadwire::{Backoff, aio};
-    ///
-    /// let feed = aio::reconnect("ws://example.com/feed", Backoff::default())
-    ///     .on_change(|change| eprintln!("{change}"));
-    /// # let _ = feed;
-    /// ```
-    pub fn on_change(mut self, hook: impl FnMut(&Change) + Send + 'static) -> Reconnecting {
-        self.hooks.on_change = Some(Box::new(hook));
-        self
-    }
-
-    /// Holds what is sent while no connection is open, up to this many bytes, instead of refusing it with [`Error::Closed`]: as
-    /// [`Reconnect::hold`](crate::Reconnect::hold) does. Whole messages are held, and leave in their order when the next
-    /// [`on_open`](Reconnecting::on_open) has returned, while somebody receives. Past the bound, sending fails with
-    /// [`Error::Limit`]. What is held at the end is dropped.
-    ///
-    /// ```
-    /// use threadwire::{Backoff, Error, LimitKind, aio};
-    ///
-    /// let feed = aio::reconnect("ws://127.0.0.1:9/", Backoff::default()).hold(8);
-    /// let handle = feed.handle();
-    /// handle.send("5 byte")?;
-    /// assert!(matches!(handle.send("more"), Err(Error::Limit { kind: LimitKind::Held, limit: 8 })));
-    /// assert_eq!(handle.held(), 6);
-    /// # Ok::<(), Error>(())
-    /// ```
-    pub fn hold(self, bytes: usize) -> Reconnecting {
-        self.shared.hold(bytes);
-        self
-    }
-
-    /// Measures the round trip of each connection when it is open, by `rounds` pings, while somebody receives, and opens another
-    /// one instead, after the usual wait, if their median is longer than `slowest` ([`Cause::TooSlow`]): as
-    /// [`Reconnect::slower_than`](crate::Reconnect::slower_than) does. A measurement that comes to nothing changes nothing.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use threadwire::{Backoff, aio};
-    ///
-    /// let feed = aio::reconnect("ws://example.com/feed", Backoff::default()).slower_than(Duration::from_millis(30), 5);
-    /// # let _ = feed;
-    /// ```
-    pub fn slower_than(mut self, slowest: Duration, rounds: usize) -> Reconnecting {
-        self.conductor.slower_than(slowest, rounds);
-        self
-    }
 }
 
 /// Receiving.
@@ -293,7 +246,8 @@ impl Reconnecting {
     ///
     /// ```
     /// use threadwire::aio::Update;
-    /// use threadwire::{Backoff, Error, aio};
+    /// use threadwire::reconnect::Backoff;
+    /// use threadwire::{Error, aio};
     ///
     /// async fn log() -> Result<(), Error> {
     ///     let mut feed = aio::reconnect("ws://example.com/feed", Backoff::default());
@@ -311,38 +265,23 @@ impl Reconnecting {
         poll_fn(|cx| self.poll_update(cx))
     }
 
-    /// Sends a message over the connection that is open, as [`Connection::send`] does. While none is, it fails with
-    /// [`Error::Closed`], or takes the message to be sent later where [`hold`](Reconnecting::hold) is set.
+    /// Sends a message over the connection that is open, as [`Connection::send`] does. Fails with [`Error::Closed`] while none is.
     pub fn send<'a>(
         &'a mut self,
         message: impl Into<Message<'a>>,
     ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
-        self.send_with(message, Compress::Auto)
-    }
-
-    /// Sends a message, and chooses whether it is compressed: see [`Connection::send_with`], and [`send`](Reconnecting::send).
-    pub fn send_with<'a>(
-        &'a mut self,
-        message: impl Into<Message<'a>>,
-        compress: Compress,
-    ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
         let message = message.into();
         async move {
-            if let UnderWay::Connection(connected) = &self.under_way
-                && self.shared.is_direct()
-            {
-                match connected.ws.send_with(message, compress).await {
-                    Err(Error::Closed) => {}
-                    sent => return sent,
-                }
+            match &self.under_way {
+                UnderWay::Connection(connected) => connected.ws.send(message).await,
+                _ => Err(Error::Closed),
             }
-            self.shared.send(message, None, compress)
         }
     }
 
     /// A handle for other tasks and threads: to send, to close, and to see where it stands.
     pub fn handle(&self) -> ReconnectHandle {
-        crate::ReconnectHandle(Arc::clone(&self.shared))
+        crate::reconnect::ReconnectHandle(Arc::clone(&self.shared))
     }
 
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<OwnedMessage>, Error>> {

@@ -11,7 +11,7 @@ use threadwire_proto::{CloseCode, Message, RoundTripSummary, RoundTrips};
 use threadwire_worker::{EventLoop, TimeKeeper, TimerId};
 
 use super::{Connection, Extras, Phase, WeakConnection};
-use crate::TimeoutKind;
+use crate::error::TimeoutKind;
 use crate::flow::Flow;
 use crate::{Error, Listener};
 
@@ -83,8 +83,8 @@ impl Connection {
     /// ```
     /// use std::time::Duration;
     /// use threadwire::{Client, Config, Connection, Keepalive, Message, wait_until};
-    /// # use threadwire::{Accept, Server};
-    /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+    /// # use threadwire::{Reply, Server};
+    /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
     /// # let url = format!("ws://{}", server.local_addr());
     ///

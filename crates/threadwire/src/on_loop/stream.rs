@@ -14,7 +14,7 @@ use rustix::net::{RecvFlags, recv};
 use rustls::ServerConfig;
 use threadwire_proto::Role;
 
-use crate::Trace;
+use crate::trace::Trace;
 #[cfg(feature = "tls")]
 use threadwire_core::tls::stream::TlsStream;
 #[cfg(feature = "tls")]

@@ -11,7 +11,6 @@ mod connection;
 pub mod examples;
 mod handle;
 mod reconnecting;
-mod reconnecting_everywhere;
 mod rooms;
 mod server;
 mod thread_guide;

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use super::inbox::STOP;
 use super::mail::Mail;
+use super::source_table::SourceEntry;
 use super::stall::Holder;
 use super::timer::{self, Timers};
-use super::{EventLoop, SourceEntry, contain};
+use super::{EventLoop, contain};
 use crate::Outcome;
 
 impl EventLoop {

@@ -8,8 +8,9 @@ use std::hint;
 use std::io;
 use std::time::{Duration, Instant};
 
+use super::EventLoop;
+use super::source_table::translate;
 use super::waker::{self, WAKER};
-use super::{EventLoop, translate};
 use crate::Token;
 
 /// The deadline of a poll, if nothing comes before.

@@ -22,12 +22,13 @@ pub(crate) use control::{Control, Post};
 pub(crate) use station::Station;
 
 use crate::on_loop::stream::Stream;
+use crate::server::{Admission, Listening};
 #[cfg(feature = "tls")]
 use crate::tls::ServerTls;
-use crate::{Accept, Admission, Config, Error, Listening, Request};
+use crate::{Config, Error, Reply, Request};
 
 /// What says what becomes of a request.
-pub(crate) type Hook = dyn Fn(&Request) -> Accept + Send + Sync;
+pub(crate) type Hook = dyn Fn(&Request) -> Reply + Send + Sync;
 
 /// What every worker of a server needs to serve a connection.
 #[derive(Clone)]
@@ -60,7 +61,7 @@ impl fmt::Debug for Setup {
 }
 
 impl Service {
-    pub(crate) fn new<R: Into<Accept>>(
+    pub(crate) fn new<R: Into<Reply>>(
         hook: impl Fn(&Request) -> R + Send + Sync + 'static,
         config: Config,
         admission: Admission,
@@ -122,15 +123,15 @@ impl Service {
     }
 
     /// What becomes of a request.
-    fn ask(&self, request: &Request) -> Accept {
+    fn ask(&self, request: &Request) -> Reply {
         ask(&*self.hook, request)
     }
 }
 
 /// What becomes of a request, as the program says. A hook that panics answers with 500.
-pub(crate) fn ask(hook: &Hook, request: &Request) -> Accept {
+pub(crate) fn ask(hook: &Hook, request: &Request) -> Reply {
     catch_unwind(AssertUnwindSafe(|| hook(request))).unwrap_or_else(|payload| {
         tracing::error!(error = %Error::panicked(payload), "accepting a request failed");
-        Accept::status(500)
+        Reply::status(500)
     })
 }
