@@ -26,7 +26,6 @@ pub mod outcome;
 pub mod overflow;
 pub mod receive;
 pub mod send;
-pub mod transport;
 pub mod unparsed;
 pub mod watermark;
 

@@ -21,10 +21,10 @@ use super::flusher::{Flusher, Kick};
 use super::received::Event;
 use super::stream::Stream;
 use super::wire::{After, Means, Wire};
-use crate::connection::Agreed;
 #[cfg(feature = "tls")]
 use crate::tls::TlsInfo;
 use crate::{Closed, Config, Error, WhenFull};
+use threadwire_core::agreed::Agreed;
 use threadwire_core::session::buffers::Buffers;
 use threadwire_core::session::unparsed::Unparsed;
 
