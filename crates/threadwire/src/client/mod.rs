@@ -81,7 +81,7 @@ pub fn connect(url: &str, listener: impl Listener) -> Result<Connection, Error> 
 pub struct Client(Settings);
 
 impl Client {
-    /// A connection to this URL, as [`Target`](crate::Target) takes it apart: `ws://HOST[:PORT][/PATH][?QUERY]`, `wss` for TLS, `ws+unix` for a
+    /// A connection to this URL, as [`Target`] takes it apart: `ws://HOST[:PORT][/PATH][?QUERY]`, `wss` for TLS, `ws+unix` for a
     /// unix socket. Nothing is opened yet.
     ///
     /// Fails with [`Error::Url`] for what can't be connected to.
