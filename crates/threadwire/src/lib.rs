@@ -72,9 +72,9 @@ pub mod blocking;
 pub mod client;
 mod connection;
 pub mod events;
-mod flow;
+
 mod handle;
-mod link;
+
 mod listener;
 pub mod messages;
 mod on_loop;

@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 use threadwire_proto::{Message, OwnedMessage};
 use threadwire_worker::EventLoop;
 
+use threadwire_core::session::outcome::EndOfReceiving;
+
 use crate::error::TimeoutKind;
 use crate::handle::waker_of_this_thread;
 use crate::{Closed, Error, Handle};
@@ -117,8 +119,7 @@ pub enum WhenBehind {
 pub struct Messages {
     inbox: Arc<Inbox>,
     handle: Handle,
-    /// Whether the end was told as an error.
-    told: bool,
+    end: EndOfReceiving,
 }
 
 /// Receiving.
@@ -219,10 +220,7 @@ impl Messages {
                 Some(Ok(Some(message)))
             }
             Taken::Nothing => None,
-            Taken::End(closed) if !closed.is_normal() && !std::mem::replace(&mut self.told, true) => {
-                Some(Err(Error::Ended(closed)))
-            }
-            Taken::End(_) => Some(Ok(None)),
+            Taken::End(closed) => Some(self.end.tell(&closed).map(|()| None)),
         }
     }
 
@@ -337,7 +335,7 @@ impl Handle {
         let backlog = Backlog { messages: backlog.messages.max(1), ..backlog };
         let inbox = Arc::new(Inbox::new(backlog, filter));
         self.add_receiver(&inbox);
-        Messages { inbox, handle: self.clone(), told: false }
+        Messages { inbox, handle: self.clone(), end: EndOfReceiving::default() }
     }
 }
 

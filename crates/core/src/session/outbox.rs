@@ -238,7 +238,7 @@ impl Outbox {
         }
     }
 
-    fn break_off(&mut self, buffers: &Buffers) {
+    pub(super) fn break_off(&mut self, buffers: &Buffers) {
         self.broken = true;
         self.clear(buffers);
     }
@@ -251,6 +251,3 @@ impl Outbox {
         buffers.return_output(std::mem::take(&mut self.bytes));
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -73,7 +73,6 @@ mod received;
 mod reception;
 mod reconnecting;
 mod request;
-mod rest;
 mod scope;
 mod sending;
 mod serve;

@@ -1,6 +1,6 @@
 //! A connection, on its thread.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -14,6 +14,8 @@ use threadwire_proto::{CloseCode, Compress, Message, OwnedMessage};
 use threadwire_worker::{EventLoop, Stopped, checkpoint};
 
 use super::mailbox::Mailbox;
+use threadwire_core::session::outcome::EndOfReceiving;
+
 use crate::error::TimeoutKind;
 #[cfg(feature = "tls")]
 use crate::tls::TlsInfo;
@@ -105,8 +107,7 @@ pub struct Connection {
     is_asked: Cell<bool>,
     /// How many messages were received since the loop was last given a turn.
     quick: Quick,
-    /// Whether the end was told as an error.
-    told: Cell<bool>,
+    end: RefCell<EndOfReceiving>,
 }
 
 impl Connection {
@@ -117,7 +118,7 @@ impl Connection {
             gathering: Cell::new(None),
             is_asked: Cell::new(false),
             quick: Quick::default(),
-            told: Cell::new(false),
+            end: RefCell::default(),
         }
     }
 
@@ -228,8 +229,8 @@ impl Connection {
     /// What a receive ends with.
     fn end(&self) -> Result<Option<OwnedMessage>, Error> {
         match self.closed() {
-            Some(closed) if !closed.is_normal() && !self.told.replace(true) => Err(Error::Ended(closed)),
-            _ => Ok(None),
+            Some(closed) => self.end.borrow_mut().tell(&closed).map(|()| None),
+            None => Ok(None),
         }
     }
 

@@ -68,3 +68,28 @@ pub trait Source: 'static {
         type_name::<Self>().into()
     }
 }
+
+/// A source that keeps a place on a loop until [`EventLoop::replace`](crate::EventLoop::replace) puts another one there. It calls
+/// the closure if the loop ends before.
+///
+/// ```
+/// use std::rc::Rc;
+/// use threadwire_worker::{EventLoop, Placeholder};
+///
+/// let event_loop = EventLoop::current();
+/// let token = event_loop.attach_idle(|token| {
+///     Rc::new(Placeholder(move || EventLoop::current().detach_idle(token)))
+/// });
+/// assert_eq!(event_loop.source_count(), 1);
+/// event_loop.detach_idle(token);
+/// ```
+#[derive(Debug)]
+pub struct Placeholder<F>(pub F);
+
+impl<F: Fn() + 'static> Source for Placeholder<F> {
+    fn ready(self: Rc<Self>, _ready: Ready) {}
+
+    fn stop(self: Rc<Self>) {
+        (self.0)();
+    }
+}

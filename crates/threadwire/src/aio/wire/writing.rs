@@ -8,8 +8,8 @@ use threadwire_proto::{CloseCode, CloseFrame, Compress, OpCode, SendOptions};
 
 use super::{Means, Wire};
 use crate::aio::stream::Polled;
-use crate::handle::lane::CONTROL_ROOM;
 use crate::{Config, Error, WhenFull};
+use threadwire_core::session::overflow::CONTROL_ROOM;
 use threadwire_core::transport::Transport as _;
 
 /// Payloads from this many bytes on are written from where they lie instead of being copied.

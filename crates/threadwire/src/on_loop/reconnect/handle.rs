@@ -230,10 +230,7 @@ impl ConnectionHandle for Handle {
 
 /// Closes without waiting for the peer's answer.
 pub(super) fn drop_now(ws: &Connection) {
-    // It may be closing already.
-    let _ = ws.close_with(CloseCode::GOING_AWAY, "");
-    ws.flush();
-    ws.abort();
+    ws.close_now();
 }
 
 impl<H: ConnectionHandle> Clone for ReconnectHandle<H> {

@@ -437,6 +437,7 @@ fn a_handler_that_panics_closes_with_1011() {
         let mut peer = Peer::open(serving.local_addr(), "/");
         peer.send(TEXT, b"panic");
         assert_eq!(peer.code(), 1011);
+        peer.close(1011, "");
         finish(serving);
     });
 }

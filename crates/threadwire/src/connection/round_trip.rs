@@ -150,7 +150,7 @@ impl Connection {
         let is_busy = self.0.listener.borrow().is_none();
         let read_until = EventLoop::current().turned_at();
         let was_read = read_until.saturating_duration_since(begun) >= limit;
-        let is_paused = !self.0.flow.get().reads();
+        let is_paused = !self.reads();
         // Once: it may be the one who waits for this that is to read on.
         let was_paused = self.with_extras(|extras| {
             let measuring = extras.measuring.as_mut()?;

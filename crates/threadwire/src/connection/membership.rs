@@ -42,7 +42,7 @@ impl Connection {
     }
 
     fn is_clean(&self) -> bool {
-        self.0.link.borrow().closing().is_some_and(|closing| closing.is_clean())
+        self.0.session.borrow().closing().is_some_and(|closing| closing.is_clean())
     }
 
     /// Whether its server shuts down, and sets the deadline.
@@ -82,17 +82,17 @@ impl Connection {
     }
 
     fn is_broken(&self) -> bool {
-        let link = self.0.link.borrow();
-        link.closing().is_some_and(|closing| closing.lost || closing.violation.is_some())
+        let session = self.0.session.borrow();
+        session.closing().is_some_and(|closing| closing.lost || closing.violation.is_some())
     }
 
     /// Gives it up, at the loop's next turn.
     pub(crate) fn give_up(&self) {
-        let mut link = self.0.link.borrow_mut();
-        if let Some(deadline) = link.deadline(Instant::now()) {
-            link.expire(deadline);
+        let mut session = self.0.session.borrow_mut();
+        if let Some(deadline) = session.deadline(Instant::now()) {
+            session.expire(deadline);
         }
-        drop(link);
+        drop(session);
         self.mark_dirty();
     }
 }
