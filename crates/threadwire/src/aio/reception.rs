@@ -24,7 +24,7 @@ use threadwire_core::server::check::plain;
 use threadwire_core::server::proxy_protocol::{self, Demand, Proxied};
 use threadwire_core::server::request::Caller;
 #[cfg(feature = "tls")]
-use threadwire_core::tls::{Failed, ServerTls, session::Session};
+use threadwire_core::tls::{ServerTls, TlsFailure, session::Session};
 
 /// How many bytes a request may have to arrive in one read.
 const ROOM_FOR_HEAD: usize = 2048;
@@ -99,7 +99,7 @@ pub(super) async fn receive(
         }
         #[cfg(feature = "tls")]
         if let Some(tls) = &reception.tls {
-            let session = Session::server(tls.current()).map_err(Failed::io)?;
+            let session = Session::server(tls.current()).map_err(TlsFailure::io)?;
             stream = match reception.unless_closing(stream.secured(session)).await {
                 Some(Ok(secured)) => secured,
                 Some(Err((mut stream, error))) => {

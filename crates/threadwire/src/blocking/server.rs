@@ -14,7 +14,7 @@ use std::time::Duration;
 use threadwire_proto::CloseCode;
 use threadwire_worker::{Ended, EventLoop, Pool, Remote, Worker};
 
-use super::mailbox::{Mailbox, Receiver};
+use super::inbox::{Inbox, InboxListener};
 use super::{Connection, Detached};
 use crate::on_loop::server::{Acceptor, Control, Service};
 use crate::server::{Admission, ListenAddr, Listening};
@@ -185,8 +185,8 @@ impl Server {
         let (number, hook) = (self.number, Arc::clone(&self.hook));
         let answer = move |request: &Request| {
             hook(request).or_listener(|| {
-                let mailbox = Rc::new(Mailbox::default());
-                Box::new(Receiver::of_server(mailbox, number))
+                let inbox = Rc::new(Inbox::default());
+                Box::new(InboxListener::of_server(inbox, number))
             })
         };
         let service = Service::new(answer, self.config.clone(), self.admission.clone(), Control::default());
@@ -402,15 +402,15 @@ fn handle(connection: &mut Connection, handler: &dyn Fn(&mut Connection) -> Resu
     let _ = connection.close_with(code, "");
 }
 
-impl Receiver {
-    fn of_server(mailbox: Rc<Mailbox>, number: u64) -> Receiver {
-        Receiver { mailbox, server: Some(number) }
+impl InboxListener {
+    fn of_server(inbox: Rc<Inbox>, number: u64) -> InboxListener {
+        InboxListener { inbox, server: Some(number) }
     }
 
     /// The connection is open: it is there to be accepted.
     pub(super) fn arrive(&self, ws: &crate::Connection) {
         let Some(number) = self.server else { return };
-        let connection = Connection::new(ws.clone(), Rc::clone(&self.mailbox));
+        let connection = Connection::new(ws.clone(), Rc::clone(&self.inbox));
         let arrived = ARRIVED.with_borrow(|arrived| arrived.get(&number).cloned());
         match arrived {
             Some(arrived) => arrived.borrow_mut().push_back(connection),

@@ -18,7 +18,7 @@ use crate::trace::Trace;
 #[cfg(feature = "tls")]
 use threadwire_core::tls::stream::TlsStream;
 #[cfg(feature = "tls")]
-use threadwire_core::tls::{Failed, session::Session};
+use threadwire_core::tls::{TlsFailure, session::Session};
 use threadwire_core::trace::tap::Traced;
 use threadwire_core::transport::Transport;
 
@@ -53,7 +53,7 @@ impl Stream {
     /// The server's end of TLS on another stream. The handshake goes on by itself, as the stream is read.
     #[cfg(feature = "tls")]
     pub(crate) fn tls_server(stream: Stream, config: Arc<ServerConfig>) -> io::Result<Stream> {
-        let session = Session::server(config).map_err(Failed::io)?;
+        let session = Session::server(config).map_err(TlsFailure::io)?;
         Ok(Stream::Tls(Box::new(TlsStream::of(session, stream))))
     }
 

@@ -7,19 +7,19 @@ use std::rc::Rc;
 use threadwire_proto::OwnedMessage;
 
 use super::Connection;
-use super::mailbox::{Mailbox, Receiver};
+use super::inbox::{Inbox, InboxListener};
 use crate::Error;
 use crate::connection::{Moving, Remains};
 
 /// A connection that belongs to no thread, so that it can be given to another one: see [`Connection::detach`]. Nothing is read or
 /// written meanwhile; what its handles send waits. Dropped, it breaks the connection off.
 pub struct Detached {
-    connection: Place,
+    connection: DetachedState,
     queue: VecDeque<OwnedMessage>,
 }
 
 /// What is on its way.
-enum Place {
+enum DetachedState {
     Open(Box<Moving>),
     Ended(Box<Remains>),
 }
@@ -52,10 +52,10 @@ impl Connection {
     /// ```
     pub fn detach(self) -> Result<Detached, Error> {
         let connection = match self.ws.remains() {
-            Some(remains) => Place::Ended(Box::new(remains)),
-            None => Place::Open(Box::new(self.ws.take_off()?)),
+            Some(remains) => DetachedState::Ended(Box::new(remains)),
+            None => DetachedState::Open(Box::new(self.ws.take_off()?)),
         };
-        Ok(Detached { connection, queue: self.mailbox.take_all() })
+        Ok(Detached { connection, queue: self.inbox.take_all() })
     }
 }
 
@@ -63,17 +63,17 @@ impl Detached {
     /// Puts the connection on the loop of this thread. Fails with [`Error::Io`] if the system can't watch it there; the
     /// connection is then broken off.
     pub fn attach(self) -> Result<Connection, Error> {
-        let mailbox = Rc::new(Mailbox::with(self.queue));
+        let inbox = Rc::new(Inbox::with(self.queue));
         let ws = match self.connection {
-            Place::Ended(remains) => crate::Connection::of_remains(*remains),
-            Place::Open(moving) => {
-                crate::Connection::put_on(*moving, Box::new(Receiver::new(Rc::clone(&mailbox))))?
+            DetachedState::Ended(remains) => crate::Connection::of_remains(*remains),
+            DetachedState::Open(moving) => {
+                crate::Connection::put_on(*moving, Box::new(InboxListener::new(Rc::clone(&inbox))))?
             }
         };
-        if !mailbox.intake.is_full() {
+        if !inbox.window.is_full() {
             ws.resume_reading();
         }
-        Ok(Connection::new(ws, mailbox))
+        Ok(Connection::new(ws, inbox))
     }
 }
 
