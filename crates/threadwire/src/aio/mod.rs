@@ -70,15 +70,18 @@ mod link;
 mod listening;
 mod newcomers;
 mod pulse;
+mod reading;
 mod received;
 mod reception;
 mod reconnecting;
 mod request;
+mod round_trip;
 mod scope;
 mod sending;
 mod serve;
 mod server;
 mod split;
+mod state;
 mod stream;
 #[cfg(feature = "tls")]
 mod tls;
@@ -86,7 +89,6 @@ mod tls;
 mod upgrade;
 mod waiters;
 mod watch;
-mod wire;
 
 pub use broadcast::{Broadcast, broadcast};
 pub use client::{client, connect};
