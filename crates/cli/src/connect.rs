@@ -7,10 +7,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use clap::Args;
+use threadwire::client::Proxy;
 use threadwire::worker::{Ended, EventLoop, Worker};
-use threadwire::{
-    Client, CloseCode, Config, Connection, Error, Listener, Message, Proxy, Stopped, wait_until,
-};
+use threadwire::{Client, CloseCode, Config, Connection, Error, Listener, Message, Stopped, wait_until};
 use threadwire_printer::Typed;
 
 use crate::terminal::{self, Keyboard};
@@ -45,7 +44,7 @@ pub(crate) struct Options {
 impl Options {
     /// The client that they describe.
     fn client(&self) -> Result<Client, Error> {
-        let config = Config { close_timeout: CLOSE_TIMEOUT, ..Config::default() };
+        let config = Config::default().close_timeout(CLOSE_TIMEOUT);
         let mut client = self.tls.client(&self.url)?.config(config);
         client = match self.proxy.as_deref() {
             None => client,

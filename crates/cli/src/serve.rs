@@ -8,11 +8,11 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use clap::Args;
-use threadwire::tls::Pem;
-use threadwire::{
-    Accept, Admission, Connection, Error, ListenAddr, Listening, Message, Origins, Response, Router, Server,
-    ServerTls, Shutdown, ShutdownReport, Stopper,
+use threadwire::server::{
+    Admission, ListenAddr, Listening, Origins, Router, ServerTls, Shutdown, ShutdownReport, Stopper,
 };
+use threadwire::tls::Pem;
+use threadwire::{Connection, Error, Message, Reply, Response, Server};
 
 /// Leaves time to spare within the second in which the server ends.
 const TIMEOUT: Duration = Duration::from_millis(700);
@@ -73,7 +73,7 @@ fn serve(options: &Options) -> Result<(), Error> {
     }
     let server = server
         .workers(options.workers.get())
-        .admission(Admission { max_connections: options.max_connections, ..Admission::default() })
+        .admission(Admission::default().max_connections(options.max_connections))
         .serve(router(options)?.hook())?;
     let shutting = Shutting::default();
     let (signalled, stopper) = (Arc::clone(&shutting), server.stopper());
@@ -105,7 +105,7 @@ fn router(options: &Options) -> Result<Router, Error> {
     if !options.origin.is_empty() {
         router = router.check(Origins::new(&options.origin)?.or_none());
     }
-    Ok(router.fallback(|_| Accept::with(|ws: &Connection, message: Message<'_>| ws.send(message))))
+    Ok(router.fallback(|_| Reply::with(|ws: &Connection, message: Message<'_>| ws.send(message))))
 }
 
 /// The first signal shuts down, and the second ends it at once.
@@ -115,8 +115,7 @@ fn on_signal(shutting: &Shutting, stopper: &Stopper) {
         std::process::exit(INTERRUPTED);
     }
     let stopper = stopper.clone();
-    *shutting =
-        Some(thread::spawn(move || stopper.shutdown(Shutdown { timeout: TIMEOUT, ..Shutdown::default() })));
+    *shutting = Some(thread::spawn(move || stopper.shutdown(Shutdown::default().timeout(TIMEOUT))));
 }
 
 /// Says who did not answer. All going well, there is nothing to say.

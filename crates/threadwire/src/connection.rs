@@ -13,11 +13,13 @@ mod closing;
 mod detach;
 mod flags;
 mod keepalive;
+pub(crate) mod listener;
 mod membership;
 mod reading;
 mod receivers;
 pub(crate) mod registry;
 mod remote;
+pub(crate) mod reply;
 pub(crate) mod rooms;
 mod round_trip;
 mod subscribers;
@@ -31,6 +33,7 @@ use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
+use threadwire_core::agreed::Agreed;
 use threadwire_proto::deflate::Agreement;
 use threadwire_proto::handshake::Headers;
 use threadwire_proto::keepalive::Hold;
@@ -38,12 +41,11 @@ use threadwire_proto::state::State;
 use threadwire_proto::{CloseCode, CloseFrame, Compress, Level, Message, OpCode, Role, SendOptions};
 use threadwire_worker::{EventLoop, Ready, Remote, Source, TimerId, Token};
 
-use crate::TimeoutKind;
+use crate::error::TimeoutKind;
 use crate::messages::inbox::Inbox;
+use crate::on_loop::server::Station;
+use crate::on_loop::stream::Stream;
 use crate::room::branch::Seat;
-use crate::server::Station;
-use crate::server::admission::Guest;
-use crate::stream::Stream;
 #[cfg(feature = "tls")]
 use crate::tls::TlsInfo;
 use crate::{Closed, Config, Error, Listener, WhenFull};
@@ -71,8 +73,8 @@ const MOST_LOOKS: u8 = 64;
 ///
 /// ```
 /// use threadwire::{Connection, Error, Message, connect};
-/// # use threadwire::{Accept, Server};
-/// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+/// # use threadwire::{Reply, Server};
+/// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
 /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
 /// # let url = format!("ws://{}", server.local_addr());
 ///
@@ -227,9 +229,11 @@ impl Connection {
     ///
     /// ```
     /// use std::{cell::RefCell, rc::Rc};
-    /// use threadwire::{Connection, Error, Message, OpCode, SendError, connect};
-    /// # use threadwire::{Accept, Server};
-    /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+    /// use threadwire::error::SendError;
+    /// use threadwire::frame::OpCode;
+    /// use threadwire::{Connection, Error, Message, connect};
+    /// # use threadwire::{Reply, Server};
+    /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
     /// # let url = format!("ws://{}", server.local_addr());
     ///
@@ -323,8 +327,8 @@ impl Connection {
     ///
     /// ```
     /// use threadwire::{CloseCode, Connection, Message, connect};
-    /// # use threadwire::{Accept, Server};
-    /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+    /// # use threadwire::{Reply, Server};
+    /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
     /// # let url = format!("ws://{}", server.local_addr());
     ///
@@ -368,8 +372,8 @@ impl Connection {
     ///
     /// ```
     /// use threadwire::{Connection, Message, connect};
-    /// # use threadwire::{Accept, Server};
-    /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+    /// # use threadwire::{Reply, Server};
+    /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
     /// # let url = format!("ws://{}", server.local_addr());
     ///
@@ -390,8 +394,8 @@ impl Connection {
     ///
     /// ```
     /// use threadwire::{Connection, Message, connect};
-    /// # use threadwire::{Accept, Server};
-    /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+    /// # use threadwire::{Reply, Server};
+    /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
     /// # let url = format!("ws://{}", server.local_addr());
     ///
@@ -496,10 +500,10 @@ impl Connection {
     /// What was agreed on about compression ([`Config::deflate`]); `None` if nothing was, or if the connection has ended.
     ///
     /// ```
-    /// use threadwire::{Accept, Client, Config, Connection, Deflate, Message, Server};
+    /// use threadwire::{Reply, Client, Config, Connection, Deflate, Message, Server};
     ///
-    /// let config = Config { deflate: Some(Deflate::default()), ..Config::default() };
-    /// let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+    /// let config = Config::default().deflate(Deflate::default());
+    /// let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// let server = Server::bind("127.0.0.1:0")?.config(config.clone()).serve(move |_| echo())?;
     /// let client = Client::new(&format!("ws://{}", server.local_addr()))?.config(config);
     /// let ws = client.connect(|_: &Connection, _: Message<'_>| Ok(()))?;
@@ -513,16 +517,16 @@ impl Connection {
     /// The subprotocol that was agreed on, if one was (RFC 6455, section 1.9).
     ///
     /// ```
-    /// use threadwire::{Accept, Client, Connection, Error, Message, Request, Server};
+    /// use threadwire::{Reply, Client, Connection, Error, Message, Request, Server};
     ///
-    /// fn accept(request: &Request) -> Result<Accept, Error> {
-    ///     let upgrade = Accept::with(|ws: &Connection, message: Message<'_>| ws.send(message));
+    /// fn accept(request: &Request) -> Result<Reply, Error> {
+    ///     let upgrade = Reply::with(|ws: &Connection, message: Message<'_>| ws.send(message));
     ///     match request.subprotocols().find(|name| *name == "chat.v2") {
     ///         Some(name) => upgrade.subprotocol(name)?.header("X-Room", "lobby"),
-    ///         None => Ok(Accept::status(400)),
+    ///         None => Ok(Reply::status(400)),
     ///     }
     /// }
-    /// let serve = |request: &Request| accept(request).unwrap_or_else(|_| Accept::status(500));
+    /// let serve = |request: &Request| accept(request).unwrap_or_else(|_| Reply::status(500));
     /// let server = Server::bind("127.0.0.1:0")?.serve(serve)?;
     ///
     /// let client = Client::new(&format!("ws://{}", server.local_addr()))?.subprotocols(["chat.v3", "chat.v2"])?;
@@ -564,35 +568,6 @@ impl Connection {
     /// [`Unsupported`](io::ErrorKind::Unsupported) on a Unix socket, which has none.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.0.session.borrow().stream()?.local_addr()
-    }
-}
-
-/// What the opening handshake came to.
-#[derive(Clone)]
-pub(crate) struct Agreed {
-    pub(crate) subprotocol: Option<String>,
-    /// The headers of the server's answer.
-    pub(crate) headers: Headers,
-    /// On a server: what its program has attached, and what counts for its limits.
-    pub(crate) guest: Option<Guest>,
-}
-
-impl Agreed {
-    /// The headers, if anything was said.
-    pub(crate) fn response_headers(&self) -> Option<&Headers> {
-        let is_something = self.guest.is_none() || self.subprotocol.is_some() || !self.headers.is_empty();
-        is_something.then_some(&self.headers)
-    }
-
-    pub(crate) fn attached<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
-        self.guest.as_ref()?.attached.get()
-    }
-
-    /// The connection has ended, though what is left of it may live on.
-    pub(crate) fn give_permit_back(&self) {
-        if let Some(permit) = self.guest.as_ref().and_then(|guest| guest.permit.as_ref()) {
-            permit.give_back();
-        }
     }
 }
 

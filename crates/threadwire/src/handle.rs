@@ -40,8 +40,8 @@ pub(crate) type Call = Box<dyn FnOnce(&Connection) + Send>;
 ///
 /// ```
 /// use threadwire::{Connection, Message, connect};
-/// # use threadwire::{Accept, Server};
-/// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+/// # use threadwire::{Reply, Server};
+/// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
 /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
 /// # let url = format!("ws://{}", server.local_addr());
 ///
@@ -213,8 +213,8 @@ impl Handle {
     ///
     /// ```
     /// use threadwire::{Connection, Message, connect};
-    /// # use threadwire::{Accept, Server};
-    /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+    /// # use threadwire::{Reply, Server};
+    /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
     /// # let url = format!("ws://{}", server.local_addr());
     ///
@@ -277,8 +277,8 @@ impl Handle {
     /// ```
     /// use threadwire::worker::block_on;
     /// use threadwire::{Connection, Message, connect};
-    /// # use threadwire::{Accept, Server};
-    /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+    /// # use threadwire::{Reply, Server};
+    /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
     /// # let url = format!("ws://{}", server.local_addr());
     ///
@@ -358,8 +358,13 @@ impl Handle {
     }
 
     /// Leaves a message in the lane, also on the owner's own thread: nothing is called, and nothing waits.
-    pub(crate) fn take(&self, message: Message<'_>) -> Result<(), Error> {
-        self.leave_frame((message.opcode(), true), message.as_bytes(), 0, WhenFull::Error, Compress::Auto)
+    pub(crate) fn leave(&self, message: Message<'_>, compress: Compress) -> Result<(), Error> {
+        self.leave_frame((message.opcode(), true), message.as_bytes(), 0, WhenFull::Error, compress)
+    }
+
+    /// Whether there is room for so many bytes, or the connection has ended. If not, the waker is called when it is so.
+    pub(crate) fn has_room_for(&self, length: usize, waker: &Waker) -> bool {
+        self.0.lane.is_below(Some(self.0.config.max_buffered.saturating_sub(length)), waker)
     }
 
     pub(crate) fn lane(&self) -> &Lane<Call, Arc<Closed>> {

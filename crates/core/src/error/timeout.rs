@@ -7,11 +7,12 @@ use std::time::Duration;
 ///
 /// ```
 /// use std::{net::TcpListener, time::Duration};
-/// use threadwire::{Client, Config, Connection, Error, Message, TimeoutKind};
+/// use threadwire::error::TimeoutKind;
+/// use threadwire::{Client, Config, Connection, Error, Message};
 ///
 /// let silent = TcpListener::bind("127.0.0.1:0")?;
 /// let client = Client::new(&format!("ws://{}", silent.local_addr()?))?
-///     .config(Config { open_timeout: Duration::from_millis(1), ..Config::default() });
+///     .config(Config::default().open_timeout(Duration::from_millis(1)));
 /// let result = client.connect(|_ws: &Connection, _message: Message<'_>| Ok(()));
 /// assert!(matches!(result, Err(Error::Timeout(TimeoutKind::Open { .. }))));
 /// # Ok::<(), threadwire::Error>(())
@@ -61,11 +62,13 @@ impl fmt::Display for TimeoutKind {
 ///
 /// ```
 /// use std::{net::TcpListener, time::Duration};
-/// use threadwire::{Client, Connection, Error, Message, Step, TimeoutKind, Timeouts};
+/// use threadwire::client::Timeouts;
+/// use threadwire::error::{Step, TimeoutKind};
+/// use threadwire::{Client, Connection, Error, Message};
 ///
 /// let silent = TcpListener::bind("127.0.0.1:0")?;
 /// let client = Client::new(&format!("ws://{}", silent.local_addr()?))?
-///     .timeouts(Timeouts { upgrade: Some(Duration::from_millis(1)), ..Timeouts::default() });
+///     .timeouts(Timeouts::default().upgrade(Duration::from_millis(1)));
 /// match client.connect(|_ws: &Connection, _message: Message<'_>| Ok(())) {
 ///     Err(Error::Timeout(TimeoutKind::Step(stage))) => {
 ///         assert_eq!((stage.step, &*stage.at), (Step::Upgrade, "127.0.0.1"));

@@ -11,18 +11,18 @@ use crate::error::{Closed, Error};
 /// | from | to |
 /// | --- | --- |
 /// | (the start) | `Connecting` |
-/// | `Connecting` | `Open`, `Waiting`, `GaveUp`, `Stopped`; `Connecting` for `Link::reconnect` |
+/// | `Connecting` | `Open`, `Waiting`, `GaveUp`, `Stopped`; `Connecting` for `ReconnectHandle::reconnect` |
 /// | `Open` | `Closed` |
-/// | `Closed` | `Waiting`, `GaveUp`, `Stopped`; `Connecting` for `Link::reconnect` |
+/// | `Closed` | `Waiting`, `GaveUp`, `Stopped`; `Connecting` for `ReconnectHandle::reconnect` |
 /// | `Waiting` | `Connecting`, `Stopped` |
 /// | `GaveUp`, `Stopped` | nothing: these are the end |
 ///
 /// ```
-/// use threadwire::{Link, State};
+/// use threadwire::reconnect::{ReconnectHandle, State};
 ///
 /// /// For a status line.
-/// fn status(link: &Link) -> &'static str {
-///     match link.state() {
+/// fn status(feed: &ReconnectHandle) -> &'static str {
+///     match feed.state() {
 ///         State::Open => "live",
 ///         State::Connecting { attempt: 1 } => "connecting",
 ///         state if state.is_final() => "off",
@@ -80,17 +80,18 @@ impl fmt::Display for State {
 ///
 /// ```
 /// use std::{cell::RefCell, rc::Rc};
-/// use threadwire::{Backoff, Change, Client, Connection, Message};
+/// use threadwire::reconnect::{Backoff, Change};
+/// use threadwire::{Client, Connection, Message};
 /// # let nobody = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
 /// # let url = format!("ws://{nobody}");
 ///
 /// let log = Rc::new(RefCell::new(Vec::new()));
 /// let writes = Rc::clone(&log);
-/// let link = Client::new(&url)? // where nobody listens
-///     .reconnect(Backoff { max_attempts: Some(1), ..Backoff::default() })
+/// let handle = Client::new(&url)? // where nobody listens
+///     .reconnect(Backoff::default().max_attempts(1))
 ///     .on_change(move |change: &Change| writes.borrow_mut().push(change.to_string()))
 ///     .start(|_ws: &Connection, _message: Message<'_>| Ok(()));
-/// link.wait_ended()?;
+/// handle.wait_ended()?;
 /// let expected = format!("gave up: can't connect to {nobody}: connection refused");
 /// assert_eq!(*log.borrow(), ["connecting (attempt 1)".to_owned(), expected]);
 /// # Ok::<(), threadwire::Error>(())
@@ -128,7 +129,8 @@ impl fmt::Display for Change {
 /// What ended a connection, or an attempt at one.
 ///
 /// ```
-/// use threadwire::{Cause, CloseCode};
+/// use threadwire::reconnect::Cause;
+/// use threadwire::CloseCode;
 ///
 /// /// A server that closes with 4401 wants another login, which this program can't give it.
 /// fn is_worth_another_attempt(cause: &Cause) -> bool {
@@ -145,7 +147,7 @@ pub enum Cause {
     Error(Error),
     /// A connection was open, and ended.
     Closed(Arc<Closed>),
-    /// This side wanted another connection: `Link::reconnect`.
+    /// This side wanted another connection: `ReconnectHandle::reconnect`.
     Requested,
     /// The connection was slower than it may be: `Reconnect::slower_than`.
     TooSlow {

@@ -9,7 +9,7 @@ use super::Session;
 use super::buffers::Buffers;
 use super::linger::Linger;
 use super::outbox::Outbox;
-use super::transport::Transport;
+use crate::transport::Transport;
 
 /// What comes next on the way to the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

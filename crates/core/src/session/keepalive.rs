@@ -10,9 +10,9 @@ use threadwire_proto::{CloseCode, RoundTripSummary, RoundTrips};
 
 use super::Session;
 use super::buffers::Buffers;
-use super::transport::Transport;
 use crate::config::Config;
 use crate::error::{Error, TimeoutKind};
+use crate::transport::Transport;
 
 /// For how long this side may not read before [`Closed::unread_for`](crate::Closed::unread_for) tells of it.
 const WORTH_TELLING: Duration = Duration::from_secs(1);

@@ -26,7 +26,8 @@ pub mod outcome;
 pub mod overflow;
 pub mod receive;
 pub mod send;
-pub mod transport;
+#[cfg(test)]
+mod tests;
 pub mod unparsed;
 pub mod watermark;
 

@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 
 use super::buffers::Buffers;
 use super::droppable::DroppableFrames;
-use super::transport::Transport;
+use crate::transport::Transport;
 
 /// Output in the order in which it is to leave. It has memory of its own only while something is in it.
 #[derive(Default)]

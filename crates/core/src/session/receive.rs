@@ -6,9 +6,9 @@ use threadwire_proto::state::State;
 use threadwire_proto::{Event, Frame, Message, Violation};
 
 use super::buffers::Buffers;
-use super::transport::Transport;
 use super::{Env, Session};
 use crate::error::Error;
+use crate::transport::Transport;
 
 /// A peer that sends messages of this many bytes and more is read in another way: see [`Session::read`].
 const LONG: usize = 64 << 10;

@@ -7,8 +7,8 @@ use threadwire_proto::{Compress, OpCode, Role, SendOptions};
 
 use super::Session;
 use super::buffers::Buffers;
-use super::transport::Transport;
 use crate::error::Error;
+use crate::transport::Transport;
 
 /// Payloads from this many bytes on are written from where they lie instead of being copied. So much is copied in about the time
 /// that a system call takes by itself (1 us): from there on, a message that leaves alone is cheaper than one that waits

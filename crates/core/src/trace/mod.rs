@@ -10,16 +10,17 @@
 //! ```
 //! use std::sync::{Arc, Mutex};
 //! use threadwire::trace::TraceLine;
-//! use threadwire::{Client, Config, Connection, Message, Trace};
-//! # use threadwire::{Accept, Server};
-//! # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+//! use threadwire::trace::Trace;
+//! use threadwire::{Client, Config, Connection, Message};
+//! # use threadwire::{Reply, Server};
+//! # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
 //! # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
 //! # let url = format!("ws://{}", server.local_addr());
 //!
 //! let lines = Arc::new(Mutex::new(Vec::new()));
 //! let write = Arc::clone(&lines);
 //! let trace = Trace::to(move |line: &TraceLine<'_>| write.lock().unwrap().push(line.event.to_string()));
-//! let client = Client::new(&format!("{url}/?token=1234"))?.config(Config { trace: Some(trace), ..Config::default() });
+//! let client = Client::new(&format!("{url}/?token=1234"))?.config(Config::default().trace(trace));
 //! let ws = client.connect(|ws: &Connection, _message: Message<'_>| ws.close())?;
 //! ws.send("hello")?;
 //! ws.wait_closed()?;
@@ -65,7 +66,7 @@ impl Trace {
     /// to write down, and must not wait, nor use that connection. If it panics, that is logged, and the connection goes on.
     ///
     /// ```
-    /// use threadwire::Trace;
+    /// use threadwire::trace::Trace;
     /// let trace = Trace::to(|line| eprintln!("{line}"));
     /// # let _ = trace;
     /// ```
@@ -76,7 +77,7 @@ impl Trace {
     /// Shows this many bytes of a payload at most; 75 by default. So much is kept of each frame that is under way.
     ///
     /// ```
-    /// use threadwire::Trace;
+    /// use threadwire::trace::Trace;
     /// let whole = Trace::default().payload(usize::MAX);
     /// # let _ = whole;
     /// ```

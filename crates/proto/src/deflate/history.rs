@@ -1,23 +1,23 @@
-//! The end of what was said so far: as much of it as later messages may refer to.
+//! The sliding window of a connection: the end of earlier messages, as far as later ones may refer back.
 
 /// The last bytes of a stream, at most as many as its window has.
 #[derive(Debug, Default)]
 pub(super) struct History {
     /// Grows up to the window's size, and is a ring from then on.
     bytes: Vec<u8>,
-    /// Where the oldest byte lies.
+    /// The place of the oldest byte.
     start: usize,
 }
 
 impl History {
-    /// Takes in what was said, as far as a window of `size` bytes reaches back.
+    /// Appends a message, as far as a window of `size` bytes reaches back.
     pub(super) fn append(&mut self, said: &[u8], size: usize) {
         let said = &said[said.len().saturating_sub(size)..];
         let (grown, said) = said.split_at(said.len().min(size - self.bytes.len()));
         if !grown.is_empty() {
             let wanted = self.bytes.len() + grown.len();
             if wanted > self.bytes.capacity() {
-                // By half at most: with many connections, what is doubled is mostly air.
+                // Memory grows by half at most: with many connections, doubled memory is mostly unused.
                 let more = (wanted + wanted / 2).min(size) - self.bytes.len();
                 self.bytes.reserve_exact(more);
             }
@@ -31,7 +31,7 @@ impl History {
         }
     }
 
-    /// Its two parts, the older one first. Either may be empty.
+    /// The two parts of the window, the older one first. Either may be empty.
     pub(super) fn parts(&self) -> [&[u8]; 2] {
         let (newer, older) = self.bytes.split_at(self.start);
         [older, newer]

@@ -71,6 +71,11 @@ impl Connection {
         &self.receiver.core
     }
 
+    /// The half that receives.
+    pub(super) fn receiver(&mut self) -> &mut Receiver {
+        &mut self.receiver
+    }
+
     /// Receives a message: `None` after a normal close by either side (1000, 1001, or without a code), and
     /// [`Error::Ended`] once after any other end; then `None` too. What arrived before the peer's end is received before it.
     ///
@@ -155,7 +160,8 @@ impl Connection {
     /// does a frame that must not be sent (RFC 6455, sections 5.4 and 5.5). Fails as [`send`](Connection::send) does besides.
     ///
     /// ```
-    /// use threadwire::{Error, OpCode, aio};
+    /// use threadwire::frame::OpCode;
+    /// use threadwire::{Error, aio};
     ///
     /// async fn in_parts(ws: &aio::Connection) -> Result<(), Error> {
     ///     ws.send_frame(OpCode::Text, false, b"in two ").await?;

@@ -22,10 +22,10 @@ use super::flusher::{Flusher, Kick};
 use super::received::Event;
 use super::state::{After, Env, State};
 use super::stream::Stream;
-use crate::connection::Agreed;
 #[cfg(feature = "tls")]
 use crate::tls::TlsInfo;
 use crate::{Closed, Config, Error, WhenFull};
+use threadwire_core::agreed::Agreed;
 use threadwire_core::session::buffers::Buffers;
 use threadwire_core::session::unparsed::Unparsed;
 use threadwire_core::session::{self, Session};

@@ -7,9 +7,9 @@ use std::task::{Context, Poll, ready};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::stream::Stream;
-use crate::server::accept::Fault;
-use crate::server::listening::{BACKLOG, INHERITS_NODELAY, ListenSocket, SocketFile};
-use crate::{ListenAddr, Listening};
+use crate::on_loop::server::accept::Fault;
+use crate::server::{ListenAddr, Listening};
+use threadwire_core::server::listen_socket::{BACKLOG, INHERITS_NODELAY, ListenSocket, SocketFile};
 
 /// A connection, and the other end's address, if it has one.
 pub(super) type Accepted = (Stream, Option<SocketAddr>);

@@ -54,7 +54,7 @@
 //!
 //! What sleeps, computes or blocks without an `.await` holds its thread, and with it all connections there. [`watch`] names tasks that
 //! do so, and [`watch_runtime`] notices it while it lasts. What has to block belongs into `spawn_blocking`; or the connection onto a
-//! thread of its own, as one of callbacks, whose [`Messages`](crate::Messages) tasks can await.
+//! thread of its own, as one of callbacks, whose [`Messages`](crate::messages::Messages) tasks can await.
 //!
 //! The runtime needs both drivers, for I/O and for time (`enable_all`; [`tokio::main`](https://docs.rs/tokio) has both).
 
@@ -66,7 +66,6 @@ mod dial;
 mod driver;
 mod flusher;
 mod handle;
-mod link;
 mod listening;
 mod newcomers;
 mod pulse;
@@ -94,10 +93,9 @@ pub use broadcast::{Broadcast, broadcast};
 pub use client::{client, connect};
 pub use connection::Connection;
 pub use handle::Handle;
-pub use link::Link;
 pub use pulse::{RuntimeWatch, watch_runtime};
 pub use received::Event;
-pub use reconnecting::{Reconnecting, Update, reconnect};
+pub use reconnecting::{ReconnectHandle, Reconnecting, Update, reconnect};
 pub use request::{Request, accept, accept_request};
 pub use scope::Scope;
 pub use server::Server;

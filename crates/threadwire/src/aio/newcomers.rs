@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::task::AbortHandle;
 
-use crate::server::Gate;
-use crate::server::admission::UnderWay;
+use threadwire_core::server::admission::Gate;
+use threadwire_core::server::admission::UnderWay;
 
 /// All of a server, in the order in which they were accepted.
 #[derive(Debug, Default)]

@@ -15,13 +15,14 @@ use super::client::in_time;
 use super::newcomers::Place;
 use super::request::{Granted, Request};
 use super::stream::Stream;
-use crate::listener::accept::Answer;
-use crate::server::check::plain;
-use crate::server::proxy_protocol::{self, Demand, Proxied};
-use crate::server::request::Caller;
-use crate::server::upgrade::encode;
-use crate::server::{Gate, Hook, ask};
-use crate::{Accept, Config, Error};
+use crate::on_loop::server::upgrade::encode;
+use crate::on_loop::server::{Hook, ask};
+use crate::{Config, Error, Reply};
+use threadwire_core::server::admission::Gate;
+use threadwire_core::server::answer::Answer;
+use threadwire_core::server::check::plain;
+use threadwire_core::server::proxy_protocol::{self, Demand, Proxied};
+use threadwire_core::server::request::Caller;
 #[cfg(feature = "tls")]
 use threadwire_core::tls::{Failed, ServerTls, session::Session};
 
@@ -167,11 +168,11 @@ fn admit(
 
 impl Granted {
     /// What of an answer is for this face.
-    pub(super) fn of(accept: Accept) -> Result<Granted, Response> {
+    pub(super) fn of(accept: Reply) -> Result<Granted, Response> {
         match accept.0 {
             Answer::Respond(response) => Err(response),
             Answer::Upgrade { listener: Some(_), .. } => {
-                tracing::error!("a listener has no place on the async face, expected Accept::upgrade");
+                tracing::error!("a listener has no place on the async face, expected Reply::upgrade");
                 Err(plain(500, ""))
             }
             Answer::Upgrade { listener: None, headers, subprotocol } => Ok(Granted { headers, subprotocol }),

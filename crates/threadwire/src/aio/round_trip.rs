@@ -11,7 +11,8 @@ use tokio::time::timeout;
 
 use super::core::Core;
 use super::waiters::Waiters;
-use crate::{Error, TimeoutKind};
+use crate::Error;
+use crate::error::TimeoutKind;
 
 /// How long a pong may take, where no keepalive says so.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -20,11 +20,12 @@ use super::newcomers::Newcomers;
 use super::reception::{Reception, receive};
 use super::request::Request;
 use super::stream::Stream;
-use crate::server::Gate;
-use crate::server::accept::{FAILURES_PER_TURN, Fault, PAUSE};
+use crate::on_loop::server::accept::{FAILURES_PER_TURN, Fault, PAUSE};
+use crate::server::{Admission, ListenAddr, Listening};
 #[cfg(feature = "tls")]
 use crate::tls::ServerTls;
-use crate::{Accept, Admission, Config, Error, ListenAddr, Listening};
+use crate::{Config, Error, Reply};
+use threadwire_core::server::admission::Gate;
 
 /// A server: it listens from [`bind`](Server::bind) on, and accepts with [`accept`](Server::accept) or
 /// [`serve`](Server::serve).
@@ -126,20 +127,21 @@ impl Server {
     }
 
     /// Has `accept` say what becomes of each request, before the program sees it: those that it answers otherwise are dealt with, and
-    /// [`accept`](Server::accept) and [`serve`](Server::serve) bring only those that it wants to upgrade ([`Accept::upgrade`]), with the headers
-    /// and the subprotocol that it gives them. This is where a [`Router`](crate::Router) goes. Without it, all requests are brought.
+    /// [`accept`](Server::accept) and [`serve`](Server::serve) bring only those that it wants to upgrade ([`Reply::upgrade`]), with the headers
+    /// and the subprotocol that it gives them. This is where a [`Router`](crate::server::Router) goes. Without it, all requests are brought.
     ///
     /// It must not wait. If it panics, or gives a listener, for which there is no place on this face, the request is answered with 500.
     ///
     /// ```
-    /// use threadwire::{Accept, Error, Response, Router, aio};
+    /// use threadwire::server::Router;
+    /// use threadwire::{Error, Reply, Response, aio};
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Error> {
     /// let well = Response::new(200)?.with_body("well\n");
     /// let router = Router::new()
     ///     .page("/healthz", move |_| well.clone())?
-    ///     .route("/rooms/{id}", |_| Accept::upgrade().subprotocols(["chat.v2", "chat.v1"]))?;
+    ///     .route("/rooms/{id}", |_| Reply::upgrade().subprotocols(["chat.v2", "chat.v1"]))?;
     /// let server = aio::Server::bind("127.0.0.1:0").await?.on_request(router.hook());
     /// # let url = format!("ws://{}/rooms/lobby", server.local_addr()?);
     /// let serving = tokio::spawn(server.serve(|request, mut ws| async move {
@@ -149,7 +151,7 @@ impl Server {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn on_request<R: Into<Accept>>(
+    pub fn on_request<R: Into<Reply>>(
         mut self,
         accept: impl Fn(&crate::Request) -> R + Send + Sync + 'static,
     ) -> Server {

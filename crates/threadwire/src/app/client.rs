@@ -8,14 +8,15 @@ use std::sync::Arc;
 use threadwire_proto::{CloseCode, Initiator, Keepalive, Message};
 
 use super::HeaderList;
-use super::callbacks::{Callbacks, Outcome, contain};
+use super::callbacks::{Callbacks, Outcome};
 use super::handle::Shared;
 use super::session::{Place, Session};
 use super::{AppHandle, RequestId};
-use crate::{
-    Attempt, Backoff, Cause, Change, Client, Closed, Config, Connection, Error, IntoClient, Link, Reconnect,
-    State, Trace,
-};
+use crate::client::AsClient;
+use crate::reconnect::{Attempt, Backoff, Cause, Change, Reconnect, ReconnectHandle, State};
+use crate::trace::Trace;
+use crate::{Client, Closed, Config, Connection, Error};
+use threadwire_core::panic::catch;
 
 type Before = dyn FnMut(&mut Attempt) -> Result<(), Error>;
 type RetryIf = dyn FnMut(&Cause) -> bool;
@@ -65,7 +66,7 @@ impl App {
     /// let app = App::new(&Client::new("ws://example.com/feed")?.subprotocols(["prices.v2"])?)?;
     /// # Ok::<(), threadwire::Error>(())
     /// ```
-    pub fn new(target: impl IntoClient) -> Result<App, Error> {
+    pub fn new(target: impl AsClient) -> Result<App, Error> {
         Ok(App {
             client: target.client()?.into_owned(),
             keepalive: None,
@@ -91,7 +92,7 @@ impl App {
     /// use std::time::Duration;
     /// use threadwire::{App, Keepalive};
     /// let app = App::new("ws://example.com/")?
-    ///     .ping(Keepalive { idle_timeout: Duration::from_secs(10), ..Keepalive::default() });
+    ///     .ping(Keepalive::default().idle_timeout(Duration::from_secs(10)));
     /// # Ok::<(), threadwire::Error>(())
     /// ```
     pub fn ping(mut self, keepalive: Keepalive) -> App {
@@ -102,7 +103,8 @@ impl App {
     /// Shows what goes over the wire: what [`Config::trace`] is, whatever that says. See [`trace`](crate::trace).
     ///
     /// ```
-    /// use threadwire::{App, Trace};
+    /// use threadwire::trace::Trace;
+    /// use threadwire::App;
     /// let app = App::new("ws://example.com/")?.trace(Trace::to(|line| eprintln!("{line}")));
     /// # Ok::<(), threadwire::Error>(())
     /// ```
@@ -112,15 +114,16 @@ impl App {
     }
 
     /// Opens another connection when one ends, or can't be opened, unless it was this side that closed it: see
-    /// [`Reconnect`](crate::Reconnect). Without this, the first end is the end of the run.
+    /// [`Reconnect`](crate::reconnect::Reconnect). Without this, the first end is the end of the run.
     ///
     /// ```
     /// use std::time::Duration;
-    /// use threadwire::{App, Backoff};
+    /// use threadwire::reconnect::Backoff;
+    /// use threadwire::App;
     /// # let nobody = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     /// # let url = format!("ws://{nobody}");
     ///
-    /// let backoff = Backoff { first: Duration::from_millis(1), max_attempts: Some(3), ..Backoff::default() };
+    /// let backoff = Backoff::default().first(Duration::from_millis(1)).max_attempts(3);
     /// let result = App::new(&url)? // where nobody listens
     ///     .reconnect(backoff)
     ///     .on_error(|_ws, error| println!("{error:#}")) // three times
@@ -134,14 +137,14 @@ impl App {
     }
 
     /// Decides which ends are worth another attempt, where the app [reconnects](App::reconnect): see
-    /// [`Reconnect::retry_if`](crate::Reconnect::retry_if).
+    /// [`Reconnect::retry_if`](crate::reconnect::Reconnect::retry_if).
     pub fn retry_if(mut self, hook: impl FnMut(&Cause) -> bool + 'static) -> App {
         self.retry_if = Some(Rc::new(RefCell::new(Box::new(hook))));
         self
     }
 
     /// Is called before each attempt, also the first: it may change the URL and headers, and forbid the attempt, which ends
-    /// the run with its error. See [`Reconnect::before`](crate::Reconnect::before).
+    /// the run with its error. See [`Reconnect::before`](crate::reconnect::Reconnect::before).
     pub fn before<R: Outcome>(mut self, mut hook: impl FnMut(&mut Attempt) -> R + 'static) -> App {
         self.before = Some(Rc::new(RefCell::new(Box::new(move |attempt| hook(attempt).into_result()))));
         self
@@ -175,7 +178,8 @@ impl App {
     /// Another connection is open, after one that has ended: instead of [`on_open`](App::on_open).
     ///
     /// ```
-    /// use threadwire::{App, Backoff};
+    /// use threadwire::reconnect::Backoff;
+    /// use threadwire::App;
     ///
     /// let app = App::new("ws://example.com/feed")?
     ///     .reconnect(Backoff::default())
@@ -189,7 +193,7 @@ impl App {
 
     /// A message has arrived: called for each, before it is known whether it [answers a request](App::id) and before
     /// [`on_message`](App::on_message). To be called for fragments as they come, use a [`Listener`](crate::Listener) for
-    /// [frames](crate::Level::Frames).
+    /// [frames](crate::frame::Level::Frames).
     pub fn on_data<R: Outcome>(self, mut call: impl FnMut(&Connection, Message<'_>) -> R + 'static) -> App {
         self.set(|callbacks| {
             callbacks.on_data = Some(Box::new(move |ws, message| call(ws, message).into_result()));
@@ -228,9 +232,9 @@ impl App {
     ///
     /// ```
     /// use threadwire::App;
-    /// # use threadwire::{Accept, CloseCode, Connection, Server};
+    /// # use threadwire::{Reply, CloseCode, Connection, Server};
     /// # let full = |ws: &Connection, _: threadwire::Message<'_>| ws.close_with(CloseCode::TRY_AGAIN_LATER, "full");
-    /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| Accept::with(full))?;
+    /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| Reply::with(full))?;
     /// # let url = format!("ws://{}", server.local_addr());
     ///
     /// let result = App::new(&url)?
@@ -303,10 +307,10 @@ impl App {
         let (shared, has_ids) = (Arc::clone(&self.handle.0), callbacks.identify.is_some());
         let has_told = Rc::new(Cell::new(false));
         let session = Session::new(Rc::clone(&self.place), callbacks, shared, Rc::clone(&has_told));
-        let link = self.set_up(&has_told).start(session);
-        self.handle.0.begin(&link, has_ids);
+        let feed = self.set_up(&has_told).start(session);
+        self.handle.0.begin(&feed, has_ids);
 
-        let (change, closed) = Run { link: Some(link), shared: Arc::clone(&self.handle.0) }.wait()?;
+        let (change, closed) = Run { feed: Some(feed), shared: Arc::clone(&self.handle.0) }.wait()?;
         let ended = Ended { closed, connections: change.connections };
         let Change { state: State::GaveUp, cause: Some(cause), .. } = change else { return Ok(ended) };
         match &*cause {
@@ -340,7 +344,7 @@ impl App {
         let has_told = Rc::clone(has_told);
         let reconnect = client.reconnect(self.backoff.clone().unwrap_or_default()).before(move |attempt| {
             has_told.set(false);
-            hooks.iter().try_for_each(|hook| contain(|| hook.borrow_mut()(attempt)))
+            hooks.iter().try_for_each(|hook| catch(|| hook.borrow_mut()(attempt)))
         });
         match (&self.backoff, &self.retry_if) {
             (None, _) => reconnect.retry_if(|_| false),
@@ -356,25 +360,25 @@ impl App {
 /// A run, which does not go on when nobody waits for its end any more.
 struct Run {
     /// There until the end.
-    link: Option<Link>,
+    feed: Option<ReconnectHandle>,
     shared: Arc<Shared>,
 }
 
 impl Run {
     /// Waits for the end; the last connection's is returned with it.
     fn wait(mut self) -> Result<(Change, Option<Arc<Closed>>), Error> {
-        let Some(link) = &self.link else { return Err(Error::Stopped) };
-        let change = link.wait_ended()?;
-        self.link = None;
+        let Some(feed) = &self.feed else { return Err(Error::Stopped) };
+        let change = feed.wait_ended()?;
+        self.feed = None;
         Ok((change, self.shared.end()))
     }
 }
 
 impl Drop for Run {
     fn drop(&mut self) {
-        if let Some(link) = self.link.take() {
+        if let Some(feed) = self.feed.take() {
             // That may be sent.
-            let _ = link.close_with(CloseCode::GOING_AWAY, "");
+            let _ = feed.close_with(CloseCode::GOING_AWAY, "");
             self.shared.end();
         }
     }

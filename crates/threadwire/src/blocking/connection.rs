@@ -16,7 +16,7 @@ use threadwire_worker::{EventLoop, Stopped, checkpoint};
 use super::mailbox::Mailbox;
 use threadwire_core::session::outcome::EndOfReceiving;
 
-use crate::TimeoutKind;
+use crate::error::TimeoutKind;
 #[cfg(feature = "tls")]
 use crate::tls::TlsInfo;
 use crate::{Closed, Error, Handle, WhenFull};
@@ -85,7 +85,7 @@ impl Quick {
 /// ```
 /// use std::time::Duration;
 /// use threadwire::{Error, blocking};
-/// # let echo = || threadwire::Accept::with(|ws: &threadwire::Connection, m: threadwire::Message<'_>| ws.send(m));
+/// # let echo = || threadwire::Reply::with(|ws: &threadwire::Connection, m: threadwire::Message<'_>| ws.send(m));
 /// # let server = threadwire::Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
 /// # let url = format!("ws://{}", server.local_addr());
 ///

@@ -20,12 +20,12 @@ use crate::{Client, Closed, Connection, Error, Handle, Listener, WhenFull};
 ///
 /// ```
 /// use threadwire::blocking;
-/// # use threadwire::OpCode;
+/// # use threadwire::frame::OpCode;
 /// # let hello = |ws: &threadwire::Connection, _: threadwire::Message<'_>| {
 /// #     ws.send_frame(OpCode::Text, false, b"a long ")?;
 /// #     ws.send_frame(OpCode::Continuation, true, b"story")
 /// # };
-/// # let server = threadwire::Server::bind("127.0.0.1:0")?.serve(move |_| threadwire::Accept::with(hello))?;
+/// # let server = threadwire::Server::bind("127.0.0.1:0")?.serve(move |_| threadwire::Reply::with(hello))?;
 /// # let url = format!("ws://{}", server.local_addr());
 ///
 /// let mut ws = blocking::connect_in_parts(&url)?;

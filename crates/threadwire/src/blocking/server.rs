@@ -16,10 +16,11 @@ use threadwire_worker::{Ended, EventLoop, Pool, Remote, Worker};
 
 use super::mailbox::{Mailbox, Receiver};
 use super::{Connection, Detached};
-use crate::server::{Acceptor, Control, Service};
+use crate::on_loop::server::{Acceptor, Control, Service};
+use crate::server::{Admission, ListenAddr, Listening};
 #[cfg(feature = "tls")]
 use crate::tls::ServerTls;
-use crate::{Accept, Admission, Config, Error, ListenAddr, Listening, Request};
+use crate::{Config, Error, Reply, Request};
 
 static SERVERS: AtomicU64 = AtomicU64::new(0);
 
@@ -31,7 +32,7 @@ thread_local! {
     static ARRIVED: RefCell<HashMap<u64, Arrived>> = RefCell::default();
 }
 
-type Hook = dyn Fn(&Request) -> Accept + Send + Sync;
+type Hook = dyn Fn(&Request) -> Reply + Send + Sync;
 
 /// A server whose connections live on the thread that accepts them: one by one ([`accept`](Server::accept)), or all together in a
 /// [`Select`](super::Select). [`serve`](Server::serve) gives each to a handler on a thread of its own instead.
@@ -94,7 +95,7 @@ impl Server {
             listening: RefCell::new(vec![listening]),
             config: Config::default(),
             admission: Admission::default(),
-            hook: Arc::new(|_| Accept::upgrade()),
+            hook: Arc::new(|_| Reply::upgrade()),
             #[cfg(feature = "tls")]
             tls: None,
             acceptors: OnceCell::new(),
@@ -131,16 +132,16 @@ impl Server {
     /// Has `accept` say what becomes of each request; without it, all are upgraded.
     ///
     /// ```
-    /// use threadwire::{Accept, blocking::Server};
+    /// use threadwire::{Reply, blocking::Server};
     ///
     /// let server = Server::bind("127.0.0.1:0")?.on_request(|request| match request.path() {
-    ///     "/feed" => Accept::upgrade(),
-    ///     _ => Accept::status(404),
+    ///     "/feed" => Reply::upgrade(),
+    ///     _ => Reply::status(404),
     /// });
     /// # let _ = server;
     /// # Ok::<(), threadwire::Error>(())
     /// ```
-    pub fn on_request<R: Into<Accept>>(
+    pub fn on_request<R: Into<Reply>>(
         mut self,
         accept: impl Fn(&Request) -> R + Send + Sync + 'static,
     ) -> Server {

@@ -8,27 +8,19 @@ use std::sync::Arc;
 use mio::Interest;
 use threadwire_proto::keepalive::Hold;
 use threadwire_proto::{Level, Role};
-use threadwire_worker::{EventLoop, Ready, Remote, Source};
+use threadwire_worker::{EventLoop, Placeholder, Ready, Remote, Source};
 
 use super::bound::BoundSession;
 use super::flags::Flags;
 use super::membership;
 use super::remote::Sharing;
-use super::{Agreed, Connection, Extras, Inner, Phase, WeakConnection};
+use super::{Connection, Extras, Inner, Phase, WeakConnection};
 use crate::connection::registry::Registry;
 use crate::messages::inbox::Inbox;
-use crate::stream::Stream;
+use crate::on_loop::stream::Stream;
 use crate::{Closed, Config, Error, Listener};
+use threadwire_core::agreed::Agreed;
 use threadwire_core::session::Session;
-
-/// Holds a place for a moment.
-struct Nobody;
-
-impl Source for Nobody {
-    fn ready(self: Rc<Self>, _ready: Ready) {}
-
-    fn stop(self: Rc<Self>) {}
-}
 
 /// What is left of a connection that has ended.
 pub(crate) struct Remains {
@@ -169,7 +161,7 @@ impl Connection {
         let extras = Extras { closed: Some(closed), is_over: true, ..Extras::default() };
         // A place that nobody has any more: whatever is asked of the loop for it comes to nothing.
         let event_loop = EventLoop::current();
-        let token = event_loop.attach_idle(|_| Rc::new(Nobody));
+        let token = event_loop.attach_idle(|_| Rc::new(Placeholder(|| {})));
         event_loop.detach_idle(token);
         Connection(Rc::new(Inner {
             token,

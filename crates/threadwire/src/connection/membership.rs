@@ -7,7 +7,8 @@ use threadwire_proto::CloseCode;
 use threadwire_worker::EventLoop;
 
 use super::{Connection, Phase, WeakConnection};
-use crate::server::{Standing, Station};
+use crate::on_loop::server::Station;
+use crate::server::Standing;
 
 /// The place of a connection that is no server's, or has ended.
 pub(super) const NOWHERE: u32 = Station::NOWHERE;

@@ -10,10 +10,9 @@ use crate::common::sharing::{FILLER, drain, fill_there, serving_handles, there};
 use crate::common::tasks::{echo, join, on_runtimes, pair, single};
 use crate::common::{PATIENCE, Serving, bind, bounded, ignore, patient};
 use futures_core::Stream;
+use threadwire::messages::{Backlog, WhenBehind};
 use threadwire::worker::{Async, Defer, PromiseError, Worker, block_on, wait_forever};
-use threadwire::{
-    Accept, Backlog, CloseCode, Connection, Error, Handle, Message, WhenBehind, WhenFull, aio, connect,
-};
+use threadwire::{CloseCode, Connection, Error, Handle, Message, Reply, WhenFull, aio, connect};
 use tokio::time::timeout;
 
 /// A connection that lives on a server's worker, its handle, and its peer.
@@ -91,7 +90,7 @@ fn a_task_that_always_finds_a_message_leaves_others_their_turn() {
     bounded(|| {
         let runtime = single();
         let (_serving, handle, mut peer) = remote_connection(&Log::new());
-        let newest = Backlog { when_behind: WhenBehind::DropOldest, ..Backlog::default() };
+        let newest = Backlog::default().when_behind(WhenBehind::DropOldest);
         let mut messages = handle.messages(newest);
         for _ in 0..1000 {
             peer.send(TEXT, b"more");
@@ -286,7 +285,7 @@ fn a_task_measures_a_connection_of_callbacks_and_waits_for_its_end() {
 #[test]
 fn a_task_that_sends_to_a_peer_which_does_not_read_waits_and_holds_nobody() {
     on_runtimes(|| async {
-        let config = threadwire::Config { max_buffered: 4 * FILLER, ..patient() };
+        let config = patient().max_buffered(4 * FILLER);
         let (serving, handles) = serving_handles(config, &Log::new(), ignore);
         let mut peer = serving.peer();
         let handle = handles.recv_timeout(PATIENCE).unwrap();
@@ -327,7 +326,7 @@ fn a_task_learns_that_what_it_waits_for_will_never_be_read() {
 #[test]
 fn a_connection_of_this_thread_is_driven_by_the_wait_for_a_future() {
     bounded(|| {
-        let serving = Serving::with(bind(), |_| Accept::with(crate::common::echo));
+        let serving = Serving::with(bind(), |_| Reply::with(crate::common::echo));
         let ws = connect(&serving.url("/"), |_: &Connection, _: Message<'_>| Ok(())).unwrap();
         let handle = ws.handle();
         let mut messages = handle.messages(Backlog::default());

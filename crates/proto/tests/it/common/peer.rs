@@ -1,5 +1,5 @@
-//! One end of a connection in memory, a copy of all that its user was told, and frames written and read by hand:
-//! these tests do not take the crate's own encoder at its word.
+//! A peer in memory, with a log of all its events, and frames that are written and read by hand: the tests do not trust
+//! the crate's own encoder.
 
 use threadwire_proto::{Config, Connection, Event, Message, OpCode, Role, Shared, Violation, mask::Keys};
 
@@ -9,6 +9,13 @@ pub(crate) const BINARY: u8 = 0x82;
 pub(crate) const CLOSE: u8 = 0x88;
 pub(crate) const PING: u8 = 0x89;
 pub(crate) const PONG: u8 = 0x8a;
+/// A text's first fragment, of several.
+pub(crate) const TEXT_BEGINS: u8 = 0x01;
+pub(crate) const BINARY_BEGINS: u8 = 0x02;
+/// A fragment in the middle.
+pub(crate) const GOES_ON: u8 = 0x00;
+/// The last fragment.
+pub(crate) const ENDS: u8 = 0x80;
 
 /// What a user was told: an event with a payload of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -17,8 +17,9 @@ use crate::common::recorder::Log;
 use crate::common::sharing::{serving_handles, there};
 use crate::common::tasks::{client, echo, join, on_runtimes, pair, single};
 use crate::common::{PATIENCE, bounded, ignore, patient};
+use threadwire::aio;
+use threadwire::messages::Backlog;
 use threadwire::worker::{Worker, wait_forever};
-use threadwire::{Backlog, aio};
 use tokio::sync::oneshot;
 
 /// How to run two coroutines in parallel: by starting two tasks.
@@ -109,7 +110,7 @@ fn a_producer_that_never_yields_starves_no_receiver() {
 #[test]
 fn a_thread_that_only_sends_holds_up_no_pong() {
     bounded(|| {
-        let config = threadwire::Config { max_buffered: 64 << 10, ..patient() };
+        let config = patient().max_buffered(64 << 10);
         let (serving, handles) = serving_handles(config, &Log::new(), ignore);
         let mut peer = serving.peer();
         let handle = handles.recv_timeout(PATIENCE).unwrap();

@@ -7,7 +7,8 @@ use std::thread;
 use crate::common::peer::{BINARY, TEXT};
 use crate::common::tasks::{Script, client, echo, join, on_runtimes, pair, server};
 use crate::common::{patient, peer::request};
-use threadwire::{Config, Error, LimitKind, OwnedMessage, WhenFull, aio};
+use threadwire::error::LimitKind;
+use threadwire::{Config, Error, OwnedMessage, WhenFull, aio};
 
 #[test]
 fn native_threads_send_while_the_task_only_receives() {
@@ -40,9 +41,8 @@ fn native_threads_send_while_the_task_only_receives() {
 #[test]
 fn a_native_thread_receives_while_the_runtime_does_the_io() {
     on_runtimes(|| async {
-        let often = threadwire::Keepalive { idle_timeout: crate::common::SOON, ..Default::default() };
-        let (mut ws, peer) =
-            crate::common::tasks::pair_over(1000, Config { keepalive: Some(often), ..patient() }).await;
+        let often = threadwire::Keepalive::default().idle_timeout(crate::common::SOON);
+        let (mut ws, peer) = crate::common::tasks::pair_over(1000, patient().keepalive(often)).await;
         let serving = tokio::spawn(echo(peer));
         let thread = thread::spawn(move || {
             for number in 0..100 {
@@ -60,7 +60,7 @@ fn a_native_thread_receives_while_the_runtime_does_the_io() {
 #[test]
 fn pings_without_end_to_a_peer_that_does_not_read_are_refused_some_time() {
     on_runtimes(|| async {
-        let (ws, _script) = stuck(Config { max_buffered: 40, ..patient() }).await;
+        let (ws, _script) = stuck(patient().max_buffered(40)).await;
         ws.send("12345678901234567890").await.unwrap();
         let mut count = 0;
         while ws.ping(&[0; 125]).await.is_ok() {
@@ -152,7 +152,7 @@ fn payloads(script: &Script) -> Vec<Vec<u8>> {
 }
 
 fn limited(when_full: WhenFull) -> Config {
-    Config { max_buffered: 40, when_full, ..patient() }
+    patient().max_buffered(40).when_full(when_full)
 }
 
 #[test]

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use crate::common::peer::{PING, PONG, TEXT};
 use crate::common::tasks::{client, echo, join, on_runtimes, pair, server, several, single};
 use crate::common::{SOON, bounded, patient};
-use threadwire::{Config, Error, Keepalive, TimeoutKind};
+use threadwire::error::TimeoutKind;
+use threadwire::{Config, Error, Keepalive};
 use tokio::runtime::Runtime;
 
 async fn talk() {
@@ -101,8 +102,8 @@ fn a_connection_outlives_its_runtime_without_harm() {
 }
 
 fn lively() -> Config {
-    let keepalive = Keepalive { idle_timeout: SOON / 5, reply_timeout: SOON, ..Keepalive::default() };
-    Config { keepalive: Some(keepalive), keep_round_trips: true, close_timeout: SOON, ..patient() }
+    let keepalive = Keepalive::default().idle_timeout(SOON / 5).reply_timeout(SOON);
+    patient().keepalive(keepalive).keep_round_trips(true).close_timeout(SOON)
 }
 
 #[test]

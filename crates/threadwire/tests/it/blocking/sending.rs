@@ -7,8 +7,9 @@ use std::time::Duration;
 use crate::common::peer::{BINARY, Host, PING, PONG, Peer, TEXT, frame};
 use crate::common::{SOON, Serving, bind, bounded, echo, patient};
 use threadwire::blocking::{self, Connection, Server};
+use threadwire::frame::OpCode;
 use threadwire::worker::{Ended, Worker, later};
-use threadwire::{Accept, Client, CloseCode, Config, Error, OpCode, WhenFull};
+use threadwire::{Client, CloseCode, Config, Error, Reply, WhenFull};
 
 /// How much the two ends of a loopback connection take at most without anybody reading.
 const MUCH: usize = 32 << 20;
@@ -177,7 +178,7 @@ fn a_send_that_waits_ends_when_a_handle_closes() {
 fn a_send_that_waits_ends_with_a_stop() {
     bounded(|| {
         let host = Host::listen();
-        let client = Client::new(&host.url()).unwrap().config(Config { close_timeout: SOON, ..patient() });
+        let client = Client::new(&host.url()).unwrap().config(patient().close_timeout(SOON));
         let host = host.run(|host| host.upgrade(b""));
         let (waits, waiting) = mpsc::channel();
         let worker = Worker::spawn(move || -> Result<(), threadwire::Stopped> {
@@ -199,7 +200,7 @@ fn a_send_that_waits_ends_with_a_stop() {
 #[test]
 fn sending_with_another_policy_does_not_wait() {
     bounded(|| {
-        let (mut ws, _peer) = pair_with(Config { max_buffered: 1 << 20, ..patient() });
+        let (mut ws, _peer) = pair_with(patient().max_buffered(1 << 20));
         fill(&mut ws);
         let refused = (0..40).find_map(|_| ws.send_or(&vec![1u8; 256 << 10][..], WhenFull::Error).err());
         assert!(matches!(refused, Some(Error::Limit { .. })), "{refused:?}");
@@ -250,7 +251,7 @@ fn messages_in_parts_are_sent_through_the_handle() {
 #[test]
 fn one_thread_writes_while_another_one_reads() {
     bounded(|| {
-        let serving = Serving::with(bind(), |_| Accept::with(echo));
+        let serving = Serving::with(bind(), |_| Reply::with(echo));
         let (sender, mut receiver) = blocking::connect(&serving.url("/")).unwrap().split();
         let other = sender.clone();
         let writer = thread::spawn(move || {
@@ -270,7 +271,7 @@ fn one_thread_writes_while_another_one_reads() {
 fn a_sender_waits_for_room_and_what_it_sent_is_not_lost() {
     bounded(|| {
         const COUNT: usize = 24;
-        let (ws, mut peer) = pair_with(Config { max_buffered: 1 << 20, ..patient() });
+        let (ws, mut peer) = pair_with(patient().max_buffered(1 << 20));
         let (sender, mut receiver) = ws.split();
         let writer = thread::spawn(move || {
             (0..COUNT).for_each(|_| sender.send(&vec![3u8; 1 << 20][..]).unwrap());

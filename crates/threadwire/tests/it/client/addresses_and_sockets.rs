@@ -16,11 +16,10 @@ use crate::common::proxies::{Kind, Proxying};
 use crate::common::recorder::{Call, Log};
 use crate::common::{SOON, Serving, bind, bounded, echo, ignore, patient, vacant};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+use threadwire::client::{Proxy, Timeouts};
+use threadwire::error::{HandshakeError, Step, TimeoutKind, UrlPart};
 use threadwire::worker::{EventLoop, Worker};
-use threadwire::{
-    Accept, Client, Config, Connection, Error, HandshakeError, Message, Proxy, Server, Step, TimeoutKind,
-    Timeouts, UrlPart, wait_forever, wait_until,
-};
+use threadwire::{Client, Connection, Error, Message, Reply, Server, wait_forever, wait_until};
 
 /// An address where nobody answers: a socket whose queue is full drops what else wants to connect.
 struct Silent {
@@ -54,7 +53,7 @@ fn named(addresses: &[SocketAddr]) -> Client {
 #[test]
 fn the_first_address_that_answers_wins_and_the_others_are_let_go() {
     bounded(|| {
-        let server = Serving::with(bind(), |_| Accept::with(echo));
+        let server = Serving::with(bind(), |_| Reply::with(echo));
         let (_taken, refusing) = vacant();
         let silent = Silent::start();
         for face in FACES {
@@ -88,7 +87,7 @@ fn where_nobody_answers_all_that_was_tried_is_told() {
             );
 
             // One that does not answer has its time, each has its own.
-            let timeouts = Timeouts { connect: Some(SOON), ..Timeouts::default() };
+            let timeouts = Timeouts::default().connect(SOON);
             let error = face.fails(&named(&[silent.addr, first]).timeouts(timeouts.clone()));
             match error {
                 Error::Connect { addr, source, others } => {
@@ -103,7 +102,7 @@ fn where_nobody_answers_all_that_was_tried_is_told() {
                 matches!(&error, Error::Timeout(TimeoutKind::Step(stage)) if stage.step == Step::Connect)
             );
 
-            let config = Config { open_timeout: SOON, ..patient() };
+            let config = patient().open_timeout(SOON);
             let error = face.fails(&named(&[silent.addr]).config(config));
             let expected = "opening the connection took too long; it was connecting to feed.test";
             assert_eq!(error.to_string(), expected);
@@ -120,7 +119,7 @@ fn a_server_that_does_not_answer_the_request_is_given_up() {
     bounded(|| {
         for face in FACES {
             let host = Host::listen();
-            let timeouts = Timeouts { upgrade: Some(SOON), ..Timeouts::default() };
+            let timeouts = Timeouts::default().upgrade(SOON);
             let error = face.fails(&named(&[host.addr()]).timeouts(timeouts));
             assert_eq!(error.to_string(), "waiting for feed.test to answer the request took too long");
             assert!(
@@ -136,7 +135,7 @@ fn a_server_that_does_not_answer_in_tls_is_given_up() {
     bounded(|| {
         for face in FACES {
             let host = Host::listen();
-            let timeouts = Timeouts { tls: Some(SOON), ..Timeouts::default() };
+            let timeouts = Timeouts::default().tls(SOON);
             let client = Client::new("wss://feed.test/").unwrap().config(patient());
             let error = face.fails(&client.resolve("FEED.test", [host.addr()]).timeouts(timeouts));
             assert_eq!(error.to_string(), "agreeing on TLS with feed.test took too long");
@@ -150,7 +149,7 @@ fn observed() -> (Serving, Arc<Mutex<Vec<SocketAddr>>>) {
     let notes = Arc::clone(&seen);
     let serving = Serving::with(bind(), move |request| {
         notes.lock().unwrap().push(request.peer_addr().unwrap());
-        Accept::with(echo)
+        Reply::with(echo)
     });
     (serving, seen)
 }
@@ -214,8 +213,8 @@ fn each_socket_is_prepared_by_the_program() {
 fn a_socket_of_the_programs_own_is_used_for_each_attempt() {
     bounded(|| {
         let server = Serving::with(bind(), |request| match request.header("Host") {
-            Some("feed.test") => Accept::with(echo),
-            _ => Accept::status(404),
+            Some("feed.test") => Reply::with(echo),
+            _ => Reply::status(404),
         });
         let addr = server.addr;
         for face in FACES {
@@ -267,7 +266,7 @@ fn a_redirect_is_not_followed_over_a_socket_of_the_programs_own() {
     bounded(|| {
         let server = Serving::with(bind(), |_| {
             let response = threadwire::Response::new(302).unwrap();
-            Accept::respond(response.with_header("Location", "/there").unwrap())
+            Reply::respond(response.with_header("Location", "/there").unwrap())
         });
         let addr = server.addr;
         for face in FACES {
@@ -294,7 +293,7 @@ fn unix_sockets_are_reached_by_their_path() {
             .serve(move |request| {
                 let host = request.header("Host").unwrap().to_owned();
                 notes.lock().unwrap().push((host, request.target().to_owned()));
-                Accept::with(echo)
+                Reply::with(echo)
             })
             .unwrap();
         let place = path.display().to_string();
@@ -333,7 +332,7 @@ fn unix_sockets_are_reached_in_tls() {
         std::fs::remove_file(&path).unwrap();
         let authority = Authority::new("authority");
         let tls = authority.sign(&["localhost", "feed.test"]).server();
-        let running = Server::bind_unix(&path).unwrap().tls(tls).serve(|_| Accept::with(echo)).unwrap();
+        let running = Server::bind_unix(&path).unwrap().tls(tls).serve(|_| Reply::with(echo)).unwrap();
         for face in FACES {
             for client in [
                 Client::new(&format!("wss+unix:{}:/", path.display())).unwrap(),
@@ -362,7 +361,7 @@ fn a_unix_socket_whose_queue_is_full_is_waited_for() {
         listener.listen(0).unwrap();
         for face in FACES {
             let fill: Vec<UnixStream> = vec![UnixStream::connect(&path).unwrap()];
-            let timeouts = Timeouts { connect: Some(SOON), ..Timeouts::default() };
+            let timeouts = Timeouts::default().connect(SOON);
             let client = Client::new("ws://localhost/").unwrap().config(patient()).unix_socket(&path);
             let error = face.fails(&client.clone().timeouts(timeouts));
             assert_eq!(error.to_string(), format!("connecting to {} took too long", path.display()));
@@ -526,8 +525,8 @@ fn what_must_not_be_sent_is_refused_at_once() {
 fn a_host_is_resolved_by_the_name_that_it_has_on_the_wire() {
     bounded(|| {
         let server = Serving::with(bind(), |request| match request.header("Host") {
-            Some("xn--bcher-kva.test") => Accept::with(echo),
-            _ => Accept::status(404),
+            Some("xn--bcher-kva.test") => Reply::with(echo),
+            _ => Reply::status(404),
         });
         for name in ["bücher.test", "BÜCHER.test", "xn--bcher-kva.test"] {
             let client = Client::new("ws://Bücher.test/").unwrap().resolve(name, [server.addr]);
@@ -559,8 +558,8 @@ fn refusal(error: Error) -> (u16, String) {
 #[test]
 fn a_refusal_is_told_of_though_the_server_keeps_the_connection() {
     bounded(|| {
-        let soon = Config { open_timeout: SOON, ..patient() };
-        let limited = Timeouts { upgrade: Some(SOON), ..Timeouts::default() };
+        let soon = patient().open_timeout(SOON);
+        let limited = Timeouts::default().upgrade(SOON);
         for face in DRIVERS {
             for (answer, config, timeouts, expected) in [
                 (

@@ -8,11 +8,11 @@ use crate::common::faces::{DRIVERS, FACES};
 use crate::common::peer::{Host, Peer};
 use crate::common::proxies::{Kind, Proxying};
 use crate::common::{SOON, Serving, bind, bounded, echo, patient, vacant};
+use threadwire::client::{Proxy, Timeouts};
+use threadwire::error::{HandshakeError, ProxyProblem, Stage, Step, TimeoutKind};
+use threadwire::trace::Trace;
 use threadwire::worker::EventLoop;
-use threadwire::{
-    Accept, Client, Config, Error, HandshakeError, Proxy, ProxyProblem, Stage, Step, TimeoutKind, Timeouts,
-    Trace,
-};
+use threadwire::{Client, Error, Reply};
 
 /// Where nobody has to be.
 const URL: &str = "ws://user:pass-of-server@feed.test/?token=secret";
@@ -128,8 +128,8 @@ fn an_http_proxy_that_refuses_is_told_of_with_its_answer() {
 fn a_refusal_whose_end_does_not_come_in_time_is_told_of() {
     bounded(|| {
         let limits = [
-            (Config { open_timeout: SOON, ..patient() }, Timeouts::default()),
-            (patient(), Timeouts { proxy: Some(SOON), ..Timeouts::default() }),
+            (patient().open_timeout(SOON), Timeouts::default()),
+            (patient(), Timeouts::default().proxy(SOON)),
         ];
         for (config, timeouts) in limits {
             for face in DRIVERS {
@@ -270,7 +270,7 @@ fn a_proxy_that_says_nothing_is_given_up() {
         for scheme in ["http", "socks4", "socks4a", "socks5", "socks5h"] {
             for face in FACES {
                 let host = Host::listen();
-                let timeouts = Timeouts { proxy: Some(SOON), ..Timeouts::default() };
+                let timeouts = Timeouts::default().proxy(SOON);
                 let slow = client(scheme, host.addr()).timeouts(timeouts);
                 let error = face.fails(&slow);
                 let Error::Timeout(TimeoutKind::Step(stage)) = &error else { panic!("{error:?}") };
@@ -282,7 +282,7 @@ fn a_proxy_that_says_nothing_is_given_up() {
                 );
 
                 // The whole may be over as well.
-                let config = Config { open_timeout: SOON, ..patient() };
+                let config = patient().open_timeout(SOON);
                 let error = face.fails(&client(scheme, host.addr()).config(config));
                 let Error::Timeout(TimeoutKind::Open { during: Some(stage) }) = &error else {
                     panic!("{error:?}")
@@ -346,7 +346,7 @@ fn what_a_proxy_can_not_be_asked_for_is_told_of() {
 #[test]
 fn the_environment_says_which_hosts_go_through_a_proxy() {
     bounded(|| {
-        let server = Serving::with(bind(), |_| Accept::with(echo));
+        let server = Serving::with(bind(), |_| Reply::with(echo));
         let proxy = Proxying::start(Kind::Http, "feed.test", server.addr);
         let addr = proxy.addr;
         let settings = move |name: &str| match name {
@@ -419,13 +419,13 @@ fn an_http_proxy_is_told_the_headers_that_are_meant_for_it_and_the_server_is_not
 #[test]
 fn a_trace_shows_the_server_and_not_the_proxy() {
     bounded(|| {
-        let server = Serving::with(bind(), |_| Accept::with(echo));
+        let server = Serving::with(bind(), |_| Reply::with(echo));
         for face in FACES {
             let proxy = Proxying::with(Kind::Http, "feed.test", server.addr, Some(("user", "pass-of-proxy")));
             let lines = Arc::new(Mutex::new(String::new()));
             let notes = Arc::clone(&lines);
             let trace = Trace::to(move |line| notes.lock().unwrap().push_str(&format!("{line}\n")));
-            let config = Config { trace: Some(trace), ..patient() };
+            let config = patient().trace(trace);
             let url = format!("ws://user:pass-of-server@feed.test:{}/", server.addr.port());
             let through = Proxy::new(&format!("http://user:pass-of-proxy@{}", proxy.addr)).unwrap();
             let client = Client::new(&url).unwrap().config(config).proxy(through);

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use threadwire::error::TimeoutKind;
 use threadwire::{
-    Closed, Config, Connection, Error, Handle, Initiator, Keepalive, Listener, Message, TimeoutKind,
-    wait_until,
+    Closed, Config, Connection, Error, Handle, Initiator, Keepalive, Listener, Message, wait_until,
 };
 
 use super::peer::{PING, Peer};
@@ -16,8 +16,8 @@ pub const MOMENT: Duration = Duration::from_millis(5);
 
 /// Pings after a moment of silence, and gives up after this time.
 pub fn giving_up_after(reply_timeout: Duration) -> Config {
-    let keepalive = Keepalive { idle_timeout: MOMENT, reply_timeout, ..Keepalive::default() };
-    Config { keepalive: Some(keepalive), ..patient() }
+    let keepalive = Keepalive::default().idle_timeout(MOMENT).reply_timeout(reply_timeout);
+    patient().keepalive(keepalive)
 }
 
 /// Pings after a moment of silence, and does not give up.

@@ -9,6 +9,7 @@ pub mod files;
 pub mod keeping;
 pub mod neighbour;
 pub mod peer;
+pub mod process;
 pub mod proxies;
 pub mod recorder;
 #[cfg(feature = "tls")]
@@ -28,7 +29,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
-use threadwire::{Accept, Config, Connection, Error, Message, Request, Running, Server};
+use threadwire::{Config, Connection, Error, Message, Reply, Request, Running, Server};
 
 use peer::{Peer, TEXT};
 use recorder::{Call, Log};
@@ -66,7 +67,7 @@ pub struct Serving {
 
 impl Serving {
     /// A server with this hook, and on one worker unless `server` says otherwise.
-    pub fn with<R: Into<Accept>>(
+    pub fn with<R: Into<Reply>>(
         server: Server,
         accept: impl Fn(&Request) -> R + Send + Sync + 'static,
     ) -> Serving {
@@ -82,9 +83,9 @@ impl Serving {
     {
         let log = log.clone();
         Serving::with(bind().config(config), move |request| match request.path() {
-            "/echo" => Accept::with(echo),
-            "/frames" => Accept::with(log.frames(react.clone())),
-            _ => Accept::with(log.listener(react.clone())),
+            "/echo" => Reply::with(echo),
+            "/frames" => Reply::with(log.frames(react.clone())),
+            _ => Reply::with(log.listener(react.clone())),
         })
     }
 
@@ -124,7 +125,7 @@ pub fn bind() -> Server {
 
 /// The settings of most tests: what must not time out has all the time there is.
 pub fn patient() -> Config {
-    Config { open_timeout: PATIENCE, close_timeout: PATIENCE, ..Config::default() }
+    Config::default().open_timeout(PATIENCE).close_timeout(PATIENCE)
 }
 
 /// A port where connections are refused. It is taken, so that nothing else can get it as long as the socket lives, nor a

@@ -6,11 +6,13 @@ use std::thread;
 
 use crate::common::peer::{Peer, TEXT, request_with};
 use crate::common::{PATIENCE, Serving, bind, bounded, echo, patient};
+use threadwire::frame::OpCode;
 use threadwire::proto::frame::Header;
+use threadwire::trace::Trace;
 use threadwire::trace::{Direction, TraceEvent};
 use threadwire::{
-    Accept, App, Client, CloseCode, Compress, Config, Connection, Deflate, Error, Limits, Message, OpCode,
-    OwnedMessage, Room, Trace, WhenFull, blocking,
+    App, Client, CloseCode, Compress, Config, Connection, Deflate, Error, Limits, Message, OwnedMessage,
+    Reply, Room, WhenFull, blocking,
 };
 
 /// The data frames that were sent over a connection: whether each was compressed, and how long it was.
@@ -38,11 +40,11 @@ impl Wire {
 }
 
 fn deflating() -> Config {
-    Config { deflate: Some(Deflate::default()), ..patient() }
+    patient().deflate(Deflate::default())
 }
 
 fn traced(wire: &Wire) -> Config {
-    Config { trace: Some(wire.trace()), ..deflating() }
+    deflating().trace(wire.trace())
 }
 
 /// Messages that compress well, not at all, and not enough to be worth it, short and long.
@@ -85,7 +87,7 @@ fn talk(url: &str, wire: &Wire) {
 #[test]
 fn the_listener_and_the_blocking_face_understand_each_other() {
     bounded(|| {
-        let server = Serving::with(bind().config(deflating()), |_| Accept::with(echo));
+        let server = Serving::with(bind().config(deflating()), |_| Reply::with(echo));
         talk(&server.url("/"), &Wire::default());
     });
     bounded(|| {
@@ -110,7 +112,7 @@ fn the_listener_and_the_blocking_face_understand_each_other() {
 #[test]
 fn an_app_does() {
     bounded(|| {
-        let server = Serving::with(bind().config(deflating()), |_| Accept::with(echo));
+        let server = Serving::with(bind().config(deflating()), |_| Reply::with(echo));
         let sent = Wire::default();
         let client = Client::new(&server.url("/")).unwrap().config(traced(&sent));
         let heard = Arc::new(Mutex::new(Vec::new()));
@@ -174,7 +176,7 @@ mod aio {
     #[test]
     fn a_task_and_a_worker_understand_each_other() {
         on_runtimes(|| async {
-            let server = Serving::with(bind().config(deflating()), |_| Accept::with(echo));
+            let server = Serving::with(bind().config(deflating()), |_| Reply::with(echo));
             let client = Client::new(&server.url("/")).unwrap().config(deflating());
             let mut ws = aio::connect(&client).await.unwrap();
             for message in messages() {
@@ -188,7 +190,7 @@ mod aio {
     #[test]
     fn a_message_that_was_dropped_for_a_newer_one_is_not_missed() {
         on_runtimes(|| async {
-            let config = Config { max_buffered: 20_000, when_full: WhenFull::DropOldest, ..deflating() };
+            let config = deflating().max_buffered(20_000).when_full(WhenFull::DropOldest);
             let server = aio::Server::bind("127.0.0.1:0").await.unwrap().config(config);
             let url = format!("ws://{}", server.local_addr().unwrap());
             let (tell, done) = tokio::sync::oneshot::channel();
@@ -234,12 +236,12 @@ fn tick(number: u32) -> String {
 #[test]
 fn a_message_that_was_dropped_for_a_newer_one_is_not_missed() {
     bounded(|| {
-        let config = Config { max_buffered: 20_000, when_full: WhenFull::DropOldest, ..deflating() };
+        let config = deflating().max_buffered(20_000).when_full(WhenFull::DropOldest);
         let (tell, done) = mpsc::channel();
         let tell = Mutex::new(tell);
         let server = Serving::with(bind().config(config), move |_| {
             let tell = tell.lock().unwrap().clone();
-            Accept::with(move |ws: &Connection, message: Message<'_>| {
+            Reply::with(move |ws: &Connection, message: Message<'_>| {
                 // More than the system takes while nobody reads: 20 kB are left of it, the newest.
                 for number in 0..12_000 {
                     ws.send(&tick(number))?;
@@ -309,8 +311,8 @@ fn nothing_is_compressed_unless_both_sides_want_it() {
     bounded(|| {
         for (server, client) in [(deflating(), patient()), (patient(), deflating())] {
             let sent = Wire::default();
-            let server = Config { trace: Some(sent.trace()), ..server };
-            let server = Serving::with(bind().config(server), |_| Accept::with(echo));
+            let server = server.trace(sent.trace());
+            let server = Serving::with(bind().config(server), |_| Reply::with(echo));
             let client = Client::new(&server.url("/")).unwrap().config(client);
             let mut ws = blocking::connect(&client).unwrap();
             assert_eq!(ws.deflate(), None);
@@ -344,7 +346,7 @@ fn an_answer_that_was_not_offered_fails_the_handshake() {
                 peer.bytes(format!("{head}Sec-WebSocket-Extensions: {answer}\r\n\r\n"));
                 peer.ended();
             });
-            let client = Client::new(&url).unwrap().config(Config { deflate, ..patient() });
+            let client = Client::new(&url).unwrap().config(patient().deflate(deflate));
             let error = blocking::connect(&client).unwrap_err();
             assert!(matches!(error, Error::Handshake(_)), "{error:?}");
             let shown = format!("{error:#}");
@@ -362,7 +364,7 @@ fn each_message_may_choose_from_any_thread() {
         let handles = Mutex::new(handles);
         let server = Serving::with(bind().config(traced(&sent)), move |_| {
             let handles = handles.lock().unwrap().clone();
-            Accept::with(move |ws: &Connection, _: Message<'_>| {
+            Reply::with(move |ws: &Connection, _: Message<'_>| {
                 ws.send_with("z", Compress::Always)?;
                 handles.send(ws.handle()).unwrap();
                 Ok(())
@@ -391,7 +393,7 @@ fn messages_in_parts_are_compressed_part_by_part_and_come_out_part_by_part() {
     bounded(|| {
         let sent = Wire::default();
         let server = Serving::with(bind().config(traced(&sent)), |_| {
-            Accept::with(|ws: &Connection, _: Message<'_>| {
+            Reply::with(|ws: &Connection, _: Message<'_>| {
                 ws.send_frame(OpCode::Text, false, "one ".repeat(100).as_bytes())?;
                 ws.ping(b"between")?;
                 ws.send_frame(OpCode::Continuation, false, b"")?;
@@ -421,7 +423,7 @@ fn messages_in_parts_are_compressed_part_by_part_and_come_out_part_by_part() {
 #[test]
 fn a_conversation_goes_on_where_it_was_on_another_thread() {
     bounded(|| {
-        let server = Serving::with(bind().config(deflating()), |_| Accept::with(echo));
+        let server = Serving::with(bind().config(deflating()), |_| Reply::with(echo));
         let client = Client::new(&server.url("/")).unwrap().config(deflating());
         let mut ws = blocking::connect(&client).unwrap();
         for round in 0..4 {
@@ -447,8 +449,8 @@ fn a_conversation_goes_on_where_it_was_on_another_thread() {
 #[test]
 fn a_bomb_ends_its_own_connection_with_1009_and_nobody_elses() {
     bounded(|| {
-        let limits = Limits { max_message: 1 << 20, ..Limits::default() };
-        let server = Serving::with(bind().config(Config { limits, ..deflating() }), |_| Accept::with(echo));
+        let limits = Limits::default().max_message(1 << 20);
+        let server = Serving::with(bind().config(deflating().limits(limits)), |_| Reply::with(echo));
         let bystander = server.bystander();
         let client = Client::new(&server.url("/")).unwrap().config(deflating());
         let mut ws = blocking::connect(&client).unwrap();
@@ -478,15 +480,14 @@ fn a_room_speaks_to_each_member_as_it_was_agreed_with_it() {
         let members = room.clone();
         let server = Serving::with(bind().workers(3).config(traced(&sent)), move |_| {
             let room = members.clone();
-            Accept::with(move |ws: &Connection, message: Message<'_>| {
+            Reply::with(move |ws: &Connection, message: Message<'_>| {
                 room.join(ws);
                 ws.send(message)
             })
         });
         let plain = Client::new(&server.url("/")).unwrap().config(patient());
         let frugal = Deflate::default().server_no_context_takeover(true).server_max_window_bits(9);
-        let configs =
-            [patient(), deflating(), deflating(), deflating(), Config { deflate: Some(frugal), ..patient() }];
+        let configs = [patient(), deflating(), deflating(), deflating(), patient().deflate(frugal)];
         let own = "what only this one is told ".repeat(10);
         let mut guests: Vec<_> = configs
             .into_iter()
@@ -527,14 +528,14 @@ fn a_room_speaks_to_each_member_as_it_was_agreed_with_it() {
 #[test]
 fn members_that_drop_the_oldest_understand_what_is_left() {
     bounded(|| {
-        let config = Config { max_buffered: 20_000, when_full: WhenFull::DropOldest, ..deflating() };
+        let config = deflating().max_buffered(20_000).when_full(WhenFull::DropOldest);
         let room = Room::new();
         let members = room.clone();
         let (tell, done) = mpsc::channel();
         let tell = Mutex::new(tell);
         let server = Serving::with(bind().config(config), move |_| {
             let (room, tell) = (members.clone(), tell.lock().unwrap().clone());
-            Accept::with(move |ws: &Connection, _: Message<'_>| {
+            Reply::with(move |ws: &Connection, _: Message<'_>| {
                 room.join(ws);
                 for number in 0..12_000 {
                     room.send(&tick(number));

@@ -7,14 +7,12 @@ use crate::common::peer::{Host, PING, PONG, TEXT};
 use crate::common::recorder::{Call, Log};
 use crate::common::sharing::{elsewhere, pair, serving_handles};
 use crate::common::{PATIENCE, bounded, ignore, patient};
+use threadwire::messages::{Backlog, Messages, WhenBehind};
 use threadwire::worker::{Worker, block_on};
-use threadwire::{
-    Backlog, CloseCode, Connection, Error, Handle, Message, Messages, WhenBehind, blocking, update,
-    wait_until,
-};
+use threadwire::{CloseCode, Connection, Error, Handle, Message, blocking, update, wait_until};
 
 fn at_most(messages: usize, when_behind: WhenBehind) -> Backlog {
-    Backlog { messages, when_behind, ..Backlog::default() }
+    Backlog::default().messages(messages).when_behind(when_behind)
 }
 
 /// The texts of the next messages.
@@ -171,7 +169,7 @@ fn one_that_is_behind_by_bytes_holds_the_connection() {
     bounded(|| {
         let log = Log::new();
         let (ws, mut peer) = pair(patient(), &log);
-        let mut slow = ws.handle().messages(Backlog { bytes: 100, ..Backlog::default() });
+        let mut slow = ws.handle().messages(Backlog::default().bytes(100));
         peer.send(TEXT, &[b'x'; 300]);
         wait_until(None, || log.calls().len() > 1).unwrap();
         peer.send(TEXT, b"next");

@@ -10,10 +10,10 @@ use std::time::Duration;
 use crate::common::peer::{BINARY, CLOSE, Host, PING, PONG, Peer, TEXT, farewell, masked, parse};
 use crate::common::recorder::{Call, Log};
 use crate::common::{Serving, bind, bounded, echo, ignore, patient};
+use threadwire::error::LimitKind;
+use threadwire::frame::OpCode;
 use threadwire::worker::EventLoop;
-use threadwire::{
-    Accept, Client, Config, Connection, Error, LimitKind, Message, OpCode, connect, update, wait_until,
-};
+use threadwire::{Client, Config, Connection, Error, Message, Reply, connect, update, wait_until};
 
 /// The frames that a server sent in one piece.
 fn frames(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
@@ -349,7 +349,7 @@ fn a_peer_that_reads_slowly_loses_nothing_and_the_limit_holds() {
                 }
                 assert_eq!(peer.frame(), (PING, b"through".to_vec()));
             };
-            let config = Config { max_buffered: LIMIT, ..patient() };
+            let config = patient().max_buffered(LIMIT);
             if is_client {
                 let (ws, mut peer) = pair(config, &Log::new());
                 let count = fill(&ws);
@@ -387,7 +387,7 @@ fn a_peer_that_reads_slowly_loses_nothing_and_the_limit_holds() {
 #[test]
 fn a_message_longer_than_the_limit_is_taken_when_nothing_waits() {
     bounded(|| {
-        let config = Config { max_buffered: 1000, ..patient() };
+        let config = patient().max_buffered(1000);
         let (ws, mut peer) = pair(config, &Log::new());
         let long = pattern(4 << 20);
         ws.send(&long).unwrap();
@@ -569,12 +569,11 @@ fn a_listener_for_messages_hears_them_whole() {
 fn pings_are_left_to_the_listener_if_it_wants_so() {
     bounded(|| {
         let log = Log::new();
-        let serving =
-            Serving::recording(Config { auto_pong: false, ..patient() }, &log, |ws, call| match call {
-                Call::Ping(payload) if payload == b"answer" => ws.pong(b"by hand"),
-                Call::Text(text) => ws.send(text.as_str()),
-                _ => Ok(()),
-            });
+        let serving = Serving::recording(patient().auto_pong(false), &log, |ws, call| match call {
+            Call::Ping(payload) if payload == b"answer" => ws.pong(b"by hand"),
+            Call::Text(text) => ws.send(text.as_str()),
+            _ => Ok(()),
+        });
         let mut peer = serving.peer();
         peer.bytes([masked(PING, b"ignore"), masked(PING, b"answer"), masked(TEXT, b"end")].concat());
         assert_eq!(peer.frame(), (PONG, b"by hand".to_vec()));
@@ -607,7 +606,7 @@ fn a_peer_that_pings_and_never_reads_does_not_fill_our_memory() {
         let theirs = log.clone();
         let serving = Serving::with(bind().config(patient()), move |_| {
             let (seen, log) = (Arc::clone(&seen), theirs.clone());
-            Accept::with(Pinged { seen, log })
+            Reply::with(Pinged { seen, log })
         });
         struct Pinged {
             seen: Arc<Mutex<(usize, usize)>>,
@@ -692,7 +691,7 @@ fn a_pong_that_was_put_off_leaves_when_a_flush_has_emptied_the_outbox() {
 #[test]
 fn a_listener_that_echoes_needs_no_more_than_a_function() {
     bounded(|| {
-        let serving = Serving::with(bind(), |_| Accept::with(echo));
+        let serving = Serving::with(bind(), |_| Reply::with(echo));
         let mut peer = serving.peer();
         peer.send(TEXT, b"hello");
         assert_eq!(peer.text(), "hello");
@@ -731,7 +730,7 @@ fn pings_are_answered_though_the_backlog_never_empties() {
 #[test]
 fn control_frames_may_go_further_than_messages_but_not_without_end() {
     bounded(|| {
-        let config = Config { max_buffered: 64 << 10, ..patient() };
+        let config = patient().max_buffered(64 << 10);
         let host = Host::listen();
         let url = host.url();
         let (done, is_done) = mpsc::channel::<()>();
@@ -759,7 +758,7 @@ fn control_frames_may_go_further_than_messages_but_not_without_end() {
 fn a_callback_that_sends_more_than_may_wait_closes_with_1008() {
     bounded(|| {
         let log = Log::new();
-        let config = Config { max_buffered: 64 << 10, ..patient() };
+        let config = patient().max_buffered(64 << 10);
         let serving = Serving::recording(config, &log, |ws, call| {
             if matches!(call, Call::Text(_)) {
                 loop {

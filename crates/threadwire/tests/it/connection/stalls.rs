@@ -11,8 +11,9 @@ use crate::common::peer::{Host, PONG, TEXT, frame};
 use crate::common::recorder::{Call, Log};
 use crate::common::sharing::pair_with;
 use crate::common::{PATIENCE, Serving, bind, bounded, echo, patient};
+use threadwire::frame::{Frame, Level};
 use threadwire::worker::{Event, EventLoop, Stalled, Worker, later, listen};
-use threadwire::{Accept, Client, Connection, Error, Frame, Level, Listener, Message, sleep, wait_until};
+use threadwire::{Client, Connection, Error, Listener, Message, Reply, sleep, wait_until};
 
 /// For how long a callback may hold the loop.
 const LIMIT: Duration = Duration::from_millis(5);
@@ -134,7 +135,7 @@ fn what_is_read_together_is_reported_together() {
 fn a_listener_is_named_by_its_type_if_it_says_nothing_else() {
     bounded(|| {
         let (ws, mut peer) = pair_with(patient(), Nameless);
-        let name = name(&ws, "stalls::Nameless");
+        let name = name(&ws, concat!(module_path!(), "::Nameless"));
         let reports = Reports::begin();
         peer.send(PONG, b"");
         reports.wait(&name, 1);
@@ -148,7 +149,10 @@ fn a_closure_is_named_after_where_it_was_made() {
             spin();
             Ok(())
         });
-        let name = name(&ws, "stalls::a_closure_is_named_after_where_it_was_made::{{closure}}::{{closure}}");
+        let name = name(
+            &ws,
+            concat!(module_path!(), "::a_closure_is_named_after_where_it_was_made::{{closure}}::{{closure}}"),
+        );
         let reports = Reports::begin();
         peer.send(TEXT, b"");
         reports.wait(&name, 1);
@@ -177,7 +181,10 @@ fn a_callback_that_blocks_is_reported_too() {
             thread::sleep(HELD);
             Ok(())
         });
-        let name = name(&ws, "stalls::a_callback_that_blocks_is_reported_too::{{closure}}::{{closure}}");
+        let name = name(
+            &ws,
+            concat!(module_path!(), "::a_callback_that_blocks_is_reported_too::{{closure}}::{{closure}}"),
+        );
         let reports = Reports::begin();
         peer.send(TEXT, b"");
         reports.wait(&name, 1);
@@ -191,7 +198,10 @@ fn a_callback_that_panics_is_reported_too() {
             spin();
             panic!("after all that")
         });
-        let name = name(&ws, "stalls::a_callback_that_panics_is_reported_too::{{closure}}::{{closure}}");
+        let name = name(
+            &ws,
+            concat!(module_path!(), "::a_callback_that_panics_is_reported_too::{{closure}}::{{closure}}"),
+        );
         let reports = Reports::begin();
         peer.send(TEXT, b"");
         reports.wait(&name, 1);
@@ -209,7 +219,10 @@ fn waits_in_callbacks_are_no_stalls() {
             counts.set(counts.get() + 1);
             Ok(())
         });
-        let own = name(&ws, "stalls::waits_in_callbacks_are_no_stalls::{{closure}}::{{closure}}");
+        let own = name(
+            &ws,
+            concat!(module_path!(), "::waits_in_callbacks_are_no_stalls::{{closure}}::{{closure}}"),
+        );
         let anybody = name(&ws, "a listener");
         let reports = Reports::begin();
         for round in 1..=2 {
@@ -228,8 +241,13 @@ fn what_a_callback_holds_after_a_wait_is_its_own() {
             spin();
             Ok(())
         });
-        let name =
-            name(&ws, "stalls::what_a_callback_holds_after_a_wait_is_its_own::{{closure}}::{{closure}}");
+        let name = name(
+            &ws,
+            concat!(
+                module_path!(),
+                "::what_a_callback_holds_after_a_wait_is_its_own::{{closure}}::{{closure}}"
+            ),
+        );
         let reports = Reports::begin();
         peer.send(TEXT, b"");
         reports.wait(&name, 1);
@@ -253,7 +271,8 @@ fn who_holds_the_loop_inside_of_anothers_wait_is_the_one_to_blame() {
             done.set(true);
             Ok(())
         });
-        let test = "stalls::who_holds_the_loop_inside_of_anothers_wait_is_the_one_to_blame";
+        let test =
+            concat!(module_path!(), "::who_holds_the_loop_inside_of_anothers_wait_is_the_one_to_blame");
         let spins = name(&spins, &format!("{test}::{{{{closure}}}}::{{{{closure}}}}"));
         let waits = name(&waits, &format!("{test}::{{{{closure}}}}::{{{{closure}}}}"));
         let reports = Reports::begin();
@@ -287,7 +306,7 @@ fn what_is_flushed_before_a_wait_is_not_the_waiting_callbacks() {
             Ok(())
         };
         let (ws, mut peer) = pair_with(patient(), waits);
-        let test = "stalls::what_is_flushed_before_a_wait_is_not_the_waiting_callbacks";
+        let test = concat!(module_path!(), "::what_is_flushed_before_a_wait_is_not_the_waiting_callbacks");
         let own = name(&ws, &format!("{test}::{{{{closure}}}}::{{{{closure}}}}"));
         let anybody = name(&ws, "a listener");
         let reports = Reports::begin();
@@ -335,12 +354,12 @@ fn a_servers_worker_tells_which_client_it_was() {
         let (give, reports) = mpsc::channel();
         let serving = Serving::with(bind().config(patient()), move |request| {
             if request.path() == "/echo" {
-                return Accept::with(echo);
+                return Reply::with(echo);
             }
             let give = give.clone();
             listen(move |stall: &Event<Stalled>| drop(give.send(stall.data.clone())));
             EventLoop::current().set_stall_limit(Some(LIMIT));
-            Accept::with(Spinner)
+            Reply::with(Spinner)
         });
         let bystander = serving.bystander();
         let mut peer = serving.peer();

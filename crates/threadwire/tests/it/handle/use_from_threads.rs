@@ -14,10 +14,9 @@ use crate::common::sharing::{
     Halt, drain, elsewhere, fill_there, meanwhile, pair, pair_with, serving_handles, there,
 };
 use crate::common::{bounded, ignore, patient};
+use threadwire::error::SendError;
 use threadwire::worker::{Worker, current};
-use threadwire::{
-    CloseCode, Closed, Config, Connection, Error, Handle, Initiator, Listener, SendError, wait_until,
-};
+use threadwire::{CloseCode, Closed, Connection, Error, Handle, Initiator, Listener, wait_until};
 
 #[test]
 fn a_handle_is_for_every_thread() {
@@ -538,7 +537,7 @@ fn a_handle_outlives_a_thread_that_ends_with_its_connection_open() {
             let heard = log.clone();
             let (halt, reached, go) = Halt::new();
             let work = move || {
-                let (ws, peer) = pair(Config { close_timeout: crate::common::SOON, ..patient() }, &heard);
+                let (ws, peer) = pair(patient().close_timeout(crate::common::SOON), &heard);
                 give.send((ws.handle(), peer)).unwrap();
                 halt.here();
             };

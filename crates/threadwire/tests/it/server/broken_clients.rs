@@ -8,7 +8,7 @@ use crate::common::peer::{
 use crate::common::recorder::{Call, End, Log};
 use crate::common::{PATIENCE, SOON, Serving, bind, bounded, echo, ignore, patient};
 use threadwire::worker::EventLoop;
-use threadwire::{Accept, Config, Initiator, Request, Response};
+use threadwire::{Config, Initiator, Reply, Request, Response};
 
 const LOST: &str = "the peer ended the connection without a close frame";
 const RESET: &str = "connection reset by peer";
@@ -195,10 +195,10 @@ fn counting(config: Config, log: &Log) -> Serving {
     Serving::with(bind().config(config), move |request: &Request| match request.path() {
         "/sources" => {
             let count = EventLoop::current().source_count().to_string();
-            Accept::respond(Response::new(200).unwrap().with_body(count.into_bytes()))
+            Reply::respond(Response::new(200).unwrap().with_body(count.into_bytes()))
         }
-        "/echo" => Accept::with(echo),
-        _ => Accept::with(log.listener(ignore)),
+        "/echo" => Reply::with(echo),
+        _ => Reply::with(log.listener(ignore)),
     })
 }
 
@@ -279,7 +279,7 @@ fn refused(cases: Vec<(Vec<u8>, &'static str)>) {
         bystander.noticed_nothing();
         wait_alone(&serving);
 
-        let serving = counting(Config { open_timeout: SOON, ..patient() }, &log);
+        let serving = counting(patient().open_timeout(SOON), &log);
         let bystander = serving.bystander();
         for (bytes, _) in &cases {
             // It goes on for ever, or waits for something that never comes.
@@ -315,7 +315,7 @@ fn a_server_stops_in_time_though_a_client_reads_nothing() {
     bounded(|| {
         let log = Log::new();
         let notes = log.clone();
-        let config = Config { close_timeout: SOON, ..patient() };
+        let config = patient().close_timeout(SOON);
         let serving = Serving::recording(config, &log, move |ws, call| {
             if matches!(call, Call::Text(_)) {
                 ws.send(&vec![7; 12 << 20])?;

@@ -16,10 +16,8 @@ use crate::common::peer::{TEXT, masked, request};
 use crate::common::{PATIENCE, SOON, bounded};
 use rustix::fs::{FlockOperation, flock};
 use socket2::{Domain, SockAddr, Socket, Type};
-use threadwire::{
-    Accept, Admission, Connection, Error, Forwarded, ListenAddr, Listening, ProxyProtocol, Request, Response,
-    Server, Spread, blocking,
-};
+use threadwire::server::{Admission, Forwarded, ListenAddr, Listening, ProxyProtocol, Spread};
+use threadwire::{Connection, Error, Reply, Request, Response, Server, blocking};
 
 /// A directory that is gone with the test.
 struct Dir(PathBuf);
@@ -92,11 +90,9 @@ fn who_can_connect_to_a_unix_socket_is_trusted_to_speak_for_others() {
     for &face in FACES {
         bounded(move || {
             let dir = Dir::new();
-            let admission = Admission {
-                proxy_protocol: Some(ProxyProtocol::from_peers::<&str>([]).unwrap()),
-                forwarded: Some(Forwarded::from_peers(["192.0.2.0/24"]).unwrap()),
-                ..Admission::default()
-            };
+            let admission = Admission::default()
+                .proxy_protocol(ProxyProtocol::from_peers::<&str>([]).unwrap())
+                .forwarded(Forwarded::from_peers(["192.0.2.0/24"]).unwrap());
             let plan = plan(face).admission(admission);
             let served = face.serve_on(vec![Listening::unix(dir.path()).unwrap()], plan);
             let line = b"PROXY TCP4 192.0.2.1 192.0.2.2 12345 443\r\n";
@@ -114,7 +110,7 @@ fn curl_finds_a_page_on_a_unix_socket() {
         bounded(move || {
             let dir = Dir::new();
             let well = Response::new(200).unwrap().with_body("well\n");
-            let plan = Plan::new(move |_: &Request| Accept::respond(well.clone()));
+            let plan = Plan::new(move |_: &Request| Reply::respond(well.clone()));
             let served = face.serve_on(vec![Listening::unix(dir.path()).unwrap()], plan);
             let curl = Command::new("curl")
                 .args(["--silent", "--noproxy", "*", "--unix-socket"])
@@ -289,7 +285,7 @@ fn limits_count_over_all_sockets_and_workers() {
         bounded(move || {
             let dir = Dir::new();
             let sockets = vec![Listening::tcp("127.0.0.1:0").unwrap(), Listening::unix(dir.path()).unwrap()];
-            let admission = Admission { max_connections: Some(2), ..Admission::default() };
+            let admission = Admission::default().max_connections(2);
             let served = face.serve_on(sockets, plan(face).admission(admission));
             let _first = crate::common::peer::Peer::open(served.addr(), "/");
             let _second = crate::common::peer::Peer::open(served.addr(), "/");
@@ -331,10 +327,10 @@ fn a_shutdown_frees_every_socket_and_its_file() {
     bounded(|| {
         let dir = Dir::new();
         let server = Server::bind("127.0.0.1:0").unwrap().listen_also(Listening::unix(dir.path()).unwrap());
-        let running = server.serve(|_| Accept::with(crate::common::echo)).unwrap();
+        let running = server.serve(|_| Reply::with(crate::common::echo)).unwrap();
         let addr = running.local_addr();
         assert_eq!(note_of_echo(&dir.path()), "note?");
-        running.shutdown(threadwire::Shutdown::default()).unwrap();
+        running.shutdown(threadwire::server::Shutdown::default()).unwrap();
         running.join().unwrap();
         assert!(!dir.path().exists());
         assert!(std::net::TcpStream::connect(addr).is_err());
@@ -371,8 +367,7 @@ fn a_server_of_unix_sockets_alone_has_no_address_to_name() {
     let dir = Dir::new();
     let server = Server::bind_unix(dir.path()).unwrap();
     assert_eq!(server.local_addr().unwrap_err().kind(), std::io::ErrorKind::AddrNotAvailable);
-    let running =
-        server.serve(|_| Accept::with(|_: &Connection, _: threadwire::Message<'_>| Ok(()))).unwrap();
+    let running = server.serve(|_| Reply::with(|_: &Connection, _: threadwire::Message<'_>| Ok(()))).unwrap();
     running.stop();
     running.local_addr();
 }

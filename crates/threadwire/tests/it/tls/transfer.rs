@@ -9,10 +9,9 @@ use crate::common::certificates::Authority;
 use crate::common::peer::{BINARY, CLOSE, TEXT, farewell};
 use crate::common::secure::{FACES, Secure, TlsPeer};
 use crate::common::{bind, bounded, patient};
+use threadwire::trace::Trace;
 use threadwire::trace::TraceEvent;
-use threadwire::{
-    Accept, Client, Config, Connection, Error, Listener, Message, Room, Trace, WhenFull, blocking, wait_until,
-};
+use threadwire::{Client, Connection, Error, Listener, Message, Reply, Room, WhenFull, blocking, wait_until};
 
 /// Opens a connection that gathers what comes.
 fn gather(client: &Client) -> (Connection, Rc<RefCell<Vec<Vec<u8>>>>) {
@@ -190,7 +189,7 @@ fn rooms_reach_members_who_are_slow_in_reading() {
         let running = bind()
             .tls(tls)
             .config(patient())
-            .serve(move |_| Accept::with(Member { room: members.clone(), opened: opened.clone() }))
+            .serve(move |_| Reply::with(Member { room: members.clone(), opened: opened.clone() }))
             .unwrap();
         let mut peers: Vec<TlsPeer> =
             (0..3).map(|_| TlsPeer::open(running.local_addr(), &authority)).collect();
@@ -214,7 +213,7 @@ fn what_a_slow_reader_is_sent_waits_and_what_may_be_dropped_is_dropped_whole() {
     bounded(|| {
         for when_full in [WhenFull::Error, WhenFull::DropOldest] {
             let authority = Authority::new("authority");
-            let config = Config { max_buffered: 300_000, when_full, ..patient() };
+            let config = patient().max_buffered(300_000).when_full(when_full);
             let (done, is_done) = mpsc::channel();
             let flood = move |ws: &Connection, _: Message<'_>| {
                 for number in 0..2000_u32 {
@@ -231,7 +230,7 @@ fn what_a_slow_reader_is_sent_waits_and_what_may_be_dropped_is_dropped_whole() {
                 Ok(())
             };
             let tls = authority.sign(&["localhost"]).server();
-            let running = bind().tls(tls).config(config).serve(move |_| Accept::with(flood.clone())).unwrap();
+            let running = bind().tls(tls).config(config).serve(move |_| Reply::with(flood.clone())).unwrap();
             let mut peer = TlsPeer::open(running.local_addr(), &authority);
             peer.send(TEXT, b"go");
             is_done.recv().unwrap();
@@ -277,7 +276,7 @@ fn closing_is_clean_on_both_sides_whoever_begins() {
             }
         }
         let tls = authority.sign(&["localhost"]).server();
-        let serve = move |_: &threadwire::Request| Accept::with(Closer(told.clone()));
+        let serve = move |_: &threadwire::Request| Reply::with(Closer(told.clone()));
         let running = bind().tls(tls).config(patient()).serve(serve).unwrap();
         let url = format!("wss://localhost:{}/", running.local_addr().port());
         let (ws, _) = gather(&Client::new(&url).unwrap().tls(authority.trusted()).config(patient()));
@@ -315,7 +314,7 @@ fn traces_show_what_is_inside() {
             };
             seen.lock().unwrap().push(text);
         });
-        let client = server.client(authority.trusted()).config(Config { trace: Some(trace), ..patient() });
+        let client = server.client(authority.trusted()).config(patient().trace(trace));
         for (face, connect) in FACES {
             lines.lock().unwrap().clear();
             connect(&client).unwrap();
