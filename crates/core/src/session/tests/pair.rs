@@ -29,6 +29,10 @@ pub(super) struct Pipe {
 }
 
 impl Pipe {
+    pub(super) fn length(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Puts bytes into the pipe that no session has sent.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend(bytes);
@@ -92,7 +96,7 @@ pub(super) struct Side {
     pub(super) config: Config,
     buffers: Rc<Buffers>,
     pub(super) got: Vec<OwnedMessage>,
-    pub(super) pongs: usize,
+    pub(super) pongs: Vec<Vec<u8>>,
     /// How it ended, as soon as the program is told.
     pub(super) closed: Option<Closed>,
     /// Whether TCP is over on this side.
@@ -177,7 +181,7 @@ impl Side {
             let Some(frame) = self.session.next_frame(input, &self.buffers) else { return };
             if frame.opcode() == OpCode::Pong {
                 self.session.pong_arrived(frame.payload(), now);
-                self.pongs += 1;
+                self.pongs.push(frame.payload().to_vec());
             }
             if let Some(message) = frame.into_owned(&mut self.buffers.shared.borrow_mut().pool) {
                 self.got.push(message);
@@ -241,7 +245,7 @@ impl Pair {
                 config: config.clone(),
                 buffers: Buffers::current(),
                 got: Vec::new(),
-                pongs: 0,
+                pongs: Vec::new(),
                 closed: None,
                 is_over: false,
                 has_lingered: false,
