@@ -179,6 +179,8 @@ impl State {
         }
         if self.session.buffered() > env.session.config.high_watermark {
             self.write(env);
+            // Also where the stream takes nothing for now.
+            self.session.update_watermark(env.session);
         }
         self.flush_if_needed();
         Ok(())
