@@ -55,7 +55,7 @@
 //! | from | to | there is |
 //! | --- | --- | --- |
 //! | any thread or task | a connection of callbacks | a [`Handle`]: send, ping, close, [`run`](Handle::run) |
-//! | a connection of callbacks | threads that block, and tasks | [`Messages`] by [`Handle::messages`]; [`events`] for workers |
+//! | a connection of callbacks | threads that block, and tasks | [`Messages`](messages::Messages) by [`Handle::messages`]; [`events`] for workers |
 //! | any thread or task | a connection of the async face | `aio::Handle` |
 //! | a worker | a future | [`worker::block_on`], with the tokio runtime entered if it needs one |
 //! | a task | what a worker brings | [`worker::Async`] and [`worker::Defer`], which are futures |
@@ -107,7 +107,7 @@ pub use threadwire_worker::{Stopped, sleep, update, wait_forever, wait_until};
 
 pub mod error {
     //! Errors in detail: which limit, which timeout, which part of a URL, and what went wrong with a proxy, a redirect, TLS or
-    //! a handshake. [`Error`](crate::Error) itself is at the root.
+    //! a handshake. `threadwire::Error` itself is at the root.
 
     pub use threadwire_core::error::{
         Closed, Error, LimitKind, ProxyProblem, RedirectProblem, Stage, Step, TimeoutKind, TlsProblem,

@@ -1,6 +1,6 @@
 //! Messages to many connections, wherever they live.
 //!
-//! Members lie in a list on their own thread ([`branch`]), so that delivery takes no lock. A message is framed once;
+//! Members lie in a list on their own thread, so that delivery takes no lock. A message is framed once;
 //! each worker with members gets it by one call, gathers it with others, and writes the same bytes to every socket.
 
 pub(crate) mod branch;

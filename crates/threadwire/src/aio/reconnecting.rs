@@ -140,7 +140,7 @@ pub struct Reconnecting {
 /// ```
 pub type ReconnectHandle = crate::reconnect::ReconnectHandle<Handle>;
 
-/// A connection to a URL, or as a [`Client`] says, that is opened again when it ends.
+/// A connection to a URL, or as a [`Client`](crate::Client) says, that is opened again when it ends.
 ///
 /// ```
 /// use std::time::Duration;
