@@ -34,6 +34,7 @@ use inbox::{Filter, Inbox, Taken};
 /// assert_eq!((newest.bytes, Backlog::default().messages), (1 << 20, usize::MAX));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Backlog {
     /// How many messages may wait. As many as there are bytes for, by default. 0 counts as 1.
     pub messages: usize,

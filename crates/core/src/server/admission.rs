@@ -38,6 +38,7 @@ use crate::error::{Error, LimitKind};
 /// # Ok::<(), threadwire::Error>(())
 /// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Admission {
     /// The most connections that are open at once. None by default: then the system's limit of open files is one. Past it, requests that
     /// would become connections are answered with 503; plain ones are not concerned, so that a health check is answered also by a

@@ -21,6 +21,7 @@ use threadwire_proto::CloseCode;
 /// assert!(!restart.keep_listening);
 /// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Shutdown {
     /// The code that every connection is closed with. 1001 (going away) by default.
     pub code: CloseCode,

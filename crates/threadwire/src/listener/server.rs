@@ -56,6 +56,7 @@ pub struct Server {
 /// # Ok::<(), threadwire::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Spread {
     /// The first worker accepts, and hands connections to each worker in turn: as even as can be.
     #[default]
