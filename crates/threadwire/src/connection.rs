@@ -9,8 +9,8 @@
 mod calling;
 mod ending;
 mod keeping;
-mod leaving;
 mod measuring;
+pub(crate) mod membership;
 mod moving;
 mod reading;
 mod receiving;
@@ -42,7 +42,6 @@ use crate::link::Link;
 use crate::local::Local;
 use crate::messages::inbox::Inbox;
 use crate::room::branch::Seat;
-use crate::server::Station;
 use crate::server::admission::Guest;
 use crate::stream::Stream;
 #[cfg(feature = "tls")]
@@ -50,6 +49,7 @@ use crate::tls::TlsInfo;
 use crate::{Closed, Config, Error, Listener, WhenFull};
 use keeping::{Keeping, Unread};
 use measuring::Measuring;
+use membership::{Roster, Site};
 pub(crate) use moving::{Moving, Remains};
 use sharing::Sharing;
 
@@ -71,7 +71,7 @@ const MOST_LOOKS: u8 = 64;
 /// # use threadwire::{Accept, Server};
 /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
 /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
-/// # let url = format!("ws://{}", server.local_addr());
+/// # let url = format!("ws://{}", server.local_addr()?);
 ///
 /// let ws = connect(&url, |ws: &Connection, _message: Message<'_>| ws.close())?;
 /// let same = ws.clone();
@@ -103,7 +103,7 @@ struct Inner {
     /// Closing has taken too long, but it may be that we have not read the answer: how often it was looked for since. None
     /// if there is still time.
     overdue: Cell<Option<u8>>,
-    config: Arc<Config>,
+    site: Rc<Site>,
     flow: Cell<Flow>,
     /// Whether `on_close` was called.
     reported: Cell<bool>,
@@ -212,7 +212,7 @@ impl Connection {
     /// }
     /// ```
     pub fn send_with<'a>(&self, message: impl Into<Message<'a>>, compress: Compress) -> Result<(), Error> {
-        self.send_by(message.into(), self.0.config.when_full, compress)
+        self.send_by(message.into(), self.0.site.config.when_full, compress)
     }
 
     pub(crate) fn send_by(
@@ -238,7 +238,7 @@ impl Connection {
     /// # use threadwire::{Accept, Server};
     /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let url = format!("ws://{}", server.local_addr()?);
     ///
     /// let whole = Rc::new(RefCell::new(String::new()));
     /// let heard = Rc::clone(&whole);
@@ -258,7 +258,7 @@ impl Connection {
         if self.0.flow.get().sends_plainly() && self.has_room(payload.len()) {
             return self.send_now(opcode, fin, payload, SendOptions::default());
         }
-        self.send_frame_or(opcode, fin, payload, self.0.config.when_full, Compress::Auto)
+        self.send_frame_or(opcode, fin, payload, self.0.site.config.when_full, Compress::Auto)
     }
 
     fn send_frame_or(
@@ -333,7 +333,7 @@ impl Connection {
     /// # use threadwire::{Accept, Server};
     /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let url = format!("ws://{}", server.local_addr()?);
     ///
     /// let ws = connect(&url, |_ws: &Connection, _message: Message<'_>| Ok(()))?;
     /// assert!(ws.close_with(CloseCode::ABNORMAL, "").is_err(), "1006 is only reported, never sent");
@@ -363,7 +363,7 @@ impl Connection {
     /// # use threadwire::{Accept, Server};
     /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let url = format!("ws://{}", server.local_addr()?);
     ///
     /// let ws = connect(&url, |_ws: &Connection, _message: Message<'_>| Ok(()))?;
     /// ws.abort();
@@ -385,7 +385,7 @@ impl Connection {
     /// # use threadwire::{Accept, Server};
     /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let url = format!("ws://{}", server.local_addr()?);
     ///
     /// let ws = connect(&url, |_ws: &Connection, _message: Message<'_>| Ok(()))?;
     /// ws.send("first this, then the long sums")?;
@@ -429,7 +429,7 @@ impl Connection {
     }
 
     pub(crate) fn config(&self) -> &Config {
-        &self.0.config
+        &self.0.site.config
     }
 
     /// How many bytes wait to be written, with the headers of their frames; what was sent to its [rooms](crate::Room) counts
@@ -494,7 +494,7 @@ impl Connection {
     /// let config = Config { deflate: Some(Deflate::default()), ..Config::default() };
     /// let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// let server = Server::bind("127.0.0.1:0")?.config(config.clone()).serve(move |_| echo())?;
-    /// let client = Client::new(&format!("ws://{}", server.local_addr()))?.config(config);
+    /// let client = Client::new(&format!("ws://{}", server.local_addr()?))?.config(config);
     /// let ws = client.connect(|_: &Connection, _: Message<'_>| Ok(()))?;
     /// assert_eq!(ws.deflate().expect("both want it").server_max_window_bits, 12);
     /// # Ok::<(), threadwire::Error>(())
@@ -518,7 +518,7 @@ impl Connection {
     /// let serve = |request: &Request| accept(request).unwrap_or_else(|_| Accept::status(500));
     /// let server = Server::bind("127.0.0.1:0")?.serve(serve)?;
     ///
-    /// let client = Client::new(&format!("ws://{}", server.local_addr()))?.subprotocols(["chat.v3", "chat.v2"])?;
+    /// let client = Client::new(&format!("ws://{}", server.local_addr()?))?.subprotocols(["chat.v3", "chat.v2"])?;
     /// let ws = client.connect(|_ws: &Connection, _message: Message<'_>| Ok(()))?;
     /// assert_eq!(ws.subprotocol(), Some("chat.v2"));
     /// assert_eq!(ws.response_headers().and_then(|headers| headers.get("X-Room")), Some("lobby"));
@@ -544,7 +544,7 @@ impl Connection {
     #[cfg(feature = "tls")]
     pub fn tls(&self) -> Option<TlsInfo> {
         let link = self.0.link.borrow();
-        Some(link.stream().ok()?.tls()?.session().info())
+        Some(link.stream().ok()?.tls_stream()?.session().info())
     }
 
     /// The peer's address. Fails with [`NotConnected`](io::ErrorKind::NotConnected) once TCP has ended, and with
@@ -596,7 +596,7 @@ pub(crate) struct Opening<'a> {
     /// The place that the handshake had on the loop.
     pub(crate) token: Token,
     pub(crate) listener: Box<dyn Listener>,
-    pub(crate) config: Arc<Config>,
+    pub(crate) site: Rc<Site>,
     /// None if there is nothing to tell.
     pub(crate) agreed: Option<Box<Agreed>>,
     /// If messages may be compressed.
@@ -612,11 +612,10 @@ pub(crate) struct Opening<'a> {
 /// Coming to life.
 impl Connection {
     pub(crate) fn open(opening: Opening<'_>) -> Connection {
-        let Opening { role, stream, token, listener, config, agreed, deflate, output, early, unread } =
-            opening;
+        let Opening { role, stream, token, listener, site, agreed, deflate, output, early, unread } = opening;
         let (level, name) = (listener.level(), Local::current().name_for(listener.name()));
-        let flow = Flow { drops: config.when_full == WhenFull::DropOldest, ..Flow::default() };
-        let link = Link::new(stream, config.open(role, level, deflate), output);
+        let flow = Flow { drops: site.config.when_full == WhenFull::DropOldest, ..Flow::default() };
+        let link = Link::new(stream, site.config.open(role, level, deflate), output);
         let connection = Connection(Rc::new(Inner {
             token,
             link: RefCell::new(link),
@@ -629,11 +628,11 @@ impl Connection {
             dirty: Cell::new(false),
             agreed,
             phase: Cell::new(Phase::Running),
-            config,
+            site,
             flow: Cell::new(flow),
             reported: Cell::new(false),
             extras: RefCell::default(),
-            place: Cell::new(leaving::NOWHERE),
+            place: Cell::new(membership::NOWHERE),
         }));
         if role == Role::Server {
             connection.enter();
@@ -703,7 +702,7 @@ impl Source for Inner {
 
     fn stop(self: Rc<Self>) {
         let connection = Connection(self);
-        let farewell = Station::of(&connection.0.config).and_then(|station| station.farewell());
+        let farewell = connection.0.site.roster().and_then(Roster::farewell);
         let (code, reason) = farewell.unwrap_or((CloseCode::GOING_AWAY, String::new()));
         // Only a code that must not be sent, or a long reason, could make this fail.
         let _ = connection.close_with(code, &reason);

@@ -61,7 +61,7 @@ type Source = Box<dyn std::error::Error + Send + Sync>;
 /// # use threadwire::{Accept, Server};
 /// # let refusal = threadwire::Response::new(403)?.with_header("X-Why", "quota")?.with_body("too many feeds");
 /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| Accept::respond(refusal.clone()))?;
-/// # let url = format!("ws://{}", server.local_addr());
+/// # let url = format!("ws://{}", server.local_addr()?);
 ///
 /// let said = match connect(&url, |_ws: &Connection, _message: Message<'_>| Ok(())) {
 ///     Ok(_) => "welcome".to_owned(),
@@ -332,7 +332,7 @@ impl fmt::Display for TimeoutKind {
 /// # use threadwire::{Accept, Server};
 /// # let deaf = |ws: &Connection, _: Message<'_>| Ok(ws.pause_reading());
 /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| Accept::with(deaf))?;
-/// # let url = format!("ws://{}", server.local_addr());
+/// # let url = format!("ws://{}", server.local_addr()?);
 ///
 /// let client = Client::new(&url)?.config(Config { max_buffered: 1 << 20, ..Config::default() });
 /// let ws = client.connect(|_ws: &Connection, _message: Message<'_>| Ok(()))?;

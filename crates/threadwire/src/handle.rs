@@ -42,7 +42,7 @@ pub(crate) type Call = Box<dyn FnOnce(&Connection) + Send>;
 /// # use threadwire::{Accept, Server};
 /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
 /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
-/// # let url = format!("ws://{}", server.local_addr());
+/// # let url = format!("ws://{}", server.local_addr()?);
 ///
 /// let ws = connect(&url, |_ws: &Connection, message: Message<'_>| {
 ///     println!("{message}");
@@ -215,7 +215,7 @@ impl Handle {
     /// # use threadwire::{Accept, Server};
     /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let url = format!("ws://{}", server.local_addr()?);
     ///
     /// let handle = connect(&url, |_ws: &Connection, _message: Message<'_>| Ok(()))?.handle();
     /// handle.close()?;
@@ -279,7 +279,7 @@ impl Handle {
     /// # use threadwire::{Accept, Server};
     /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let url = format!("ws://{}", server.local_addr()?);
     ///
     /// let handle = connect(&url, |_ws: &Connection, _message: Message<'_>| Ok(()))?.handle();
     /// handle.close()?;

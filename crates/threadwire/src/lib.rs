@@ -19,7 +19,7 @@
 //! }
 //!
 //! let server = Server::bind("127.0.0.1:0")?.workers(2).serve(|_request| Accept::with(Echo))?;
-//! println!("listening on {}", server.local_addr());
+//! println!("listening on {}", server.local_addr()?);
 //! # server.stop();
 //! server.join()?;
 //! # Ok::<(), Error>(())
@@ -31,7 +31,7 @@
 //! use threadwire::{Connection, Message, connect};
 //! # use threadwire::{Accept, Server};
 //! # let server = Server::bind("127.0.0.1:0")?.serve(|_| Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m)))?;
-//! # let url = format!("ws://{}", server.local_addr());
+//! # let url = format!("ws://{}", server.local_addr()?);
 //!
 //! let ws = connect(&url, |ws: &Connection, message: Message<'_>| {
 //!     println!("{message}");
@@ -114,7 +114,7 @@ pub use messages::{Backlog, Messages, MessagesIter, WhenBehind};
 pub use reconnect::{Attempt, Backoff, Cause, Change, Link, Reconnect, State};
 pub use room::{Delivery, Except, Report, Room};
 pub use server::{
-    Admission, BasicAuth, BasicUser, Bearer, Check, Forwarded, Hosts, ListenAddr, Listening, Origins,
+    Admission, BasicAuth, BasicUser, Bearer, Check, Forwarded, Hosts, ListenAddr, ListenSocket, Origins,
     Proxied, ProxyProtocol, Request, Router, Shutdown, ShutdownReport, Standing, StuckWorker, Unanswered,
 };
 pub use threadwire_proto::handshake::{Answer, HandshakeError, HeaderError, Headers, Response};

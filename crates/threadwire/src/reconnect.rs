@@ -69,7 +69,7 @@ struct Hooks {
 /// #         false => ws.send("42"),
 /// #     })
 /// # })?;
-/// # let url = format!("ws://{}", server.local_addr());
+/// # let url = format!("ws://{}", server.local_addr()?);
 ///
 /// struct Prices;
 ///
@@ -137,7 +137,7 @@ impl Reconnect {
     /// use threadwire::{Backoff, Client, Connection, Message, State};
     /// # use threadwire::{Accept, Server};
     /// # let server = Server::bind("127.0.0.1:0")?.serve(|_| Accept::with(|_: &Connection, _: Message<'_>| Ok(())))?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let url = format!("ws://{}", server.local_addr()?);
     ///
     /// // Nothing is that near.
     /// let backoff = Backoff { first: Duration::from_millis(1), max_attempts: Some(3), ..Backoff::default() };

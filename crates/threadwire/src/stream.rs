@@ -2,21 +2,16 @@
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Shutdown, SocketAddr};
-#[cfg(feature = "tls")]
-use std::sync::Arc;
 
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
-use rustix::net::{RecvFlags, recv};
-#[cfg(feature = "tls")]
-use rustls::ServerConfig;
 use threadwire_proto::Role;
 
 use crate::Trace;
 use crate::outbox::Output;
 #[cfg(feature = "tls")]
-use crate::tls::{Failed, session::Session, stream::TlsStream};
+use crate::tls::{session::Session, stream::TlsStream};
 use crate::trace::Traced;
 
 /// A connected stream.
@@ -47,11 +42,10 @@ impl Stream {
         Stream::Tcp(socket)
     }
 
-    /// The server's end of TLS on another stream. The handshake goes on by itself, as the stream is read.
+    /// TLS on another stream. The handshake goes on by itself, as the stream is read.
     #[cfg(feature = "tls")]
-    pub(crate) fn tls_server(stream: Stream, config: Arc<ServerConfig>) -> io::Result<Stream> {
-        let session = Session::server(config).map_err(Failed::io)?;
-        Ok(Stream::Tls(Box::new(TlsStream::of(session, stream))))
+    pub(crate) fn tls(stream: Stream, session: Session) -> Stream {
+        Stream::Tls(Box::new(TlsStream::of(session, stream)))
     }
 
     /// The same stream, traced if that is wanted.
@@ -60,6 +54,15 @@ impl Stream {
             Some(trace) => Stream::Traced(Box::new(Traced::new(self, trace, role))),
             None => self,
         }
+    }
+
+    /// The same, where the first bytes were read before.
+    pub(crate) fn traced_after(self, trace: Option<&Trace>, role: Role, early: &[u8]) -> Stream {
+        let mut stream = self.traced(trace, role);
+        if let Stream::Traced(traced) = &mut stream {
+            traced.show(early);
+        }
+        stream
     }
 
     /// Reads into the first buffer, then into the second.
@@ -81,17 +84,6 @@ impl Stream {
             #[cfg(feature = "tls")]
             Stream::Tls(tls) => tls.read(&mut [IoSliceMut::new(buffer)]),
             Stream::Traced(traced) => traced.read(buffer),
-        }
-    }
-
-    /// Looks at what lies in the socket, and leaves it there.
-    pub(crate) fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Stream::Tcp(socket) => retry(|| socket.peek(buffer)),
-            Stream::Unix(socket) => retry(|| Ok(recv(socket, &mut *buffer, RecvFlags::PEEK)?.1)),
-            #[cfg(feature = "tls")]
-            Stream::Tls(tls) => tls.stream.peek(buffer),
-            Stream::Traced(traced) => traced.stream.peek(buffer),
         }
     }
 
@@ -141,11 +133,11 @@ impl Stream {
 
     /// The TLS on it, if there is some.
     #[cfg(feature = "tls")]
-    pub(crate) fn tls(&self) -> Option<&TlsStream> {
+    pub(crate) fn tls_stream(&self) -> Option<&TlsStream> {
         match self {
             Stream::Tcp(_) | Stream::Unix(_) => None,
             Stream::Tls(tls) => Some(tls),
-            Stream::Traced(traced) => traced.stream.tls(),
+            Stream::Traced(traced) => traced.stream.tls_stream(),
         }
     }
 

@@ -22,10 +22,10 @@ fn a_handler_hears_what_a_client_said_that_left_while_it_waited_for_a_thread() {
         });
         let serving = serving.unwrap();
         // It keeps the only thread busy.
-        let mut first = Peer::open(serving.local_addr(), "/");
+        let mut first = Peer::open(serving.local_addr().unwrap(), "/");
         first.send(TEXT, b"first");
         assert_eq!(given.recv_timeout(Duration::from_secs(3)).unwrap(), "first");
-        let mut second = Peer::open(serving.local_addr(), "/");
+        let mut second = Peer::open(serving.local_addr().unwrap(), "/");
         second.send(TEXT, b"I was here");
         second.close(1000, "");
         assert_eq!(second.code(), 1000);

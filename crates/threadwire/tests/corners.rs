@@ -16,7 +16,7 @@ fn echo_server() -> (Running, String) {
         .unwrap()
         .serve(|_| Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m)))
         .unwrap();
-    let url = format!("ws://{}", s.local_addr());
+    let url = format!("ws://{}", s.local_addr().unwrap());
     (s, url)
 }
 fn quiet(_: &Connection, _: Message<'_>) -> Result<(), Error> {
@@ -141,10 +141,10 @@ fn a_panic_in_a_measurements_callback_hurts_nobody_else() {
                 _ => Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m)),
             })
             .unwrap();
-        let url = format!("ws://{}", s.local_addr());
+        let url = format!("ws://{}", s.local_addr().unwrap());
         let mut bystander = blocking::connect(&url).unwrap();
         // a peer that shakes hands and leaves without a pong
-        let mut raw = TcpStream::connect(s.local_addr()).unwrap();
+        let mut raw = TcpStream::connect(s.local_addr().unwrap()).unwrap();
         raw.write_all(b"GET /m HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n").unwrap();
         let mut buf = [0; 1024];
         let _ = raw.read(&mut buf).unwrap();
@@ -219,7 +219,7 @@ fn measuring_ends_also_while_messages_wait_to_be_received() {
         }
         let s = Server::bind("127.0.0.1:0").unwrap().serve(|_| Accept::with(Flood)).unwrap();
         let keepalive = Some(Keepalive { reply_timeout: Duration::from_millis(200), ..Keepalive::default() });
-        let client = Client::new(&format!("ws://{}", s.local_addr()))
+        let client = Client::new(&format!("ws://{}", s.local_addr().unwrap()))
             .unwrap()
             .config(Config { keepalive, ..Config::default() });
         let mut ws = blocking::connect(&client).unwrap();
@@ -256,7 +256,7 @@ fn a_handler_gets_what_a_quick_client_has_sent() {
                 Ok(())
             })
             .unwrap();
-        let url = format!("ws://{}", s.local_addr());
+        let url = format!("ws://{}", s.local_addr().unwrap());
         let mut ends = Vec::new();
         let ts: Vec<_> = (0..6)
             .map(|_| {
@@ -289,7 +289,7 @@ fn a_handler_that_panics_closes_with_1011() {
                 panic!("on purpose")
             })
             .unwrap();
-        let mut ws = blocking::connect(&format!("ws://{}", s.local_addr())).unwrap();
+        let mut ws = blocking::connect(&format!("ws://{}", s.local_addr().unwrap())).unwrap();
         ws.send("x").unwrap();
         let _ = ws.recv();
         sleep(Duration::from_millis(50)).unwrap();
@@ -331,7 +331,7 @@ fn an_error_whose_drop_uses_a_handle() {
                 _ => Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m)),
             })
             .unwrap();
-        let url = format!("ws://{}", s.local_addr());
+        let url = format!("ws://{}", s.local_addr().unwrap());
         let mut bystander = blocking::connect(&url).unwrap();
         let t = thread::spawn(move || {
             let mut ws = blocking::connect(&format!("{url}/m")).unwrap();
@@ -373,7 +373,7 @@ fn no_callback_but_on_close_after_closing() {
         let l = log.clone();
         let s = Server::bind("127.0.0.1:0").unwrap().serve(move |_| Accept::with(L(l.clone()))).unwrap();
         let t = {
-            let url = format!("ws://{}", s.local_addr());
+            let url = format!("ws://{}", s.local_addr().unwrap());
             thread::spawn(move || {
                 let mut ws = blocking::connect(&url).unwrap();
                 thread::sleep(Duration::from_millis(200));
@@ -456,7 +456,7 @@ fn an_error_whose_drop_looks_at_the_link() {
             .unwrap();
         let backoff =
             Backoff { first: Duration::from_millis(5), max_attempts: Some(4), ..Backoff::default() };
-        let link = Client::new(&format!("ws://{}", s.local_addr()))
+        let link = Client::new(&format!("ws://{}", s.local_addr().unwrap()))
             .unwrap()
             .reconnect(backoff)
             .retry_if(|_: &Cause| true)

@@ -68,7 +68,7 @@ mod flusher;
 mod handle;
 mod link;
 mod listening;
-mod newcomers;
+mod pending;
 mod pulse;
 mod received;
 mod reception;

@@ -87,6 +87,16 @@ impl Stream {
         }
     }
 
+    /// The stream below TLS, if there is some, untraced.
+    pub(super) fn without_tls(self) -> Stream {
+        match self {
+            #[cfg(feature = "tls")]
+            Stream::Tls(secured) => secured.stream,
+            Stream::Traced(traced) => traced.stream.without_tls(),
+            plain => plain,
+        }
+    }
+
     /// The peer has ended: TLS takes leave of it too, as far as that can leave at once.
     #[cfg(feature = "tls")]
     pub(super) fn say_goodbye(&mut self) {
@@ -116,6 +126,15 @@ impl Stream {
             Some(trace) => Stream::Traced(Box::new(Traced { stream: self, tap: Tap::new(trace, role) })),
             None => self,
         }
+    }
+
+    /// The same, where the first bytes were read before.
+    pub(super) fn traced_after(self, config: &Config, role: Role, early: &[u8]) -> Stream {
+        let mut stream = self.traced(config, role);
+        if let Stream::Traced(traced) = &mut stream {
+            traced.tap.watch(Direction::Received, early);
+        }
+        stream
     }
 
     /// The same for a stream on which somebody else has done the handshake.

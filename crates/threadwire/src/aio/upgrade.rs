@@ -13,7 +13,7 @@ use threadwire_proto::handshake::{self, Answer, HandshakeError, Headers};
 use super::connection::Connection;
 use super::core::Opening;
 use super::stream::Stream;
-use crate::server::upgrade::{agree, agreed};
+use crate::server::doorway::{agree, agreed};
 use crate::{Config, Error};
 
 /// A request for a connection that an HTTP server has received (features `hyper` and `axum`).

@@ -56,7 +56,7 @@ impl Connection {
             self.write();
             left = self.0.link.borrow().buffered();
         }
-        if self.0.flow.get().is_watched() || left > self.0.config.high_watermark {
+        if self.0.flow.get().is_watched() || left > self.0.site.config.high_watermark {
             self.regulate(left);
         }
         if !self.is_open() {

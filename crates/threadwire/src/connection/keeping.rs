@@ -86,7 +86,7 @@ impl Connection {
     /// # use threadwire::{Accept, Server};
     /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let url = format!("ws://{}", server.local_addr()?);
     ///
     /// let often = Keepalive { idle_timeout: Duration::from_millis(5), ..Keepalive::default() };
     /// let config = Config { keepalive: Some(often), keep_round_trips: true, ..Config::default() };
@@ -109,7 +109,7 @@ impl Connection {
 
     /// The connection has just opened.
     pub(super) fn begin_keeping(&self) {
-        let config = &self.0.config;
+        let config = &self.0.site.config;
         if let Some(keepalive) = &config.keepalive {
             self.keep_alive(keepalive);
         }

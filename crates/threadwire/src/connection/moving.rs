@@ -10,7 +10,7 @@ use threadwire_proto::keepalive::Hold;
 use threadwire_proto::{Level, Role};
 use threadwire_worker::{EventLoop, Ready, Remote, Source};
 
-use super::leaving;
+use super::membership::{self, Site};
 use super::sharing::Sharing;
 use super::{Agreed, Connection, Extras, Inner, Phase, WeakConnection};
 use crate::flow::Flow;
@@ -103,7 +103,7 @@ impl Connection {
         Ok(Moving(Some(Parts {
             link,
             stream,
-            config: Arc::clone(&self.0.config),
+            config: Arc::clone(&self.0.site.config),
             agreed: self.0.agreed.clone(),
             flow,
             sharing: extras.sharing,
@@ -114,13 +114,18 @@ impl Connection {
         })))
     }
 
-    /// Gives the connection to the loop of this thread. `on_open` is not called again.
-    pub(crate) fn put_on(moving: Moving, listener: Box<dyn Listener>) -> io::Result<Connection> {
+    /// Gives the connection to the loop of this thread, where it may be a server's. `on_open` is not called again.
+    pub(crate) fn put_on(
+        moving: Moving,
+        listener: Box<dyn Listener>,
+        site: Option<Rc<Site>>,
+    ) -> io::Result<Connection> {
         let mut moving = moving;
         let parts = moving.0.take().ok_or(io::ErrorKind::Other)?;
         let Parts { link: loose, stream, config, agreed, flow, sharing, held_bytes, .. } = parts;
         let Parts { watchers, receivers, dropped, .. } = parts;
         let (level, name) = (listener.level(), Local::current().name_for(listener.name()));
+        let site = site.unwrap_or_else(|| Site::alone(config));
         let event_loop = EventLoop::current();
         let mut made = None;
         event_loop.attach(stream, Interest::READABLE | Interest::WRITABLE, |stream, token| {
@@ -138,8 +143,8 @@ impl Connection {
                 dirty: Cell::new(false),
                 agreed,
                 phase: Cell::new(Phase::Running),
-                place: Cell::new(leaving::NOWHERE),
-                config,
+                place: Cell::new(membership::NOWHERE),
+                site,
                 flow: Cell::new(Flow { timed: false, ..flow }),
                 reported: Cell::new(false),
                 extras: RefCell::new(Some(Box::new(extras))),
@@ -148,6 +153,7 @@ impl Connection {
             connection.0 as Rc<dyn Source>
         })?;
         let connection = made.ok_or(io::ErrorKind::Other)?;
+        connection.enter();
         connection.begin_keeping();
         if !connection.0.flow.get().reads() {
             connection.hold_pulse(Hold::NotReading);
@@ -159,7 +165,7 @@ impl Connection {
 
     /// What is left of it, if it has ended.
     pub(crate) fn remains(&self) -> Option<Remains> {
-        let (config, agreed) = (Arc::clone(&self.0.config), self.0.agreed.clone());
+        let (config, agreed) = (Arc::clone(&self.0.site.config), self.0.agreed.clone());
         Some(Remains { closed: self.closed()?, config, agreed, role: self.role(), level: self.0.level })
     }
 
@@ -183,8 +189,8 @@ impl Connection {
             dirty: Cell::new(false),
             agreed,
             phase: Cell::new(Phase::Over),
-            place: Cell::new(leaving::NOWHERE),
-            config,
+            place: Cell::new(membership::NOWHERE),
+            site: Site::alone(config),
             flow: Cell::default(),
             reported: Cell::new(true),
             extras: RefCell::new(Some(Box::new(extras))),

@@ -20,7 +20,7 @@ impl Connection {
         if self.0.flow.get().shared {
             buffered += self.held_bytes();
         }
-        buffered == 0 || buffered + length <= self.0.config.max_buffered
+        buffered == 0 || buffered + length <= self.0.site.config.max_buffered
     }
 
     /// Makes room for a frame, as far as the policy allows. False if the frame is to be dropped.
@@ -39,7 +39,7 @@ impl Connection {
         if !self.0.link.borrow().is_blocked() {
             self.write();
         }
-        let limit = self.0.config.max_buffered;
+        let limit = self.0.site.config.max_buffered;
         if self.has_room(length) || (opcode.is_control() && self.buffered() <= limit + CONTROL_ROOM) {
             return Ok(true);
         }
@@ -69,7 +69,7 @@ impl Connection {
     /// Looks at how much is left after a write: what stops and starts with it, and who waits for it.
     #[cold]
     pub(super) fn regulate(&self, left: usize) {
-        let config = &self.0.config;
+        let config = &self.0.site.config;
         let before = self.0.flow.get();
         let is_high = left > config.high_watermark;
         let is_low = left <= config.low_watermark;
@@ -118,7 +118,7 @@ impl Connection {
     pub(super) fn throttle(&self, before: u64) {
         let link = self.0.link.borrow();
         let (left, answers) = (link.buffered(), link.sent().saturating_sub(before));
-        let max = self.0.config.max_buffered;
+        let max = self.0.site.config.max_buffered;
         if answers > 0 && (left > max / 2 || left as u64 + answers > max as u64) {
             drop(link);
             self.throttle_if_allowed(answers);
@@ -127,15 +127,15 @@ impl Connection {
 
     #[cold]
     fn throttle_if_allowed(&self, answers: u64) {
-        let drops = matches!(self.0.config.when_full, WhenFull::DropOldest | WhenFull::DropNewest);
-        if !self.0.config.throttle || drops || self.role() != Role::Server || !self.is_open() {
+        let drops = matches!(self.0.site.config.when_full, WhenFull::DropOldest | WhenFull::DropNewest);
+        if !self.0.site.config.throttle || drops || self.role() != Role::Server || !self.is_open() {
             return;
         }
         self.0.extras.borrow_mut().get_or_insert_default().answers = answers;
         // What can leave at once does not count.
         self.write();
         let left = self.0.link.borrow().buffered();
-        if left > 0 && (left > self.0.config.max_buffered / 2 || !self.has_room_for_answers(left)) {
+        if left > 0 && (left > self.0.site.config.max_buffered / 2 || !self.has_room_for_answers(left)) {
             self.0.flow.set(Flow { throttled: true, ..self.0.flow.get() });
         }
     }
@@ -143,7 +143,7 @@ impl Connection {
     /// Whether as much as the last time may be added to what is left.
     fn has_room_for_answers(&self, left: usize) -> bool {
         let answers = self.with_extras(|extras| Some(extras.answers)).unwrap_or(0);
-        left as u64 + answers <= self.0.config.max_buffered as u64
+        left as u64 + answers <= self.0.site.config.max_buffered as u64
     }
 
     /// Takes up again what arrived meanwhile.

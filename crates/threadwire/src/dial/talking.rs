@@ -12,6 +12,7 @@ use super::route::Next;
 use super::talk::{Consent, Outcome, Talk};
 use super::{Attempt, Held, drop_held};
 use crate::connection::Opening;
+use crate::connection::membership::Site;
 use crate::stream::Stream;
 use crate::{Connection, Error};
 
@@ -152,7 +153,7 @@ impl Talking {
                     stream: held.stream,
                     token: self.token,
                     listener,
-                    config: Arc::clone(&self.attempt.config),
+                    site: Site::alone(Arc::clone(&self.attempt.config)),
                     agreed: Some(agreed),
                     deflate,
                     output: Vec::new(),

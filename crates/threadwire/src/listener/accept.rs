@@ -20,7 +20,7 @@ use crate::{Error, Listener};
 ///
 /// let serve = |request: &Request| accept(request).unwrap_or_else(|_| Accept::status(500));
 /// # let server = threadwire::Server::bind("127.0.0.1:0")?.serve(serve)?;
-/// # let client = threadwire::Client::new(&format!("ws://{}", server.local_addr()))?;
+/// # let client = threadwire::Client::new(&format!("ws://{}", server.local_addr()?))?;
 /// # assert!(client.connect(|_: &Connection, _: Message<'_>| Ok(())).is_err());
 /// # let client = client.header("Authorization", "Bearer 123")?;
 /// # assert!(client.connect(|_: &Connection, _: Message<'_>| Ok(()))?.response_headers().is_some());
@@ -62,14 +62,6 @@ impl Accept {
 
     fn to(listener: Option<Box<dyn Listener>>) -> Accept {
         Accept(Answer::Upgrade { listener, headers: Headers::new(), subprotocol: Subprotocol::None })
-    }
-
-    /// With the listener that `make` makes, if it is an upgrade that has none.
-    pub(crate) fn or_listener(mut self, make: impl FnOnce() -> Box<dyn Listener>) -> Accept {
-        if let Answer::Upgrade { listener, .. } = &mut self.0 {
-            listener.get_or_insert_with(make);
-        }
-        self
     }
 
     /// Answers with a status: 403 to refuse, 404 for a path that is not there, 200 for a health check.
@@ -131,7 +123,7 @@ impl Accept {
     /// let server = Server::bind("127.0.0.1:0")?.serve(|_| {
     ///     Accept::with(|ws: &Connection, message: Message<'_>| ws.send(message)).subprotocols(["v2", "v1"])
     /// })?;
-    /// let client = Client::new(&format!("ws://{}", server.local_addr()))?.subprotocols(["v0", "v1", "v2"])?;
+    /// let client = Client::new(&format!("ws://{}", server.local_addr()?))?.subprotocols(["v0", "v1", "v2"])?;
     /// let ws = threadwire::blocking::connect(&client)?;
     /// assert_eq!(ws.subprotocol(), Some("v2"));
     /// # Ok::<(), threadwire::Error>(())

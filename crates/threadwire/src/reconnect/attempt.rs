@@ -15,7 +15,7 @@ use crate::{Client, Error};
 /// #     Some("Bearer 1") => Accept::with(|_: &Connection, _: Message<'_>| Ok(())),
 /// #     _ => Accept::status(401),
 /// # })?;
-/// # let url = format!("ws://{}", server.local_addr());
+/// # let url = format!("ws://{}", server.local_addr()?);
 /// # fn fresh_token() -> Result<u32, Error> { Ok(1) }
 ///
 /// let link = Client::new(&url)?

@@ -178,7 +178,7 @@ impl Inner {
 /// # use threadwire::{Accept, Server};
 /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
 /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
-/// # let url = format!("ws://{}", server.local_addr());
+/// # let url = format!("ws://{}", server.local_addr()?);
 ///
 /// let link = Client::new(&url)?
 ///     .reconnect(Backoff::default())
@@ -276,7 +276,7 @@ impl Link {
     /// # use threadwire::{Accept, Server};
     /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let url = format!("ws://{}", server.local_addr()?);
     ///
     /// let quiet = |_ws: &Connection, _message: Message<'_>| Ok(());
     /// let link = Client::new(&url)?.reconnect(Backoff::default()).start(quiet);

@@ -195,7 +195,7 @@ mod tests {
     fn two(then: impl FnOnce(&Local, [Connection; 2])) {
         let ignore = |_: &Connection, _: Message<'_>| Ok(());
         let server = Server::bind("127.0.0.1:0").unwrap().serve(move |_| Accept::with(ignore)).unwrap();
-        let client = || Client::new(&format!("ws://{}", server.local_addr())).unwrap();
+        let client = || Client::new(&format!("ws://{}", server.local_addr().unwrap())).unwrap();
         let both = [(); 2].map(|()| client().connect(ignore).unwrap());
         then(&Local::current(), both);
         server.stop();

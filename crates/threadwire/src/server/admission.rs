@@ -26,7 +26,7 @@ use crate::{Error, Forwarded, LimitKind, ProxyProtocol, Request};
 /// let server = Server::bind("127.0.0.1:0")?
 ///     .admission(admission)
 ///     .serve(|_| Accept::with(|ws: &Connection, message: Message<'_>| ws.send(message)))?;
-/// let url = format!("ws://{}", server.local_addr());
+/// let url = format!("ws://{}", server.local_addr()?);
 /// let mut first = threadwire::blocking::connect(&url)?;
 /// let second = threadwire::blocking::connect(&url);
 /// assert!(second.unwrap_err().is_transient(), "it is answered with 503");

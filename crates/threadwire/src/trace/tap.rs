@@ -68,6 +68,11 @@ impl Traced {
         Traced { stream, tap: Tap::new(trace, role) }
     }
 
+    /// Shows what was received before the stream was traced.
+    pub(crate) fn show(&mut self, early: &[u8]) {
+        self.tap.watch(Direction::Received, early);
+    }
+
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.stream.read(buffer)?;
         self.tap.watch(Direction::Received, &buffer[..count]);

@@ -27,7 +27,7 @@ use crate::Request;
 ///     }
 ///     Ok(Accept::with(|ws: &Connection, message: Message<'_>| ws.send(message)))
 /// })?;
-/// # let at = |path| format!("ws://{}/{path}", server.local_addr());
+/// # let at = |path| format!("ws://{}/{path}", server.local_addr()?);
 /// # assert!(threadwire::blocking::connect(&at("public")).is_ok());
 /// # assert!(threadwire::blocking::connect(&at("private")).is_err());
 /// # Ok::<(), threadwire::Error>(())
