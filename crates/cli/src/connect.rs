@@ -11,7 +11,7 @@ use threadwire::worker::{Ended, EventLoop, Worker};
 use threadwire::{
     Client, CloseCode, Config, Connection, Error, Listener, Message, Proxy, Stopped, wait_until,
 };
-use threadwire_worker::printer::Typed;
+use threadwire_printer::Typed;
 
 use crate::terminal::{self, Keyboard};
 use crate::tls::TlsOptions;

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use threadwire::worker::{EventLoop, Remote};
-use threadwire_worker::printer::{Input, Printer, Typed};
+use threadwire_printer::{Input, Printer, Typed};
 
 /// The printer, as long as there is an input line. Log messages have to go through it, too.
 static PRINTER: Mutex<Option<Printer>> = Mutex::new(None);

@@ -36,7 +36,7 @@ use threadwire_proto::{
 };
 use threadwire_worker::{EventLoop, Ready, Remote, Source, TimerId, Token};
 
-use crate::error::TimeoutKind;
+use crate::TimeoutKind;
 use crate::flow::Flow;
 use crate::link::Link;
 use crate::local::Local;

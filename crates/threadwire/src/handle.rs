@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 
+use threadwire_core::config::TOO_SLOW;
 use threadwire_proto::frame::MAX_CONTROL;
 use threadwire_proto::{CloseCode, CloseFrame, Compress, Message, OpCode, SendError};
 use threadwire_worker::{EventLoop, Remote, WorkerId};
@@ -430,7 +431,7 @@ impl Handle {
         let limit = self.0.config.max_buffered;
         match when_full {
             WhenFull::Wait => return self.wait_below(limit.saturating_sub(more)),
-            WhenFull::Close => self.close_with(CloseCode::POLICY, Connection::TOO_SLOW)?,
+            WhenFull::Close => self.close_with(CloseCode::POLICY, TOO_SLOW)?,
             _ => {}
         }
         Err(Error::too_much_buffered(limit))

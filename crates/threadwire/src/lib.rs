@@ -69,15 +69,12 @@ compile_error!("this version of threadwire needs a Unix system");
 pub mod aio;
 pub mod app;
 pub mod blocking;
-mod closed;
-mod config;
+mod client;
 mod connection;
 mod dial;
-mod error;
 pub mod events;
 mod flow;
 mod handle;
-mod into_client;
 mod link;
 mod listener;
 mod local;
@@ -88,7 +85,7 @@ mod room;
 mod server;
 mod stream;
 pub mod tls;
-pub mod trace;
+mod traced;
 
 /// The protocol without I/O: the `threadwire-proto` crate.
 pub use threadwire_proto as proto;
@@ -96,18 +93,11 @@ pub use threadwire_proto as proto;
 pub use threadwire_worker as worker;
 
 pub use app::App;
-pub use closed::Closed;
-pub use config::Config;
+pub use client::{Client, IntoClient, connect};
 pub use connection::Connection;
-pub use dial::problem::{ProxyProblem, RedirectProblem, Stage, Step};
-pub use dial::{CookieJar, Proxy, Socket, Target, Timeouts};
-pub use error::{Error, LimitKind, TimeoutKind, UrlPart};
-pub use flow::WhenFull;
 pub use handle::{Handle, Parts};
-pub use into_client::IntoClient;
 pub use listener::Listener;
 pub use listener::accept::Accept;
-pub use listener::client::{Client, connect};
 pub use listener::running::{Running, Stopper};
 pub use listener::server::{Server, Spread};
 pub use messages::{Backlog, Messages, MessagesIter, WhenBehind};
@@ -117,18 +107,22 @@ pub use server::{
     Admission, BasicAuth, BasicUser, Bearer, Check, Forwarded, Hosts, ListenAddr, ListenSocket, Origins,
     Proxied, ProxyProtocol, Request, Router, Shutdown, ShutdownReport, Standing, StuckWorker, Unanswered,
 };
+pub use threadwire_core::client::{CookieJar, Proxy, Socket, Target, Timeouts};
+pub use threadwire_core::config::{Config, WhenFull};
+pub use threadwire_core::error::{
+    Closed, Error, LimitKind, ProxyProblem, RedirectProblem, Stage, Step, TimeoutKind, TlsProblem, UrlPart,
+};
+pub use threadwire_core::trace::{self, Trace};
 pub use threadwire_proto::handshake::{Answer, HandshakeError, HeaderError, Headers, Response};
 pub use threadwire_proto::{
     CloseCode, Compress, Deflate, Frame, Initiator, Keepalive, Level, Limits, Message, OpCode, OwnedMessage,
     PingStrategy, RoundTripSummary, SendError, Violation,
 };
 pub use threadwire_worker::{Stopped, sleep, update, wait_forever, wait_until};
-pub use tls::TlsProblem;
 #[cfg(feature = "tls")]
 pub use tls::{ClientTls, ServerTls};
-pub use trace::Trace;
 
-/// The examples of the README are tests too.
-#[cfg(doctest)]
+/// The examples of the README are tests too. One of them needs the async face.
+#[cfg(all(doctest, feature = "aio"))]
 #[doc = include_str!("../../../README.md")]
 struct Readme;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use threadwire_proto::{Message, OwnedMessage};
 use threadwire_worker::EventLoop;
 
-use crate::error::TimeoutKind;
+use crate::TimeoutKind;
 use crate::handle::waker_of_this_thread;
 use crate::{Closed, Error, Handle};
 use inbox::{Filter, Inbox, Taken};

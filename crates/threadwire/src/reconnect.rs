@@ -1,25 +1,20 @@
 //! Connections that come back: a state machine around [`Client`], driven by the loop of the thread that started it.
 
-pub(crate) mod asking;
-mod attempt;
-mod backoff;
 mod driver;
-mod hold;
 mod link;
-pub(crate) mod machine;
 mod session;
-mod state;
-pub(crate) mod wish;
 
-pub use attempt::Attempt;
-pub use backoff::Backoff;
 pub use link::Link;
-pub use state::{Cause, Change, State};
+pub use threadwire_core::reconnect::{Attempt, Backoff, Cause, Change, State};
 
 use std::fmt;
 use std::time::Duration;
 
-use crate::{Client, Error, Listener};
+use threadwire_core::client::settings::Settings;
+
+#[cfg(doc)]
+use crate::Client;
+use crate::{Error, Listener};
 use driver::Driver;
 
 type OnChange = dyn FnMut(&Change);
@@ -100,14 +95,14 @@ struct Hooks {
 /// ```
 #[must_use = "nothing happens until it is started"]
 pub struct Reconnect {
-    client: Client,
+    client: Settings,
     backoff: Backoff,
     hooks: Hooks,
     hold: Option<usize>,
 }
 
 impl Reconnect {
-    pub(crate) fn new(client: Client, backoff: Backoff) -> Reconnect {
+    pub(crate) fn new(client: Settings, backoff: Backoff) -> Reconnect {
         Reconnect { client, backoff, hooks: Hooks::default(), hold: None }
     }
 

@@ -11,8 +11,10 @@ use threadwire_proto::Role;
 use crate::Trace;
 use crate::outbox::Output;
 #[cfg(feature = "tls")]
-use crate::tls::{session::Session, stream::TlsStream};
-use crate::trace::Traced;
+use crate::tls::stream::TlsStream;
+use crate::traced::Traced;
+#[cfg(feature = "tls")]
+use threadwire_core::tls::session::Session;
 
 /// A connected stream.
 #[derive(Debug)]

@@ -1,6 +1,7 @@
 //! Whatever peers do, no file descriptor is left behind. A program of its own, as it counts those of the whole process.
 #![cfg(target_os = "linux")]
 
+#[path = "it/common/mod.rs"]
 pub mod common;
 
 use std::fs::read_dir;

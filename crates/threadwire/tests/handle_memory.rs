@@ -1,5 +1,6 @@
 //! What a connection holds whose peer does not read: alone in its process, as it is the process that is measured.
 
+#[path = "it/common/mod.rs"]
 pub mod common;
 
 use common::recorder::Log;

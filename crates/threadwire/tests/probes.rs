@@ -2,6 +2,7 @@
 //!
 //! In a process of its own, as it hears what all threads say.
 
+#[path = "it/common/mod.rs"]
 pub mod common;
 
 use std::fmt;

@@ -1,5 +1,6 @@
 //! What is logged of attempts to connect shows no credentials. A program of its own, as it listens to the whole process's log.
 
+#[path = "it/common/mod.rs"]
 pub mod common;
 
 use std::fmt::{Debug, Write};

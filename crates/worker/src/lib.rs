@@ -37,15 +37,12 @@ mod listener;
 mod mail;
 mod node;
 mod pool;
-#[cfg(feature = "printer")]
-pub mod printer;
 mod promise;
 mod queue;
 mod remote;
 mod restart;
 mod source;
 mod status;
-mod stop;
 mod stop_token;
 mod sync;
 mod timer;
@@ -74,8 +71,8 @@ pub use remote::{Rejected, Remote, current};
 pub use restart::{NotStarted, Restartable, StartError};
 pub use source::{Ready, Source, Token};
 pub use status::{Outcome, Status, StatusChange};
-pub use stop::Stopped;
 pub use stop_token::{StopBinding, StopToken};
+pub use threadwire_stopped::Stopped;
 pub use timer::TimerId;
 pub use tree::{Change, ChildEvent, Stuck};
 pub use wait::{

@@ -1,5 +1,6 @@
 //! A tree of a thousand workers. In a file of its own, since it counts the threads of the process.
 
+#[path = "it/common/mod.rs"]
 pub mod common;
 
 use std::sync::Arc;

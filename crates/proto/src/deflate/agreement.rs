@@ -10,8 +10,9 @@
 //! | `client_max_window_bits[=N]` | nothing can be asked for: it is 15 | the smaller of N and ours is answered, if it is below 15 |
 //! | anything else, or twice, or no number from 8 to 15 | - | declines the offer |
 
-use super::params::{ParamError, Params};
+use super::params::Params;
 use super::{Deflate, NAME};
+use crate::handshake::param_error::ParamError;
 use crate::handshake::{Extension, HandshakeError};
 
 /// The window bits that nobody has restricted.

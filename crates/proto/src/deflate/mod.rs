@@ -55,8 +55,9 @@ pub use budget::{memory_budget, memory_in_use, set_memory_budget};
 pub(crate) use compressor::Compressor;
 pub(crate) use decompressor::{Decompressor, Output};
 pub(crate) use engines::Engines;
-pub use params::ParamError;
 pub use shared::Sharing;
+
+pub use crate::handshake::param_error::ParamError;
 
 /// The name of the extension.
 pub const NAME: &str = "permessage-deflate";

@@ -2,8 +2,8 @@
 
 use super::client::Answer;
 use super::headers::HeaderError;
+use super::param_error::ParamError;
 use super::response::Response;
-use crate::deflate::ParamError;
 
 /// The most bytes of a received value that an error quotes.
 const QUOTED_BYTES: usize = 64;

@@ -34,6 +34,7 @@ mod extension;
 mod head;
 mod headers;
 pub mod hide;
+pub(crate) mod param_error;
 mod response;
 mod rules;
 mod server;

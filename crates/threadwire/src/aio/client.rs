@@ -7,8 +7,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::connection::Connection;
 use super::dial;
 use super::stream::Stream;
-use crate::dial::Route;
 use crate::{Error, IntoClient};
+use threadwire_core::client::route::Route;
+use threadwire_core::client::settings::Settings;
 
 /// Opens a connection to a URL, or as a [`Client`](crate::Client) says.
 ///
@@ -40,7 +41,18 @@ use crate::{Error, IntoClient};
 /// # }
 /// ```
 pub fn connect(target: impl IntoClient) -> impl Future<Output = Result<Connection, Error>> + Send + 'static {
-    let route = target.client().and_then(|client| Route::new(&client));
+    let route = target.client().and_then(|client| Route::new(client.settings()));
+    drive(route)
+}
+
+/// The same for an attempt of a connection that comes back.
+pub(super) fn connect_by(
+    settings: &Settings,
+) -> impl Future<Output = Result<Connection, Error>> + Send + 'static {
+    drive(Route::new(settings))
+}
+
+fn drive(route: Result<Route, Error>) -> impl Future<Output = Result<Connection, Error>> + Send + 'static {
     // In a box: what it needs is needed only now, and the future of a whole life would have to have room for it.
     Box::pin(async move { dial::drive(route?, None).await })
 }
@@ -78,6 +90,6 @@ pub fn client<S>(
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let route = target.client().and_then(|client| Route::over_stream(&client));
+    let route = target.client().and_then(|client| Route::over_stream(client.settings()));
     Box::pin(async move { dial::drive(route?, Some(Stream::of(stream))).await })
 }

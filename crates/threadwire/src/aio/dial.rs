@@ -17,14 +17,16 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::connection::Connection;
 use super::core::Opening;
 use super::stream::Stream;
-use crate::dial::race::{Move, Race};
-use crate::dial::route::{Next, Route, Secure, Task};
-use crate::dial::socket::{Own, Sockets};
-use crate::dial::talk::{Consent, Outcome, Talk};
-use crate::dial::{UNIX_PAUSE, resolver};
+use crate::connection::Agreed;
+use crate::dial::UNIX_PAUSE;
 #[cfg(feature = "tls")]
 use crate::tls::Failed;
 use crate::{Config, Error};
+use threadwire_core::client::dns_threads;
+use threadwire_core::client::exchange::{Consent, Outcome, Talk};
+use threadwire_core::client::race::{Move, Race};
+use threadwire_core::client::route::{Next, Route, Secure, Task};
+use threadwire_core::client::socket::{Own, Sockets};
 
 /// Opens a connection in time, over a stream if there is one already.
 pub(super) async fn drive(mut route: Route, stream: Option<Stream>) -> Result<Connection, Error> {
@@ -64,7 +66,7 @@ async fn step(
 ) -> Result<Option<Connection>, Error> {
     match task {
         Task::Resolve { host, port } => {
-            let found = limited(route, ask(move || resolver::look_up(&host, port))).await?;
+            let found = limited(route, ask(move || dns_threads::look_up(&host, port))).await?;
             route.found(found)?;
         }
         Task::Connect(race) => *stream = Some(connect(route, race).await?),
@@ -95,7 +97,8 @@ async fn step(
             match route.said(outcome)? {
                 Next::GoOn => *stream = Some(below),
                 Next::Elsewhere => {}
-                Next::Open(Consent { agreed, deflate, head }) => {
+                Next::Open(Consent { subprotocol, headers, deflate, head }) => {
+                    let agreed = Box::new(Agreed { subprotocol, headers, guest: None });
                     return Ok(Some(Connection::open(Opening {
                         role: Role::Client,
                         stream: below,
@@ -125,7 +128,7 @@ async fn limited<T>(route: &Route, step: impl Future<Output = T>) -> Result<T, E
 async fn ask<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     let (tell, told) = oneshot::channel();
     // Whoever does not wait any more does not want it.
-    let _wanted = resolver::ask(work, move |result| drop(tell.send(result)));
+    let _wanted = dns_threads::ask(work, move |result| drop(tell.send(result)));
     told.await.unwrap_or_else(|_| Err(io::ErrorKind::Interrupted.into()))
 }
 

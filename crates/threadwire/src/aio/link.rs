@@ -7,8 +7,8 @@ use std::task::{Context, Waker};
 use threadwire_proto::{CloseCode, CloseFrame, Message};
 
 use super::handle::Handle;
-use crate::reconnect::wish::Wish;
 use crate::{Cause, Change, Error, State};
+use threadwire_core::reconnect::command::Wish;
 
 /// What a reconnecting connection and its links share.
 pub(super) struct Shared(Mutex<Inner>);
@@ -26,7 +26,7 @@ struct Inner {
 
 impl Shared {
     pub(super) fn new(state: State) -> Arc<Shared> {
-        let change = Change { state, connections: 0, cause: None };
+        let change = Change::new(state, 0, None);
         let (handle, wish) = (None, Wish::Nothing);
         Arc::new(Shared(Mutex::new(Inner { change, handle, wish, is_closing: false, waiting: None })))
     }

@@ -14,14 +14,15 @@ use futures_core::stream::FusedStream;
 use threadwire_proto::{CloseCode, Message, OwnedMessage};
 use tokio::time::{Sleep, sleep};
 
-use super::client::connect;
+use super::client::connect_by;
 use super::connection::Connection;
 use super::handle::Handle;
 use super::link::{Link, Shared};
-use crate::reconnect::asking::{ask_before, ask_whether_to_retry, random, retry_after};
-use crate::reconnect::machine::{Machine, Verdict, is_wanted};
-use crate::reconnect::wish::Wish;
-use crate::{Attempt, Backoff, Cause, Change, Client, Error, IntoClient, State};
+use crate::{Attempt, Backoff, Cause, Change, Error, IntoClient, State};
+use threadwire_core::client::settings::Settings;
+use threadwire_core::reconnect::command::Wish;
+use threadwire_core::reconnect::hooks::{ask_before, ask_whether_to_retry, random, retry_after};
+use threadwire_core::reconnect::machine::{Machine, Verdict, is_wanted};
 
 type Before = dyn FnMut(&mut Attempt) -> Result<(), Error> + Send;
 type RetryIf = dyn FnMut(&Cause) -> bool + Send;
@@ -65,7 +66,7 @@ pub enum Update {
 /// [`recv_update`](Reconnecting::recv_update), which tells of each change of state beside the messages.
 pub struct Reconnecting {
     /// What it connects to; the error if there is no such thing, until that was told.
-    client: Result<Client, Option<Error>>,
+    settings: Result<Settings, Option<Error>>,
     machine: Machine,
     hooks: Hooks,
     step: Step,
@@ -117,7 +118,7 @@ pub struct Reconnecting {
 pub fn reconnect(target: impl IntoClient, backoff: Backoff) -> Reconnecting {
     let machine = Machine::new(backoff);
     Reconnecting {
-        client: target.client().map(|client| client.into_owned()).map_err(Some),
+        settings: target.client().map(|client| client.settings().clone()).map_err(Some),
         shared: Shared::new(machine.state()),
         machine,
         hooks: Hooks::default(),
@@ -313,16 +314,16 @@ impl Reconnecting {
         let (state, cause) = (self.machine.connecting(), self.shared.cause());
         self.announce(state, cause.clone());
         let State::Connecting { attempt: number } = state else { return };
-        let allowed = match &mut self.client {
-            Ok(client) => {
-                let mut attempt = Attempt { client: client.clone(), number, cause };
+        let allowed = match &mut self.settings {
+            Ok(settings) => {
+                let mut attempt = Attempt { settings: settings.clone(), number, cause };
                 let before = self.hooks.before.as_deref_mut();
                 before.map_or(Ok(()), |before| ask_before(before, &mut attempt)).map(|()| attempt)
             }
             Err(error) => Err(error.take().unwrap_or(Error::Closed)),
         };
         match allowed {
-            Ok(attempt) => self.step = Step::Dialing(Box::pin(connect(&attempt.client))),
+            Ok(attempt) => self.step = Step::Dialing(Box::pin(connect_by(&attempt.settings))),
             Err(error) => self.follow(Verdict::GiveUp, Some(Arc::new(Cause::Error(error)))),
         }
     }
@@ -404,7 +405,7 @@ impl Reconnecting {
     }
 
     fn announce(&mut self, state: State, cause: Option<Arc<Cause>>) {
-        let change = Change { state, connections: self.machine.connections(), cause };
+        let change = Change::new(state, self.machine.connections(), cause);
         tracing::debug!(%change, "reconnecting");
         self.shared.change(change.clone());
         self.changes.push_back(change);

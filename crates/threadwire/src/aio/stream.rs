@@ -17,8 +17,8 @@ use super::tls::Secured;
 use crate::Config;
 use crate::outbox::Output;
 #[cfg(feature = "tls")]
-use crate::tls::session::Session;
-use crate::trace::{Direction, Tap};
+use threadwire_core::tls::session::Session;
+use threadwire_core::trace::{Direction, tap::Tap};
 
 /// Anything that a connection can run over.
 pub(super) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::stream::Stream;
-use crate::tls::session::{Io, Session};
+use threadwire_core::tls::session::{Io, Session};
 
 /// A stream in TLS.
 pub(super) struct Secured {

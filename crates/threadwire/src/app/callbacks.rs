@@ -1,11 +1,9 @@
 //! The program's closures, and what they may return.
 
 use std::error::Error as StdError;
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use threadwire_proto::Message;
-use threadwire_worker::Stopped;
 
 use super::RequestId;
 use crate::{Closed, Connection, Error};
@@ -67,14 +65,8 @@ pub trait Outcome: sealed::Outcome {}
 
 impl<T: sealed::Outcome> Outcome for T {}
 
-/// Headers for a request: pairs of a name and a value in an array or a vector, or a result with such. Sealed: only these.
-/// There is an example at [`App::headers`](super::App::headers).
-pub trait HeaderList: sealed::HeaderList {}
-
-impl<T: sealed::HeaderList> HeaderList for T {}
-
 pub(super) mod sealed {
-    use super::{Error, StdError, error_of};
+    use super::{Error, StdError};
 
     pub trait Outcome {
         fn into_result(self) -> Result<(), Error>;
@@ -88,59 +80,7 @@ pub(super) mod sealed {
 
     impl<E: Into<Box<dyn StdError + Send + Sync>>> Outcome for Result<(), E> {
         fn into_result(self) -> Result<(), Error> {
-            self.map_err(error_of)
+            self.map_err(Error::of_program)
         }
-    }
-
-    pub trait HeaderList {
-        fn into_list(self) -> Result<Vec<(String, String)>, Error>;
-    }
-
-    impl<N: Into<String>, V: Into<String>> HeaderList for Vec<(N, V)> {
-        fn into_list(self) -> Result<Vec<(String, String)>, Error> {
-            Ok(self.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
-        }
-    }
-
-    impl<N: Into<String>, V: Into<String>, const COUNT: usize> HeaderList for [(N, V); COUNT] {
-        fn into_list(self) -> Result<Vec<(String, String)>, Error> {
-            Ok(self.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
-        }
-    }
-
-    impl<L: HeaderList, E: Into<Box<dyn StdError + Send + Sync>>> HeaderList for Result<L, E> {
-        fn into_list(self) -> Result<Vec<(String, String)>, Error> {
-            self.map_err(error_of)?.into_list()
-        }
-    }
-}
-
-/// An error of the program's as one of ours: what it was if it was one, so that it counts as such.
-fn error_of(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
-    let error = match error.into().downcast::<Error>() {
-        Ok(error) => return *error,
-        Err(error) => error,
-    };
-    let error = match error.downcast::<Stopped>() {
-        Ok(_) => return Error::Stopped,
-        Err(error) => error,
-    };
-    match error.downcast::<io::Error>() {
-        Ok(error) => Error::Io(*error),
-        Err(error) => Error::Other(error),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_error_stays_what_it_was() {
-        assert!(matches!(error_of(Error::Closed), Error::Closed));
-        assert!(matches!(error_of(Box::<dyn StdError + Send + Sync>::from(Error::Lost)), Error::Lost));
-        assert!(matches!(error_of(Stopped), Error::Stopped));
-        assert!(matches!(error_of(io::Error::from(io::ErrorKind::NotFound)), Error::Io(_)));
-        assert_eq!(error_of("a text").to_string(), "a text");
     }
 }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use threadwire_proto::{CloseCode, Initiator, Keepalive, Message};
 
-use super::callbacks::{Callbacks, HeaderList, Outcome, contain};
+use super::HeaderList;
+use super::callbacks::{Callbacks, Outcome, contain};
 use super::handle::Shared;
 use super::session::{Place, Session};
 use super::{AppHandle, RequestId};

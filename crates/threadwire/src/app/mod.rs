@@ -54,8 +54,9 @@ mod request;
 mod running;
 mod session;
 
-pub use callbacks::{HeaderList, Outcome};
+pub use callbacks::Outcome;
 pub use client::{App, Ended};
 pub use handle::AppHandle;
 pub use request::{Reply, RequestId, RequestRefused};
 pub use running::{Running, spawn};
+pub use threadwire_core::client::HeaderList;

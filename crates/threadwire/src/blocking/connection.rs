@@ -14,7 +14,7 @@ use threadwire_proto::{CloseCode, Compress, Message, OwnedMessage};
 use threadwire_worker::{EventLoop, Stopped, checkpoint};
 
 use super::mailbox::Mailbox;
-use crate::error::TimeoutKind;
+use crate::TimeoutKind;
 #[cfg(feature = "tls")]
 use crate::tls::TlsInfo;
 use crate::{Closed, Error, Handle, WhenFull};

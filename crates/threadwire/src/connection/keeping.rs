@@ -11,7 +11,7 @@ use threadwire_proto::{CloseCode, Message, RoundTripSummary, RoundTrips};
 use threadwire_worker::{EventLoop, TimeKeeper, TimerId};
 
 use super::{Connection, Extras, Phase, WeakConnection};
-use crate::error::TimeoutKind;
+use crate::TimeoutKind;
 use crate::flow::Flow;
 use crate::{Error, Listener};
 

@@ -11,7 +11,7 @@ use threadwire_proto::keepalive::{Hold, Keepalive};
 use threadwire_worker::{Defer, EventLoop, Resolver, TimeKeeper, TimerId};
 
 use super::{Connection, WeakConnection};
-use crate::error::TimeoutKind;
+use crate::TimeoutKind;
 use crate::{Error, Handle};
 
 /// How long a pong may take, where no keepalive says so.

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use threadwire_core::config::TOO_SLOW;
 use threadwire_proto::deflate::Sharing;
 use threadwire_proto::{CloseCode, CloseFrame, SendOptions};
 
@@ -100,7 +101,7 @@ impl Connection {
         self.count_dropped();
         if when_full == WhenFull::Close {
             // Not by `close_with`, which would flush the rooms that are just being flushed.
-            let frame = CloseFrame { code: Some(CloseCode::POLICY), reason: Self::TOO_SLOW };
+            let frame = CloseFrame { code: Some(CloseCode::POLICY), reason: TOO_SLOW };
             // It can be sent: nothing else could make this fail.
             let _ = self.0.link.borrow_mut().close(frame);
             self.mark_dirty();

@@ -1,5 +1,6 @@
 //! What happens where more is sent than the peer reads.
 
+use threadwire_core::config::TOO_SLOW;
 use threadwire_proto::keepalive::Hold;
 use threadwire_proto::{CloseCode, OpCode, Role};
 use threadwire_worker::EventLoop;
@@ -10,9 +11,6 @@ use crate::handle::lane::CONTROL_ROOM;
 use crate::{Error, WhenFull};
 
 impl Connection {
-    /// The reason of a connection that is closed since the peer does not read.
-    pub(crate) const TOO_SLOW: &str = "too slow in reading";
-
     /// Whether a payload of this length may be added to what waits. Anything is taken when nothing does.
     #[inline]
     pub(super) fn has_room(&self, length: usize) -> bool {
@@ -60,7 +58,7 @@ impl Connection {
                 EventLoop::current().wait(None, || self.buffered() <= most || !self.is_open())?;
                 return if self.is_open() { Ok(true) } else { Err(Error::Closed) };
             }
-            WhenFull::Close if !opcode.is_control() => self.close_with(CloseCode::POLICY, Self::TOO_SLOW)?,
+            WhenFull::Close if !opcode.is_control() => self.close_with(CloseCode::POLICY, TOO_SLOW)?,
             _ => {}
         }
         Err(Error::too_much_buffered(limit))

@@ -10,10 +10,10 @@ use mio::Interest;
 use mio::net::TcpStream;
 use threadwire_worker::{EventLoop, Ready, Source, TimerId, Token};
 
-use super::race::{Move, Race};
 use super::{Attempt, Held};
 use crate::Error;
 use crate::stream::Stream;
+use threadwire_core::client::race::{Move, Race};
 
 /// A race that is under way.
 struct Racing {

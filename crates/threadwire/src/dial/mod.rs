@@ -1,34 +1,15 @@
-//! From a URL to an open connection. What comes next is said by [`route`], which does no I/O and serves every face; the steps on
+//! From a URL to an open connection. What comes next is said by [`Route`], which does no I/O and serves every face; the steps on
 //! the way are files of their own. The rest drives it on a loop: each step that waits is a source there, gets a stream from the
 //! one before, in its place on the loop, and hands it on to the next.
 
-pub(crate) mod answer;
-mod chunked;
 mod connect;
 mod connect_unix;
 #[cfg(feature = "aio")]
 pub(crate) use connect_unix::PAUSE as UNIX_PAUSE;
-mod cookies;
-mod environment;
-mod no_proxy;
 mod open;
-mod options;
-pub(crate) mod problem;
-mod proxy;
-pub(crate) mod race;
-mod redact;
-mod redirect;
 mod resolve;
-pub(crate) mod resolver;
-pub(crate) mod route;
 mod secure;
-pub(crate) mod socket;
-mod socks4;
-mod socks5;
-pub(crate) mod talk;
 mod talking;
-mod target;
-mod tunnel;
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
@@ -36,21 +17,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mio::Interest;
+use threadwire_core::client::route::{Route, Task};
+use threadwire_core::client::settings::Settings;
 use threadwire_proto::Role;
 use threadwire_worker::{EventLoop, Ready, Source, TimerId, Token};
 
-pub use cookies::CookieJar;
-pub(crate) use options::Options;
-pub use options::Timeouts;
-pub use proxy::Proxy;
-pub(crate) use route::Route;
-pub use socket::Socket;
-pub use target::Target;
-pub(crate) use target::basic;
-
 use crate::stream::Stream;
 use crate::{Config, Connection, Error, Listener};
-use route::Task;
 use talking::Talking;
 
 /// What is told when an attempt has come to its end: the listener is given back if it failed.
@@ -80,13 +53,18 @@ struct Held {
 
 impl Attempt {
     /// Begins, on this thread's loop. `done` is called from there, at its next turn at the earliest.
-    pub(crate) fn start(route: Route, listener: Box<dyn Listener>, done: Done) -> Rc<Attempt> {
+    pub(crate) fn start(
+        settings: &Settings,
+        listener: Box<dyn Listener>,
+        done: impl FnOnce(Result<Connection, (Box<dyn Listener>, Error)>) + 'static,
+    ) -> Result<Rc<Attempt>, Error> {
+        let route = Route::new(settings)?;
         let config = Arc::new(route.config().clone());
         let timeout = config.open_timeout;
         let attempt = Rc::new(Attempt {
             route: RefCell::new(route),
             config,
-            pending: RefCell::new(Some((listener, done))),
+            pending: RefCell::new(Some((listener, Box::new(done)))),
             talking: RefCell::default(),
             cancel: RefCell::default(),
             timer: Cell::default(),
@@ -98,7 +76,7 @@ impl Attempt {
             attempt.time_is_up(error);
         })));
         Beginning::start(&attempt);
-        attempt
+        Ok(attempt)
     }
 
     /// Calls back some time later, if there is an attempt still.

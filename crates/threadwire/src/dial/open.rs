@@ -3,10 +3,10 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::socket::{Open, Own};
-use super::target::Target;
 use super::{Attempt, attach, resolve};
 use crate::stream::Stream;
+use threadwire_core::client::Target;
+use threadwire_core::client::socket::{Open, Own};
 
 pub(super) fn start(attempt: &Rc<Attempt>, open: Arc<Open>, target: Target) {
     let work = move || {

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use threadwire_worker::{EventLoop, Ready, Source, Token};
 
 use super::Attempt;
-use super::resolver::{self, Wanted};
 use crate::Error;
+use threadwire_core::client::dns_threads::{self, Wanted};
 
 /// What is done with an answer.
 type Take<T> = fn(&Rc<Attempt>, io::Result<T>);
@@ -30,7 +30,7 @@ struct Asking<T> {
 pub(super) fn start(attempt: &Rc<Attempt>, host: String, port: u16) {
     ask(
         attempt,
-        move || resolver::look_up(&host, port),
+        move || dns_threads::look_up(&host, port),
         |attempt, addresses| {
             let found = attempt.route.borrow_mut().found(addresses);
             match found {
@@ -66,7 +66,7 @@ pub(super) fn ask<T: Send + 'static>(
     let cancelled = Rc::clone(&asking);
     attempt.set_cancel(move || cancelled.leave());
     let remote = event_loop.remote();
-    let wanted = resolver::ask(work, move |result| {
+    let wanted = dns_threads::ask(work, move |result| {
         *answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
         // A loop that has ended wants no answer.
         let _ = remote.post(move |event_loop| event_loop.requeue(token, Ready::READABLE));

@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use super::route::Secure;
 use super::{Attempt, Held};
+use threadwire_core::client::route::Secure;
 
 #[cfg(not(feature = "tls"))]
 pub(super) fn start(attempt: &Rc<Attempt>, secure: Secure, held: Held) {

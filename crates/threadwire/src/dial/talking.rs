@@ -5,14 +5,14 @@ use std::io::{self, Write};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use threadwire_core::client::exchange::{Consent, Outcome, Talk};
+use threadwire_core::client::route::Next;
 use threadwire_proto::Role;
 use threadwire_worker::{EventLoop, Ready, Source, Token};
 
-use super::route::Next;
-use super::talk::{Consent, Outcome, Talk};
 use super::{Attempt, Held, drop_held};
-use crate::connection::Opening;
 use crate::connection::membership::Site;
+use crate::connection::{Agreed, Opening};
 use crate::stream::Stream;
 use crate::{Connection, Error};
 
@@ -145,7 +145,8 @@ impl Talking {
                 drop_held(Some(held));
                 self.attempt.go_on(None);
             }
-            Ok(Next::Open(Consent { agreed, deflate, head })) => {
+            Ok(Next::Open(Consent { subprotocol, headers, deflate, head })) => {
+                let agreed = Box::new(Agreed { subprotocol, headers, guest: None });
                 self.attempt.end_step();
                 let Some((listener, done)) = self.attempt.finish() else { return drop_held(Some(held)) };
                 done(Ok(Connection::open(Opening {

@@ -2,7 +2,6 @@
 //! still lie in the buffer they were received in.
 
 pub(crate) mod accept;
-pub(crate) mod client;
 pub(crate) mod running;
 pub(crate) mod server;
 

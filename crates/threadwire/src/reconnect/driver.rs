@@ -9,21 +9,23 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use threadwire_core::client::settings::Settings;
+use threadwire_core::panic::contain;
+use threadwire_core::reconnect::command::Wish;
+use threadwire_core::reconnect::hooks::{self, random};
+use threadwire_core::reconnect::machine::{Machine, Verdict, is_wanted};
 use threadwire_proto::CloseCode;
 use threadwire_worker::{EventLoop, Ready, Source, TimerId, Token};
 
-use super::asking::{self, contain, random};
 use super::link::{Link, Shared};
-use super::machine::{Machine, Verdict, is_wanted};
 use super::session::Session;
-use super::wish::Wish;
 use super::{Attempt, Backoff, Cause, Change, Hooks, State};
-use crate::{Client, Connection, Error, Listener, dial};
+use crate::{Connection, Error, Listener, dial};
 
 pub(super) struct Driver {
     token: Token,
     shared: Arc<Shared>,
-    client: Client,
+    settings: Settings,
     machine: RefCell<Machine>,
     hooks: RefCell<Hooks>,
     /// The program's listener, while no connection or attempt has it.
@@ -63,7 +65,7 @@ enum Step {
 /// Beginning.
 impl Driver {
     pub(super) fn start<L: Listener>(
-        client: Client,
+        settings: Settings,
         backoff: Backoff,
         hooks: Hooks,
         hold: Option<usize>,
@@ -78,7 +80,7 @@ impl Driver {
         let driver = Rc::new(Driver {
             token,
             shared: Arc::clone(&link.0),
-            client,
+            settings,
             machine: RefCell::new(machine),
             hooks: RefCell::new(hooks),
             listener: RefCell::new(Some(Box::new(listener))),
@@ -242,7 +244,7 @@ impl Driver {
         let (state, cause) = (self.machine.borrow_mut().connecting(), self.shared.cause());
         self.announce(state, cause.clone());
         let State::Connecting { attempt: number } = state else { return };
-        let mut attempt = Attempt { client: self.client.clone(), number, cause };
+        let mut attempt = Attempt { settings: self.settings.clone(), number, cause };
         let allowed = if self.is_interrupted() { Ok(()) } else { self.ask_before(&mut attempt) };
         if self.is_interrupted() {
             // There is a turn for it.
@@ -254,7 +256,7 @@ impl Driver {
         let Some(listener) = self.listener.borrow_mut().take() else { return };
         let session = Box::new(Session::new(Rc::clone(self), listener));
         let driver = Rc::clone(self);
-        let started = attempt.client.attempt(session, move |result| {
+        let started = dial::Attempt::start(&attempt.settings, session, move |result| {
             let Err((mut session, error)) = result else { return };
             contain("on_failed", || session.on_failed(&error));
             *driver.failure.borrow_mut() = Some(error);
@@ -304,7 +306,7 @@ impl Driver {
     fn follow(self: &Rc<Self>, verdict: Verdict, cause: Option<Arc<Cause>>) {
         self.is_renewing.set(false);
         let random = if verdict == Verdict::Retry { random() } else { 0.0 };
-        let at_least = asking::retry_after(cause.as_deref(), SystemTime::now());
+        let at_least = hooks::retry_after(cause.as_deref(), SystemTime::now());
         let state = self.machine.borrow_mut().next(verdict, random, at_least);
         match state {
             State::Waiting { delay, .. } => {
@@ -357,7 +359,7 @@ fn drop_now(ws: &Connection) {
 /// Calling the program.
 impl Driver {
     fn announce(&self, state: State, cause: Option<Arc<Cause>>) {
-        let change = Change { state, connections: self.machine.borrow().connections(), cause };
+        let change = Change::new(state, self.machine.borrow().connections(), cause);
         tracing::debug!(%change, "reconnecting");
         self.shared.change(change.clone());
         let hook = self.hooks.borrow_mut().on_change.take();
@@ -370,14 +372,14 @@ impl Driver {
     fn ask_before(&self, attempt: &mut Attempt) -> Result<(), Error> {
         let hook = self.hooks.borrow_mut().before.take();
         let Some(mut hook) = hook else { return Ok(()) };
-        let allowed = asking::ask_before(&mut *hook, attempt);
+        let allowed = hooks::ask_before(&mut *hook, attempt);
         self.hooks.borrow_mut().before = Some(hook);
         allowed
     }
 
     fn ask_whether_to_retry(&self, cause: &Cause) -> Verdict {
         let mut hook = self.hooks.borrow_mut().retry_if.take();
-        let verdict = asking::ask_whether_to_retry(hook.as_deref_mut(), cause);
+        let verdict = hooks::ask_whether_to_retry(hook.as_deref_mut(), cause);
         if hook.is_some() {
             self.hooks.borrow_mut().retry_if = hook;
         }

@@ -4,11 +4,11 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 
+use threadwire_core::reconnect::command::Wish;
+use threadwire_core::reconnect::offline_queue::Held;
 use threadwire_proto::{CloseCode, CloseFrame, Message};
 use threadwire_worker::{EventLoop, Ready, Remote, Token};
 
-use super::hold::Held;
-use super::wish::Wish;
 use super::{Cause, Change, State};
 use crate::{Error, Handle, WhenFull};
 
@@ -39,7 +39,7 @@ struct Inner {
 impl Shared {
     pub(super) fn new(token: Token, hold: Option<usize>, state: State) -> Shared {
         let inner = Inner {
-            change: Change { state, connections: 0, cause: None },
+            change: Change::new(state, 0, None),
             handle: None,
             gate: None,
             held: Held::new(hold),

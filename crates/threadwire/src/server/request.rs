@@ -10,7 +10,7 @@ use threadwire_proto::handshake;
 
 use super::proxy_protocol::Proxied;
 #[cfg(feature = "tls")]
-use crate::tls::{TlsInfo, session::Session};
+use threadwire_core::tls::{TlsInfo, session::Session};
 
 /// A request, as it was received: everything that [`proto::handshake::Request`](handshake::Request) knows, to which this
 /// dereferences; where it came from; what a [`Router`](crate::Router) has found in its path, and what checks know of it.

@@ -12,44 +12,17 @@
 //! own, and a connection that ends without one is [reported](crate::Closed) as such.
 
 #[cfg(feature = "tls")]
-mod client;
-#[cfg(feature = "tls")]
-mod info;
-#[cfg(feature = "tls")]
-mod means;
-#[cfg(feature = "tls")]
-mod pem;
-mod problem;
-#[cfg(feature = "tls")]
-mod scratch;
-#[cfg(feature = "tls")]
-mod server;
-#[cfg(feature = "tls")]
-pub(crate) mod session;
-#[cfg(feature = "tls")]
 pub(crate) mod stream;
 #[cfg(all(test, feature = "tls"))]
 mod tests;
-#[cfg(feature = "tls")]
-mod verify;
 
+pub use threadwire_core::error::TlsProblem;
 #[cfg(feature = "tls")]
-pub use client::ClientTls;
+pub(crate) use threadwire_core::tls::Failed;
 #[cfg(feature = "tls")]
-pub use info::TlsInfo;
-#[cfg(feature = "tls")]
-pub(crate) use means::Failed;
-#[cfg(feature = "tls")]
-use means::{HTTP, certified, provider, tickets};
-#[cfg(feature = "tls")]
-pub use pem::Pem;
-pub use problem::TlsProblem;
-#[cfg(feature = "tls")]
-pub use rustls;
-#[cfg(feature = "tls")]
-pub use rustls::pki_types::CertificateDer;
-#[cfg(feature = "tls")]
-pub use server::{ClientCertificates, ServerTls};
+pub use threadwire_core::tls::{
+    CertificateDer, ClientCertificates, ClientTls, Pem, ServerTls, TlsInfo, rustls,
+};
 
 #[cfg(doc)]
 use crate::Error;

@@ -2,8 +2,8 @@
 
 use std::io::{self, IoSlice, IoSliceMut, Write};
 
-use super::session::{Io, Session};
 use crate::stream::Stream;
+use threadwire_core::tls::session::{Io, Session};
 
 /// A stream in TLS. The handshake goes on by itself in whatever is called.
 #[derive(Debug)]

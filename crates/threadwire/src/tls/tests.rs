@@ -10,10 +10,10 @@ use proptest::prelude::*;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::pki_types::ServerName;
 
-use super::session::{Io, Session};
 use super::{ClientTls, Pem, ServerTls};
 use crate::local::Local;
 use crate::outbox::{Outbox, Output};
+use threadwire_core::tls::session::{Io, Session};
 
 /// One direction: what is under way, and how much may be.
 struct Half {

@@ -105,7 +105,7 @@ impl Wire {
                     }
                 }
                 WhenFull::Close => {
-                    let reason = crate::Connection::TOO_SLOW;
+                    let reason = threadwire_core::config::TOO_SLOW;
                     self.close(CloseFrame { code: Some(CloseCode::POLICY), reason }, means.local)?;
                     return Err(Error::too_much_buffered(limit));
                 }

@@ -26,9 +26,9 @@ use super::request::Caller;
 use super::{Request, ServerSettings};
 use crate::connection::Agreed;
 use crate::listener::accept::Subprotocol;
-#[cfg(feature = "tls")]
-use crate::tls::{Failed, session::Session};
 use crate::{Config, Error, TimeoutKind};
+#[cfg(feature = "tls")]
+use threadwire_core::tls::{Failed, session::Session};
 
 pub(crate) struct Doorway {
     settings: Arc<ServerSettings>,

@@ -1,0 +1,34 @@
+//! Clients without I/O: their settings, and the way from a URL to an open connection as a plan.
+
+mod answer;
+mod chunked;
+mod cookies;
+#[doc(hidden)]
+pub mod dns_threads;
+#[doc(hidden)]
+pub mod exchange;
+#[doc(hidden)]
+pub mod headers;
+mod proxy;
+#[doc(hidden)]
+pub mod race;
+mod redact;
+mod redirect;
+#[doc(hidden)]
+pub mod route;
+#[doc(hidden)]
+pub mod settings;
+#[doc(hidden)]
+pub mod socket;
+mod socks4;
+mod socks5;
+mod target;
+mod timeouts;
+mod tunnel;
+
+pub use cookies::CookieJar;
+pub use headers::HeaderList;
+pub use proxy::Proxy;
+pub use socket::Socket;
+pub use target::Target;
+pub use timeouts::Timeouts;

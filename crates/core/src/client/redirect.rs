@@ -1,0 +1,153 @@
+//! Where a redirect leads, and whether it may be followed (RFC 9110, section 15.4).
+
+use threadwire_proto::handshake::{Answer, Headers};
+
+use super::redact::redacted;
+use super::target::Target;
+use crate::error::{Error, RedirectProblem};
+
+/// What belongs to the origin that it was meant for, and must not be told to another.
+const PRIVATE: [&str; 4] = ["Authorization", "Cookie", "Proxy-Authorization", "Host"];
+
+/// Whether an answer sends elsewhere. One without a `Location` is an answer as any other.
+pub(super) fn is_one(answer: &Answer) -> bool {
+    matches!(answer.status(), 301 | 302 | 303 | 307 | 308) && answer.header("Location").is_some()
+}
+
+/// Where it leads, seen from where it came.
+pub(super) fn follow(from: &Target, answer: &Answer) -> Result<Target, Error> {
+    let location = answer.header("Location").unwrap_or_default();
+    let fail =
+        |to: String, problem| Err(Error::Redirect { from: from.to_string(), to: redacted(&to), problem });
+    let Some(base) = from.as_http() else {
+        return fail(location.to_owned(), RedirectProblem::BadLocation);
+    };
+    let Ok(mut url) = base.join(location) else {
+        return fail(location.to_owned(), RedirectProblem::BadLocation);
+    };
+    let scheme = match url.scheme() {
+        "http" | "ws" => "ws",
+        "https" | "wss" => "wss",
+        _ => return fail(url.into(), RedirectProblem::BadLocation),
+    };
+    // Who is asked, and as whom, is not for the server to say.
+    url.set_fragment(None);
+    if url.set_scheme(scheme).is_err() || url.set_username("").is_err() || url.set_password(None).is_err() {
+        return fail(url.into(), RedirectProblem::BadLocation);
+    }
+    match Target::parse(url.as_str()) {
+        Ok(target) if from.is_secure() && !target.is_secure() => fail(url.into(), RedirectProblem::Insecure),
+        Ok(target) => Ok(target),
+        Err(_) => fail(url.into(), RedirectProblem::BadLocation),
+    }
+}
+
+/// What of the headers may go to another origin.
+pub(super) fn forget_private(headers: &mut Headers) {
+    for name in PRIVATE {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use threadwire_proto::handshake::Limits;
+
+    use super::*;
+
+    fn answer(status: u16, headers: &str) -> Answer {
+        let head = format!("HTTP/1.1 {status} x\r\n{headers}\r\n");
+        Answer::parse(head.as_bytes(), &Limits::default()).unwrap().unwrap().0
+    }
+
+    #[test]
+    fn five_statuses_with_a_location_are_redirects() {
+        for status in 200..600 {
+            let is_redirect = [301, 302, 303, 307, 308].contains(&status);
+            assert_eq!(is_one(&answer(status, "Location: /a\r\n")), is_redirect, "{status}");
+            assert!(!is_one(&answer(status, "")), "{status}");
+        }
+    }
+
+    /// Where it leads to, with its query, and whether that is another origin.
+    fn followed(from: &str, location: &str) -> Result<(String, bool), RedirectProblem> {
+        let from = Target::parse(from).unwrap();
+        match follow(&from, &answer(302, &format!("Location: {location}\r\n"))) {
+            Ok(to) => {
+                let scheme = if to.is_secure() { "wss" } else { "ws" };
+                assert_eq!(to.login(), None);
+                let shown = format!("{scheme}://{}{}", to.authority(), to.resource());
+                Ok((shown, !from.is_same_origin(&to)))
+            }
+            Err(Error::Redirect { problem, to, .. }) => {
+                assert!(!to.contains("secret"), "{to}");
+                Err(problem)
+            }
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn locations_are_seen_from_where_they_came() {
+        for (from, location, to, is_other) in [
+            ("ws://a.test/x/y?z", "/b", "ws://a.test/b", false),
+            ("ws://a.test/x/y?z", "b?c=d", "ws://a.test/x/b?c=d", false),
+            ("ws://a.test/x/y?z", "../b", "ws://a.test/b", false),
+            ("ws://a.test/x/y?z", "?c", "ws://a.test/x/y?c", false),
+            ("ws://a.test:81/x", "/b", "ws://a.test:81/b", false),
+            ("ws://a.test/", "ws://a.test:80/b#top", "ws://a.test/b", false),
+            ("ws://a.test/", "http://a.test/b", "ws://a.test/b", false),
+            ("wss://a.test/", "https://A.TEST:443/b", "wss://a.test/b", false),
+            ("wss://a.test/", "/b", "wss://a.test/b", false),
+            ("ws://a.test/", "//b.test/c", "ws://b.test/c", true),
+            ("wss://a.test/", "//b.test/c", "wss://b.test/c", true),
+            ("ws://a.test/", "wss://a.test/", "wss://a.test/", true),
+            ("ws://a.test/", "https://a.test/", "wss://a.test/", true),
+            ("ws://a.test/", "ws://a.test:81/", "ws://a.test:81/", true),
+            ("ws://a.test/", "ws://www.a.test/", "ws://www.a.test/", true),
+            ("ws://me:secret@a.test/", "/b", "ws://a.test/b", false),
+            ("ws://a.test/", "ws://me:secret@a.test/b", "ws://a.test/b", false),
+        ] {
+            assert_eq!(followed(from, location), Ok((to.to_owned(), is_other)), "{from} -> {location}");
+        }
+    }
+
+    #[test]
+    fn encryption_is_not_given_up() {
+        for location in ["ws://a.test/", "http://a.test/?secret", "ws://b.test/", "http://a.test:443/"] {
+            assert_eq!(followed("wss://a.test/", location), Err(RedirectProblem::Insecure), "{location}");
+        }
+    }
+
+    #[test]
+    fn what_can_not_be_connected_to_is_refused() {
+        for location in [
+            "ftp://a.test/",
+            "mailto:me@a.test",
+            "ws://",
+            "ws://a b/",
+            "ws+unix:/run/a.sock",
+            "file:///etc/passwd",
+        ] {
+            assert_eq!(followed("ws://a.test/", location), Err(RedirectProblem::BadLocation), "{location}");
+        }
+    }
+
+    #[test]
+    fn another_origin_is_not_told_what_was_meant_for_this_one() {
+        let mut headers = Headers::new();
+        for (name, value) in [
+            ("authorization", "Bearer secret"),
+            ("Cookie", "secret"),
+            ("Proxy-Authorization", "secret"),
+            ("HOST", "a.test"),
+            ("Origin", "https://a.test"),
+            ("X-Feed", "prices"),
+        ] {
+            headers.append(name, value).unwrap();
+        }
+        forget_private(&mut headers);
+        let left: Vec<&str> = headers.iter().map(|(name, _)| name).collect();
+        assert_eq!(left, ["Origin", "X-Feed"]);
+    }
+}

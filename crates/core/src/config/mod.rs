@@ -1,0 +1,142 @@
+//! The settings of connections, on either side.
+
+mod when_full;
+
+use std::time::Duration;
+
+use threadwire_proto::deflate::Agreement;
+use threadwire_proto::{Connection as Protocol, Deflate, Keepalive, Level, Limits, Role, handshake};
+
+use crate::trace::Trace;
+
+#[doc(hidden)]
+pub use when_full::TOO_SLOW;
+pub use when_full::WhenFull;
+
+/// The settings of a connection. Each has a default that fits most programs, and a stated policy past it.
+///
+/// ```
+/// use std::time::Duration;
+/// use threadwire::{Config, Limits};
+///
+/// let config = Config {
+///     limits: Limits { max_message: 64 << 10, ..Limits::default() },
+///     close_timeout: Duration::from_secs(1),
+///     ..Config::default()
+/// };
+/// assert!(config.auto_pong);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// How long frames and messages from the peer may be. Past it, the connection is closed with 1009.
+    pub limits: Limits,
+    /// Whether messages may be compressed (permessage-deflate, RFC 7692), and how: a client offers it, and a server agrees to it.
+    /// `None` by default, on every face: it is for the program to say, as on a fast network it costs more time than it saves
+    /// (an echo of 300 bytes takes twice the CPU, one of 16 KiB ten times), some memory for each connection ([`deflate`](crate::proto::deflate)
+    /// says how much), and tells by its length of a secret that stands beside what an attacker chose.
+    ///
+    /// ```
+    /// use threadwire::{Config, Deflate};
+    /// let config = Config { deflate: Some(Deflate::default()), ..Config::default() };
+    /// # assert!(config.deflate.is_some());
+    /// ```
+    pub deflate: Option<Deflate>,
+    /// Whether pings are answered by themselves. True by default; otherwise a listener answers them with
+    /// `Connection::pong`.
+    pub auto_pong: bool,
+    /// How long the opening handshake may take: on a client from the first try to reach the server on, on a server
+    /// from accepting the connection on. 10 s by default. Past it, a client's attempt fails, and a server drops the
+    /// connection. On a client it is for all steps together, redirects included; each may have a limit of its own, see
+    /// [`Timeouts`](crate::Timeouts).
+    pub open_timeout: Duration,
+    /// How long the closing handshake may take, from the first close frame to the end of TCP. 5 s by default. Past it,
+    /// TCP is dropped.
+    pub close_timeout: Duration,
+    /// Whether and when a silent peer is pinged, and when it is given up: then it is told 1001, TCP is dropped, and
+    /// [`Closed::error`](crate::Closed::error) is [`TimeoutKind::Silence`](crate::TimeoutKind::Silence). None by default: it
+    /// costs about 300 bytes a connection, and a timer. [`Keepalive::default`] is right for most; without any, a peer whose
+    /// machine has vanished is only noticed when something is sent to it.
+    pub keepalive: Option<Keepalive>,
+    /// Whether the round trips of keepalive's pings are kept, for `Connection::round_trips`:
+    /// 4 to 12 KiB a connection. False by default.
+    pub keep_round_trips: bool,
+    /// How many bytes may wait to be written because the peer does not read them. 16 MiB by default. Past it, `when_full`
+    /// says what happens. A message of any size is taken when nothing waits; pings and pongs are taken up to 1 MiB past the
+    /// limit, and a close frame always is.
+    pub max_buffered: usize,
+    /// What happens to a message for which there is no room. It is refused by default.
+    pub when_full: WhenFull,
+    /// With more bytes than this waiting to be written, `Listener::on_pause_writing` is
+    /// called. 64 KiB by default.
+    pub high_watermark: usize,
+    /// After that, with no more bytes than this waiting,
+    /// `Listener::on_resume_writing` is called. 16 KiB by default.
+    pub low_watermark: usize,
+    /// Whether a server stops reading from a peer that does not read the answers to what it sends: when half of
+    /// `max_buffered` waits, and answers have just added to it, until a quarter is left. True by default: a peer that sends
+    /// requests and never reads then fills its own memory, not the server's, and is not cut off while it is only slow. With
+    /// keepalive it is given up if it takes nothing for five times the time to answer. A client
+    /// always reads on, as two sides that wait for each other to read would wait forever; and so does a connection that
+    /// drops messages when it is full. The async face has no need of it: a task whose send waits receives nothing meanwhile.
+    pub throttle: bool,
+    /// The longest head of an opening handshake in bytes; 16 KiB by default. A server answers a longer one with 431 (or
+    /// 414), a client fails.
+    pub max_head: usize,
+    /// The most header fields in such a head; 128 by default. Past it, the same happens.
+    pub max_headers: usize,
+    /// Who is shown what goes over the wire: see [`trace`](crate::trace). Nobody by default.
+    pub trace: Option<Trace>,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        let protocol = threadwire_proto::Config::default();
+        let head = handshake::Limits::default();
+        Config {
+            limits: protocol.limits,
+            deflate: None,
+            auto_pong: protocol.auto_pong,
+            open_timeout: Duration::from_secs(10),
+            close_timeout: protocol.close_timeout,
+            keepalive: None,
+            keep_round_trips: false,
+            max_buffered: 16 << 20,
+            when_full: WhenFull::default(),
+            high_watermark: 64 << 10,
+            low_watermark: 16 << 10,
+            throttle: true,
+            max_head: head.max_head,
+            max_headers: head.max_headers,
+            trace: None,
+        }
+    }
+}
+
+impl Config {
+    /// What of it concerns the protocol.
+    #[doc(hidden)]
+    pub fn protocol(&self, level: Level) -> threadwire_proto::Config {
+        threadwire_proto::Config {
+            level,
+            limits: self.limits,
+            auto_pong: self.auto_pong,
+            close_timeout: self.close_timeout,
+        }
+    }
+
+    /// A connection's protocol, as it was agreed on.
+    #[doc(hidden)]
+    pub fn open(&self, role: Role, level: Level, deflate: Option<Agreement>) -> Protocol {
+        let protocol = Protocol::new(role, &self.protocol(level));
+        match (&self.deflate, deflate) {
+            (Some(deflate), Some(agreement)) => protocol.with_deflate(deflate, agreement),
+            _ => protocol,
+        }
+    }
+
+    /// What of it concerns the heads of opening handshakes.
+    #[doc(hidden)]
+    pub fn head_limits(&self) -> handshake::Limits {
+        handshake::Limits { max_head: self.max_head, max_headers: self.max_headers }
+    }
+}

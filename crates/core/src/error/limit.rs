@@ -1,0 +1,57 @@
+//! Limits of this side that can be reached.
+
+use std::fmt;
+
+/// Which limit was reached.
+///
+/// ```
+/// use threadwire::{Client, Config, Connection, Error, LimitKind, Message};
+/// # use threadwire::{Accept, Server};
+/// # let deaf = |ws: &Connection, _: Message<'_>| Ok(ws.pause_reading());
+/// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| Accept::with(deaf))?;
+/// # let url = format!("ws://{}", server.local_addr()?);
+///
+/// let client = Client::new(&url)?.config(Config { max_buffered: 1 << 20, ..Config::default() });
+/// let ws = client.connect(|_ws: &Connection, _message: Message<'_>| Ok(()))?;
+/// // The server does not read: after what the system takes, no more than a megabyte waits.
+/// let refused = loop {
+///     if let Err(error) = ws.send(&vec![0; 100_000]) {
+///         break error;
+///     }
+/// };
+/// assert!(matches!(refused, Error::Limit { kind: LimitKind::Buffered, limit: 1_048_576 }));
+/// # ws.abort();
+/// # Ok::<(), threadwire::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LimitKind {
+    /// [`Config::max_buffered`](crate::Config::max_buffered).
+    Buffered,
+    /// `Reconnect::hold`.
+    Held,
+    /// [`Admission::max_connections`](crate::Admission::max_connections).
+    Connections,
+    /// [`Admission::max_per_address`](crate::Admission::max_per_address).
+    PerAddress,
+}
+
+impl fmt::Display for LimitKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            LimitKind::Buffered => "what waits to be written to the peer",
+            LimitKind::Held => "what waits for the next connection",
+            LimitKind::Connections => "the number of connections",
+            LimitKind::PerAddress => "the number of connections from one address",
+        })
+    }
+}
+
+impl LimitKind {
+    pub(super) fn unit(self) -> &'static str {
+        match self {
+            LimitKind::Buffered | LimitKind::Held => " bytes",
+            LimitKind::Connections | LimitKind::PerAddress => "",
+        }
+    }
+}

@@ -1,0 +1,616 @@
+//! Errors of all faces.
+
+use std::any::Any;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use threadwire_proto::handshake::{HandshakeError, HeaderError};
+use threadwire_proto::{SendError, Violation};
+use threadwire_stopped::Stopped;
+
+mod closed;
+mod io_kind;
+mod limit;
+mod proxy;
+mod redirect;
+mod timeout;
+mod tls;
+mod url;
+
+pub use closed::Closed;
+use io_kind::{is_forbidden, plain};
+pub use limit::LimitKind;
+pub use proxy::ProxyProblem;
+pub use redirect::RedirectProblem;
+pub use timeout::{Stage, Step, TimeoutKind};
+pub use tls::TlsProblem;
+pub use url::UrlPart;
+
+type Source = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why something failed.
+///
+/// `{error}` says what was tried, and the standard [`source`](std::error::Error::source) what lies underneath; neither
+/// repeats the other, so that what prints chains of errors prints each once. `{error:#}` prints the whole chain in one line.
+///
+/// Transient is what may go away by itself: [`is_transient`](Error::is_transient).
+///
+/// | error | when | transient |
+/// | --- | --- | --- |
+/// | [`Closed`](Error::Closed) | something is sent on a connection that is closed or closing | no |
+/// | [`Timeout`](Error::Timeout) | opening, closing, or the answer to a ping takes longer than allowed, or the peer is silent | yes |
+/// | [`Protocol`](Error::Protocol) | the peer breaks a rule of RFC 6455, or a limit of ours on what it may send | no |
+/// | [`Lost`](Error::Lost) | the peer ends TCP without a close frame, or while opening | yes |
+/// | [`Handshake`](Error::Handshake) | the server answers with another status than 101 ([`HandshakeError::Status`]) | status 429 and 500 to 599 |
+/// | | anything else about the opening handshake, or a header that can't be sent | no |
+/// | [`Url`](Error::Url) | a URL can't be connected to | no |
+/// | [`Resolve`](Error::Resolve) | the host has no address, as far as the system can tell now | yes |
+/// | [`Connect`](Error::Connect), [`ConnectUnix`](Error::ConnectUnix) | no address of the server can be reached | unless forbidden |
+/// | [`Proxy`](Error::Proxy) | a proxy can't be reached, or does not let through | as [`ProxyProblem::is_transient`] says |
+/// | [`Redirect`](Error::Redirect) | the server sends elsewhere, and there it must not go | no |
+/// | [`Tls`](Error::Tls) | TLS with the server fails: its certificate, for one | if the server ended the handshake |
+/// | [`TlsFile`](Error::TlsFile) | a certificate or a key of one's own can't be used | no |
+/// | [`Listen`](Error::Listen) | a server can't listen at an address | unless forbidden |
+/// | [`Io`](Error::Io) | reading, writing, or another request to the system fails | unless forbidden |
+/// | [`Ended`](Error::Ended) | a receive finds that the connection has ended, and not normally | as [`Closed::is_transient`] says |
+/// | [`Limit`](Error::Limit) | too much waits to be sent, or a server has too many connections | yes |
+/// | [`Route`](Error::Route) | a pattern of a router is malformed, or can't be told from another | no |
+/// | [`Send`](Error::Send) | something must not be sent | no |
+/// | [`Panicked`](Error::Panicked) | a callback panics | no |
+/// | [`Stopped`](Error::Stopped) | the worker is stopped | no |
+/// | [`Other`](Error::Other) | the program says so | no |
+///
+/// "Forbidden" is what the system refuses for good: [`PermissionDenied`](io::ErrorKind::PermissionDenied),
+/// [`InvalidInput`](io::ErrorKind::InvalidInput) and [`Unsupported`](io::ErrorKind::Unsupported).
+///
+/// A server that refuses says why with its answer, which has [`status`](threadwire_proto::handshake::Answer::status), [`headers`](threadwire_proto::handshake::Answer::headers) and as
+/// much of the [`body`](threadwire_proto::handshake::Answer::body) as came with it (4 KiB at most):
+///
+/// ```
+/// use threadwire::{Connection, Error, HandshakeError, Message, connect};
+/// # use threadwire::{Accept, Server};
+/// # let refusal = threadwire::Response::new(403)?.with_header("X-Why", "quota")?.with_body("too many feeds");
+/// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| Accept::respond(refusal.clone()))?;
+/// # let url = format!("ws://{}", server.local_addr()?);
+///
+/// let said = match connect(&url, |_ws: &Connection, _message: Message<'_>| Ok(())) {
+///     Ok(_) => "welcome".to_owned(),
+///     Err(Error::Handshake(HandshakeError::Status(answer))) => {
+///         let why = answer.header("X-Why").unwrap_or("no reason");
+///         format!("refused with {} ({why}): {}", answer.status(), String::from_utf8_lossy(answer.body()))
+///     }
+///     Err(error) if error.is_transient() => format!("try again: {error:#}"),
+///     Err(error) => return Err(error),
+/// };
+/// assert_eq!(said, "refused with 403 (quota): too many feeds");
+/// # Ok::<(), threadwire::Error>(())
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The connection is closed or closing: nothing can be sent any more.
+    Closed,
+    /// Something took longer than the configured time.
+    Timeout(TimeoutKind),
+    /// The peer broke a rule of RFC 6455, or a limit on what it may send.
+    Protocol {
+        /// The rule.
+        rule: Violation,
+    },
+    /// The peer ended TCP without a close frame (RFC 6455, section 7.1.5: code 1006), or during the opening handshake.
+    Lost,
+    /// The opening handshake failed; a server that answers with another status than 101 is
+    /// [`HandshakeError::Status`]. Also for a header or a subprotocol that can't be sent.
+    Handshake(HandshakeError),
+    /// A URL that can't be connected to.
+    Url {
+        /// The URL, without user name and password.
+        url: String,
+        /// The part of it that is wrong.
+        part: UrlPart,
+        /// What is wrong with it, and what was expected.
+        problem: String,
+    },
+    /// A host name could not be resolved.
+    Resolve {
+        /// The name.
+        host: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// No address of a server could be reached.
+    Connect {
+        /// The address that failed last.
+        addr: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+        /// The addresses that failed before it, in that order, and what the system said of each. They are part of the message.
+        others: Vec<(SocketAddr, io::Error)>,
+    },
+    /// A unix socket could not be connected to.
+    ConnectUnix {
+        /// Its path.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The way through a proxy failed.
+    Proxy {
+        /// The proxy's URL, without user name and password.
+        proxy: String,
+        /// Why.
+        problem: ProxyProblem,
+    },
+    /// The server answered with a redirect that must not be followed.
+    Redirect {
+        /// The URL that answered, without user name, password and query.
+        from: String,
+        /// Where it sends to, likewise.
+        to: String,
+        /// Why not.
+        problem: RedirectProblem,
+    },
+    /// No TLS connection was made with a server.
+    Tls {
+        /// The server's host, as it is in the URL.
+        host: String,
+        /// What is wrong.
+        problem: TlsProblem,
+        /// What the TLS library said.
+        source: Option<Source>,
+    },
+    /// A certificate or a key of one's own can't be used.
+    TlsFile {
+        /// The file it is in, if it is in one.
+        name: String,
+        /// What is wrong with it, and what was expected.
+        problem: String,
+        /// What lies underneath.
+        source: Option<Source>,
+    },
+    /// A server could not listen at an address.
+    Listen {
+        /// The address, as it was given.
+        addr: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The connection has ended, and not with one of the codes that say that all is well (see [`Closed::is_normal`]): what a
+    /// receive ends with then. What lies underneath is [`Closed::error`](crate::Closed::error).
+    Ended(Arc<Closed>),
+    /// Reading, writing, or another request to the system failed. It reads as what the system said, which is therefore not
+    /// its source as well.
+    Io(io::Error),
+    /// A limit of ours on what we send is reached, see [`Config`](crate::Config); or one of a server on its connections, see
+    /// [`Admission`](crate::Admission).
+    Limit {
+        /// Which one.
+        kind: LimitKind,
+        /// The limit in force: in bytes, or in connections.
+        limit: usize,
+    },
+    /// A pattern of a [`Router`](crate::Router) can't be used.
+    Route {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Something that must not be sent (RFC 6455, sections 5.4, 5.5 and 7.4).
+    Send(SendError),
+    /// A callback panicked, with this message.
+    Panicked(String),
+    /// The worker was asked to stop: what every wait answers then (`Stopped`), to be passed on with `?`.
+    Stopped,
+    /// An error of the program's own, see [`Error::other`]. It reads as that error, and has that error's source.
+    Other(Source),
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Handshake(source) => Some(source),
+            Error::Resolve { source, .. }
+            | Error::Connect { source, .. }
+            | Error::ConnectUnix { source, .. }
+            | Error::Listen { source, .. } => Some(source),
+            Error::Proxy { problem, .. } => problem.source(),
+            Error::Tls { source, .. } | Error::TlsFile { source, .. } => {
+                source.as_deref().map(|source| source as &(dyn std::error::Error + 'static))
+            }
+            // They read as what they hold.
+            Error::Io(error) => error.source(),
+            Error::Other(error) => error.source(),
+            _ => None,
+        }
+    }
+}
+
+impl Error {
+    /// What was tried, without what lies underneath.
+    fn headline(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Closed => f.write_str("the connection is closed"),
+            Error::Timeout(kind) => write!(f, "{kind}"),
+            Error::Protocol { rule } => {
+                write!(f, "the peer broke the protocol: {rule} (RFC 6455, section {})", rule.section())
+            }
+            Error::Lost => f.write_str("the peer ended the connection without a close frame"),
+            Error::Handshake(_) => f.write_str("the opening handshake failed"),
+            Error::Url { url, part, problem } => write!(f, "can't connect to {url:?}: {part} {problem}"),
+            Error::Resolve { host, .. } => write!(f, "can't find the address of {host}"),
+            Error::Connect { addr, others, .. } => {
+                for (addr, error) in others {
+                    write!(f, "can't connect to {addr} ({}), ", plain(error))?;
+                }
+                write!(f, "can't connect to {addr}")
+            }
+            Error::ConnectUnix { path, .. } => write!(f, "can't connect to {}", path.display()),
+            Error::Proxy { proxy, problem } => write!(f, "the proxy {proxy} {problem}"),
+            Error::Redirect { from, to, problem } => {
+                write!(f, "{from} redirects to {to}, which is not followed: {problem}")
+            }
+            Error::Tls { host, problem, .. } => write!(f, "no TLS connection with {host}: {problem}"),
+            Error::TlsFile { name, problem, .. } => write!(f, "can't use {name} for TLS: {problem}"),
+            Error::Listen { addr, .. } => write!(f, "can't listen on {addr}"),
+            Error::Io(error) => f.write_str(&plain(error)),
+            Error::Ended(closed) => write!(f, "{closed}"),
+            Error::Limit { kind, limit } => write!(f, "{kind} is over the limit of {limit}{}", kind.unit()),
+            Error::Route { pattern, problem } => write!(f, "can't route {pattern:?}: it {problem}"),
+            Error::Send(error) => write!(f, "{error}"),
+            Error::Panicked(message) => write!(f, "a callback panicked: {message}"),
+            Error::Stopped => f.write_str("the worker was asked to stop"),
+            Error::Other(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+/// `{}` says what was tried, `{:#}` also why that failed: all that lies underneath.
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.headline(f)?;
+        let mut below = std::error::Error::source(self);
+        while let Some(error) = below.filter(|_| f.alternate()) {
+            match error.downcast_ref::<io::Error>() {
+                Some(error) => write!(f, ": {}", plain(error))?,
+                None => write!(f, ": {error}")?,
+            }
+            below = error.source();
+        }
+        Ok(())
+    }
+}
+
+impl Error {
+    /// An error of the program's own, to be returned from a callback: the connection is then closed with 1011.
+    ///
+    /// ```
+    /// use threadwire::Error;
+    /// let error = Error::other("no such channel");
+    /// assert_eq!(error.to_string(), "no such channel");
+    /// ```
+    pub fn other(error: impl Into<Source>) -> Error {
+        Error::Other(error.into())
+    }
+
+    /// Whether it is a [`Timeout`](Error::Timeout), of whatever kind.
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, Error::Timeout(_))
+    }
+
+    /// Whether it may go away by itself, so that the same may work when it is tried again, with nothing changed but the time:
+    /// networks that fail, peers that are slow or gone, servers that are too busy. The table at [`Error`] says it of each;
+    /// it is what reconnecting (`Client::reconnect`) goes by, unless it is told otherwise.
+    ///
+    /// A name that can't be resolved counts as transient, as the system does not say whether it will ever be there.
+    ///
+    /// ```
+    /// use threadwire::{Connection, Message, Target, connect};
+    ///
+    /// // Nobody listens there, for now.
+    /// let nobody = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    /// let refused = connect(&format!("ws://{nobody}"), |_ws: &Connection, _message: Message<'_>| Ok(()));
+    /// assert!(refused.unwrap_err().is_transient());
+    ///
+    /// let bad = Target::parse("http://example.com/").unwrap_err();
+    /// assert!(!bad.is_transient());
+    /// # Ok::<(), threadwire::Error>(())
+    /// ```
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Error::Timeout(_) | Error::Lost | Error::Resolve { .. } => true,
+            Error::Limit { .. } => true,
+            // It may have had too much to do.
+            Error::Tls { problem, .. } => *problem == TlsProblem::Refused,
+            Error::Handshake(HandshakeError::Status(answer)) => matches!(answer.status(), 429 | 500..=599),
+            Error::Connect { source, .. }
+            | Error::ConnectUnix { source, .. }
+            | Error::Listen { source, .. }
+            | Error::Io(source) => !is_forbidden(source),
+            Error::Proxy { problem, .. } => problem.is_transient(),
+            Error::Ended(closed) => closed.is_transient(),
+            Error::Closed
+            | Error::Protocol { .. }
+            | Error::Handshake(_)
+            | Error::Url { .. }
+            | Error::Redirect { .. }
+            | Error::TlsFile { .. }
+            | Error::Send(_)
+            | Error::Panicked(_)
+            | Error::Stopped
+            | Error::Route { .. }
+            | Error::Other(_) => false,
+        }
+    }
+
+    /// Too much waits to be written.
+    #[doc(hidden)]
+    pub fn too_much_buffered(limit: usize) -> Error {
+        Error::Limit { kind: LimitKind::Buffered, limit }
+    }
+
+    /// An error of the program's as one of ours: what it was if it was one, so that it counts as such.
+    #[doc(hidden)]
+    pub fn of_program(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+        let error = match error.into().downcast::<Error>() {
+            Ok(error) => return *error,
+            Err(error) => error,
+        };
+        let error = match error.downcast::<Stopped>() {
+            Ok(_) => return Error::Stopped,
+            Err(error) => error,
+        };
+        match error.downcast::<io::Error>() {
+            Ok(error) => Error::Io(*error),
+            Err(error) => Error::Other(error),
+        }
+    }
+
+    /// The message of a panic.
+    #[doc(hidden)]
+    pub fn panicked(payload: Box<dyn Any + Send>) -> Error {
+        let text = match payload.downcast::<String>() {
+            Ok(text) => *text,
+            Err(payload) => {
+                payload.downcast::<&'static str>().map_or("(no message)", |text| *text).to_owned()
+            }
+        };
+        Error::Panicked(text)
+    }
+}
+
+impl From<HandshakeError> for Error {
+    fn from(error: HandshakeError) -> Error {
+        Error::Handshake(error)
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Error {
+        Error::Io(error)
+    }
+}
+
+impl From<Stopped> for Error {
+    fn from(_: Stopped) -> Error {
+        Error::Stopped
+    }
+}
+
+impl From<SendError> for Error {
+    fn from(error: SendError) -> Error {
+        match error {
+            SendError::NotOpen => Error::Closed,
+            error => Error::Send(error),
+        }
+    }
+}
+
+impl From<HeaderError> for Error {
+    fn from(error: HeaderError) -> Error {
+        Error::Handshake(error.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+    use std::time::Duration;
+
+    use threadwire_proto::handshake::{Answer, Limits};
+
+    use super::*;
+
+    /// An error of a program's own.
+    #[derive(Debug)]
+    struct Empty(io::Error);
+
+    impl fmt::Display for Empty {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("the cache is empty")
+        }
+    }
+
+    impl std::error::Error for Empty {
+        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+
+    fn status(code: u16) -> Error {
+        let head = format!("HTTP/1.1 {code} x\r\n\r\n");
+        let (answer, _) = Answer::parse(head.as_bytes(), &Limits::default()).unwrap().unwrap();
+        HandshakeError::Status(Box::new(answer)).into()
+    }
+
+    fn refused() -> io::Error {
+        io::ErrorKind::ConnectionRefused.into()
+    }
+
+    /// Each variant: what it says in one line with all that lies underneath, and whether it is transient.
+    fn every_variant() -> Vec<(Error, &'static str, bool)> {
+        let addr: SocketAddr = "127.0.0.1:9".parse().unwrap();
+        let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
+        let url = |part| Error::Url { url: "ws:".into(), part, problem: "is wrong".into() };
+        let at = |addr: SocketAddr| addr.to_string();
+        vec![
+            (Error::Closed, "the connection is closed", false),
+            (
+                Error::Timeout(TimeoutKind::Open { during: None }),
+                "opening the connection took too long",
+                true,
+            ),
+            (Error::Timeout(TimeoutKind::Close), "the peer's answer to our close frame took too long", true),
+            (
+                Error::Timeout(TimeoutKind::Silence { silent_for: Duration::from_millis(1500) }),
+                "the peer was silent for 1.5 s",
+                true,
+            ),
+            (Error::Timeout(TimeoutKind::Pong), "the answer to a ping took too long", true),
+            (
+                Error::Protocol { rule: Violation::Masked },
+                "the peer broke the protocol: a server's frame is masked (RFC 6455, section 5.1)",
+                false,
+            ),
+            (Error::Lost, "the peer ended the connection without a close frame", true),
+            (
+                status(403),
+                "the opening handshake failed: the server answered with status 403, expected 101 (RFC 6455, section 4.1)",
+                false,
+            ),
+            (
+                status(429),
+                "the opening handshake failed: the server answered with status 429, expected 101 (RFC 6455, section 4.1)",
+                true,
+            ),
+            (
+                status(503),
+                "the opening handshake failed: the server answered with status 503, expected 101 (RFC 6455, section 4.1)",
+                true,
+            ),
+            (
+                HandshakeError::HeadTooLarge { limit: 9 }.into(),
+                "the opening handshake failed: the head is longer than the limit of 9 bytes",
+                false,
+            ),
+            (url(UrlPart::Host), "can't connect to \"ws:\": its host is wrong", false),
+            (
+                Error::Resolve { host: "nowhere".into(), source: io::Error::other("no such host") },
+                "can't find the address of nowhere: no such host",
+                true,
+            ),
+            (
+                Error::Connect { addr, source: refused(), others: Vec::new() },
+                "can't connect to 127.0.0.1:9: connection refused",
+                true,
+            ),
+            (
+                Error::Connect { addr, source: denied(), others: Vec::new() },
+                "can't connect to 127.0.0.1:9: permission denied",
+                false,
+            ),
+            (
+                Error::Tls {
+                    host: "example.com".into(),
+                    problem: TlsProblem::WrongName {
+                        names: vec!["example.org".into(), "*.example.org".into()],
+                    },
+                    source: Some("the certificate is not valid for the name".into()),
+                },
+                "no TLS connection with example.com: its certificate is only for example.org, *.example.org: \
+                 the certificate is not valid for the name",
+                false,
+            ),
+            (
+                Error::Tls { host: "example.com".into(), problem: TlsProblem::Refused, source: None },
+                "no TLS connection with example.com: it ended the handshake",
+                true,
+            ),
+            (
+                Error::TlsFile {
+                    name: "a.pem".into(),
+                    problem: "can't be read".into(),
+                    source: Some(refused().into()),
+                },
+                "can't use a.pem for TLS: can't be read: connection refused",
+                false,
+            ),
+            (
+                Error::Listen { addr: at(addr), source: refused() },
+                "can't listen on 127.0.0.1:9: connection refused",
+                true,
+            ),
+            (
+                Error::Listen { addr: at(addr), source: denied() },
+                "can't listen on 127.0.0.1:9: permission denied",
+                false,
+            ),
+            (refused().into(), "connection refused", true),
+            (denied().into(), "permission denied", false),
+            (
+                Error::too_much_buffered(8),
+                "what waits to be written to the peer is over the limit of 8 bytes",
+                true,
+            ),
+            (
+                Error::Limit { kind: LimitKind::Held, limit: 8 },
+                "what waits for the next connection is over the limit of 8 bytes",
+                true,
+            ),
+            (
+                Error::Limit { kind: LimitKind::Connections, limit: 8 },
+                "the number of connections is over the limit of 8",
+                true,
+            ),
+            (
+                Error::Limit { kind: LimitKind::PerAddress, limit: 8 },
+                "the number of connections from one address is over the limit of 8",
+                true,
+            ),
+            (
+                Error::Route { pattern: "rooms".into(), problem: "must begin with \"/\"".into() },
+                "can't route \"rooms\": it must begin with \"/\"",
+                false,
+            ),
+            (SendError::CloseByFrame.into(), "a close frame is sent by closing the connection", false),
+            (Error::Panicked("no".into()), "a callback panicked: no", false),
+            (Error::Stopped, "the worker was asked to stop", false),
+            (Error::other(Empty(refused())), "the cache is empty: connection refused", false),
+        ]
+    }
+
+    #[test]
+    fn each_is_transient_or_not_as_the_table_says() {
+        for (error, _, is_transient) in every_variant() {
+            assert_eq!(error.is_transient(), is_transient, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_chain_is_printed_once_by_the_error_itself_or_by_what_walks_its_sources() {
+        for (error, chain, _) in every_variant() {
+            assert_eq!(format!("{error:#}"), chain);
+            let mut walked = error.to_string();
+            let mut below = error.source();
+            while let Some(source) = below {
+                let text = source.to_string();
+                assert!(!walked.contains(&text), "{walked:?} has {text:?} in it already");
+                walked = format!("{walked}: {text}");
+                below = source.source();
+            }
+            assert!(walked.to_lowercase().starts_with(&chain.to_lowercase()), "{walked:?}, but {chain:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_stays_what_it_was() {
+        assert!(matches!(Error::of_program(Error::Closed), Error::Closed));
+        assert!(matches!(Error::of_program(Source::from(Error::Lost)), Error::Lost));
+        assert!(matches!(Error::of_program(Stopped), Error::Stopped));
+        assert!(matches!(Error::of_program(io::Error::from(io::ErrorKind::NotFound)), Error::Io(_)));
+        assert_eq!(Error::of_program("a text").to_string(), "a text");
+    }
+}

@@ -1,0 +1,142 @@
+//! Failures on the way through a proxy.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+
+use threadwire_proto::handshake::{Answer, HandshakeError};
+
+use super::Error;
+use super::io_kind::is_forbidden;
+
+/// Why the way through a proxy failed: see [`Error::Proxy`].
+///
+/// ```
+/// use threadwire::{Client, Error, HandshakeError, Proxy, ProxyProblem};
+/// # use std::io::{Read, Write};
+/// # let proxy = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// # let address = proxy.local_addr()?;
+/// # let proxy = std::thread::spawn(move || {
+/// #     let (mut stream, _) = proxy.accept().unwrap();
+/// #     let _ = stream.read(&mut [0; 1024]);
+/// #     stream.write_all(b"HTTP/1.1 407 Who are you?\r\nContent-Length: 0\r\n\r\n").unwrap();
+/// # });
+///
+/// let client = Client::new("ws://example.com/")?.proxy(Proxy::new(&format!("http://{address}"))?);
+/// match client.connect(|_ws: &threadwire::Connection, _message: threadwire::Message<'_>| Ok(())) {
+///     Err(Error::Proxy { problem: ProxyProblem::Refused(answer), .. }) => assert_eq!(answer.status(), 407),
+///     other => panic!("{other:?}"),
+/// }
+/// # proxy.join().unwrap();
+/// # Ok::<(), Error>(())
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ProxyProblem {
+    /// It could not be reached: its name has no address, nobody listens, or its certificate is not accepted.
+    Unreachable(Box<Error>),
+    /// An HTTP proxy answered with another status than 200 to 299: its answer, with up to 4 KiB of the body. 407 asks for a
+    /// user name and a password.
+    Refused(Box<Answer>),
+    /// A SOCKS4 proxy refused, with this code: 91 to 93.
+    Socks4(u8),
+    /// A SOCKS5 proxy refused, with this code (RFC 1928, section 6).
+    Socks5(u8),
+    /// A SOCKS5 proxy accepts no way to log in that was offered: none, and with a user name and a password if there are such.
+    NoLogin,
+    /// A SOCKS5 proxy does not accept the user name and the password.
+    LoginRefused,
+    /// What an HTTP proxy answered is no answer.
+    BadAnswer(HandshakeError),
+    /// What a SOCKS proxy answered is no answer: what it is, and what was expected.
+    BadReply(String),
+    /// It ended the connection before it had answered.
+    Ended,
+    /// Writing to it, or reading from it, failed.
+    Io(io::Error),
+    /// It can't be asked for this host: why.
+    Host(String),
+}
+
+impl ProxyProblem {
+    /// Whether it may go away by itself, as [`Error::is_transient`] means it. A proxy that is busy or can't reach the server
+    /// counts as such, one that forbids it does not.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            ProxyProblem::Unreachable(error) => error.is_transient(),
+            ProxyProblem::Refused(answer) => matches!(answer.status(), 429 | 500..=599),
+            // Refused or failed: it does not say which.
+            ProxyProblem::Socks4(code) => *code == 91,
+            // A general failure, a network or a host that can't be reached, a connection refused, a time to live that has expired.
+            ProxyProblem::Socks5(code) => matches!(code, 1 | 3..=6),
+            ProxyProblem::Ended => true,
+            ProxyProblem::Io(error) => !is_forbidden(error),
+            ProxyProblem::NoLogin
+            | ProxyProblem::LoginRefused
+            | ProxyProblem::BadAnswer(_)
+            | ProxyProblem::BadReply(_)
+            | ProxyProblem::Host(_) => false,
+        }
+    }
+
+    #[doc(hidden)]
+
+    pub fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            ProxyProblem::Unreachable(error) => Some(&**error),
+            ProxyProblem::BadAnswer(error) => Some(error),
+            ProxyProblem::Io(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for ProxyProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ProxyProblem::Unreachable(_) => f.write_str("can't be reached"),
+            ProxyProblem::Refused(answer) => {
+                write!(f, "refused with status {}", answer.status())?;
+                if !answer.reason().is_empty() {
+                    write!(f, " ({})", answer.reason().escape_debug())?;
+                }
+                match answer.header("Proxy-Authenticate") {
+                    Some(scheme) if answer.status() == 407 => {
+                        write!(f, ", it asks for {}", scheme.escape_debug())
+                    }
+                    _ => Ok(()),
+                }
+            }
+            ProxyProblem::Socks4(code) => {
+                let why = match code {
+                    91 => "refused, or failed",
+                    92 => "no identd on the client",
+                    93 => "the client's identd names another user",
+                    _ => "unknown to SOCKS4",
+                };
+                write!(f, "refused with code {code} ({why})")
+            }
+            ProxyProblem::Socks5(code) => {
+                let why = match code {
+                    1 => "a general failure",
+                    2 => "its rules do not allow it",
+                    3 => "the network can't be reached",
+                    4 => "the host can't be reached",
+                    5 => "the connection was refused",
+                    6 => "the time to live has expired",
+                    7 => "it can't connect",
+                    8 => "it does not know such addresses",
+                    _ => "unknown to RFC 1928",
+                };
+                write!(f, "refused with code {code} ({why})")
+            }
+            ProxyProblem::NoLogin => f.write_str("accepts no way to log in that was offered"),
+            ProxyProblem::LoginRefused => f.write_str("does not accept the user name and the password"),
+            ProxyProblem::BadAnswer(_) => f.write_str("gave no answer of HTTP"),
+            ProxyProblem::BadReply(what) => write!(f, "gave no answer of SOCKS: {what}"),
+            ProxyProblem::Ended => f.write_str("ended the connection before it had answered"),
+            ProxyProblem::Io(_) => f.write_str("can't be talked to"),
+            ProxyProblem::Host(why) => write!(f, "can't be asked: {why}"),
+        }
+    }
+}

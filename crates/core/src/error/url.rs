@@ -1,0 +1,47 @@
+//! Parts of a URL that can be wrong.
+
+use std::fmt;
+
+/// A part of a URL.
+///
+/// ```
+/// use threadwire::{Error, Target, UrlPart};
+///
+/// let Err(Error::Url { part, .. }) = Target::parse("ws://example.com:99999/") else { panic!("a port too far") };
+/// assert_eq!(part, UrlPart::Port);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum UrlPart {
+    /// Its form as a whole.
+    Form,
+    /// What stands in front of the first colon.
+    Scheme,
+    /// The host.
+    Host,
+    /// The port.
+    Port,
+    /// User name and password, in front of the host.
+    UserInfo,
+    /// The path.
+    Path,
+    /// What follows a `?`.
+    Query,
+    /// What follows a `#`.
+    Fragment,
+}
+
+impl fmt::Display for UrlPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            UrlPart::Form => "it",
+            UrlPart::Scheme => "its scheme",
+            UrlPart::Host => "its host",
+            UrlPart::Port => "its port",
+            UrlPart::UserInfo => "its user name or password",
+            UrlPart::Path => "its path",
+            UrlPart::Query => "its query",
+            UrlPart::Fragment => "its fragment",
+        })
+    }
+}

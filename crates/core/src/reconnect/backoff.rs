@@ -1,0 +1,130 @@
+//! How long to wait before the next attempt.
+
+use std::time::Duration;
+
+/// When a reconnecting (`Client::reconnect`) connection tries again, and when it gives up.
+///
+/// Before each attempt but the first it waits for a random time between nothing and a ceiling: `first` after one failure,
+/// `factor` times as much after each further one, up to `cap`. The whole range is drawn from, so that the clients of a server
+/// that restarts do not come back all at once.
+///
+/// A server that answers with 429 or 503 may say when to come again (`Retry-After`, RFC 9110, section 10.2.3): then the wait is not
+/// shorter than that, but never longer than `cap`.
+///
+/// A failure is an attempt that did not open a connection, and a connection that ended before it was open for
+/// `stable_after`. One that was open for as long ends the row: the next attempt is the first again (though it waits too, up
+/// to `first`).
+///
+/// ```
+/// use std::time::Duration;
+/// use threadwire::Backoff;
+///
+/// let backoff = Backoff { cap: Duration::from_secs(5), max_attempts: Some(10), ..Backoff::default() };
+/// assert_eq!(backoff.ceiling(1), Duration::from_secs(1));
+/// assert_eq!(backoff.ceiling(2), Duration::from_secs(2));
+/// assert_eq!(backoff.ceiling(9), Duration::from_secs(5));
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Backoff {
+    /// The ceiling after the first failure. 1 s by default; zero never waits.
+    pub first: Duration,
+    /// By how much the ceiling grows with each further failure. 2 by default; what is below 1 counts as 1.
+    pub factor: f64,
+    /// The highest ceiling. 60 s by default.
+    pub cap: Duration,
+    /// After how many failures in a row to give up. `None` by default: never. (The first attempt is made in any case.)
+    pub max_attempts: Option<u32>,
+    /// For how long a connection has to be open to end a row of failures. 10 s by default.
+    pub stable_after: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Backoff {
+        Backoff {
+            first: Duration::from_secs(1),
+            factor: 2.0,
+            cap: Duration::from_secs(60),
+            max_attempts: None,
+            stable_after: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Backoff {
+    /// The longest wait after this many failures in a row. (None and one are the same: also after a connection that was
+    /// stable there is a wait.)
+    pub fn ceiling(&self, failures: u32) -> Duration {
+        if self.first.is_zero() {
+            return Duration::ZERO;
+        }
+        let growth = self.factor.max(1.0).powi(i32::try_from(failures.max(1) - 1).unwrap_or(i32::MAX));
+        let seconds = self.first.as_secs_f64() * growth;
+        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX).min(self.cap)
+    }
+
+    /// The wait after this many failures in a row; `None` if that are too many. `random` is from 0 to 1.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadwire::Backoff;
+    ///
+    /// let backoff = Backoff { max_attempts: Some(3), ..Backoff::default() };
+    /// assert_eq!(backoff.delay(1, 0.5), Some(Duration::from_millis(500)));
+    /// assert_eq!(backoff.delay(2, 0.5), Some(Duration::from_secs(1)));
+    /// assert_eq!(backoff.delay(3, 0.5), None);
+    /// ```
+    pub fn delay(&self, failures: u32, random: f64) -> Option<Duration> {
+        if self.max_attempts.is_some_and(|most| failures >= most) {
+            return None;
+        }
+        let ceiling = self.ceiling(failures);
+        let seconds = ceiling.as_secs_f64() * random.clamp(0.0, 1.0);
+        Some(Duration::try_from_secs_f64(seconds).unwrap_or(ceiling).min(ceiling))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn the_ceiling_grows_up_to_the_cap() {
+        let backoff = Backoff::default();
+        let ceilings: Vec<u64> = (0..9).map(|failures| backoff.ceiling(failures).as_secs()).collect();
+        assert_eq!(ceilings, [1, 1, 2, 4, 8, 16, 32, 60, 60]);
+        assert_eq!(backoff.ceiling(u32::MAX), 60 * SECOND);
+    }
+
+    #[test]
+    fn the_wait_is_drawn_from_the_whole_range() {
+        let backoff = Backoff { factor: 1.6, ..Backoff::default() };
+        assert_eq!(backoff.delay(2, 0.0), Some(Duration::ZERO));
+        assert_eq!(backoff.delay(2, 0.25), Some(Duration::from_millis(400)));
+        assert_eq!(backoff.delay(2, 1.0), Some(Duration::from_millis(1600)));
+    }
+
+    #[test]
+    fn odd_settings_and_random_numbers_do_no_harm() {
+        let never = Backoff { first: Duration::ZERO, ..Backoff::default() };
+        assert_eq!(never.delay(u32::MAX, 0.9), Some(Duration::ZERO));
+        for factor in [0.0, -3.0, f64::NAN, 1.0] {
+            assert_eq!(Backoff { factor, ..Backoff::default() }.ceiling(100), SECOND, "{factor}");
+        }
+        let endless = Backoff { cap: Duration::MAX, factor: f64::INFINITY, ..Backoff::default() };
+        assert_eq!(endless.ceiling(1), SECOND);
+        assert_eq!(endless.delay(9, 1.0), Some(Duration::MAX));
+        assert_eq!(Backoff::default().delay(1, f64::NAN).map(|delay| delay <= SECOND), Some(true));
+        assert_eq!(Backoff::default().delay(1, 17.0), Some(SECOND));
+    }
+
+    #[test]
+    fn gives_up_after_the_most_failures() {
+        let backoff = Backoff { max_attempts: Some(2), ..Backoff::default() };
+        assert!(backoff.delay(1, 1.0).is_some());
+        assert_eq!(backoff.delay(2, 1.0), None);
+        assert!(backoff.delay(0, 1.0).is_some(), "after a connection that was stable");
+        assert!(Backoff::default().delay(u32::MAX, 1.0).is_some());
+    }
+}

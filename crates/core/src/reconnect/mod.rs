@@ -1,0 +1,17 @@
+//! Reconnecting as a state machine: states, backoff, and what waits meanwhile, without a clock or a loop.
+
+mod attempt;
+mod backoff;
+#[doc(hidden)]
+pub mod command;
+#[doc(hidden)]
+pub mod hooks;
+#[doc(hidden)]
+pub mod machine;
+#[doc(hidden)]
+pub mod offline_queue;
+mod state;
+
+pub use attempt::Attempt;
+pub use backoff::Backoff;
+pub use state::{Cause, Change, State};

@@ -1,0 +1,242 @@
+//! What can be known about a reconnecting connection: where it stands, and what ended the last connection.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{Closed, Error};
+
+/// Where a reconnecting (`Client::reconnect`) connection stands.
+///
+/// | from | to |
+/// | --- | --- |
+/// | (the start) | `Connecting` |
+/// | `Connecting` | `Open`, `Waiting`, `GaveUp`, `Stopped`; `Connecting` for `Link::reconnect` |
+/// | `Open` | `Closed` |
+/// | `Closed` | `Waiting`, `GaveUp`, `Stopped`; `Connecting` for `Link::reconnect` |
+/// | `Waiting` | `Connecting`, `Stopped` |
+/// | `GaveUp`, `Stopped` | nothing: these are the end |
+///
+/// ```
+/// use threadwire::{Link, State};
+///
+/// /// For a status line.
+/// fn status(link: &Link) -> &'static str {
+///     match link.state() {
+///         State::Open => "live",
+///         State::Connecting { attempt: 1 } => "connecting",
+///         state if state.is_final() => "off",
+///         _ => "connecting again",
+///     }
+/// }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum State {
+    /// A connection is being opened.
+    Connecting {
+        /// Which attempt it is, in the row that began when a connection was last stable; from 1.
+        attempt: u32,
+    },
+    /// A connection is open. It may be closing already.
+    Open,
+    /// The connection has ended, and `Listener::on_close` has returned.
+    Closed,
+    /// It waits before the next attempt.
+    Waiting {
+        /// Which attempt that will be.
+        attempt: u32,
+        /// How long it waits.
+        delay: Duration,
+    },
+    /// The end: another attempt is not worth while, or there were too many.
+    GaveUp,
+    /// The end, as this side wanted it: it was closed here, or the worker was stopped.
+    Stopped,
+}
+
+impl State {
+    /// Whether nothing follows.
+    pub fn is_final(self) -> bool {
+        matches!(self, State::GaveUp | State::Stopped)
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            State::Connecting { attempt } => write!(f, "connecting (attempt {attempt})"),
+            State::Open => f.write_str("open"),
+            State::Closed => f.write_str("closed"),
+            State::Waiting { attempt, delay } => write!(f, "waiting {delay:.1?} before attempt {attempt}"),
+            State::GaveUp => f.write_str("gave up"),
+            State::Stopped => f.write_str("stopped"),
+        }
+    }
+}
+
+/// A new state of a reconnecting (`Client::reconnect`) connection, as
+/// `on_change` is told.
+///
+/// ```
+/// use std::{cell::RefCell, rc::Rc};
+/// use threadwire::{Backoff, Change, Client, Connection, Message};
+/// # let nobody = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+/// # let url = format!("ws://{nobody}");
+///
+/// let log = Rc::new(RefCell::new(Vec::new()));
+/// let writes = Rc::clone(&log);
+/// let link = Client::new(&url)? // where nobody listens
+///     .reconnect(Backoff { max_attempts: Some(1), ..Backoff::default() })
+///     .on_change(move |change: &Change| writes.borrow_mut().push(change.to_string()))
+///     .start(|_ws: &Connection, _message: Message<'_>| Ok(()));
+/// link.wait_ended()?;
+/// let expected = format!("gave up: can't connect to {nobody}: connection refused");
+/// assert_eq!(*log.borrow(), ["connecting (attempt 1)".to_owned(), expected]);
+/// # Ok::<(), threadwire::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Change {
+    /// Where it stands now.
+    pub state: State,
+    /// How many connections have been opened so far, with the one that is open: while that is 1, it is no re-connection.
+    pub connections: u64,
+    /// What ended the last connection or attempt; `None` while there was none. It stays until the next end.
+    pub cause: Option<Arc<Cause>>,
+}
+
+impl Change {
+    #[doc(hidden)]
+    pub fn new(state: State, connections: u64, cause: Option<Arc<Cause>>) -> Change {
+        Change { state, connections, cause }
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.state)?;
+        match &self.cause {
+            Some(cause) if !matches!(self.state, State::Open | State::Connecting { .. }) => {
+                write!(f, ": {cause}")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What ended a connection, or an attempt at one.
+///
+/// ```
+/// use threadwire::{Cause, CloseCode};
+///
+/// /// A server that closes with 4401 wants another login, which this program can't give it.
+/// fn is_worth_another_attempt(cause: &Cause) -> bool {
+///     match cause {
+///         Cause::Closed(closed) if closed.code == CloseCode::new(4401) => false,
+///         cause => cause.is_transient(),
+///     }
+/// }
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Cause {
+    /// No connection was opened.
+    Error(Error),
+    /// A connection was open, and ended.
+    Closed(Arc<Closed>),
+    /// This side wanted another connection: `Link::reconnect`.
+    Requested,
+    /// The connection was slower than it may be: `Reconnect::slower_than`.
+    TooSlow {
+        /// The median of what was measured.
+        round_trip: Duration,
+    },
+}
+
+impl Cause {
+    /// Whether another attempt is worth while, as far as can be told without knowing the server: what
+    /// `Reconnect::retry_if` goes by if it is not set.
+    ///
+    /// - An error: if it is [transient](Error::is_transient). So networks that fail, timeouts, connections that are lost, and
+    ///   servers that answer with 429 or 500 to 599; but not other answers, bad URLs, or peers that break the protocol.
+    /// - A connection that ended: as [`Closed::is_transient`] says. (A close that the program asked for is not asked about.)
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Cause::Error(error) => error.is_transient(),
+            Cause::Closed(closed) => closed.is_transient(),
+            Cause::Requested | Cause::TooSlow { .. } => true,
+        }
+    }
+
+    /// The error, if there is one: of the attempt, or [of the connection](Closed::error).
+    pub fn error(&self) -> Option<&Error> {
+        match self {
+            Cause::Error(error) => Some(error),
+            Cause::Closed(closed) => closed.error.as_ref(),
+            Cause::Requested | Cause::TooSlow { .. } => None,
+        }
+    }
+
+    /// How the connection ended, if one was open.
+    pub fn closed(&self) -> Option<&Closed> {
+        match self {
+            Cause::Closed(closed) => Some(closed),
+            _ => None,
+        }
+    }
+}
+
+/// It says all there is by itself, and has no source.
+impl std::error::Error for Cause {}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Cause::Error(error) => write!(f, "{error:#}"),
+            Cause::Closed(closed) => write!(f, "{closed}"),
+            Cause::Requested => f.write_str("another connection was asked for"),
+            Cause::TooSlow { round_trip } => write!(f, "a round trip took {round_trip:?}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::TimeoutKind;
+    use threadwire_proto::{CloseCode, Initiator};
+
+    fn closed(initiator: Initiator, code: u16, error: Option<Error>) -> Cause {
+        let reason = String::new();
+        let code = CloseCode::new(code);
+        let (clean, unread_for, sent) = (true, None, None);
+        Cause::Closed(Arc::new(Closed { code, reason, initiator, clean, error, unread_for, sent }))
+    }
+
+    #[test]
+    fn a_peer_that_closes_is_wanted_again_unless_it_rejects_us() {
+        for code in [1000, 1001, 1005, 1006, 1011, 1012, 1013, 1014, 3000, 4000, 4999] {
+            assert!(closed(Initiator::Peer, code, None).is_transient(), "{code}");
+        }
+        for code in [1002, 1003, 1007, 1008, 1009, 1010, 1015] {
+            assert!(!closed(Initiator::Peer, code, None).is_transient(), "{code}");
+            // It said why, and then went away before it had our answer.
+            assert!(!closed(Initiator::Peer, code, Some(Error::Lost)).is_transient(), "{code}");
+        }
+    }
+
+    #[test]
+    fn an_error_decides_where_there_is_one() {
+        assert!(closed(Initiator::Peer, 1006, Some(Error::Lost)).is_transient());
+        let silent_for = Duration::from_secs(40);
+        let silence = Error::Timeout(TimeoutKind::Silence { silent_for });
+        assert!(closed(Initiator::Local, 1006, Some(silence)).is_transient());
+        assert!(closed(Initiator::Peer, 1000, Some(Error::Timeout(TimeoutKind::Close))).is_transient());
+        assert!(!closed(Initiator::Local, 1011, Some(Error::other("a bug"))).is_transient());
+        // The peer repeats the code that it was told.
+        assert!(closed(Initiator::Local, 1008, Some(Error::too_much_buffered(1))).is_transient());
+        let rule = threadwire_proto::Violation::Masked;
+        assert!(!closed(Initiator::Local, 1002, Some(Error::Protocol { rule })).is_transient());
+    }
+}

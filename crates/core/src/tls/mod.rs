@@ -1,0 +1,21 @@
+//! TLS without I/O: settings of clients and servers, and one session for every face.
+
+mod client;
+mod info;
+mod pem;
+mod provider;
+mod scratch;
+mod server;
+#[doc(hidden)]
+pub mod session;
+mod verify;
+
+pub use client::ClientTls;
+pub use info::TlsInfo;
+pub use pem::Pem;
+#[doc(hidden)]
+pub use provider::Failed;
+use provider::{HTTP, certified, provider, tickets};
+pub use rustls;
+pub use rustls::pki_types::CertificateDer;
+pub use server::{ClientCertificates, ServerTls};

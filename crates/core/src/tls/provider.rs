@@ -1,0 +1,138 @@
+//! What clients and servers need of rustls, and what its errors mean.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::ProducesTickets;
+use rustls::sign::CertifiedKey;
+use rustls::{AlertDescription, CertificateError, OtherError};
+
+use super::Pem;
+use super::verify::Found;
+use crate::error::{Error, TlsProblem};
+
+/// What is spoken inside of TLS, as ALPN has it.
+pub(super) const HTTP: &[u8] = b"http/1.1";
+
+/// The cryptography: that of the process, if it has chosen one.
+pub(super) fn provider() -> Arc<CryptoProvider> {
+    if let Some(provider) = CryptoProvider::get_default() {
+        return Arc::clone(provider);
+    }
+    #[cfg(feature = "tls-aws-lc")]
+    return Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    #[cfg(not(feature = "tls-aws-lc"))]
+    return Arc::new(rustls::crypto::ring::default_provider());
+}
+
+/// What makes tickets, with a key of its own that changes by and by.
+pub(super) fn tickets() -> Result<Arc<dyn ProducesTickets>, rustls::Error> {
+    #[cfg(feature = "tls-aws-lc")]
+    return rustls::crypto::aws_lc_rs::Ticketer::new();
+    #[cfg(not(feature = "tls-aws-lc"))]
+    return rustls::crypto::ring::Ticketer::new();
+}
+
+/// A certificate and its key, if they belong together.
+pub(super) fn certified(
+    chain: &Pem,
+    key: &Pem,
+    certificates: Vec<CertificateDer<'static>>,
+    private: PrivateKeyDer<'static>,
+) -> Result<CertifiedKey, Error> {
+    CertifiedKey::from_der(certificates, private, &provider()).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => {
+            key.error(format!("is not the key of the first certificate in {chain:?}"), None)
+        }
+        rustls::Error::InvalidCertificate(_) => {
+            chain.error("has a first certificate that can't be used", Some(error.into()))
+        }
+        error => key.error("has a key that can't be used", Some(error.into())),
+    })
+}
+
+/// What rustls has said, as an error of a stream.
+#[derive(Debug)]
+pub struct Failed(rustls::Error);
+
+impl Failed {
+    /// The error of a session as one of a stream.
+    pub fn io(error: rustls::Error) -> io::Error {
+        io::Error::new(io::ErrorKind::InvalidData, Failed(error))
+    }
+
+    /// What the error of a handshake means, where the peer is this host.
+    pub fn explain(error: io::Error, host: &str) -> Error {
+        let tls = |problem, source| Error::Tls { host: host.to_owned(), problem, source };
+        match error.downcast::<Failed>() {
+            Ok(Failed(error)) => tls(problem(&error), Some(error.into())),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                tls(TlsProblem::Refused, Some(error.into()))
+            }
+            Err(error) => error.into(),
+        }
+    }
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TLS failed: {}", self.0)
+    }
+}
+
+impl std::error::Error for Failed {}
+
+fn date(time: UnixTime) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(time.as_secs())
+}
+
+fn problem(error: &rustls::Error) -> TlsProblem {
+    use CertificateError as Bad;
+    match error {
+        rustls::Error::InvalidCertificate(error) => match error {
+            Bad::ExpiredContext { not_after, .. } => TlsProblem::Expired { since: date(*not_after) },
+            Bad::NotValidYetContext { not_before, .. } => {
+                TlsProblem::NotYetValid { until: date(*not_before) }
+            }
+            Bad::NotValidForNameContext { presented, .. } => {
+                TlsProblem::WrongName { names: presented.iter().map(|name| plain_name(name)).collect() }
+            }
+            Bad::UnknownIssuer => TlsProblem::UnknownIssuer,
+            Bad::Revoked => TlsProblem::Revoked,
+            Bad::Other(OtherError(other)) => match other.downcast_ref::<Found>() {
+                Some(Found(problem)) => problem.clone(),
+                None => TlsProblem::Certificate,
+            },
+            _ => TlsProblem::Certificate,
+        },
+        rustls::Error::AlertReceived(alert) => match alert {
+            AlertDescription::CertificateRequired
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            | AlertDescription::AccessDenied => TlsProblem::ClientCertificate,
+            AlertDescription::ProtocolVersion
+            | AlertDescription::InsufficientSecurity
+            | AlertDescription::NoApplicationProtocol => TlsProblem::Incompatible,
+            _ => TlsProblem::Refused,
+        },
+        rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)
+        | rustls::Error::InvalidMessage(rustls::InvalidMessage::UnknownProtocolVersion) => TlsProblem::NotTls,
+        rustls::Error::PeerIncompatible(_) | rustls::Error::NoApplicationProtocol => TlsProblem::Incompatible,
+        rustls::Error::General(_) | rustls::Error::Other(_) => TlsProblem::Settings,
+        _ => TlsProblem::Protocol,
+    }
+}
+
+/// The name in what webpki calls `DnsName("example.com")`.
+fn plain_name(name: &str) -> String {
+    let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
+    inner.unwrap_or(name).trim_matches('"').to_owned()
+}

@@ -1,0 +1,141 @@
+//! Whether a server is who it should be, beyond what verifiers of rustls say.
+
+use std::fmt;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme};
+use sha2::{Digest, Sha256};
+use webpki::EndEntityCert;
+
+use crate::error::TlsProblem;
+
+/// The SHA-256 of a public key, with the algorithm that it is for (SubjectPublicKeyInfo, RFC 5280, section 4.1).
+pub(super) type Pin = [u8; 32];
+
+/// Reads `sha256//BASE64`.
+pub(super) fn parse_pin(text: &str) -> Option<Pin> {
+    BASE64.decode(text.strip_prefix("sha256//")?).ok()?.try_into().ok()
+}
+
+fn show(pin: &Pin) -> String {
+    format!("sha256//{}", BASE64.encode(pin))
+}
+
+/// Verifies a certificate, if there is something to verify it by, and then its key, if keys are pinned. That the server has the
+/// key of its certificate is verified in any case.
+#[derive(Debug)]
+pub(super) struct Verifier {
+    pub(super) inner: Option<Arc<dyn ServerCertVerifier>>,
+    pub(super) pins: Vec<Pin>,
+    pub(super) provider: Arc<CryptoProvider>,
+}
+
+/// A problem that rustls has no words for.
+#[derive(Debug)]
+pub(super) struct Found(pub(super) TlsProblem);
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Found {}
+
+fn found(problem: TlsProblem) -> Error {
+    CertificateError::Other(OtherError(Arc::new(Found(problem)))).into()
+}
+
+/// Whether a certificate is signed by whoever it is for.
+fn is_self_signed(certificate: &CertificateDer<'_>) -> bool {
+    EndEntityCert::try_from(certificate).is_ok_and(|cert| cert.issuer() == cert.subject())
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if let Some(inner) = &self.inner {
+            let verified =
+                inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+            match verified {
+                Err(Error::InvalidCertificate(error)) if is_of_issuer(&error) => {
+                    let is_alone = intermediates.is_empty() && is_self_signed(end_entity);
+                    return Err(match error {
+                        _ if is_alone => found(TlsProblem::SelfSigned),
+                        // The issuer has the name of a root, and another key.
+                        CertificateError::BadSignature => found(TlsProblem::UnknownIssuer),
+                        error => error.into(),
+                    });
+                }
+                verified => verified?,
+            };
+        }
+        if !self.pins.is_empty() {
+            let certificate =
+                EndEntityCert::try_from(end_entity).map_err(|_| CertificateError::BadEncoding)?;
+            let key: Pin = Sha256::digest(certificate.subject_public_key_info()).into();
+            if !self.pins.contains(&key) {
+                return Err(found(TlsProblem::WrongKey { found: show(&key) }));
+            }
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        match &self.inner {
+            Some(inner) => inner.verify_tls12_signature(message, cert, dss),
+            None => {
+                verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+            }
+        }
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        match &self.inner {
+            Some(inner) => inner.verify_tls13_signature(message, cert, dss),
+            None => {
+                verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+            }
+        }
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        match &self.inner {
+            Some(inner) => inner.supported_verify_schemes(),
+            None => self.provider.signature_verification_algorithms.supported_schemes(),
+        }
+    }
+}
+
+/// Whether it is about who has signed the certificate.
+fn is_of_issuer(error: &CertificateError) -> bool {
+    match error {
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => true,
+        // A root that is shown as a server's own certificate.
+        CertificateError::Other(OtherError(other)) => {
+            matches!(other.downcast_ref::<webpki::Error>(), Some(webpki::Error::CaUsedAsEndEntity))
+        }
+        _ => false,
+    }
+}

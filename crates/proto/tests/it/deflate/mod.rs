@@ -1,0 +1,5 @@
+//! permessage-deflate (RFC 7692).
+
+mod messages;
+mod negotiation;
+mod random_messages;

@@ -1,0 +1,17 @@
+//! The async face.
+
+mod async_guide;
+mod blocked_tasks;
+mod cancellation;
+mod closing;
+mod fairness;
+mod flushing;
+mod handles;
+#[cfg(feature = "axum")]
+mod http_servers;
+mod messages;
+mod reconnecting;
+mod runtimes;
+mod server;
+#[cfg(feature = "tls")]
+mod tls;

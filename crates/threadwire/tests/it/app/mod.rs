@@ -1,0 +1,4 @@
+//! Apps.
+
+mod callbacks;
+mod requests;

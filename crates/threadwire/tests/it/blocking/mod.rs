@@ -1,0 +1,11 @@
+//! The blocking face.
+
+mod detaching;
+mod dropped_detached;
+mod foreign_loops;
+mod partial_messages;
+mod quick_clients;
+mod receiving;
+mod select;
+mod sending;
+mod server;

@@ -1,0 +1,9 @@
+//! Clients, until their connection is open.
+
+mod addresses_and_sockets;
+mod broken_handshakes;
+mod broken_servers;
+mod connecting;
+mod every_proxy;
+mod proxy_failures;
+mod redirects;

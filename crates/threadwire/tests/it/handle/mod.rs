@@ -1,0 +1,5 @@
+//! Handles.
+
+mod faults;
+mod order;
+mod use_from_threads;

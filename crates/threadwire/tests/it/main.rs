@@ -1,0 +1,20 @@
+//! The library on all its faces, against peers whose every byte is made by hand, and against itself.
+
+#[cfg(feature = "aio")]
+mod aio;
+mod app;
+mod blocking;
+mod client;
+pub mod common;
+mod connection;
+mod corners;
+pub mod examples;
+mod handle;
+mod reconnecting;
+mod rooms;
+mod server;
+mod thread_guide;
+#[cfg(feature = "aio")]
+mod threads_and_tasks;
+#[cfg(feature = "tls")]
+mod tls;

@@ -1,0 +1,644 @@
+//! Servers: listening, spreading, and what becomes of requests.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::common::peer::{Peer, TEXT, masked, request, request_with};
+use crate::common::recorder::{Call, Log};
+use crate::common::{PATIENCE, Serving, bind, bounded, echo, ignore, patient};
+use threadwire::worker::{EventLoop, Remote};
+use threadwire::{Accept, Client, Config, Connection, Error, Message, Request, Response, Server, Spread};
+
+/// A listener that answers every message with the name of its thread.
+fn name_thread(ws: &Connection, _message: Message<'_>) -> Result<(), Error> {
+    ws.send(thread::current().name().unwrap_or_default())
+}
+
+/// How many of `count` connections live on which thread.
+fn spread_of(serving: &Serving, count: usize) -> HashMap<String, usize> {
+    let mut peers: Vec<Peer> = (0..count).map(|_| serving.peer()).collect();
+    let mut threads = HashMap::new();
+    for peer in &mut peers {
+        peer.send(TEXT, b"where?");
+        let name = peer.text();
+        // It stays where it is.
+        peer.send(TEXT, b"and now?");
+        assert_eq!(peer.text(), name);
+        *threads.entry(name).or_default() += 1;
+    }
+    threads
+}
+
+#[test]
+fn round_robin_spreads_connections_evenly() {
+    bounded(|| {
+        let serving = Serving::with(bind().workers(3), |_| Accept::with(name_thread));
+        let threads = spread_of(&serving, 12);
+        let expected = (0..3).map(|number| (format!("threadwire {number}"), 4)).collect();
+        assert_eq!(threads, expected);
+    });
+}
+
+#[test]
+fn the_hook_is_asked_on_the_thread_of_the_connection() {
+    bounded(|| {
+        let serving = Serving::with(bind().workers(2), |_| {
+            let asked = thread::current().id();
+            Accept::with(move |ws: &Connection, _: Message<'_>| {
+                assert_eq!(thread::current().id(), asked);
+                ws.send("same")
+            })
+        });
+        for _ in 0..4 {
+            let mut peer = serving.peer();
+            peer.send(TEXT, b"?");
+            assert_eq!(peer.text(), "same");
+        }
+    });
+}
+
+#[test]
+fn connections_handed_to_another_worker_live_there_whatever_the_first_does() {
+    bounded(|| {
+        let busy = Arc::new((Mutex::new(false), std::sync::Condvar::new()));
+        let blocks = Arc::clone(&busy);
+        let serving = Serving::with(bind().workers(2).config(patient()), move |_| {
+            let blocks = Arc::clone(&blocks);
+            Accept::with(move |ws: &Connection, message: Message<'_>| {
+                if message == Message::Text("block") {
+                    // Blocks its thread, not only its callback.
+                    let (released, condition) = &*blocks;
+                    drop(condition.wait_while(released.lock().unwrap(), |released| !*released).unwrap());
+                }
+                ws.send(thread::current().name().unwrap_or_default())
+            })
+        });
+        let mut peers = [serving.peer(), serving.peer()];
+        for peer in &mut peers {
+            peer.send(TEXT, b"where?");
+        }
+        let names = peers.each_mut().map(Peer::text);
+        let first = names.iter().position(|name| name == "threadwire 0").unwrap();
+        assert_eq!(names[1 - first], "threadwire 1");
+        peers[first].send(TEXT, b"block");
+        for _ in 0..10 {
+            peers[1 - first].send(TEXT, b"going on?");
+            assert_eq!(peers[1 - first].text(), "threadwire 1");
+        }
+        *busy.0.lock().unwrap() = true;
+        busy.1.notify_all();
+        assert_eq!(peers[first].text(), "threadwire 0");
+    });
+}
+
+#[test]
+fn zero_workers_count_as_one() {
+    bounded(|| {
+        let serving = Serving::with(bind().workers(0), |_| Accept::with(name_thread));
+        assert_eq!(spread_of(&serving, 2), HashMap::from([("threadwire 0".to_owned(), 2)]));
+    });
+}
+
+#[cfg(unix)]
+#[test]
+fn a_shared_port_is_served_by_several_workers() {
+    bounded(|| {
+        let serving =
+            Serving::with(bind().workers(4).spread(Spread::ReusePort), |_| Accept::with(name_thread));
+        // The system chooses by a hash of the addresses: over 64 ports it can't always be the same worker.
+        let threads = spread_of(&serving, 64);
+        assert_eq!(threads.values().sum::<usize>(), 64);
+        assert!(threads.len() > 1, "{threads:?}");
+        let names: HashSet<String> = (0..4).map(|number| format!("threadwire {number}")).collect();
+        assert!(threads.keys().all(|name| names.contains(name)), "{threads:?}");
+        let running = serving.into_running();
+        running.stop();
+        running.join().unwrap();
+    });
+}
+
+#[test]
+fn two_servers_cannot_listen_on_the_same_port() {
+    bounded(|| {
+        for spread in [Spread::RoundRobin, Spread::ReusePort] {
+            let serving = Serving::with(bind().workers(2).spread(spread), |_| Accept::with(echo));
+            let addr = serving.addr.to_string();
+            match Server::bind(&*addr) {
+                Err(error @ Error::Listen { .. }) => {
+                    let text = format!("{error:#}");
+                    assert!(text.starts_with(&format!("can't listen on {addr}: ")), "{text}");
+                    assert!(text.contains("in use") && !text.contains("os error"), "{text}");
+                }
+                other => panic!("{other:?}"),
+            }
+            // The same by an address that is no text.
+            let error = Server::bind(serving.addr).unwrap_err();
+            assert_eq!(error.to_string(), format!("can't listen on {addr}"));
+        }
+    });
+}
+
+#[test]
+fn an_address_that_is_none_is_named() {
+    let error = Server::bind("127.0.0.1:http").unwrap_err();
+    assert!(matches!(&error, Error::Listen { addr, .. } if addr == "127.0.0.1:http"), "{error:?}");
+    // 192.0.2.0/24 belongs to nobody (RFC 5737).
+    let error = Server::bind("192.0.2.1:0").unwrap_err();
+    assert!(matches!(&error, Error::Listen { addr, .. } if addr == "192.0.2.1:0"), "{error:?}");
+}
+
+#[test]
+fn connections_that_came_before_the_server_served_are_served() {
+    for spread in [Spread::RoundRobin, Spread::ReusePort] {
+        bounded(move || {
+            let server = bind().workers(2).spread(spread);
+            let mut peer = Peer::connect(server.local_addr().unwrap());
+            peer.bytes([request("/").into_bytes(), masked(TEXT, b"early")].concat());
+            let _serving = Serving::with(server, |_| Accept::with(echo));
+            assert!(peer.head().starts_with("HTTP/1.1 101 "));
+            assert_eq!(peer.text(), "early");
+        });
+    }
+}
+
+/// Routes as a program would.
+fn route(request: &Request) -> Accept {
+    match request.path() {
+        "/echo" => Accept::with(echo),
+        "/health" => Accept::status(200),
+        "/teapot" => Accept::respond(
+            Response::new(403)
+                .unwrap()
+                .with_header("X-Reason", "teapot")
+                .unwrap()
+                .with_body("short and stout\n"),
+        ),
+        "/cookie" => Accept::with(echo).header("Set-Cookie", "id=1").unwrap().header("X-Other", "2").unwrap(),
+        "/chat" => Accept::with(echo).subprotocol("chat.v2").unwrap(),
+        "/query" => {
+            let query = request.query().unwrap_or("none").to_owned();
+            Accept::with(move |ws: &Connection, _: Message<'_>| ws.send(&query))
+        }
+        _ => Accept::status(404),
+    }
+}
+
+/// What the server answers to these bytes, up to the end of the stream: head and body.
+fn answer_to(serving: &Serving, bytes: &str) -> (String, String) {
+    let mut peer = Peer::connect(serving.addr);
+    peer.bytes(bytes);
+    let head = peer.head();
+    // The server ends first: nothing that it said gets lost.
+    (head, peer.rest())
+}
+
+fn routing() -> Serving {
+    Serving::with(bind().config(patient()), route)
+}
+
+#[test]
+fn routes_by_path() {
+    bounded(|| {
+        let serving = routing();
+        let mut peer = Peer::open(serving.addr, "/echo?with=query");
+        peer.send(TEXT, b"hello");
+        assert_eq!(peer.text(), "hello");
+        let mut peer = Peer::open(serving.addr, "/query?a=1&b=2");
+        peer.send(TEXT, b"");
+        assert_eq!(peer.text(), "a=1&b=2");
+        let (head, body) = answer_to(&serving, &request("/elsewhere"));
+        assert!(head.starts_with("HTTP/1.1 404 Not Found\r\n"), "{head}");
+        assert!(
+            head.contains("\r\nConnection: close\r\n") && head.contains("\r\nContent-Length: 0\r\n"),
+            "{head}"
+        );
+        assert_eq!(body, "");
+    });
+}
+
+#[test]
+fn answers_with_a_response_of_the_programs_own() {
+    bounded(|| {
+        let (head, body) = answer_to(&routing(), &request("/teapot"));
+        assert!(head.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{head}");
+        assert!(head.contains("\r\nX-Reason: teapot\r\n"), "{head}");
+        assert!(head.contains("\r\nContent-Length: 16\r\n"), "{head}");
+        assert_eq!(body, "short and stout\n");
+    });
+}
+
+#[test]
+fn a_long_response_arrives_whole_though_the_peer_goes_on_sending() {
+    bounded(|| {
+        let body = "long ".repeat(1 << 20);
+        let sent = body.clone();
+        let serving = Serving::with(bind().config(patient()), move |_| {
+            Accept::respond(Response::new(403).unwrap().with_body(sent.clone()))
+        });
+        let mut peer = Peer::connect(serving.addr);
+        peer.bytes(request("/"));
+        peer.bytes(vec![0; 100_000]);
+        peer.head();
+        assert!(peer.rest() == body);
+    });
+}
+
+#[test]
+fn answers_a_health_check_that_is_plain_http() {
+    bounded(|| {
+        let serving = routing();
+        let (head, _) = answer_to(&serving, "GET /health HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+        let (head, _) = answer_to(&serving, "GET /health HTTP/1.0\r\n\r\n");
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+    });
+}
+
+#[test]
+fn adds_headers_to_the_101() {
+    bounded(|| {
+        let serving = routing();
+        let mut peer = Peer::connect(serving.addr);
+        peer.bytes(request("/cookie"));
+        let head = peer.head();
+        assert!(head.starts_with("HTTP/1.1 101 Switching Protocols\r\n"), "{head}");
+        assert!(head.contains("\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"), "{head}");
+        assert!(head.contains("\r\nSet-Cookie: id=1\r\nX-Other: 2\r\n"), "{head}");
+        peer.send(TEXT, b"hello");
+        assert_eq!(peer.text(), "hello");
+    });
+}
+
+#[test]
+fn refuses_headers_that_must_not_be_sent() {
+    for (name, value) in
+        [("X-A", "1\r\nX-B: 2"), ("X-A", "1\n"), ("X A", "1"), ("", "1"), ("X-A\r\nX-B", "1")]
+    {
+        let refused = Accept::with(echo).header(name, value);
+        assert!(matches!(refused, Err(Error::Handshake(_))), "{name:?}: {value:?}: {refused:?}");
+    }
+}
+
+#[test]
+fn refuses_headers_that_belong_to_the_handshake() {
+    for name in ["Upgrade", "connection", "Sec-WebSocket-Accept", "Sec-WebSocket-Protocol", "Content-Length"]
+    {
+        let refused = Accept::with(echo).header(name, "1");
+        assert!(matches!(refused, Err(Error::Handshake(_))), "{name}: {refused:?}");
+    }
+}
+
+#[test]
+fn chooses_a_subprotocol_that_is_offered_and_no_other() {
+    bounded(|| {
+        let serving = routing();
+        let mut peer = Peer::connect(serving.addr);
+        peer.bytes(request_with("/chat", "Sec-WebSocket-Protocol: chat.v1, chat.v2\r\n"));
+        let head = peer.head();
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        assert!(head.contains("\r\nSec-WebSocket-Protocol: chat.v2\r\n"), "{head}");
+
+        for offer in ["", "Sec-WebSocket-Protocol: chat.v1\r\n"] {
+            let (head, body) = answer_to(&serving, &request_with("/chat", offer));
+            assert!(head.starts_with("HTTP/1.1 500 "), "{head}");
+            assert!(!body.contains("chat"), "nothing of our mistake is told: {body}");
+        }
+
+        // What is offered and not chosen is not mentioned.
+        let mut peer = Peer::connect(serving.addr);
+        peer.bytes(request_with("/echo", "Sec-WebSocket-Protocol: chat.v1\r\n"));
+        assert!(!peer.head().contains("Protocol: "));
+    });
+}
+
+#[test]
+fn answers_requests_that_break_the_rules_with_what_is_wrong() {
+    let fine = request("/echo");
+    let long_target = format!("GET /{} HTTP/1.1\r\nHost: a\r\n", "x".repeat(20_000));
+    let long_head = request_with("/echo", &format!("X-Long: {}\r\n", "x".repeat(20_000)));
+    let many = request_with("/echo", &"X-Many: 1\r\n".repeat(200));
+    let cases = [
+        ("400", fine.replace("Host: 127.0.0.1\r\n", "")),
+        ("400", fine.replace("dGhlIHNhbXBsZSBub25jZQ==", "dG9vIHNob3J0")),
+        ("400", fine.replace("Connection: Upgrade", "Connection: keep-alive")),
+        ("400", fine.replace("Upgrade: websocket\r\n", "Upgrade: websocket\r\n folded\r\n")),
+        ("400", request_with("/echo", "Content-Length: 1\r\n")),
+        ("405", fine.replace("GET ", "POST ")),
+        ("414", long_target),
+        ("426", fine.replace("Upgrade: websocket\r\n", "")),
+        ("426", fine.replace("Version: 13", "Version: 8")),
+        ("431", long_head),
+        ("431", many),
+        ("505", fine.replace("HTTP/1.1", "HTTP/1.0")),
+    ];
+    bounded(move || {
+        let serving = routing();
+        for (status, bytes) in cases {
+            let (head, body) = answer_to(&serving, &bytes);
+            let request: String = bytes.chars().take(300).collect();
+            assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}\nto {request}");
+            assert!(!body.is_empty() && body.is_ascii(), "{body:?}");
+            if status == "426" {
+                assert!(head.contains("\r\nUpgrade: websocket\r\n"), "{head}");
+                assert!(head.contains("\r\nSec-WebSocket-Version: 13\r\n"), "{head}");
+            }
+            if status == "405" {
+                assert!(head.contains("\r\nAllow: GET\r\n"), "{head}");
+            }
+        }
+        serving.bystander().noticed_nothing();
+    });
+}
+
+#[test]
+fn the_limits_on_heads_are_those_of_the_config() {
+    bounded(|| {
+        let config = Config { max_head: 1000, max_headers: 8, ..patient() };
+        let serving = Serving::with(bind().config(config), route);
+        let padding = 1000 - request_with("/echo", "X-Pad: \r\n").len();
+        let at_limit = request_with("/echo", &format!("X-Pad: {}\r\n", "x".repeat(padding)));
+        assert_eq!(at_limit.len(), 1000);
+        let mut peer = Peer::connect(serving.addr);
+        peer.bytes(&at_limit);
+        assert!(peer.head().starts_with("HTTP/1.1 101 "));
+        let over = request_with("/echo", &format!("X-Pad: {}\r\n", "x".repeat(padding + 1)));
+        assert!(answer_to(&serving, &over).0.starts_with("HTTP/1.1 431 "));
+        let over = request_with("/echo", &"X-Pad: x\r\n".repeat(4));
+        assert!(answer_to(&serving, &over).0.starts_with("HTTP/1.1 431 "));
+        let mut peer = Peer::connect(serving.addr);
+        peer.bytes(request_with("/echo", &"X-Pad: x\r\n".repeat(3)));
+        assert!(peer.head().starts_with("HTTP/1.1 101 "));
+    });
+}
+
+#[test]
+fn frames_sent_together_with_the_request_are_heard() {
+    bounded(|| {
+        let log = Log::new();
+        let serving = Serving::recording(patient(), &log, ignore);
+        let mut peer = Peer::connect(serving.addr);
+        let last = masked(TEXT, b"three");
+        let bytes =
+            [request("/").into_bytes(), masked(TEXT, b"one"), masked(TEXT, b"two"), last.clone()].concat();
+        let (head, tail) = bytes.split_at(bytes.len() - 3);
+        peer.bytes(head);
+        assert!(peer.head().starts_with("HTTP/1.1 101 "));
+        peer.bytes(tail);
+        let calls = log.wait(|calls| calls.len() == 4);
+        assert_eq!(calls, [Call::Open, Call::text("one"), Call::text("two"), Call::text("three")]);
+    });
+}
+
+#[test]
+fn frames_behind_a_request_that_came_in_pieces_are_heard() {
+    bounded(|| {
+        let log = Log::new();
+        let serving = Serving::recording(patient(), &log, ignore);
+        let bytes =
+            [request("/").into_bytes(), masked(TEXT, b"one"), masked(TEXT, &[b'x'; 200_000])].concat();
+        let mut peers = Vec::new();
+        for cut in [1, 20, request("/").len() - 1, request("/").len() + 3] {
+            let before = log.calls().len();
+            let mut peer = Peer::connect(serving.addr);
+            peer.bytes(&bytes[..cut]);
+            // What came so far has been read when this is answered.
+            Peer::open(serving.addr, "/echo");
+            peer.bytes(&bytes[cut..]);
+            assert!(peer.head().starts_with("HTTP/1.1 101 "));
+            let calls = log.wait(|calls| calls.len() == before + 3);
+            assert_eq!(calls[before..before + 2], [Call::Open, Call::text("one")]);
+            assert!(matches!(&calls[before + 2], Call::Text(text) if text.len() == 200_000));
+            // The log would have its end.
+            peers.push(peer);
+        }
+    });
+}
+
+#[test]
+fn a_request_that_arrives_byte_by_byte_is_served() {
+    bounded(|| {
+        let serving = routing();
+        let mut peer = Peer::connect(serving.addr);
+        for byte in request("/echo").bytes() {
+            peer.bytes([byte]);
+        }
+        assert!(peer.head().starts_with("HTTP/1.1 101 "));
+        peer.send(TEXT, b"hello");
+        assert_eq!(peer.text(), "hello");
+    });
+}
+
+#[test]
+fn a_second_request_behind_one_that_is_refused_is_not_answered() {
+    bounded(|| {
+        let serving = routing();
+        let two = "GET /health HTTP/1.1\r\nHost: a\r\n\r\n".repeat(2);
+        let (head, rest) = answer_to(&serving, &two);
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+        assert_eq!(rest, "");
+    });
+}
+
+#[test]
+fn a_second_request_behind_an_upgrade_is_no_frame() {
+    bounded(|| {
+        let serving = routing();
+        let mut peer = Peer::connect(serving.addr);
+        peer.bytes(request("/echo").repeat(2));
+        assert!(peer.head().starts_with("HTTP/1.1 101 "));
+        assert_eq!(peer.code(), 1002);
+        assert!(peer.ended_orderly());
+    });
+}
+
+#[test]
+fn a_stopper_stops_from_another_thread() {
+    bounded(|| {
+        let running = bind().workers(2).serve(route).unwrap();
+        let stopper = running.stopper();
+        let thread = thread::spawn(move || stopper.stop());
+        running.join().unwrap();
+        thread.join().unwrap();
+    });
+}
+
+/// A server that runs on a thread called `main`: its address, what stops it, and the thread.
+fn run(server: Server) -> (SocketAddr, Remote, thread::JoinHandle<Result<(), Error>>) {
+    let addr = server.local_addr().unwrap();
+    let (tell, told) = mpsc::channel();
+    let thread = thread::Builder::new().name("main".to_owned()).spawn(move || {
+        tell.send(EventLoop::current().remote()).unwrap();
+        server.run(|_| Accept::with(name_thread))
+    });
+    let remote = told.recv().unwrap();
+    // It listens when its loop turns.
+    let (tell, told) = mpsc::channel();
+    remote.post(move |_| tell.send(()).unwrap()).unwrap();
+    told.recv().unwrap();
+    (addr, remote, thread.unwrap())
+}
+
+#[test]
+fn serves_on_the_calling_thread() {
+    for (workers, spread) in [(1, Spread::RoundRobin), (3, Spread::RoundRobin), (3, Spread::ReusePort)] {
+        bounded(move || {
+            let (addr, stopper, thread) = run(bind().workers(workers).spread(spread).config(patient()));
+            let mut peers: Vec<Peer> = (0..6).map(|_| Peer::open(addr, "/")).collect();
+            let mut threads: HashMap<String, usize> = HashMap::new();
+            for peer in &mut peers {
+                peer.send(TEXT, b"where?");
+                *threads.entry(peer.text()).or_default() += 1;
+            }
+            match (workers, spread) {
+                (1, _) => assert_eq!(threads, HashMap::from([("main".to_owned(), 6)])),
+                (_, Spread::RoundRobin) => {
+                    let names = ["main", "threadwire 1", "threadwire 2"].map(|name| (name.to_owned(), 2));
+                    assert_eq!(threads, HashMap::from(names));
+                }
+                _ => assert_eq!(threads.values().sum::<usize>(), 6),
+            }
+            stopper.stop();
+            // The workers need not end in the order of the peers.
+            let closing = peers.into_iter().map(|mut peer| {
+                thread::spawn(move || {
+                    assert_eq!(peer.code(), 1001);
+                    peer.close(1001, "");
+                    assert!(peer.ended_orderly());
+                })
+            });
+            for thread in closing.collect::<Vec<_>>() {
+                thread.join().unwrap();
+            }
+            thread.join().unwrap().unwrap();
+        });
+    }
+}
+
+#[test]
+fn the_hook_may_keep_state() {
+    bounded(|| {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let sees = Arc::clone(&seen);
+        let serving = Serving::with(bind().workers(2), move |request| {
+            sees.lock().unwrap().push((request.path().to_owned(), request.header("Host").map(str::to_owned)));
+            Accept::with(echo)
+        });
+        for path in ["/a", "/b", "/c"] {
+            Peer::open(serving.addr, path);
+        }
+        let host = || Some("127.0.0.1".to_owned());
+        let expected = ["/a", "/b", "/c"].map(|path| (path.to_owned(), host()));
+        assert_eq!(*seen.lock().unwrap(), expected);
+    });
+}
+
+#[test]
+fn half_a_request_and_the_end_of_tcp_end_at_once() {
+    bounded(|| {
+        let server = bind().config(patient());
+        let mut peer = Peer::connect(server.local_addr().unwrap());
+        peer.bytes("GET / HT");
+        peer.end();
+        let start = Instant::now();
+        let _serving = Serving::with(server, |_| Accept::with(echo));
+        assert!(peer.ended());
+        assert!(start.elapsed() < PATIENCE / 2);
+    });
+}
+
+#[test]
+fn an_endless_open_timeout_is_no_timeout() {
+    bounded(|| {
+        let config = Config { open_timeout: Duration::MAX, ..patient() };
+        let serving = Serving::with(bind().config(config.clone()), |_| Accept::with(echo));
+        let mut peer = serving.peer();
+        peer.send(TEXT, b"hello");
+        assert_eq!(peer.text(), "hello");
+        Client::new(&serving.url("/")).unwrap().config(config).connect(echo).unwrap();
+    });
+}
+
+#[test]
+fn the_hook_sees_where_a_request_comes_from() {
+    bounded(|| {
+        let (tell, told) = mpsc::channel();
+        let serving = Serving::with(bind(), move |request| {
+            tell.send((request.peer_addr(), request.path().to_owned())).unwrap();
+            Accept::with(echo)
+        });
+        let ws = Client::new(&serving.url("/here")).unwrap().connect(echo).unwrap();
+        assert_eq!(told.recv().unwrap(), (ws.local_addr().ok(), "/here".to_owned()));
+    });
+}
+
+#[test]
+fn both_sides_know_the_subprotocol_and_the_headers_that_were_agreed_on() {
+    bounded(|| {
+        let (tell, told) = mpsc::channel();
+        let serving = Serving::with(bind(), move |_| {
+            let tell = tell.clone();
+            Accept::with(move |ws: &Connection, _: Message<'_>| {
+                tell.send(ws.subprotocol().map(str::to_owned)).unwrap();
+                ws.close()
+            })
+            .subprotocol("b")
+            .and_then(|accept| accept.header("X-Server", "one"))
+            .unwrap()
+        });
+        let client = Client::new(&serving.url("/")).unwrap().subprotocols(["a", "b"]).unwrap();
+        let ws = client.connect(echo).unwrap();
+        assert_eq!(ws.subprotocol(), Some("b"));
+        assert_eq!(ws.response_headers().and_then(|headers| headers.get("X-Server")), Some("one"));
+        ws.send("tell").unwrap();
+        ws.wait_closed().unwrap();
+        assert_eq!(told.recv().unwrap().as_deref(), Some("b"));
+    });
+}
+
+#[test]
+fn a_refusal_has_headers_and_no_subprotocol() {
+    bounded(|| {
+        assert!(Accept::status(403).subprotocol("a").is_err());
+        let serving = Serving::with(bind(), |_| Accept::status(403).header("X-Why", "no").unwrap());
+        let mut peer = Peer::connect(serving.addr);
+        peer.bytes(request("/"));
+        assert!(peer.head().contains("\r\nX-Why: no\r\n"));
+    });
+}
+
+#[test]
+fn a_panic_in_a_timer_of_a_connection_leaves_its_worker_alive() {
+    bounded(|| {
+        let serving = Serving::recording(patient(), &Log::new(), |_, call| {
+            if matches!(call, Call::Text(_)) {
+                EventLoop::current().after(Duration::ZERO, || panic!("boom"));
+            }
+            Ok(())
+        });
+        let bystander = serving.bystander();
+        let mut peer = serving.peer();
+        peer.send(TEXT, b"panic");
+        peer.close(1000, "");
+        assert_eq!(peer.code(), 1000);
+        bystander.noticed_nothing();
+    });
+}
+
+#[test]
+fn a_hook_may_fail_and_that_is_answered_with_500() {
+    bounded(|| {
+        let serving = Serving::with(bind(), |request| {
+            let accept = Accept::with(echo).header("X-Path", request.path())?;
+            if request.path() == "/fails" { Err(Error::other("no")) } else { Ok(accept) }
+        });
+        let mut peer = Peer::connect(serving.addr);
+        peer.bytes(request("/fails"));
+        assert!(peer.head().starts_with("HTTP/1.1 500 "));
+        let mut peer = Peer::connect(serving.addr);
+        peer.bytes(request("/fine"));
+        assert!(peer.head().contains("X-Path: /fine"));
+    });
+}

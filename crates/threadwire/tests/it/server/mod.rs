@@ -1,0 +1,11 @@
+//! Servers.
+
+mod accepting;
+mod admission;
+mod behind_a_balancer;
+mod broken_clients;
+mod floods;
+mod listen_sockets;
+mod request_checks;
+mod router;
+mod shutdown;

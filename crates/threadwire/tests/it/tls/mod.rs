@@ -1,0 +1,6 @@
+//! TLS.
+
+mod broken_streams;
+mod certificates;
+mod openssl;
+mod transfer;

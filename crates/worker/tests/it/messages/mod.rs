@@ -1,0 +1,7 @@
+//! Events, channels, queues and promises.
+
+mod channels;
+mod events;
+mod listeners;
+mod promises;
+mod queues;
