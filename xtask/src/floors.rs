@@ -3,36 +3,40 @@
 /// Folders and files that stand beside one another.
 pub(crate) struct Floor {
     pub(crate) number: u8,
-    /// Paths from the workspace's root. Of those that a file's path begins with, the longest holds.
+    /// Modules, with all that is inside of them: folders or files, without `.rs`, from the workspace's root. The innermost that a file belongs
+    /// to says where it stands.
     pub(crate) paths: &'static [&'static str],
+    /// Whether none of the paths imports from another of this floor.
+    pub(crate) is_apart: bool,
+}
+
+const fn floor(number: u8, paths: &'static [&'static str]) -> Floor {
+    Floor { number, paths, is_apart: false }
 }
 
 /// A file imports from its own floor and from those below it.
 pub(crate) const FLOORS: &[Floor] = &[
     // Bytes to frames, threads with loops, the terminal.
-    Floor {
-        number: 0,
-        paths: &["crates/proto/src", "crates/stopped/src", "crates/worker/src", "crates/printer/src"],
-    },
+    floor(0, &["crates/proto/src", "crates/stopped/src", "crates/worker/src", "crates/printer/src"]),
     // Bytes and words.
-    Floor {
-        number: 1,
-        paths: &[
+    floor(
+        1,
+        &[
             "crates/core/src/config",
             "crates/core/src/error",
             "crates/core/src/tls",
             "crates/core/src/trace",
             "crates/core/src/transport",
         ],
-    },
+    ),
     // The engine of a connection.
-    Floor { number: 2, paths: &["crates/core/src/session"] },
+    floor(2, &["crates/core/src/session"]),
     // Plans without I/O, and the crate's root.
-    Floor { number: 3, paths: &["crates/core/src"] },
+    floor(3, &["crates/core/src"]),
     // Faces, and connections on a loop.
-    Floor { number: 5, paths: &["crates/threadwire/src"] },
+    floor(5, &["crates/threadwire/src"]),
     // Programs.
-    Floor { number: 6, paths: &["crates/cli/src", "bench/src", "conformance/src", "xtask/src"] },
+    floor(6, &["crates/cli/src", "bench/src", "conformance/src", "xtask/src"]),
 ];
 
 /// Crates that another must not depend on, directly or through others.

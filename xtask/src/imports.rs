@@ -7,6 +7,9 @@ use crate::floors::Floor;
 use crate::graph::cycles;
 use crate::modules::{Import, Modules};
 
+/// How many imports are shown from one part of a circle to the next.
+const SHOWN: usize = 3;
+
 /// What breaks a rule, one text for each, and how many imports were looked at.
 pub(crate) struct Verdict {
     pub(crate) problems: Vec<String>,
@@ -40,7 +43,7 @@ pub(crate) fn check(modules: &Modules, rules: &Rules<'_>) -> Verdict {
     }
     let imports: Vec<_> =
         all.iter().filter(|import| !rules.exceptions.iter().any(|one| is_exception(import, one))).collect();
-    problems.extend(imports.iter().filter_map(|import| upward(import, rules.floors)));
+    problems.extend(imports.iter().filter_map(|import| misdirected(import, rules.floors)));
     // Files of one folder may import one another as they like, and so may a folder and what is inside of it.
     let (knots, circles): (Vec<_>, Vec<_>) = circles(&imports)
         .into_iter()
@@ -55,16 +58,19 @@ pub(crate) fn check(modules: &Modules, rules: &Rules<'_>) -> Verdict {
     Verdict { problems, looked_at: all.len() }
 }
 
-/// The complaint about an import from a floor above.
-fn upward(import: &Import, floors: &[Floor]) -> Option<String> {
-    let (from, to) = (floor_of(&import.from, floors)?, floor_of(&import.to, floors)?);
-    (to > from).then(|| {
-        format!(
-            "{} imports upward: floor {from} may not know {} on floor {to}",
-            written(import),
-            import.to.display()
-        )
-    })
+/// The complaint about an import from a floor above, or from beside where that is forbidden.
+fn misdirected(import: &Import, floors: &[Floor]) -> Option<String> {
+    let (from, from_path) = floor_of(&import.from, floors)?;
+    let (to, to_path) = floor_of(&import.to, floors)?;
+    let what = written(import);
+    if to.number > from.number {
+        let (file, from, to) = (import.to.display(), from.number, to.number);
+        Some(format!("{what} imports upward: floor {from} may not know {file} on floor {to}"))
+    } else if to.number == from.number && from.is_apart && from_path != to_path {
+        Some(format!("{what} imports from beside: {from_path} may not know {to_path} on the same floor"))
+    } else {
+        None
+    }
 }
 
 /// A folder of a crate, by its parts.
@@ -116,8 +122,11 @@ fn circles(imports: &[&Import]) -> Vec<Circle> {
             for ((from, to), imports) in &edges {
                 if circle.contains(from) && circle.contains(to) {
                     complaint += &format!("\n    {from} -> {to}");
-                    for import in imports {
+                    for import in imports.iter().take(SHOWN) {
                         complaint += &format!("\n        {}", written(import));
+                    }
+                    if imports.len() > SHOWN {
+                        complaint += &format!("\n        and {} more", imports.len() - SHOWN);
                     }
                 }
             }
@@ -147,11 +156,12 @@ fn written(import: &Import) -> String {
     format!("{}:{}: `{}`", import.from.display(), import.line, import.what)
 }
 
-fn floor_of(file: &Path, floors: &[Floor]) -> Option<u8> {
-    let paths =
-        floors.iter().flat_map(|floor| floor.paths.iter().map(|path| (floor.number, Path::new(path))));
-    let above = paths.filter(|(_, path)| file.starts_with(path));
-    above.max_by_key(|(_, path)| path.components().count()).map(|(number, _)| number)
+/// The floor of a file, and the path by which it stands there.
+fn floor_of<'f>(file: &Path, floors: &'f [Floor]) -> Option<(&'f Floor, &'f str)> {
+    let paths = floors.iter().flat_map(|floor| floor.paths.iter().map(move |path| (floor, *path)));
+    // A module is a folder or a file.
+    let stands = |path: &str| file.starts_with(path) || file.with_extension("") == Path::new(path);
+    paths.filter(|(_, path)| stands(path)).max_by_key(|(_, path)| path.len())
 }
 
 /// The complaints about dependencies of a package, as `cargo tree --prefix none` lists them.
@@ -181,9 +191,9 @@ mod tests {
     }
 
     const FLOORS: &[Floor] = &[
-        Floor { number: 1, paths: &["base/src/low.rs", "base/src/low"] },
-        Floor { number: 2, paths: &["base/src"] },
-        Floor { number: 3, paths: &["top/src"] },
+        Floor { number: 1, paths: &["base/src/low"], is_apart: false },
+        Floor { number: 2, paths: &["base/src"], is_apart: false },
+        Floor { number: 3, paths: &["top/src"], is_apart: false },
     ];
 
     fn problems(files: &[(&str, &str)]) -> Vec<String> {
@@ -251,6 +261,23 @@ mod tests {
         ]);
         let expected = "base/src/low.rs:1: `top::face::Face` imports upward: floor 1 may not know top/src/face.rs on floor 3";
         assert_eq!(upward, [expected]);
+    }
+
+    #[test]
+    fn what_stands_apart_on_a_floor_imports_nothing_from_beside() {
+        let modules = modules(&[
+            ("base/src/lib.rs", "mod a; mod b;"),
+            ("base/src/a.rs", "use crate::b::B;"),
+            ("base/src/b.rs", "pub struct B;"),
+        ]);
+        let of = |is_apart| {
+            let beside = Floor { number: 1, paths: &["base/src/a", "base/src/b"], is_apart };
+            let floors = [beside, Floor { number: 2, paths: &["base/src"], is_apart: false }];
+            check(&modules, &Rules { floors: &floors, ..Rules::default() }).problems
+        };
+        assert_eq!(of(false), [""; 0]);
+        let expected = "base/src/a.rs:1: `crate::b::B` imports from beside: base/src/a may not know base/src/b on the same floor";
+        assert_eq!(of(true), [expected]);
     }
 
     #[test]

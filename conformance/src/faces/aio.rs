@@ -15,9 +15,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 fn config() -> Config {
     // As large as what the suites send; and a server that does not answer a close frame should not hold them up.
-    let limits = Limits { max_message: 16 << 20, ..Limits::default() };
+    let limits = Limits::default().max_message(16 << 20);
     let (close_timeout, deflate) = (Duration::from_secs(2), settings::deflate());
-    Config { limits, close_timeout, deflate, ..Config::default() }
+    Config::default().limits(limits).close_timeout(close_timeout).deflate(deflate)
 }
 
 /// Echoes until the end. What went wrong is in how the connection ended, and no fault of ours.

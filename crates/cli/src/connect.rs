@@ -45,7 +45,7 @@ pub(crate) struct Options {
 impl Options {
     /// The client that they describe.
     fn client(&self) -> Result<Client, Error> {
-        let config = Config { close_timeout: CLOSE_TIMEOUT, ..Config::default() };
+        let config = Config::default().close_timeout(CLOSE_TIMEOUT);
         let mut client = self.tls.client(&self.url)?.config(config);
         client = match self.proxy.as_deref() {
             None => client,

@@ -46,12 +46,10 @@ fn ping(options: &Options) -> Result<(), Error> {
     let stop = EventLoop::current().remote();
     ctrlc::set_handler(move || stop.stop()).map_err(Error::other)?;
     let reply_timeout = Duration::from_secs_f64(options.timeout);
-    let config = Config {
-        open_timeout: reply_timeout.max(Duration::from_millis(1)),
-        // Only for its time to answer: it would not ping by itself.
-        keepalive: Some(Keepalive { reply_timeout, idle_timeout: Duration::MAX, ..Keepalive::default() }),
-        ..Config::default()
-    };
+    // Keepalive is there only for its time to answer: it would not ping by itself.
+    let keepalive = Keepalive::default().reply_timeout(reply_timeout).idle_timeout(Duration::MAX);
+    let config =
+        Config::default().open_timeout(reply_timeout.max(Duration::from_millis(1))).keepalive(keepalive);
     let client = options.tls.client(&options.url)?.config(config);
     let ws = client.connect(|_ws: &Connection, _message: Message<'_>| Ok(()))?;
     println!("connected to {}", ws.peer_addr()?);

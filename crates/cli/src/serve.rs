@@ -10,8 +10,8 @@ use std::time::Duration;
 use clap::Args;
 use threadwire::tls::Pem;
 use threadwire::{
-    Accept, Admission, Connection, Error, ListenAddr, ListenSocket, Message, Origins, Response, Router, Server,
-    ServerTls, Shutdown, ShutdownReport, Stopper,
+    Accept, Admission, Connection, Error, ListenAddr, ListenSocket, Message, Origins, Response, Router,
+    Server, ServerTls, Shutdown, ShutdownReport, Stopper,
 };
 
 /// Leaves time to spare within the second in which the server ends.
@@ -73,7 +73,7 @@ fn serve(options: &Options) -> Result<(), Error> {
     }
     let server = server
         .workers(options.workers.get())
-        .admission(Admission { max_connections: options.max_connections, ..Admission::default() })
+        .admission(Admission::default().max_connections(options.max_connections))
         .serve(router(options)?.hook())?;
     let shutting = Shutting::default();
     let (signalled, stopper) = (Arc::clone(&shutting), server.stopper());
@@ -115,8 +115,7 @@ fn on_signal(shutting: &Shutting, stopper: &Stopper) {
         std::process::exit(INTERRUPTED);
     }
     let stopper = stopper.clone();
-    *shutting =
-        Some(thread::spawn(move || stopper.shutdown(Shutdown { timeout: TIMEOUT, ..Shutdown::default() })));
+    *shutting = Some(thread::spawn(move || stopper.shutdown(Shutdown::default().timeout(TIMEOUT))));
 }
 
 /// Says who did not answer. All going well, there is nothing to say.

@@ -6,12 +6,17 @@
 //! these pages may change with any version.
 #![forbid(unsafe_code)]
 
+#[doc(hidden)]
+pub mod agreed;
 pub mod client;
 pub mod config;
 pub mod error;
 #[doc(hidden)]
 pub mod panic;
 pub mod reconnect;
+pub mod server;
+#[doc(hidden)]
+pub mod session;
 #[cfg(feature = "tls")]
 pub mod tls;
 pub mod trace;
@@ -25,6 +30,10 @@ pub use error::{
     Closed, Error, LimitKind, ProxyProblem, RedirectProblem, Stage, Step, TimeoutKind, TlsProblem, UrlPart,
 };
 pub use reconnect::{Attempt, Backoff, Cause, Change, State};
+pub use server::{
+    Admission, BasicAuth, BasicUser, Bearer, Check, Forwarded, Hosts, ListenAddr, ListenSocket, Origins,
+    Proxied, ProxyProtocol, Request, Router, Shutdown, ShutdownReport, Standing, StuckWorker, Unanswered,
+};
 #[cfg(feature = "tls")]
 pub use tls::{ClientTls, ServerTls};
 pub use trace::Trace;

@@ -1,10 +1,15 @@
-//! Panics of the program's closures, caught and logged.
+//! Panics in the program's code, contained where its callbacks are called.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::error::Error;
 
-/// Calls the program, and logs it if that panics.
+/// Runs code of the program's. A panic becomes [`Error::Panicked`].
+pub fn catch<R>(call: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| Err(Error::panicked(payload)))
+}
+
+/// Runs code of the program's that nobody waits for. A panic is logged.
 pub fn contain<R>(what: &str, call: impl FnOnce() -> R) -> Option<R> {
     let result = catch_unwind(AssertUnwindSafe(call));
     result.map_err(|payload| tracing::error!(error = %Error::panicked(payload), "{what} failed")).ok()

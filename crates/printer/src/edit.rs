@@ -1,4 +1,4 @@
-//! The line that is being typed: what keys do to it, and as much of it as there is room for.
+//! The line editor of the input line: keys, cursor, earlier lines, and the view that fits a row.
 
 use std::collections::VecDeque;
 
@@ -9,10 +9,10 @@ use crate::wrap::cells;
 
 /// The longest line that can be typed or pasted, in bytes.
 pub(crate) const LONGEST_LINE: usize = 64 * 1024;
-/// How many lines the up key reaches.
+/// The number of lines that the up key reaches.
 pub(crate) const REMEMBERED: usize = 1000;
 
-/// What a key led to.
+/// The outcome of a key.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Edited {
     /// The line is as it was: the key makes no sense here.
@@ -30,10 +30,10 @@ pub(crate) enum Edited {
 #[derive(Default)]
 pub(crate) struct Editor {
     text: String,
-    /// In bytes, always between two clusters.
+    /// The cursor in bytes, always between two clusters.
     cursor: usize,
     earlier: VecDeque<String>,
-    /// Which of the earlier lines is shown, and what had been typed before. The earlier lines stay as they were.
+    /// The index of the earlier line that is shown, and the text that had been typed before. The earlier lines stay as they were.
     recalled: Option<(usize, String)>,
 }
 
@@ -88,7 +88,7 @@ impl Editor {
         self.settle();
     }
 
-    /// Moves the cursor out of a cluster: what was typed or removed may have joined what is beside it.
+    /// Moves the cursor out of a cluster: a change may have joined the text before the cursor with the text behind it.
     fn settle(&mut self) {
         let mut at = GraphemeCursor::new(self.cursor, self.text.len(), true);
         if !matches!(at.is_boundary(&self.text, 0), Ok(true)) {
@@ -155,8 +155,8 @@ impl Editor {
         Edited::Changed
     }
 
-    /// What fits into a row of `width` cells: the prompt, if it leaves room for more than itself, and the text around
-    /// the cursor. Returns what comes before the cursor and what comes behind it. A cell is left for the cursor.
+    /// The part of the line that fits a row of `width` cells: the prompt, if it leaves room for more than itself, and the text
+    /// around the cursor. Returns the text before the cursor and the text behind it. A cell is left for the cursor.
     pub(crate) fn view(&self, prompt: &str, width: usize) -> (String, String) {
         let (before, behind) = self.text.split_at(self.cursor);
         let room = width.saturating_sub(1);
@@ -179,7 +179,7 @@ fn displayed(text: &str) -> String {
     text.replace('\t', " ")
 }
 
-/// How many of the first clusters fit into `room` cells: in cells, and in bytes.
+/// The length of the first clusters that fit into `room` cells: in cells, and in bytes.
 fn take<'a>(clusters: impl Iterator<Item = &'a str>, room: usize) -> (usize, usize) {
     let (mut used, mut bytes) = (0, 0);
     for cluster in clusters {

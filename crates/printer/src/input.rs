@@ -1,13 +1,13 @@
-//! What is typed, on its way from the printer's thread to the program.
+//! Typed input on its way from the printer's thread to the program, with backpressure on the keyboard.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
-use threadwire_worker::{EventLoop, Remote, Stopped};
+use threadwire_worker::{EventLoop, Lock, Remote, Stopped};
 
 use crate::terminal::Terminal;
 
-/// How much typed input may wait for the program. Beyond that the keyboard is not read.
+/// The number of typed lines and keys that may wait for the program. Beyond that the keyboard is not read.
 pub(crate) const MOST_WAITING: usize = 1000;
 
 /// Something that was typed at the [input line](crate::Builder::input).
@@ -33,13 +33,13 @@ pub enum Typed {
 ///
 /// See [`Builder::input`](crate::Builder::input) for an example.
 pub struct Input {
-    pub(crate) waiting: Arc<Waiting>,
+    pub(crate) waiting: Arc<TypedQueue>,
     pub(crate) terminal: Arc<Terminal>,
 }
 
 impl Input {
     /// Waits until something is typed, while the loop of the calling thread goes on. Once the printer has ended, and
-    /// what was typed before has been read, it is [`Typed::End`] at once.
+    /// all earlier input has been read, the result is [`Typed::End`] at once.
     ///
     /// ```no_run
     /// use threadwire_printer::{Printer, Typed};
@@ -61,7 +61,7 @@ impl Input {
         Ok(typed.unwrap_or(Typed::End))
     }
 
-    /// What was typed and not yet read, if there is something. The end of the printer shows up once, as
+    /// The next input that was typed and not yet read, if there is any. The end of the printer shows up once, as
     /// [`Typed::End`].
     ///
     /// The loop of the thread that asked last turns when there is more, so that this can be asked in a
@@ -108,23 +108,23 @@ impl std::fmt::Debug for Input {
     }
 }
 
-/// What was typed and not yet read.
+/// Input that was typed and not yet read.
 #[derive(Default)]
-pub(crate) struct Waiting(Mutex<Lines>);
+pub(crate) struct TypedQueue(Lock<TypedState>);
 
 #[derive(Default)]
-pub(crate) struct Lines {
+pub(crate) struct TypedState {
     typed: VecDeque<Typed>,
     ended: bool,
-    /// Whom to wake.
+    /// The worker to wake when something is typed.
     reader: Option<Remote>,
-    /// Has the keyboard read again.
+    /// A call that has the keyboard read again.
     resume: Option<Box<dyn FnOnce() + Send>>,
 }
 
-impl Waiting {
-    fn lock(&self) -> MutexGuard<'_, Lines> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+impl TypedQueue {
+    fn lock(&self) -> MutexGuard<'_, TypedState> {
+        self.0.lock()
     }
 
     pub(crate) fn push(&self, typed: Typed) {
@@ -139,7 +139,7 @@ impl Waiting {
         wake(reader);
     }
 
-    /// Nothing more will be typed.
+    /// Ends the input: nothing more will be typed.
     pub(crate) fn end(&self) {
         self.push(Typed::End);
         let (reader, resume) = {
@@ -163,7 +163,7 @@ impl Waiting {
     }
 }
 
-/// Has the reader's loop turn, so that it looks again.
+/// Wakes the reader's loop, so that it looks again.
 fn wake(reader: Option<Remote>) {
     if let Some(reader) = reader {
         // A reader that has ended reads no more.

@@ -1,4 +1,4 @@
-//! What the printer's loop watches on a terminal: the keyboard, and the signals that tell of another size.
+//! The terminal's input on the printer's loop: the keyboard, and the signals of a resize or a continued process.
 
 use std::cell::RefCell;
 use std::io::{self, Read};
@@ -16,7 +16,7 @@ use threadwire_worker::mio::unix::SourceFd;
 use threadwire_worker::mio::{self, Interest};
 use threadwire_worker::{EventLoop, Ready, Source, Token};
 
-use crate::input::{Typed, Waiting};
+use crate::input::{Typed, TypedQueue};
 use crate::keys::Decoder;
 use crate::screen::{Pressed, Size};
 use crate::terminal::Terminal;
@@ -32,12 +32,12 @@ pub(crate) fn size() -> Size {
 pub(crate) struct Keyboard {
     token: Token,
     terminal: Arc<Terminal>,
-    waiting: Arc<Waiting>,
+    waiting: Arc<TypedQueue>,
     decoder: RefCell<Decoder>,
 }
 
 impl Keyboard {
-    pub(crate) fn attach(terminal: &Arc<Terminal>, waiting: &Arc<Waiting>) -> io::Result<()> {
+    pub(crate) fn attach(terminal: &Arc<Terminal>, waiting: &Arc<TypedQueue>) -> io::Result<()> {
         let fd = io::stdin().as_raw_fd();
         let (terminal, waiting) = (Arc::clone(terminal), Arc::clone(waiting));
         EventLoop::current().attach(SourceFd(&fd), Interest::READABLE, |_, token| {
@@ -46,7 +46,7 @@ impl Keyboard {
         Ok(())
     }
 
-    /// The terminal is gone.
+    /// Ends the input, as the terminal is gone.
     fn hang_up(&self) {
         self.waiting.end();
         self.detach();
@@ -114,11 +114,11 @@ fn has_input() -> bool {
     poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
 }
 
-/// Tells that the size has changed, or that the process goes on after it was stopped: a byte arrives for each signal.
+/// Signals of a resize, or that the process goes on after it was stopped: a byte arrives for each.
 pub(crate) struct Signals {
     token: Token,
     stream: RefCell<mio::net::UnixStream>,
-    _ids: Registered,
+    _ids: RegisteredSignals,
     was_asleep: Arc<AtomicBool>,
     terminal: Arc<Terminal>,
 }
@@ -128,7 +128,7 @@ impl Signals {
         let (stream, theirs) = UnixStream::pair()?;
         stream.set_nonblocking(true)?;
         let was_asleep = Arc::new(AtomicBool::new(false));
-        let ids = Registered::default();
+        let ids = RegisteredSignals::default();
         // The flag comes first: it is up when the byte arrives.
         ids.add(signal_hook::flag::register(SIGCONT, Arc::clone(&was_asleep))?);
         ids.add(low_level::pipe::register(SIGCONT, theirs.try_clone()?)?);
@@ -160,15 +160,15 @@ impl Source for Signals {
 
 /// Signals that are listened to as long as this lives.
 #[derive(Default)]
-struct Registered(RefCell<Vec<SigId>>);
+struct RegisteredSignals(RefCell<Vec<SigId>>);
 
-impl Registered {
+impl RegisteredSignals {
     fn add(&self, id: SigId) {
         self.0.borrow_mut().push(id);
     }
 }
 
-impl Drop for Registered {
+impl Drop for RegisteredSignals {
     fn drop(&mut self) {
         self.0.take().into_iter().for_each(|id| _ = low_level::unregister(id));
     }

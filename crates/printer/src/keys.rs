@@ -1,4 +1,4 @@
-//! The keys that a terminal's bytes mean.
+//! The decoder of a terminal's bytes into keys.
 
 /// What a person did at the keyboard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

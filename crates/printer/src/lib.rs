@@ -1,4 +1,4 @@
-//! A worker that owns the terminal, for programs of many threads.
+//! The terminal printer: a worker that owns the terminal, for programs of many threads.
 //!
 //! Anyone prints from any thread. Lines are wrapped by their display width, and what is on the screen is wrapped again
 //! when the terminal is resized. At the bottom there may be an input line, which what is printed does not tear. Where the
@@ -49,19 +49,19 @@ use threadwire_worker::{Rejected, Remote, Worker};
 pub use input::{Input, Typed};
 pub use wrap::wrap;
 
-use crate::input::Waiting;
+use crate::input::TypedQueue;
 use crate::screen::{Screen, Size};
-use crate::task::{Ending, Output, Queue};
+use crate::task::{Output, PrintQueue, PrinterEnd};
 use crate::terminal::Terminal;
 
 /// Prints from any thread: cheap to clone, `Send` and `Sync`. See the [module](self).
 ///
 /// When the last clone is dropped, the printer is [closed](Printer::close), and that drop waits until all is written.
 #[derive(Clone)]
-pub struct Printer(Arc<Opened>);
+pub struct Printer(Arc<OpenPrinter>);
 
-struct Opened {
-    queue: Arc<Queue>,
+struct OpenPrinter {
+    queue: Arc<PrintQueue>,
     remote: Remote,
 }
 
@@ -129,16 +129,16 @@ impl Printer {
     }
 }
 
-impl Opened {
+impl OpenPrinter {
     fn close(&self) -> io::Result<()> {
         self.queue.close();
-        // If it has ended already, there is nobody to be woken.
+        // A printer that has ended already need not be woken.
         let _ = self.remote.post(|_| {});
         self.queue.wait_for_end()
     }
 }
 
-impl Drop for Opened {
+impl Drop for OpenPrinter {
     fn drop(&mut self) {
         if let Err(error) = self.close() {
             tracing::warn!(%error, "not everything was printed");
@@ -160,7 +160,7 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// How many messages are kept, to be wrapped again when the terminal is resized. 1000 by default, and never more than
+    /// The number of messages that are kept, to be wrapped again when the terminal is resized. 1000 by default, and never more than
     /// 1 MiB of them, except for a single longer one. Only as much as fills the screen is ever drawn again. Without a
     /// terminal, nothing is kept.
     pub fn history(mut self, messages: usize) -> Builder {
@@ -168,8 +168,8 @@ impl Builder {
         self
     }
 
-    /// What stands before the [input line](Builder::open_with_input). Nothing by default. On terminals too narrow for
-    /// it, it is left out.
+    /// The prompt before the [input line](Builder::open_with_input). None by default. On terminals too narrow for it, the prompt
+    /// is left out.
     ///
     /// ```no_run
     /// use threadwire_printer::{Printer, Typed};
@@ -222,8 +222,8 @@ impl Builder {
     }
 
     fn start(self, with_input: bool) -> io::Result<(Printer, Option<Input>)> {
-        let queue = Arc::new(Queue::default());
-        let waiting = Arc::new(Waiting::default());
+        let queue = Arc::new(PrintQueue::default());
+        let waiting = Arc::new(TypedQueue::default());
         let terminal = match &self.plain {
             None if is_terminal() => {
                 let screen = Screen::new(size(), self.history);
@@ -232,7 +232,7 @@ impl Builder {
             _ => None,
         };
         let with_input = with_input && cfg!(unix) && io::stdin().is_terminal();
-        // From here on, dropping it leaves raw mode.
+        // From here on, dropping the input leaves raw mode.
         let input = terminal
             .as_ref()
             .filter(|_| with_input)
@@ -242,7 +242,8 @@ impl Builder {
             })
             .transpose()?;
 
-        let ending = Ending { queue: Arc::clone(&queue), terminal: terminal.clone(), waiting, error: None };
+        let ending =
+            PrinterEnd { queue: Arc::clone(&queue), terminal: terminal.clone(), waiting, error: None };
         let reads = input.is_some();
         let output = match terminal {
             Some(terminal) => Output::Terminal(terminal),
@@ -260,7 +261,7 @@ impl Builder {
                 Ok(())
             })?;
         start.recv().map_err(|_| io::Error::other("the printer's thread panicked"))??;
-        Ok((Printer(Arc::new(Opened { queue, remote: worker.remote() })), input))
+        Ok((Printer(Arc::new(OpenPrinter { queue, remote: worker.remote() })), input))
     }
 }
 
@@ -290,9 +291,9 @@ fn size() -> Size {
     Size::told(columns, rows)
 }
 
-/// Has the loop of this thread watch what concerns the terminal.
+/// Attaches the terminal's input and signals to the loop of this thread.
 #[cfg(unix)]
-fn watch(ending: &Ending, reads: bool) -> io::Result<()> {
+fn watch(ending: &PrinterEnd, reads: bool) -> io::Result<()> {
     let Some(terminal) = &ending.terminal else { return Ok(()) };
     keyboard::Signals::attach(terminal)?;
     if reads {
@@ -302,6 +303,6 @@ fn watch(ending: &Ending, reads: bool) -> io::Result<()> {
 }
 
 #[cfg(not(unix))]
-fn watch(_ending: &Ending, _reads: bool) -> io::Result<()> {
+fn watch(_ending: &PrinterEnd, _reads: bool) -> io::Result<()> {
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What is on the terminal, and the bytes that change it. No I/O: every change is text to be written in one piece.
+//! The model of the terminal's screen, without I/O: every change is text to be written in one piece.
 //!
 //! The input line is the last row, and it is one row always: what does not fit is scrolled out of it sideways. So
 //! whatever is printed replaces that row, and the row is drawn again below. Lines are never left to the terminal to
@@ -20,7 +20,7 @@ pub(crate) const MOST_BYTES: usize = 1024 * 1024;
 /// For terminals that don't know their size.
 const USUAL: Size = Size { columns: 80, rows: 24 };
 
-/// How large a terminal is, in cells.
+/// The size of a terminal, in cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Size {
     pub(crate) columns: usize,
@@ -53,7 +53,7 @@ impl History {
         }
     }
 
-    /// The last rows of it.
+    /// The last rows of the history.
     fn last_rows(&self, count: usize, columns: usize) -> Vec<String> {
         let mut rows = VecDeque::new();
         for message in self.messages.iter().rev() {
@@ -68,7 +68,7 @@ impl History {
 }
 
 /// The input line.
-struct Line {
+struct InputLine {
     prompt: String,
     editor: Editor,
 }
@@ -76,10 +76,10 @@ struct Line {
 pub(crate) struct Screen {
     size: Size,
     history: History,
-    line: Option<Line>,
+    line: Option<InputLine>,
 }
 
-/// What a key means to the program.
+/// A key that means something to the program.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Pressed {
     Line(String),
@@ -102,7 +102,7 @@ impl Screen {
     /// Begins an input line.
     pub(crate) fn begin_line(&mut self, prompt: &str, out: &mut String) {
         let prompt = harmless(prompt).replace(['\n', '\t'], " ");
-        self.line = Some(Line { prompt, editor: Editor::default() });
+        self.line = Some(InputLine { prompt, editor: Editor::default() });
         self.draw(out, |screen, out| screen.draw_line(out));
     }
 
@@ -199,7 +199,7 @@ impl Screen {
         out.push_str(&before);
         if !behind.is_empty() {
             out.push_str(&behind);
-            // The terminal knows best where it has put the cursor behind this.
+            // Only the terminal knows where it has put the cursor behind this text.
             ansi(out, &MoveToColumn(0));
             out.push_str(&before);
         }

@@ -1,51 +1,51 @@
-//! What the printer's thread does: take what was printed, and write it.
+//! The printer's thread and its bounded queue of texts, with backpressure on those who print.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, MutexGuard, OnceLock};
 use std::thread::{self, ThreadId};
 
-use threadwire_worker::{EventLoop, Rejected};
+use threadwire_worker::{Condition, EventLoop, Lock, Rejected};
 
-use crate::input::Waiting;
+use crate::input::TypedQueue;
 use crate::terminal::Terminal;
 use crate::wrap::harmless;
 
-/// How much may wait to be written, in bytes, before whoever prints waits too.
+/// The number of bytes that may wait to be written, before those who print wait too.
 pub(crate) const MOST_PENDING: usize = 1024 * 1024;
 
-/// What was printed and not yet written.
+/// Texts that were printed and not yet written.
 #[derive(Default)]
-pub(crate) struct Queue {
-    state: Mutex<Pending>,
-    changed: Condvar,
-    /// The printer's own thread. It must not wait for itself when what it does is logged through the printer.
+pub(crate) struct PrintQueue {
+    state: Lock<PendingTexts>,
+    changed: Condition,
+    /// The printer's own thread, which must not wait for itself when its work is logged through the printer.
     writer: OnceLock<ThreadId>,
 }
 
 #[derive(Default)]
-struct Pending {
+struct PendingTexts {
     texts: VecDeque<String>,
     bytes: usize,
-    /// No more is taken.
+    /// Whether no more texts are taken.
     closed: bool,
-    /// All that was taken has been written, or can't be.
+    /// Whether all texts that were taken have been written, or can't be.
     ended: bool,
-    /// Why it can't be.
+    /// The reason why texts can't be written.
     error: Option<io::Error>,
 }
 
-impl Queue {
-    fn lock(&self) -> MutexGuard<'_, Pending> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+impl PrintQueue {
+    fn lock(&self) -> MutexGuard<'_, PendingTexts> {
+        self.state.lock()
     }
 
-    fn wait_while(&self, condition: impl FnMut(&mut Pending) -> bool) -> MutexGuard<'_, Pending> {
+    fn wait_while(&self, condition: impl FnMut(&mut PendingTexts) -> bool) -> MutexGuard<'_, PendingTexts> {
         let pending = self.lock();
         if self.writer.get() == Some(&thread::current().id()) {
             return pending;
         }
-        self.changed.wait_while(pending, condition).unwrap_or_else(PoisonError::into_inner)
+        self.changed.wait_while(pending, condition)
     }
 
     /// Leaves a text to be written. Returns whether the printer has to be woken up for it.
@@ -60,13 +60,13 @@ impl Queue {
         Ok(pending.texts.len() == 1)
     }
 
-    /// Takes no more from now on.
+    /// Takes no more texts from now on.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_all();
     }
 
-    /// Waits until all is written. Returns the error, if there was one, to the first who asks.
+    /// Waits until all is written. Returns the error, if there was one, to the first caller.
     pub(crate) fn wait_for_end(&self) -> io::Result<()> {
         self.wait_while(|pending| !pending.ended).error.take().map_or(Ok(()), Err)
     }
@@ -81,7 +81,7 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Takes all there is. `None` if there is nothing and never will be.
+    /// Takes all texts. `None` if there are none and never will be.
     fn take(&self) -> Option<Vec<String>> {
         let mut pending = self.lock();
         if pending.texts.is_empty() && pending.closed {
@@ -100,7 +100,7 @@ impl Queue {
     }
 }
 
-/// Where it goes.
+/// The output of a printer.
 pub(crate) enum Output {
     Plain(Box<dyn Write + Send>),
     Terminal(Arc<Terminal>),
@@ -110,7 +110,7 @@ impl Output {
     fn print(&mut self, texts: Vec<String>) -> io::Result<()> {
         match self {
             Output::Terminal(terminal) => {
-                // Where no signal tells of another size.
+                // On systems where no signal tells of another size.
                 #[cfg(not(unix))]
                 terminal.resize_if_changed(crate::size())?;
                 terminal.print(texts)
@@ -128,16 +128,16 @@ impl Output {
     }
 }
 
-/// Ends the printer, also if it panics: the terminal is left, and nobody waits for it any more.
-pub(crate) struct Ending {
-    pub(crate) queue: Arc<Queue>,
+/// Ends the printer when it is dropped, also by a panic: the terminal is left, and nobody waits for the printer any more.
+pub(crate) struct PrinterEnd {
+    pub(crate) queue: Arc<PrintQueue>,
     pub(crate) terminal: Option<Arc<Terminal>>,
-    pub(crate) waiting: Arc<Waiting>,
+    pub(crate) waiting: Arc<TypedQueue>,
     pub(crate) error: Option<io::Error>,
 }
 
-impl Ending {
-    /// Writes what is printed until the printer is closed or its worker is stopped; then the rest.
+impl PrinterEnd {
+    /// Writes texts until the printer is closed or its worker is stopped; then the rest.
     pub(crate) fn serve(mut self, mut output: Output) {
         let event_loop = EventLoop::current();
         let _ = self.queue.writer.set(thread::current().id());
@@ -156,7 +156,7 @@ impl Ending {
     }
 }
 
-impl Drop for Ending {
+impl Drop for PrinterEnd {
     fn drop(&mut self) {
         if let Some(terminal) = &self.terminal {
             terminal.end_line();

@@ -1,44 +1,45 @@
-//! The terminal itself: whoever changes it holds its lock, and it is left as it was found.
+//! The terminal under a lock, its raw mode, and the way back out of it.
 //!
-//! It is in raw mode exactly as long as its screen has an input line. That is over when the [`Input`](crate::Input) is
+//! The terminal is in raw mode exactly as long as its screen has an input line: until the [`Input`](crate::Input) is
 //! dropped or the printer ends, whichever is first, on whatever thread that is. A panic that is reported meanwhile gets
 //! the terminal as it was, and gives it back.
 
 use std::cell::Cell;
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Arc, MutexGuard, Once};
 
 use crossterm::terminal::{disable_raw_mode, enable_raw_mode};
+use threadwire_worker::Lock;
 
 use crate::screen::{Screen, Size};
 
 /// The terminal whose raw mode it is: a process has one keyboard.
-static RAW: Mutex<Option<Arc<Terminal>>> = Mutex::new(None);
+static RAW: Lock<Option<Arc<Terminal>>> = Lock::new(None);
 
 thread_local! {
     /// Whether this thread holds a terminal's lock.
     static HOLDS: Cell<bool> = const { Cell::new(false) };
 }
 
-pub(crate) struct Terminal(Mutex<State>);
+pub(crate) struct Terminal(Lock<TerminalState>);
 
-struct State {
+struct TerminalState {
     screen: Screen,
     sink: Box<dyn Write + Send>,
-    /// A panic is being reported, or the process is asleep: what would be drawn has to wait.
+    /// Whether a panic is being reported, or the process is asleep, so that texts have to wait.
     lent: bool,
-    /// What was printed meanwhile.
+    /// Texts that were printed meanwhile.
     held: Vec<String>,
 }
 
 impl Terminal {
     pub(crate) fn new(screen: Screen, sink: Box<dyn Write + Send>) -> Terminal {
-        Terminal(Mutex::new(State { screen, sink, lent: false, held: Vec::new() }))
+        Terminal(Lock::new(TerminalState { screen, sink, lent: false, held: Vec::new() }))
     }
 
     /// Changes the screen, and writes what that takes.
-    fn change<T>(&self, change: impl FnOnce(&mut State, &mut String) -> T) -> io::Result<T> {
-        let mut state = Held::lock(&self.0);
+    fn change<T>(&self, change: impl FnOnce(&mut TerminalState, &mut String) -> T) -> io::Result<T> {
+        let mut state = TerminalGuard::lock(&self.0);
         let mut out = String::new();
         let result = change(&mut state.0, &mut out);
         if !out.is_empty() {
@@ -61,7 +62,7 @@ impl Terminal {
     /// Enters raw mode, and shows an input line.
     pub(crate) fn begin_line(self: &Arc<Self>, prompt: &str) -> io::Result<()> {
         {
-            let mut raw = RAW.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut raw = RAW.lock();
             if raw.is_some() {
                 return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is an input line already"));
             }
@@ -88,14 +89,14 @@ impl Terminal {
             tracing::debug!(%error, "can't erase the input line");
         }
         let left = {
-            let mut raw = RAW.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut raw = RAW.lock();
             let is_ours = raw.as_ref().is_some_and(|terminal| std::ptr::eq(&**terminal, self));
             is_ours.then(|| {
                 *raw = None;
                 disable_raw_mode()
             })
         };
-        // Not before the lock is free again: whoever logs this may panic, and that panic wants it.
+        // This is logged after the lock is free: a panic in the log would want the lock.
         if let Some(Err(error)) = left {
             tracing::error!(%error, "can't leave the terminal's raw mode");
         }
@@ -111,7 +112,7 @@ impl Terminal {
             state.screen.erase_line(out);
             true
         });
-        // A terminal that can't be written to must be left all the more.
+        // Raw mode is left even if the terminal can't be written to.
         let lent = lent.unwrap_or(true);
         if lent {
             let _ = disable_raw_mode();
@@ -150,7 +151,7 @@ impl Terminal {
 #[cfg(not(unix))]
 impl Terminal {
     pub(crate) fn resize_if_changed(&self, size: Size) -> io::Result<()> {
-        let is_other = Held::lock(&self.0).0.screen.size() != size;
+        let is_other = TerminalGuard::lock(&self.0).0.screen.size() != size;
         if is_other { self.resize(size) } else { Ok(()) }
     }
 }
@@ -161,17 +162,17 @@ impl Terminal {
         self.change(|state, out| {
             let pressed = state.screen.keys(keys, out);
             if state.lent {
-                // Drawn when the terminal is ours again.
+                // The line is drawn when the terminal is ours again.
                 out.clear();
             }
             pressed
         })
     }
 
-    /// Reads, if there is an input line to read for. It is not taken away meanwhile: what is typed behind it is for
-    /// whoever reads next.
+    /// Reads, if there is an input line to read for. The line is not taken away meanwhile: later input is for the next reader
+    /// of the terminal.
     pub(crate) fn read<T>(&self, read: impl FnOnce() -> T) -> Option<T> {
-        let state = Held::lock(&self.0);
+        let state = TerminalGuard::lock(&self.0);
         state.0.screen.has_line().then(read)
     }
 
@@ -203,36 +204,36 @@ impl Terminal {
     }
 }
 
-/// The lock of a terminal.
-struct Held<'a>(MutexGuard<'a, State>);
+/// The guard of a terminal's lock.
+struct TerminalGuard<'a>(MutexGuard<'a, TerminalState>);
 
-impl Held<'_> {
-    fn lock(state: &Mutex<State>) -> Held<'_> {
-        let guard = state.lock().unwrap_or_else(PoisonError::into_inner);
+impl TerminalGuard<'_> {
+    fn lock(state: &Lock<TerminalState>) -> TerminalGuard<'_> {
+        let guard = state.lock();
         HOLDS.set(true);
-        Held(guard)
+        TerminalGuard(guard)
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for TerminalGuard<'_> {
     fn drop(&mut self) {
         HOLDS.set(false);
     }
 }
 
-/// From now on the terminal is as it was before while a panic is reported: in raw mode, its lines would run like stairs,
-/// and over the input line. If a panic ends the process at once, that was the last chance to leave it so.
+/// Has the terminal left as it was found while a panic is reported: in raw mode, the lines of the report would run like stairs,
+/// and over the input line. If a panic ends the process at once, the report is the last chance to leave raw mode.
 fn lend_for_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let report = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
             if HOLDS.try_with(Cell::get).unwrap_or(true) {
-                // It is the drawing itself that panics: the printer ends, and its guard does the rest.
+                // The drawing itself panics: the printer ends, and its guard does the rest.
                 let _ = disable_raw_mode();
                 return report(info);
             }
-            let terminal = RAW.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let terminal = RAW.lock().clone();
             let lent = terminal.filter(|terminal| terminal.lend());
             report(info);
             if let Some(terminal) = lent

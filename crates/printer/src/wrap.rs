@@ -1,6 +1,6 @@
-//! Text that does no harm to a terminal, cut into rows that fit.
+//! Line wrapping by display width, and escaping of control characters.
 //!
-//! What is counted are cells: a grapheme cluster (what a reader takes for one character: a letter with its accents, an
+//! Widths are counted in cells: a grapheme cluster (what a reader takes for one character: a letter with its accents, an
 //! emoji with its joiners) takes as many as its display width says, and is never torn apart.
 
 use std::borrow::Cow;
@@ -8,11 +8,11 @@ use std::borrow::Cow;
 use unicode_segmentation::UnicodeSegmentation;
 use unicode_width::UnicodeWidthStr;
 
-/// What is shown in place of a character that is wider than the terminal.
+/// The character that is shown in place of one that is wider than the terminal.
 const TOO_WIDE: &str = "\u{fffd}";
 const TAB_STOP: usize = 8;
 
-/// How many cells a cluster takes.
+/// The number of cells that a cluster takes.
 pub(crate) fn cells(cluster: &str) -> usize {
     cluster.width()
 }
@@ -121,7 +121,7 @@ impl Rows {
         if word.is_empty() {
             return;
         }
-        // Not one after the other, so that no sum of lengths can overflow.
+        // The room is subtracted step by step, so that no sum of lengths can overflow.
         let room = (self.width - self.used).saturating_sub(self.spaces);
         let fits = width <= room;
         // A word that fits on no row is cut, and may as well begin on this one.
@@ -131,7 +131,7 @@ impl Rows {
             self.used += self.spaces;
             self.spaces = 0;
         } else if self.blank {
-            // An indentation without room for what it indents.
+            // An indentation without room for the word behind it.
             self.spaces = 0;
         } else {
             self.end_row();

@@ -1,8 +1,6 @@
-//! Memory for payloads that arrive in more than one piece.
+//! Receive buffers for payloads that arrive in more than one piece.
 
 use std::ops::Deref;
-
-use crate::deflate::Engines;
 
 /// Above this many bytes a buffer grows by what has arrived, not by what was announced: a length on the wire is a
 /// claim, not memory.
@@ -33,7 +31,7 @@ impl Buffer {
         if self.bytes.len() < end {
             self.bytes.resize(end, 0);
         }
-        // What is initialised already costs nothing, however far it reaches.
+        // Memory that is initialised already costs nothing, however far it reaches.
         let end = self.bytes.len().min(self.length + wanted);
         &mut self.bytes[self.length..end]
     }
@@ -67,7 +65,17 @@ impl Buffer {
         &mut self.bytes[start..self.length]
     }
 
-    /// Whether it has more than twice the memory that its bytes need.
+    /// The number of bytes that the buffer holds or can take without initialising memory.
+    pub(crate) fn initialised(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Forgets the bytes, but not their memory.
+    pub(crate) fn clear(&mut self) {
+        self.length = 0;
+    }
+
+    /// Whether the buffer has more than twice the memory that its bytes need.
     pub(crate) fn is_mostly_room(&self) -> bool {
         self.bytes.capacity() > 2 * self.length + 64
     }
@@ -84,55 +92,6 @@ impl Deref for Buffer {
 
     fn deref(&self) -> &[u8] {
         &self.bytes[..self.length]
-    }
-}
-
-/// What waits to be used again by any connection of a thread: buffers, so that long messages do not cost an allocation and
-/// its page faults each, and the engines of [compression](crate::deflate). Bounded: at most 8 buffers of at most 1 MiB each
-/// are kept, and as many engines as the [budget](crate::deflate::memory_budget) allows.
-///
-/// ```
-/// use threadwire_proto::{Config, Message, Pool, Reader, Role};
-///
-/// let mut reader = Reader::new(Role::Client, &Config::default());
-/// let mut pool = Pool::new();
-/// let mut wire = *b"\x01\x02in\x80\x04 two"; // two fragments: they are gathered in a buffer
-/// let frame = reader.next(&mut &mut wire[..], &mut pool)?.expect("the message is whole");
-/// assert_eq!(frame.message(), Some(Message::Text("in two")));
-/// frame.recycle(&mut pool); // another long message may have it
-/// # Ok::<(), threadwire_proto::Violation>(())
-/// ```
-#[derive(Debug, Default)]
-pub struct Pool {
-    free: Vec<Buffer>,
-    pub(crate) engines: Engines,
-}
-
-impl Pool {
-    const MOST: usize = 8;
-    const LARGEST: usize = 1 << 20;
-
-    /// A pool with nothing in it.
-    pub fn new() -> Pool {
-        Pool::default()
-    }
-
-    /// An empty buffer for about `wanted` bytes: the smallest free one that has the room, or a new one.
-    pub(crate) fn take(&mut self, wanted: usize) -> Buffer {
-        let fits = (0..self.free.len())
-            .filter(|&index| self.free[index].bytes.len() >= wanted)
-            .min_by_key(|&index| self.free[index].bytes.len());
-        fits.map(|index| self.free.swap_remove(index)).unwrap_or_default()
-    }
-
-    /// Takes a buffer back. It is dropped if it has room for less than 4 KiB or more than 1 MiB, or if 8 are kept
-    /// already.
-    pub fn give(&mut self, mut buffer: Buffer) {
-        // Small ones are cheaper to allocate than to keep.
-        if self.free.len() < Pool::MOST && (4096..=Pool::LARGEST).contains(&buffer.bytes.len()) {
-            buffer.length = 0;
-            self.free.push(buffer);
-        }
     }
 }
 
@@ -173,25 +132,5 @@ mod tests {
             moves += u32::from(buffer.bytes.capacity() != before);
         }
         assert!(moves <= 20, "{moves} times");
-    }
-
-    #[test]
-    fn the_pool_gives_back_what_fits_and_keeps_little() {
-        let mut pool = Pool::new();
-        for size in [100_000, 50_000, 2 << 20, 10] {
-            let mut buffer = Buffer::default();
-            buffer.append(&vec![1; size]);
-            pool.give(buffer);
-        }
-        assert_eq!(pool.free.len(), 2, "neither the huge one nor the tiny one");
-        let buffer = pool.take(40_000);
-        assert_eq!((buffer.bytes.len(), buffer.len()), (50_000, 0));
-        assert_eq!(pool.take(200_000).bytes.len(), 0, "too small ones are not given out");
-        for _ in 0..100 {
-            let mut buffer = Buffer::default();
-            buffer.append(&[0; 4096]);
-            pool.give(buffer);
-        }
-        assert_eq!(pool.free.len(), Pool::MOST);
     }
 }

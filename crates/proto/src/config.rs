@@ -1,8 +1,8 @@
-//! What the two sides of a connection agree on beforehand: roles, limits, and how much is done for the user.
+//! Settings of a connection: its role, limits on what a peer may send, and automatic answers.
 
 use std::time::Duration;
 
-/// Which end of the connection this is. A client masks what it sends and a server does not (RFC 6455,
+/// The end of the connection that this is. A client masks what it sends and a server does not (RFC 6455,
 /// section 5.1).
 ///
 /// ```
@@ -24,7 +24,7 @@ pub enum Role {
     Server,
 }
 
-/// What [`Connection::receive`](crate::Connection::receive) hands out. [`Frame`](crate::Frame) has an example of frames.
+/// The units that [`Connection::receive`](crate::Connection::receive) hands out. [`Frame`](crate::Frame) has an example of frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Level {
     /// Whole messages, however many frames they came in.
@@ -34,14 +34,14 @@ pub enum Level {
     Frames,
 }
 
-/// How much one peer may make us hold. A peer that goes past a limit is sent a close frame with 1009, as soon as the
+/// Limits on the memory that one peer may make us hold. A peer that goes past a limit is sent a close frame with 1009, as soon as the
 /// frame's header says so.
 ///
 /// ```
 /// use threadwire_proto::{CloseCode, Config, Limits, Pool, Reader, Role, Violation};
 ///
-/// let limits = Limits { max_message: 4, ..Limits::default() };
-/// let mut reader = Reader::new(Role::Client, &Config { limits, ..Config::default() });
+/// let limits = Limits::default().max_message(4);
+/// let mut reader = Reader::new(Role::Client, &Config::default().limits(limits));
 /// let mut header = *b"\x82\x05"; // it announces five bytes
 /// let violation = reader.next(&mut &mut header[..], &mut Pool::new()).unwrap_err();
 /// assert_eq!(violation, Violation::MessageTooLong { length: 5, limit: 4 });
@@ -58,6 +58,10 @@ pub struct Limits {
     pub max_fragments: u32,
 }
 
+crate::setters! {
+    Limits { max_message: usize, max_frame: usize, max_fragments: u32 }
+}
+
 impl Default for Limits {
     fn default() -> Limits {
         Limits { max_message: 16 << 20, max_frame: 16 << 20, max_fragments: 131_072 }
@@ -69,7 +73,7 @@ impl Default for Limits {
 /// ```
 /// use threadwire_proto::{Config, Limits};
 ///
-/// let small = Config { limits: Limits { max_message: 64 << 10, ..Limits::default() }, ..Config::default() };
+/// let small = Config::default().limits(Limits::default().max_message(64 << 10));
 /// assert!(small.auto_pong);
 /// ```
 #[derive(Clone, Debug)]
@@ -80,9 +84,13 @@ pub struct Config {
     pub limits: Limits,
     /// Whether a ping is answered with a pong of the same payload (RFC 6455, section 5.5.2). True by default.
     pub auto_pong: bool,
-    /// How long the closing handshake may take in all, from the first close frame to the end of TCP. 5 s by
+    /// The time that the closing handshake may take in all, from the first close frame to the end of TCP. 5 s by
     /// default.
     pub close_timeout: Duration,
+}
+
+crate::setters! {
+    Config { level: Level, limits: Limits, auto_pong: bool, close_timeout: Duration }
 }
 
 impl Default for Config {

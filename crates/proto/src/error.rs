@@ -1,6 +1,8 @@
-//! What can go wrong: the peer breaks a rule, or we are asked to.
+//! Protocol errors: rules that a peer broke, and sends that would break one.
 
-use crate::{CloseCode, OpCode, utf8::InvalidUtf8};
+use crate::close_code::CloseCode;
+use crate::opcode::OpCode;
+use crate::utf8::InvalidUtf8;
 
 /// A rule of RFC 6455, or a limit of ours, that the peer broke. The connection is then failed: a close frame with
 /// [`code`](Violation::code) is sent, and nothing more is read.

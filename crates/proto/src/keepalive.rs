@@ -53,7 +53,7 @@ use std::time::{Duration, Instant};
 /// use threadwire_proto::{Keepalive, PingStrategy};
 ///
 /// // Proxies that drop idle connections want something to be sent, whatever is received.
-/// let keepalive = Keepalive { strategy: PingStrategy::Periodically, ..Keepalive::default() };
+/// let keepalive = Keepalive::default().strategy(PingStrategy::Periodically);
 /// assert_eq!(keepalive.idle_timeout, Duration::from_secs(20));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,16 +61,20 @@ pub struct Keepalive {
     /// [`WhenIdle`](PingStrategy::WhenIdle): for how long nothing must have been received before a ping is due.
     /// [`Periodically`](PingStrategy::Periodically): the time from one ping to the next. 20 s by default.
     pub idle_timeout: Duration,
-    /// How long after a ping the first byte may take. 20 s by default. May be longer than `idle_timeout`.
+    /// The time that the first byte after a ping may take. 20 s by default. May be longer than `idle_timeout`.
     pub reply_timeout: Duration,
-    /// What makes a ping due. [`PingStrategy::WhenIdle`] by default.
+    /// The condition that makes a ping due. [`PingStrategy::WhenIdle`] by default.
     pub strategy: PingStrategy,
 }
 
+crate::setters! {
+    Keepalive { idle_timeout: Duration, reply_timeout: Duration, strategy: PingStrategy }
+}
+
 impl Keepalive {
-    /// What shorter times (also zero) are taken for: 1 ms.
+    /// The shortest time, for which shorter ones (also zero) are taken: 1 ms.
     pub const SHORTEST: Duration = Duration::from_millis(1);
-    /// What longer times are taken for: thirty years.
+    /// The longest time, for which longer ones are taken: thirty years.
     pub const LONGEST: Duration = Duration::from_secs(60 * 60 * 24 * 365 * 30);
 }
 
@@ -81,7 +85,7 @@ impl Default for Keepalive {
     }
 }
 
-/// What makes a ping due. picows' `PING_WHEN_IDLE` and `PING_PERIODICALLY`.
+/// The condition that makes a ping due. picows' `PING_WHEN_IDLE` and `PING_PERIODICALLY`.
 ///
 /// ```
 /// use threadwire_proto::PingStrategy;
@@ -98,7 +102,7 @@ pub enum PingStrategy {
     Periodically,
 }
 
-/// What is to be done now: the answer of [`Pulse::check`].
+/// A duty that is due: the answer of [`Pulse::check`].
 ///
 /// ```
 /// use std::time::{Duration, Instant};
@@ -117,7 +121,7 @@ pub enum Check {
     NotYet,
     /// Send a ping, of whatever kind. It counts as sent.
     Ping,
-    /// Not one byte was received for [`Keepalive::reply_timeout`] after a ping.
+    /// The peer is silent: not one byte was received for [`Keepalive::reply_timeout`] after a ping.
     Silent {
         /// For how long nothing was received in all, that is, since the last byte before that ping. Time before the
         /// last [`Pulse::release`] is left out.
@@ -218,7 +222,7 @@ impl Pulse {
     ///
     /// let second = Duration::from_secs(1);
     /// let start = Instant::now();
-    /// let mut pulse = Pulse::new(&Keepalive { idle_timeout: second, ..Keepalive::default() }, start);
+    /// let mut pulse = Pulse::new(&Keepalive::default().idle_timeout(second), start);
     /// assert_eq!(pulse.check(start + second), Check::Ping);
     /// assert_eq!(pulse.deadline(), Some(start + 2 * second));
     /// pulse.heard(start + second * 3 / 2);
@@ -232,7 +236,7 @@ impl Pulse {
         Some(self.silent_at.map_or(ping_at, |silent_at| silent_at.min(ping_at)))
     }
 
-    /// What is due at `now`. Where both a verdict and a ping are, the verdict comes first.
+    /// The duty that is due at `now`. Where both a verdict and a ping are, the verdict comes first.
     ///
     /// After [`Ping`](Check::Ping) the peer has [`Keepalive::reply_timeout`] to be heard, counted from `now`; another
     /// periodic ping does not prolong that. [`Silent`](Check::Silent) is usually the end of the connection. For a caller

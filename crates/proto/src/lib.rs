@@ -37,32 +37,41 @@
 //! ```
 #![deny(unsafe_code)]
 
+mod assembly;
 mod buffer;
 pub mod close;
+mod close_code;
 mod config;
 mod connection;
 pub mod deflate;
 mod error;
 pub mod frame;
 pub mod handshake;
+mod header;
 pub mod keepalive;
 pub mod mask;
 mod message;
+mod opcode;
 mod owned;
+mod pool;
 mod reader;
 mod round_trip;
+mod setters;
 pub mod state;
 pub mod utf8;
 
-pub use buffer::{Buffer, Pool};
-pub use close::{CloseCode, CloseFrame};
+pub use buffer::Buffer;
+pub use close::CloseFrame;
+pub use close_code::CloseCode;
 pub use config::{Config, Level, Limits, Role};
 pub use connection::{Closing, Connection, Event, Initiator, Shared};
 pub use deflate::{Compress, Deflate, SendOptions};
 pub use error::{SendError, Violation};
-pub use frame::{Frame, OpCode};
+pub use frame::Frame;
 pub use keepalive::{Keepalive, PingStrategy, Pulse};
 pub use message::Message;
+pub use opcode::OpCode;
 pub use owned::OwnedMessage;
+pub use pool::Pool;
 pub use reader::Reader;
 pub use round_trip::{RoundTripSummary, RoundTrips};

@@ -1,8 +1,8 @@
-//! Messages, and the rules by which frames make one (RFC 6455, section 5.4).
+//! Messages with a borrowed payload: text or bytes.
 
 use std::fmt;
 
-use crate::{Limits, OpCode, Violation, frame::Header, utf8::Validator};
+use crate::opcode::OpCode;
 
 /// A message, borrowed from wherever it lies.
 ///
@@ -98,85 +98,5 @@ impl<'a> From<&'a Vec<u8>> for Message<'a> {
 impl<'a, const N: usize> From<&'a [u8; N]> for Message<'a> {
     fn from(bytes: &'a [u8; N]) -> Message<'a> {
         Message::Binary(bytes)
-    }
-}
-
-/// The message that is arriving: which frames may come next, how long it has become, whether it is UTF-8 so far.
-#[derive(Debug, Default)]
-pub(crate) struct Assembly {
-    /// The opcode of the message whose fragments are arriving. None between messages.
-    begun: Option<OpCode>,
-    fragments: u32,
-    /// What the frames so far announced, in bytes.
-    length: u64,
-    text: Validator,
-    /// Whether it is compressed.
-    is_compressed: bool,
-}
-
-impl Assembly {
-    /// Whether the next data frame must be a continuation.
-    #[inline]
-    pub(crate) fn in_message(&self) -> bool {
-        self.begun.is_some()
-    }
-
-    /// A data frame begins: checks its place among the others, and counts it. Returns the opcode of its message.
-    #[inline]
-    pub(crate) fn begin(&mut self, header: &Header, limits: Option<&Limits>) -> Result<OpCode, Violation> {
-        let opcode = match (self.begun, header.opcode) {
-            (None, OpCode::Continuation) => return Err(Violation::NothingToContinue),
-            (Some(begun), OpCode::Continuation) => begun,
-            (Some(_), opcode) => return Err(Violation::MessageUnfinished(opcode)),
-            (None, opcode) => {
-                self.length = 0;
-                self.fragments = 0;
-                self.is_compressed = header.rsv & Header::RSV1 != 0;
-                opcode
-            }
-        };
-        self.length = self.length.saturating_add(header.length);
-        self.fragments = self.fragments.saturating_add(1);
-        if let Some(limits) = limits {
-            if self.length > self.most(limits) {
-                return Err(Violation::MessageTooLong { length: self.length, limit: limits.max_message });
-            }
-            if self.fragments > limits.max_fragments {
-                return Err(Violation::TooManyFragments { limit: limits.max_fragments });
-            }
-        }
-        self.begun = (!header.fin).then_some(opcode);
-        Ok(opcode)
-    }
-
-    /// How many bytes its frames may have. What is compressed is not kept, and has a limit of its own when it is inflated; this
-    /// one is for what only costs time, as empty blocks do, and leaves room for what does not get smaller.
-    #[inline]
-    fn most(&self, limits: &Limits) -> u64 {
-        let most = limits.max_message as u64;
-        if self.is_compressed { most.saturating_add(most / 8).saturating_add(1024) } else { most }
-    }
-
-    /// Whether the message is compressed whose frames arrive.
-    #[inline]
-    pub(crate) fn is_compressed(&self) -> bool {
-        self.is_compressed
-    }
-
-    /// Bytes of a text message have arrived; `ascii` if they are known to be.
-    #[inline]
-    pub(crate) fn check_text(&mut self, bytes: &[u8], ascii: bool) -> Result<(), Violation> {
-        if ascii {
-            self.text.feed_ascii(bytes)?
-        } else {
-            self.text.feed(bytes)?
-        }
-        Ok(())
-    }
-
-    /// The last byte of a text message has arrived.
-    #[inline]
-    pub(crate) fn finish_text(&mut self) -> Result<(), Violation> {
-        Ok(self.text.finish()?)
     }
 }

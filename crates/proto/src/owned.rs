@@ -1,8 +1,9 @@
-//! Messages that own their payload.
+//! Owned messages, to be kept or sent to another thread.
 
 use std::fmt;
 
-use crate::{Message, OpCode};
+use crate::Message;
+use crate::opcode::OpCode;
 
 /// A message that owns its payload, and so can be kept, or handed to another thread.
 ///
@@ -26,7 +27,7 @@ pub enum OwnedMessage {
 }
 
 impl OwnedMessage {
-    /// The same message, borrowed.
+    /// The message, borrowed.
     #[inline]
     pub fn as_message(&self) -> Message<'_> {
         match self {

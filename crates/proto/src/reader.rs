@@ -1,4 +1,4 @@
-//! The receiving half: bytes in, frames or whole messages out.
+//! The receiving half of a connection: bytes in, frames or whole messages out.
 //!
 //! A frame that lies whole in the input is unmasked there and lent out. Everything else - a header cut in two, a
 //! payload of which a part has arrived, the fragments of a message - is kept here: unmasked and checked as it
@@ -6,13 +6,12 @@
 
 use std::mem;
 
+use crate::assembly::Assembly;
 use crate::{
     Buffer, Config, Frame, Level, Limits, Message, OpCode, Pool, Role, Violation,
-    deflate::{Decompressor, Output},
+    deflate::{Decompressor, InflateBuffer},
     frame::{Header, Payload},
-    mask,
-    message::Assembly,
-    utf8,
+    mask, utf8,
 };
 
 /// Turns received bytes into checked frames, or into whole messages (see [`Level`]).
@@ -184,7 +183,7 @@ impl Reader {
         self.head_size == 0 && self.arriving.is_none() && !self.assembly.in_message()
     }
 
-    /// Where a long payload that is arriving goes on: a socket may read its next bytes straight into here, and
+    /// The room where a long payload that is arriving goes on: a socket may read its next bytes straight into here, and
     /// what does not fit into the next input. Say how many with [`commit`](Reader::commit). `None` unless
     /// [`is_mid_payload`](Reader::is_mid_payload).
     ///
@@ -281,7 +280,7 @@ impl Reader {
         }
     }
 
-    /// That reserved bits say what they may (RFC 7692, section 6).
+    /// Checks the reserved bits: RSV1 alone, on the first frame of a message, and only with compression (RFC 7692, section 6).
     #[cold]
     fn check_reserved(&self, header: &Header) -> Result<(), Violation> {
         match header.rsv {
@@ -420,7 +419,7 @@ impl Reader {
             Level::Messages => self.limits.max_message,
             Level::Frames => self.limits.max_frame,
         };
-        let mut output = Output { body: &mut self.body, limit };
+        let mut output = InflateBuffer { body: &mut self.body, limit };
         let before = output.body.len();
         inflate.inflate(bytes, &mut output, &mut pool.engines)?;
         if is_whole {
@@ -433,9 +432,9 @@ impl Reader {
     }
 }
 
-/// What [`Reader::arrive`] came to.
+/// The outcome of [`Reader::arrive`].
 enum Arrival<'b> {
-    /// More of the payload has to come.
+    /// The payload is incomplete.
     Partial,
     /// A frame is whole, but not its message.
     Fragment,
@@ -451,7 +450,7 @@ impl Arriving {
     }
 }
 
-/// Whether a frame lies whole at the front of `input`, or something that is none.
+/// Whether a whole frame lies at the front of `input`, or bytes that can't be one.
 #[inline]
 fn has_whole_frame(input: &[u8]) -> bool {
     match input {

@@ -1,4 +1,4 @@
-//! Round trips: how long a ping takes to come back as a pong (RFC 6455, sections 5.5.2 and 5.5.3).
+//! Round-trip times of pings and their pongs (RFC 6455, sections 5.5.2 and 5.5.3).
 //!
 //! A pong carries the payload of its ping, so several may be under way and each is timed by itself. What was measured is
 //! kept in a histogram of fixed precision, because it is the slow ones that matter, and no average shows those.
@@ -48,9 +48,9 @@ pub struct RoundTrips {
 }
 
 impl RoundTrips {
-    /// How many pings may be under way: 16. One more, and the oldest is forgotten.
+    /// The number of pings that may be under way: 16. One more, and the oldest is forgotten.
     pub const IN_FLIGHT: usize = 16;
-    /// What longer round trips are taken for in quantiles: 60 s.
+    /// The longest round trip in quantiles, for which longer ones are taken: 60 s.
     pub const LONGEST: Duration = Duration::from_secs(60);
 
     /// Nothing measured, nothing under way.
@@ -124,12 +124,12 @@ impl RoundTrips {
         self.settle(self.begun.len());
     }
 
-    /// How many pings are under way, at most [`IN_FLIGHT`](RoundTrips::IN_FLIGHT).
+    /// The number of pings under way, at most [`IN_FLIGHT`](RoundTrips::IN_FLIGHT).
     pub fn in_flight(&self) -> usize {
         self.begun.len()
     }
 
-    /// How many round trips were measured.
+    /// The number of round trips that were measured.
     pub fn count(&self) -> u64 {
         self.times.as_ref().map_or(0, Histogram::len)
     }
@@ -184,7 +184,7 @@ impl RoundTrips {
         self.quantile(0.99)
     }
 
-    /// What was measured so far, small enough to hand to other threads. `None` before the first pong.
+    /// A summary of the measurements so far, small enough to hand to other threads. `None` before the first pong.
     ///
     /// ```
     /// use std::time::{Duration, Instant};
@@ -246,7 +246,7 @@ impl fmt::Debug for RoundTrips {
 /// The round trips of a connection at one moment: see [`RoundTrips::summary`], which has an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoundTripSummary {
-    /// How many were measured; at least one.
+    /// The number of round trips that were measured; at least one.
     pub count: u64,
     /// The latest.
     pub last: Duration,

@@ -1,4 +1,4 @@
-//! The life of an open connection, as a table (RFC 6455, sections 5.5.1 and 7).
+//! The state machine of an open connection and its close handshake, as a table (RFC 6455, sections 5.5.1 and 7).
 //!
 //! Whatever happens to a connection is an [`Input`]; what is done about it depends on the [`State`] alone, and is
 //! looked up in [`step`]. The rest of the crate only carries the actions out.
@@ -25,7 +25,7 @@
 //! assert_eq!(state, State::Ended);
 //! ```
 
-/// Where a connection stands.
+/// The state of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// Messages go both ways.
@@ -40,7 +40,7 @@ pub enum State {
     Ended,
 }
 
-/// What happens to a connection.
+/// An event in the life of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Input {
     /// A data frame or message was received.
@@ -63,7 +63,7 @@ pub enum Input {
     Deadline,
 }
 
-/// What is done about it.
+/// The action that an event leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Hand it to the user.

@@ -9,11 +9,13 @@
 mod calling;
 mod ending;
 mod keeping;
+pub(crate) mod listener;
 mod measuring;
 pub(crate) mod membership;
 mod moving;
 mod reading;
 mod receiving;
+pub(crate) mod registry;
 pub(crate) mod rooms;
 mod sending;
 mod sharing;
@@ -27,6 +29,7 @@ use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
+use threadwire_core::agreed::Agreed;
 use threadwire_proto::deflate::Agreement;
 use threadwire_proto::handshake::Headers;
 use threadwire_proto::keepalive::Hold;
@@ -37,13 +40,12 @@ use threadwire_proto::{
 use threadwire_worker::{EventLoop, Ready, Remote, Source, TimerId, Token};
 
 use crate::TimeoutKind;
+use crate::connection::registry::Registry;
 use crate::flow::Flow;
 use crate::link::Link;
-use crate::local::Local;
 use crate::messages::inbox::Inbox;
+use crate::on_loop::stream::Stream;
 use crate::room::branch::Seat;
-use crate::server::admission::Guest;
-use crate::stream::Stream;
 #[cfg(feature = "tls")]
 use crate::tls::TlsInfo;
 use crate::{Closed, Config, Error, Listener, WhenFull};
@@ -491,7 +493,7 @@ impl Connection {
     /// ```
     /// use threadwire::{Accept, Client, Config, Connection, Deflate, Message, Server};
     ///
-    /// let config = Config { deflate: Some(Deflate::default()), ..Config::default() };
+    /// let config = Config::default().deflate(Deflate::default());
     /// let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// let server = Server::bind("127.0.0.1:0")?.config(config.clone()).serve(move |_| echo())?;
     /// let client = Client::new(&format!("ws://{}", server.local_addr()?))?.config(config);
@@ -544,7 +546,7 @@ impl Connection {
     #[cfg(feature = "tls")]
     pub fn tls(&self) -> Option<TlsInfo> {
         let link = self.0.link.borrow();
-        Some(link.stream().ok()?.tls_stream()?.session().info())
+        Some(link.stream().ok()?.tls()?.info())
     }
 
     /// The peer's address. Fails with [`NotConnected`](io::ErrorKind::NotConnected) once TCP has ended, and with
@@ -557,35 +559,6 @@ impl Connection {
     /// [`Unsupported`](io::ErrorKind::Unsupported) on a Unix socket, which has none.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.0.link.borrow().stream()?.local_addr()
-    }
-}
-
-/// What the opening handshake came to.
-#[derive(Clone)]
-pub(crate) struct Agreed {
-    pub(crate) subprotocol: Option<String>,
-    /// The headers of the server's answer.
-    pub(crate) headers: Headers,
-    /// On a server: what its program has attached, and what counts for its limits.
-    pub(crate) guest: Option<Guest>,
-}
-
-impl Agreed {
-    /// The headers, if anything was said.
-    pub(crate) fn response_headers(&self) -> Option<&Headers> {
-        let is_something = self.guest.is_none() || self.subprotocol.is_some() || !self.headers.is_empty();
-        is_something.then_some(&self.headers)
-    }
-
-    pub(crate) fn attached<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
-        self.guest.as_ref()?.attached.get()
-    }
-
-    /// The connection has ended, though what is left of it may live on.
-    pub(crate) fn give_permit_back(&self) {
-        if let Some(permit) = self.guest.as_ref().and_then(|guest| guest.permit.as_ref()) {
-            permit.give_back();
-        }
     }
 }
 
@@ -613,7 +586,7 @@ pub(crate) struct Opening<'a> {
 impl Connection {
     pub(crate) fn open(opening: Opening<'_>) -> Connection {
         let Opening { role, stream, token, listener, site, agreed, deflate, output, early, unread } = opening;
-        let (level, name) = (listener.level(), Local::current().name_for(listener.name()));
+        let (level, name) = (listener.level(), Registry::current().name_for(listener.name()));
         let flow = Flow { drops: site.config.when_full == WhenFull::DropOldest, ..Flow::default() };
         let link = Link::new(stream, site.config.open(role, level, deflate), output);
         let connection = Connection(Rc::new(Inner {
@@ -659,7 +632,7 @@ impl Connection {
 impl Source for Inner {
     fn name(&self) -> Cow<'static, str> {
         let peer = self.link.borrow().stream().and_then(|stream| stream.peer_addr());
-        let listener = self.link.borrow().local().name(self.name);
+        let listener = self.link.borrow().registry().name(self.name);
         match peer {
             Ok(peer) => format!("the connection with {peer} ({listener})").into(),
             Err(_) => format!("a connection that has ended ({listener})").into(),

@@ -21,7 +21,7 @@ use threadwire_proto::frame::MAX_CONTROL;
 use threadwire_proto::{CloseCode, CloseFrame, Compress, Message, OpCode, SendError};
 use threadwire_worker::{EventLoop, Remote, WorkerId};
 
-use crate::local::Local;
+use crate::connection::registry::Registry;
 use crate::{Closed, Config, Connection, Error, WhenFull, events};
 use lane::{Full, Lane, LeftFrame, Pushed};
 pub use parts::Parts;
@@ -358,8 +358,13 @@ impl Handle {
     }
 
     /// Leaves a message in the lane, also on the owner's own thread: nothing is called, and nothing waits.
-    pub(crate) fn take(&self, message: Message<'_>) -> Result<(), Error> {
-        self.leave_frame((message.opcode(), true), message.as_bytes(), 0, WhenFull::Error, Compress::Auto)
+    pub(crate) fn leave(&self, message: Message<'_>, compress: Compress) -> Result<(), Error> {
+        self.leave_frame((message.opcode(), true), message.as_bytes(), 0, WhenFull::Error, compress)
+    }
+
+    /// Whether there is room for so many bytes, or the connection has ended. If not, the waker is called when it is so.
+    pub(crate) fn has_room_for(&self, length: usize, waker: &Waker) -> bool {
+        self.0.lane.is_below(Some(self.0.config.max_buffered.saturating_sub(length)), waker)
     }
 
     pub(crate) fn lane(&self) -> &Lane<Call, Arc<Closed>> {
@@ -380,7 +385,7 @@ impl Handle {
 
     /// The connection, on its own thread: nothing is done first.
     pub(crate) fn here(&self) -> Option<Connection> {
-        Local::current().connection(self.place(), self.0.id)
+        Registry::current().connection(self.place(), self.0.id)
     }
 
     /// Has `call` run on the connection's thread: now, or in the order in which this thread posts other things to it (and not

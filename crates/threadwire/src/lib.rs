@@ -71,21 +71,15 @@ pub mod app;
 pub mod blocking;
 mod client;
 mod connection;
-mod dial;
 pub mod events;
 mod flow;
 mod handle;
 mod link;
 mod listener;
-mod local;
 mod messages;
-mod outbox;
-mod reconnect;
+mod on_loop;
 mod room;
-mod server;
-mod stream;
 pub mod tls;
-mod traced;
 
 /// The protocol without I/O: the `threadwire-proto` crate.
 pub use threadwire_proto as proto;
@@ -95,22 +89,23 @@ pub use threadwire_worker as worker;
 pub use app::App;
 pub use client::{Client, IntoClient, connect};
 pub use connection::Connection;
+pub use connection::listener::Listener;
 pub use handle::{Handle, Parts};
-pub use listener::Listener;
 pub use listener::accept::Accept;
+pub use listener::router::Router;
 pub use listener::running::{Running, Stopper};
 pub use listener::server::{Server, Spread};
 pub use messages::{Backlog, Messages, MessagesIter, WhenBehind};
-pub use reconnect::{Attempt, Backoff, Cause, Change, Link, Reconnect, State};
+pub use on_loop::reconnect::{Attempt, Backoff, Cause, Change, Reconnect, ReconnectHandle, State};
 pub use room::{Delivery, Except, Report, Room};
-pub use server::{
-    Admission, BasicAuth, BasicUser, Bearer, Check, Forwarded, Hosts, ListenAddr, ListenSocket, Origins,
-    Proxied, ProxyProtocol, Request, Router, Shutdown, ShutdownReport, Standing, StuckWorker, Unanswered,
-};
 pub use threadwire_core::client::{CookieJar, Proxy, Socket, Target, Timeouts};
 pub use threadwire_core::config::{Config, WhenFull};
 pub use threadwire_core::error::{
     Closed, Error, LimitKind, ProxyProblem, RedirectProblem, Stage, Step, TimeoutKind, TlsProblem, UrlPart,
+};
+pub use threadwire_core::server::{
+    Admission, BasicAuth, BasicUser, Bearer, Check, Forwarded, Hosts, ListenAddr, ListenSocket, Origins,
+    Proxied, ProxyProtocol, Request, Shutdown, ShutdownReport, Standing, StuckWorker, Unanswered,
 };
 pub use threadwire_core::trace::{self, Trace};
 pub use threadwire_proto::handshake::{Answer, HandshakeError, HeaderError, Headers, Response};

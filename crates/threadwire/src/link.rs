@@ -14,11 +14,13 @@ use threadwire_proto::{
 };
 
 use crate::Error;
+use crate::connection::registry::Registry;
 use crate::connection::rooms::Given;
-use crate::local::Local;
-use crate::outbox::Outbox;
+use crate::on_loop::stream::Stream;
 use crate::room::branch::Framed;
-use crate::stream::Stream;
+use threadwire_core::session::linger::Linger;
+use threadwire_core::session::outbox::Outbox;
+use threadwire_core::session::transport::Transport as _;
 
 /// Payloads from this many bytes on are written from where they lie instead of being copied.
 const DIRECT_WRITE: usize = 32 << 10;
@@ -50,7 +52,7 @@ pub(crate) struct Link {
     stream: Option<Stream>,
     protocol: Protocol,
     outbox: Outbox,
-    local: Rc<Local>,
+    registry: Rc<Registry>,
     /// Where the last late pong lies in the output: until it has left, there is no other.
     late_pong_at: u64,
     /// Whether the last message was a long one.
@@ -68,7 +70,7 @@ impl Link {
             stream: Some(stream),
             protocol,
             outbox: Outbox::with(output),
-            local: Local::current(),
+            registry: Registry::current(),
             late_pong_at: 0,
             expects_long: false,
             more_follows: false,
@@ -90,8 +92,8 @@ impl Link {
     }
 
     #[inline]
-    pub(crate) fn local(&self) -> &Rc<Local> {
-        &self.local
+    pub(crate) fn registry(&self) -> &Rc<Registry> {
+        &self.registry
     }
 
     /// The stream, or the error that says that it has ended.
@@ -155,7 +157,7 @@ impl Link {
             stream: None,
             protocol,
             outbox: Outbox::default(),
-            local: Local::current(),
+            registry: Registry::current(),
             late_pong_at: 0,
             expects_long: false,
             more_follows: false,
@@ -170,7 +172,7 @@ impl Link {
             stream: Some(stream),
             protocol,
             outbox,
-            local: Local::current(),
+            registry: Registry::current(),
             late_pong_at,
             expects_long,
             more_follows: false,
@@ -210,11 +212,8 @@ impl Link {
     }
 
     /// Reads what nobody wants any more.
-    pub(crate) fn read_away(&mut self, input: &mut [u8]) -> io::Result<usize> {
-        match &mut self.stream {
-            Some(stream) => stream.read(input),
-            None => Err(io::ErrorKind::WouldBlock.into()),
-        }
+    pub(crate) fn linger(&mut self, input: &mut [u8]) -> Linger {
+        self.stream.as_mut().map_or(Linger::Waits, |stream| Linger::read(stream, input))
     }
 
     /// The next message, if it lies in `input` as a whole: see [`Protocol::receive_message`].
@@ -227,7 +226,7 @@ impl Link {
 
     /// The next thing that the peer has done; `None` if `input` is used up.
     pub(crate) fn next_event<'b>(&mut self, input: &mut &'b mut [u8]) -> Option<Event<'b>> {
-        let mut shared = self.local.shared.borrow_mut();
+        let mut shared = self.registry.buffers.shared.borrow_mut();
         let event = self.protocol.receive(input, &mut shared, self.outbox.end_unlent());
         self.more_follows = !input.is_empty();
         event
@@ -247,13 +246,13 @@ impl Link {
 
     /// What came before it was dealt with.
     pub(crate) fn fail_deferred(&mut self) -> Option<Violation> {
-        let mut shared = self.local.shared.borrow_mut();
-        self.protocol.fail_deferred(&mut shared, self.outbox.end(&self.local))
+        let mut shared = self.registry.buffers.shared.borrow_mut();
+        self.protocol.fail_deferred(&mut shared, self.outbox.end(&self.registry.buffers))
     }
 
     /// The event was dealt with.
     pub(crate) fn recycle(&self, event: Event<'_>) {
-        event.recycle(&mut self.local.shared.borrow_mut().pool);
+        event.recycle(&mut self.registry.buffers.shared.borrow_mut().pool);
     }
 
     /// All that was read was dealt with.
@@ -280,14 +279,20 @@ impl Link {
         if payload.len() >= DIRECT_WRITE && !self.more_follows && !self.outbox.is_blocked() {
             let header = self.protocol.send_header(opcode, fin, payload.len(), compress)?;
             if let (Some(header), Some(stream)) = (header, &mut self.stream) {
-                return Ok(self.outbox.write_frame(&header, payload, droppable, stream, &self.local)?);
+                return Ok(self.outbox.write_frame(
+                    &header,
+                    payload,
+                    droppable,
+                    stream,
+                    &self.registry.buffers,
+                )?);
             }
         }
         if droppable {
             self.outbox.before_frame(true);
         }
-        let mut shared = self.local.shared.borrow_mut();
-        let out = self.outbox.end(&self.local);
+        let mut shared = self.registry.buffers.shared.borrow_mut();
+        let out = self.outbox.end(&self.registry.buffers);
         self.protocol.send_frame_with(opcode, fin, payload, options, &mut shared, out)?;
         if droppable {
             self.outbox.mark(true);
@@ -304,7 +309,7 @@ impl Link {
             && self.protocol.role() == Role::Server
             && !self.protocol.is_mid_message();
         match &mut self.stream {
-            Some(stream) if can_take => self.outbox.write_shared(bytes, stream, &self.local),
+            Some(stream) if can_take => self.outbox.write_shared(bytes, stream, &self.registry.buffers),
             _ => Ok(0),
         }
     }
@@ -328,7 +333,7 @@ impl Link {
     /// Puts a frame, or the rest of one, into the outbox as it is.
     pub(crate) fn append_framed(&mut self, frame: &[u8], droppable: bool) {
         self.outbox.before_frame(droppable);
-        self.outbox.end(&self.local).extend_from_slice(frame);
+        self.outbox.end(&self.registry.buffers).extend_from_slice(frame);
         self.outbox.mark(droppable);
     }
 
@@ -345,10 +350,10 @@ impl Link {
             return Given::Delivered;
         }
         self.outbox.before_frame(droppable);
-        let mut shared = self.local.shared.borrow_mut();
+        let mut shared = self.registry.buffers.shared.borrow_mut();
         let (opcode, payload) = (framed.opcode, framed.payload);
         let options = SendOptions { droppable, compress: framed.compress };
-        let out = self.outbox.end(&self.local);
+        let out = self.outbox.end(&self.registry.buffers);
         match self.protocol.send_frame_with(opcode, true, payload, options, &mut shared, out) {
             Ok(()) => {
                 self.outbox.mark(droppable);
@@ -377,11 +382,11 @@ impl Link {
     #[inline]
     pub(crate) fn write(&mut self) -> io::Result<()> {
         let Some(stream) = &mut self.stream else { return Ok(()) };
-        self.outbox.write(stream, &self.local)?;
+        self.outbox.write(stream, &self.registry.buffers)?;
         if self.protocol.has_late_pong() && self.outbox.written() >= self.late_pong_at {
-            self.protocol.drained(&mut self.local.shared.borrow_mut(), self.outbox.end_unlent());
+            self.protocol.drained(&mut self.registry.buffers.shared.borrow_mut(), self.outbox.end_unlent());
             self.late_pong_at = self.outbox.written() + self.outbox.len() as u64;
-            self.outbox.write(stream, &self.local)?;
+            self.outbox.write(stream, &self.registry.buffers)?;
         }
         Ok(())
     }
@@ -399,15 +404,14 @@ impl Link {
 /// Ending.
 impl Link {
     pub(crate) fn close(&mut self, frame: CloseFrame<'_>) -> Result<(), Error> {
-        let mut shared = self.local.shared.borrow_mut();
-        Ok(self.protocol.close(frame, &mut shared, self.outbox.end(&self.local))?)
+        let mut shared = self.registry.buffers.shared.borrow_mut();
+        Ok(self.protocol.close(frame, &mut shared, self.outbox.end(&self.registry.buffers))?)
     }
 
     /// Tells the peer that nothing more will come.
     pub(crate) fn shutdown_write(&mut self) {
         if let Some(stream) = &mut self.stream {
-            // Where that fails, so will reading.
-            let _ = stream.shutdown_write();
+            Linger::begin(stream);
         }
     }
 
@@ -434,7 +438,7 @@ impl Link {
 
     /// Whether the stream can end without a word: TLS has one to say, and the peer may have as well.
     pub(crate) fn ends_silently(&self) -> bool {
-        self.stream.as_ref().is_none_or(Stream::is_plain)
+        self.stream.as_ref().is_none_or(|stream| stream.is_plain())
     }
 
     /// Whether it is for this side to end TCP, and all that was to be said has been.

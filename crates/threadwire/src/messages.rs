@@ -26,7 +26,7 @@ use inbox::{Filter, Inbox, Taken};
 /// use threadwire::{Backlog, WhenBehind};
 ///
 /// // Prices: who is slow gets the newest 16.
-/// let newest = Backlog { messages: 16, when_behind: WhenBehind::DropOldest, ..Backlog::default() };
+/// let newest = Backlog::default().messages(16).when_behind(WhenBehind::DropOldest);
 /// assert_eq!((newest.bytes, Backlog::default().messages), (1 << 20, usize::MAX));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +37,10 @@ pub struct Backlog {
     pub bytes: usize,
     /// What happens to more than that. By default nothing is lost: [`WhenBehind::Hold`].
     pub when_behind: WhenBehind,
+}
+
+threadwire_proto::setters! {
+    Backlog { messages: usize, bytes: usize, when_behind: WhenBehind }
 }
 
 impl Default for Backlog {
@@ -51,7 +55,7 @@ impl Default for Backlog {
 /// use threadwire::{Backlog, Handle, Messages, WhenBehind};
 ///
 /// fn newest(feed: &Handle) -> Messages {
-///     feed.messages(Backlog { messages: 1, when_behind: WhenBehind::DropOldest, ..Backlog::default() })
+///     feed.messages(Backlog::default().messages(1).when_behind(WhenBehind::DropOldest))
 /// }
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! Futures on threads with a loop.
+//! Futures on a thread whose event loop turns while they wait.
 
 use std::future::Future;
 use std::pin::pin;
@@ -13,7 +13,7 @@ use crate::{EventLoop, Remote, Stopped};
 /// Any number of wake-ups between two polls cost one call to the loop. A future that wakes itself gives the loop a
 /// turn each time. A stop of this thread's worker ends the wait with [`Stopped`]; the future is dropped then.
 ///
-/// What the future needs must be driven by somebody: a [`Defer`](crate::Defer) by any thread, tokio's sockets by a
+/// The sources of the future's wake-ups must be driven by somebody: a [`Defer`](crate::Defer) by any thread, tokio's sockets by a
 /// tokio runtime (enter it first).
 ///
 /// ```
@@ -31,33 +31,33 @@ use crate::{EventLoop, Remote, Stopped};
 pub fn block_on<F: Future>(future: F) -> Result<F::Output, Stopped> {
     let event_loop = EventLoop::current();
     let mut future = pin!(future);
-    let alarm = Arc::new(Alarm { woken: AtomicBool::new(true), remote: event_loop.remote() });
-    let waker = Arc::clone(&alarm).into();
+    let loop_waker = Arc::new(LoopWaker { woken: AtomicBool::new(true), remote: event_loop.remote() });
+    let waker = Arc::clone(&loop_waker).into();
     let mut context = Context::from_waker(&waker);
     loop {
         if event_loop.is_stopping() {
             return Err(Stopped);
         }
-        // Before the poll: a wake-up during the poll asks for another one.
-        alarm.woken.store(false, Ordering::SeqCst);
+        // The flag is cleared before the poll: a wake-up during the poll asks for another one.
+        loop_waker.woken.store(false, Ordering::SeqCst);
         if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
             return Ok(output);
         }
-        if alarm.woken.load(Ordering::Acquire) {
+        if loop_waker.woken.load(Ordering::Acquire) {
             event_loop.update()?;
         } else {
-            event_loop.wait(None, || alarm.woken.load(Ordering::Acquire))?;
+            event_loop.wait(None, || loop_waker.woken.load(Ordering::Acquire))?;
         }
     }
 }
 
-struct Alarm {
-    /// Set by the first wake-up after a poll; the others have nothing to do.
+struct LoopWaker {
+    /// Whether a wake-up has come since the last poll; later ones have nothing to do.
     woken: AtomicBool,
     remote: Remote,
 }
 
-impl Wake for Alarm {
+impl Wake for LoopWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }

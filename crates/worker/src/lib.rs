@@ -28,55 +28,50 @@
 #![forbid(unsafe_code)]
 
 mod block_on;
-mod channel;
-mod event;
 mod event_loop;
-mod inbox;
-mod join;
-mod listener;
-mod mail;
-mod node;
+mod events;
+mod lock;
+mod panic;
 mod pool;
 mod promise;
 mod queue;
-mod remote;
-mod restart;
-mod source;
-mod status;
 mod stop_token;
 mod sync;
-mod timer;
-mod topic;
-mod tree;
-mod wait;
-mod waiters;
-mod waker;
+mod this_thread;
 mod worker;
 
 /// The sockets that a loop watches are those of this version of mio.
 pub use mio;
 
+// For the crates of this workspace.
+#[doc(hidden)]
+pub use lock::{Condition, Lock};
+
 pub use block_on::block_on;
-pub use channel::{Channel, Subscription};
-pub use event::{Event, ListenerFailed, Named, Reject, Undeliverable, Undelivered};
+pub use event_loop::event::Event;
+pub use event_loop::inbox::Overflow;
+pub use event_loop::remote::{Rejected, Remote};
+pub use event_loop::source::{Ready, Source, Token};
+pub use event_loop::status::{Outcome, Status, StatusChange};
+pub use event_loop::timer::TimerId;
+pub use event_loop::topics::ListenerId;
+pub use event_loop::tree::{ChildChange, ChildEvent, Stuck};
+pub use event_loop::worker_state::WorkerId;
 pub use event_loop::{EventLoop, Stalled, TimeKeeper};
-pub use inbox::Overflow;
-pub use join::{Winner, join_all, race};
-pub use listener::{Answer, Listen, ListenerId, listen, listen_named, unlisten};
-pub use node::WorkerId;
+pub use events::channel::{Channel, Subscription};
+pub use events::event_wait::{EventWait, wait_event, wait_event_from, wait_event_timeout, wait_for};
+pub use events::fire::{Reject, Undeliverable, Undelivered};
+pub use events::listener::{Listen, ListenerFailed, ListenerResult, listen, listen_named, unlisten};
+pub use events::named::Named;
 pub use pool::{Map, Pool, PoolBuilder};
 pub use promise::{Async, Defer, PromiseError, Resolver};
 pub use queue::{GetError, Iter, PutError, Queue, Task};
-pub use remote::{Rejected, Remote, current};
-pub use restart::{NotStarted, Restartable, StartError};
-pub use source::{Ready, Source, Token};
-pub use status::{Outcome, Status, StatusChange};
 pub use stop_token::{StopBinding, StopToken};
-pub use threadwire_stopped::Stopped;
-pub use timer::TimerId;
-pub use tree::{Change, ChildEvent, Stuck};
-pub use wait::{
-    EventWait, broadcast, bubble, cancel, checkpoint, later, sleep, update, wait_event, wait_event_from,
-    wait_event_timeout, wait_for, wait_forever, wait_until, wait_worker,
+pub use this_thread::{
+    broadcast, bubble, cancel, checkpoint, current, later, sleep, update, wait_forever, wait_until,
+    wait_worker,
 };
+pub use threadwire_stopped::Stopped;
+pub use worker::join::{Winner, join_all, race};
+pub use worker::restart::{NotStarted, Restartable, StartError};
 pub use worker::{Builder, Ended, Worker};

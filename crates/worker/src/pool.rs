@@ -1,4 +1,4 @@
-//! A fixed number of threads that work off a bounded queue.
+//! A thread pool: a fixed number of threads that work off a bounded queue.
 //!
 //! Each thread has an event loop, which lives from one task to the next, so that what a task leaves to it (a connection,
 //! a timer) goes on. A stop can't be taken back from a loop: after a task that was cancelled while it ran, the thread
@@ -9,11 +9,12 @@ use std::fmt;
 use std::io;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::thread;
 
 use slab::Slab;
 
+use crate::lock::Lock;
 use crate::promise::Settle;
 use crate::{Async, Defer, Ended, PromiseError, PutError, Queue, StopToken, Stopped, Worker};
 
@@ -42,21 +43,21 @@ use crate::{Async, Defer, Ended, PromiseError, PutError, Queue, StopToken, Stopp
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Pool {
-    shared: Arc<Shared>,
+    shared: Arc<PoolState>,
     threads: usize,
     /// Resolved when the last thread has ended.
     ended: Defer<()>,
 }
 
-struct Shared {
+struct PoolState {
     jobs: Queue<Job>,
-    running: Mutex<Running>,
+    running: Lock<RunningTasks>,
 }
 
 #[derive(Default)]
-struct Running {
+struct RunningTasks {
     tasks: Slab<StopToken>,
-    /// Nothing begins any more.
+    /// Whether no task begins any more.
     halted: bool,
 }
 
@@ -81,27 +82,27 @@ pub struct PoolBuilder {
 }
 
 impl PoolBuilder {
-    /// How many threads there are. As many as the machine runs at once by default.
+    /// The number of threads. As many as the machine runs at once by default.
     ///
     /// # Panics
     ///
-    /// At [`build`](PoolBuilder::build), if it is 0.
+    /// At [`build`](PoolBuilder::build), if the number is 0.
     pub fn threads(mut self, threads: usize) -> PoolBuilder {
         self.threads = Some(threads);
         self
     }
 
-    /// How many tasks may wait for a thread. 4 for each thread by default.
+    /// The number of tasks that may wait for a thread. 4 for each thread by default.
     ///
     /// # Panics
     ///
-    /// At [`build`](PoolBuilder::build), if it is 0.
+    /// At [`build`](PoolBuilder::build), if the number is 0.
     pub fn capacity(mut self, capacity: usize) -> PoolBuilder {
         self.capacity = Some(capacity);
         self
     }
 
-    /// What the threads are called, followed by `-` and a number. `pool` by default.
+    /// The name of the threads, to which `-` and a number are added. `pool` by default.
     pub fn name(mut self, name: impl Into<String>) -> PoolBuilder {
         self.name = name.into();
         self
@@ -113,27 +114,27 @@ impl PoolBuilder {
         let threads = self.threads.unwrap_or_else(available);
         assert!(threads > 0, "a pool needs at least one thread");
         let jobs = Queue::new(self.capacity.unwrap_or(threads.saturating_mul(4)));
-        let shared = Arc::new(Shared { jobs, running: Mutex::default() });
-        // Ended by its drop if a thread is refused.
+        let shared = Arc::new(PoolState { jobs, running: Lock::default() });
+        // If a thread is refused, the drop of the pool ends the others.
         let pool = Pool { shared: Arc::clone(&shared), threads, ended: Defer::new() };
-        let last_out = Arc::new(LastOut(pool.ended.clone()));
+        let end_signal = Arc::new(EndSignal(pool.ended.clone()));
         for number in 0..threads {
-            let (shared, last_out) = (Arc::clone(&shared), Arc::clone(&last_out));
+            let (shared, end_signal) = (Arc::clone(&shared), Arc::clone(&end_signal));
             thread::Builder::new().name(format!("{}-{number}", self.name)).spawn(move || {
                 shared.work();
-                drop(last_out);
+                drop(end_signal);
             })?;
         }
         Ok(pool)
     }
 }
 
-/// Held by all threads of a pool.
-struct LastOut(Defer<()>);
+/// Resolves the promise of the end of a pool when its last clone is dropped. Held by all threads of the pool.
+struct EndSignal(Defer<()>);
 
-impl Drop for LastOut {
+impl Drop for EndSignal {
     fn drop(&mut self) {
-        // Nobody else resolves it.
+        // The threads of the pool alone resolve the promise of their end.
         let _ = self.0.resolve(());
     }
 }
@@ -183,7 +184,7 @@ impl Pool {
         Ok(promise)
     }
 
-    /// The same, if there is room now, else [`PutError::Full`]. Never turns the loop.
+    /// As [`submit`](Pool::submit), if there is room now, else [`PutError::Full`]. Never turns the loop.
     ///
     /// ```
     /// use threadwire_worker::{Defer, Pool, PutError};
@@ -238,17 +239,17 @@ impl Pool {
         Map { pool: self, inputs, task: Arc::new(task), next: None, results: VecDeque::new(), ended: false }
     }
 
-    /// How many threads there are.
+    /// The number of threads.
     pub fn threads(&self) -> usize {
         self.threads
     }
 
-    /// How many tasks wait for a thread now, those included that were cancelled meanwhile.
+    /// The number of tasks that wait for a thread now, those included that were cancelled meanwhile.
     pub fn waiting(&self) -> usize {
         self.shared.jobs.len()
     }
 
-    /// How many tasks run now. One whose result is there may count for a moment more.
+    /// The number of tasks that run now. A task whose result is there may count for a moment more.
     pub fn running(&self) -> usize {
         self.shared.running().tasks.len()
     }
@@ -273,8 +274,8 @@ impl Pool {
         self.wait_for_threads()
     }
 
-    /// The same, but what has not begun is discarded, and what runs is stopped: [`PromiseError::Cancelled`] for
-    /// whoever waits for it. A task that computes and never looks is still waited for.
+    /// As [`shutdown`](Pool::shutdown), but tasks that have not begun are discarded, and those that run are stopped:
+    /// [`PromiseError::Cancelled`] for those who wait for them. A task that computes and never looks is still waited for.
     ///
     /// ```
     /// use threadwire_worker::{Pool, PromiseError, wait_forever};
@@ -346,9 +347,9 @@ fn give_back<F, T>(error: PutError<(F, Settle<T>)>) -> PutError<F> {
     }
 }
 
-impl Shared {
-    fn running(&self) -> MutexGuard<'_, Running> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+impl PoolState {
+    fn running(&self) -> MutexGuard<'_, RunningTasks> {
+        self.running.lock()
     }
 
     /// The life of a thread: loop after loop, until the queue has ended.
@@ -358,7 +359,7 @@ impl Shared {
                 Ended::Done(()) => return,
                 // A task was stopped, and the loop with it.
                 Ended::Stopped => {}
-                // Not a task: something that one left to the loop.
+                // The panic of a callback that a task has left to the loop.
                 Ended::Panicked(_) => tracing::error!("a callback panicked on an idle thread of a pool"),
             }
         }
@@ -389,15 +390,15 @@ impl Shared {
     }
 }
 
-type Boxed<T> = Box<dyn FnOnce() -> Result<T, Stopped> + Send>;
+type BoxedTask<T> = Box<dyn FnOnce() -> Result<T, Stopped> + Send>;
 
 /// Results in the order of their inputs, see [`Pool::map`].
 pub struct Map<'a, I: Iterator, T> {
     pool: &'a Pool,
     inputs: I,
     task: Arc<dyn Fn(I::Item) -> Result<T, Stopped> + Send + Sync>,
-    /// What the pool had no room for.
-    next: Option<Boxed<T>>,
+    /// The task that the pool had no room for.
+    next: Option<BoxedTask<T>>,
     results: VecDeque<Async<T>>,
     ended: bool,
 }
@@ -408,7 +409,7 @@ where
     I::Item: Send + 'static,
     T: Send + 'static,
 {
-    fn next_task(&mut self) -> Option<Boxed<T>> {
+    fn next_task(&mut self) -> Option<BoxedTask<T>> {
         let next = self.next.take();
         next.or_else(|| {
             let input = self.inputs.next()?;
@@ -461,7 +462,7 @@ where
         match result {
             Some(Ok(_)) => drop(self.results.pop_front()),
             Some(Err(PromiseError::Stopped(_))) | None => self.ended = true,
-            // Of a task, or of the pool.
+            // The error of one task, or of a pool that takes no more.
             Some(Err(_)) => self.ended = self.results.pop_front().is_none(),
         }
         result

@@ -1,11 +1,12 @@
-//! A stop that is asked for apart from any worker.
+//! Stop tokens: cancellation of any number of workers at once.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use slab::Slab;
 
+use crate::lock::Lock;
 use crate::{EventLoop, Remote, Stopped};
 
 /// Asks any number of workers to stop, those too that come later. Clones are the same token.
@@ -33,17 +34,17 @@ use crate::{EventLoop, Remote, Stopped};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Default)]
-pub struct StopToken(Arc<State>);
+pub struct StopToken(Arc<TokenState>);
 
 #[derive(Default)]
-struct State {
+struct TokenState {
     stopped: AtomicBool,
-    bound: Mutex<Slab<Remote>>,
+    bound: Lock<Slab<Remote>>,
 }
 
-impl State {
+impl TokenState {
     fn bound(&self) -> MutexGuard<'_, Slab<Remote>> {
-        self.bound.lock().unwrap_or_else(PoisonError::into_inner)
+        self.bound.lock()
     }
 }
 
@@ -56,7 +57,7 @@ impl StopToken {
     /// Stops all workers that are bound to it, and those that will be. It can't be undone. Returns whether it was the first
     /// to stop it.
     pub fn stop(&self) -> bool {
-        // Under the lock, so that a worker that is not bound any more is not stopped any more.
+        // Workers are stopped under the lock, so that one that is not bound any more is not stopped any more.
         let bound = self.0.bound();
         if self.0.stopped.swap(true, Ordering::AcqRel) {
             return false;
@@ -65,7 +66,7 @@ impl StopToken {
         true
     }
 
-    /// Whether it was stopped.
+    /// Whether the token was stopped.
     #[inline]
     pub fn is_stopped(&self) -> bool {
         self.0.stopped.load(Ordering::Acquire)
@@ -112,7 +113,7 @@ impl StopToken {
         StopBinding { token: self.clone(), place }
     }
 
-    /// The same for the worker of this thread.
+    /// As [`bind`](StopToken::bind), for the worker of this thread.
     pub fn bind_current(&self) -> StopBinding {
         self.bind(EventLoop::current().remote())
     }

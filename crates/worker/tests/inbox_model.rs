@@ -8,7 +8,7 @@ pub mod sync {
     pub(crate) use std::sync::PoisonError;
 }
 
-#[path = "../src/inbox.rs"]
+#[path = "../src/event_loop/inbox.rs"]
 pub mod inbox;
 
 use std::collections::VecDeque;

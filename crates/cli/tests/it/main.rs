@@ -1,4 +1,4 @@
-//! The command as a person uses it.
+//! The integration tests of the command, in one program.
 #![cfg(unix)]
 
 mod commands;

@@ -10,6 +10,8 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 
+use crate::panic::catch;
+
 /// The most threads.
 const MOST: usize = 16;
 
@@ -62,8 +64,7 @@ pub fn ask<T: 'static>(
 
 /// The work may be the program's own, and panic.
 fn contained<T>(work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work))
-        .unwrap_or_else(|payload| Err(io::Error::other(crate::error::Error::panicked(payload))))
+    catch(|| Ok(work())).unwrap_or_else(|panicked| Err(io::Error::other(panicked)))
 }
 
 fn work_on() {

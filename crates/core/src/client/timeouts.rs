@@ -12,7 +12,7 @@ use std::time::Duration;
 /// use threadwire::{Client, Timeouts};
 ///
 /// // A host that is down is given up sooner; a server that has to think has all the time there is.
-/// let timeouts = Timeouts { connect: Some(Duration::from_secs(2)), ..Timeouts::default() };
+/// let timeouts = Timeouts::default().connect(Duration::from_secs(2));
 /// let client = Client::new("ws://example.com/")?.timeouts(timeouts);
 /// # Ok::<(), threadwire::Error>(())
 /// ```
@@ -28,4 +28,8 @@ pub struct Timeouts {
     pub tls: Option<Duration>,
     /// The answer of the server to the opening handshake.
     pub upgrade: Option<Duration>,
+}
+
+threadwire_proto::setters! {
+    Timeouts {} optional { resolve: Duration, connect: Duration, proxy: Duration, tls: Duration, upgrade: Duration }
 }

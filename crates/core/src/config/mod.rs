@@ -19,11 +19,9 @@ pub use when_full::WhenFull;
 /// use std::time::Duration;
 /// use threadwire::{Config, Limits};
 ///
-/// let config = Config {
-///     limits: Limits { max_message: 64 << 10, ..Limits::default() },
-///     close_timeout: Duration::from_secs(1),
-///     ..Config::default()
-/// };
+/// let config = Config::default()
+///     .limits(Limits::default().max_message(64 << 10))
+///     .close_timeout(Duration::from_secs(1));
 /// assert!(config.auto_pong);
 /// ```
 #[derive(Clone, Debug)]
@@ -37,7 +35,7 @@ pub struct Config {
     ///
     /// ```
     /// use threadwire::{Config, Deflate};
-    /// let config = Config { deflate: Some(Deflate::default()), ..Config::default() };
+    /// let config = Config::default().deflate(Deflate::default());
     /// # assert!(config.deflate.is_some());
     /// ```
     pub deflate: Option<Deflate>,
@@ -86,6 +84,23 @@ pub struct Config {
     pub max_headers: usize,
     /// Who is shown what goes over the wire: see [`trace`](crate::trace). Nobody by default.
     pub trace: Option<Trace>,
+}
+
+threadwire_proto::setters! {
+    Config {
+        limits: Limits,
+        auto_pong: bool,
+        open_timeout: Duration,
+        close_timeout: Duration,
+        keep_round_trips: bool,
+        max_buffered: usize,
+        when_full: WhenFull,
+        high_watermark: usize,
+        low_watermark: usize,
+        throttle: bool,
+        max_head: usize,
+        max_headers: usize,
+    } optional { deflate: Deflate, keepalive: Keepalive, trace: Trace }
 }
 
 impl Default for Config {

@@ -9,7 +9,7 @@
 /// use threadwire::{Config, Connection, Error, WhenFull};
 ///
 /// // Prices: who is slow gets the newest.
-/// let config = Config { max_buffered: 64 << 10, when_full: WhenFull::DropOldest, ..Config::default() };
+/// let config = Config::default().max_buffered(64 << 10).when_full(WhenFull::DropOldest);
 ///
 /// // Somebody's typing is not worth to wait for.
 /// fn typing(ws: &Connection) -> Result<(), Error> {

@@ -11,7 +11,7 @@ use std::fmt;
 /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| Accept::with(deaf))?;
 /// # let url = format!("ws://{}", server.local_addr()?);
 ///
-/// let client = Client::new(&url)?.config(Config { max_buffered: 1 << 20, ..Config::default() });
+/// let client = Client::new(&url)?.config(Config::default().max_buffered(1 << 20));
 /// let ws = client.connect(|_ws: &Connection, _message: Message<'_>| Ok(()))?;
 /// // The server does not read: after what the system takes, no more than a megabyte waits.
 /// let refused = loop {

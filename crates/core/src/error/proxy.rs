@@ -80,7 +80,6 @@ impl ProxyProblem {
     }
 
     #[doc(hidden)]
-
     pub fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match self {
             ProxyProblem::Unreachable(error) => Some(&**error),

@@ -11,7 +11,7 @@ use std::time::Duration;
 ///
 /// let silent = TcpListener::bind("127.0.0.1:0")?;
 /// let client = Client::new(&format!("ws://{}", silent.local_addr()?))?
-///     .config(Config { open_timeout: Duration::from_millis(1), ..Config::default() });
+///     .config(Config::default().open_timeout(Duration::from_millis(1)));
 /// let result = client.connect(|_ws: &Connection, _message: Message<'_>| Ok(()));
 /// assert!(matches!(result, Err(Error::Timeout(TimeoutKind::Open { .. }))));
 /// # Ok::<(), threadwire::Error>(())
@@ -65,7 +65,7 @@ impl fmt::Display for TimeoutKind {
 ///
 /// let silent = TcpListener::bind("127.0.0.1:0")?;
 /// let client = Client::new(&format!("ws://{}", silent.local_addr()?))?
-///     .timeouts(Timeouts { upgrade: Some(Duration::from_millis(1)), ..Timeouts::default() });
+///     .timeouts(Timeouts::default().upgrade(Duration::from_millis(1)));
 /// match client.connect(|_ws: &Connection, _message: Message<'_>| Ok(())) {
 ///     Err(Error::Timeout(TimeoutKind::Step(stage))) => {
 ///         assert_eq!((stage.step, &*stage.at), (Step::Upgrade, "127.0.0.1"));

@@ -19,16 +19,16 @@ use crate::error::Error;
 /// # let url = format!("ws://{}", server.local_addr()?);
 /// # fn fresh_token() -> Result<u32, Error> { Ok(1) }
 ///
-/// let link = Client::new(&url)?
+/// let handle = Client::new(&url)?
 ///     .reconnect(Backoff::default())
 ///     .before(|attempt: &mut Attempt| {
 ///         let token = fresh_token()?; // an error gives up
 ///         attempt.header("Authorization", &format!("Bearer {token}"))
 ///     })
 ///     .start(|_ws: &Connection, _message: Message<'_>| Ok(()));
-/// # threadwire::wait_until(None, || link.handle().is_some())?;
-/// link.close()?;
-/// link.wait_ended()?;
+/// # threadwire::wait_until(None, || handle.connection().is_some())?;
+/// handle.close()?;
+/// handle.wait_ended()?;
 /// # Ok::<(), Error>(())
 /// ```
 #[derive(Debug)]

@@ -19,7 +19,7 @@ use std::time::Duration;
 /// use std::time::Duration;
 /// use threadwire::Backoff;
 ///
-/// let backoff = Backoff { cap: Duration::from_secs(5), max_attempts: Some(10), ..Backoff::default() };
+/// let backoff = Backoff::default().cap(Duration::from_secs(5)).max_attempts(10);
 /// assert_eq!(backoff.ceiling(1), Duration::from_secs(1));
 /// assert_eq!(backoff.ceiling(2), Duration::from_secs(2));
 /// assert_eq!(backoff.ceiling(9), Duration::from_secs(5));
@@ -36,6 +36,10 @@ pub struct Backoff {
     pub max_attempts: Option<u32>,
     /// For how long a connection has to be open to end a row of failures. 10 s by default.
     pub stable_after: Duration,
+}
+
+threadwire_proto::setters! {
+    Backoff { first: Duration, factor: f64, cap: Duration, stable_after: Duration } optional { max_attempts: u32 }
 }
 
 impl Default for Backoff {
@@ -68,7 +72,7 @@ impl Backoff {
     /// use std::time::Duration;
     /// use threadwire::Backoff;
     ///
-    /// let backoff = Backoff { max_attempts: Some(3), ..Backoff::default() };
+    /// let backoff = Backoff::default().max_attempts(3);
     /// assert_eq!(backoff.delay(1, 0.5), Some(Duration::from_millis(500)));
     /// assert_eq!(backoff.delay(2, 0.5), Some(Duration::from_secs(1)));
     /// assert_eq!(backoff.delay(3, 0.5), None);

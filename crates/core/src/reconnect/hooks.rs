@@ -1,34 +1,22 @@
-//! The program's hooks of reconnecting: whether an attempt may begin, whether an end is worth another one.
+//! Retry decisions: which ends are worth another attempt, and how long a server wants to be left alone (`Retry-After`).
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, SystemTime};
 
 use threadwire_proto::handshake::HandshakeError;
 
-use super::machine::Verdict;
-use super::{Attempt, Cause};
+use super::Cause;
 use crate::error::Error;
 use crate::panic::contain;
 
-/// Asks whether an attempt may begin. One that panics forbids it.
-pub fn ask_before<H>(hook: &mut H, attempt: &mut Attempt) -> Result<(), Error>
-where
-    H: FnMut(&mut Attempt) -> Result<(), Error> + ?Sized,
-{
-    let allowed = catch_unwind(AssertUnwindSafe(|| hook(attempt)));
-    allowed.unwrap_or_else(|payload| Err(Error::panicked(payload)))
-}
-
 /// Asks whether an end is worth another attempt; without a hook, the cause itself knows. One that panics says no.
-pub fn ask_whether_to_retry<H>(hook: Option<&mut H>, cause: &Cause) -> Verdict
+pub fn is_worth_it<H>(hook: Option<&mut H>, cause: &Cause) -> bool
 where
     H: FnMut(&Cause) -> bool + ?Sized,
 {
-    let retry = match hook {
+    match hook {
         None => cause.is_transient(),
         Some(hook) => contain("retry_if", || hook(cause)).unwrap_or(false),
-    };
-    if retry { Verdict::Retry } else { Verdict::GiveUp }
+    }
 }
 
 /// How long a server wants to be left alone that has answered with 429 or 503: its `Retry-After`, in seconds or a date (RFC 9110,
@@ -46,7 +34,7 @@ pub fn retry_after(cause: Option<&Cause>, now: SystemTime) -> Duration {
     date.and_then(|date| date.duration_since(now).ok()).unwrap_or_default()
 }
 
-/// A random number from 0 to 1.
+/// A random number from 0 to 1, for the jitter.
 pub fn random() -> f64 {
     // Without randomness in the system, all clients wait as long.
     getrandom::u32().map_or(0.5, |number| f64::from(number) / f64::from(u32::MAX))

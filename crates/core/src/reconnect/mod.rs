@@ -5,11 +5,15 @@ mod backoff;
 #[doc(hidden)]
 pub mod command;
 #[doc(hidden)]
+pub mod conductor;
+#[doc(hidden)]
 pub mod hooks;
 #[doc(hidden)]
 pub mod machine;
 #[doc(hidden)]
 pub mod offline_queue;
+#[doc(hidden)]
+pub mod shared;
 mod state;
 
 pub use attempt::Attempt;

@@ -11,18 +11,18 @@ use crate::error::{Closed, Error};
 /// | from | to |
 /// | --- | --- |
 /// | (the start) | `Connecting` |
-/// | `Connecting` | `Open`, `Waiting`, `GaveUp`, `Stopped`; `Connecting` for `Link::reconnect` |
+/// | `Connecting` | `Open`, `Waiting`, `GaveUp`, `Stopped`; `Connecting` for `ReconnectHandle::reconnect` |
 /// | `Open` | `Closed` |
-/// | `Closed` | `Waiting`, `GaveUp`, `Stopped`; `Connecting` for `Link::reconnect` |
+/// | `Closed` | `Waiting`, `GaveUp`, `Stopped`; `Connecting` for `ReconnectHandle::reconnect` |
 /// | `Waiting` | `Connecting`, `Stopped` |
 /// | `GaveUp`, `Stopped` | nothing: these are the end |
 ///
 /// ```
-/// use threadwire::{Link, State};
+/// use threadwire::{ReconnectHandle, State};
 ///
 /// /// For a status line.
-/// fn status(link: &Link) -> &'static str {
-///     match link.state() {
+/// fn status(feed: &ReconnectHandle) -> &'static str {
+///     match feed.state() {
 ///         State::Open => "live",
 ///         State::Connecting { attempt: 1 } => "connecting",
 ///         state if state.is_final() => "off",
@@ -86,11 +86,11 @@ impl fmt::Display for State {
 ///
 /// let log = Rc::new(RefCell::new(Vec::new()));
 /// let writes = Rc::clone(&log);
-/// let link = Client::new(&url)? // where nobody listens
-///     .reconnect(Backoff { max_attempts: Some(1), ..Backoff::default() })
+/// let handle = Client::new(&url)? // where nobody listens
+///     .reconnect(Backoff::default().max_attempts(1))
 ///     .on_change(move |change: &Change| writes.borrow_mut().push(change.to_string()))
 ///     .start(|_ws: &Connection, _message: Message<'_>| Ok(()));
-/// link.wait_ended()?;
+/// handle.wait_ended()?;
 /// let expected = format!("gave up: can't connect to {nobody}: connection refused");
 /// assert_eq!(*log.borrow(), ["connecting (attempt 1)".to_owned(), expected]);
 /// # Ok::<(), threadwire::Error>(())
@@ -145,7 +145,7 @@ pub enum Cause {
     Error(Error),
     /// A connection was open, and ended.
     Closed(Arc<Closed>),
-    /// This side wanted another connection: `Link::reconnect`.
+    /// This side wanted another connection: `ReconnectHandle::reconnect`.
     Requested,
     /// The connection was slower than it may be: `Reconnect::slower_than`.
     TooSlow {

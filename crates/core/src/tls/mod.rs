@@ -8,6 +8,8 @@ mod scratch;
 mod server;
 #[doc(hidden)]
 pub mod session;
+#[doc(hidden)]
+pub mod stream;
 mod verify;
 
 pub use client::ClientTls;

@@ -26,6 +26,7 @@ use rustls::{ClientConfig, CommonState, ServerConfig};
 
 use super::scratch::{self, SIZE};
 use super::{Failed, TlsInfo};
+use crate::session::transport::Transport;
 
 /// How much is encrypted for one system call: four of the longest records.
 const PIECE: usize = 64 << 10;
@@ -38,17 +39,6 @@ const RECORD: usize = (16 << 10) + 512;
 const MOST_KEPT: usize = 96 << 10;
 /// As much may be read at once that has no bytes for the caller in it.
 const MOST_FOR_NOTHING: usize = 1 << 20;
-
-/// What a session runs over. Both calls are as those of a socket that does not block.
-pub trait Io {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
-
-    /// Whether there may be more, after a read of this many bytes into this much room. Where there is not, it is not asked
-    /// again until it is said to be ready.
-    fn may_have_more(&self, count: usize, room: usize) -> bool;
-}
 
 /// One side of a TLS connection.
 pub struct Session {
@@ -357,7 +347,7 @@ impl Session {
 /// Reading.
 impl Session {
     /// Goes on with the handshake as far as it can, with what arrives and what can leave. Whether it is done.
-    pub fn handshake(&mut self, io: &mut impl Io) -> io::Result<bool> {
+    pub fn handshake(&mut self, io: &mut impl Transport) -> io::Result<bool> {
         while self.is_handshaking() {
             // What comes behind the handshake is kept for whoever reads.
             match self.fill(io, &mut []) {
@@ -375,7 +365,7 @@ impl Session {
 
     /// Reads what has arrived, and goes on with the handshake if that is not done.
     #[inline]
-    pub fn read(&mut self, io: &mut impl Io, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+    pub fn read(&mut self, io: &mut impl Transport, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         if self.taken < self.plain.len() {
             return Ok(self.hand_out(buffers));
         }
@@ -400,7 +390,7 @@ impl Session {
         total
     }
 
-    fn fill(&mut self, io: &mut impl Io, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+    fn fill(&mut self, io: &mut impl Transport, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         match &self.input {
             Input::Open => {}
             Input::Ended => return Ok(0),
@@ -430,7 +420,7 @@ impl Session {
 
     fn fill_through(
         &mut self,
-        io: &mut impl Io,
+        io: &mut impl Transport,
         buffers: &mut [IoSliceMut<'_>],
         scratch: &mut [u8],
     ) -> io::Result<usize> {
@@ -532,7 +522,7 @@ impl Session {
     }
 
     /// The peer goes too far.
-    fn break_off(&mut self, error: rustls::Error, io: &mut impl Io) -> io::Error {
+    fn break_off(&mut self, error: rustls::Error, io: &mut impl Transport) -> io::Error {
         self.input = Input::Broken(error.clone());
         let _ = self.push(io);
         Failed::io(error)
@@ -554,7 +544,7 @@ fn for_nothing_at_all() -> rustls::Error {
 /// Writing.
 impl Session {
     /// Writes, as far as the stream takes it; nothing before the handshake is done.
-    pub fn write(&mut self, io: &mut impl Io, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    pub fn write(&mut self, io: &mut impl Transport, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         if self.is_handshaking() && !self.handshake(io)? {
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -620,7 +610,7 @@ impl Session {
     }
 
     /// Sends what is encrypted; keeps what the stream does not take.
-    fn send(&mut self, io: &mut impl Io, mut bytes: &[u8]) -> io::Result<()> {
+    fn send(&mut self, io: &mut impl Transport, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             match io.write(bytes) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -637,7 +627,7 @@ impl Session {
 
     /// Sends what was kept, as far as the stream takes it. Whether all has left.
     #[inline]
-    pub fn push(&mut self, io: &mut impl Io) -> io::Result<bool> {
+    pub fn push(&mut self, io: &mut impl Transport) -> io::Result<bool> {
         while self.left < self.sealed.len() {
             match io.write(&self.sealed[self.left..]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -653,7 +643,7 @@ impl Session {
     }
 
     /// Tells the peer that nothing more will come. Whether that has left.
-    pub fn say_goodbye(&mut self, io: &mut impl Io) -> io::Result<bool> {
+    pub fn say_goodbye(&mut self, io: &mut impl Transport) -> io::Result<bool> {
         if !self.said_goodbye && !self.is_handshaking() && !matches!(self.input, Input::Broken(_)) {
             self.said_goodbye = true;
             let mut output = scratch::lend(OVERHEAD);

@@ -19,7 +19,7 @@
 //! let lines = Arc::new(Mutex::new(Vec::new()));
 //! let write = Arc::clone(&lines);
 //! let trace = Trace::to(move |line: &TraceLine<'_>| write.lock().unwrap().push(line.event.to_string()));
-//! let client = Client::new(&format!("{url}/?token=1234"))?.config(Config { trace: Some(trace), ..Config::default() });
+//! let client = Client::new(&format!("{url}/?token=1234"))?.config(Config::default().trace(trace));
 //! let ws = client.connect(|ws: &Connection, _message: Message<'_>| ws.close())?;
 //! ws.send("hello")?;
 //! ws.wait_closed()?;

@@ -1,6 +1,6 @@
 //! Redaction of secrets in the heads of handshakes, for traces.
 
-use threadwire_proto::handshake::hide::{HIDDEN, header, url};
+use threadwire_proto::handshake::redact::{HIDDEN, header, url};
 
 /// A head as it may be shown.
 pub(super) fn head(head: &str) -> String {

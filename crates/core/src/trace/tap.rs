@@ -3,11 +3,12 @@
 //! Each direction is a small state machine that reads heads until the one that agrees to the upgrade, and then the headers of
 //! frames. It judges nothing: rules are the protocol's. Of a payload it keeps what is shown.
 
-use std::io::IoSlice;
+use std::io::{self, IoSlice, IoSliceMut};
 
 use threadwire_proto::Role;
 
 use super::{Direction, Trace, TraceEvent, TraceLine, next_number, redact};
+use crate::session::transport::Transport;
 
 /// What is kept of a head that does not end, in bytes.
 const MAX_HEAD: usize = 64 << 10;
@@ -29,28 +30,79 @@ impl Tap {
         Tap { trace: trace.clone(), number: next_number(), sent, received }
     }
 
-    /// For a stream on which somebody else has done it.
-    pub fn upgraded(mut self) -> Tap {
-        for half in [&mut self.sent, &mut self.received] {
-            half.step = Step::Header(Header::default());
-        }
-        self
-    }
-
+    /// Shows these bytes, which went that way.
     pub fn watch(&mut self, direction: Direction, bytes: &[u8]) {
         let (trace, stream) = (&self.trace, self.number);
         let half = if direction == Direction::Sent { &mut self.sent } else { &mut self.received };
         half.watch(bytes, trace.payload, &mut |event| trace.tell(&TraceLine { stream, direction, event }));
     }
 
-    /// The first `count` bytes of these were sent.
-    pub fn watch_sent(&mut self, buffers: &[IoSlice<'_>], count: usize) {
+    /// Watches the first `count` bytes of these.
+    fn watch_first<'b>(
+        &mut self,
+        direction: Direction,
+        buffers: impl IntoIterator<Item = &'b [u8]>,
+        count: usize,
+    ) {
         let mut left = count;
         for buffer in buffers {
             let here = left.min(buffer.len());
-            self.watch(Direction::Sent, &buffer[..here]);
+            self.watch(direction, &buffer[..here]);
             left -= here;
         }
+    }
+}
+
+/// Reading and writing through the watch.
+impl Tap {
+    pub fn read(&mut self, io: &mut impl Transport, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = io.read(buffer)?;
+        self.watch(Direction::Received, &buffer[..count]);
+        Ok(count)
+    }
+
+    pub fn read_vectored(
+        &mut self,
+        io: &mut impl Transport,
+        buffers: &mut [IoSliceMut<'_>],
+    ) -> io::Result<usize> {
+        let count = io.read_vectored(buffers)?;
+        self.watch_first(Direction::Received, buffers.iter().map(|buffer| &**buffer), count);
+        Ok(count)
+    }
+
+    pub fn write(&mut self, io: &mut impl Transport, bytes: &[u8]) -> io::Result<usize> {
+        let count = io.write(bytes)?;
+        self.watch(Direction::Sent, &bytes[..count]);
+        Ok(count)
+    }
+
+    pub fn write_vectored(&mut self, io: &mut impl Transport, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+        let count = io.write_vectored(buffers)?;
+        self.watch_first(Direction::Sent, buffers.iter().map(|buffer| &**buffer), count);
+        Ok(count)
+    }
+}
+
+/// A stream that is traced.
+#[derive(Debug)]
+pub struct Traced<S> {
+    pub stream: S,
+    pub tap: Tap,
+}
+
+impl<S> Traced<S> {
+    pub fn new(stream: S, trace: &Trace, role: Role) -> Traced<S> {
+        Traced { stream, tap: Tap::new(trace, role) }
+    }
+
+    /// The same for a stream on which somebody else has done the handshake.
+    pub fn upgraded(stream: S, trace: &Trace, role: Role) -> Traced<S> {
+        let mut tap = Tap::new(trace, role);
+        for half in [&mut tap.sent, &mut tap.received] {
+            half.step = Step::Header(Header::default());
+        }
+        Traced { stream, tap }
     }
 }
 

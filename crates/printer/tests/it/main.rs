@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 #[path = "../../examples/printer.rs"]
-mod example;
+pub mod example;
 mod plain_output;
 #[cfg(unix)]
 mod pseudo_terminal;

@@ -1,4 +1,4 @@
-//! What a connection sends: frames and messages, compressed where that was agreed on.
+//! Sending on a connection: frames and messages, compressed where that was agreed on.
 
 use crate::{
     Compress, Connection, Deflate, Message, OpCode, Role, SendError, SendOptions, Shared,
@@ -17,12 +17,12 @@ impl Connection {
         self
     }
 
-    /// What was agreed on about compression; `None` if nothing was, or if the connection has ended.
+    /// The agreement on compression; `None` if there is none, or if the connection has ended.
     pub fn deflate(&self) -> Option<Agreement> {
         self.deflate.as_ref().map(|deflate| deflate.agreement())
     }
 
-    /// What a message must be compressed like that goes to many connections, for this one to be among them, now: see
+    /// The settings by which a message for many connections must be compressed, for this one to be among them now: see
     /// [`Sharing`]. `None` if it does not compress, or is in the middle of a message.
     #[inline]
     pub fn sharing(&self) -> Option<Sharing> {

@@ -1,11 +1,11 @@
-//! How much memory the engines of all threads may keep.
+//! The memory budget of compression engines, over all threads of the process.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 static BUDGET: AtomicUsize = AtomicUsize::new(32 << 20);
 static IN_USE: AtomicUsize = AtomicUsize::new(0);
 
-/// How many bytes the engines of all threads of this process may keep between messages: 32 MiB by default, which is room
+/// The number of bytes that the engines of all threads of this process may keep between messages: 32 MiB by default, which is room
 /// for some 160 busy connections whose messages refer back to earlier ones. (Connections without context takeover share
 /// one engine for each thread and direction.)
 ///
@@ -29,12 +29,12 @@ pub fn set_memory_budget(bytes: usize) {
     BUDGET.store(bytes, Ordering::Relaxed);
 }
 
-/// How many bytes the engines of all threads of this process hold now.
+/// The number of bytes that the engines of all threads of this process hold now.
 pub fn memory_in_use() -> usize {
     IN_USE.load(Ordering::Relaxed)
 }
 
-/// Whether so many bytes more would be too many.
+/// Whether that many bytes more would be past the budget.
 pub(super) fn is_exceeded_by(more: usize) -> bool {
     memory_in_use().saturating_add(more) > memory_budget()
 }

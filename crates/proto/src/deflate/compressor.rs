@@ -1,10 +1,10 @@
-//! What one connection sends, compressed (RFC 7692, section 7.2.1).
+//! The compressor of a connection: deflate of outgoing messages (RFC 7692, section 7.2.1).
 
 use super::engines::{DeflateEngine, DeflateKind, Ticket};
 use super::history::History;
-use super::shared::Sharing;
 use super::{Agreement, Compress, Deflate, Engines, TAIL};
-use crate::{OpCode, Role};
+use crate::Role;
+use crate::opcode::OpCode;
 
 /// The sending half.
 #[derive(Debug)]
@@ -13,7 +13,7 @@ pub(crate) struct Compressor {
     kind: DeflateKind,
     takeover: bool,
     threshold: usize,
-    /// What the peer's window holds of what we have said. Empty without takeover.
+    /// The content of the peer's window: the end of what we have sent. Empty without context takeover.
     history: History,
     ticket: Option<Ticket>,
     /// The message in fragments that is under way.
@@ -24,7 +24,7 @@ pub(crate) struct Compressor {
 enum UnderWay {
     #[default]
     Nothing,
-    /// It is not compressed.
+    /// The message is not compressed.
     Plain,
     Compressed(DeflateEngine),
 }
@@ -61,7 +61,7 @@ impl Compressor {
             (_, OpCode::Continuation) => false,
             // A window of 8 bits is more than we can do: what is sent plainly refers to nothing.
             _ if self.kind.window_bits < 9 => false,
-            // How long it becomes, nobody knows.
+            // The length of a message in fragments is not known yet.
             _ if !fin => compress != Compress::Never,
             _ => compress.applies_to(length, self.threshold),
         }
@@ -99,7 +99,7 @@ impl Compressor {
         }
         made = finish(scratch, made);
         if self.takeover {
-            // What the engine was fed is part of the stream from now on: it must be sent, whatever its length.
+            // The input of the engine is part of the stream from now on: it must be sent compressed, whatever its length.
             self.ticket = deflate.keep(engine);
         } else {
             deflate.release(engine);
@@ -118,8 +118,8 @@ impl Compressor {
         Some(&engines.scratch[..made])
     }
 
-    /// What a message that is compressed once for many has to be compressed like, for this one to be among them; `None` if it
-    /// can't be now.
+    /// The settings by which a message for many must be compressed, for this connection to be among them; `None` if it can't be
+    /// now.
     #[inline]
     pub(crate) fn sharing(&self) -> Option<Sharing> {
         let is_free = matches!(self.under_way, UnderWay::Nothing) && self.kind.window_bits >= 9;
@@ -137,7 +137,50 @@ impl Compressor {
     }
 }
 
-/// Lets go of what a long message has needed.
+/// The settings by which a message must be compressed, so that a connection can send it though it was not compressed for it alone:
+/// [`Connection::sharing`](crate::Connection::sharing). Connections for which this is equal can share.
+///
+/// ```
+/// use threadwire_proto::{Compress, Config, Connection, Deflate, OpCode, Role, Shared};
+///
+/// let deflate = Deflate::new();
+/// let agreement = deflate.answer(&[deflate.offer()]).expect("it takes its own offers");
+/// let mut members = [(); 3].map(|()| {
+///     Connection::new(Role::Server, &Config::default()).with_deflate(&deflate, agreement)
+/// });
+/// let mut shared = Shared::new();
+/// let news = "the same for everybody ".repeat(10);
+/// let sharing = members[0].sharing().expect("it compresses");
+/// let mut frame = Vec::new();
+/// assert!(sharing.append_frame(OpCode::Text, news.as_bytes(), Compress::Auto, &mut shared.pool, &mut frame));
+/// for member in &mut members {
+///     assert_eq!(member.sharing(), Some(sharing));
+///     member.sent_shared(); // and `frame` goes to its peer
+/// }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Sharing {
+    kind: DeflateKind,
+    threshold: usize,
+}
+
+impl Sharing {
+    /// Compresses a message without any reference to others. `None` if it is better sent as it is.
+    pub(crate) fn deflate<'e>(
+        &self,
+        payload: &[u8],
+        compress: Compress,
+        engines: &'e mut Engines,
+    ) -> Option<&'e [u8]> {
+        if !compress.applies_to(payload.len(), self.threshold) {
+            return None;
+        }
+        let made = alone(self.kind, payload, engines)?;
+        Some(&engines.scratch[..made])
+    }
+}
+
+/// Frees the scratch memory that a long message has needed.
 fn trim(scratch: &mut Vec<u8>) {
     if scratch.len() > SCRATCH_KEPT {
         *scratch = Vec::new();
@@ -145,7 +188,7 @@ fn trim(scratch: &mut Vec<u8>) {
 }
 
 /// Compresses a whole message into the scratch memory, without any reference to others. `None` if it does not get smaller.
-pub(super) fn alone(kind: DeflateKind, payload: &[u8], engines: &mut Engines) -> Option<usize> {
+fn alone(kind: DeflateKind, payload: &[u8], engines: &mut Engines) -> Option<usize> {
     trim(&mut engines.scratch);
     let mut engine = engines.deflate.any(kind);
     let made = engine.run(payload, 0, &mut engines.scratch);

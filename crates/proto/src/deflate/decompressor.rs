@@ -1,11 +1,11 @@
-//! What one connection receives, compressed (RFC 7692, section 7.2.2).
+//! The decompressor of a connection: inflate of incoming messages (RFC 7692, section 7.2.2).
 
 use super::engines::{Engine, InflateEngine, Inflated, Ticket};
 use super::history::History;
 use super::{Agreement, Engines};
 use crate::{Buffer, Role, Violation};
 
-/// How far back any stream may refer, in bytes.
+/// The largest window of any stream, in bytes.
 const LARGEST_WINDOW: usize = 32 << 10;
 
 /// The most streams that one message may consist of: to begin another costs thousands of times the two bytes that ask for it.
@@ -24,18 +24,18 @@ pub(crate) struct Decompressor {
     ticket: Option<Ticket>,
     /// The engine of the message that is arriving.
     under_way: Option<InflateEngine>,
-    /// Whether its last block was one that says that it is the last. Another stream may follow (RFC 7692, section 7.2.3.4).
+    /// Whether the last block was marked as the final one of its stream. Another stream may follow (RFC 7692, section 7.2.3.4).
     is_at_end: bool,
-    /// How many streams the message has begun anew.
+    /// The number of streams that the message has begun anew.
     restarts: u8,
-    /// Where in the output the frame begins that is arriving.
+    /// The place in the output where the frame begins that is arriving.
     frame: usize,
 }
 
-/// Where inflated bytes go, and how many may.
-pub(crate) struct Output<'a> {
+/// The buffer for inflated bytes, with its limit.
+pub(crate) struct InflateBuffer<'a> {
     pub(crate) body: &'a mut Buffer,
-    /// How many bytes there may be in all.
+    /// The limit on all inflated bytes of the message.
     pub(crate) limit: usize,
 }
 
@@ -71,7 +71,7 @@ impl Decompressor {
     pub(crate) fn inflate(
         &mut self,
         input: &[u8],
-        output: &mut Output<'_>,
+        output: &mut InflateBuffer<'_>,
         engines: &mut Engines,
     ) -> Result<(), Violation> {
         let mut engine = self.engine(engines);
@@ -92,7 +92,7 @@ impl Decompressor {
         &mut self,
         engine: &mut InflateEngine,
         mut input: &[u8],
-        output: &mut Output<'_>,
+        output: &mut InflateBuffer<'_>,
     ) -> Result<(), Violation> {
         loop {
             if self.is_at_end {
@@ -145,7 +145,7 @@ impl Decompressor {
     pub(crate) fn end_frame(
         &mut self,
         fin: bool,
-        output: &mut Output<'_>,
+        output: &mut InflateBuffer<'_>,
         engines: &mut Engines,
     ) -> Result<(), Violation> {
         if fin {
@@ -165,9 +165,13 @@ impl Decompressor {
         Ok(())
     }
 
-    fn end_message(&mut self, engine: &mut InflateEngine, output: &mut Output<'_>) -> Result<(), Violation> {
+    fn end_message(
+        &mut self,
+        engine: &mut InflateEngine,
+        output: &mut InflateBuffer<'_>,
+    ) -> Result<(), Violation> {
         if self.is_at_end {
-            // Some leave out the empty block that belongs behind a last one.
+            // Some peers leave out the empty block that belongs behind a final one.
             self.restart(engine, &output.body[self.frame..]);
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! The engines of one thread, which all its connections share.
+//! Compression engines of a thread, shared by all its connections, and kept within a budget.
 //!
 //! An engine that has done a message is put on a shelf, and the connection gets a ticket for it. If nobody else has taken
 //! it when the connection's next message comes, it goes on where it was: that costs nothing. Otherwise, for the same
@@ -19,13 +19,13 @@ use super::history::History;
 pub(crate) struct Engines {
     pub(super) deflate: Shelf<DeflateEngine>,
     pub(super) inflate: Shelf<InflateEngine>,
-    /// All of it is initialised.
+    /// Scratch memory for output, all of it initialised.
     pub(super) scratch: Vec<u8>,
 }
 
-/// What engines of both directions have in common.
+/// The common ground of engines of both directions.
 pub(super) trait Engine {
-    /// What distinguishes those that can stand in for each other.
+    /// The kind of the engine: engines of the same kind can stand in for each other.
     type Kind: Copy + PartialEq;
 
     fn make(kind: Self::Kind) -> Self;
@@ -34,7 +34,7 @@ pub(super) trait Engine {
     fn size(kind: Self::Kind) -> usize;
     /// Forgets all that was said.
     fn reset(&mut self);
-    /// Has it know what was said, behind what it knows.
+    /// Primes the engine with earlier messages, behind those that it knows.
     fn prime(&mut self, said: &[u8]);
 }
 
@@ -43,15 +43,15 @@ pub(super) trait Engine {
 pub(super) struct Shelf<E> {
     /// No other shelf has it, whatever its thread.
     number: u32,
-    places: Vec<Option<Kept<E>>>,
+    places: Vec<Option<ShelvedEngine<E>>>,
     /// The places where none is: the last one first.
     vacant: Vec<u32>,
-    /// How often an engine was put here.
+    /// The number of times that an engine was put here.
     clock: u64,
 }
 
 #[derive(Debug)]
-struct Kept<E> {
+struct ShelvedEngine<E> {
     engine: E,
     /// The time it was put here; 0 if nobody will ask for it as it is.
     since: u64,
@@ -112,7 +112,7 @@ impl<E: Engine> Shelf<E> {
             self.vacant.push(place as u32);
         }
         match taken.filter(|_| !makes_room) {
-            Some(Kept { mut engine, .. }) => {
+            Some(ShelvedEngine { mut engine, .. }) => {
                 engine.reset();
                 engine
             }
@@ -125,14 +125,14 @@ impl<E: Engine> Shelf<E> {
     pub(super) fn keep(&mut self, engine: E) -> Option<Ticket> {
         self.clock += 1;
         let since = self.clock;
-        let place = self.put(Kept { engine, since })?;
+        let place = self.put(ShelvedEngine { engine, since })?;
         Some(Ticket { shelf: self.number, place, since })
     }
 
     /// Puts an engine back that knows nothing that anybody needs.
     #[inline]
     pub(super) fn release(&mut self, engine: E) {
-        self.put(Kept { engine, since: 0 });
+        self.put(ShelvedEngine { engine, since: 0 });
     }
 
     /// What was put here up to this time, and not asked for while all others were, several times over, will hardly be soon:
@@ -144,14 +144,15 @@ impl<E: Engine> Shelf<E> {
     /// Gives an engine up that was forgotten. False if there is none.
     fn give_up_forgotten(&mut self) -> bool {
         let forgotten = self.forgotten();
-        let is_forgotten = |kept: &Option<Kept<E>>| kept.as_ref().is_some_and(|kept| kept.since <= forgotten);
+        let is_forgotten =
+            |kept: &Option<ShelvedEngine<E>>| kept.as_ref().is_some_and(|kept| kept.since <= forgotten);
         let Some(place) = self.places.iter().position(is_forgotten) else { return false };
         self.places[place] = None;
         self.vacant.push(place as u32);
         true
     }
 
-    fn put(&mut self, kept: Kept<E>) -> Option<u32> {
+    fn put(&mut self, kept: ShelvedEngine<E>) -> Option<u32> {
         // One is kept in any case, so that no thread has to make one for each message.
         let is_first = self.places.len() == self.vacant.len();
         if !is_first && budget::is_exceeded_by(0) && !self.give_up_forgotten() {
@@ -170,7 +171,7 @@ impl<E: Engine> Shelf<E> {
     }
 }
 
-/// What an engine that compresses was made for.
+/// The settings that a deflate engine was made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct DeflateKind {
     pub(super) window_bits: u8,
@@ -179,7 +180,7 @@ pub(super) struct DeflateKind {
 }
 
 pub(super) struct DeflateEngine {
-    /// In a box, as it moves with each message, and each connection has room for one.
+    /// Boxed, as an engine moves with each message, and each connection has room for one.
     engine: Box<zlib_rs::Deflate>,
     kind: DeflateKind,
     _share: Share,
@@ -239,18 +240,18 @@ impl Engine for DeflateEngine {
 }
 
 pub(super) struct InflateEngine {
-    /// In a box for the same reason.
+    /// Boxed for the same reason as that of [`DeflateEngine`].
     engine: Box<zlib_rs::Inflate>,
     _share: Share,
 }
 
-/// What a call to [`InflateEngine::run`] has come to.
+/// The outcome of a call to [`InflateEngine::run`].
 pub(super) struct Inflated {
-    /// How many bytes of the input were used.
+    /// The number of bytes of the input that were used.
     pub(super) used: usize,
-    /// How many bytes were made.
+    /// The number of bytes that were made.
     pub(super) made: usize,
-    /// Whether that was the end of a stream: a block that says that it is the last.
+    /// Whether a stream has ended: with a block that is marked as the final one.
     pub(super) is_end: bool,
 }
 
@@ -274,7 +275,7 @@ impl InflateEngine {
     /// Goes to the end of a message, where the peer has left out [`TAIL`]. Whether that is where it should be: the tail ends a
     /// block, and says nothing. (If not, the engine is good for nothing any more.)
     pub(super) fn end(&mut self) -> bool {
-        // It is to stop at the end of the block, and so not to look at the last byte.
+        // The engine is to stop at the end of the block, and so not to look at the last byte.
         let [first, second, third, fourth] = TAIL;
         let tail = [first, second, third, fourth, 0];
         let ended = self.go(&tail, &mut [0; 8], InflateFlush::Block);

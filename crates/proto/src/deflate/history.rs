@@ -1,11 +1,11 @@
-//! The end of what was said so far: as much of it as later messages may refer to.
+//! The sliding window of a connection: the end of earlier messages, as far as later ones may refer back.
 
 /// The last bytes of a stream, at most as many as its window has.
 #[derive(Debug, Default)]
 pub(super) struct History {
     /// Grows up to the window's size, and is a ring from then on.
     bytes: Vec<u8>,
-    /// Where the oldest byte lies.
+    /// The place of the oldest byte.
     start: usize,
 }
 
@@ -31,7 +31,7 @@ impl History {
         }
     }
 
-    /// Its two parts, the older one first. Either may be empty.
+    /// The two parts of the window, the older one first. Either may be empty.
     pub(super) fn parts(&self) -> [&[u8]; 2] {
         let (newer, older) = self.bytes.split_at(self.start);
         [older, newer]

@@ -1,8 +1,8 @@
-//! Messages that are compressed on the wire: permessage-deflate (RFC 7692).
+//! Compression: permessage-deflate (RFC 7692).
 //!
-//! - [`Deflate`] says how: it is what a client offers by and a server answers by ([negotiation](Deflate::offer)), and it
-//!   tunes the compressor.
-//! - What both sides have agreed on is an [`Agreement`]; a [`Connection`](crate::Connection) is made to speak it with
+//! - [`Deflate`] holds the settings: by them a client offers and a server answers ([negotiation](Deflate::offer)), and they
+//!   tune the compressor.
+//! - Both sides come to an [`Agreement`]; a [`Connection`](crate::Connection) is made to speak it with
 //!   [`Connection::with_deflate`](crate::Connection::with_deflate).
 //! - [`Compress`] chooses for one message.
 //!
@@ -48,21 +48,20 @@ mod decompressor;
 mod engines;
 mod history;
 mod params;
-mod shared;
 
 pub use agreement::Agreement;
 pub use budget::{memory_budget, memory_in_use, set_memory_budget};
 pub(crate) use compressor::Compressor;
-pub(crate) use decompressor::{Decompressor, Output};
+pub use compressor::Sharing;
+pub(crate) use decompressor::{Decompressor, InflateBuffer};
 pub(crate) use engines::Engines;
-pub use shared::Sharing;
-
-pub use crate::handshake::param_error::ParamError;
+pub use params::ParamError;
+pub(crate) use params::Params;
 
 /// The name of the extension.
 pub const NAME: &str = "permessage-deflate";
 
-/// What both sides leave out at the end of a message (RFC 7692, section 7.2.1): an empty stored block without its header.
+/// The bytes that both sides leave out at the end of a message (RFC 7692, section 7.2.1): an empty stored block without its header.
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 
 /// Whether a message is compressed, where that was agreed on.
@@ -81,14 +80,14 @@ const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Compress {
-    /// If it is as long as [`Deflate::threshold`] says, or comes in fragments: its length is not known then.
+    /// A message is compressed if it is as long as [`Deflate::threshold`], or comes in fragments: its length is not known then.
     #[default]
     Auto,
-    /// However short it is; but a message that no other refers to (without context takeover, to a crowd, or where it may be
-    /// dropped) goes out as it is if it does not get smaller.
+    /// A message is compressed however short it is; but one that no other refers to (without context takeover, to a crowd, or
+    /// where it may be dropped) goes out as it is if it does not get smaller.
     Always,
-    /// Not at all: for what does not get smaller, or must not, as its length would tell of a secret in it that stands beside
-    /// something that an attacker chose.
+    /// A message is not compressed: for data that do not get smaller, or must not, as their length would tell of a secret that
+    /// stands beside something that an attacker chose.
     Never,
 }
 
@@ -104,7 +103,7 @@ impl Compress {
     }
 }
 
-/// How a frame is sent: [`Connection::send_frame_with`](crate::Connection::send_frame_with).
+/// The choices for one frame that is sent: [`Connection::send_frame_with`](crate::Connection::send_frame_with).
 ///
 /// ```
 /// use threadwire_proto::{Compress, SendOptions};
@@ -112,7 +111,7 @@ impl Compress {
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SendOptions {
-    /// Whether its message is compressed. The first frame of a message decides for all of them.
+    /// Whether the message is compressed. The first frame of a message decides for all of them.
     pub compress: Compress,
     /// Whether the frame, which is a whole message, may yet be taken out of the output before it leaves. Compressed, it then
     /// refers to no other message, and no later one refers to it: that costs some of what compression saves.
@@ -125,7 +124,7 @@ impl From<Compress> for SendOptions {
     }
 }
 
-/// How messages are compressed: what is offered or agreed to, and the settings of our own compressor.
+/// Settings of compression: those that are offered or agreed to, and those of our own compressor.
 ///
 /// The names of the parameters are those of RFC 7692, section 7.1, on either side: `server_` is about what the server sends.
 /// Numbers out of their range panic, as they are the program's mistake.
@@ -171,24 +170,24 @@ impl Deflate {
         }
     }
 
-    /// How hard our compressor tries, 1 (fast) to 9 (small). 1 by default: it takes a fifth to a third of the time of 6 for
+    /// The effort of our compressor, 1 (fast) to 9 (small). 1 by default: it takes a fifth to a third of the time of 6 for
     /// messages that are a fifth longer; of 16 KiB, they are longer by half.
     ///
     /// # Panics
     ///
-    /// If it is not from 1 to 9.
+    /// If the number is not from 1 to 9.
     pub const fn level(mut self, level: u8) -> Deflate {
         assert!(level >= 1 && level <= 9, "a compression level is 1 to 9");
         self.level = level;
         self
     }
 
-    /// How much memory our compressor gathers symbols in before it writes a block, 1 to 9: 7 × 2<sup>level + 6</sup> bytes,
+    /// The memory in which our compressor gathers symbols before it writes a block, 1 to 9: 7 × 2<sup>level + 6</sup> bytes,
     /// 14 KiB with the default of 5. More makes long messages at high levels a little smaller.
     ///
     /// # Panics
     ///
-    /// If it is not from 1 to 9.
+    /// If the number is not from 1 to 9.
     pub const fn mem_level(mut self, level: u8) -> Deflate {
         assert!(level >= 1 && level <= 9, "a memory level is 1 to 9");
         self.mem_level = level;
@@ -215,13 +214,13 @@ impl Deflate {
         self
     }
 
-    /// How far back the server's messages may refer: 2<sup>bits</sup> bytes, 9 to 15. By default a server takes 12 (4 KiB),
+    /// The distance that the server's messages may refer back: 2<sup>bits</sup> bytes, 9 to 15. By default a server takes 12 (4 KiB),
     /// and a client does not ask for less than 15 (32 KiB). A server that knows nothing of this parameter declines an offer
     /// that has it.
     ///
     /// # Panics
     ///
-    /// If it is not from 9 to 15. The RFC allows 8, but no compressor of zlib's family can do it: where the peer wants that
+    /// If the number is not from 9 to 15. The RFC allows 8, but no compressor of zlib's family can do it: where the peer wants that
     /// of ours, a server declines the offer, and a client sends its messages as they are.
     pub const fn server_max_window_bits(mut self, bits: u8) -> Deflate {
         assert!(bits >= 9 && bits <= 15, "window bits are 9 to 15");
@@ -229,12 +228,12 @@ impl Deflate {
         self
     }
 
-    /// How far back the client's messages may refer: 2<sup>bits</sup> bytes, 9 to 15. By default a server asks for 12 of
+    /// The distance that the client's messages may refer back: 2<sup>bits</sup> bytes, 9 to 15. By default a server asks for 12 of
     /// clients that let it, and a client leaves it to the server.
     ///
     /// # Panics
     ///
-    /// If it is not from 9 to 15.
+    /// If the number is not from 9 to 15.
     pub const fn client_max_window_bits(mut self, bits: u8) -> Deflate {
         assert!(bits >= 9 && bits <= 15, "window bits are 9 to 15");
         self.client_max_window_bits = Some(bits);

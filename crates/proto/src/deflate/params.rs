@@ -1,28 +1,67 @@
-//! The parameters of an offer or an answer, as they are written (RFC 7692, section 7.1).
-
-use super::NAME;
-use crate::handshake::Extension;
-use crate::handshake::param_error::ParamError;
+//! Parameters of permessage-deflate as they are written in an offer or an answer (RFC 7692, section 7.1).
 
 const SERVER_NO_CONTEXT_TAKEOVER: &str = "server_no_context_takeover";
 const CLIENT_NO_CONTEXT_TAKEOVER: &str = "client_no_context_takeover";
 const SERVER_MAX_WINDOW_BITS: &str = "server_max_window_bits";
 const CLIENT_MAX_WINDOW_BITS: &str = "client_max_window_bits";
 
+/// An error in the parameters of `permessage-deflate` (RFC 7692, section 7.1). An offer with such parameters is
+/// declined; an answer with them fails the handshake.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ParamError {
+    /// A name that the RFC does not have.
+    #[error("the parameter {0:?} is unknown")]
+    Unknown(String),
+    /// A name that stands there twice.
+    #[error("the parameter {0} is repeated")]
+    Repeated(&'static str),
+    /// A value where none belongs.
+    #[error("{0} takes no value")]
+    HasValue(&'static str),
+    /// A window size that is none, or is missing.
+    #[error("{name} is {found}, expected a number from 8 to 15")]
+    WindowBits {
+        /// The parameter.
+        name: &'static str,
+        /// The value in quotes, or "missing".
+        found: String,
+    },
+    /// An answer grants less than was asked for.
+    #[error("{name} was offered as {offered}, but the answer has {found}")]
+    NotGranted {
+        /// The parameter.
+        name: &'static str,
+        /// The value that was offered.
+        offered: String,
+        /// The value of the answer.
+        found: String,
+    },
+    /// An answer has a parameter that only the client may bring up.
+    #[error("{0} was not offered")]
+    NotOffered(&'static str),
+    /// The extension is answered more than once.
+    #[error("the extension is accepted twice")]
+    AcceptedTwice,
+}
+
 /// Parameters that are fine each for itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Params {
+pub(crate) struct Params {
     pub(super) server_no_context_takeover: bool,
     pub(super) client_no_context_takeover: bool,
     pub(super) server_max_window_bits: Option<u8>,
-    /// Perhaps without a value: in an offer that says that the server may choose.
+    /// Without a value, in an offer: the server may choose.
     pub(super) client_max_window_bits: Option<Option<u8>>,
 }
 
 impl Params {
-    pub(super) fn parse(extension: &Extension) -> Result<Params, ParamError> {
+    /// Reads names and values as they stand behind the name of the extension.
+    pub(crate) fn parse<'a>(
+        written: impl Iterator<Item = (&'a str, Option<&'a str>)>,
+    ) -> Result<Params, ParamError> {
         let mut params = Params::default();
-        for (name, value) in extension.params() {
+        for (name, value) in written {
             match name {
                 SERVER_NO_CONTEXT_TAKEOVER => {
                     flag(SERVER_NO_CONTEXT_TAKEOVER, value, &mut params.server_no_context_takeover)?;
@@ -44,7 +83,8 @@ impl Params {
         Ok(params)
     }
 
-    pub(super) fn to_extension(self) -> Extension {
+    /// Names and values as they are written.
+    pub(crate) fn written(self) -> Vec<(String, Option<String>)> {
         let mut params = Vec::new();
         let mut add = |name: &str, value: Option<u8>| {
             params.push((name.to_owned(), value.map(|bits| bits.to_string())));
@@ -61,7 +101,7 @@ impl Params {
         if let Some(bits) = self.client_max_window_bits {
             add(CLIENT_MAX_WINDOW_BITS, bits);
         }
-        Extension::of(NAME, params)
+        params
     }
 
     /// Whether an answer fits what was offered.

@@ -1,4 +1,4 @@
-//! The client's side: the request, the server's answer, and whether the answer accepts it (RFC 6455, section
+//! The client's side of the opening handshake: the request, the server's answer, and its verification (RFC 6455, section
 //! 4.1).
 
 use std::fmt;
@@ -6,10 +6,11 @@ use std::fmt;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::error::{HandshakeError, quote};
+use super::error::HandshakeError;
 use super::extension::{self, Extension};
 use super::headers::{Headers, is_token, write_field};
-use super::hide;
+use super::quote::quote;
+use super::redact;
 use super::{HeadReader, Limits, accept_key, rules};
 
 /// Describes a handshake request. It can be [built](Self::build) again and again, for each attempt to
@@ -159,7 +160,7 @@ impl fmt::Debug for RequestBuilder {
         f.debug_struct("RequestBuilder")
             .field("target", &format_args!("{path}{query}"))
             .field("host", &self.host)
-            .field("subprotocols", &hide::subprotocols(self.subprotocols.iter().map(String::as_str)))
+            .field("subprotocols", &redact::subprotocols(self.subprotocols.iter().map(String::as_str)))
             .field("extensions", &self.extensions)
             .field("headers", &self.headers)
             .finish()
@@ -322,7 +323,7 @@ impl Answer {
         self.headers.get(name)
     }
 
-    /// Whether another answer follows: a 100 or 103 may come before the one that counts (RFC 9110, section
+    /// Whether the answer is an interim one: a 100 or 103 may come before the one that counts (RFC 9110, section
     /// 15.2).
     pub fn is_interim(&self) -> bool {
         matches!(self.status, 100 | 102..=199)
@@ -339,19 +340,19 @@ impl Answer {
         length.parse().ok()
     }
 
-    /// The same answer with what was read of its body, to be found again in [`HandshakeError::Status`].
+    /// The same answer with the part of its body that was read, to be found again in [`HandshakeError::Status`].
     pub fn with_body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = body.into();
         self
     }
 
-    /// What was read of the body.
+    /// The part of the body that was read.
     pub fn body(&self) -> &[u8] {
         &self.body
     }
 }
 
-/// What client and server agreed on, as [`ClientRequest::verify`] finds it in the answer.
+/// The agreement of client and server, as [`ClientRequest::verify`] finds it in the answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Accepted {

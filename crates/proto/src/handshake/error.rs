@@ -1,12 +1,9 @@
-//! What can go wrong in an opening handshake, and the answer a server gives to it.
+//! Errors of the opening handshake, and the response of a server to each.
 
 use super::client::Answer;
 use super::headers::HeaderError;
-use super::param_error::ParamError;
 use super::response::Response;
-
-/// The most bytes of a received value that an error quotes.
-const QUOTED_BYTES: usize = 64;
+use crate::deflate::ParamError;
 
 /// Why an opening handshake failed.
 ///
@@ -19,9 +16,9 @@ pub enum HandshakeError {
     /// The peer does not speak HTTP: known from its first bytes, before a whole head is there.
     #[error("not HTTP: found {found}, expected {expected} (RFC 9112, section 2.1)")]
     NotHttp {
-        /// What the peer sent, quoted.
+        /// The bytes that the peer sent, quoted.
         found: String,
-        /// What a head begins with.
+        /// The beginning of a head.
         expected: &'static str,
     },
     /// A line of the head breaks HTTP's grammar.
@@ -29,7 +26,7 @@ pub enum HandshakeError {
     Malformed {
         /// The line, counted from 1.
         line: usize,
-        /// What is wrong with it.
+        /// The problem.
         what: &'static str,
     },
     /// The first line alone is longer than a whole head may be
@@ -93,7 +90,7 @@ pub enum HandshakeError {
     Deflate {
         /// The extension as it was accepted.
         found: String,
-        /// What is wrong with it.
+        /// The problem.
         problem: ParamError,
     },
     /// A header that must be there is not.
@@ -101,7 +98,7 @@ pub enum HandshakeError {
     MissingHeader {
         /// The header's name.
         name: &'static str,
-        /// What it should have held.
+        /// The value that was expected.
         expected: &'static str,
         /// The section that says so.
         rule: &'static str,
@@ -111,7 +108,7 @@ pub enum HandshakeError {
     RepeatedHeader {
         /// The header's name.
         name: &'static str,
-        /// How often it appears.
+        /// The number of times that it appears.
         count: usize,
         /// The section that says so.
         rule: &'static str,
@@ -123,7 +120,7 @@ pub enum HandshakeError {
         name: &'static str,
         /// The value, quoted.
         found: String,
-        /// What was expected.
+        /// The value that was expected.
         expected: &'static str,
         /// The section that says so.
         rule: &'static str,
@@ -147,9 +144,9 @@ pub enum HandshakeError {
     /// A subprotocol was chosen that the client did not offer.
     #[error("the subprotocol {found} was chosen, the client offered {offered} (RFC 6455, section 4.1)")]
     SubprotocolNotOffered {
-        /// The subprotocol, quoted, unless it [may be a secret](super::hide::subprotocol).
+        /// The subprotocol, quoted, unless it [may be a secret](super::redact::subprotocol).
         found: String,
-        /// What the client offered, for reading, without what may be a secret.
+        /// The offers of the client, to be read by people, without those that may be secrets.
         offered: String,
     },
     /// An extension was chosen that the client did not offer.
@@ -157,7 +154,7 @@ pub enum HandshakeError {
     ExtensionNotOffered {
         /// The extension's name, quoted.
         found: String,
-        /// What the client offered, for reading.
+        /// The offers of the client, to be read by people.
         offered: String,
     },
     /// The server answered with another status than 101. The answer is kept: a redirect, a challenge and a
@@ -170,7 +167,7 @@ pub enum HandshakeError {
     /// A name for a subprotocol or an extension is not a token, or a subprotocol is named twice.
     #[error("{found} cannot be offered, expected tokens, each of them once (RFC 6455, section 4.1)")]
     Token {
-        /// What was given, quoted.
+        /// The text that was given, quoted.
         found: String,
     },
     /// A host to name in a request is not `host` or `host:port`.
@@ -178,7 +175,7 @@ pub enum HandshakeError {
         "{found} is not a host, expected a name or an address, and perhaps a port (RFC 9110, section 7.2)"
     )]
     Host {
-        /// What was given, quoted, without anything in front of an `@`.
+        /// The text that was given, quoted, without anything in front of an `@`.
         found: String,
     },
     /// A response was asked for whose status is not a final one. A 101 is written by
@@ -236,14 +233,5 @@ impl HandshakeError {
             _ => return Response::of(500, &[]),
         };
         response.with_body(format!("{self}\n"))
-    }
-}
-
-/// Bytes from outside, made fit to be read by people: in quotes, escaped, and cut off where they are too
-/// long.
-pub(super) fn quote(bytes: &[u8]) -> String {
-    match bytes.get(..QUOTED_BYTES) {
-        Some(start) if bytes.len() > QUOTED_BYTES => format!("\"{}\"...", start.escape_ascii()),
-        _ => format!("\"{}\"", bytes.escape_ascii()),
     }
 }

@@ -1,9 +1,10 @@
-//! `Sec-WebSocket-Extensions`: what is offered and agreed on (RFC 6455, section 9.1).
+//! Extensions in `Sec-WebSocket-Extensions`, as they are offered and agreed on (RFC 6455, section 9.1).
 
 use std::fmt;
 
-use super::error::{HandshakeError, quote};
+use super::error::HandshakeError;
 use super::headers::{Headers, is_token, is_token_byte};
+use super::quote::quote;
 use super::rules;
 
 /// One extension with its parameters, as offered or agreed on.

@@ -1,4 +1,4 @@
-//! Finding the end of a head in a buffer that grows, and saying no as early as possible.
+//! Reading of HTTP heads from a buffer that grows, with limits that refuse as early as possible.
 //!
 //! A head arrives in pieces of any size. [`HeadReader`] looks at each byte once, however it is cut, so that a
 //! peer that sends byte by byte costs no more than one that sends all at once. On the way it refuses what can
@@ -11,16 +11,17 @@
 //! first.
 
 use super::client::Answer;
-use super::error::{HandshakeError, quote};
+use super::error::HandshakeError;
 use super::headers::is_token_byte;
+use super::quote::quote;
 use super::server::Request;
 
-/// How large a head may be. Past a limit a head is refused at once, complete or not.
+/// Limits on the size of a head. Past a limit a head is refused at once, complete or not.
 ///
 /// ```
 /// use threadwire_proto::handshake::{HandshakeError, Limits, Request};
 ///
-/// let limits = Limits { max_headers: 1, ..Limits::default() };
+/// let limits = Limits::default().max_headers(1);
 /// let begun = b"GET / HTTP/1.1\r\nHost: example.com\r\nX-More: yes\r\n";
 /// assert_eq!(Request::parse(begun, &limits), Err(HandshakeError::TooManyHeaders { limit: 1 }));
 /// ```
@@ -30,6 +31,10 @@ pub struct Limits {
     pub max_head: usize,
     /// Header fields. Default: 128.
     pub max_headers: usize,
+}
+
+crate::setters! {
+    Limits { max_head: usize, max_headers: usize }
 }
 
 impl Default for Limits {
@@ -58,15 +63,15 @@ impl Default for Limits {
 #[derive(Debug, Clone)]
 pub struct HeadReader {
     limits: Limits,
-    at: Position,
+    at: ScanPosition,
 }
 
-/// How far the search for the end has come.
+/// The progress of the search for the end.
 #[derive(Debug, Clone, Copy, Default)]
-struct Position {
+struct ScanPosition {
     /// Bytes looked at.
     scanned: usize,
-    /// Where the line begins that `scanned` is in.
+    /// The beginning of the line that `scanned` is in.
     line_start: usize,
     /// Whole lines seen.
     lines: usize,
@@ -75,7 +80,7 @@ struct Position {
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Kind {
+enum HeadKind {
     Request,
     Answer,
 }
@@ -89,7 +94,7 @@ struct Extent {
 impl HeadReader {
     /// A reader at the start of a head.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, at: Position::default() }
+        Self { limits, at: ScanPosition::default() }
     }
 
     /// The request at the start of `buf` and the length of its head in bytes, or `None` if it is not all
@@ -100,7 +105,7 @@ impl HeadReader {
     /// As soon as what is there cannot become a request within the limits. Answer with
     /// [`HandshakeError::response`] and close.
     pub fn request(&mut self, buf: &[u8]) -> Result<Option<(Request, usize)>, HandshakeError> {
-        let Some(head) = self.find_end(buf, Kind::Request)? else { return Ok(None) };
+        let Some(head) = self.find_end(buf, HeadKind::Request)? else { return Ok(None) };
         let mut fields = vec![httparse::EMPTY_HEADER; head.headers];
         let mut parsed = httparse::Request::new(&mut fields);
         parsed.parse(&buf[..head.bytes]).map_err(|error| malformed(1, error))?;
@@ -115,16 +120,16 @@ impl HeadReader {
     ///
     /// As soon as what is there cannot become an answer within the limits.
     pub fn answer(&mut self, buf: &[u8]) -> Result<Option<(Answer, usize)>, HandshakeError> {
-        let Some(head) = self.find_end(buf, Kind::Answer)? else { return Ok(None) };
+        let Some(head) = self.find_end(buf, HeadKind::Answer)? else { return Ok(None) };
         let mut fields = vec![httparse::EMPTY_HEADER; head.headers];
         let mut parsed = httparse::Response::new(&mut fields);
         parsed.parse(&buf[..head.bytes]).map_err(|error| malformed(1, error))?;
         Ok(Some((Answer::from_parsed(&parsed)?, head.bytes)))
     }
 
-    fn find_end(&mut self, buf: &[u8], kind: Kind) -> Result<Option<Extent>, HandshakeError> {
+    fn find_end(&mut self, buf: &[u8], kind: HeadKind) -> Result<Option<Extent>, HandshakeError> {
         if buf.len() < self.at.scanned {
-            self.at = Position::default();
+            self.at = ScanPosition::default();
         }
         let visible = &buf[..buf.len().min(self.limits.max_head)];
         while self.at.scanned < visible.len() {
@@ -136,7 +141,7 @@ impl HeadReader {
             let line = &visible[self.at.line_start..self.at.scanned];
             if line == b"\r\n" {
                 let head = Extent { bytes: self.at.scanned, headers: self.at.lines - 1 };
-                self.at = Position::default();
+                self.at = ScanPosition::default();
                 return Ok(Some(head));
             }
             self.check_line(line, kind)?;
@@ -152,17 +157,19 @@ impl HeadReader {
     }
 
     /// Refuses the byte at `scanned` if no head can have it there.
-    fn check_byte(&mut self, visible: &[u8], kind: Kind) -> Result<u8, HandshakeError> {
+    fn check_byte(&mut self, visible: &[u8], kind: HeadKind) -> Result<u8, HandshakeError> {
         let at = self.at.scanned;
         let byte = visible[at];
         if self.at.lines == 0 && !self.at.past_first_word {
             match kind {
-                Kind::Request if byte == b' ' && at > 0 => self.at.past_first_word = true,
-                Kind::Request if is_token_byte(byte) => {}
-                Kind::Request => return Err(not_http(&visible[..=at], "a request line, as GET / HTTP/1.1")),
+                HeadKind::Request if byte == b' ' && at > 0 => self.at.past_first_word = true,
+                HeadKind::Request if is_token_byte(byte) => {}
+                HeadKind::Request => {
+                    return Err(not_http(&visible[..=at], "a request line, as GET / HTTP/1.1"));
+                }
                 // The byte after these seven ends the word soon enough, or is refused with the line.
-                Kind::Answer if b"HTTP/1.".get(at) == Some(&byte) => self.at.past_first_word = at == 6,
-                Kind::Answer => return Err(not_http(&visible[..=at], "a status line, as HTTP/1.1 101")),
+                HeadKind::Answer if b"HTTP/1.".get(at) == Some(&byte) => self.at.past_first_word = at == 6,
+                HeadKind::Answer => return Err(not_http(&visible[..=at], "a status line, as HTTP/1.1 101")),
             }
         }
         let after_cr = at > 0 && visible[at - 1] == b'\r';
@@ -181,10 +188,10 @@ impl HeadReader {
     }
 
     /// Refuses a whole line, with its end, if no head can have it there.
-    fn check_line(&self, line: &[u8], kind: Kind) -> Result<(), HandshakeError> {
+    fn check_line(&self, line: &[u8], kind: HeadKind) -> Result<(), HandshakeError> {
         let parsed = match (self.at.lines, kind) {
-            (0, Kind::Request) => httparse::Request::new(&mut []).parse(line).map(|_| ()),
-            (0, Kind::Answer) => httparse::Response::new(&mut []).parse(line).map(|_| ()),
+            (0, HeadKind::Request) => httparse::Request::new(&mut []).parse(line).map(|_| ()),
+            (0, HeadKind::Answer) => httparse::Response::new(&mut []).parse(line).map(|_| ()),
             _ if self.at.lines > self.limits.max_headers => {
                 return Err(HandshakeError::TooManyHeaders { limit: self.limits.max_headers });
             }
@@ -217,11 +224,11 @@ fn malformed(line: usize, error: httparse::Error) -> HandshakeError {
 
 /// A first line with another version than HTTP/1.0 or 1.1, or with something else where the version should
 /// be.
-fn wrong_version(line: &[u8], kind: Kind) -> HandshakeError {
+fn wrong_version(line: &[u8], kind: HeadKind) -> HandshakeError {
     let mut words = line.trim_ascii_end().split(|&byte| byte == b' ');
     let version = match kind {
-        Kind::Request => words.nth(2),
-        Kind::Answer => words.next(),
+        HeadKind::Request => words.nth(2),
+        HeadKind::Answer => words.next(),
     };
     match version {
         Some(b"HTTP/1.0" | b"HTTP/1.1") => malformed(1, httparse::Error::Status),

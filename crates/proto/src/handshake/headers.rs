@@ -6,8 +6,8 @@
 
 use std::fmt;
 
-use super::error::quote;
-use super::hide;
+use super::quote::quote;
+use super::redact;
 
 /// Header fields in the order they were received or added; a name may appear more than once.
 ///
@@ -15,7 +15,7 @@ use super::hide;
 /// allows any byte from 0x80 up in them and gives it no meaning. The methods that return `&str` pass over a
 /// value that is not UTF-8; their `_bytes` twins see every value.
 ///
-/// `Debug` hides what may be a credential by the rules of [`hide`], so that a head can be logged: whole
+/// `Debug` hides what may be a credential by the rules of [`redact`], so that a head can be logged: whole
 /// values, as those of `Authorization`, `Set-Cookie` and `X-Api-Key`, and in URLs user names, passwords,
 /// tokens and fragments.
 ///
@@ -61,7 +61,7 @@ pub enum HeaderError {
         name: String,
         /// The first byte that is not allowed.
         byte: u8,
-        /// Where in the value it is, in bytes.
+        /// The place of the byte in the value.
         offset: usize,
     },
     /// The handshake writes this header itself.
@@ -69,7 +69,7 @@ pub enum HeaderError {
     Reserved {
         /// The header's name as given.
         name: String,
-        /// Who sets it, and what to call for it.
+        /// The method to call instead.
         instead: &'static str,
     },
 }
@@ -191,7 +191,7 @@ impl fmt::Debug for Headers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = self
             .iter()
-            .map(|(name, value)| (name, hide::header(name, &String::from_utf8_lossy(value)).into_owned()));
+            .map(|(name, value)| (name, redact::header(name, &String::from_utf8_lossy(value)).into_owned()));
         f.debug_map().entries(shown).finish()
     }
 }

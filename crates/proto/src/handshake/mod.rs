@@ -29,12 +29,13 @@
 //! ```
 
 mod client;
+mod deflate;
 mod error;
 mod extension;
 mod head;
 mod headers;
-pub mod hide;
-pub(crate) mod param_error;
+mod quote;
+pub mod redact;
 mod response;
 mod rules;
 mod server;

@@ -1,4 +1,4 @@
-//! What a server answers instead of an upgrade: a plain HTTP response, after which it closes.
+//! The plain HTTP response of a server that refuses an upgrade, after which it closes.
 
 use super::error::HandshakeError;
 use super::headers::{HeaderError, Headers, write_field};
@@ -106,7 +106,7 @@ impl Response {
     pub fn encode_head(&self, out: &mut Vec<u8>) {
         write_status_line(out, self.status);
         self.headers.encode(out);
-        // Whoever sends Upgrade must name it in Connection too (RFC 9110, section 7.8).
+        // A sender of Upgrade must name it in Connection too (RFC 9110, section 7.8).
         let upgrade = self.headers.contains("Upgrade");
         write_field(out, "Connection", if upgrade { "close, Upgrade" } else { "close" });
         let body = self.sent_body();

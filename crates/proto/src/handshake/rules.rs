@@ -1,11 +1,12 @@
-//! What the opening handshake demands of headers, as data, and the checks that both sides share.
+//! Rules of the opening handshake for headers, as data, and the checks that both sides share.
 
-use super::error::{HandshakeError, quote};
+use super::error::HandshakeError;
 use super::extension::{self, Extension};
 use super::headers::{HeaderError, Headers};
-use super::hide;
+use super::quote::quote;
+use super::redact;
 
-/// What one header must hold, in words that an error repeats.
+/// A rule for one header, in words that an error repeats.
 pub(super) struct Rule {
     pub(super) name: &'static str,
     pub(super) expected: &'static str,
@@ -15,7 +16,7 @@ pub(super) struct Rule {
 const CLIENT: &str = "RFC 6455, section 4.1";
 const SERVER: &str = "RFC 6455, section 4.2.1";
 
-// What a server asks of a request.
+// Rules of a server for a request.
 pub(super) const HOST: Rule =
     Rule { name: "Host", expected: "one host and perhaps a port", rule: "RFC 9112, section 3.2" };
 pub(super) const ORIGIN: Rule = Rule { name: "Origin", expected: "one origin", rule: "RFC 6454, section 7" };
@@ -26,7 +27,7 @@ pub(super) const KEY: Rule =
 pub(super) const SUBPROTOCOLS: Rule =
     Rule { name: "Sec-WebSocket-Protocol", expected: "a list of tokens, each once", rule: CLIENT };
 
-// What a client asks of an answer.
+// Rules of a client for an answer.
 pub(super) const UPGRADED: Rule = Rule { name: "Upgrade", expected: "\"websocket\"", rule: CLIENT };
 pub(super) const CONNECTED: Rule =
     Rule { name: "Connection", expected: "a list with \"Upgrade\" in it", rule: CLIENT };
@@ -35,7 +36,7 @@ pub(super) const ACCEPT: Rule =
 pub(super) const SUBPROTOCOL: Rule =
     Rule { name: "Sec-WebSocket-Protocol", expected: "one of the subprotocols offered", rule: CLIENT };
 
-// What both ask of each other.
+// Rules of both for each other.
 pub(super) const EXTENSIONS: Rule = Rule {
     name: "Sec-WebSocket-Extensions",
     expected: "a list of extensions, as name; parameter=value",
@@ -59,7 +60,7 @@ impl Rule {
         }
     }
 
-    /// That the lists in the header's fields hold `token`, in any case.
+    /// Checks that the lists in the header's fields hold `token`, in any case.
     pub(super) fn lists(&self, headers: &Headers, token: &str) -> Result<(), HandshakeError> {
         let Self { name, expected, rule } = *self;
         match joined(headers, name) {
@@ -165,19 +166,19 @@ pub fn refuse_reserved(name: &str) -> Result<(), HeaderError> {
 pub(super) fn subprotocol_not_offered(found: &[u8], offered: &[String]) -> HandshakeError {
     HandshakeError::SubprotocolNotOffered {
         found: quote_subprotocol(found),
-        offered: or_none(hide::subprotocols(offered.iter().map(String::as_str))),
+        offered: or_none(redact::subprotocols(offered.iter().map(String::as_str))),
     }
 }
 
 /// A subprotocol that was refused, quoted unless it may be a token.
 pub(super) fn quote_subprotocol(name: &[u8]) -> String {
-    match hide::subprotocol(&String::from_utf8_lossy(name)) {
-        hide::HIDDEN => quote(hide::HIDDEN.as_bytes()),
+    match redact::subprotocol(&String::from_utf8_lossy(name)) {
+        redact::HIDDEN => quote(redact::HIDDEN.as_bytes()),
         _ => quote(name),
     }
 }
 
-/// That an extension of that name was offered. Whether its parameters fit the offer only the extension can
+/// Checks that an extension of that name was offered. Whether its parameters fit the offer only the extension can
 /// tell.
 pub(super) fn check_offered(extension: &Extension, offered: &[Extension]) -> Result<(), HandshakeError> {
     if offered.iter().any(|offer| offer.name() == extension.name()) {

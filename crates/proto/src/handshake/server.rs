@@ -1,4 +1,4 @@
-//! The server's side: a client's request, its checks, and the 101 that accepts it (RFC 6455, section 4.2).
+//! The server's side of the opening handshake: a client's request, its checks, and the 101 that accepts it (RFC 6455, section 4.2).
 
 use std::collections::HashSet;
 use std::fmt;
@@ -6,10 +6,11 @@ use std::fmt;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::error::{HandshakeError, quote};
+use super::error::HandshakeError;
 use super::extension::{self, Extension};
 use super::headers::{HeaderError, Headers, is_token, write_field};
-use super::hide;
+use super::quote::quote;
+use super::redact;
 use super::response::write_status_line;
 use super::rules::{self, Rule};
 use super::{HeadReader, Limits, accept_key};
@@ -184,7 +185,7 @@ impl Request {
         })
     }
 
-    /// What follows the head is read as frames, so nothing may say that it is a body.
+    /// The bytes behind the head are read as frames, so no header may say that they are a body.
     fn has_no_body(&self) -> Result<(), HandshakeError> {
         if self.headers.get_all_bytes("Content-Length").any(|length| length != b"0") {
             return Err(HandshakeError::Body { name: "Content-Length" });
@@ -262,9 +263,9 @@ impl fmt::Debug for Upgrade {
         let offered = self.offered_subprotocols.iter().map(String::as_str);
         f.debug_struct("Upgrade")
             .field("accept", &self.accept)
-            .field("offered_subprotocols", &hide::subprotocols(offered))
+            .field("offered_subprotocols", &redact::subprotocols(offered))
             .field("offered_extensions", &self.offered_extensions)
-            .field("subprotocol", &self.subprotocol().map(hide::subprotocol))
+            .field("subprotocol", &self.subprotocol().map(redact::subprotocol))
             .field("extensions", &self.extensions)
             .field("headers", &self.headers)
             .finish()

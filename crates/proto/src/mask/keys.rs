@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-/// How many keys one call to the operating system brings: 4 KiB.
+/// The bytes of keys that one call to the operating system brings: 4 KiB.
 const BATCH: usize = 1024;
 
 /// A supply of masking keys, drawn from the operating system's random source 4 KiB at a time.
@@ -24,13 +24,13 @@ const BATCH: usize = 1024;
 /// ```
 pub struct Keys {
     batch: Vec<[u8; 4]>,
-    /// How many keys of the batch have been handed out.
+    /// The number of keys of the batch that have been handed out.
     used: usize,
-    source: Source,
+    source: KeySource,
 }
 
-/// Where the next batch comes from.
-enum Source {
+/// The source of the next batch.
+enum KeySource {
     System,
     /// The batch itself, over and over.
     Fixed,
@@ -39,7 +39,7 @@ enum Source {
 impl Keys {
     /// A supply that has drawn nothing yet; the first key draws the first batch.
     pub const fn new() -> Self {
-        Self { batch: Vec::new(), used: 0, source: Source::System }
+        Self { batch: Vec::new(), used: 0, source: KeySource::System }
     }
 
     /// A supply of these keys, over and over: **for tests only**, as a peer that knows the keys to come can
@@ -58,7 +58,7 @@ impl Keys {
     pub fn fixed(keys: impl IntoIterator<Item = [u8; 4]>) -> Self {
         let batch = Vec::from_iter(keys);
         assert!(!batch.is_empty(), "a supply of fixed keys needs at least one");
-        Self { batch, used: 0, source: Source::Fixed }
+        Self { batch, used: 0, source: KeySource::Fixed }
     }
 
     /// A key that this supply has not handed out before.
@@ -83,7 +83,7 @@ impl Keys {
 
     #[cold]
     fn refill(&mut self, draw: impl FnOnce(&mut [u8]) -> Result<(), getrandom::Error>) {
-        if let Source::System = self.source {
+        if let KeySource::System = self.source {
             self.batch.resize(BATCH, [0; 4]);
             // If drawing panics and the panic is caught, no key of this batch may be taken for a drawn one.
             self.used = BATCH;

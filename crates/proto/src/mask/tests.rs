@@ -1,4 +1,4 @@
-//! The routines against each other, and the simplest of them against a loop over bytes.
+//! Tests of the masking routines against each other, and of the simplest against a loop over bytes.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! The validator against std, for all ways to cut a text.
+//! Tests of the UTF-8 validator against std, for all ways to cut a text.
 
 use super::*;
 

@@ -19,7 +19,7 @@ pub(crate) fn trusted(bytes: &[u8]) -> &str {
     unsafe { std::str::from_utf8_unchecked(bytes) }
 }
 
-/// The same for a vector, which becomes the text's own.
+/// As [`trusted`], for a vector, which becomes the text's own.
 ///
 /// # Panics
 ///

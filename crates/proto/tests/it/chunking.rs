@@ -4,26 +4,20 @@
 use std::{ops::Range, sync::LazyLock};
 
 use crate::common::chunks::{Chunks, Rng};
-use crate::common::peer::{BINARY, CLOSE, PING, PONG, Peer, Seen, TEXT, frame, frames};
-use proptest::{prelude::*, test_runner::RngSeed};
+use crate::common::peer::{
+    BINARY, BINARY_BEGINS, CLOSE, ENDS, GOES_ON, PING, PONG, Peer, Seen, TEXT, TEXT_BEGINS, frame, frames,
+};
+use crate::common::{LEVELS, ROLES, fixed_cases};
+use proptest::prelude::*;
 use threadwire_proto::{CloseCode, Config, Level, Limits, Message, OpCode, Role, state::State};
-
-const ROLES: [Role; 2] = [Role::Client, Role::Server];
-const LEVELS: [Level; 2] = [Level::Messages, Level::Frames];
-
-/// The first bytes of frames that are no whole message.
-const TEXT_BEGINS: u8 = 0x01;
-const BINARY_BEGINS: u8 = 0x02;
-const GOES_ON: u8 = 0x00;
-const ENDS: u8 = 0x80;
 
 /// Streams up to this many bytes are split everywhere. Cuts of longer ones take time, and are chosen.
 const SHORT: usize = 600;
 
 fn config(level: Level) -> Config {
     // So low that a stream can go past them.
-    let limits = Limits { max_frame: 70_000, max_message: 70_100, max_fragments: 20 };
-    Config { level, limits, ..Config::default() }
+    let limits = Limits::default().max_frame(70_000).max_message(70_100).max_fragments(20);
+    Config::default().level(level).limits(limits)
 }
 
 /// Text of exactly `length` bytes, with characters of one to four bytes.
@@ -389,17 +383,8 @@ fn send(peer: &mut Peer, sent: &Sent, expected: &mut [Vec<Seen>; 2]) {
     expected[0].push(whole);
 }
 
-fn fixed_cases() -> ProptestConfig {
-    ProptestConfig {
-        cases: 64,
-        rng_seed: RngSeed::Fixed(6455),
-        failure_persistence: None,
-        ..Default::default()
-    }
-}
-
 proptest! {
-    #![proptest_config(fixed_cases())]
+    #![proptest_config(fixed_cases(64))]
 
     #[test]
     fn the_other_side_sees_exactly_what_was_sent(
@@ -415,7 +400,7 @@ proptest! {
             send(&mut sender, sent, &mut expected);
         }
         for (level, expected) in LEVELS.into_iter().zip(expected) {
-            let mut receiver = Peer::new(to, &Config { level, ..Config::default() });
+            let mut receiver = Peer::new(to, &Config::default().level(level));
             for piece in Chunks::Random(Rng(seed)).cut(&sender.out) {
                 if direct {
                     read(&mut receiver, piece);

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::common::NANOSECOND;
 use crate::common::chunks::Chunks;
 use crate::common::pair::{LATENCY, Pair};
 use crate::common::peer::{BINARY, CLOSE, PING, PONG, Peer, Seen, TEXT, frame, frames};
@@ -12,7 +13,6 @@ use threadwire_proto::{
 };
 
 const TIMEOUT: Duration = Duration::from_secs(5);
-const NANOSECOND: Duration = Duration::from_nanos(1);
 
 impl Peer {
     fn close(&mut self, code: impl Into<Option<u16>>, reason: &str) {
@@ -172,7 +172,7 @@ fn a_client_does_not_wait_for_ever_for_the_server_to_end_tcp() {
 fn a_peer_that_never_answers_is_given_up_when_the_time_is_over_and_not_before() {
     for (own, _) in ROLES {
         for timeout in [Duration::ZERO, NANOSECOND, Duration::from_millis(300), TIMEOUT] {
-            let config = Config { close_timeout: timeout, ..Config::default() };
+            let config = Config::default().close_timeout(timeout);
             let mut peer = Peer::new(own, &config);
             let start = Instant::now();
             assert_eq!(peer.connection.deadline(start), None, "an open connection has no deadline");

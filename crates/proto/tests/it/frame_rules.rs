@@ -3,20 +3,14 @@
 
 use std::collections::HashSet;
 
-use crate::common::peer::{BINARY, CLOSE, PING, PONG, Peer, Seen, TEXT, frame, frames};
+use crate::common::peer::{
+    BINARY, BINARY_BEGINS, CLOSE, ENDS, GOES_ON, PING, PONG, Peer, Seen, TEXT, TEXT_BEGINS, frame, frames,
+};
+use crate::common::{LEVELS, ROLES};
 use threadwire_proto::{
     CloseCode, CloseFrame, Compress, Config, Connection, Event, Level, Limits, Message, OpCode, Role,
     SendError, Shared, Violation, state::State, utf8::InvalidUtf8,
 };
-
-const ROLES: [Role; 2] = [Role::Client, Role::Server];
-const LEVELS: [Level; 2] = [Level::Messages, Level::Frames];
-
-/// The first bytes of frames that are no whole message.
-const TEXT_BEGINS: u8 = 0x01;
-const BINARY_BEGINS: u8 = 0x02;
-const GOES_ON: u8 = 0x00;
-const ENDS: u8 = 0x80;
 
 const NOT_UTF8: Violation = Violation::InvalidUtf8(InvalidUtf8);
 
@@ -25,7 +19,7 @@ fn peer(role: Role) -> Peer {
 }
 
 fn limited(role: Role, limits: Limits) -> Peer {
-    Peer::new(role, &Config { limits, ..Config::default() })
+    Peer::new(role, &Config::default().limits(limits))
 }
 
 /// Frames for `to`, one after the other.
@@ -61,7 +55,7 @@ fn assert_failed(role: Role, peer: &mut Peer, violation: Violation) {
 fn refuses(role: Role, bytes: &[u8], violation: Violation, code: u16) {
     assert_eq!(violation.code().get(), code, "{violation}");
     for level in LEVELS {
-        let mut peer = Peer::new(role, &Config { level, ..Config::default() });
+        let mut peer = Peer::new(role, &Config::default().level(level));
         peer.feed(bytes);
         assert_failed(role, &mut peer, violation);
     }
@@ -247,7 +241,7 @@ fn control_frames_between_fragments_are_seen_and_answered_at_once() {
 #[test]
 fn frames_come_as_they_are_at_their_level() {
     for role in ROLES {
-        let mut peer = Peer::new(role, &Config { level: Level::Frames, ..Config::default() });
+        let mut peer = Peer::new(role, &Config::default().level(Level::Frames));
         let frames =
             [(TEXT_BEGINS, &b"\xe2"[..]), (PING, b""), (GOES_ON, b"\x82"), (ENDS, b"\xac"), (TEXT, b"x")];
         peer.feed(&wire(role, &frames));
@@ -305,7 +299,7 @@ fn a_ping_is_answered_with_its_own_payload_and_a_pong_with_nothing() {
         assert_eq!(frames(role, &one.out), [(PONG, vec![]), (PONG, vec![0xff; 125])]);
         assert_eq!(one.seen.len(), 3);
 
-        let mut silent = Peer::new(role, &Config { auto_pong: false, ..Config::default() });
+        let mut silent = Peer::new(role, &Config::default().auto_pong(false));
         silent.feed(&wire(role, &[(PING, b"left to the user")]));
         assert_eq!(silent.seen, [Seen::Ping(b"left to the user".to_vec())]);
         assert_eq!(silent.out, b"");
@@ -427,7 +421,7 @@ fn text_fails_at_the_byte_that_breaks_it_though_the_rest_of_its_frame_is_still_t
                     let text = [before.as_bytes(), broken, b"rest of the frame"].concat();
                     let bytes = frame(role, TEXT, &text);
                     let start = bytes.len() - text.len() + before.len();
-                    let mut peer = Peer::new(role, &Config { level, ..Config::default() });
+                    let mut peer = Peer::new(role, &Config::default().level(level));
                     peer.feed(&bytes[..start]);
                     for at in start..start + certain {
                         assert_eq!(peer.seen, [], "{broken:x?} failed before byte {certain}");
@@ -435,7 +429,7 @@ fn text_fails_at_the_byte_that_breaks_it_though_the_rest_of_its_frame_is_still_t
                     }
                     assert_failed(role, &mut peer, NOT_UTF8);
 
-                    let mut peer = Peer::new(role, &Config { level, ..Config::default() });
+                    let mut peer = Peer::new(role, &Config::default().level(level));
                     peer.feed(&bytes[..start + certain]);
                     assert_failed(role, &mut peer, NOT_UTF8);
                 }
@@ -509,14 +503,14 @@ fn text_in_many_small_fragments_is_checked_once() {
 
 #[test]
 fn a_frame_over_the_limit_is_refused_by_its_header() {
-    let limits = Limits { max_frame: 1000, ..Limits::default() };
+    let limits = Limits::default().max_frame(1000);
     for role in ROLES {
         for head in [TEXT, BINARY, TEXT_BEGINS] {
             let mut whole = limited(role, limits);
             whole.feed(&frame(role, head, &[b'x'; 2000]));
             assert_eq!(whole.connection.state(), State::Open, "of messages, the length of the whole counts");
 
-            let frames = Config { level: Level::Frames, limits, ..Config::default() };
+            let frames = Config::default().level(Level::Frames).limits(limits);
             let mut fits = Peer::new(role, &frames);
             fits.feed(&frame(role, head, &[b'x'; 1000]));
             assert_eq!(fits.connection.state(), State::Open);
@@ -533,7 +527,7 @@ fn a_frame_over_the_limit_is_refused_by_its_header() {
 
 #[test]
 fn a_message_over_the_limit_is_refused_by_the_header_that_goes_past_it() {
-    let limits = Limits { max_message: 1000, ..Limits::default() };
+    let limits = Limits::default().max_message(1000);
     for role in ROLES {
         let mut fits = limited(role, limits);
         fits.feed(&wire(role, &[(BINARY_BEGINS, &[1; 600]), (PING, &[2; 125]), (ENDS, &[1; 400])]));
@@ -556,7 +550,7 @@ fn a_message_over_the_limit_is_refused_by_the_header_that_goes_past_it() {
 
 #[test]
 fn a_message_of_too_many_fragments_is_refused() {
-    let limits = Limits { max_fragments: 3, ..Limits::default() };
+    let limits = Limits::default().max_fragments(3);
     for role in ROLES {
         let mut peer = limited(role, limits);
         for _ in 0..2 {
@@ -574,9 +568,9 @@ fn a_message_of_too_many_fragments_is_refused() {
 
 #[test]
 fn only_the_limit_on_frames_counts_where_nothing_is_assembled() {
-    let limits = Limits { max_frame: 10, max_message: 10, max_fragments: 2 };
+    let limits = Limits::default().max_frame(10).max_message(10).max_fragments(2);
     for role in ROLES {
-        let mut peer = Peer::new(role, &Config { level: Level::Frames, limits, ..Config::default() });
+        let mut peer = Peer::new(role, &Config::default().level(Level::Frames).limits(limits));
         let many =
             [(BINARY_BEGINS, &[1; 10][..]), (GOES_ON, &[1; 10]), (GOES_ON, &[1; 10]), (ENDS, &[1; 10])];
         peer.feed(&wire(role, &many));
@@ -596,7 +590,7 @@ fn a_huge_claim_is_refused_at_once() {
                 (Level::Messages, Violation::MessageTooLong { length, limit }),
                 (Level::Frames, Violation::FrameTooLong { length, limit }),
             ] {
-                let mut peer = Peer::new(role, &Config { level, ..Config::default() });
+                let mut peer = Peer::new(role, &Config::default().level(level));
                 peer.feed(&bytes);
                 assert_failed(role, &mut peer, violation);
             }
@@ -628,10 +622,10 @@ fn a_claim_that_is_allowed_is_believed_as_far_as_it_has_come_true() {
 
 #[test]
 fn limits_as_large_as_can_be_said_do_no_harm() {
-    let limits = Limits { max_frame: usize::MAX, max_message: usize::MAX, max_fragments: u32::MAX };
+    let limits = Limits::default().max_frame(usize::MAX).max_message(usize::MAX).max_fragments(u32::MAX);
     for (role, mask) in [(Role::Client, 0), (Role::Server, 0x80)] {
         for level in LEVELS {
-            let mut peer = Peer::new(role, &Config { level, limits, ..Config::default() });
+            let mut peer = Peer::new(role, &Config::default().level(level).limits(limits));
             let header = [&[BINARY_BEGINS, mask | 127][..], &((1_u64 << 63) - 1).to_be_bytes()].concat();
             peer.feed(&header);
             peer.feed(&[7; 100]);

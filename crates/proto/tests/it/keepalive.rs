@@ -2,16 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use crate::common::{MS, NANOSECOND, SECOND, fixed_cases};
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
 use threadwire_proto::keepalive::{Check, Hold, Keepalive, PingStrategy, Pulse};
 
-const MS: Duration = Duration::from_millis(1);
-const SECOND: Duration = Duration::from_secs(1);
-const NANOSECOND: Duration = Duration::from_nanos(1);
-
 fn settings(strategy: PingStrategy, idle: Duration, reply: Duration) -> Keepalive {
-    Keepalive { idle_timeout: idle, reply_timeout: reply, strategy }
+    Keepalive::default().idle_timeout(idle).reply_timeout(reply).strategy(strategy)
 }
 
 /// A pulse that began at second 0, with seconds for times.
@@ -431,17 +427,8 @@ fn steps() -> impl Strategy<Value = Vec<(u64, Step)>> {
     proptest::collection::vec((prop_oneof![0..4_u64, 0..40_u64], step), 0..120)
 }
 
-fn fixed_cases() -> ProptestConfig {
-    ProptestConfig {
-        cases: 512,
-        rng_seed: RngSeed::Fixed(6455),
-        failure_persistence: None,
-        ..Default::default()
-    }
-}
-
 proptest! {
-    #![proptest_config(fixed_cases())]
+    #![proptest_config(fixed_cases(512))]
 
     #[test]
     fn pings_and_verdicts_come_exactly_when_the_history_says_so(

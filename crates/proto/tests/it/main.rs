@@ -1,4 +1,4 @@
-//! The protocol by its rules and at random, as a program and a peer see it.
+//! The integration tests of the protocol, in one program: rule by rule, and at random.
 
 mod chunking;
 mod close_handshake;

@@ -2,13 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use crate::common::{MS, NANOSECOND, SECOND, fixed_cases};
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
 use threadwire_proto::{RoundTripSummary, RoundTrips};
-
-const MS: Duration = Duration::from_millis(1);
-const SECOND: Duration = Duration::from_secs(1);
-const NANOSECOND: Duration = Duration::from_nanos(1);
 
 #[test]
 fn a_pong_gives_the_time_since_its_own_ping() {
@@ -164,17 +160,8 @@ fn before_the_first_ping_it_is_no_larger_than_documented() {
     assert!(size_of::<RoundTrips>() <= 184);
 }
 
-fn fixed_cases() -> ProptestConfig {
-    ProptestConfig {
-        cases: 128,
-        rng_seed: RngSeed::Fixed(6455),
-        failure_persistence: None,
-        ..Default::default()
-    }
-}
-
 proptest! {
-    #![proptest_config(fixed_cases())]
+    #![proptest_config(fixed_cases(128))]
 
     #[test]
     fn quantiles_are_those_of_the_sorted_times_to_one_percent(

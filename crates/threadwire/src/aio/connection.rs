@@ -69,6 +69,11 @@ impl Connection {
         &self.receiver.core
     }
 
+    /// The half that receives.
+    pub(super) fn receiver(&mut self) -> &mut Receiver {
+        &mut self.receiver
+    }
+
     /// Receives a message: `None` after a normal close by either side (1000, 1001, or without a code), and
     /// [`Error::Ended`] once after any other end; then `None` too. What arrived before the peer's end is received before it.
     ///

@@ -22,11 +22,11 @@ use super::received::Event;
 use super::rest::Rest;
 use super::stream::Stream;
 use super::wire::{After, Means, Wire};
-use crate::connection::Agreed;
-use crate::local::Local;
 #[cfg(feature = "tls")]
 use crate::tls::TlsInfo;
 use crate::{Closed, Config, Error, WhenFull};
+use threadwire_core::agreed::Agreed;
+use threadwire_core::session::buffers::Buffers;
 
 pub(super) struct Core {
     wire: Mutex<Wire>,
@@ -125,7 +125,7 @@ impl Core {
 
     /// Writes what waits; the stream takes more again, or somebody has sent something.
     pub(super) fn flush(&self) {
-        self.lock().flush(self.means(&Local::current()));
+        self.lock().flush(self.means(&Buffers::current()));
     }
 
     /// Receives. What was sent before leaves, where nothing has arrived. Some messages that have arrived together are taken at
@@ -141,7 +141,7 @@ impl Core {
             turn.made_progress();
             return Poll::Ready(Ok(Some(Event::Message(message))));
         }
-        let local = Local::current();
+        let local = Buffers::current();
         let mut wire = self.lock();
         match wire.poll_event(cx, &local, ahead) {
             Poll::Ready(Some(event)) => {
@@ -179,7 +179,7 @@ impl Core {
         reads: bool,
     ) -> Poll<Result<(), Error>> {
         let turn = ready!(coop::poll_proceed(cx));
-        let local = Local::current();
+        let local = Buffers::current();
         // Dropped when the lock is not held any more.
         let _forgotten;
         let mut wire = self.lock();
@@ -215,7 +215,7 @@ impl Core {
         let turn = ready!(coop::poll_proceed(cx));
         let mut wire = self.lock();
         if reads && (wire.is_paused() || wire.is_time_to_read()) {
-            wire.read_ahead(cx, &Local::current());
+            wire.read_ahead(cx, &Buffers::current());
         }
         if wire.is_paused() {
             wire.senders.note(number, cx.waker());
@@ -227,7 +227,7 @@ impl Core {
 
     /// Sends a message at once.
     pub(super) fn send_now(&self, opcode: OpCode, fin: bool, payload: &[u8]) -> Result<(), Error> {
-        let local = Local::current();
+        let local = Buffers::current();
         self.lock().send_frame(opcode, fin, payload, SendOptions::default(), self.means(&local))
     }
 
@@ -238,7 +238,7 @@ impl Core {
         number: &mut Option<u64>,
     ) -> Poll<Result<(), Error>> {
         let mut wire = self.lock();
-        wire.write(self.means(&Local::current()));
+        wire.write(self.means(&Buffers::current()));
         if wire.outcome().is_some() || wire.is_broken() {
             return Poll::Ready(Err(Error::Closed));
         }
@@ -267,7 +267,7 @@ impl Core {
         when_full: WhenFull,
         compress: Compress,
     ) -> Result<(), Error> {
-        let local = Local::current();
+        let local = Buffers::current();
         self.lock().send_or(opcode, payload, when_full, compress, self.means(&local))
     }
 
@@ -288,7 +288,7 @@ impl Core {
 
     /// Begins to close, and tries once to have that leave.
     pub(super) fn close(&self, code: CloseCode, reason: &str) -> Result<(), Error> {
-        let local = Local::current();
+        let local = Buffers::current();
         let mut wire = self.lock();
         wire.close(CloseFrame { code: Some(code), reason }, &local)?;
         wire.write(self.means(&local));
@@ -298,13 +298,13 @@ impl Core {
     pub(super) fn abort(&self, error: Option<Error>) {
         let mut wire = self.lock();
         if !wire.is_over() {
-            wire.abort(error, &Local::current());
+            wire.abort(error, &Buffers::current());
         }
     }
 
     /// An owner lets go of the connection.
     pub(super) fn release(&self, is_receiver: bool) {
-        let local = Local::current();
+        let local = Buffers::current();
         let mut wire = self.lock();
         if wire.release(is_receiver, &local) {
             wire.write(self.means(&local));
@@ -316,7 +316,7 @@ impl Core {
     }
 
     #[inline]
-    pub(super) fn means<'a>(&'a self, local: &'a Local) -> Means<'a> {
+    pub(super) fn means<'a>(&'a self, local: &'a Buffers) -> Means<'a> {
         Means { config: &self.config, waker: &self.waker, runtime: &self.runtime, local }
     }
 

@@ -17,11 +17,11 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::connection::Connection;
 use super::core::Opening;
 use super::stream::Stream;
-use crate::connection::Agreed;
-use crate::dial::UNIX_PAUSE;
+use crate::on_loop::dial::UNIX_PAUSE;
 #[cfg(feature = "tls")]
 use crate::tls::Failed;
 use crate::{Config, Error};
+use threadwire_core::agreed::Agreed;
 use threadwire_core::client::dns_threads;
 use threadwire_core::client::exchange::{Consent, Outcome, Talk};
 use threadwire_core::client::race::{Move, Race};

@@ -13,7 +13,7 @@ use tokio::time::{Sleep, sleep_until};
 
 use super::core::Core;
 use crate::Error;
-use crate::local::Local;
+use threadwire_core::session::buffers::Buffers;
 
 /// Where the runtime ends first, so does the connection.
 struct Abandoned(Arc<Core>);
@@ -56,7 +56,7 @@ impl Driver {
             }
             let mut wire = self.core.0.lock();
             wire.expire(Instant::now());
-            wire.finish(&Local::current());
+            wire.finish(&Buffers::current());
             return Poll::Ready(());
         }
     }
@@ -64,7 +64,7 @@ impl Driver {
     /// Goes on as far as it can. Ready if it may be able to go on further.
     fn advance(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let core = &self.core.0;
-        let local = Local::current();
+        let local = Buffers::current();
         let mut wire = core.lock();
         wire.write(core.means(&local));
         if !wire.is_open() {

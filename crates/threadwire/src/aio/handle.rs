@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+use std::task::{Context, Waker};
 
 use threadwire_proto::{CloseCode, Compress, Message, OpCode};
 use threadwire_worker::block_on;
@@ -12,6 +13,7 @@ use tokio::runtime;
 use super::core::Core;
 use super::sending::{Ending, Sending, forget_sender};
 use crate::{Closed, Error, WhenFull};
+use threadwire_core::reconnect::shared::ConnectionHandle;
 
 /// A connection from any task and any thread, also from native ones: a cheap clone, `Send` and `Sync`.
 /// [`Connection::handle`](super::Connection::handle) makes one.
@@ -46,14 +48,6 @@ pub struct Handle(Arc<Core>);
 impl Handle {
     pub(super) fn new(core: &Arc<Core>) -> Handle {
         Handle(Arc::clone(core))
-    }
-
-    /// Closes without waiting for the peer's answer.
-    pub(super) fn drop_now(&self) {
-        // It may be closing already.
-        let _ = self.close_with(CloseCode::GOING_AWAY, "");
-        self.0.flush();
-        self.0.abort(None);
     }
 
     pub(super) fn when_full(&self) -> WhenFull {
@@ -175,6 +169,43 @@ impl Handle {
     /// Waits until the connection has ended, and says how. Somebody has to receive for that, or to have closed.
     pub fn wait_closed(&self) -> impl Future<Output = Arc<Closed>> + Send + 'static {
         Ending::new(&self.0)
+    }
+}
+
+impl ConnectionHandle for Handle {
+    type Owner = ();
+
+    fn send_by(
+        &self,
+        message: Message<'_>,
+        when_full: Option<WhenFull>,
+        compress: Compress,
+    ) -> Result<(), Error> {
+        Handle::send_by(self, message, when_full.unwrap_or(self.0.config.when_full), compress)
+    }
+
+    fn send_later<'a>(&'a self, message: Message<'a>) -> impl Future<Output = Result<(), Error>> + Send + 'a {
+        self.send_async(message)
+    }
+
+    fn offer(&self, message: Message<'_>, compress: Compress) -> Result<(), Error> {
+        self.0.send_or(message.opcode(), message.as_bytes(), WhenFull::Error, compress)
+    }
+
+    fn has_room(&self, length: usize, waker: &Waker) -> bool {
+        // Whoever is noted stays until it is woken.
+        self.0.poll_room_for(&mut Context::from_waker(waker), &mut None, length).is_ready()
+    }
+
+    fn close_by(&self, code: CloseCode, reason: &str) -> Result<(), Error> {
+        self.close_with(code, reason)
+    }
+
+    fn drop_now(&self) {
+        // It may be closing already.
+        let _ = self.close_with(CloseCode::GOING_AWAY, "");
+        self.0.flush();
+        self.0.abort(None);
     }
 }
 

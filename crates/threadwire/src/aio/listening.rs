@@ -1,4 +1,4 @@
-//! Listening sockets on tokio: accepting, and what waits there when they are closed.
+//! ListenSocket sockets on tokio: accepting, and what waits there when they are closed.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,9 +7,9 @@ use std::task::{Context, Poll, ready};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::stream::Stream;
-use crate::server::ListenSocket;
-use crate::server::accept_errors::Fault;
-use crate::server::listen_socket::{BACKLOG, INHERITS_NODELAY, RawSocket, SocketFile};
+use crate::ListenSocket;
+use threadwire_core::server::accept_errors::Fault;
+use threadwire_core::server::listen_socket::{BACKLOG, INHERITS_NODELAY, RawSocket, SocketFile};
 
 /// A connection, and the other end's address, if it has one.
 pub(super) type Accepted = (Stream, Option<SocketAddr>);

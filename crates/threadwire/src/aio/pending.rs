@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::task::AbortHandle;
 
-use crate::server::Gate;
-use crate::server::pending::PendingHandshakes;
+use threadwire_core::server::admission::Gate;
+use threadwire_core::server::pending::PendingHandshakes;
 
 /// The task of a handshake. While its request is the program's, that is one that has finished.
 type Task = Option<AbortHandle>;

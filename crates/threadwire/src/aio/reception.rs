@@ -1,4 +1,4 @@
-//! The opening handshake of an accepted connection on tokio: does what the [doorway](crate::server::doorway) says.
+//! The opening handshake of an accepted connection on tokio: does what the [doorway](threadwire_core::server::doorway) says.
 
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
@@ -17,9 +17,10 @@ use super::pending::Place;
 use super::request::{Given, Request};
 use super::stream::Stream;
 use crate::Error;
-use crate::server::ServerSettings;
-use crate::server::check::plain;
-use crate::server::doorway::{Doorway, Step};
+use crate::on_loop::server::Hook;
+use threadwire_core::server::check::plain;
+use threadwire_core::server::doorway::{Doorway, Step};
+use threadwire_core::server::settings::ServerSettings;
 
 /// How many bytes a request may have to arrive in one read.
 const ROOM_FOR_HEAD: usize = 2048;
@@ -169,6 +170,7 @@ pub(super) async fn receive(
     stream: Stream,
     peer: Option<SocketAddr>,
     settings: Arc<ServerSettings>,
+    hook: Option<Hook>,
     closing: Option<Closing>,
     place: Option<Place>,
 ) -> Result<Option<Request>, Error> {
@@ -182,9 +184,7 @@ pub(super) async fn receive(
         };
         #[cfg(feature = "tls")]
         request.set_tls(reception.stream.tls());
-        let settings = reception.doorway.settings();
-        let given =
-            if settings.hook.is_some() { Given::of(settings.ask(&request)) } else { Ok(Given::default()) };
+        let given = hook.map_or_else(|| Ok(Given::default()), |hook| Given::of(hook.ask(&request)));
         match given {
             Ok(given) => Ok(Some(Request { head: *request, reception, early, given, place })),
             Err(response) => {

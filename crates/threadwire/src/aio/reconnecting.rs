@@ -1,29 +1,30 @@
-//! Connections that come back: the machine of [`Reconnect`](crate::Reconnect), driven by whoever receives.
+//! The driver of reconnecting on tokio: whoever receives carries out what the conductor says.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
-use std::time::{Instant, SystemTime};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_core::Stream;
 use futures_core::stream::FusedStream;
-use threadwire_proto::{CloseCode, Message, OwnedMessage};
+use threadwire_core::client::settings::Settings;
+use threadwire_core::panic::{catch, contain};
+use threadwire_core::reconnect::conductor::{Conductor, Effect, Event};
+use threadwire_core::reconnect::hooks::{is_worth_it, random};
+use threadwire_core::reconnect::shared::{ConnectionHandle, Shared};
+use threadwire_proto::{CloseCode, Message, OwnedMessage, RoundTrips};
 use tokio::time::{Sleep, sleep};
 
 use super::client::connect_by;
 use super::connection::Connection;
 use super::handle::Handle;
-use super::link::{Link, Shared};
+use super::received::Event as Received;
 use crate::{Attempt, Backoff, Cause, Change, Error, IntoClient, State};
-use threadwire_core::client::settings::Settings;
-use threadwire_core::reconnect::command::Wish;
-use threadwire_core::reconnect::hooks::{ask_before, ask_whether_to_retry, random, retry_after};
-use threadwire_core::reconnect::machine::{Machine, Verdict, is_wanted};
 
+type OnChange = dyn FnMut(&Change) + Send;
 type Before = dyn FnMut(&mut Attempt) -> Result<(), Error> + Send;
 type RetryIf = dyn FnMut(&Cause) -> bool + Send;
 type OnOpen = dyn FnMut(&Handle) -> Result<(), Error> + Send;
@@ -32,20 +33,46 @@ type Dialing = dyn Future<Output = Result<Connection, Error>> + Send;
 /// The program's callbacks.
 #[derive(Default)]
 struct Hooks {
+    on_change: Option<Box<OnChange>>,
     before: Option<Box<Before>>,
     retry_if: Option<Box<RetryIf>>,
     on_open: Option<Box<OnOpen>>,
 }
 
-/// What it is at.
-enum Step {
-    /// The next attempt is due.
-    Due,
-    /// An attempt is under way.
-    Dialing(Pin<Box<Dialing>>),
-    Connected(Box<Connection>),
-    Waiting(Pin<Box<Sleep>>),
-    Over,
+/// What is waited for.
+enum UnderWay {
+    Nothing,
+    Attempt(Pin<Box<Dialing>>),
+    Connection(Box<Connected>),
+    Timer(Pin<Box<Sleep>>),
+}
+
+/// A connection that is open.
+struct Connected {
+    ws: Connection,
+    probe: Option<Probe>,
+}
+
+/// Round trips that are being measured, one after the other.
+struct Probe {
+    trips: RoundTrips,
+    rounds: usize,
+    times: Vec<Duration>,
+}
+
+impl Probe {
+    /// Sends the ping of the next round. `None` if it can't be sent.
+    fn begin(mut self, handle: &Handle) -> Option<Probe> {
+        let payload = self.trips.begin(Instant::now());
+        handle.ping(&payload).is_ok().then_some(self)
+    }
+
+    /// A pong has arrived. Whether all rounds are over.
+    fn pong(mut self, payload: &[u8], handle: &Handle) -> Result<Vec<Duration>, Option<Probe>> {
+        let Some(time) = self.trips.pong(payload, Instant::now()) else { return Err(Some(self)) };
+        self.times.push(time);
+        if self.times.len() < self.rounds { Err(self.begin(handle)) } else { Ok(self.times) }
+    }
 }
 
 /// What there is to know of a [`Reconnecting`] connection.
@@ -67,21 +94,48 @@ pub enum Update {
 pub struct Reconnecting {
     /// What it connects to; the error if there is no such thing, until that was told.
     settings: Result<Settings, Option<Error>>,
-    machine: Machine,
+    conductor: Conductor,
     hooks: Hooks,
-    step: Step,
-    shared: Arc<Shared>,
+    under_way: UnderWay,
+    /// The attempt that the program has allowed.
+    allowed: Option<Attempt>,
+    shared: Arc<Shared<Handle>>,
+    /// Who was last seen to receive.
+    receiver: Option<Waker>,
     /// Those that were not told yet.
     changes: VecDeque<Change>,
-    /// Whether this side wants the end.
-    is_ending: bool,
-    /// Whether this side wants another connection.
-    is_renewing: bool,
-    /// What a callback has failed with, for which the connection was closed.
-    failure: Option<Error>,
     /// Whether the end was told as an error.
     told: bool,
 }
+
+/// A [`ReconnectHandle`](crate::ReconnectHandle) of the async face. [`Reconnecting::handle`] makes one. It keeps nothing open, and
+/// nothing happens while nobody receives, but for closing.
+///
+/// ```
+/// use threadwire::{Backoff, Error, State, aio};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Error> {
+/// # let server = aio::Server::bind("127.0.0.1:0").await?;
+/// # let url = format!("ws://{}", server.local_addr()?);
+/// # tokio::spawn(server.serve(|_, mut ws| async move { while let Ok(Some(_)) = ws.recv().await {} }));
+///
+/// let mut feed = aio::reconnect(&url, Backoff::default());
+/// let handle = feed.handle();
+/// let thread = std::thread::spawn(move || {
+///     while handle.send("from a thread").is_err() {
+///         std::thread::yield_now(); // no connection is open yet
+///     }
+///     handle.close()
+/// });
+/// while let Some(message) = feed.recv().await? {
+///     println!("{message}");
+/// }
+/// assert_eq!(feed.handle().state(), State::Stopped);
+/// thread.join().unwrap()?;
+/// # Ok(())
+/// # }
+/// ```
+pub type ReconnectHandle = crate::ReconnectHandle<Handle>;
 
 /// A connection to a URL, or as a [`Client`] says, that is opened again when it ends.
 ///
@@ -103,30 +157,29 @@ pub struct Reconnecting {
 /// #     }
 /// # });
 ///
-/// let backoff = Backoff { first: Duration::from_millis(1), ..Backoff::default() };
+/// let backoff = Backoff::default().first(Duration::from_millis(1));
 /// let mut feed = aio::reconnect(&url, backoff).on_open(|ws| ws.send("subscribe"));
 /// while let Some(price) = feed.recv().await? {
 ///     println!("{price}"); // from one connection, and then from the next
 ///     if price == "42" {
-///         feed.link().close()?;
+///         feed.handle().close()?;
 ///     }
 /// }
-/// assert_eq!(feed.link().connections(), 2);
+/// assert_eq!(feed.handle().connections(), 2);
 /// # Ok(())
 /// # }
 /// ```
 pub fn reconnect(target: impl IntoClient, backoff: Backoff) -> Reconnecting {
-    let machine = Machine::new(backoff);
+    let conductor = Conductor::new(backoff);
     Reconnecting {
         settings: target.client().map(|client| client.settings().clone()).map_err(Some),
-        shared: Shared::new(machine.state()),
-        machine,
+        shared: Shared::new((), conductor.state()),
+        conductor,
         hooks: Hooks::default(),
-        step: Step::Due,
+        under_way: UnderWay::Nothing,
+        allowed: None,
+        receiver: None,
         changes: VecDeque::new(),
-        is_ending: false,
-        is_renewing: false,
-        failure: None,
         told: false,
     }
 }
@@ -155,7 +208,7 @@ impl Reconnecting {
     }
 
     /// Decides which ends are worth another attempt; without this, [`Cause::is_transient`] does. It is not asked about ends that
-    /// this side wanted, nor about those for which [`Link::reconnect`] asked.
+    /// this side wanted, nor about those for which [`ReconnectHandle::reconnect`] asked.
     pub fn retry_if(mut self, hook: impl FnMut(&Cause) -> bool + Send + 'static) -> Reconnecting {
         self.hooks.retry_if = Some(Box::new(hook));
         self
@@ -177,7 +230,7 @@ impl Reconnecting {
     /// Receives a message, from whichever connection is open; connects, and waits to connect again, as that takes. `None` at the
     /// end, if this side wanted that ([`State::Stopped`]). Where it gives up, it fails once with what ended the last connection or
     /// attempt: [`Error::Ended`], or an error that says it in the same words as the [`Cause`], which can be had by
-    /// `downcast_ref::<Arc<Cause>>`, and from [`Link::last_change`].
+    /// `downcast_ref::<Arc<Cause>>`, and from [`ReconnectHandle::last_change`].
     ///
     /// Dropped before it is ready, it has lost nothing, and an attempt or a wait that is under way goes on with the next call.
     pub fn recv(&mut self) -> impl Future<Output = Result<Option<OwnedMessage>, Error>> + Send + '_ {
@@ -213,16 +266,16 @@ impl Reconnecting {
     ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
         let message = message.into();
         async move {
-            match &self.step {
-                Step::Connected(ws) => ws.send(message).await,
+            match &self.under_way {
+                UnderWay::Connection(connected) => connected.ws.send(message).await,
                 _ => Err(Error::Closed),
             }
         }
     }
 
-    /// A link, for other tasks and threads: to send, to close, and to see where it stands.
-    pub fn link(&self) -> Link {
-        Link(Arc::clone(&self.shared))
+    /// A handle for other tasks and threads: to send, to close, and to see where it stands.
+    pub fn handle(&self) -> ReconnectHandle {
+        crate::ReconnectHandle(Arc::clone(&self.shared))
     }
 
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<OwnedMessage>, Error>> {
@@ -236,41 +289,55 @@ impl Reconnecting {
     }
 
     fn poll_update(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Update>, Error>> {
+        self.note_receiver(cx);
         loop {
+            self.take_news();
+            while let Some(effect) = self.conductor.next() {
+                self.perform(effect);
+                self.take_news();
+            }
             if let Some(change) = self.changes.pop_front() {
                 return Poll::Ready(Ok(Some(Update::Change(change))));
             }
-            self.heed(cx);
-            match &mut self.step {
-                Step::Due => self.begin(),
-                Step::Dialing(dialing) => match ready!(dialing.as_mut().poll(cx)) {
+            match &mut self.under_way {
+                UnderWay::Attempt(dialing) => match ready!(dialing.as_mut().poll(cx)) {
                     Ok(ws) => self.opened(ws),
-                    Err(error) => self.failed(error),
+                    Err(error) => {
+                        self.under_way = UnderWay::Nothing;
+                        self.conductor.on(Event::Failed(error));
+                    }
                 },
-                Step::Connected(ws) => match ready!(Pin::new(&mut **ws).poll_next(cx)) {
-                    Some(Ok(message)) => return Poll::Ready(Ok(Some(Update::Message(message)))),
-                    // Its end says how it ended.
-                    Some(Err(_)) | None => self.ended(cx),
+                UnderWay::Connection(connected) => match ready!(connected.poll(cx)) {
+                    Some(Received::Message(message)) => {
+                        return Poll::Ready(Ok(Some(Update::Message(message))));
+                    }
+                    Some(Received::Pong(payload)) => {
+                        if let Some(times) = connected.pong(&payload) {
+                            self.conductor.on(Event::Measured(times));
+                        }
+                    }
+                    Some(Received::Ping(_)) => {}
+                    None => self.ended(),
                 },
-                Step::Waiting(timer) => {
+                UnderWay::Timer(timer) => {
                     ready!(timer.as_mut().poll(cx));
-                    self.step = Step::Due;
+                    self.under_way = UnderWay::Nothing;
+                    self.conductor.on(Event::Rung);
                 }
-                Step::Over if self.changes.is_empty() => return Poll::Ready(self.end()),
-                Step::Over => {}
+                UnderWay::Nothing => return Poll::Ready(self.end()),
             }
         }
     }
 
     /// What a receive ends with.
     fn end(&mut self) -> Result<Option<Update>, Error> {
-        if self.machine.state() != State::GaveUp || std::mem::replace(&mut self.told, true) {
+        if self.conductor.state() != State::GaveUp || std::mem::replace(&mut self.told, true) {
             return Ok(None);
         }
-        match self.shared.cause() {
-            Some(cause) => Err(match &*cause {
+        match self.conductor.cause() {
+            Some(cause) => Err(match &**cause {
                 Cause::Closed(closed) => Error::Ended(Arc::clone(closed)),
-                _ => Error::other(cause),
+                _ => Error::other(Arc::clone(cause)),
             }),
             None => Ok(None),
         }
@@ -279,136 +346,156 @@ impl Reconnecting {
 
 /// Its steps.
 impl Reconnecting {
-    /// Does what others have wished for.
-    fn heed(&mut self, cx: &mut Context<'_>) {
-        let wish = self.shared.take_wish(cx);
-        self.is_ending |= wish.is_end();
-        self.is_renewing |= matches!(wish, Wish::Renew);
-        let is_interrupted = self.is_ending || self.is_renewing;
-        match &self.step {
-            Step::Connected(ws) => match wish {
-                Wish::Close(code, reason) => {
-                    // It was checked.
-                    let _ = ws.handle().close_with(code, &reason);
-                }
-                Wish::Renew | Wish::Stop => ws.handle().drop_now(),
-                Wish::Nothing => {}
-            },
-            Step::Over => {}
-            _ if !is_interrupted => {}
-            Step::Dialing(_) => {
-                self.machine.failed();
-                self.follow(self.wanted(), self.shared.cause());
-            }
-            Step::Due | Step::Waiting(_) => self.follow(self.wanted(), self.shared.cause()),
+    /// Has this task woken when a handle has asked for something.
+    fn note_receiver(&mut self, cx: &Context<'_>) {
+        let is_known = self.receiver.as_ref().is_some_and(|known| known.will_wake(cx.waker()));
+        if !is_known {
+            self.receiver = Some(cx.waker().clone());
+            self.shared.set_driver(cx.waker().clone());
         }
     }
 
-    /// What the wishes of this side make of an end.
-    fn wanted(&self) -> Verdict {
-        if self.is_ending { Verdict::Stop } else { Verdict::Renew }
-    }
-
-    /// Begins an attempt.
-    fn begin(&mut self) {
-        let (state, cause) = (self.machine.connecting(), self.shared.cause());
-        self.announce(state, cause.clone());
-        let State::Connecting { attempt: number } = state else { return };
-        let allowed = match &mut self.settings {
-            Ok(settings) => {
-                let mut attempt = Attempt { settings: settings.clone(), number, cause };
-                let before = self.hooks.before.as_deref_mut();
-                before.map_or(Ok(()), |before| ask_before(before, &mut attempt)).map(|()| attempt)
+    /// Commands, first of all.
+    fn take_news(&mut self) {
+        if let Some((wish, has_room)) = self.shared.take_news() {
+            self.conductor.on(Event::Wanted(wish));
+            if has_room {
+                self.conductor.on(Event::Room);
             }
-            Err(error) => Err(error.take().unwrap_or(Error::Closed)),
-        };
-        match allowed {
-            Ok(attempt) => self.step = Step::Dialing(Box::pin(connect_by(&attempt.settings))),
-            Err(error) => self.follow(Verdict::GiveUp, Some(Arc::new(Cause::Error(error)))),
         }
     }
 
     /// The attempt has opened a connection.
     fn opened(&mut self, ws: Connection) {
         let handle = ws.handle();
-        let state = self.machine.opened(Instant::now());
-        self.announce(state, self.shared.cause());
-        if let Some(hook) = &mut self.hooks.on_open {
-            let begun = catch_unwind(AssertUnwindSafe(|| hook(&handle)));
-            match begun.unwrap_or_else(|payload| Err(Error::panicked(payload))) {
-                // It is no failure then.
-                Err(Error::Closed) if !handle.is_open() => {}
-                Err(error) => {
-                    let _ = handle.close_with(CloseCode::INTERNAL_ERROR, "");
-                    self.failure = Some(error);
-                }
-                Ok(()) => {}
-            }
+        self.under_way = UnderWay::Connection(Box::new(Connected { ws, probe: None }));
+        self.conductor.on(Event::Opened(Instant::now()));
+        while let Some(effect) = self.conductor.next() {
+            self.perform(effect);
         }
-        self.step = Step::Connected(Box::new(ws));
-        self.shared.set_handle(Some(handle));
-    }
-
-    /// The attempt has opened no connection.
-    fn failed(&mut self, error: Error) {
-        self.machine.failed();
-        let cause = Cause::Error(error);
-        let verdict = self.ask_whether_to_retry(&cause);
-        self.follow(verdict, Some(Arc::new(cause)));
+        let begun = self.hooks.on_open.as_deref_mut().map_or(Ok(()), |hook| catch(|| hook(&handle)));
+        match begun {
+            // It is no failure then.
+            Err(Error::Closed) if !handle.is_open() => {}
+            Err(error) => {
+                let _ = handle.close_with(CloseCode::INTERNAL_ERROR, "");
+                self.conductor.on(Event::CallbackFailed(Some(error)));
+            }
+            Ok(()) => self.conductor.on(Event::Ready),
+        }
+        self.shared.opened(handle);
     }
 
     /// The connection has ended.
-    fn ended(&mut self, cx: &mut Context<'_>) {
-        // The wish for that may have come just before.
-        let wish = self.shared.take_wish(cx);
-        self.is_ending |= wish.is_end();
-        self.is_renewing |= matches!(wish, Wish::Renew);
-        let Step::Connected(ws) = std::mem::replace(&mut self.step, Step::Due) else { return };
-        self.shared.set_handle(None);
-        let state = self.machine.closed(Instant::now());
-        let closed = ws.closed();
-        let is_failure = self.failure.is_some();
-        let wanted = closed.as_ref().is_none_or(|closed| is_wanted(closed, is_failure));
-        let cause = match self.failure.take() {
-            _ if self.is_renewing && !self.is_ending => Some(Cause::Requested),
-            Some(error) => Some(Cause::Error(error)),
-            None => closed.map(Cause::Closed),
-        };
-        let cause = cause.map(Arc::new);
-        self.announce(state, cause.clone());
-        let verdict = match cause.as_deref() {
-            _ if self.is_ending || self.is_renewing => self.wanted(),
-            Some(cause) if !wanted => self.ask_whether_to_retry(cause),
-            _ => Verdict::Stop,
-        };
-        self.follow(verdict, cause);
-    }
-
-    fn ask_whether_to_retry(&mut self, cause: &Cause) -> Verdict {
-        ask_whether_to_retry(self.hooks.retry_if.as_deref_mut(), cause)
-    }
-
-    /// Goes on from an end.
-    fn follow(&mut self, verdict: Verdict, cause: Option<Arc<Cause>>) {
-        self.is_renewing = false;
-        let random = if verdict == Verdict::Retry { random() } else { 0.0 };
-        let at_least = retry_after(cause.as_deref(), SystemTime::now());
-        let state = self.machine.next(verdict, random, at_least);
-        self.step = match state {
-            State::Waiting { delay, .. } => Step::Waiting(Box::pin(sleep(delay))),
-            State::GaveUp | State::Stopped => Step::Over,
-            _ => Step::Due,
-        };
-        if !matches!(state, State::Connecting { .. }) {
-            self.announce(state, cause);
+    fn ended(&mut self) {
+        // A command for that may have come just before.
+        self.take_news();
+        let under_way = std::mem::replace(&mut self.under_way, UnderWay::Nothing);
+        if let UnderWay::Connection(connected) = under_way {
+            self.shared.closed();
+            let closed = connected.ws.closed();
+            self.conductor.on(Event::Ended { now: Instant::now(), closed });
         }
     }
 
-    fn announce(&mut self, state: State, cause: Option<Arc<Cause>>) {
-        let change = Change::new(state, self.machine.connections(), cause);
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Tell(change) => self.announce(change),
+            Effect::Ask { number, cause } => {
+                let event = match self.ask(number, cause) {
+                    Ok(attempt) => {
+                        self.allowed = Some(attempt);
+                        Event::Allowed
+                    }
+                    Err(error) => Event::Forbidden(error),
+                };
+                self.conductor.on(event);
+            }
+            Effect::Dial => {
+                if let Some(attempt) = self.allowed.take() {
+                    self.under_way = UnderWay::Attempt(Box::pin(connect_by(&attempt.settings)));
+                }
+            }
+            Effect::Cancel => {
+                self.under_way = UnderWay::Nothing;
+                self.conductor.on(Event::Failed(Error::Closed));
+            }
+            Effect::Release => self.shared.release(),
+            Effect::Measure { rounds } => self.with_connection(|connected| connected.measure(rounds)),
+            Effect::Close(code, reason) => self.with_connection(|connected| {
+                // The handle that asked for it has checked it.
+                let _ = connected.ws.handle().close_with(code, &reason);
+            }),
+            Effect::DropNow => self.with_connection(|connected| connected.ws.handle().drop_now()),
+            Effect::Judge(cause) => {
+                let event = match is_worth_it(self.hooks.retry_if.as_deref_mut(), &cause) {
+                    true => Event::Retry { random: random(), now: SystemTime::now() },
+                    false => Event::GiveUp,
+                };
+                self.conductor.on(event);
+            }
+            Effect::Wait(delay) => self.under_way = UnderWay::Timer(Box::pin(sleep(delay))),
+            Effect::End => {
+                self.under_way = UnderWay::Nothing;
+                self.hooks = Hooks::default();
+                self.shared.end();
+            }
+        }
+    }
+
+    fn with_connection(&mut self, call: impl FnOnce(&mut Connected)) {
+        if let UnderWay::Connection(connected) = &mut self.under_way {
+            call(connected);
+        }
+    }
+
+    /// The attempt, if the program allows it.
+    fn ask(&mut self, number: u32, cause: Option<Arc<Cause>>) -> Result<Attempt, Error> {
+        let settings = match &mut self.settings {
+            Ok(settings) => settings.clone(),
+            Err(error) => return Err(error.take().unwrap_or(Error::Closed)),
+        };
+        let mut attempt = Attempt { settings, number, cause };
+        if let Some(before) = self.hooks.before.as_deref_mut() {
+            catch(|| before(&mut attempt))?;
+        }
+        Ok(attempt)
+    }
+
+    fn announce(&mut self, change: Change) {
         tracing::debug!(%change, "reconnecting");
         self.shared.change(change.clone());
+        if let Some(hook) = &mut self.hooks.on_change {
+            contain("on_change", || hook(&change));
+        }
         self.changes.push_back(change);
+    }
+}
+
+impl Connected {
+    /// The next thing that arrives: of pings and pongs, once there is something to measure.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Received>> {
+        // What ended it is told as its end.
+        self.ws.receiver().poll_event(cx).map(|event| event.ok().flatten())
+    }
+
+    fn measure(&mut self, rounds: usize) {
+        if rounds > 0 {
+            self.ws.receiver().hand_out_control();
+            let probe = Probe { trips: RoundTrips::new(), rounds, times: Vec::new() };
+            self.probe = probe.begin(&self.ws.handle());
+        }
+    }
+
+    /// A pong has arrived. What was measured, if that was the last round.
+    fn pong(&mut self, payload: &[u8]) -> Option<Vec<Duration>> {
+        match self.probe.take()?.pong(payload, &self.ws.handle()) {
+            Ok(times) => Some(times),
+            Err(probe) => {
+                self.probe = probe;
+                None
+            }
+        }
     }
 }
 
@@ -423,22 +510,24 @@ impl Stream for Reconnecting {
 
 impl FusedStream for Reconnecting {
     fn is_terminated(&self) -> bool {
-        matches!(self.step, Step::Over) && (self.told || self.machine.state() != State::GaveUp)
+        self.conductor.is_over()
+            && self.changes.is_empty()
+            && (self.told || self.conductor.state() != State::GaveUp)
     }
 }
 
 /// An attempt, or a wait, is dropped; a connection that is open closes with 1001.
 impl Drop for Reconnecting {
     fn drop(&mut self) {
-        self.shared.abandon();
+        self.shared.end();
     }
 }
 
 impl fmt::Debug for Reconnecting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reconnecting")
-            .field("state", &self.machine.state())
-            .field("connections", &self.machine.connections())
+            .field("state", &self.conductor.state())
+            .field("connections", &self.conductor.connections())
             .finish_non_exhaustive()
     }
 }

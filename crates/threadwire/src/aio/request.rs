@@ -17,11 +17,11 @@ use super::core::Opening;
 use super::pending::{Place, go_on};
 use super::reception::{Reception, receive, shutting_down};
 use super::stream::Stream;
-use crate::listener::accept::{Answer, Subprotocol};
-use crate::server::ServerSettings;
-use crate::server::check::plain;
-use crate::server::doorway::Refusal;
 use crate::{Accept, Config, Error};
+use threadwire_core::server::answer::{Answer, Subprotocol};
+use threadwire_core::server::check::plain;
+use threadwire_core::server::doorway::Refusal;
+use threadwire_core::server::settings::ServerSettings;
 
 /// A request that waits for its answer: everything that [`threadwire::Request`](crate::Request) knows, to which this
 /// dereferences. Dropped unanswered, it ends the connection.
@@ -256,7 +256,7 @@ where
 {
     let mut settings = ServerSettings::default();
     settings.set_config(config);
-    let receiving = receive(Stream::of(stream), peer_addr.into(), Arc::new(settings), None, None);
+    let receiving = receive(Stream::of(stream), peer_addr.into(), Arc::new(settings), None, None, None);
     // There is neither a hook nor a shutdown that could have answered it.
     Box::pin(receiving).await?.ok_or(Error::Closed)
 }

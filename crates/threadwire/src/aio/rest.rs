@@ -2,7 +2,7 @@
 
 use std::mem;
 
-use crate::local::Local;
+use threadwire_core::session::buffers::Buffers;
 
 /// From this many bytes on the receive buffer is kept, instead of being copied from. (It is 64 KiB: at most eight times of
 /// what is kept.)
@@ -48,7 +48,7 @@ impl Rest {
 
     /// All but the last `count` bytes were dealt with.
     #[inline]
-    pub(super) fn keep_last(&mut self, count: usize, local: &Local) {
+    pub(super) fn keep_last(&mut self, count: usize, local: &Buffers) {
         self.start = self.end - count;
         if count == 0 {
             self.clear(local);
@@ -57,7 +57,7 @@ impl Rest {
 
     /// Keeps what is left of a read: `input` from `start` to `end`.
     #[inline]
-    pub(super) fn keep(&mut self, input: Box<[u8]>, start: usize, end: usize, local: &Local) {
+    pub(super) fn keep(&mut self, input: Box<[u8]>, start: usize, end: usize, local: &Buffers) {
         let count = end - start;
         if count >= WHOLE {
             *self = Rest { bytes: Bytes::Whole(input), start, end };
@@ -73,7 +73,7 @@ impl Rest {
 
     /// Drops what is left.
     #[inline]
-    pub(super) fn clear(&mut self, local: &Local) {
+    pub(super) fn clear(&mut self, local: &Buffers) {
         match mem::take(self).bytes {
             Bytes::None => {}
             Bytes::Copied(bytes) => local.return_output(bytes),

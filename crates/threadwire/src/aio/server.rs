@@ -20,11 +20,12 @@ use super::pending::HandshakeTasks;
 use super::reception::receive;
 use super::request::Request;
 use super::stream::Stream;
-use crate::server::ServerSettings;
-use crate::server::accept_errors::{AfterError, Failures};
+use crate::on_loop::server::Hook;
 #[cfg(feature = "tls")]
 use crate::tls::ServerTls;
 use crate::{Accept, Admission, Config, Error, ListenAddr, ListenSocket};
+use threadwire_core::server::accept_errors::{AfterError, Failures};
+use threadwire_core::server::settings::ServerSettings;
 
 /// A server: it listens from [`bind`](Server::bind) on, and accepts with [`accept`](Server::accept) or
 /// [`serve`](Server::serve).
@@ -64,6 +65,7 @@ pub struct Server {
     /// Whose turn it is to be asked first.
     turn: usize,
     settings: Arc<ServerSettings>,
+    hook: Option<Hook>,
     handshakes: JoinSet<Result<Option<Request>, Error>>,
     /// Set when the first socket is watched.
     pending: Option<Arc<HandshakeTasks>>,
@@ -96,6 +98,7 @@ impl Server {
             sockets: Vec::new(),
             turn: 0,
             settings: Arc::default(),
+            hook: None,
             handshakes: JoinSet::new(),
             pending: None,
             pause: None,
@@ -158,7 +161,7 @@ impl Server {
         mut self,
         accept: impl Fn(&crate::Request) -> R + Send + Sync + 'static,
     ) -> Server {
-        Arc::make_mut(&mut self.settings).set_hook(accept);
+        self.hook = Some(Hook::new(accept));
         self
     }
 
@@ -276,9 +279,10 @@ impl Server {
         tracing::debug!(peer = peer.map(tracing::field::display), "accepted");
         let place = self.pending().enter();
         let number = place.number();
-        let (settings, closing) = (Arc::clone(&self.settings), self.closing.subscribe());
+        let (settings, hook) = (Arc::clone(&self.settings), self.hook.clone());
+        let closing = Some(self.closing.subscribe());
         // In a box: the way into a task is one of copies.
-        let receiving = Box::pin(receive(stream, peer, settings, Some(closing), Some(place)));
+        let receiving = Box::pin(receive(stream, peer, settings, hook, closing, Some(place)));
         let handshake = self.handshakes.spawn(receiving);
         self.pending().set_task(number, handshake);
     }

@@ -40,14 +40,23 @@ impl Receiver {
 
     /// Receives a message, a ping or a pong: see [`Connection::recv_event`](super::Connection::recv_event).
     pub fn recv_event(&mut self) -> impl Future<Output = Result<Option<Event>, Error>> + Send + '_ {
+        self.hand_out_control();
+        poll_fn(|cx| self.poll_event(cx))
+    }
+
+    pub(super) fn hand_out_control(&self) {
         self.core.lock().hand_out_control();
-        poll_fn(|cx| self.core.poll_recv(cx, &mut self.ahead))
+    }
+
+    #[inline]
+    pub(super) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Event>, Error>> {
+        self.core.poll_recv(cx, &mut self.ahead)
     }
 
     #[inline]
     pub(super) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<OwnedMessage>, Error>> {
         loop {
-            return Poll::Ready(match ready!(self.core.poll_recv(cx, &mut self.ahead)) {
+            return Poll::Ready(match ready!(self.poll_event(cx)) {
                 Ok(Some(Event::Message(message))) => Ok(Some(message)),
                 Ok(Some(_)) => continue,
                 Ok(None) => Ok(None),

@@ -1,39 +1,41 @@
-//! What bytes go through: TCP, or any other stream that tokio can read and write.
+//! Stream of a connection on tokio: a socket, TLS or a trace over one, or any other stream that tokio can read and write.
 
 use std::any::Any;
 #[cfg(feature = "tls")]
 use std::future::poll_fn;
-use std::io::{self, IoSlice, Write};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
 use threadwire_proto::Role;
 
 #[cfg(feature = "tls")]
-use super::tls::Secured;
+use super::tls;
 use crate::Config;
-use crate::outbox::Output;
+use threadwire_core::session::transport::Transport;
 #[cfg(feature = "tls")]
-use threadwire_core::tls::session::Session;
-use threadwire_core::trace::{Direction, tap::Tap};
+use threadwire_core::tls::{session::Session, stream::TlsStream};
+use threadwire_core::trace::Direction;
+use threadwire_core::trace::tap::Traced;
 
 /// Anything that a connection can run over.
-pub(super) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(super) trait AnyStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> AnyStream for T {}
 
-/// A stream. TCP has a variant of its own: it needs neither a box nor to be flushed.
+/// A stream. Sockets have variants of their own: they need neither a box nor to be flushed.
 pub(super) enum Stream {
     Tcp(TcpStream),
+    Unix(UnixStream),
     /// Another one, in TLS.
     #[cfg(feature = "tls")]
-    Tls(Box<Secured>),
+    Tls(Box<TlsStream<Stream>>),
     /// Another one, whose bytes are shown to somebody.
-    Traced(Box<Traced>),
-    Other(Box<dyn Transport>),
+    Traced(Box<Traced<Stream>>),
+    Other(Box<dyn AnyStream>),
 }
 
 impl Stream {
@@ -51,19 +53,20 @@ impl Stream {
         Stream::Tcp(socket)
     }
 
-    pub(super) fn is_tcp(&self) -> bool {
-        matches!(self, Stream::Tcp(_))
-    }
-
     /// A stream over whatever this is.
-    pub(super) fn of(stream: impl Transport + 'static) -> Stream {
-        let mut stream = Some(stream);
-        let socket = (&mut stream as &mut dyn Any).downcast_mut::<Option<TcpStream>>();
-        match (socket.and_then(Option::take), stream) {
-            (Some(socket), _) => Stream::tcp(socket),
-            (None, Some(stream)) => Stream::Other(Box::new(stream)),
-            (None, None) => unreachable!("it was no socket, and so was not taken"),
+    pub(super) fn of(stream: impl AnyStream + 'static) -> Stream {
+        fn take<T: 'static>(stream: &mut dyn Any) -> Option<T> {
+            stream.downcast_mut::<Option<T>>().and_then(Option::take)
         }
+
+        let mut stream = Some(stream);
+        if let Some(socket) = take(&mut stream) {
+            return Stream::tcp(socket);
+        }
+        if let Some(socket) = take(&mut stream) {
+            return Stream::Unix(socket);
+        }
+        stream.map(|stream| Stream::Other(Box::new(stream))).expect("it was no socket, and so was not taken")
     }
 
     /// The socket under it, if it is known.
@@ -73,40 +76,17 @@ impl Stream {
             #[cfg(feature = "tls")]
             Stream::Tls(secured) => secured.stream.socket(),
             Stream::Traced(traced) => traced.stream.socket(),
-            Stream::Other(_) => Err(io::ErrorKind::Unsupported.into()),
+            Stream::Unix(_) | Stream::Other(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
     /// The same stream in TLS, once the handshake is done; as it was, if that fails.
     #[cfg(feature = "tls")]
     pub(super) async fn secured(self, session: Session) -> Result<Stream, (Stream, io::Error)> {
-        let mut secured = Box::new(Secured { session, stream: self });
-        match poll_fn(|cx| secured.poll_handshake(cx)).await {
+        let mut secured = Box::new(TlsStream::of(session, self));
+        match poll_fn(|cx| later(tls::handshake(&mut secured, cx))).await {
             Ok(()) => Ok(Stream::Tls(secured)),
             Err(error) => Err((secured.stream, error)),
-        }
-    }
-
-    /// The stream below TLS, if there is some, untraced.
-    pub(super) fn without_tls(self) -> Stream {
-        match self {
-            #[cfg(feature = "tls")]
-            Stream::Tls(secured) => secured.stream,
-            Stream::Traced(traced) => traced.stream.without_tls(),
-            plain => plain,
-        }
-    }
-
-    /// The peer has ended: TLS takes leave of it too, as far as that can leave at once.
-    #[cfg(feature = "tls")]
-    pub(super) fn say_goodbye(&mut self) {
-        match self {
-            // The peer has gone perhaps, and nobody needs to know.
-            Stream::Tls(secured) => {
-                drop(secured.poll_goodbye(&mut Context::from_waker(std::task::Waker::noop())))
-            }
-            Stream::Traced(traced) => traced.stream.say_goodbye(),
-            _ => {}
         }
     }
 
@@ -114,16 +94,16 @@ impl Stream {
     #[cfg(feature = "tls")]
     pub(super) fn tls(&self) -> Option<&Session> {
         match self {
-            Stream::Tls(secured) => Some(&secured.session),
+            Stream::Tls(secured) => Some(&secured.tls.session),
             Stream::Traced(traced) => traced.stream.tls(),
-            Stream::Tcp(_) | Stream::Other(_) => None,
+            Stream::Tcp(_) | Stream::Unix(_) | Stream::Other(_) => None,
         }
     }
 
     /// The same stream, traced if that is wanted.
     pub(super) fn traced(self, config: &Config, role: Role) -> Stream {
         match &config.trace {
-            Some(trace) => Stream::Traced(Box::new(Traced { stream: self, tap: Tap::new(trace, role) })),
+            Some(trace) => Stream::Traced(Box::new(Traced::new(self, trace, role))),
             None => self,
         }
     }
@@ -137,157 +117,34 @@ impl Stream {
         stream
     }
 
+    /// The stream below TLS, if there is some, untraced.
+    pub(super) fn without_tls(self) -> Stream {
+        match self {
+            #[cfg(feature = "tls")]
+            Stream::Tls(secured) => secured.stream,
+            Stream::Traced(traced) => traced.stream.without_tls(),
+            plain => plain,
+        }
+    }
+
     /// The same for a stream on which somebody else has done the handshake.
     #[cfg(feature = "hyper")]
     pub(super) fn traced_from_now_on(self, config: &Config, role: Role) -> Stream {
         match &config.trace {
-            Some(trace) => {
-                Stream::Traced(Box::new(Traced { stream: self, tap: Tap::new(trace, role).upgraded() }))
-            }
+            Some(trace) => Stream::Traced(Box::new(Traced::upgraded(self, trace, role))),
             None => self,
         }
     }
-
-    /// Whether the first byte of what is to be written next has left already.
-    #[inline]
-    fn owes(&self) -> bool {
-        match self {
-            Stream::Tcp(_) | Stream::Other(_) => false,
-            #[cfg(feature = "tls")]
-            Stream::Tls(secured) => secured.session.owes(),
-            Stream::Traced(traced) => traced.stream.owes(),
-        }
-    }
-
-    /// Whether reading has left something behind that has to be flushed: what TLS has to answer.
-    #[inline]
-    pub(super) fn has_answers(&self) -> bool {
-        match self {
-            Stream::Tcp(_) | Stream::Other(_) => false,
-            #[cfg(feature = "tls")]
-            Stream::Tls(secured) => secured.session.has_unsent() || secured.stream.has_answers(),
-            Stream::Traced(traced) => traced.stream.has_answers(),
-        }
-    }
-
-    #[inline]
-    fn pinned(&mut self) -> Pin<&mut dyn Transport> {
-        match self {
-            Stream::Tcp(socket) => Pin::new(socket),
-            #[cfg(feature = "tls")]
-            Stream::Tls(secured) => Pin::new(&mut **secured),
-            Stream::Traced(traced) => Pin::new(&mut **traced),
-            Stream::Other(stream) => Pin::new(&mut **stream),
-        }
-    }
-
-    /// Reads into initialised memory, so that no reader has to clear it first. Nothing was read if it is pending.
-    #[inline]
-    pub(super) fn poll_read_into(
-        &mut self,
-        cx: &mut Context<'_>,
-        buffer: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        let mut buffer = ReadBuf::new(buffer);
-        ready!(Pin::new(self).poll_read(cx, &mut buffer))?;
-        Poll::Ready(Ok(buffer.filled().len()))
-    }
 }
 
-impl AsyncRead for Stream {
-    #[inline]
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Stream::Tcp(socket) => Pin::new(socket).poll_read(cx, buffer),
-            other => other.pinned().poll_read(cx, buffer),
-        }
-    }
-}
-
-impl AsyncWrite for Stream {
-    #[inline]
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Stream::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
-            other => other.pinned().poll_write(cx, bytes),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffers: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.get_mut().pinned().poll_write_vectored(cx, buffers)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().pinned().poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().pinned().poll_shutdown(cx)
-    }
-}
-
-/// A stream whose bytes are shown to somebody.
-pub(super) struct Traced {
-    stream: Stream,
-    tap: Tap,
-}
-
-impl AsyncRead for Traced {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let Traced { stream, tap } = self.get_mut();
-        let before = buffer.filled().len();
-        ready!(Pin::new(stream).poll_read(cx, buffer))?;
-        tap.watch(Direction::Received, &buffer.filled()[before..]);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Traced {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let Traced { stream, tap } = self.get_mut();
-        let count = ready!(Pin::new(stream).poll_write(cx, bytes))?;
-        tap.watch(Direction::Sent, &bytes[..count]);
-        Poll::Ready(Ok(count))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffers: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let Traced { stream, tap } = self.get_mut();
-        let count = ready!(Pin::new(stream).poll_write_vectored(cx, buffers))?;
-        tap.watch_sent(buffers, count);
-        Poll::Ready(Ok(count))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
-    }
-}
-
-/// A stream as the outbox writes it: what is pending would block.
-pub(super) struct Writer<'a, 'c> {
+/// A stream for the length of a poll: what is pending would block, and the poll's waker is woken when that is over.
+pub(super) struct Polled<'a, 'c> {
     pub(super) stream: &'a mut Stream,
     pub(super) cx: &'a mut Context<'c>,
 }
 
+/// What is pending would block.
+#[inline]
 fn now<T>(poll: Poll<io::Result<T>>) -> io::Result<T> {
     match poll {
         Poll::Ready(result) => result,
@@ -295,24 +152,223 @@ fn now<T>(poll: Poll<io::Result<T>>) -> io::Result<T> {
     }
 }
 
-impl Write for Writer<'_, '_> {
-    #[inline]
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        now(Pin::new(&mut *self.stream).poll_write(self.cx, bytes))
-    }
-
-    fn write_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
-        now(Pin::new(&mut *self.stream).poll_write_vectored(self.cx, buffers))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        now(Pin::new(&mut *self.stream).poll_flush(self.cx))
+/// What would block is pending.
+pub(super) fn later<T>(result: io::Result<T>) -> Poll<io::Result<T>> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+        result => Poll::Ready(result),
     }
 }
 
-impl Output for Writer<'_, '_> {
+#[inline]
+fn read_now<S>(stream: &mut S, cx: &mut Context<'_>, buffer: &mut [u8]) -> io::Result<usize>
+where
+    S: AsyncRead + Unpin + ?Sized,
+{
+    let mut buffer = ReadBuf::new(buffer);
+    now(Pin::new(stream).poll_read(cx, &mut buffer))?;
+    Ok(buffer.filled().len())
+}
+
+impl Transport for Polled<'_, '_> {
+    #[inline]
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let cx = &mut *self.cx;
+        match self.stream {
+            Stream::Tcp(socket) => read_now(socket, cx, buffer),
+            Stream::Unix(socket) => read_now(socket, cx, buffer),
+            #[cfg(feature = "tls")]
+            Stream::Tls(secured) => tls::read(secured, cx, &mut [IoSliceMut::new(buffer)]),
+            Stream::Traced(traced) => traced.tap.read(&mut Polled { stream: &mut traced.stream, cx }, buffer),
+            Stream::Other(stream) => read_now(&mut **stream, cx, buffer),
+        }
+    }
+
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let cx = &mut *self.cx;
+        match self.stream {
+            Stream::Tcp(socket) => now(Pin::new(socket).poll_write(cx, bytes)),
+            Stream::Unix(socket) => now(Pin::new(socket).poll_write(cx, bytes)),
+            #[cfg(feature = "tls")]
+            Stream::Tls(secured) => {
+                secured.tls.write(&mut Polled { stream: &mut secured.stream, cx }, &[IoSlice::new(bytes)])
+            }
+            Stream::Traced(traced) => traced.tap.write(&mut Polled { stream: &mut traced.stream, cx }, bytes),
+            Stream::Other(stream) => now(Pin::new(&mut **stream).poll_write(cx, bytes)),
+        }
+    }
+
+    fn write_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+        let cx = &mut *self.cx;
+        match self.stream {
+            Stream::Tcp(socket) => now(Pin::new(socket).poll_write_vectored(cx, buffers)),
+            Stream::Unix(socket) => now(Pin::new(socket).poll_write_vectored(cx, buffers)),
+            #[cfg(feature = "tls")]
+            Stream::Tls(secured) => {
+                secured.tls.write(&mut Polled { stream: &mut secured.stream, cx }, buffers)
+            }
+            Stream::Traced(traced) => {
+                traced.tap.write_vectored(&mut Polled { stream: &mut traced.stream, cx }, buffers)
+            }
+            Stream::Other(stream) => now(Pin::new(&mut **stream).poll_write_vectored(cx, buffers)),
+        }
+    }
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        let cx = &mut *self.cx;
+        match self.stream {
+            Stream::Tcp(socket) => now(Pin::new(socket).poll_shutdown(cx)),
+            Stream::Unix(socket) => now(Pin::new(socket).poll_shutdown(cx)),
+            #[cfg(feature = "tls")]
+            Stream::Tls(secured) => {
+                secured.tls.shutdown_write(&mut Polled { stream: &mut secured.stream, cx })
+            }
+            Stream::Traced(traced) => Polled { stream: &mut traced.stream, cx }.shutdown_write(),
+            Stream::Other(stream) => now(Pin::new(&mut **stream).poll_shutdown(cx)),
+        }
+    }
+
+    #[inline]
+    fn may_have_more(&self, count: usize, room: usize) -> bool {
+        match &*self.stream {
+            stream if stream.is_plain() => count == room,
+            #[cfg(feature = "tls")]
+            Stream::Tls(secured) => secured.tls.may_have_more(),
+            _ => true,
+        }
+    }
+
+    #[inline]
+    fn is_plain(&self) -> bool {
+        self.stream.is_plain()
+    }
+
     #[inline]
     fn owes(&self) -> bool {
         self.stream.owes()
+    }
+
+    #[inline]
+    fn has_unsent(&self) -> bool {
+        self.stream.has_unsent()
+    }
+
+    #[inline]
+    fn is_buffered(&self) -> bool {
+        self.stream.is_buffered()
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let cx = &mut *self.cx;
+        match self.stream {
+            Stream::Tcp(_) | Stream::Unix(_) => Ok(()),
+            #[cfg(feature = "tls")]
+            Stream::Tls(secured) => tls::push(secured, cx),
+            Stream::Traced(traced) => Polled { stream: &mut traced.stream, cx }.flush(),
+            Stream::Other(stream) => now(Pin::new(&mut **stream).poll_flush(cx)),
+        }
+    }
+
+    fn writable(&mut self) {
+        #[cfg(feature = "tls")]
+        match self.stream {
+            Stream::Tls(secured) => {
+                secured.tls.writable(&mut Polled { stream: &mut secured.stream, cx: self.cx })
+            }
+            Stream::Traced(traced) => Polled { stream: &mut traced.stream, cx: self.cx }.writable(),
+            Stream::Tcp(_) | Stream::Unix(_) | Stream::Other(_) => {}
+        }
+    }
+
+    fn say_goodbye(&mut self) {
+        #[cfg(feature = "tls")]
+        match self.stream {
+            Stream::Tls(secured) => {
+                secured.tls.say_goodbye(&mut Polled { stream: &mut secured.stream, cx: self.cx })
+            }
+            Stream::Traced(traced) => Polled { stream: &mut traced.stream, cx: self.cx }.say_goodbye(),
+            Stream::Tcp(_) | Stream::Unix(_) | Stream::Other(_) => {}
+        }
+    }
+
+    fn read_away(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.stream {
+            #[cfg(feature = "tls")]
+            Stream::Tls(secured) => Polled { stream: &mut secured.stream, cx: self.cx }.read_away(buffer),
+            Stream::Traced(traced) => Polled { stream: &mut traced.stream, cx: self.cx }.read_away(buffer),
+            _ => self.read(buffer),
+        }
+    }
+}
+
+/// What can be said of a stream without polling it: see [`Transport`].
+impl Stream {
+    #[inline]
+    pub(super) fn is_plain(&self) -> bool {
+        match self {
+            Stream::Tcp(_) | Stream::Unix(_) => true,
+            #[cfg(feature = "tls")]
+            Stream::Tls(_) => false,
+            Stream::Traced(traced) => traced.stream.is_plain(),
+            Stream::Other(_) => false,
+        }
+    }
+
+    #[inline]
+    fn owes(&self) -> bool {
+        match self {
+            Stream::Tcp(_) | Stream::Unix(_) | Stream::Other(_) => false,
+            #[cfg(feature = "tls")]
+            Stream::Tls(secured) => secured.tls.session.owes(),
+            Stream::Traced(traced) => traced.stream.owes(),
+        }
+    }
+
+    #[inline]
+    fn has_unsent(&self) -> bool {
+        match self {
+            Stream::Tcp(_) | Stream::Unix(_) | Stream::Other(_) => false,
+            #[cfg(feature = "tls")]
+            Stream::Tls(secured) => secured.tls.session.has_unsent() || secured.stream.has_unsent(),
+            Stream::Traced(traced) => traced.stream.has_unsent(),
+        }
+    }
+
+    #[inline]
+    fn is_buffered(&self) -> bool {
+        match self {
+            Stream::Tcp(_) | Stream::Unix(_) => false,
+            #[cfg(feature = "tls")]
+            Stream::Tls(_) => true,
+            Stream::Traced(traced) => traced.stream.is_buffered(),
+            Stream::Other(_) => true,
+        }
+    }
+}
+
+/// Handshakes read and write a stream like any other.
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = Polled { stream: self.get_mut(), cx }.read(buffer.initialize_unfilled());
+        later(read.map(|count| buffer.advance(count)))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        later(Polled { stream: self.get_mut(), cx }.write(bytes))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        later(Polled { stream: self.get_mut(), cx }.flush())
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        later(Polled { stream: self.get_mut(), cx }.shutdown_write())
     }
 }

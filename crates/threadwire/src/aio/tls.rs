@@ -1,150 +1,73 @@
-//! TLS on a stream of a runtime: the session of all faces, driven by polls.
+//! TLS over a stream on tokio: which of its calls may write.
+//!
+//! A stream has one waker for the task that waits to write. So a read writes nothing, as another task may wait for the stream to
+//! take more: what has to be answered is left until the stream is written or flushed.
 
-use std::io::{self, IoSlice, IoSliceMut};
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::io::{self, IoSliceMut};
+use std::task::Context;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use super::stream::{Polled, Stream};
+use threadwire_core::session::transport::Transport;
+use threadwire_core::tls::stream::TlsStream;
 
-use super::stream::Stream;
-use threadwire_core::tls::session::{Io, Session};
-
-/// A stream in TLS.
-pub(super) struct Secured {
-    pub(super) session: Session,
-    pub(super) stream: Stream,
+/// The stream under a session that reads.
+struct Below<'a, 'c> {
+    polled: Polled<'a, 'c>,
+    writes: bool,
 }
 
-/// A stream for the length of a poll: what is pending would block.
-struct Polled<'a, 'c> {
-    stream: &'a mut Stream,
-    cx: &'a mut Context<'c>,
-}
-
-fn now<T>(poll: Poll<io::Result<T>>) -> io::Result<T> {
-    match poll {
-        Poll::Ready(result) => result,
-        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
-    }
-}
-
-/// What would block is pending: the stream has noted who is to be woken.
-fn later<T>(result: io::Result<T>) -> Poll<io::Result<T>> {
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
-        result => Poll::Ready(result),
-    }
-}
-
-impl Io for Polled<'_, '_> {
+impl Transport for Below<'_, '_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        now(self.stream.poll_read_into(self.cx, buffer))
+        self.polled.read(buffer)
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        now(Pin::new(&mut *self.stream).poll_write(self.cx, bytes))
+        if self.writes { self.polled.write(bytes) } else { Err(io::ErrorKind::WouldBlock.into()) }
     }
 
-    /// Nobody is woken whose read was not pending.
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        self.polled.shutdown_write()
+    }
+
+    /// A task is only woken whose read was pending.
     fn may_have_more(&self, _count: usize, _room: usize) -> bool {
         true
     }
 }
 
-/// The same for a read. It writes nothing, as another task may wait for the stream to take more, and there is one waker for that:
-/// what has to be answered waits until the stream is written or flushed.
-struct Read<'a, 'c>(Polled<'a, 'c>);
+type Secured = TlsStream<Stream>;
 
-impl Io for Read<'_, '_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buffer)
+/// Reads what has arrived.
+pub(super) fn read(
+    secured: &mut Secured,
+    cx: &mut Context<'_>,
+    buffers: &mut [IoSliceMut<'_>],
+) -> io::Result<usize> {
+    let mut io = Below { polled: Polled { stream: &mut secured.stream, cx }, writes: false };
+    let read = secured.tls.read(&mut io, buffers);
+    if matches!(&read, Err(error) if error.kind() != io::ErrorKind::WouldBlock) {
+        // Nothing more is written: the peer is told what was wrong, as far as that can leave at once.
+        let _ = secured.tls.push(&mut io.polled);
     }
-
-    fn write(&mut self, _bytes: &[u8]) -> io::Result<usize> {
-        Err(io::ErrorKind::WouldBlock.into())
-    }
-
-    fn may_have_more(&self, count: usize, room: usize) -> bool {
-        self.0.may_have_more(count, room)
-    }
+    read
 }
 
-impl Secured {
-    fn parts<'a, 'c>(&'a mut self, cx: &'a mut Context<'c>) -> (&'a mut Session, Polled<'a, 'c>) {
-        (&mut self.session, Polled { stream: &mut self.stream, cx })
+/// Goes on with the handshake, until it is done and all of it has left.
+pub(super) fn handshake(secured: &mut Secured, cx: &mut Context<'_>) -> io::Result<()> {
+    let mut io = Below { polled: Polled { stream: &mut secured.stream, cx }, writes: true };
+    if !secured.tls.handshake(&mut io)? {
+        return Err(io::ErrorKind::WouldBlock.into());
     }
-
-    /// Goes on with the handshake.
-    pub(super) fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let (session, mut polled) = self.parts(cx);
-        if !session.handshake(&mut polled)? {
-            return Poll::Pending;
-        }
-        // The last of it may still have to leave.
-        self.poll_push(cx)
-    }
-
-    /// Tells the peer that nothing more will come.
-    pub(super) fn poll_goodbye(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let (session, mut polled) = self.parts(cx);
-        match session.say_goodbye(&mut polled)? {
-            true => Poll::Ready(Ok(())),
-            false => Poll::Pending,
-        }
-    }
-
-    /// Has all leave that was encrypted.
-    fn poll_push(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let (session, mut polled) = self.parts(cx);
-        if !session.push(&mut polled)? {
-            return Poll::Pending;
-        }
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
+    push(secured, cx)
 }
 
-impl AsyncRead for Secured {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let (session, polled) = self.get_mut().parts(cx);
-        let room = buffer.initialize_unfilled();
-        let mut reading = Read(polled);
-        let read = ready!(later(session.read(&mut reading, &mut [IoSliceMut::new(room)])));
-        if read.is_err() {
-            // Nothing more is written: the peer is told what was wrong, as far as that can leave at once.
-            let _ = session.push(&mut reading.0);
-        }
-        buffer.advance(read?);
-        Poll::Ready(Ok(()))
+/// Has all leave that was encrypted.
+pub(super) fn push(secured: &mut Secured, cx: &mut Context<'_>) -> io::Result<()> {
+    let mut io = Polled { stream: &mut secured.stream, cx };
+    if !secured.tls.push(&mut io)? {
+        return Err(io::ErrorKind::WouldBlock.into());
     }
-}
-
-impl AsyncWrite for Secured {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffers: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let (session, mut polled) = self.get_mut().parts(cx);
-        later(session.write(&mut polled, buffers))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().poll_push(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let secured = self.get_mut();
-        ready!(secured.poll_goodbye(cx))?;
-        Pin::new(&mut secured.stream).poll_shutdown(cx)
-    }
+    io.flush()
 }
 
 #[cfg(test)]

@@ -21,10 +21,10 @@ use super::received::Event;
 use super::rest::Rest;
 use super::stream::Stream;
 use super::waiters::Waiters;
-use crate::local::Local;
-use crate::outbox::Outbox;
 use crate::{Closed, Config, Error};
 use keeping::Keeping;
+use threadwire_core::session::buffers::Buffers;
+use threadwire_core::session::outbox::Outbox;
 
 /// What a connection needs for most of what it does.
 #[derive(Clone, Copy)]
@@ -34,7 +34,7 @@ pub(super) struct Means<'a> {
     pub(super) waker: &'a Waker,
     /// Where its timers run, whoever polls it.
     pub(super) runtime: &'a Handle,
-    pub(super) local: &'a Local,
+    pub(super) local: &'a Buffers,
 }
 
 /// What is to be done when the lock is let go.

@@ -1,12 +1,12 @@
 //! The program's closures, and what they may return.
 
 use std::error::Error as StdError;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use threadwire_proto::Message;
 
 use super::RequestId;
 use crate::{Closed, Connection, Error};
+use threadwire_core::panic::catch;
 
 pub(super) type OnConnection = Box<dyn FnMut(&Connection) -> Result<(), Error>>;
 pub(super) type OnMessage = Box<dyn FnMut(&Connection, Message<'_>) -> Result<(), Error>>;
@@ -35,15 +35,10 @@ impl Callbacks {
         let Some(on_error) = &mut self.on_error else {
             return tracing::error!(error = format!("{error:#}"), "an app met an error");
         };
-        if let Err(error) = contain(|| on_error(ws, error)) {
+        if let Err(error) = catch(|| on_error(ws, error)) {
             tracing::error!(error = format!("{error:#}"), "on_error failed");
         }
     }
-}
-
-/// Runs code of the program's, and makes an error of a panic.
-pub(super) fn contain(call: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
-    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| Err(Error::panicked(payload)))
 }
 
 /// What a callback of an [`App`](super::App) may return: nothing, or a result with any error. Sealed: only these.

@@ -8,14 +8,15 @@ use std::sync::Arc;
 use threadwire_proto::{CloseCode, Initiator, Keepalive, Message};
 
 use super::HeaderList;
-use super::callbacks::{Callbacks, Outcome, contain};
+use super::callbacks::{Callbacks, Outcome};
 use super::handle::Shared;
 use super::session::{Place, Session};
 use super::{AppHandle, RequestId};
 use crate::{
-    Attempt, Backoff, Cause, Change, Client, Closed, Config, Connection, Error, IntoClient, Link, Reconnect,
-    State, Trace,
+    Attempt, Backoff, Cause, Change, Client, Closed, Config, Connection, Error, IntoClient, Reconnect,
+    ReconnectHandle, State, Trace,
 };
+use threadwire_core::panic::catch;
 
 type Before = dyn FnMut(&mut Attempt) -> Result<(), Error>;
 type RetryIf = dyn FnMut(&Cause) -> bool;
@@ -91,7 +92,7 @@ impl App {
     /// use std::time::Duration;
     /// use threadwire::{App, Keepalive};
     /// let app = App::new("ws://example.com/")?
-    ///     .ping(Keepalive { idle_timeout: Duration::from_secs(10), ..Keepalive::default() });
+    ///     .ping(Keepalive::default().idle_timeout(Duration::from_secs(10)));
     /// # Ok::<(), threadwire::Error>(())
     /// ```
     pub fn ping(mut self, keepalive: Keepalive) -> App {
@@ -120,7 +121,7 @@ impl App {
     /// # let nobody = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     /// # let url = format!("ws://{nobody}");
     ///
-    /// let backoff = Backoff { first: Duration::from_millis(1), max_attempts: Some(3), ..Backoff::default() };
+    /// let backoff = Backoff::default().first(Duration::from_millis(1)).max_attempts(3);
     /// let result = App::new(&url)? // where nobody listens
     ///     .reconnect(backoff)
     ///     .on_error(|_ws, error| println!("{error:#}")) // three times
@@ -303,10 +304,10 @@ impl App {
         let (shared, has_ids) = (Arc::clone(&self.handle.0), callbacks.identify.is_some());
         let has_told = Rc::new(Cell::new(false));
         let session = Session::new(Rc::clone(&self.place), callbacks, shared, Rc::clone(&has_told));
-        let link = self.set_up(&has_told).start(session);
-        self.handle.0.begin(&link, has_ids);
+        let feed = self.set_up(&has_told).start(session);
+        self.handle.0.begin(&feed, has_ids);
 
-        let (change, closed) = Run { link: Some(link), shared: Arc::clone(&self.handle.0) }.wait()?;
+        let (change, closed) = Run { feed: Some(feed), shared: Arc::clone(&self.handle.0) }.wait()?;
         let ended = Ended { closed, connections: change.connections };
         let Change { state: State::GaveUp, cause: Some(cause), .. } = change else { return Ok(ended) };
         match &*cause {
@@ -340,7 +341,7 @@ impl App {
         let has_told = Rc::clone(has_told);
         let reconnect = client.reconnect(self.backoff.clone().unwrap_or_default()).before(move |attempt| {
             has_told.set(false);
-            hooks.iter().try_for_each(|hook| contain(|| hook.borrow_mut()(attempt)))
+            hooks.iter().try_for_each(|hook| catch(|| hook.borrow_mut()(attempt)))
         });
         match (&self.backoff, &self.retry_if) {
             (None, _) => reconnect.retry_if(|_| false),
@@ -356,25 +357,25 @@ impl App {
 /// A run, which does not go on when nobody waits for its end any more.
 struct Run {
     /// There until the end.
-    link: Option<Link>,
+    feed: Option<ReconnectHandle>,
     shared: Arc<Shared>,
 }
 
 impl Run {
     /// Waits for the end; the last connection's is returned with it.
     fn wait(mut self) -> Result<(Change, Option<Arc<Closed>>), Error> {
-        let Some(link) = &self.link else { return Err(Error::Stopped) };
-        let change = link.wait_ended()?;
-        self.link = None;
+        let Some(feed) = &self.feed else { return Err(Error::Stopped) };
+        let change = feed.wait_ended()?;
+        self.feed = None;
         Ok((change, self.shared.end()))
     }
 }
 
 impl Drop for Run {
     fn drop(&mut self) {
-        if let Some(link) = self.link.take() {
+        if let Some(feed) = self.feed.take() {
             // That may be sent.
-            let _ = link.close_with(CloseCode::GOING_AWAY, "");
+            let _ = feed.close_with(CloseCode::GOING_AWAY, "");
             self.shared.end();
         }
     }

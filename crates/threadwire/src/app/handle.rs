@@ -8,7 +8,7 @@ use threadwire_proto::{CloseCode, CloseFrame, Compress, Message, OwnedMessage};
 use threadwire_worker::{EventLoop, Remote};
 
 use super::request::{Reply, RequestId, RequestRefused, Requests};
-use crate::{Closed, Error, Handle, Link, State, WhenFull};
+use crate::{Closed, Error, Handle, ReconnectHandle, State, WhenFull};
 
 /// What an app shares with its handles.
 #[derive(Default)]
@@ -23,7 +23,7 @@ pub(super) struct Shared {
 #[derive(Default)]
 struct Inner {
     /// The run that is under way. Nobody gets a clone of it, or the error that ended it could not be handed out.
-    link: Option<Link>,
+    feed: Option<ReconnectHandle>,
     /// On which thread.
     owner: Option<Remote>,
     /// The connection that is open.
@@ -44,24 +44,24 @@ impl Shared {
     }
 
     /// A run begins.
-    pub(super) fn begin(&self, link: &Link, has_ids: bool) {
+    pub(super) fn begin(&self, feed: &ReconnectHandle, has_ids: bool) {
         let mut inner = self.lock();
-        inner.link = Some(link.clone());
+        inner.feed = Some(feed.clone());
         inner.owner = Some(EventLoop::current().remote());
         inner.closed = None;
         inner.has_ids = has_ids;
         if let Some((code, reason)) = inner.closing.take() {
             // It was checked.
-            let _ = link.close_with(code, &reason);
+            let _ = feed.close_with(code, &reason);
         }
     }
 
     /// It is over. Returns how its last connection ended.
     pub(super) fn end(&self) -> Option<Arc<Closed>> {
         let mut inner = self.lock();
-        let (link, closed) = (inner.link.take(), inner.closed.clone());
+        let (feed, closed) = (inner.feed.take(), inner.closed.clone());
         drop(inner);
-        drop(link);
+        drop(feed);
         closed
     }
 
@@ -197,8 +197,8 @@ impl AppHandle {
     pub fn close_with(&self, code: CloseCode, reason: &str) -> Result<(), Error> {
         CloseFrame { code: Some(code), reason }.check()?;
         let mut inner = self.0.lock();
-        match &inner.link {
-            Some(link) => link.close_with(code, reason)?,
+        match &inner.feed {
+            Some(feed) => feed.close_with(code, reason)?,
             None => inner.closing = Some((code, reason.to_owned())),
         }
         let connection = inner.connection.clone();
@@ -217,7 +217,7 @@ impl AppHandle {
 
     /// Where the run stands; `None` while the app does not run.
     pub fn state(&self) -> Option<State> {
-        self.0.lock().link.as_ref().map(Link::state)
+        self.0.lock().feed.as_ref().map(ReconnectHandle::state)
     }
 
     /// The connection that is open: for pings, messages in parts, and what else a [`Handle`] can do. It stays with that

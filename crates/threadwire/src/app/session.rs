@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use threadwire_proto::{Initiator, Message};
 
-use super::callbacks::{Callbacks, contain};
+use super::callbacks::Callbacks;
 use super::handle::Shared;
 use crate::{Closed, Connection, Error, Listener};
+use threadwire_core::panic::catch;
 
 /// Where the callbacks are while no run has them.
 pub(super) type Place = Rc<RefCell<Option<Callbacks>>>;
@@ -46,7 +47,7 @@ impl Session {
         let Some(callbacks) = &mut self.callbacks else { return Ok(()) };
         let shared = &*self.shared;
         shared.busy(|| {
-            let result = contain(|| call(callbacks, shared));
+            let result = catch(|| call(callbacks, shared));
             match &result {
                 // Neither is a failure of the callback's.
                 Ok(()) | Err(Error::Stopped) => {}
@@ -121,7 +122,7 @@ impl Listener for Session {
                 _ => {}
             }
             let Some(on_close) = &mut callbacks.on_close else { return };
-            match contain(|| on_close(ws, closed)) {
+            match catch(|| on_close(ws, closed)) {
                 // It has ended; and a stop is nobody's failure.
                 Ok(()) | Err(Error::Closed | Error::Stopped) => {}
                 Err(error) => callbacks.tell(Some(ws), &error),

@@ -10,7 +10,7 @@ use super::Connection;
 use super::mailbox::{Mailbox, Receiver};
 use crate::Error;
 use crate::connection::{Moving, Remains};
-use crate::server::ServerWorker;
+use crate::on_loop::server::ServerWorker;
 
 /// A connection that belongs to no thread, so that it can be given to another one: see [`Connection::detach`]. Nothing is read or
 /// written meanwhile; what its handles send waits. Dropped, it breaks the connection off.

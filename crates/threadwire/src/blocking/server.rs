@@ -15,13 +15,14 @@ use threadwire_worker::{Ended, EventLoop, Pool, Remote, Worker};
 
 use super::mailbox::{Arrived, Receiver};
 use super::{Connection, Detached};
-use crate::server::tally::Pending;
-use crate::server::{Control, ServerSettings, ServerWorker, Service, Setup};
+use crate::on_loop::server::{Control, Hook, ServerWorker, Service, Setup};
 #[cfg(feature = "tls")]
 use crate::tls::ServerTls;
 use crate::{
     Accept, Admission, Config, Error, ListenAddr, ListenSocket, Request, Shutdown, ShutdownReport, Stopper,
 };
+use threadwire_core::server::settings::ServerSettings;
+use threadwire_core::server::tally::Pending;
 
 /// A server whose connections live on the thread that accepts them: one by one ([`accept`](Server::accept)), or all together in a
 /// [`Select`](super::Select). [`serve`](Server::serve) gives each to a handler on a thread of its own instead.
@@ -51,6 +52,7 @@ pub struct Server {
     /// Gone when it has begun to accept.
     sockets: RefCell<Vec<ListenSocket>>,
     settings: ServerSettings,
+    hook: Hook,
     control: Control,
     /// Whether the thread is there for the server alone.
     owns_thread: bool,
@@ -77,24 +79,17 @@ impl Server {
 
     /// Listens on a socket that was made before: see [`ListenSocket`].
     pub fn from_socket(socket: ListenSocket) -> Server {
-        Server::with(Vec::new(), Vec::new(), ServerSettings::default(), Control::default()).add_socket(socket)
-    }
-
-    fn with(
-        sockets: Vec<ListenSocket>,
-        addrs: Vec<ListenAddr>,
-        settings: ServerSettings,
-        control: Control,
-    ) -> Server {
-        Server {
-            addrs,
-            sockets: RefCell::new(sockets),
-            settings,
-            control,
+        let server = Server {
+            addrs: Vec::new(),
+            sockets: RefCell::default(),
+            settings: ServerSettings::default(),
+            hook: Hook::default(),
+            control: Control::default(),
             owns_thread: false,
             worker: OnceCell::new(),
             arrived: Rc::default(),
-        }
+        };
+        server.add_socket(socket)
     }
 
     /// Listens on one more socket: see [`ListenSocket`].
@@ -139,7 +134,7 @@ impl Server {
         mut self,
         accept: impl Fn(&Request) -> R + Send + Sync + 'static,
     ) -> Server {
-        self.settings.set_hook(accept);
+        self.hook = Hook::new(accept);
         self
     }
 
@@ -238,7 +233,7 @@ impl Server {
     }
 
     fn service(&self) -> Service {
-        Service::new(self.settings.clone(), self.control.clone(), Setup::default())
+        Service::new(self.settings.clone(), self.hook.clone(), self.control.clone(), Setup::default())
     }
 
     /// Whether a connection has come.
@@ -300,14 +295,22 @@ impl Server {
         let pool = Arc::new(pool);
         let handlers = Arc::clone(&pool);
         let (addrs, control) = (self.addrs.clone(), self.control.clone());
-        let (settings, server_addrs) = (self.settings.clone(), addrs.clone());
+        let (settings, hook, server_addrs) = (self.settings.clone(), self.hook.clone(), addrs.clone());
         let service = self.service();
         let builder = Worker::builder().name("threadwire accept").grace(service.grace()).no_parent();
         let handler = Arc::new(handler);
         let serving = control.clone();
         let worker = builder.spawn(move || {
-            let mut server = Server::with(sockets, server_addrs, settings, control);
-            server.owns_thread = true;
+            let mut server = Server {
+                addrs: server_addrs,
+                sockets: RefCell::new(sockets),
+                settings,
+                hook,
+                control,
+                owns_thread: true,
+                worker: OnceCell::new(),
+                arrived: Rc::default(),
+            };
             let ended = hand_out(&mut server, &service, &pool, handler);
             drop(server);
             // The handlers' waits end, and then their connections are closed. This thread was stopped, and does not wait for

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use threadwire_core::client::settings::Settings;
 use threadwire_worker::EventLoop;
 
-use crate::dial::Attempt;
+use crate::on_loop::dial::Attempt;
 #[cfg(feature = "tls")]
 use crate::tls::ClientTls;
 use crate::{Backoff, Config, Connection, Error, Listener, Reconnect};
@@ -67,7 +67,7 @@ pub fn connect(url: &str, listener: impl Listener) -> Result<Connection, Error> 
 ///
 /// let client = Client::new(&url)?
 ///     .header("Authorization", "Bearer 1234")?
-///     .config(Config { open_timeout: Duration::from_secs(2), ..Config::default() });
+///     .config(Config::default().open_timeout(Duration::from_secs(2)));
 /// let quiet = |_ws: &Connection, _message: Message<'_>| Ok(());
 /// let (first, second) = (client.connect(quiet)?, client.connect(quiet)?);
 /// assert_ne!(first.local_addr()?, second.local_addr()?);

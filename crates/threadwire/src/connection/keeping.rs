@@ -88,8 +88,8 @@ impl Connection {
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
     /// # let url = format!("ws://{}", server.local_addr()?);
     ///
-    /// let often = Keepalive { idle_timeout: Duration::from_millis(5), ..Keepalive::default() };
-    /// let config = Config { keepalive: Some(often), keep_round_trips: true, ..Config::default() };
+    /// let often = Keepalive::default().idle_timeout(Duration::from_millis(5));
+    /// let config = Config::default().keepalive(often).keep_round_trips(true);
     /// let ws = Client::new(&url)?.config(config).connect(|_: &Connection, _: Message<'_>| Ok(()))?;
     /// wait_until(None, || ws.round_trips().is_some())?;
     /// let trips = ws.round_trips().unwrap();

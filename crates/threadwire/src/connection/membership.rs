@@ -14,8 +14,8 @@ use threadwire_worker::EventLoop;
 
 use super::{Connection, Phase, WeakConnection};
 use crate::Config;
-use crate::server::Standing;
-use crate::server::tally::{MemberNote, ShutdownOrder, WorkerTally};
+use crate::Standing;
+use threadwire_core::server::tally::{MemberNote, ShutdownOrder, WorkerTally};
 
 /// The place of a connection that is no server's, or has ended.
 pub(super) const NOWHERE: u32 = u32::MAX;

@@ -12,13 +12,14 @@ use threadwire_worker::{EventLoop, Ready, Remote, Source};
 
 use super::membership::{self, Site};
 use super::sharing::Sharing;
-use super::{Agreed, Connection, Extras, Inner, Phase, WeakConnection};
+use super::{Connection, Extras, Inner, Phase, WeakConnection};
+use crate::connection::registry::Registry;
 use crate::flow::Flow;
 use crate::link::{Link, LooseLink};
-use crate::local::Local;
 use crate::messages::inbox::Inbox;
-use crate::stream::Stream;
+use crate::on_loop::stream::Stream;
 use crate::{Closed, Config, Error, Listener};
+use threadwire_core::agreed::Agreed;
 
 /// Holds a place for a moment.
 struct Nobody;
@@ -93,7 +94,7 @@ impl Connection {
         let flow = self.0.flow.replace(Flow { shared: false, ..self.0.flow.get() });
         if let Some(sharing) = &extras.sharing {
             let place = sharing.handle().leave_thread();
-            self.0.link.borrow().local().unshare(place);
+            self.0.link.borrow().registry().leave(place);
         }
         let loosened = self.0.link.borrow_mut().loosen();
         let Some((link, mut stream)) = loosened else { return Err(Error::Closed) };
@@ -124,7 +125,7 @@ impl Connection {
         let parts = moving.0.take().ok_or(io::ErrorKind::Other)?;
         let Parts { link: loose, stream, config, agreed, flow, sharing, held_bytes, .. } = parts;
         let Parts { watchers, receivers, dropped, .. } = parts;
-        let (level, name) = (listener.level(), Local::current().name_for(listener.name()));
+        let (level, name) = (listener.level(), Registry::current().name_for(listener.name()));
         let site = site.unwrap_or_else(|| Site::alone(config));
         let event_loop = EventLoop::current();
         let mut made = None;
@@ -181,7 +182,7 @@ impl Connection {
             token,
             link: RefCell::new(Link::ended(role, &config.protocol(level))),
             level,
-            name: Local::current().name_for("none"),
+            name: Registry::current().name_for("none"),
             listener: RefCell::default(),
             unread: Cell::default(),
             may_have_more: Cell::new(false),
@@ -203,7 +204,7 @@ impl Connection {
         let handle = self.with_sharing(|sharing| sharing.handle().clone());
         if let Some(handle) = handle {
             let weak = WeakConnection(Rc::downgrade(&self.0));
-            handle.come_to_thread(link.local().share(handle.id(), weak));
+            handle.come_to_thread(link.registry().enter(handle.id(), weak));
             drop(link);
             // What was received while it was between the threads may have made room.
             self.look_at_receivers();

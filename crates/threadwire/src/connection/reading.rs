@@ -10,6 +10,7 @@ use threadwire_worker::{EventLoop, Ready};
 use super::{Connection, Phase};
 use crate::link::Received;
 use crate::{Error, Listener};
+use threadwire_core::session::linger::Linger;
 
 /// How often one connection may be read for a long message before it is the others' turn.
 const READS_PER_TURN: u32 = 8;
@@ -23,10 +24,10 @@ impl Connection {
             return self.0.unread.set(self.0.unread.get() | ready);
         }
         let ran = self.call(|listener| {
-            let local = Rc::clone(self.0.link.borrow().local());
-            let mut input = local.lend_input();
+            let registry = Rc::clone(self.0.link.borrow().registry());
+            let mut input = registry.buffers.lend_input();
             self.read_with(listener, ready, &mut input);
-            local.return_input(input);
+            registry.buffers.return_input(input);
         });
         if !ran {
             self.0.unread.set(self.0.unread.get() | ready);
@@ -144,14 +145,14 @@ impl Connection {
     /// Reads and drops what the peer still sends, until it ends.
     pub(super) fn discard(&self) {
         let mut link = self.0.link.borrow_mut();
-        let local = Rc::clone(link.local());
-        let mut input = local.lend_input();
-        let read = link.read_away(&mut input);
-        local.return_input(input);
-        match read {
-            Ok(1..) => EventLoop::current().requeue(self.0.token, Ready::READABLE),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            _ => link.tcp_ended(),
+        let registry = Rc::clone(link.registry());
+        let mut input = registry.buffers.lend_input();
+        let lingering = link.linger(&mut input);
+        registry.buffers.return_input(input);
+        match lingering {
+            Linger::More => EventLoop::current().requeue(self.0.token, Ready::READABLE),
+            Linger::Waits => {}
+            Linger::Over => link.tcp_ended(),
         }
     }
 }

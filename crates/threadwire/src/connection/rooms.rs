@@ -8,8 +8,8 @@ use threadwire_proto::{CloseCode, CloseFrame, SendOptions};
 
 use super::Connection;
 use crate::WhenFull;
+use crate::connection::registry::Registry;
 use crate::flow::Flow;
-use crate::local::Local;
 use crate::room::branch::{Branch, Framed, Seat};
 
 /// What has become of a message.
@@ -112,23 +112,23 @@ impl Connection {
     /// Has what was gathered in this connection's rooms leave, before something else does.
     #[inline]
     pub(super) fn flush_rooms(&self) {
-        if self.0.flow.get().in_rooms && self.0.link.borrow().local().rooms.has_gathered() {
+        if self.0.flow.get().in_rooms && self.0.link.borrow().registry().rooms.has_gathered() {
             self.flush_own_rooms();
         }
     }
 
     #[cold]
     fn flush_own_rooms(&self) {
-        let local = self.local();
+        let registry = self.registry();
         while let Some(branch) = self.find_seat(|seat| seat.branch.has_gathered()) {
-            branch.flush(&local);
+            branch.flush(&registry);
         }
     }
 
     /// The end: leaves all rooms.
     pub(super) fn leave_rooms(&self) {
         if self.0.flow.get().in_rooms {
-            self.local().leave_rooms(self);
+            self.registry().leave_rooms(self);
         }
     }
 }
@@ -136,8 +136,8 @@ impl Connection {
 /// Where it sits.
 impl Connection {
     /// What its thread's connections share.
-    pub(crate) fn local(&self) -> Rc<Local> {
-        Rc::clone(self.0.link.borrow().local())
+    pub(crate) fn registry(&self) -> Rc<Registry> {
+        Rc::clone(self.0.link.borrow().registry())
     }
 
     /// What no other connection of this thread has as long as this one is there.

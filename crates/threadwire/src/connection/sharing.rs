@@ -98,7 +98,7 @@ impl Connection {
             return handle;
         }
         let weak = WeakConnection(Rc::downgrade(&self.0));
-        handle.come_to_thread(link.local().share(handle.id(), weak));
+        handle.come_to_thread(link.registry().enter(handle.id(), weak));
         handle.lane().set_outside(link.buffered());
         if link.state() != State::Open {
             handle.lane().shut();
@@ -383,7 +383,7 @@ impl Connection {
             (extras.is_over, extras.held_bytes) = (true, 0);
         }
         let Some(handle) = self.existing_handle() else { return };
-        self.0.link.borrow().local().unshare(handle.place());
+        self.0.link.borrow().registry().leave(handle.place());
         let left = self
             .with_sharing(|sharing| (std::mem::take(&mut sharing.batch), std::mem::take(&mut sharing.held)));
         handle.lane().end(Arc::clone(&closed));

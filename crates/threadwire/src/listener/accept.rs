@@ -1,6 +1,7 @@
-//! What becomes of a request.
+//! The answer of a server's program to a request, with a listener if it is an upgrade.
 
-use threadwire_proto::handshake::{Headers, Response, refuse_reserved};
+use threadwire_core::server::answer::{Answer, Subprotocol};
+use threadwire_proto::handshake::Response;
 
 use crate::{Error, Listener};
 
@@ -26,42 +27,20 @@ use crate::{Error, Listener};
 /// # assert!(client.connect(|_: &Connection, _: Message<'_>| Ok(()))?.response_headers().is_some());
 /// # Ok::<(), Error>(())
 /// ```
-pub struct Accept(pub(crate) Answer);
-
-pub(crate) enum Answer {
-    /// It is upgraded to a connection, if it asks for that as it must.
-    Upgrade { listener: Option<Box<dyn Listener>>, headers: Headers, subprotocol: Subprotocol },
-    /// It is answered, and that is all.
-    Respond(Response),
-}
-
-/// Which subprotocol is agreed on.
-#[derive(Clone, Debug, Default)]
-pub(crate) enum Subprotocol {
-    #[default]
-    None,
-    /// This one, which the request must offer.
-    Exactly(String),
-    /// The first of these that the request offers, which may have to be one.
-    FirstOf { names: Vec<String>, is_required: bool },
-}
+pub struct Accept(pub(crate) Answer<Box<dyn Listener>>);
 
 impl Accept {
     /// Upgrades to a connection that `listener` listens to. A request that does not ask for that as RFC 6455 (section
     /// 4.2.1) wants it is answered with what is wrong with it, and the listener is dropped.
     pub fn with(listener: impl Listener) -> Accept {
         let listener: Box<dyn Listener> = Box::new(listener);
-        Accept::to(Some(listener))
+        Accept(Answer::upgrade(Some(listener)))
     }
 
     /// Upgrades to a connection for the face that has asked, such as a [`blocking::Server`](crate::blocking::Server). On a
     /// [`Server`](crate::Server), which only has listeners, to one that nobody listens to.
     pub fn upgrade() -> Accept {
-        Accept::to(None)
-    }
-
-    fn to(listener: Option<Box<dyn Listener>>) -> Accept {
-        Accept(Answer::Upgrade { listener, headers: Headers::new(), subprotocol: Subprotocol::None })
+        Accept(Answer::upgrade(None))
     }
 
     /// Answers with a status: 403 to refuse, 404 for a path that is not there, 200 for a health check.
@@ -94,16 +73,8 @@ impl Accept {
 
     /// Adds a header to the answer, whatever it is. Fails with [`Error::Handshake`] for a name or a value that must not
     /// be sent, and for the headers that belong to the handshake itself.
-    pub fn header(mut self, name: &str, value: &str) -> Result<Accept, Error> {
-        refuse_reserved(name)?;
-        self.0 = match self.0 {
-            Answer::Upgrade { listener, mut headers, subprotocol } => {
-                headers.append(name, value)?;
-                Answer::Upgrade { listener, headers, subprotocol }
-            }
-            Answer::Respond(response) => Answer::Respond(response.with_header(name, value)?),
-        };
-        Ok(self)
+    pub fn header(self, name: &str, value: &str) -> Result<Accept, Error> {
+        self.0.header(name, value).map(Accept)
     }
 
     /// Chooses a subprotocol, one of those that the request offers; otherwise the request is answered with 500. Fails
@@ -111,7 +82,7 @@ impl Accept {
     ///
     /// [`Connection::subprotocol`]: crate::Connection::subprotocol
     pub fn subprotocol(self, name: &str) -> Result<Accept, Error> {
-        self.choose(Subprotocol::Exactly(name.to_owned()))
+        self.0.choose(Subprotocol::Exactly(name.to_owned())).map(Accept)
     }
 
     /// Chooses the first of these subprotocols that the request offers; without one in common, the connection has none. Fails
@@ -130,7 +101,7 @@ impl Accept {
     /// ```
     pub fn subprotocols<N: Into<String>>(self, names: impl IntoIterator<Item = N>) -> Result<Accept, Error> {
         let names = names.into_iter().map(Into::into).collect();
-        self.choose(Subprotocol::FirstOf { names, is_required: false })
+        self.0.choose(Subprotocol::FirstOf { names, is_required: false }).map(Accept)
     }
 
     /// The same, but without one in common the request is answered with 400, and the listener is dropped.
@@ -139,15 +110,14 @@ impl Accept {
         names: impl IntoIterator<Item = N>,
     ) -> Result<Accept, Error> {
         let names = names.into_iter().map(Into::into).collect();
-        self.choose(Subprotocol::FirstOf { names, is_required: true })
+        self.0.choose(Subprotocol::FirstOf { names, is_required: true }).map(Accept)
     }
+}
 
-    fn choose(mut self, chosen: Subprotocol) -> Result<Accept, Error> {
-        match &mut self.0 {
-            Answer::Upgrade { subprotocol, .. } => *subprotocol = chosen,
-            Answer::Respond(_) => return Err(Error::other("only an upgrade has a subprotocol")),
-        }
-        Ok(self)
+/// [`Accept::respond`].
+impl From<Response> for Accept {
+    fn from(response: Response) -> Accept {
+        Accept::respond(response)
     }
 }
 
@@ -170,11 +140,6 @@ impl From<Result<Accept, Response>> for Accept {
 
 impl std::fmt::Debug for Accept {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.0 {
-            Answer::Upgrade { headers, subprotocol, .. } => {
-                f.debug_struct("Upgrade").field("headers", headers).field("subprotocol", subprotocol).finish()
-            }
-            Answer::Respond(response) => f.debug_tuple("Respond").field(response).finish(),
-        }
+        self.0.fmt(f)
     }
 }

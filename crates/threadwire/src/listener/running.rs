@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use threadwire_worker::{Ended, Worker, wait_forever};
 
 use super::server::Sockets;
-use crate::server::{Control, Service, WorkerRemote};
+use crate::on_loop::server::{Control, Service, WorkerRemote};
 use crate::{Error, ListenAddr, Shutdown, ShutdownReport};
 
 /// A server at work. Dropping it does not stop it.

@@ -9,10 +9,11 @@ use threadwire_worker::{Ended, EventLoop, Worker, wait_forever};
 
 use super::accept::Accept;
 use super::running::{Running, Stopper};
-use crate::server::{Control, ServerSettings, ServerWorker, Service, Setup, WorkerRemote};
+use crate::on_loop::server::{Control, Hook, ServerWorker, Service, Setup, WorkerRemote};
 #[cfg(feature = "tls")]
 use crate::tls::ServerTls;
 use crate::{Admission, Config, Error, ListenAddr, ListenSocket, Request};
+use threadwire_core::server::settings::ServerSettings;
 
 /// A server: what is listened on, and the workers that serve what comes.
 ///
@@ -280,9 +281,7 @@ impl Server {
                 shared.map_err(|source| Error::Listen { addr: socket.local_addr().to_string(), source })?;
             sockets.push((socket, shared));
         }
-        let mut settings = self.settings;
-        settings.set_hook(accept);
-        let service = Service::new(settings, self.control.clone(), self.setup);
+        let service = Service::new(self.settings, Hook::new(accept), self.control.clone(), self.setup);
         Ok(Plan { addrs: self.addrs, service, control: self.control, sockets, others })
     }
 }

@@ -13,8 +13,8 @@ use threadwire_worker::EventLoop;
 use super::deflated::{Deflated, Variant, Variants};
 use super::delivery::{Part, Report};
 use super::homes::{Core, Stay};
+use crate::connection::registry::Registry;
 use crate::connection::rooms::Given;
-use crate::local::Local;
 use crate::{Connection, WhenFull};
 
 /// With this many bytes gathered, they leave without waiting for the loop's next turn.
@@ -150,7 +150,7 @@ impl Branch {
         letter: Letter<'_>,
         except: Option<&Connection>,
         part: Part,
-        local: &Local,
+        registry: &Registry,
     ) -> bool {
         let place = except.and_then(|ws| ws.place_in(self));
         if let Some(place) = place {
@@ -160,7 +160,7 @@ impl Branch {
         let mut gathered = self.gathered.borrow_mut();
         let Gathered { bytes, pieces } = &mut *gathered;
         if bytes.capacity() == 0 {
-            *bytes = local.lend_output();
+            *bytes = registry.buffers.lend_output();
         }
         let Letter { opcode, header, payload, compress, deflated } = letter;
         let start = bytes.len();
@@ -174,7 +174,7 @@ impl Branch {
     }
 
     /// Hands what was gathered to the members.
-    pub(crate) fn flush(&self, local: &Local) {
+    pub(crate) fn flush(&self, registry: &Registry) {
         if !self.has_gathered() {
             return;
         }
@@ -182,7 +182,8 @@ impl Branch {
         let mut variants = Variants::default();
         let mut got_all = 0;
         for member in self.members.borrow_mut().iter_mut() {
-            let variant = member.ws.sharing().map(|sharing| variants.of(sharing, &gathered, local));
+            let variant =
+                member.ws.sharing().map(|sharing| variants.of(sharing, &gathered, &registry.buffers));
             let bytes = variant.map_or(&gathered.bytes, |variant| &variant.bytes);
             let mut taken = 0;
             if member.excepted == 0 {
@@ -197,9 +198,9 @@ impl Branch {
             }
             member.serve(&mut gathered, variant, taken);
         }
-        variants.recycle(local);
+        variants.recycle(&registry.buffers);
         let Gathered { bytes, mut pieces } = gathered;
-        local.return_output(bytes);
+        registry.buffers.return_output(bytes);
         let mut total = Report::default();
         for piece in &mut pieces {
             piece.report.delivered += got_all;

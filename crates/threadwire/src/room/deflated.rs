@@ -7,7 +7,7 @@ use threadwire_proto::deflate::Sharing;
 use threadwire_proto::{Compress, OpCode, Pool};
 
 use super::branch::{Gathered, Span};
-use crate::local::Local;
+use threadwire_core::session::buffers::Buffers;
 
 /// A message's compressed frames, of which there are as many as there are settings among the members: one, as a rule.
 /// `None` stands for one that is better sent as it is.
@@ -49,9 +49,9 @@ pub(super) struct Variant {
 }
 
 impl Variant {
-    fn new(sharing: Sharing, gathered: &Gathered, local: &Local) -> Variant {
-        let mut shared = local.shared.borrow_mut();
-        let mut bytes = local.lend_output();
+    fn new(sharing: Sharing, gathered: &Gathered, buffers: &Buffers) -> Variant {
+        let mut shared = buffers.shared.borrow_mut();
+        let mut bytes = buffers.lend_output();
         let spans = gathered.pieces.iter().map(|piece| {
             let start = bytes.len();
             let payload = &gathered.bytes[piece.payload..piece.span.end];
@@ -78,17 +78,17 @@ pub(super) struct Variants(Vec<Variant>);
 
 impl Variants {
     /// The one for these settings.
-    pub(super) fn of(&mut self, sharing: Sharing, gathered: &Gathered, local: &Local) -> &Variant {
+    pub(super) fn of(&mut self, sharing: Sharing, gathered: &Gathered, buffers: &Buffers) -> &Variant {
         let known = self.0.iter().position(|variant| variant.sharing == sharing);
         let place = known.unwrap_or_else(|| {
-            self.0.push(Variant::new(sharing, gathered, local));
+            self.0.push(Variant::new(sharing, gathered, buffers));
             self.0.len() - 1
         });
         &self.0[place]
     }
 
-    pub(super) fn recycle(self, local: &Local) {
-        self.0.into_iter().for_each(|variant| local.return_output(variant.bytes));
+    pub(super) fn recycle(self, buffers: &Buffers) {
+        self.0.into_iter().for_each(|variant| buffers.return_output(variant.bytes));
     }
 }
 

@@ -14,7 +14,7 @@ use threadwire_worker::{EventLoop, Ready, Source, Token};
 use super::branch::{Branch, Letter};
 use super::delivery::Part;
 use super::homes::Core;
-use crate::local::Local;
+use crate::connection::registry::Registry;
 use crate::{Connection, WhenFull};
 
 #[derive(Default)]
@@ -42,7 +42,7 @@ impl Rooms {
     }
 }
 
-impl Local {
+impl Registry {
     /// Takes a member into a room.
     pub(super) fn join_room(&self, core: &Arc<Core>, ws: &Connection, when_full: Option<WhenFull>) {
         if !ws.is_open() {
@@ -129,7 +129,7 @@ impl Local {
             return branch.flush(self);
         }
         if !self.rooms.is_awaited.replace(true) {
-            let token = event_loop.attach_idle(|token| Rc::new(Flush { token, local: Rc::clone(self) }));
+            let token = event_loop.attach_idle(|token| Rc::new(Flush { token, registry: Rc::clone(self) }));
             event_loop.flush_later(token);
         }
     }
@@ -152,14 +152,14 @@ impl Local {
 /// holds up the end of a loop.
 struct Flush {
     token: Token,
-    local: Rc<Local>,
+    registry: Rc<Registry>,
 }
 
 impl Flush {
     fn now(&self) {
         EventLoop::current().detach_idle(self.token);
-        self.local.rooms.is_awaited.set(false);
-        self.local.flush_rooms();
+        self.registry.rooms.is_awaited.set(false);
+        self.registry.flush_rooms();
     }
 }
 
@@ -192,38 +192,38 @@ mod tests {
     use crate::{Accept, Client, Message, Server};
 
     /// Two clients on this thread, which has no rooms.
-    fn two(then: impl FnOnce(&Local, [Connection; 2])) {
+    fn two(then: impl FnOnce(&Registry, [Connection; 2])) {
         let ignore = |_: &Connection, _: Message<'_>| Ok(());
         let server = Server::bind("127.0.0.1:0").unwrap().serve(move |_| Accept::with(ignore)).unwrap();
         let client = || Client::new(&format!("ws://{}", server.local_addr().unwrap())).unwrap();
         let both = [(); 2].map(|()| client().connect(ignore).unwrap());
-        then(&Local::current(), both);
+        then(&Registry::current(), both);
         server.stop();
         server.join().unwrap();
     }
 
     #[test]
     fn nothing_is_left_of_a_room_that_is_dropped() {
-        two(|local, [one, other]| {
+        two(|registry, [one, other]| {
             let (room, lobby) = (Room::new(), Room::new());
             for ws in [&one, &other] {
                 room.join(ws);
                 lobby.join(ws);
             }
-            assert_eq!((local.rooms.branches.borrow().len(), local.rooms.shared.get()), (2, 2));
+            assert_eq!((registry.rooms.branches.borrow().len(), registry.rooms.shared.get()), (2, 2));
             drop(room);
             update().unwrap();
-            assert_eq!((local.rooms.branches.borrow().len(), local.rooms.shared.get()), (1, 0));
+            assert_eq!((registry.rooms.branches.borrow().len(), registry.rooms.shared.get()), (1, 0));
             drop(lobby);
             update().unwrap();
-            assert!(local.rooms.branches.borrow().is_empty());
+            assert!(registry.rooms.branches.borrow().is_empty());
             assert!(one.last_room().is_none() && other.last_room().is_none());
         });
     }
 
     #[test]
     fn a_thread_without_members_gets_no_messages() {
-        two(|local, [one, other]| {
+        two(|registry, [one, other]| {
             let room = Room::new();
             room.join(&one);
             room.join(&other);
@@ -232,13 +232,13 @@ mod tests {
             assert_eq!(room.core().workers().len(), 1);
             other.abort();
             other.wait_closed().unwrap();
-            assert!(room.core().workers().is_empty() && local.rooms.branches.borrow().is_empty());
+            assert!(room.core().workers().is_empty() && registry.rooms.branches.borrow().is_empty());
         });
     }
 
     #[test]
     fn a_loop_has_a_source_for_rooms_only_while_something_is_gathered() {
-        two(|local, [one, other]| {
+        two(|registry, [one, other]| {
             let room = Room::new();
             room.join(&one);
             room.join(&other);
@@ -249,10 +249,10 @@ mod tests {
             one.flush();
             room.send("three");
             assert_eq!(event_loop.source_count(), sources + 1);
-            assert!(local.rooms.has_gathered());
+            assert!(registry.rooms.has_gathered());
             update().unwrap();
             assert_eq!(event_loop.source_count(), sources);
-            assert!(!local.rooms.has_gathered());
+            assert!(!registry.rooms.has_gathered());
             let branch = one.last_room().unwrap();
             assert!(branch.excepts_nobody());
         });

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::io::{self, IoSlice, IoSliceMut, Write};
+use std::io::{self, IoSlice, IoSliceMut, Write as _};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -11,9 +11,8 @@ use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::pki_types::ServerName;
 
 use super::{ClientTls, Pem, ServerTls};
-use crate::local::Local;
-use crate::outbox::{Outbox, Output};
-use threadwire_core::tls::session::{Io, Session};
+use threadwire_core::session::{buffers::Buffers, outbox::Outbox, transport::Transport};
+use threadwire_core::tls::session::Session;
 
 /// One direction: what is under way, and how much may be.
 struct Half {
@@ -45,7 +44,7 @@ fn pipe(capacity: usize, most: usize) -> (End, End) {
     (end(&one, &other), end(&other, &one))
 }
 
-impl Io for End {
+impl Transport for End {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut half = self.receives.borrow_mut();
         if half.bytes.is_empty() && !half.ended {
@@ -70,6 +69,11 @@ impl Io for End {
         half.bytes.extend(&bytes[..count]);
         self.writes += 1;
         Ok(count)
+    }
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        self.sends.borrow_mut().ended = true;
+        Ok(())
     }
 
     fn may_have_more(&self, _count: usize, _room: usize) -> bool {
@@ -296,17 +300,23 @@ fn keys_are_exchanged_while_messages_go_both_ways() {
 /// A session as an outbox writes it.
 struct Through<'a>(&'a mut (Session, End));
 
-impl Write for Through<'_> {
+impl Transport for Through<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.0.read(&mut self.0.1, &mut [IoSliceMut::new(buffer)])
+    }
+
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.0.write(&mut self.0.1, &[IoSlice::new(bytes)])
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        self.0.1.shutdown_write()
     }
-}
 
-impl Output for Through<'_> {
+    fn may_have_more(&self, _count: usize, _room: usize) -> bool {
+        true
+    }
+
     fn owes(&self) -> bool {
         self.0.0.owes()
     }
@@ -315,7 +325,7 @@ impl Output for Through<'_> {
 #[test]
 fn a_frame_whose_first_byte_was_encrypted_with_the_last_one_is_not_dropped() {
     let (mut client, mut server) = connected(1000, 1000);
-    let (mut outbox, local) = (Outbox::default(), Local::current());
+    let (mut outbox, local) = (Outbox::default(), Buffers::current());
     // The longest piece that is encrypted at once ends behind the first byte of the second frame.
     for (byte, length) in [(1, (64 << 10) - 1), (2, 100), (3, 100)] {
         outbox.before_frame(true);

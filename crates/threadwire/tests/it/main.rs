@@ -1,4 +1,5 @@
-//! The library on all its faces, against peers whose every byte is made by hand, and against itself.
+//! The integration tests of all faces, in one program: against peers whose every byte is made by hand, and against
+//! the library itself.
 
 #[cfg(feature = "aio")]
 mod aio;
@@ -7,7 +8,6 @@ mod blocking;
 mod client;
 pub mod common;
 mod connection;
-mod corners;
 pub mod examples;
 mod handle;
 mod reconnecting;

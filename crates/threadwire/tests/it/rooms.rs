@@ -396,7 +396,7 @@ fn fill(room: &Room, dropped: impl Fn() -> bool) -> Vec<Report> {
 }
 
 fn slow_member(when_full: WhenFull) -> (Hall, Peer, Handle, thread::JoinHandle<usize>) {
-    let hall = Hall::new(1, Config { max_buffered: 64 << 10, ..patient() });
+    let hall = Hall::new(1, patient().max_buffered(64 << 10));
     let (slow, handle) = hall.enter_narrow();
     let room = hall.room.clone();
     on(&handle, move |ws| room.join_with(ws, when_full));
@@ -543,7 +543,7 @@ fn long_messages_reach_slow_readers_whole() {
 #[test]
 fn a_message_waits_for_the_parts_of_another_thread() {
     bounded(|| {
-        let hall = Hall::new(1, Config { max_buffered: 1 << 10, ..patient() });
+        let hall = Hall::new(1, patient().max_buffered(1 << 10));
         let (mut peer, handle) = hall.enter();
         let mut parts = handle.start_text();
         parts.send("one ").unwrap();

@@ -146,8 +146,8 @@ fn a_receive_is_awaited_on_the_same_client() {
 #[test]
 fn threads_that_send_ping_and_close_at_once_tear_nothing() {
     bounded(|| {
-        let often = threadwire::Keepalive { idle_timeout: Duration::from_millis(1), ..Default::default() };
-        let config = threadwire::Config { keepalive: Some(often), ..patient() };
+        let often = threadwire::Keepalive::default().idle_timeout(Duration::from_millis(1));
+        let config = patient().keepalive(often);
         let (ws, mut peer) = pair(config, &Log::new());
         let reading = thread::spawn(move || {
             let mut counts = BTreeMap::new();

@@ -91,7 +91,7 @@ fn a_task_that_always_finds_a_message_leaves_others_their_turn() {
     bounded(|| {
         let runtime = single();
         let (_serving, handle, mut peer) = remote_connection(&Log::new());
-        let newest = Backlog { when_behind: WhenBehind::DropOldest, ..Backlog::default() };
+        let newest = Backlog::default().when_behind(WhenBehind::DropOldest);
         let mut messages = handle.messages(newest);
         for _ in 0..1000 {
             peer.send(TEXT, b"more");
@@ -286,7 +286,7 @@ fn a_task_measures_a_connection_of_callbacks_and_waits_for_its_end() {
 #[test]
 fn a_task_that_sends_to_a_peer_which_does_not_read_waits_and_holds_nobody() {
     on_runtimes(|| async {
-        let config = threadwire::Config { max_buffered: 4 * FILLER, ..patient() };
+        let config = patient().max_buffered(4 * FILLER);
         let (serving, handles) = serving_handles(config, &Log::new(), ignore);
         let mut peer = serving.peer();
         let handle = handles.recv_timeout(PATIENCE).unwrap();

@@ -1,4 +1,4 @@
-//! The time of a turn, for those who need a time per wake-up and not a clock that they read each.
+//! The time of a loop's turn: one clock read per wake-up, shared by all that need the time.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::EventLoop;
 
-/// Read once per turn, and only while somebody wants it.
+/// The clock of a loop, read once per turn, and only while somebody keeps time.
 #[derive(Debug)]
 pub(super) struct Clock {
     keepers: Cell<usize>,
@@ -50,7 +50,7 @@ impl EventLoop {
     pub fn keep_time(&self) -> TimeKeeper {
         let keepers = &self.clock.keepers;
         if keepers.get() == 0 {
-            // What was noted for those before is old.
+            // The time that was noted for earlier keepers is old.
             self.clock.turned_at.set(Instant::now());
         }
         keepers.set(keepers.get() + 1);

@@ -1,44 +1,44 @@
-//! How a loop ends: with a worker's run, or with a thread that is no worker.
+//! The end of an event loop: with its worker's run, or with a thread that is no worker.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::inbox::STOP;
+use super::mail::Mail;
 use super::stall::Holder;
-use super::{Entry, EventLoop, contain};
+use super::timer::{self, Timers};
+use super::{EventLoop, SourceEntry, contain};
 use crate::Outcome;
-use crate::inbox::STOP;
-use crate::mail::Mail;
-use crate::timer::{self, Timers};
 
 impl EventLoop {
     /// The end of a run: what was left for the worker before is still delivered (for at most `grace`); then the children
     /// are stopped and waited for, and every source is told to stop, and has until `grace` has passed to detach. Waits return
     /// [`Stopped`] at once from here on. Returns how many sources had to be abandoned.
     pub(crate) fn finish(&self, grace: Duration) -> usize {
-        self.node.stop(STOP);
+        self.worker.stop(STOP);
         self.finished.set(true);
         let mut deadline = timer::after(Instant::now(), grace);
         let turn = |until| contain(|| self.turn(until));
         loop {
             turn(Some(Instant::now()));
-            if self.node.inbox.len() == 0 || Instant::now() >= deadline {
+            if self.worker.inbox.len() == 0 || Instant::now() >= deadline {
                 break;
             }
         }
         deadline = timer::after(Instant::now(), grace);
-        self.node.stop_children();
+        self.worker.stop_children();
         let mut abandoned = 0;
         loop {
-            // Also those that have come meanwhile.
+            // Sources that have come meanwhile are told too.
             self.tell_to_stop();
             let now = Instant::now();
             if now >= deadline {
                 abandoned += self.abandon_sources();
             }
             let has_sources = self.source_count() > 0;
-            // In this order: the last thing that a child does is to send mail, and then it is gone.
-            let has_children = self.node.must_wait_for_children();
-            let has_mail = self.node.inbox.len() > 0 && now < deadline;
+            // Children are looked at before the inbox: the last thing that a child does is to send mail, and then it is gone.
+            let has_children = self.worker.must_wait_for_children();
+            let has_mail = self.worker.inbox.len() > 0 && now < deadline;
             if !has_sources && !has_children && !has_mail {
                 break;
             }
@@ -46,10 +46,10 @@ impl EventLoop {
         }
         let is_late = Instant::now() >= deadline;
         self.close(|mail| if is_late { mail.discard(&self.remote()) } else { self.deliver(mail) });
-        self.node.store_kept(self.kept_listeners());
+        self.worker.store_kept(self.kept_listeners());
         abandoned += self.let_go();
-        // Those that were born of the last mail, or of what was dropped.
-        self.node.await_children_that_count();
+        // Children may have been started by the last mail, or by the drop of a value.
+        self.worker.await_children_that_count();
         abandoned
     }
 
@@ -60,9 +60,9 @@ impl EventLoop {
         }
         self.abandon_sources();
         self.close(|mail| mail.discard(&self.remote()));
-        self.node.stop_children();
-        for left in self.node.await_children(self.grace.get()) {
-            let (worker, parent) = (left.label(), self.node.label());
+        self.worker.stop_children();
+        for left in self.worker.await_children(self.grace.get()) {
+            let (worker, parent) = (left.label(), self.worker.label());
             tracing::warn!(
                 worker,
                 parent,
@@ -70,14 +70,14 @@ impl EventLoop {
             );
         }
         self.let_go();
-        self.node.end(Outcome::Done);
+        self.worker.end(Outcome::Done);
     }
 
-    /// Takes no more mail, and deals with what is left.
+    /// Closes the inbox, and deals with the mail that is left.
     fn close(&self, deal_with: impl Fn(Box<dyn Mail>)) {
-        let late = self.node.inbox.close();
+        let late = self.worker.inbox.close();
         let taken = self.mail.take();
-        self.node.inbox.set_taken(0);
+        self.worker.inbox.set_taken(0);
         taken.into_iter().chain(late).for_each(deal_with);
     }
 
@@ -101,7 +101,7 @@ impl EventLoop {
 
     /// Lets go of the sources that are left. Returns how many there were.
     fn abandon_sources(&self) -> usize {
-        let left: Vec<Entry> = self.sources.borrow_mut().drain().collect();
+        let left: Vec<SourceEntry> = self.sources.borrow_mut().drain().collect();
         for entry in &left {
             contain(|| Rc::clone(&entry.source).abandon());
         }
@@ -121,7 +121,7 @@ impl EventLoop {
 
 impl Drop for EventLoop {
     fn drop(&mut self) {
-        // If it was made while its thread was ending.
+        // Such a loop was made while its thread was ending.
         self.end_of_thread();
     }
 }

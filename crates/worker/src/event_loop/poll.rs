@@ -1,32 +1,32 @@
-//! How a loop finds out what there is to do: it sleeps until something comes, or looks again and again.
+//! Polling: a loop sleeps until something comes, or spins (busy polling).
 //!
-//! While it looks (it spins), it is awake as far as the inbox is concerned: a sender has nobody to wake, and the loop
-//! finds what came in its next look. What happens at the edge is the inbox's: it lets nobody fall asleep to whom
-//! something has come.
+//! A loop that spins is awake as far as the inbox is concerned: a sender has nobody to wake, and the loop finds what came
+//! in its next look. A lost wake-up between the last look and the sleep is ruled out by the inbox, which lets no loop fall
+//! asleep for which something has come.
 
 use std::hint;
 use std::io;
 use std::time::{Duration, Instant};
 
+use super::waker::{self, WAKER};
 use super::{EventLoop, translate};
 use crate::Token;
-use crate::waker::{self, WAKER};
 
-/// When a poll has to be over, if nothing comes.
+/// The deadline of a poll, if nothing comes before.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Due {
+pub(super) enum PollDeadline {
     /// There is something to do already.
     Now,
     At(Instant),
     Never,
 }
 
-impl Due {
+impl PollDeadline {
     pub(super) fn timeout(self) -> Option<Duration> {
         match self {
-            Due::Now => Some(Duration::ZERO),
-            Due::At(due) => Some(due.saturating_duration_since(Instant::now())),
-            Due::Never => None,
+            PollDeadline::Now => Some(Duration::ZERO),
+            PollDeadline::At(due) => Some(due.saturating_duration_since(Instant::now())),
+            PollDeadline::Never => None,
         }
     }
 }
@@ -60,7 +60,7 @@ impl EventLoop {
     pub(super) fn poll(&self, until: Option<Instant>, may_call: bool) {
         let due = self.due(until, may_call);
         if let Some(spin) = self.busy_poll.get() {
-            if due == Due::Now {
+            if due == PollDeadline::Now {
                 self.quiet_since.set(None);
             } else if self.spin(spin, due, may_call) {
                 return;
@@ -68,13 +68,13 @@ impl EventLoop {
         }
         let mut timeout = due.timeout();
         let sleeps = timeout != Some(Duration::ZERO);
-        let mut has_come = sleeps && !self.node.inbox.fall_asleep(may_call);
+        let mut has_come = sleeps && !self.worker.inbox.fall_asleep(may_call);
         if has_come {
             timeout = Some(Duration::ZERO);
         }
         has_come |= self.poll_sockets(timeout);
         if sleeps {
-            has_come |= self.node.inbox.wake_up();
+            has_come |= self.worker.inbox.wake_up();
         }
         if has_come {
             self.quiet_since.set(None);
@@ -83,8 +83,8 @@ impl EventLoop {
 
     /// Polls without sleeping until something comes, or it is due (then true), or nothing has happened for as long as `spin`
     /// (then false).
-    fn spin(&self, spin: Duration, due: Due, may_call: bool) -> bool {
-        // It is a new wait, and the program may have asked for something meanwhile. But waits that are always over before
+    fn spin(&self, spin: Duration, due: PollDeadline, may_call: bool) -> bool {
+        // A new wait spins anew, as the program may have asked for something meanwhile. But waits that are always over before
         // they sleep, or shortly after, must not add up to a loop that never sleeps.
         let has_rested = |since: Instant| since.elapsed() >= spin.saturating_mul(2);
         if self.quiet_since.get().is_some_and(has_rested) {
@@ -92,14 +92,14 @@ impl EventLoop {
         }
         loop {
             // The sockets too if there is mail, so that a flood of it does not hide them.
-            let has_mail = self.node.inbox.look(may_call);
+            let has_mail = self.worker.inbox.look(may_call);
             let is_ready = self.poll_sockets(Some(Duration::ZERO));
             if has_mail || is_ready {
                 self.quiet_since.set(None);
                 return true;
             }
             let now = Instant::now();
-            if let Due::At(due) = due
+            if let PollDeadline::At(due) = due
                 && due <= now
             {
                 return true;
@@ -134,15 +134,15 @@ impl EventLoop {
     }
 
     /// How long the next poll may take.
-    pub(super) fn due(&self, until: Option<Instant>, may_call: bool) -> Due {
+    pub(super) fn due(&self, until: Option<Instant>, may_call: bool) -> PollDeadline {
         if may_call && (!self.ready.borrow().is_empty() || !self.mail.borrow().is_empty()) {
-            return Due::Now;
+            return PollDeadline::Now;
         }
         let timer = if may_call { self.timers.borrow().next() } else { None };
         match (until, timer) {
-            (Some(until), Some(timer)) => Due::At(until.min(timer)),
-            (Some(due), None) | (None, Some(due)) => Due::At(due),
-            (None, None) => Due::Never,
+            (Some(until), Some(timer)) => PollDeadline::At(until.min(timer)),
+            (Some(due), None) | (None, Some(due)) => PollDeadline::At(due),
+            (None, None) => PollDeadline::Never,
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Who holds a loop for too long.
+//! Stall detection: callbacks and tasks that hold an event loop for too long.
 //!
-//! What runs on a loop's thread between two turns holds the loop: nothing else is served until it returns, or waits. So
+//! Code that runs on a loop's thread between two turns holds the loop: nothing else is served until it returns, or waits. So
 //! the time of a stretch is taken from the entry of a callback, or from the end of a turn inside of it, to the next turn or
-//! its return. The task is what runs where no callback does.
+//! its return. Where no callback runs, the task does.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -12,22 +12,22 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::EventLoop;
+use super::event::Event;
+use super::mail::Mail;
 use crate::Source;
-use crate::event::Event;
-use crate::mail::Mail;
 
 /// A callback, or the worker's task, has held the loop for longer than the
 /// [limit](EventLoop::set_stall_limit): an event that is fired at the worker itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stalled {
-    /// Who it was: a source by its [name](Source::name), a timer by the place where it was set, a call by the type of its
-    /// closure, the listeners of an event by the type of that.
+    /// The holder of the loop: a source by its [name](Source::name), a timer by the place where it was set, a call by the type of
+    /// its closure, the listeners of an event by the type of the event.
     pub what: String,
-    /// For how long the loop did not turn.
+    /// The time for which the loop did not turn.
     pub held: Duration,
 }
 
-/// What can hold a loop.
+/// Code that can hold a loop.
 pub(super) enum Holder {
     Task,
     Source(Rc<dyn Source>),
@@ -62,9 +62,9 @@ impl Holder {
 
 pub(super) struct Stalls {
     limit: Cell<Option<Duration>>,
-    /// When the stretch that is running has begun.
+    /// The beginning of the stretch that is running.
     since: Cell<Instant>,
-    /// The callback that is running, if it is one that was entered under a limit.
+    /// The callback that is running, if it was entered under a limit.
     running: Cell<Option<Holder>>,
     last: Cell<Option<(Instant, Duration)>>,
 }
@@ -86,7 +86,7 @@ impl Stalls {
 }
 
 impl EventLoop {
-    /// Has it reported when a callback (or the worker's task, or what else this thread does between two waits) holds the
+    /// Reports a stall when a callback (or the worker's task, or what else this thread does between two waits) holds the
     /// loop for longer than `limit`: as a warning to the log, and as an event [`Stalled`] that is fired at the worker
     /// itself. `None`, the default, reports nothing, and costs nothing but a look at whether there is a limit. With one, the
     /// clock is read twice for each callback.
@@ -97,7 +97,7 @@ impl EventLoop {
     /// [`checkpoint`](crate::checkpoint) that turns the loop is such a wait, and so is each turn of
     /// [`update`](EventLoop::update).
     ///
-    /// It is reported when it is over: what never returns is never reported.
+    /// A stall is reported when it is over: a callback that never returns is never reported.
     ///
     /// ```
     /// use std::{cell::Cell, rc::Rc, thread, time::Duration};
@@ -143,17 +143,17 @@ impl EventLoop {
         self.stalls.last.get()
     }
 
-    /// To be called before a callback is. What it returns is dropped after it.
+    /// Begins the stretch of a callback, which ends when the guard is dropped.
     #[inline]
-    pub(super) fn hold(&self, holder: impl FnOnce() -> Holder) -> Option<Hold<'_>> {
-        self.stalls.is_on().then(|| Hold::begin(self, holder()))
+    pub(super) fn hold(&self, holder: impl FnOnce() -> Holder) -> Option<HolderGuard<'_>> {
+        self.stalls.is_on().then(|| HolderGuard::begin(self, holder()))
     }
 
-    /// A turn begins, which interrupts whoever waits for it. It ends when what this returns is dropped.
+    /// Begins a turn, which interrupts the callback that waits for it. The turn ends when the guard is dropped.
     #[inline]
-    pub(super) fn begin_turn(&self) -> Turning<'_> {
+    pub(super) fn begin_turn(&self) -> TurnGuard<'_> {
         self.turns.set(self.turns.get().wrapping_add(1));
-        Turning {
+        TurnGuard {
             event_loop: self,
             interrupted: if self.stalls.is_on() { self.interrupt_holder() } else { None },
         }
@@ -165,7 +165,7 @@ impl EventLoop {
         let holder = self.stalls.running.take();
         match &holder {
             Some(holder) => self.judge(holder, held),
-            // In the task's own wait, or at its end. Deeper, it is a callback that was entered when there was no limit.
+            // In the task's own wait, or at its end. Deeper down, a callback waits that was entered when there was no limit.
             None if self.depth.get() <= 1 => self.judge(&Holder::Task, held),
             None => {}
         }
@@ -185,28 +185,28 @@ impl EventLoop {
             return;
         }
         self.stalls.last.set(Some((Instant::now(), held)));
-        let (worker, what) = (self.node.label(), holder.name().into_owned());
+        let (worker, what) = (self.worker.label(), holder.name().into_owned());
         tracing::warn!(worker, what, ?held, "a loop was held for too long");
-        // Not by another event, if it was about one of these: that would have no end.
+        // A stall in the report of a stall is not reported by another event: that would have no end.
         if !matches!(holder, Holder::Report) {
-            self.node.inform(Stalled { what, held });
+            self.worker.inform(Stalled { what, held });
         }
     }
 }
 
 /// A callback that is running.
-pub(super) struct Hold<'a> {
+pub(super) struct HolderGuard<'a> {
     event_loop: &'a EventLoop,
-    /// Who is running otherwise, and since when: not only a turn calls back, but also what flushes before a wait.
+    /// The holder that this one interrupts, as a flush before a wait calls back too, and the time of that one.
     before: Option<Holder>,
     since: Instant,
     entered: Instant,
 }
 
-impl Hold<'_> {
-    fn begin(event_loop: &EventLoop, holder: Holder) -> Hold<'_> {
+impl HolderGuard<'_> {
+    fn begin(event_loop: &EventLoop, holder: Holder) -> HolderGuard<'_> {
         let entered = Instant::now();
-        Hold {
+        HolderGuard {
             event_loop,
             before: event_loop.stalls.running.replace(Some(holder)),
             since: event_loop.stalls.since.replace(entered),
@@ -215,12 +215,12 @@ impl Hold<'_> {
     }
 }
 
-impl Drop for Hold<'_> {
+impl Drop for HolderGuard<'_> {
     fn drop(&mut self) {
         let stalls = &self.event_loop.stalls;
         let now = Instant::now();
         let holder = stalls.running.replace(self.before.take());
-        // What this one took is not counted for the other as well.
+        // The time of this callback does not count for the interrupted one as well.
         let others = self.since + now.saturating_duration_since(self.entered);
         let held = now.saturating_duration_since(stalls.since.replace(others));
         if let Some(holder) = holder {
@@ -230,12 +230,12 @@ impl Drop for Hold<'_> {
 }
 
 /// A turn that is being made.
-pub(super) struct Turning<'a> {
+pub(super) struct TurnGuard<'a> {
     event_loop: &'a EventLoop,
     interrupted: Option<Holder>,
 }
 
-impl Drop for Turning<'_> {
+impl Drop for TurnGuard<'_> {
     #[inline]
     fn drop(&mut self) {
         let stalls = &self.event_loop.stalls;

@@ -1,6 +1,5 @@
-//! A closure on a thread of its own, and its result.
+//! A promise that a closure on another thread settles.
 
-use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -12,13 +11,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::PromiseError;
-use super::core::{Core, Outcome, Settled};
+use super::cell::{PromiseCell, Settled, Settlement};
+use crate::panic::panic_message;
 use crate::{EventLoop, StopToken, Stopped, Worker};
 
 /// The result of a closure that runs on another thread: a worker of its own ([`Async::run`]) or one of a
 /// [`Pool`](crate::Pool).
 ///
-/// It has one consumer: the value is given away once, a second `get` fails with [`PromiseError::Taken`]. A thread waits
+/// The result has one consumer: the value is given away once, a second `get` fails with [`PromiseError::Taken`]. A thread waits
 /// with [`get`](Async::get), while its loop turns; a task of any executor, or [`block_on`](crate::block_on), with
 /// `.await`.
 ///
@@ -32,9 +32,9 @@ use crate::{EventLoop, StopToken, Stopped, Worker};
 /// # Ok::<(), threadwire_worker::PromiseError>(())
 /// ```
 pub struct Async<T> {
-    core: Arc<Core<T>>,
+    cell: Arc<PromiseCell<T>>,
     stop: StopToken,
-    /// Where the task that awaits it is registered.
+    /// The registration of the task that awaits this handle.
     place: Option<usize>,
 }
 
@@ -51,7 +51,7 @@ impl<T: Send + 'static> Async<T> {
         Async::try_run(task).expect("the system refuses to start a thread")
     }
 
-    /// The same, but fails if the system refuses another thread.
+    /// As [`run`](Async::run), but fails if the system refuses another thread.
     ///
     /// ```
     /// use threadwire_worker::Async;
@@ -72,10 +72,10 @@ impl<T: Send + 'static> Async<T> {
 
     /// `unsettled` is what the end of a [`Settle`] that was not used says.
     pub(crate) fn new(unsettled: PromiseError) -> (Async<T>, Settle<T>) {
-        let core = Arc::new(Core::new());
+        let cell = Arc::new(PromiseCell::new());
         let stop = StopToken::new();
-        let settle = Settle { core: Arc::clone(&core), stop: stop.clone(), unsettled };
-        (Async { core, stop, place: None }, settle)
+        let settle = Settle { cell: Arc::clone(&cell), stop: stop.clone(), unsettled };
+        (Async { cell, stop, place: None }, settle)
     }
 }
 
@@ -83,10 +83,10 @@ impl<T> Async<T> {
     /// Waits for the result, while the loop of this thread turns. Fails with [`PromiseError::Stopped`] if the worker of
     /// this thread is asked to stop; the closure runs on then.
     pub fn get(&self) -> Result<T, PromiseError> {
-        self.core.wait(None, Outcome::take)
+        self.cell.wait(None, Settlement::take)
     }
 
-    /// The same for at most `timeout`: then it fails with [`PromiseError::TimedOut`], and the result may still come.
+    /// As [`get`](Async::get), for at most `timeout`: then it fails with [`PromiseError::TimedOut`], and the result may still come.
     ///
     /// ```
     /// use std::time::Duration;
@@ -96,17 +96,17 @@ impl<T> Async<T> {
     /// endless.cancel();
     /// ```
     pub fn get_timeout(&self, timeout: Duration) -> Result<T, PromiseError> {
-        self.core.wait(Instant::now().checked_add(timeout), Outcome::take)
+        self.cell.wait(Instant::now().checked_add(timeout), Settlement::take)
     }
 
     /// The result, if it is there. Never turns the loop.
     pub fn try_get(&self) -> Option<Result<T, PromiseError>> {
-        self.core.look(Outcome::take)
+        self.cell.look(Settlement::take)
     }
 
     /// Whether there is a result: a value, a panic, or that it was cancelled.
     pub fn is_settled(&self) -> bool {
-        self.core.is_settled()
+        self.cell.is_settled()
     }
 
     /// Asks for its end: whoever gets the result has [`PromiseError::Cancelled`] at once; the closure is not begun, or
@@ -121,7 +121,7 @@ impl<T> Async<T> {
     /// assert!(matches!(endless.get(), Err(PromiseError::Cancelled)));
     /// ```
     pub fn cancel(&self) -> bool {
-        let was_first = self.core.settle(Err(PromiseError::Cancelled)).is_ok();
+        let was_first = self.cell.settle(Err(PromiseError::Cancelled)).is_ok();
         if was_first {
             self.stop.stop();
         }
@@ -135,13 +135,13 @@ impl<T> Future for Async<T> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        this.core.poll(&mut this.place, context, Outcome::take)
+        this.cell.poll(&mut this.place, context, Settlement::take)
     }
 }
 
 impl<T> Drop for Async<T> {
     fn drop(&mut self) {
-        self.core.leave(self.place);
+        self.cell.leave(self.place);
     }
 }
 
@@ -153,7 +153,7 @@ impl<T> fmt::Debug for Async<T> {
 
 /// The other end of an [`Async`]: runs the closure. Its drop settles what is not settled.
 pub(crate) struct Settle<T> {
-    core: Arc<Core<T>>,
+    cell: Arc<PromiseCell<T>>,
     stop: StopToken,
     unsettled: PromiseError,
 }
@@ -163,8 +163,8 @@ impl<T> Settle<T> {
         &self.stop
     }
 
-    /// Runs `task` on this thread, whose waits end when the [`Async`] is cancelled meanwhile. Not at all if it is
-    /// cancelled already.
+    /// Runs `task` on this thread, whose waits end when the [`Async`] is cancelled meanwhile. A task that is cancelled already
+    /// is not run.
     pub(crate) fn run(self, task: impl FnOnce() -> Result<T, Stopped>) {
         if self.stop.is_stopped() {
             return self.settle(Err(PromiseError::Cancelled));
@@ -175,13 +175,15 @@ impl<T> Settle<T> {
         self.settle(match result {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(Stopped)) => Err(PromiseError::Cancelled),
-            Err(payload) => Err(PromiseError::Panicked(message(payload.as_ref()))),
+            Err(payload) => Err(PromiseError::Panicked(
+                panic_message(payload.as_ref()).unwrap_or("without a message").into(),
+            )),
         });
     }
 
     fn settle(&self, settled: Settled<T>) {
         // A value that comes too late is dropped here.
-        drop(self.core.settle(settled));
+        drop(self.cell.settle(settled));
     }
 }
 
@@ -189,11 +191,4 @@ impl<T> Drop for Settle<T> {
     fn drop(&mut self) {
         self.settle(Err(self.unsettled.clone()));
     }
-}
-
-fn message(payload: &(dyn Any + Send)) -> Arc<str> {
-    let text = payload.downcast_ref::<&str>().copied();
-    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("without a message")
-        .into()
 }

@@ -1,4 +1,4 @@
-//! A result that whoever has it may bring.
+//! A promise that any holder may settle.
 
 use std::error::Error;
 use std::fmt;
@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::PromiseError;
-use super::core::{Core, Outcome, Settled};
+use super::cell::{PromiseCell, Settled, Settlement};
 
 /// A result that is not there yet. Clones are the same: any of them may settle it, from any thread, and the first one
 /// wins; any number of them may wait for it, and each gets a clone of the value (put into an [`Arc`] what can't be
@@ -39,32 +39,35 @@ use super::core::{Core, Outcome, Settled};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Defer<T> {
-    shared: Arc<Shared<T>>,
-    /// Where the task that awaits this handle is registered.
+    shared: Arc<DeferState<T>>,
+    /// The registration of the task that awaits this handle.
     place: Option<usize>,
 }
 
-struct Shared<T> {
-    core: Core<Arc<T>>,
+struct DeferState<T> {
+    cell: PromiseCell<Arc<T>>,
     resolvers: AtomicUsize,
 }
 
 impl<T> Defer<T> {
     /// A result that nobody has brought yet.
     pub fn new() -> Defer<T> {
-        Defer { shared: Arc::new(Shared { core: Core::new(), resolvers: AtomicUsize::new(0) }), place: None }
+        Defer {
+            shared: Arc::new(DeferState { cell: PromiseCell::new(), resolvers: AtomicUsize::new(0) }),
+            place: None,
+        }
     }
 
-    /// Brings the value. If it was settled before, `value` comes back.
+    /// Settles the result with a value. If it was settled before, `value` comes back.
     pub fn resolve(&self, value: T) -> Result<(), T> {
-        self.shared.core.settle(Ok(Arc::new(value))).map_err(|lost| {
+        self.shared.cell.settle(Ok(Arc::new(value))).map_err(|lost| {
             let value = lost.ok().and_then(Arc::into_inner);
             value.expect("what was not taken is still the only one")
         })
     }
 
-    /// Says that there will be none, and why: [`PromiseError::Rejected`]. A text will do for an error. Returns whether it
-    /// was the first to settle it.
+    /// Settles the result with an error: [`PromiseError::Rejected`]. A text will do for an error. Returns whether it was the
+    /// first to settle it.
     ///
     /// ```
     /// use threadwire_worker::{Defer, PromiseError};
@@ -76,8 +79,7 @@ impl<T> Defer<T> {
         self.settle(Err(PromiseError::Rejected(error.into().into())))
     }
 
-    /// Says that it is not wanted any more: [`PromiseError::Cancelled`] for all who wait. Returns whether it was the
-    /// first to settle it.
+    /// Cancels the result: [`PromiseError::Cancelled`] for all who wait. Returns whether it was the first to settle it.
     ///
     /// ```
     /// use threadwire_worker::{Defer, PromiseError};
@@ -91,12 +93,12 @@ impl<T> Defer<T> {
     }
 
     fn settle(&self, settled: Settled<Arc<T>>) -> bool {
-        self.shared.core.settle(settled).is_ok()
+        self.shared.cell.settle(settled).is_ok()
     }
 
-    /// Whether it is resolved, rejected, cancelled or abandoned.
+    /// Whether the result is resolved, rejected, cancelled or abandoned.
     pub fn is_settled(&self) -> bool {
-        self.shared.core.is_settled()
+        self.shared.cell.is_settled()
     }
 
     /// A handle for whoever shall bring the result. When the last one is dropped and nothing is settled, waiters get
@@ -124,10 +126,10 @@ impl<T: Clone> Defer<T> {
     /// Waits for the result, while the loop of this thread turns. Fails with what it was settled with, or with
     /// [`PromiseError::Stopped`] if the worker of this thread is asked to stop.
     pub fn get(&self) -> Result<T, PromiseError> {
-        self.shared.core.wait(None, Outcome::share).map(Arc::unwrap_or_clone)
+        self.shared.cell.wait(None, Settlement::share).map(Arc::unwrap_or_clone)
     }
 
-    /// The same for at most `timeout`: then it fails with [`PromiseError::TimedOut`], and the result may still come.
+    /// As [`get`](Defer::get), for at most `timeout`: then it fails with [`PromiseError::TimedOut`], and the result may still come.
     ///
     /// ```
     /// use std::time::Duration;
@@ -136,7 +138,10 @@ impl<T: Clone> Defer<T> {
     /// assert!(matches!(never.get_timeout(Duration::from_millis(1)), Err(PromiseError::TimedOut)));
     /// ```
     pub fn get_timeout(&self, timeout: Duration) -> Result<T, PromiseError> {
-        self.shared.core.wait(Instant::now().checked_add(timeout), Outcome::share).map(Arc::unwrap_or_clone)
+        self.shared
+            .cell
+            .wait(Instant::now().checked_add(timeout), Settlement::share)
+            .map(Arc::unwrap_or_clone)
     }
 
     /// The result, if it is there. Never turns the loop.
@@ -150,7 +155,7 @@ impl<T: Clone> Defer<T> {
     /// # Ok::<(), threadwire_worker::PromiseError>(())
     /// ```
     pub fn try_get(&self) -> Option<Result<T, PromiseError>> {
-        Some(self.shared.core.look(Outcome::share)?.map(Arc::unwrap_or_clone))
+        Some(self.shared.cell.look(Settlement::share)?.map(Arc::unwrap_or_clone))
     }
 }
 
@@ -166,20 +171,20 @@ impl<T> Clone for Defer<T> {
     }
 }
 
-/// Ready when it is settled, also again if it is polled after that.
+/// Ready when the result is settled, also again if it is polled after that.
 impl<T: Clone> Future for Defer<T> {
     type Output = Result<T, PromiseError>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        let settled = this.shared.core.poll(&mut this.place, context, Outcome::share);
+        let settled = this.shared.cell.poll(&mut this.place, context, Settlement::share);
         settled.map(|settled| settled.map(Arc::unwrap_or_clone))
     }
 }
 
 impl<T> Drop for Defer<T> {
     fn drop(&mut self) {
-        self.shared.core.leave(self.place);
+        self.shared.cell.leave(self.place);
     }
 }
 
@@ -219,7 +224,7 @@ impl<T> Resolver<T> {
         self.0.reject(error)
     }
 
-    /// Whether nobody waits for it to be settled any more: it is settled already, perhaps cancelled.
+    /// Whether the result is settled already, perhaps cancelled, so that nobody waits for it any more.
     pub fn is_settled(&self) -> bool {
         self.0.is_settled()
     }

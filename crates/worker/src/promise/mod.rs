@@ -1,8 +1,10 @@
-//! Results that come from another thread: [`Defer`] is settled by whoever has it, [`Async`] by a thread that runs a
-//! closure. Both can be waited for by threads, whose loops turn meanwhile, and awaited by tasks of any executor.
+//! Promises: results that come from another thread, for threads and for futures.
+//!
+//! A [`Defer`] is settled by any holder, an [`Async`] by a thread that runs a closure. Both can be waited for by threads,
+//! whose loops turn meanwhile, and awaited by tasks of any executor.
 
 mod asynchronous;
-mod core;
+mod cell;
 mod defer;
 
 use std::error::Error;
@@ -14,7 +16,7 @@ pub use defer::{Defer, Resolver};
 
 use crate::Stopped;
 
-/// Why there is no result.
+/// The reason why there is no result.
 ///
 /// ```
 /// use threadwire_worker::{Async, PromiseError};
@@ -29,25 +31,25 @@ use crate::Stopped;
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PromiseError {
-    /// It was rejected with this error.
+    /// The result was rejected with this error.
     #[error("rejected: {0}")]
     Rejected(#[source] Arc<dyn Error + Send + Sync>),
-    /// What was to bring it panicked, with this message.
+    /// The closure that was to bring the result panicked, with this message.
     #[error("panicked: {0}")]
     Panicked(Arc<str>),
-    /// It was cancelled, or the thread that was to bring it was stopped.
+    /// The result was cancelled, or the thread that was to bring it was stopped.
     #[error("cancelled")]
     Cancelled,
-    /// Everything that could have brought it was dropped.
+    /// Everything that could have brought the result was dropped.
     #[error("abandoned by all who could have brought it")]
     Abandoned,
-    /// It did not come in the given time. It may still come.
+    /// The result did not come in the given time. It may still come.
     #[error("timed out")]
     TimedOut,
-    /// It was already given to somebody, and can't be had twice.
+    /// The result was taken before, and can't be had twice.
     #[error("already taken")]
     Taken,
-    /// Not the result: the worker of the calling thread was asked to stop. The result may still come.
+    /// The worker of the calling thread was asked to stop while it waited. The result may still come.
     #[error(transparent)]
     Stopped(#[from] Stopped),
 }

@@ -1,10 +1,10 @@
-//! Why something was not put, or not got.
+//! Errors of putting into a queue and of getting from one.
 
 use std::fmt;
 
 use crate::Stopped;
 
-/// Why something was not put into a queue. It gives back what was to be put.
+/// The reason why a value was not put into a queue, with the value.
 ///
 /// ```
 /// use threadwire_worker::{PutError, Queue};
@@ -29,7 +29,7 @@ pub enum PutError<T> {
 }
 
 impl<T> PutError<T> {
-    /// What was to be put.
+    /// The value that was to be put.
     ///
     /// ```
     /// use threadwire_worker::Queue;
@@ -71,7 +71,7 @@ pub enum GetError {
     /// There is nothing in it, or nothing came in the given time.
     #[error("the queue is empty")]
     Empty,
-    /// It is closed, and all that was put has been got.
+    /// The queue is closed, and all that was put has been got.
     #[error("the queue is closed")]
     Closed,
     /// The worker of the calling thread was asked to stop.

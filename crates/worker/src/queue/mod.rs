@@ -1,9 +1,10 @@
-//! A bounded queue between threads.
+//! A bounded queue between threads, with backpressure on those who put.
 //!
-//! One short lock around a ring of items and three lines of waiters: for an item, for room, and for all to be done.
-//! How a thread waits in a line, and why no wake-up is lost, is told in `waiters.rs`.
+//! One short lock guards a ring of items and three lines of waiters: for an item, for room, and for all to be done. `waiters.rs`
+//! tells how a thread waits in a line, and why no wake-up is lost.
 
 mod error;
+mod waiters;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -14,18 +15,18 @@ use std::time::{Duration, Instant};
 
 pub use error::{GetError, PutError};
 
+use self::waiters::{Attempt, Monitor, ToWake, WaitLine, WaitLines, Waiters};
 use crate::Stopped;
-use crate::waiters::{Attempt, Line, Lines, Shared, Waiters, Wake};
 
-const GETTERS: Line = 0;
-const PUTTERS: Line = 1;
-const JOINERS: Line = 2;
+const GETTERS: WaitLine = 0;
+const PUTTERS: WaitLine = 1;
+const JOINERS: WaitLine = 2;
 
 /// A bounded queue from any number of threads to any number of threads, first in, first out. Clones are the same
 /// queue.
 ///
-/// Whoever waits here - for an item, for room, for all to be done - keeps the loop of its thread turning, and is
-/// ended by its worker's stop. Waiting threads are woken in the order in which they came; one that comes while an item
+/// All waits - for an item, for room, for all to be done - keep the loop of their thread turning, and end with its worker's
+/// stop. Waiting threads are woken in the order in which they came; one that comes while an item
 /// (or room) is there takes it at once. A thread that never has to wait still gives its loop a turn every 128 calls.
 ///
 /// The queue ends when somebody [closes](Queue::close) it: dropping handles closes nothing.
@@ -51,24 +52,24 @@ const JOINERS: Line = 2;
 /// assert_eq!(consumer.join()?.done(), Some(5050));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct Queue<T>(Arc<Shared<State<T>>>);
+pub struct Queue<T>(Arc<Monitor<QueueState<T>>>);
 
-struct State<T> {
+struct QueueState<T> {
     items: VecDeque<T>,
     capacity: usize,
     closed: bool,
-    /// Put, and not done yet: those in the queue, and those in the hands of getters.
+    /// The number of items that were put and are not done: those in the queue, and those in the hands of getters.
     unfinished: usize,
     lines: [Waiters; 3],
 }
 
-impl<T: Send + 'static> Lines for State<T> {
+impl<T: Send + 'static> WaitLines for QueueState<T> {
     #[inline]
-    fn line(&mut self, line: Line) -> &mut Waiters {
+    fn line(&mut self, line: WaitLine) -> &mut Waiters {
         &mut self.lines[line]
     }
 
-    fn has_room_for(&self, line: Line) -> bool {
+    fn has_room_for(&self, line: WaitLine) -> bool {
         match line {
             GETTERS => !self.items.is_empty(),
             PUTTERS => self.items.len() < self.capacity,
@@ -77,17 +78,17 @@ impl<T: Send + 'static> Lines for State<T> {
     }
 }
 
-impl<T: Send + 'static> State<T> {
+impl<T: Send + 'static> QueueState<T> {
     #[inline]
-    fn wake_first(&mut self, line: Line) -> Option<Wake> {
+    fn wake_first(&mut self, line: WaitLine) -> Option<ToWake> {
         self.lines[line].wake_first().map(|waiter| (line, waiter))
     }
 
-    fn wake_all(&mut self, line: Line) -> Vec<Wake> {
+    fn wake_all(&mut self, line: WaitLine) -> Vec<ToWake> {
         self.lines[line].wake_all().into_iter().map(|waiter| (line, waiter)).collect()
     }
 
-    fn finish(&mut self, count: usize) -> Vec<Wake> {
+    fn finish(&mut self, count: usize) -> Vec<ToWake> {
         self.unfinished -= count;
         if self.unfinished == 0 { self.wake_all(JOINERS) } else { Vec::new() }
     }
@@ -107,7 +108,7 @@ impl<T: Send + 'static> Queue<T> {
     /// ```
     pub fn new(capacity: usize) -> Queue<T> {
         assert!(capacity > 0, "a queue needs room for at least one item");
-        Queue(Shared::new(State {
+        Queue(Monitor::new(QueueState {
             items: VecDeque::new(),
             capacity,
             closed: false,
@@ -124,7 +125,7 @@ impl<T: Send + 'static> Queue<T> {
         self.put_with(None, value, std::convert::identity)
     }
 
-    /// The same, if there is room now. Never turns the loop, and does not care whether this thread is asked to stop.
+    /// As [`put`](Queue::put), if there is room now. Never turns the loop, and does not care whether this thread is asked to stop.
     ///
     /// ```
     /// use threadwire_worker::{PutError, Queue};
@@ -137,7 +138,7 @@ impl<T: Send + 'static> Queue<T> {
         self.try_put_with(value, std::convert::identity)
     }
 
-    /// The same as [`put`](Queue::put), but waits for at most `timeout`: then it fails with
+    /// As [`put`](Queue::put), but waits for at most `timeout`: then it fails with
     /// [`Full`](PutError::Full).
     ///
     /// ```
@@ -152,7 +153,7 @@ impl<T: Send + 'static> Queue<T> {
         self.put_with(Instant::now().checked_add(timeout), value, std::convert::identity)
     }
 
-    /// Puts what `make` makes of `value`, which is made only when there is room. It is made under the lock.
+    /// Puts the item that `make` makes of `value`, when there is room. It is made under the lock.
     pub(crate) fn put_with<S>(
         &self,
         until: Option<Instant>,
@@ -227,7 +228,7 @@ impl<T: Send + 'static> Queue<T> {
         Ok(self.task(value))
     }
 
-    /// The same as [`get`](Queue::get), but waits for at most `timeout`: then it fails with
+    /// As [`get`](Queue::get), but waits for at most `timeout`: then it fails with
     /// [`Empty`](GetError::Empty).
     ///
     /// ```
@@ -347,7 +348,7 @@ impl<T: Send + 'static> Queue<T> {
         self.wait_until_done(None).map(|_| ())
     }
 
-    /// The same for at most `timeout`. Returns whether all is done.
+    /// As [`join`](Queue::join), for at most `timeout`. Returns whether all is done.
     ///
     /// ```
     /// use std::time::Duration;
@@ -369,35 +370,35 @@ impl<T: Send + 'static> Queue<T> {
         Ok(done.is_some())
     }
 
-    /// How many items are in the queue now.
+    /// The number of items in the queue now.
     pub fn len(&self) -> usize {
         self.0.lock().items.len()
     }
 
-    /// Whether there is nothing in it now.
+    /// Whether the queue is empty now.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many items there is room for.
+    /// The number of items that the queue has room for.
     pub fn capacity(&self) -> usize {
         self.0.lock().capacity
     }
 
-    /// How many items were put and are not done: those in the queue, and those whose [`Task`] is alive.
+    /// The number of items that were put and are not done: those in the queue, and those whose [`Task`] is alive.
     pub fn unfinished(&self) -> usize {
         self.0.lock().unfinished
     }
 
-    /// Whether it takes no more.
+    /// Whether the queue is closed, and takes no more.
     pub fn is_closed(&self) -> bool {
         self.0.lock().closed
     }
 }
 
-impl<T: Send + 'static> State<T> {
+impl<T: Send + 'static> QueueState<T> {
     #[inline]
-    fn push(&mut self, value: Option<T>) -> Option<Wake> {
+    fn push(&mut self, value: Option<T>) -> Option<ToWake> {
         self.items.push_back(value?);
         self.unfinished += 1;
         self.wake_first(GETTERS)
@@ -437,12 +438,12 @@ impl<T: Send + 'static> fmt::Debug for Queue<T> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Task<T: Send + 'static> {
-    // Dropped before it counts as done.
+    // The value is dropped before it counts as done.
     value: T,
     _unfinished: Unfinished<T>,
 }
 
-struct Unfinished<T: Send + 'static>(Arc<Shared<State<T>>>);
+struct Unfinished<T: Send + 'static>(Arc<Monitor<QueueState<T>>>);
 
 impl<T: Send + 'static> Task<T> {
     /// The item itself. It counts as done from here on.

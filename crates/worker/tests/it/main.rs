@@ -1,4 +1,4 @@
-//! Workers, loops, messages and pools, as programs use them.
+//! The integration tests of workers, loops, messages and pools, in one program.
 
 pub mod common;
 mod event_loop;

@@ -9,6 +9,13 @@ pub(crate) const BINARY: u8 = 0x82;
 pub(crate) const CLOSE: u8 = 0x88;
 pub(crate) const PING: u8 = 0x89;
 pub(crate) const PONG: u8 = 0x8a;
+/// A text's first fragment, of several.
+pub(crate) const TEXT_BEGINS: u8 = 0x01;
+pub(crate) const BINARY_BEGINS: u8 = 0x02;
+/// A fragment in the middle.
+pub(crate) const GOES_ON: u8 = 0x00;
+/// The last fragment.
+pub(crate) const ENDS: u8 = 0x80;
 
 /// What a user was told: an event with a payload of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -338,7 +338,7 @@ fn text_that_is_not_utf8_when_inflated_is_refused() {
 
 #[test]
 fn a_bomb_is_stopped_at_the_limit() {
-    let limits = Limits { max_message: 1 << 20, max_frame: 1 << 20, ..Limits::default() };
+    let limits = Limits::default().max_message(1 << 20).max_frame(1 << 20);
     let bomb = Side::new(Role::Server, &Config::default(), &wide().level(9)).send(
         OpCode::Binary,
         true,
@@ -347,7 +347,7 @@ fn a_bomb_is_stopped_at_the_limit() {
     );
     assert!(bomb.len() < 100_000, "{} bytes", bomb.len());
     for level in [Level::Messages, Level::Frames] {
-        let config = Config { limits, level, ..Config::default() };
+        let config = Config::default().limits(limits).level(level);
         let mut client = Side::new(Role::Client, &config, &wide());
         let (received, broken) = client.receive(&bomb);
         assert_eq!((received, broken), (vec![], Some(Violation::InflatedTooLong { limit: 1 << 20 })));
@@ -357,9 +357,9 @@ fn a_bomb_is_stopped_at_the_limit() {
 
 #[test]
 fn the_limit_is_for_all_fragments_together_and_to_the_byte() {
-    let limits = Limits { max_message: 10_000, ..Limits::default() };
+    let limits = Limits::default().max_message(10_000);
     for (last, fits) in [(5_000, true), (5_001, false)] {
-        let config = Config { limits, ..Config::default() };
+        let config = Config::default().limits(limits);
         let mut client = Side::new(Role::Client, &config, &wide());
         let mut server = Side::server();
         let wire = [
@@ -374,8 +374,8 @@ fn the_limit_is_for_all_fragments_together_and_to_the_byte() {
 
 #[test]
 fn a_message_as_long_as_the_limit_that_does_not_get_smaller_is_taken() {
-    let limits = Limits { max_message: 100_000, ..Limits::default() };
-    let config = Config { limits, ..Config::default() };
+    let limits = Limits::default().max_message(100_000);
+    let config = Config::default().limits(limits);
     let noise = noise(100_000, 3);
     for level in [1, 6, 9] {
         let mut server = Side::new(Role::Server, &Config::default(), &wide().level(level).mem_level(1));
@@ -388,8 +388,8 @@ fn a_message_as_long_as_the_limit_that_does_not_get_smaller_is_taken() {
 
 #[test]
 fn empty_blocks_without_end_are_a_message_too_long() {
-    let limits = Limits { max_message: 1000, ..Limits::default() };
-    let mut client = Side::new(Role::Client, &Config { limits, ..Config::default() }, &wide());
+    let limits = Limits::default().max_message(1000);
+    let mut client = Side::new(Role::Client, &Config::default().limits(limits), &wide());
     let nothing = [0, 0, 0, 0xff, 0xff].repeat(1000);
     let (_, broken) = client.receive(&frame(0xc2, &nothing));
     assert_eq!(broken.map(|rule| rule.code()), Some(CloseCode::TOO_BIG));
@@ -441,7 +441,7 @@ fn last_blocks_without_end_are_refused() {
 
 #[test]
 fn at_the_level_of_frames_each_is_inflated_as_it_comes() {
-    let config = Config { level: Level::Frames, ..Config::default() };
+    let config = Config::default().level(Level::Frames);
     let mut client = Side::new(Role::Client, &config, &wide());
     let mut server = Side::server();
     let wire = [

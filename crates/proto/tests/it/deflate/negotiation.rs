@@ -1,8 +1,8 @@
 //! permessage-deflate as it is negotiated (RFC 7692, sections 5 and 7.1): what is written is read as it is meant, and the
 //! table of what is agreed to holds for every row of the RFC and for the wrong answers that others give.
 
+use crate::common::fixed_cases;
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
 use threadwire_proto::Deflate;
 use threadwire_proto::deflate::{Agreement, ParamError};
 use threadwire_proto::handshake::{Answer, Extension, HandshakeError, Limits, Request, RequestBuilder};
@@ -320,7 +320,7 @@ fn settings() -> impl Strategy<Value = Deflate> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { rng_seed: RngSeed::Fixed(7692), ..ProptestConfig::default() })]
+    #![proptest_config(fixed_cases(256))]
 
     #[test]
     fn any_client_and_any_server_agree_and_on_the_same(client in settings(), server in settings()) {

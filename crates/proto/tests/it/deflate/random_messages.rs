@@ -1,8 +1,8 @@
 //! Random messages in random fragments, pieces and settings come out as they went in.
 
+use crate::common::fixed_cases;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
 use threadwire_proto::{Compress, Config, Connection, Deflate, Event, Level, OpCode, Role, Shared};
 
 /// A payload that compresses well, badly, or that is what was sent before.
@@ -69,7 +69,7 @@ fn settings() -> impl Strategy<Value = Deflate> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, rng_seed: RngSeed::Fixed(7692), ..ProptestConfig::default() })]
+    #![proptest_config(fixed_cases(200))]
 
     #[test]
     fn what_goes_in_comes_out(
@@ -83,7 +83,7 @@ proptest! {
     ) {
         let agreement = deflate.answer(&[deflate.offer()]).expect("it takes its own offers");
         let level = if at_frames { Level::Frames } else { Level::Messages };
-        let config = Config { level, ..Config::default() };
+        let config = Config::default().level(level);
         let connection = |role| Connection::new(role, &config).with_deflate(&deflate, agreement);
         let roles = if from_client { [Role::Client, Role::Server] } else { [Role::Server, Role::Client] };
         let [mut sender, mut receiver] = roles.map(connection);
@@ -129,8 +129,8 @@ proptest! {
     fn garbage_never_panics_nor_takes_more_than_the_limit(bytes in vec(any::<u8>(), 0..3000), piece in 1..500usize) {
         let deflate = Deflate::new();
         let agreement = deflate.answer(&[deflate.offer()]).expect("it takes its own offers");
-        let limits = threadwire_proto::Limits { max_message: 10_000, ..Default::default() };
-        let config = Config { limits, ..Config::default() };
+        let limits = threadwire_proto::Limits::default().max_message(10_000);
+        let config = Config::default().limits(limits);
         let mut client = Connection::new(Role::Client, &config).with_deflate(&deflate, agreement);
         let mut wire = vec![0xc2, 126, (bytes.len() >> 8) as u8, bytes.len() as u8];
         wire.extend(&bytes);

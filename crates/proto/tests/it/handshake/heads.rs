@@ -1,7 +1,7 @@
 //! Reading heads: pieces, limits, garbage, and what follows.
 
+use crate::common::fixed_cases;
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
 use threadwire_proto::handshake::{Answer, HandshakeError, HeadReader, Limits, Request, RequestBuilder};
 
 const REQUEST: &[u8] =
@@ -12,7 +12,7 @@ const ANSWER: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r
 const FRAMES: &[u8] = b"\x81\x02hi\r\n\r\n\x00\xff";
 
 fn limits(max_head: usize, max_headers: usize) -> Limits {
-    Limits { max_head, max_headers }
+    Limits::default().max_head(max_head).max_headers(max_headers)
 }
 
 fn parse_request(head: &[u8]) -> Result<Option<(Request, usize)>, HandshakeError> {
@@ -335,18 +335,8 @@ fn in_pieces<T>(
     steps.find(|step| !matches!(step, Ok(None))).unwrap_or(Ok(None))
 }
 
-/// The same cases in every run, so that a failure stays until it is mended.
-fn fixed_cases() -> ProptestConfig {
-    ProptestConfig {
-        cases: 4000,
-        rng_seed: RngSeed::Fixed(6455),
-        failure_persistence: None,
-        ..Default::default()
-    }
-}
-
 proptest! {
-    #![proptest_config(fixed_cases())]
+    #![proptest_config(fixed_cases(4000))]
 
     #[test]
     fn pieces_change_nothing_whatever_the_bytes(

@@ -1,18 +1,22 @@
-//! Who writes.
+//! A read of TLS leaves its answers to those who write.
 
 use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::Waker;
+use std::task::{Poll, Waker};
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
 
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
 use super::*;
 use crate::ClientTls;
 use crate::ServerTls;
 use crate::tls::Pem;
+use threadwire_core::tls::session::Session;
 
 /// A stream in memory.
 #[derive(Default)]
@@ -81,7 +85,7 @@ fn a_read_leaves_what_has_to_be_answered_to_those_who_write() {
     let mut client = ClientConnection::new(config, ServerName::try_from("localhost").unwrap()).unwrap();
     let line = Arc::new(Mutex::new(Line::default()));
     let stream = Stream::of(End(Arc::clone(&line)));
-    let secured = Secured { session: Session::server(server.current(), Vec::new()).unwrap(), stream };
+    let secured = TlsStream::of(Session::server(server.current(), Vec::new()).unwrap(), stream);
     let mut stream = Stream::Tls(Box::new(secured));
     let cx = &mut Context::from_waker(Waker::noop());
     let mut answers = 0;
@@ -91,13 +95,13 @@ fn a_read_leaves_what_has_to_be_answered_to_those_who_write() {
     let count = loop {
         exchange(&mut client, &line);
         let written = line.lock().unwrap().writes;
-        let read = stream.poll_read_into(cx, &mut room);
+        let read = Polled { stream: &mut stream, cx }.read(&mut room);
         assert_eq!(line.lock().unwrap().writes, written);
-        answers += usize::from(stream.has_answers());
+        answers += usize::from(Polled { stream: &mut stream, cx }.has_unsent());
         assert!(Pin::new(&mut stream).poll_flush(cx).is_ready());
-        assert!(!stream.has_answers());
-        if let Poll::Ready(read) = read {
-            break read.unwrap();
+        assert!(!Polled { stream: &mut stream, cx }.has_unsent());
+        if let Ok(read) = read {
+            break read;
         }
     };
     assert_eq!(&room[..count], b"question");

@@ -1,25 +1,25 @@
 //! The end, once it has begun.
 
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Instant;
 
 use threadwire_proto::state::State;
 use threadwire_proto::{CloseCode, CloseFrame, SendError};
-use tokio::io::AsyncWrite;
 
 use super::Wire;
-use crate::aio::stream::Stream;
-use crate::local::Local;
-use crate::outbox::Outbox;
+use crate::aio::stream::{Polled, Stream};
 use crate::{Closed, Error};
+use threadwire_core::session::buffers::Buffers;
+use threadwire_core::session::linger::Linger;
+use threadwire_core::session::outbox::Outbox;
+use threadwire_core::session::transport::Transport as _;
 
 impl Wire {
     /// Closes: behind what was sent, and what has not been received yet is dropped.
-    pub(in crate::aio) fn close(&mut self, frame: CloseFrame<'_>, local: &Local) -> Result<(), SendError> {
+    pub(in crate::aio) fn close(&mut self, frame: CloseFrame<'_>, local: &Buffers) -> Result<(), SendError> {
         let was_open = self.is_open();
         let mut shared = local.shared.borrow_mut();
         self.protocol.close(frame, &mut shared, self.outbox.end(local))?;
@@ -34,7 +34,7 @@ impl Wire {
     }
 
     /// Drops the connection without a word.
-    pub(in crate::aio) fn abort(&mut self, error: Option<Error>, local: &Local) {
+    pub(in crate::aio) fn abort(&mut self, error: Option<Error>, local: &Buffers) {
         if let Some(error) = error {
             self.note(error);
         }
@@ -58,7 +58,7 @@ impl Wire {
     }
 
     /// Goes on with the end, if it has begun: at once, if nothing more has to be read or written for it.
-    pub(in crate::aio) fn settle(&mut self, local: &Local) {
+    pub(in crate::aio) fn settle(&mut self, local: &Buffers) {
         if self.stream.is_none() || self.is_open() {
             return;
         }
@@ -77,7 +77,7 @@ impl Wire {
             && self.has_said_all()
             && !self.may_have_more
             && self.rest.is_empty()
-            && self.stream.as_ref().is_some_and(Stream::is_tcp)
+            && self.stream.as_ref().is_some_and(Stream::is_plain)
     }
 
     /// Whether it is for this side to end TCP, and all that was to be said has been.
@@ -117,9 +117,9 @@ impl Wire {
             self.input_is_over = true;
             return;
         }
-        #[cfg(feature = "tls")]
         if let Some(stream) = &mut self.stream {
-            stream.say_goodbye();
+            // The peer has gone perhaps, and nobody needs to know what becomes of it.
+            Polled { stream, cx: &mut Context::from_waker(Waker::noop()) }.say_goodbye();
         }
         self.protocol.tcp_ended();
     }
@@ -127,21 +127,23 @@ impl Wire {
     /// Tells the peer that nothing more will come.
     pub(in crate::aio) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(stream) = &mut self.stream else { return Poll::Ready(()) };
-        // Where that fails, so will reading.
-        let _ = ready!(Pin::new(stream).poll_shutdown(cx));
-        Poll::Ready(())
+        if Linger::begin(&mut Polled { stream, cx }) { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// Reads what nobody wants any more. Whether the stream has ended.
-    pub(in crate::aio) fn poll_read_away(&mut self, cx: &mut Context<'_>, local: &Local) -> Poll<bool> {
+    pub(in crate::aio) fn poll_read_away(&mut self, cx: &mut Context<'_>, local: &Buffers) -> Poll<bool> {
         self.rest.clear(local);
         let Some(stream) = self.stream.as_mut().filter(|_| !self.input_is_over) else {
             return Poll::Ready(true);
         };
         let mut input = local.lend_input();
-        let read = stream.poll_read_into(cx, &mut input);
+        let lingering = Linger::read(&mut Polled { stream, cx }, &mut input);
         local.return_input(input);
-        Poll::Ready(!matches!(ready!(read), Ok(1..)))
+        match lingering {
+            Linger::More => Poll::Ready(false),
+            Linger::Waits => Poll::Pending,
+            Linger::Over => Poll::Ready(true),
+        }
     }
 
     /// Says how the connection ended, once.
@@ -158,7 +160,7 @@ impl Wire {
     }
 
     /// The end: lets go of the stream.
-    pub(in crate::aio) fn finish(&mut self, local: &Local) {
+    pub(in crate::aio) fn finish(&mut self, local: &Buffers) {
         self.after().stream = self.stream.take();
         self.outbox = Outbox::default();
         self.unflushed = false;
@@ -169,7 +171,7 @@ impl Wire {
 
     /// An owner lets go. A receiver that goes first leaves a task behind that reads what nobody receives: pings are answered,
     /// and the end is noticed. With the last owner, the connection closes with 1001, or with 1011 if that is because of a panic.
-    pub(in crate::aio) fn release(&mut self, is_receiver: bool, local: &Local) -> bool {
+    pub(in crate::aio) fn release(&mut self, is_receiver: bool, local: &Buffers) -> bool {
         self.halves -= 1;
         if self.stream.is_none() {
             return false;

@@ -10,8 +10,9 @@ use threadwire_proto::{Event as ProtocolEvent, OpCode, OwnedMessage};
 use super::Wire;
 use crate::Error;
 use crate::aio::received::Event;
-use crate::aio::stream::Stream;
-use crate::local::Local;
+use crate::aio::stream::{Polled, later};
+use threadwire_core::session::buffers::Buffers;
+use threadwire_core::session::transport::Transport as _;
 
 /// The most messages that are taken from one read at once.
 const AHEAD: usize = 16;
@@ -42,7 +43,7 @@ impl Wire {
     pub(in crate::aio) fn poll_event(
         &mut self,
         cx: &mut Context<'_>,
-        local: &Local,
+        local: &Buffers,
         ahead: &mut VecDeque<OwnedMessage>,
     ) -> Poll<Option<Event>> {
         if let Some(event) = self.inbox.pop_front() {
@@ -67,7 +68,7 @@ impl Wire {
     }
 
     #[inline]
-    fn look_at_rest(&mut self, local: &Local, ahead: Option<&mut VecDeque<OwnedMessage>>) -> Option<Event> {
+    fn look_at_rest(&mut self, local: &Buffers, ahead: Option<&mut VecDeque<OwnedMessage>>) -> Option<Event> {
         if self.rest.is_empty() {
             return None;
         }
@@ -85,21 +86,23 @@ impl Wire {
     pub(in crate::aio) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
-        local: &Local,
+        local: &Buffers,
         ahead: Option<&mut VecDeque<OwnedMessage>>,
     ) -> Poll<Option<Event>> {
         let Some(stream) = &mut self.stream else { return Poll::Ready(None) };
         if let Some(room) = self.protocol.reader().room() {
             let size = room.len();
-            let read = stream.poll_read_into(cx, room);
-            self.see_to_answers();
+            let mut polled = Polled { stream, cx };
+            let (read, answers) = (later(polled.read(room)), polled.has_unsent());
+            self.see_to_answers(answers);
             let Some(count) = self.count_read(ready!(read), size) else { return Poll::Ready(None) };
             self.protocol.reader().commit(count);
             return Poll::Ready(self.parse(&mut &mut [][..], local, None));
         }
         let mut input = local.lend_input();
-        let read = stream.poll_read_into(cx, &mut input);
-        self.see_to_answers();
+        let mut polled = Polled { stream, cx };
+        let (read, answers) = (later(polled.read(&mut input)), polled.has_unsent());
+        self.see_to_answers(answers);
         let read = match read {
             Poll::Ready(read) => read,
             Poll::Pending => {
@@ -117,8 +120,8 @@ impl Wire {
 
     /// Has that leave which the stream itself has to answer.
     #[inline]
-    fn see_to_answers(&mut self) {
-        if !self.broken && self.stream.as_ref().is_some_and(Stream::has_answers) {
+    fn see_to_answers(&mut self, has_some: bool) {
+        if has_some && !self.broken {
             self.unflushed = true;
             self.kick_if_needed();
         }
@@ -142,7 +145,7 @@ impl Wire {
     fn parse(
         &mut self,
         input: &mut &mut [u8],
-        local: &Local,
+        local: &Buffers,
         ahead: Option<&mut VecDeque<OwnedMessage>>,
     ) -> Option<Event> {
         loop {
@@ -188,7 +191,7 @@ impl Wire {
     }
 
     /// Reads, and drops the messages: nobody wants them any more. What the protocol does about the rest is done.
-    pub(in crate::aio) fn poll_discard(&mut self, cx: &mut Context<'_>, local: &Local) -> Poll<()> {
+    pub(in crate::aio) fn poll_discard(&mut self, cx: &mut Context<'_>, local: &Buffers) -> Poll<()> {
         if self.input_is_over {
             return Poll::Pending;
         }
@@ -202,7 +205,7 @@ impl Wire {
 
     /// Reads ahead, so that pings are answered and the end is noticed while its owner only sends; as long as what waits to be
     /// received is little.
-    pub(in crate::aio) fn read_ahead(&mut self, cx: &mut Context<'_>, local: &Local) {
+    pub(in crate::aio) fn read_ahead(&mut self, cx: &mut Context<'_>, local: &Buffers) {
         for _ in 0..READS_PER_LOOK {
             while let Some(event) = self.look_at_rest(local, None) {
                 self.keep_for_later(event);

@@ -1,17 +1,16 @@
 //! What leaves, and what happens where more is sent than the peer reads.
 
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::Context;
 
 use threadwire_proto::deflate::Agreement;
 use threadwire_proto::{CloseCode, CloseFrame, Compress, OpCode, SendOptions};
-use tokio::io::AsyncWrite;
 
 use super::{Means, Wire};
-use crate::aio::stream::Writer;
+use crate::aio::stream::Polled;
 use crate::handle::lane::CONTROL_ROOM;
 use crate::{Config, Error, WhenFull};
+use threadwire_core::session::transport::Transport as _;
 
 /// Payloads from this many bytes on are written from where they lie instead of being copied.
 const DIRECT_WRITE: usize = 16 << 10;
@@ -49,14 +48,9 @@ impl Wire {
             let header = self.protocol.send_header(opcode, fin, payload.len(), compress)?;
             if let (Some(header), Some(stream)) = (header, &mut self.stream) {
                 let cx = &mut Context::from_waker(means.waker);
-                self.unflushed = !stream.is_tcp();
-                let result = self.outbox.write_frame(
-                    &header,
-                    payload,
-                    droppable,
-                    &mut Writer { stream, cx },
-                    means.local,
-                );
+                let mut polled = Polled { stream, cx };
+                self.unflushed = polled.is_buffered();
+                let result = self.outbox.write_frame(&header, payload, droppable, &mut polled, means.local);
                 self.wrote(result, means.config);
                 self.kick_if_needed();
                 return Ok(());
@@ -155,21 +149,21 @@ impl Wire {
             return;
         }
         let cx = &mut Context::from_waker(means.waker);
-        self.unflushed |= !stream.is_tcp() && !self.outbox.is_empty();
-        let mut writer = Writer { stream, cx };
-        let mut result = self.outbox.write(&mut writer, means.local);
+        let mut polled = Polled { stream, cx };
+        self.unflushed |= polled.is_buffered() && !self.outbox.is_empty();
+        let mut result = self.outbox.write(&mut polled, means.local);
         if result.is_ok() && self.protocol.has_late_pong() && self.outbox.written() >= self.late_pong_at {
             self.protocol.drained(&mut means.local.shared.borrow_mut(), self.outbox.end_unlent());
             self.late_pong_at = self.outbox.written() + self.outbox.len() as u64;
-            result = self.outbox.write(&mut writer, means.local);
+            result = self.outbox.write(&mut polled, means.local);
         }
         if result.is_ok() && self.unflushed && self.outbox.is_empty() {
-            result = match Pin::new(&mut *writer.stream).poll_flush(writer.cx) {
-                Poll::Ready(flushed) => {
+            result = match polled.flush() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+                flushed => {
                     self.unflushed = false;
                     flushed
                 }
-                Poll::Pending => Ok(()),
             };
         }
         self.wrote(result, means.config);

@@ -109,7 +109,7 @@ fn a_producer_that_never_yields_starves_no_receiver() {
 #[test]
 fn a_thread_that_only_sends_holds_up_no_pong() {
     bounded(|| {
-        let config = threadwire::Config { max_buffered: 64 << 10, ..patient() };
+        let config = patient().max_buffered(64 << 10);
         let (serving, handles) = serving_handles(config, &Log::new(), ignore);
         let mut peer = serving.peer();
         let handle = handles.recv_timeout(PATIENCE).unwrap();

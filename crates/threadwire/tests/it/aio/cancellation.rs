@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use crate::common::patient;
 use crate::common::peer::{BINARY, CLOSE, PING, TEXT, farewell, masked, parse, request};
 use crate::common::tasks::{Script, on_runtimes};
-use threadwire::{Config, aio};
+use threadwire::aio;
 
 /// Polls once, then drops the future.
 fn once<F: Future>(future: F) -> Poll<F::Output> {
@@ -72,7 +72,7 @@ fn a_send_that_is_dropped_while_it_waits_has_sent_nothing() {
     on_runtimes(|| async {
         let script = Script::default();
         script.say(request("/").as_bytes());
-        let config = Config { high_watermark: 1000, low_watermark: 100, ..patient() };
+        let config = patient().high_watermark(1000).low_watermark(100);
         let ws = aio::accept(script.clone(), config).await.unwrap();
         ws.flush().await.unwrap();
         script.take_written();
@@ -109,7 +109,7 @@ fn waiting_sends_leave_nothing_behind_when_they_are_dropped() {
     on_runtimes(|| async {
         let script = Script::default();
         script.say(request("/").as_bytes());
-        let config = Config { high_watermark: 10, low_watermark: 0, ..patient() };
+        let config = patient().high_watermark(10).low_watermark(0);
         let ws = aio::accept(script.clone(), config).await.unwrap();
         ws.flush().await.unwrap();
         script.stick(true);

@@ -211,7 +211,7 @@ fn a_connection_that_the_peer_resets_is_broken() {
 #[test]
 fn a_peer_that_never_answers_is_given_up() {
     on_runtimes(|| async {
-        let config = || Config { close_timeout: SOON, ..patient() };
+        let config = || patient().close_timeout(SOON);
         let stay = |mut peer: Peer| {
             assert_eq!(peer.code(), 1000);
             assert!(peer.ended());
@@ -230,7 +230,7 @@ fn a_peer_that_never_answers_is_given_up() {
 #[test]
 fn a_server_that_answers_and_does_not_end_tcp_is_given_up_after_a_clean_close() {
     on_runtimes(|| async {
-        let (ws, peer) = client(Config { close_timeout: SOON, ..patient() }, |mut peer| {
+        let (ws, peer) = client(patient().close_timeout(SOON), |mut peer| {
             peer.close(1000, "bye");
             assert_eq!(peer.code(), 1000);
             assert!(peer.ended());
@@ -307,7 +307,7 @@ fn a_panic_of_the_task_closes_with_1011() {
 #[test]
 fn a_dropped_connection_ends_though_its_peer_neither_reads_nor_answers() {
     on_runtimes(|| async {
-        let (ws, peer) = server(Config { close_timeout: SOON, ..patient() }, |peer| {
+        let (ws, peer) = server(patient().close_timeout(SOON), |peer| {
             std::thread::sleep(SOON);
             drop(peer);
         })
@@ -419,7 +419,7 @@ fn writing_to_a_peer_that_is_gone_ends_once() {
 #[test]
 fn an_endless_close_timeout_is_no_timeout() {
     on_runtimes(|| async {
-        let (ws, peer) = client(Config { close_timeout: Duration::MAX, ..patient() }, |mut peer| {
+        let (ws, peer) = client(patient().close_timeout(Duration::MAX), |mut peer| {
             assert_eq!(peer.code(), 1000);
             peer.close(1000, "");
         })

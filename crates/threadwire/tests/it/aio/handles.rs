@@ -40,9 +40,8 @@ fn native_threads_send_while_the_task_only_receives() {
 #[test]
 fn a_native_thread_receives_while_the_runtime_does_the_io() {
     on_runtimes(|| async {
-        let often = threadwire::Keepalive { idle_timeout: crate::common::SOON, ..Default::default() };
-        let (mut ws, peer) =
-            crate::common::tasks::pair_over(1000, Config { keepalive: Some(often), ..patient() }).await;
+        let often = threadwire::Keepalive::default().idle_timeout(crate::common::SOON);
+        let (mut ws, peer) = crate::common::tasks::pair_over(1000, patient().keepalive(often)).await;
         let serving = tokio::spawn(echo(peer));
         let thread = thread::spawn(move || {
             for number in 0..100 {
@@ -60,7 +59,7 @@ fn a_native_thread_receives_while_the_runtime_does_the_io() {
 #[test]
 fn pings_without_end_to_a_peer_that_does_not_read_are_refused_some_time() {
     on_runtimes(|| async {
-        let (ws, _script) = stuck(Config { max_buffered: 40, ..patient() }).await;
+        let (ws, _script) = stuck(patient().max_buffered(40)).await;
         ws.send("12345678901234567890").await.unwrap();
         let mut count = 0;
         while ws.ping(&[0; 125]).await.is_ok() {
@@ -152,7 +151,7 @@ fn payloads(script: &Script) -> Vec<Vec<u8>> {
 }
 
 fn limited(when_full: WhenFull) -> Config {
-    Config { max_buffered: 40, when_full, ..patient() }
+    patient().max_buffered(40).when_full(when_full)
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::common::tasks::{client, echo, join, on_runtimes, pair, pair_over, ser
 use futures_core::Stream;
 use futures_sink::Sink;
 use threadwire::aio::{self, Event};
-use threadwire::{Config, Error, OpCode, OwnedMessage, SendError};
+use threadwire::{Error, OpCode, OwnedMessage, SendError};
 
 #[test]
 fn echoes_text_and_bytes_of_every_length() {
@@ -104,7 +104,7 @@ fn messages_in_fragments_are_received_as_one() {
 #[test]
 fn hands_out_pings_and_pongs_to_who_asks_for_them() {
     on_runtimes(|| async {
-        let config = Config { auto_pong: false, ..patient() };
+        let config = patient().auto_pong(false);
         let (mut ws, peer) = client(config, |mut peer| {
             assert_eq!(peer.frame(), (PING, b"1".to_vec()));
             peer.send(PONG, b"1");

@@ -17,13 +17,13 @@ use tokio::time::timeout;
 
 /// Tries again at once.
 fn at_once() -> Backoff {
-    Backoff { first: Duration::ZERO, ..Backoff::default() }
+    Backoff::default().first(Duration::ZERO)
 }
 
 /// Waits for so long that no test sees the end of it.
 fn in_a_long_time() -> Backoff {
     let far = Duration::from_secs(1 << 40);
-    Backoff { first: far, cap: far, ..Backoff::default() }
+    Backoff::default().first(far).cap(far)
 }
 
 fn reconnect(url: &str, backoff: Backoff) -> Reconnecting {
@@ -71,20 +71,20 @@ fn goes_from_state_to_state_and_receives_from_one_connection_after_the_other() {
             assert_eq!(peer.code(), 1000);
             peer.close(1000, "");
         });
-        let link = feed.link();
-        assert_eq!(link.state(), State::Connecting { attempt: 1 });
+        let handle = feed.handle();
+        assert_eq!(handle.state(), State::Connecting { attempt: 1 });
         let (changes, message) = updates(&mut feed).await;
         let expected = ["connecting (attempt 1)", "waiting for attempt 2", "connecting (attempt 2)", "open"];
         assert_eq!((changes, message.unwrap()), (expected.map(str::to_owned).to_vec(), "one".into()));
         let (changes, message) = updates(&mut feed).await;
         let expected = ["closed", "waiting for attempt 3", "connecting (attempt 3)", "open"];
         assert_eq!((changes, message.unwrap()), (expected.map(str::to_owned).to_vec(), "two".into()));
-        link.close().unwrap();
+        handle.close().unwrap();
         let (changes, message) = updates(&mut feed).await;
         assert_eq!((changes, message), (vec!["closed".to_owned(), "stopped".to_owned()], None));
         assert!(feed.recv().await.unwrap().is_none(), "the end stays");
-        assert_eq!((link.state(), link.connections()), (State::Stopped, 2));
-        assert_eq!(link.last_change().cause.unwrap().closed().unwrap().code, CloseCode::NORMAL);
+        assert_eq!((handle.state(), handle.connections()), (State::Stopped, 2));
+        assert_eq!(handle.last_change().cause.unwrap().closed().unwrap().code, CloseCode::NORMAL);
         join(peers).await;
     });
 }
@@ -107,7 +107,7 @@ fn subscribes_on_each_connection_before_anybody_sends() {
             // The other way for every other.
             match number % 2 {
                 0 => feed.send(&format!("thanks for {number}")).await.unwrap(),
-                _ => feed.link().send_async(&format!("thanks for {number}")).await.unwrap(),
+                _ => feed.handle().send_async(&format!("thanks for {number}")).await.unwrap(),
             }
         }
         join(peers).await;
@@ -118,15 +118,15 @@ fn subscribes_on_each_connection_before_anybody_sends() {
 fn gives_up_after_as_many_failures_as_there_may_be_and_says_why_once() {
     on_runtimes(|| async {
         let (_taken, nobody) = vacant();
-        let mut feed = reconnect(&format!("ws://{nobody}"), Backoff { max_attempts: Some(3), ..at_once() });
+        let mut feed = reconnect(&format!("ws://{nobody}"), at_once().max_attempts(Some(3)));
         let error = feed.recv().await.unwrap_err();
         assert_eq!(error.to_string(), format!("can't connect to {nobody}: connection refused"));
         let Error::Other(source) = &error else { panic!("{error:?}") };
         let cause = source.downcast_ref::<Arc<Cause>>().unwrap();
         assert!(matches!(cause.error(), Some(Error::Connect { .. })));
         assert!(feed.recv().await.unwrap().is_none());
-        assert_eq!(feed.link().state(), State::GaveUp);
-        assert!(matches!(feed.link().send("too late"), Err(Error::Closed)));
+        assert_eq!(feed.handle().state(), State::GaveUp);
+        assert!(matches!(feed.handle().send("too late"), Err(Error::Closed)));
     });
 }
 
@@ -199,7 +199,7 @@ fn the_program_decides_what_is_worth_another_attempt() {
             assert_eq!(peer.code(), 1001);
         });
         assert!(matches!(feed.recv().await, Err(Error::Ended(_))));
-        assert_eq!((feed.link().state(), feed.link().connections()), (State::GaveUp, 1));
+        assert_eq!((feed.handle().state(), feed.handle().connections()), (State::GaveUp, 1));
         join(peers).await;
     });
 }
@@ -245,18 +245,18 @@ fn a_stop_interrupts_a_wait_an_attempt_and_a_connection_at_once() {
         // The wait.
         let (_taken, nobody) = vacant();
         let mut feed = reconnect(&format!("ws://{nobody}"), in_a_long_time());
-        let link = feed.link();
+        let handle = feed.handle();
         let receiving = tokio::spawn(async move { feed.recv().await });
-        while !matches!(link.state(), State::Waiting { .. }) {
+        while !matches!(handle.state(), State::Waiting { .. }) {
             tokio::task::yield_now().await;
         }
-        thread::spawn(move || link.stop()).join().unwrap();
+        thread::spawn(move || handle.stop()).join().unwrap();
         assert!(receiving.await.unwrap().unwrap().is_none());
 
         // The attempt: the server says nothing.
         let silent = Host::listen();
         let mut feed = reconnect(&silent.url(), at_once());
-        let link = feed.link();
+        let handle = feed.handle();
         let peers = silent.run(|host| {
             let mut peer = host.accept();
             peer.head();
@@ -264,7 +264,7 @@ fn a_stop_interrupts_a_wait_an_attempt_and_a_connection_at_once() {
         });
         let receiving = tokio::spawn(async move { (feed.recv().await, feed) });
         tokio::task::yield_now().await;
-        link.close().unwrap();
+        handle.close().unwrap();
         let (received, feed) = receiving.await.unwrap();
         assert!(received.unwrap().is_none());
         drop(feed);
@@ -273,7 +273,7 @@ fn a_stop_interrupts_a_wait_an_attempt_and_a_connection_at_once() {
         // The connection: the server does not answer the close.
         let host = Host::listen();
         let mut feed = reconnect(&host.url(), at_once());
-        let link = feed.link();
+        let handle = feed.handle();
         let peers = host.run(|host| {
             let mut peer = host.upgrade(b"");
             peer.send(TEXT, b"hello");
@@ -281,9 +281,9 @@ fn a_stop_interrupts_a_wait_an_attempt_and_a_connection_at_once() {
             assert!(peer.ended());
         });
         assert_eq!(feed.recv().await.unwrap().unwrap(), "hello");
-        link.stop();
+        handle.stop();
         assert!(feed.recv().await.unwrap().is_none());
-        assert_eq!(link.state(), State::Stopped);
+        assert_eq!(handle.state(), State::Stopped);
         join(peers).await;
     });
 }
@@ -293,7 +293,7 @@ fn dropping_it_lets_go_of_the_connection() {
     on_runtimes(|| async {
         let host = Host::listen();
         let mut feed = reconnect(&host.url(), at_once());
-        let link = feed.link();
+        let handle = feed.handle();
         let peers = host.run(|host| {
             let mut peer = host.upgrade(b"");
             peer.send(TEXT, b"hello");
@@ -301,10 +301,10 @@ fn dropping_it_lets_go_of_the_connection() {
             peer.close(1001, "");
         });
         assert!(feed.recv().await.unwrap().is_some());
-        assert!(link.handle().is_some());
+        assert!(handle.connection().is_some());
         drop(feed);
-        assert!(matches!(link.send("too late"), Err(Error::Closed)));
-        assert_eq!((link.state(), link.handle().is_none()), (State::Stopped, true));
+        assert!(matches!(handle.send("too late"), Err(Error::Closed)));
+        assert_eq!((handle.state(), handle.connection().is_none()), (State::Stopped, true));
         join(peers).await;
     });
 }
@@ -314,7 +314,7 @@ fn another_connection_can_be_asked_for() {
     on_runtimes(|| async {
         let host = Host::listen();
         let mut feed = reconnect(&host.url(), in_a_long_time());
-        let link = feed.link();
+        let handle = feed.handle();
         let peers = host.run(|host| {
             for number in 1..=2 {
                 let mut peer = host.upgrade(b"");
@@ -323,12 +323,12 @@ fn another_connection_can_be_asked_for() {
             }
         });
         assert_eq!(feed.recv().await.unwrap().unwrap(), "1");
-        link.reconnect();
+        handle.reconnect();
         let (changes, message) = updates(&mut feed).await;
         assert_eq!(message.unwrap(), "2");
         assert_eq!(changes.last().map(String::as_str), Some("open"));
-        assert!(matches!(link.last_change().cause.as_deref(), Some(Cause::Requested)));
-        link.stop();
+        assert!(matches!(handle.last_change().cause.as_deref(), Some(Cause::Requested)));
+        handle.stop();
         assert!(feed.recv().await.unwrap().is_none());
         join(peers).await;
     });
@@ -349,7 +349,7 @@ fn in_between_sends_fail_and_messages_of_a_receive_that_was_dropped_are_not_lost
         });
         // The attempt goes on from one receive to the next.
         assert!(timeout(Duration::ZERO, feed.recv()).await.is_err());
-        assert!(matches!(feed.link().send("not yet"), Err(Error::Closed)));
+        assert!(matches!(feed.handle().send("not yet"), Err(Error::Closed)));
         go.send(()).unwrap();
         let message = loop {
             match timeout(Duration::from_millis(1), feed.recv()).await {
@@ -358,7 +358,7 @@ fn in_between_sends_fail_and_messages_of_a_receive_that_was_dropped_are_not_lost
             }
         };
         assert_eq!(message.unwrap().unwrap(), "hello");
-        assert_eq!(feed.link().connections(), 1);
+        assert_eq!(feed.handle().connections(), 1);
         feed.send("hi").await.unwrap();
         join(peers).await;
     });
@@ -368,11 +368,11 @@ fn in_between_sends_fail_and_messages_of_a_receive_that_was_dropped_are_not_lost
 fn an_attempt_that_takes_too_long_is_a_failure() {
     on_runtimes(|| async {
         let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-        let config = threadwire::Config { open_timeout: Duration::from_millis(1), ..patient() };
+        let config = patient().open_timeout(Duration::from_millis(1));
         let client = Client::new(&format!("ws://{}", silent.local_addr().unwrap())).unwrap().config(config);
-        let mut feed = aio::reconnect(&client, Backoff { max_attempts: Some(2), ..at_once() });
+        let mut feed = aio::reconnect(&client, at_once().max_attempts(Some(2)));
         assert!(feed.recv().await.is_err());
-        let cause = feed.link().last_change().cause.unwrap();
+        let cause = feed.handle().last_change().cause.unwrap();
         assert!(matches!(cause.error(), Some(Error::Timeout(TimeoutKind::Open { .. }))));
     });
 }
@@ -388,7 +388,7 @@ fn a_server_that_is_busy_is_left_alone_for_as_long_as_it_asks_for() {
             peer.bytes("HTTP/1.1 503 Busy\r\nRetry-After: 3600\r\nContent-Length: 0\r\n\r\n");
             peer
         });
-        let mut feed = reconnect(&url, Backoff { cap: Duration::from_secs(100_000), ..at_once() });
+        let mut feed = reconnect(&url, at_once().cap(Duration::from_secs(100_000)));
         let delay = loop {
             if let Some(Update::Change(change)) = feed.recv_update().await.unwrap()
                 && let State::Waiting { delay, .. } = change.state

@@ -101,8 +101,8 @@ fn a_connection_outlives_its_runtime_without_harm() {
 }
 
 fn lively() -> Config {
-    let keepalive = Keepalive { idle_timeout: SOON / 5, reply_timeout: SOON, ..Keepalive::default() };
-    Config { keepalive: Some(keepalive), keep_round_trips: true, close_timeout: SOON, ..patient() }
+    let keepalive = Keepalive::default().idle_timeout(SOON / 5).reply_timeout(SOON);
+    patient().keepalive(keepalive).keep_round_trips(true).close_timeout(SOON)
 }
 
 #[test]

@@ -74,7 +74,7 @@ fn a_peer_that_is_slow_with_its_request_holds_up_nobody() {
 #[test]
 fn what_is_no_request_is_answered_and_dropped() {
     on_runtimes(|| async {
-        let config = Config { open_timeout: SOON, ..patient() };
+        let config = patient().open_timeout(SOON);
         let mut server = aio::Server::bind("127.0.0.1:0").await.unwrap().config(config);
         let addr = server.local_addr().unwrap();
         let peers = std::thread::spawn(move || {
@@ -146,7 +146,7 @@ fn a_server_that_stops_closes_every_connection_with_1001_and_waits_for_the_handl
 #[test]
 fn a_server_stops_in_bounded_time_though_handlers_never_end() {
     on_runtimes(|| async {
-        let config = Config { close_timeout: SOON, ..patient() };
+        let config = patient().close_timeout(SOON);
         let server = aio::Server::bind("127.0.0.1:0").await.unwrap().config(config);
         let url = format!("ws://{}", server.local_addr().unwrap());
         let (begun, mut has_begun) = tokio::sync::mpsc::channel(1);
@@ -195,7 +195,7 @@ fn connecting_says_what_is_wrong() {
         let silent = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = silent.local_addr().unwrap();
         let hasty = Client::new(&format!("ws://{addr}")).unwrap();
-        let hasty = hasty.config(Config { open_timeout: SOON, ..Config::default() });
+        let hasty = hasty.config(Config::default().open_timeout(SOON));
         assert!(matches!(aio::connect(&hasty).await, Err(Error::Timeout(TimeoutKind::Open { .. }))));
         drop(silent);
         assert!(
@@ -318,7 +318,7 @@ fn stay(addr: std::net::SocketAddr, request: &str, status: &str) -> Peer {
 #[test]
 fn peers_that_were_answered_and_stay_count_as_handshakes_and_the_oldest_are_dropped() {
     on_runtimes(|| async {
-        let admission = Admission { max_handshakes: 4, ..Admission::default() };
+        let admission = Admission::default().max_handshakes(4);
         let mut server = bind().await.admission(admission);
         let addr = server.local_addr().unwrap();
         let serving = tokio::spawn(async move {

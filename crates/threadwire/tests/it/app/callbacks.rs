@@ -13,7 +13,7 @@ use crate::examples::echoapp;
 use threadwire::app::{self, AppHandle};
 use threadwire::worker::{Ended as WorkerEnded, EventLoop, Worker};
 use threadwire::{
-    Accept, App, Backoff, Client, CloseCode, Config, Error, Keepalive, Limits, State, TimeoutKind, sleep,
+    Accept, App, Backoff, Client, CloseCode, Error, Keepalive, Limits, State, TimeoutKind, sleep,
     wait_forever, wait_until,
 };
 
@@ -58,13 +58,13 @@ impl Notes {
 
 /// Tries again at once.
 fn at_once() -> Backoff {
-    Backoff { first: Duration::ZERO, ..Backoff::default() }
+    Backoff::default().first(Duration::ZERO)
 }
 
 /// Waits for so long that no test sees the end of it.
 fn in_a_long_time() -> Backoff {
     let far = Duration::from_secs(1 << 40);
-    Backoff { first: far, cap: far, ..Backoff::default() }
+    Backoff::default().first(far).cap(far)
 }
 
 fn echo_server() -> Serving {
@@ -262,7 +262,7 @@ fn failed_attempts_are_told_of_each_and_the_last_is_the_result() {
     bounded(|| {
         let notes = Notes::default();
         let url = nobody();
-        let mut app = notes.app(&url).reconnect(Backoff { max_attempts: Some(3), ..at_once() });
+        let mut app = notes.app(&url).reconnect(at_once().max_attempts(Some(3)));
         assert!(matches!(app.run_forever(), Err(Error::Connect { .. })));
         let told = format!("error without a connection: can't connect to {}", &url[5..url.len() - 1]);
         assert_eq!(notes.all(), [&told, &told, &told].map(String::as_str));
@@ -583,7 +583,7 @@ fn keepalive_is_on_if_ping_says_so() {
             while peer.frame_or_end().is_some() {}
         });
         let (idle_timeout, reply_timeout) = (Duration::from_millis(1), Duration::from_millis(1));
-        let keepalive = Keepalive { idle_timeout, reply_timeout, ..Keepalive::default() };
+        let keepalive = Keepalive::default().idle_timeout(idle_timeout).reply_timeout(reply_timeout);
         let notes = Notes::default();
         let Err(Error::Ended(closed)) = notes.app(&url).ping(keepalive).run_forever() else {
             panic!("no end")
@@ -750,7 +750,7 @@ fn headers_are_made_anew_for_each_attempt() {
         let client = Client::new(&url).unwrap().header("X-Static", "yes").unwrap();
         let ended = App::new(&client)
             .unwrap()
-            .reconnect(Backoff { max_attempts: Some(3), ..at_once() })
+            .reconnect(at_once().max_attempts(Some(3)))
             .before(move |attempt| {
                 seen.borrow_mut().push(attempt.number());
                 attempt.header("X-Before", &seen.borrow().len().to_string())
@@ -876,8 +876,8 @@ fn settings_of_the_client_are_kept() {
             if request.path() == "/v2" { accept.subprotocol("v2").unwrap() } else { accept }
         });
         let client = Client::new(&server.url("/v2")).unwrap().subprotocols(["v1", "v2"]).unwrap();
-        let limits = Limits { max_message: 5, ..Limits::default() };
-        let client = client.config(Config { limits, ..patient() });
+        let limits = Limits::default().max_message(5);
+        let client = client.config(patient().limits(limits));
         let agreed = Rc::new(RefCell::new(None));
         let see = Rc::clone(&agreed);
         let mut app = App::new(&client).unwrap().on_open(move |ws| {

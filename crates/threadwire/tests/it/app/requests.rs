@@ -269,7 +269,7 @@ fn a_request_of_one_connection_is_not_answered_by_the_next() {
             peer.send(TEXT, b"1 answer");
             until_closed(peer);
         });
-        let backoff = Backoff { first: Duration::ZERO, ..Backoff::default() };
+        let backoff = Backoff::default().first(Duration::ZERO);
         let (tell, told) = mpsc::channel();
         let (hear, heard) = mpsc::channel();
         let running = app::spawn(move || {

@@ -8,7 +8,7 @@ use crate::common::peer::{BINARY, Host, PING, PONG, Peer, TEXT, frame};
 use crate::common::sharing::elsewhere;
 use crate::common::{PATIENCE, SOON, Serving, bind, bounded, echo, patient};
 use threadwire::blocking::{self, Connection, Detached, Server};
-use threadwire::{Accept, Client, Config, Error, Keepalive, WhenFull};
+use threadwire::{Accept, Client, Config, Error, Keepalive, WhenFull, sleep, update, wait_until};
 
 fn pair_with(config: Config) -> (Connection, Peer) {
     let host = Host::listen();
@@ -96,7 +96,7 @@ fn handles_send_meanwhile_and_stay_valid() {
             let mut ws = detached.attach().unwrap();
             ws.send("after").unwrap();
             there.send("behind").unwrap();
-            threadwire::sleep(Duration::from_millis(1)).unwrap();
+            sleep(Duration::from_millis(1)).unwrap();
             let mut seen = vec![];
             while seen.len() < 103 {
                 seen.push(peer.text());
@@ -148,7 +148,7 @@ fn gathered_answers_go_along() {
         elsewhere(move || {
             let mut ws = detached.attach().unwrap();
             assert_eq!(recv(&mut ws), "?");
-            threadwire::sleep(Duration::ZERO).unwrap();
+            sleep(Duration::ZERO).unwrap();
             assert_eq!(peer.text(), "answer");
         });
     });
@@ -164,7 +164,7 @@ fn a_full_queue_goes_along_and_reading_goes_on_when_it_was_received() {
             peer
         });
         while !ws.connection().is_reading_paused() {
-            threadwire::sleep(Duration::from_millis(1)).unwrap();
+            sleep(Duration::from_millis(1)).unwrap();
         }
         let detached = ws.detach().unwrap();
         elsewhere(move || {
@@ -180,8 +180,8 @@ fn a_full_queue_goes_along_and_reading_goes_on_when_it_was_received() {
 #[test]
 fn keepalive_goes_on_there() {
     bounded(|| {
-        let keepalive = Keepalive { idle_timeout: MOMENT, reply_timeout: PATIENCE, ..Keepalive::default() };
-        let (mut ws, mut peer) = pair_with(Config { keepalive: Some(keepalive), ..patient() });
+        let keepalive = Keepalive::default().idle_timeout(MOMENT).reply_timeout(PATIENCE);
+        let (mut ws, mut peer) = pair_with(patient().keepalive(keepalive));
         assert!(ws.recv_timeout(2 * MOMENT).unwrap_err().is_timeout());
         assert_eq!(peer.frame().0, PING);
         let detached = ws.detach().unwrap();
@@ -327,5 +327,74 @@ fn what_was_agreed_goes_along() {
             assert!(ws.response_headers().is_some());
             assert_eq!((ws.local_addr().unwrap(), ws.peer_addr().unwrap()), (local, peer));
         });
+    });
+}
+
+/// What is held behind a message in parts moves along with it.
+#[test]
+fn a_message_in_parts_and_what_it_holds_back_go_on_there() {
+    bounded(|| {
+        let serving = Serving::with(bind().config(patient()), |_| Accept::with(echo));
+        let ws = blocking::connect(&serving.url("/")).unwrap();
+        let handle = ws.handle();
+        let mut parts = handle.start_text();
+        parts.send("in parts").unwrap();
+        elsewhere(move || handle.send("held").unwrap());
+        update().unwrap();
+        let detached = ws.detach().unwrap();
+        elsewhere(move || {
+            let mut ws = detached.attach().unwrap();
+            parts.finish().unwrap();
+            assert_eq!((recv(&mut ws), recv(&mut ws)), ("in parts".into(), "held".into()));
+            assert_eq!(ws.connection().buffered(), 0);
+        });
+    });
+}
+
+#[test]
+fn handles_hear_of_the_end_of_a_connection_that_was_dropped_between_threads() {
+    bounded(|| {
+        let (ws, mut peer) = pair();
+        let handle = ws.handle();
+        let detached = ws.detach().unwrap();
+        handle.send("never").unwrap();
+        drop(detached);
+        assert!(peer.ended());
+        assert!(!handle.wait_closed().unwrap().clean);
+    });
+}
+
+#[test]
+fn handles_that_send_after_it_was_dropped_between_threads_hear_of_the_end() {
+    bounded(|| {
+        let (ws, _peer) = pair();
+        let handle = ws.handle();
+        drop(ws.detach().unwrap());
+        let _ = handle.send("for nobody");
+        wait_until(None, || handle.has_ended()).unwrap();
+    });
+}
+
+#[test]
+fn a_connection_that_has_left_has_a_handle_that_has_ended() {
+    bounded(|| {
+        let (ws, _peer) = pair();
+        let left = ws.connection().clone();
+        let _detached = ws.detach().unwrap();
+        assert!(left.handle().has_ended(), "{:?}", left.closed());
+    });
+}
+
+#[test]
+fn a_measurement_whose_callback_aborts_ends_the_connection_instead_of_its_move() {
+    bounded(|| {
+        let (ws, _peer) = pair();
+        let (handle, own) = (ws.handle(), ws.connection().clone());
+        ws.connection().measure_roundtrip_then(1000, move |_| {
+            own.abort();
+            let _ = sleep(MOMENT);
+        });
+        ws.detach().unwrap_err();
+        wait_until(None, || handle.has_ended()).unwrap();
     });
 }

@@ -89,8 +89,8 @@ fn a_message_wakes_a_foreign_loop() {
 #[test]
 fn handles_timers_and_keepalive_wake_a_foreign_loop() {
     bounded(|| {
-        let keepalive = Keepalive { idle_timeout: MOMENT, reply_timeout: PATIENCE, ..Keepalive::default() };
-        let (mut ws, mut peer) = pair_with(Config { keepalive: Some(keepalive), ..patient() });
+        let keepalive = Keepalive::default().idle_timeout(MOMENT).reply_timeout(PATIENCE);
+        let (mut ws, mut peer) = pair_with(patient().keepalive(keepalive));
         let mut foreign = Foreign::new();
         let handle = ws.handle();
         let same = ws.connection().clone();

@@ -1,7 +1,6 @@
 //! The blocking face.
 
 mod detaching;
-mod dropped_detached;
 mod foreign_loops;
 mod partial_messages;
 mod quick_clients;

@@ -207,8 +207,8 @@ fn a_broken_rule_ends_with_its_code_behind_what_was_right() {
 #[test]
 fn a_message_that_is_too_long_ends_with_1009() {
     bounded(|| {
-        let limits = threadwire::Limits { max_message: 10, ..Default::default() };
-        let (mut ws, mut peer) = pair_with(Config { limits, ..patient() }, b"");
+        let limits = threadwire::Limits::default().max_message(10);
+        let (mut ws, mut peer) = pair_with(patient().limits(limits), b"");
         peer.send(TEXT, b"eleven byte");
         assert_eq!(ended(ws.recv()).0, 1009);
         assert_eq!(peer.code(), 1009);
@@ -221,8 +221,8 @@ fn a_receive_ends_when_a_silent_peer_is_given_up() {
         let host = Host::listen();
         let client = Client::new(&host.url()).unwrap();
         let host = host.run(|host| host.upgrade(b""));
-        let keepalive = Keepalive { idle_timeout: SOON, reply_timeout: SOON, ..Keepalive::default() };
-        let config = Config { keepalive: Some(keepalive), ..patient() };
+        let keepalive = Keepalive::default().idle_timeout(SOON).reply_timeout(SOON);
+        let config = patient().keepalive(keepalive);
         let mut ws = blocking::connect(&client.config(config)).unwrap();
         let _peer = host.join().unwrap();
         match ws.recv() {
@@ -267,7 +267,7 @@ fn a_stop_is_seen_by_a_program_that_always_finds_messages() {
     bounded(|| {
         let (give, given) = mpsc::channel();
         let host = Host::listen();
-        let client = Client::new(&host.url()).unwrap().config(Config { close_timeout: SOON, ..patient() });
+        let client = Client::new(&host.url()).unwrap().config(patient().close_timeout(SOON));
         let host = host.run(|host| {
             let mut peer = host.upgrade(b"");
             peer.bytes(texts(5000));
@@ -375,7 +375,7 @@ fn what_had_arrived_can_be_received_after_closing() {
 #[test]
 fn closing_gives_a_peer_up_that_does_not_answer() {
     bounded(|| {
-        let (mut ws, peer) = pair_with(Config { close_timeout: SOON, ..patient() }, b"");
+        let (mut ws, peer) = pair_with(patient().close_timeout(SOON), b"");
         let closed = ws.close().unwrap();
         assert!(matches!(closed.error, Some(Error::Timeout(TimeoutKind::Close))), "{closed}");
         drop(peer);

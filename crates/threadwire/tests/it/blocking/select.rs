@@ -8,7 +8,7 @@ use crate::common::peer::{Host, PING, PONG, Peer, TEXT, frame};
 use crate::common::{PATIENCE, SOON, bounded, patient};
 use threadwire::blocking::{self, Connection, Key, Select, Selected, Server};
 use threadwire::worker::{Worker, later};
-use threadwire::{Client, Config, Error, WhenFull};
+use threadwire::{Client, Error, WhenFull};
 
 fn pair() -> (Connection, Peer) {
     let host = Host::listen();
@@ -321,7 +321,7 @@ fn a_dropped_select_closes_its_connections_and_its_servers() {
         assert!(is_idle(&mut select));
         drop(select);
         assert_eq!(peer.code(), 1001);
-        let client = Client::new(&format!("ws://{addr}")).unwrap().config(Config { ..patient() });
+        let client = Client::new(&format!("ws://{addr}")).unwrap().config(patient());
         assert!(blocking::connect(&client).is_err());
     });
 }

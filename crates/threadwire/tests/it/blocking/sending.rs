@@ -177,7 +177,7 @@ fn a_send_that_waits_ends_when_a_handle_closes() {
 fn a_send_that_waits_ends_with_a_stop() {
     bounded(|| {
         let host = Host::listen();
-        let client = Client::new(&host.url()).unwrap().config(Config { close_timeout: SOON, ..patient() });
+        let client = Client::new(&host.url()).unwrap().config(patient().close_timeout(SOON));
         let host = host.run(|host| host.upgrade(b""));
         let (waits, waiting) = mpsc::channel();
         let worker = Worker::spawn(move || -> Result<(), threadwire::Stopped> {
@@ -199,7 +199,7 @@ fn a_send_that_waits_ends_with_a_stop() {
 #[test]
 fn sending_with_another_policy_does_not_wait() {
     bounded(|| {
-        let (mut ws, _peer) = pair_with(Config { max_buffered: 1 << 20, ..patient() });
+        let (mut ws, _peer) = pair_with(patient().max_buffered(1 << 20));
         fill(&mut ws);
         let refused = (0..40).find_map(|_| ws.send_or(&vec![1u8; 256 << 10][..], WhenFull::Error).err());
         assert!(matches!(refused, Some(Error::Limit { .. })), "{refused:?}");
@@ -270,7 +270,7 @@ fn one_thread_writes_while_another_one_reads() {
 fn a_sender_waits_for_room_and_what_it_sent_is_not_lost() {
     bounded(|| {
         const COUNT: usize = 24;
-        let (ws, mut peer) = pair_with(Config { max_buffered: 1 << 20, ..patient() });
+        let (ws, mut peer) = pair_with(patient().max_buffered(1 << 20));
         let (sender, mut receiver) = ws.split();
         let writer = thread::spawn(move || {
             (0..COUNT).for_each(|_| sender.send(&vec![3u8; 1 << 20][..]).unwrap());

@@ -10,7 +10,7 @@ use crate::common::peer::{PING, PONG, Peer, TEXT};
 use crate::common::{SOON, bounded, patient};
 use threadwire::blocking::{self, Connection, Server, Serving};
 use threadwire::worker::{Ended, Worker, later};
-use threadwire::{Accept, Config, Connection as Callback, Error, Message, Request};
+use threadwire::{Accept, Connection as Callback, Error, Message, Request};
 
 fn bind() -> Server {
     Server::bind("127.0.0.1:0").unwrap().config(patient())
@@ -210,7 +210,7 @@ fn a_connection_that_is_long_in_closing_holds_up_nobody_who_waits_for_a_thread()
         socket.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
         socket.listen(16).unwrap();
         let server = Server::from_socket(threadwire::ListenSocket::given_tcp(socket.into()).unwrap());
-        let config = Config { high_watermark: 1 << 20, ..patient() };
+        let config = patient().high_watermark(1 << 20);
         let serving = server.config(config).serve(1, echo).unwrap();
         let addr = serving.local_addr().unwrap();
         let mut first = Peer::open(addr, "/");
@@ -387,7 +387,7 @@ fn a_stop_tells_those_that_wait_for_a_thread_too() {
 #[test]
 fn a_peer_that_does_not_answer_does_not_hold_the_join_up_for_long() {
     bounded(|| {
-        let config = Config { close_timeout: SOON, ..patient() };
+        let config = patient().close_timeout(SOON);
         let serving = Server::bind("127.0.0.1:0").unwrap().config(config).serve(1, echo).unwrap();
         let mut peer = Peer::open(serving.local_addr().unwrap(), "/");
         peer.send(TEXT, b"hello");
@@ -424,5 +424,20 @@ fn a_server_that_accepts_here_is_not_served_by_others() {
         drop(server.accept().unwrap());
         assert!(matches!(server.serve(1, echo), Err(Error::Other(_))));
         client.join().unwrap();
+    });
+}
+
+#[test]
+fn a_handler_that_panics_closes_with_1011() {
+    bounded(|| {
+        let serving = bind().serve(1, |ws| {
+            ws.recv()?;
+            panic!("on purpose")
+        });
+        let serving = serving.unwrap();
+        let mut peer = Peer::open(serving.local_addr().unwrap(), "/");
+        peer.send(TEXT, b"panic");
+        assert_eq!(peer.code(), 1011);
+        finish(serving);
     });
 }

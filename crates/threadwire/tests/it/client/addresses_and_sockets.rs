@@ -18,8 +18,8 @@ use crate::common::{SOON, Serving, bind, bounded, echo, ignore, patient, vacant}
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use threadwire::worker::{EventLoop, Worker};
 use threadwire::{
-    Accept, Client, Config, Connection, Error, HandshakeError, Message, Proxy, Server, Step, TimeoutKind,
-    Timeouts, UrlPart, wait_forever, wait_until,
+    Accept, Client, Connection, Error, HandshakeError, Message, Proxy, Server, Step, TimeoutKind, Timeouts,
+    UrlPart, wait_forever, wait_until,
 };
 
 /// An address where nobody answers: a socket whose queue is full drops what else wants to connect.
@@ -88,7 +88,7 @@ fn where_nobody_answers_all_that_was_tried_is_told() {
             );
 
             // One that does not answer has its time, each has its own.
-            let timeouts = Timeouts { connect: Some(SOON), ..Timeouts::default() };
+            let timeouts = Timeouts::default().connect(SOON);
             let error = face.fails(&named(&[silent.addr, first]).timeouts(timeouts.clone()));
             match error {
                 Error::Connect { addr, source, others } => {
@@ -103,7 +103,7 @@ fn where_nobody_answers_all_that_was_tried_is_told() {
                 matches!(&error, Error::Timeout(TimeoutKind::Step(stage)) if stage.step == Step::Connect)
             );
 
-            let config = Config { open_timeout: SOON, ..patient() };
+            let config = patient().open_timeout(SOON);
             let error = face.fails(&named(&[silent.addr]).config(config));
             let expected = "opening the connection took too long; it was connecting to feed.test";
             assert_eq!(error.to_string(), expected);
@@ -120,7 +120,7 @@ fn a_server_that_does_not_answer_the_request_is_given_up() {
     bounded(|| {
         for face in FACES {
             let host = Host::listen();
-            let timeouts = Timeouts { upgrade: Some(SOON), ..Timeouts::default() };
+            let timeouts = Timeouts::default().upgrade(SOON);
             let error = face.fails(&named(&[host.addr()]).timeouts(timeouts));
             assert_eq!(error.to_string(), "waiting for feed.test to answer the request took too long");
             assert!(
@@ -136,7 +136,7 @@ fn a_server_that_does_not_answer_in_tls_is_given_up() {
     bounded(|| {
         for face in FACES {
             let host = Host::listen();
-            let timeouts = Timeouts { tls: Some(SOON), ..Timeouts::default() };
+            let timeouts = Timeouts::default().tls(SOON);
             let client = Client::new("wss://feed.test/").unwrap().config(patient());
             let error = face.fails(&client.resolve("FEED.test", [host.addr()]).timeouts(timeouts));
             assert_eq!(error.to_string(), "agreeing on TLS with feed.test took too long");
@@ -362,7 +362,7 @@ fn a_unix_socket_whose_queue_is_full_is_waited_for() {
         listener.listen(0).unwrap();
         for face in FACES {
             let fill: Vec<UnixStream> = vec![UnixStream::connect(&path).unwrap()];
-            let timeouts = Timeouts { connect: Some(SOON), ..Timeouts::default() };
+            let timeouts = Timeouts::default().connect(SOON);
             let client = Client::new("ws://localhost/").unwrap().config(patient()).unix_socket(&path);
             let error = face.fails(&client.clone().timeouts(timeouts));
             assert_eq!(error.to_string(), format!("connecting to {} took too long", path.display()));
@@ -559,8 +559,8 @@ fn refusal(error: Error) -> (u16, String) {
 #[test]
 fn a_refusal_is_told_of_though_the_server_keeps_the_connection() {
     bounded(|| {
-        let soon = Config { open_timeout: SOON, ..patient() };
-        let limited = Timeouts { upgrade: Some(SOON), ..Timeouts::default() };
+        let soon = patient().open_timeout(SOON);
+        let limited = Timeouts::default().upgrade(SOON);
         for face in DRIVERS {
             for (answer, config, timeouts, expected) in [
                 (

@@ -128,7 +128,7 @@ fn a_server_that_announces_another_answer_without_end_is_given_up() {
 
 #[test]
 fn a_server_that_answers_slowly_without_end_is_given_up_in_time() {
-    let config = Config { open_timeout: SOON, max_head: 64 << 20, ..patient() };
+    let config = patient().open_timeout(SOON).max_head(64 << 20);
     let serve = |peer: Peer, ()| without_end(peer, &format!("{ANSWER}X-Slow: "), b"x");
     attempts(config, vec![()], serve, |error, ()| {
         assert!(matches!(error, Error::Timeout(TimeoutKind::Open { .. })), "{error:?}");
@@ -141,7 +141,7 @@ fn a_refusal_whose_body_never_comes_is_given_up_in_time() {
         peer.try_bytes(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 1000\r\n\r\nhalf of");
         peer
     };
-    attempts(Config { open_timeout: SOON, ..patient() }, vec![()], serve, |error, ()| {
+    attempts(patient().open_timeout(SOON), vec![()], serve, |error, ()| {
         match error {
             // What it says is what it has come to, however little of it that is.
             Error::Handshake(HandshakeError::Status(answer)) => {
@@ -251,7 +251,7 @@ fn many_faulty_servers_at_once_have_one_outcome_each() {
         let faulty = Client::new(&host.url()).unwrap().config(patient());
         // Here nobody accepts: the system connects, and then nothing is heard.
         let silence = Host::listen();
-        let config = Config { open_timeout: SOON, ..patient() };
+        let config = patient().open_timeout(SOON);
         let silent = Client::new(&silence.url()).unwrap().config(config);
         let (release, released) = mpsc::channel::<()>();
         let host = host.run(move |host| {

@@ -330,7 +330,7 @@ fn a_server_that_reads_nothing_any_more_holds_up_nobody() {
         |host| host.upgrade(b""),
         |neighbour, url| {
             let log = Log::new();
-            let config = Config { close_timeout: SOON, max_buffered: 1 << 20, ..patient() };
+            let config = patient().close_timeout(SOON).max_buffered(1 << 20);
             let ws = Client::new(url).unwrap().config(config).connect(log.listener(ignore)).unwrap();
             let refused = loop {
                 if let Err(error) = ws.send(&[0; 100_000]) {
@@ -372,7 +372,7 @@ fn flood(piece: Vec<u8>) {
         },
         |neighbour, url| {
             let (count, log) = (Rc::default(), Log::new());
-            let config = Config { close_timeout: SOON, ..patient() };
+            let config = patient().close_timeout(SOON);
             let client = Client::new(url).unwrap().config(config);
             let ws = client.connect(Counter(Rc::clone(&count), log.clone())).unwrap();
             wait_until(None, || count.get() > 0).unwrap();
@@ -415,7 +415,7 @@ fn a_server_that_breaks_a_rule_and_never_stops_sending_is_dropped_in_time() {
         },
         |neighbour, url| {
             let rule = "a server's frame is masked";
-            let config = Config { close_timeout: SOON, ..patient() };
+            let config = patient().close_timeout(SOON);
             let calls = heard(neighbour, url, config, ignore);
             assert_eq!(calls, [Call::Open, violated(1002, rule, rule, "5.1")]);
         },
@@ -463,7 +463,7 @@ fn many_broken_connections_of_one_thread_end_once_each() {
             let _ = released.recv();
         },
         move |neighbour, url| {
-            let config = Config { close_timeout: SOON, ..patient() };
+            let config = patient().close_timeout(SOON);
             let client = Client::new(url).unwrap().config(config);
             let logs: Vec<Log> = (0..COUNT).map(|_| Log::new()).collect();
             for log in &logs {

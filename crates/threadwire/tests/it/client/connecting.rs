@@ -201,7 +201,7 @@ fn garbage_is_no_answer() {
             let error = answered(garbage, true);
             assert!(matches!(error, Error::Handshake(_)), "{error:?}");
         }
-        let config = Config { max_head: 1000, ..patient() };
+        let config = patient().max_head(1000);
         let error = attempt(config, |mut peer| {
             peer.head();
             peer.bytes("HTTP/1.1 101 Switching Protocols\r\nX-Long: ");
@@ -218,10 +218,10 @@ fn garbage_is_no_answer() {
 #[test]
 fn a_server_that_says_nothing_is_given_up() {
     bounded(|| {
-        let result = attempt(Config { open_timeout: SOON, ..patient() }, Some);
+        let result = attempt(patient().open_timeout(SOON), Some);
         assert!(matches!(result, Err(Error::Timeout(TimeoutKind::Open { .. }))), "{result:?}");
         // So is one that does not finish its answer.
-        let result = attempt(Config { open_timeout: SOON, ..patient() }, |mut peer| {
+        let result = attempt(patient().open_timeout(SOON), |mut peer| {
             peer.bytes("HTTP/1.1 101 Switching");
             Some(peer)
         });
@@ -235,7 +235,7 @@ fn an_open_connection_outlives_the_open_timeout() {
         let host = Host::listen();
         let url = host.url();
         let host = host.run(|host| host.upgrade(b""));
-        let config = Config { open_timeout: SOON, ..patient() };
+        let config = patient().open_timeout(SOON);
         let ws = Client::new(&url).unwrap().config(config).connect(echo).unwrap();
         assert!(!wait_until(Some(2 * SOON), || !ws.is_open()).unwrap());
         drop(host.join().unwrap());

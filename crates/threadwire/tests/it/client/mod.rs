@@ -4,6 +4,7 @@ mod addresses_and_sockets;
 mod broken_handshakes;
 mod broken_servers;
 mod connecting;
+mod credentials_in_logs;
 mod every_proxy;
 mod proxy_failures;
 mod redirects;

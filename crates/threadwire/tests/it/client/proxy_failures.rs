@@ -10,8 +10,7 @@ use crate::common::proxies::{Kind, Proxying};
 use crate::common::{SOON, Serving, bind, bounded, echo, patient, vacant};
 use threadwire::worker::EventLoop;
 use threadwire::{
-    Accept, Client, Config, Error, HandshakeError, Proxy, ProxyProblem, Stage, Step, TimeoutKind, Timeouts,
-    Trace,
+    Accept, Client, Error, HandshakeError, Proxy, ProxyProblem, Stage, Step, TimeoutKind, Timeouts, Trace,
 };
 
 /// Where nobody has to be.
@@ -128,8 +127,8 @@ fn an_http_proxy_that_refuses_is_told_of_with_its_answer() {
 fn a_refusal_whose_end_does_not_come_in_time_is_told_of() {
     bounded(|| {
         let limits = [
-            (Config { open_timeout: SOON, ..patient() }, Timeouts::default()),
-            (patient(), Timeouts { proxy: Some(SOON), ..Timeouts::default() }),
+            (patient().open_timeout(SOON), Timeouts::default()),
+            (patient(), Timeouts::default().proxy(SOON)),
         ];
         for (config, timeouts) in limits {
             for face in DRIVERS {
@@ -270,7 +269,7 @@ fn a_proxy_that_says_nothing_is_given_up() {
         for scheme in ["http", "socks4", "socks4a", "socks5", "socks5h"] {
             for face in FACES {
                 let host = Host::listen();
-                let timeouts = Timeouts { proxy: Some(SOON), ..Timeouts::default() };
+                let timeouts = Timeouts::default().proxy(SOON);
                 let slow = client(scheme, host.addr()).timeouts(timeouts);
                 let error = face.fails(&slow);
                 let Error::Timeout(TimeoutKind::Step(stage)) = &error else { panic!("{error:?}") };
@@ -282,7 +281,7 @@ fn a_proxy_that_says_nothing_is_given_up() {
                 );
 
                 // The whole may be over as well.
-                let config = Config { open_timeout: SOON, ..patient() };
+                let config = patient().open_timeout(SOON);
                 let error = face.fails(&client(scheme, host.addr()).config(config));
                 let Error::Timeout(TimeoutKind::Open { during: Some(stage) }) = &error else {
                     panic!("{error:?}")
@@ -425,7 +424,7 @@ fn a_trace_shows_the_server_and_not_the_proxy() {
             let lines = Arc::new(Mutex::new(String::new()));
             let notes = Arc::clone(&lines);
             let trace = Trace::to(move |line| notes.lock().unwrap().push_str(&format!("{line}\n")));
-            let config = Config { trace: Some(trace), ..patient() };
+            let config = patient().trace(trace);
             let url = format!("ws://user:pass-of-server@feed.test:{}/", server.addr.port());
             let through = Proxy::new(&format!("http://user:pass-of-proxy@{}", proxy.addr)).unwrap();
             let client = Client::new(&url).unwrap().config(config).proxy(through);

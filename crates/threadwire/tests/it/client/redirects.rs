@@ -386,7 +386,7 @@ fn reconnects(run: impl FnOnce(Client, Backoff)) {
         }
         heads
     });
-    let backoff = Backoff { first: std::time::Duration::ZERO, ..Backoff::default() };
+    let backoff = Backoff::default().first(std::time::Duration::ZERO);
     run(client, backoff);
     let heads = server.join().unwrap();
     assert_eq!(heads, [None, Some("Cookie: visit=0".to_owned()), Some("Cookie: visit=1".to_owned())]);
@@ -408,7 +408,7 @@ fn a_client_that_reconnects_keeps_its_way_and_its_cookies() {
             crate::common::tasks::single().block_on(async {
                 let mut feed = threadwire::aio::reconnect(&client, backoff);
                 assert_eq!(feed.recv().await.unwrap().unwrap(), "done");
-                feed.link().close().unwrap();
+                feed.handle().close().unwrap();
                 assert!(feed.recv().await.unwrap().is_none());
             });
         });

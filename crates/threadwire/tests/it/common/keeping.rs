@@ -16,8 +16,8 @@ pub const MOMENT: Duration = Duration::from_millis(5);
 
 /// Pings after a moment of silence, and gives up after this time.
 pub fn giving_up_after(reply_timeout: Duration) -> Config {
-    let keepalive = Keepalive { idle_timeout: MOMENT, reply_timeout, ..Keepalive::default() };
-    Config { keepalive: Some(keepalive), ..patient() }
+    let keepalive = Keepalive::default().idle_timeout(MOMENT).reply_timeout(reply_timeout);
+    patient().keepalive(keepalive)
 }
 
 /// Pings after a moment of silence, and does not give up.

@@ -9,6 +9,7 @@ pub mod files;
 pub mod keeping;
 pub mod neighbour;
 pub mod peer;
+pub mod process;
 pub mod proxies;
 pub mod recorder;
 #[cfg(feature = "tls")]
@@ -124,7 +125,7 @@ pub fn bind() -> Server {
 
 /// The settings of most tests: what must not time out has all the time there is.
 pub fn patient() -> Config {
-    Config { open_timeout: PATIENCE, close_timeout: PATIENCE, ..Config::default() }
+    Config::default().open_timeout(PATIENCE).close_timeout(PATIENCE)
 }
 
 /// A port where connections are refused. It is taken, so that nothing else can get it as long as the socket lives, nor a

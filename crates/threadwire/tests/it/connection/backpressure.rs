@@ -28,7 +28,7 @@ const POLICIES: [WhenFull; 5] =
     [WhenFull::Error, WhenFull::Wait, WhenFull::DropOldest, WhenFull::DropNewest, WhenFull::Close];
 
 fn narrow(when_full: WhenFull) -> Config {
-    Config { max_buffered: LIMIT, when_full, ..patient() }
+    patient().max_buffered(LIMIT).when_full(when_full)
 }
 
 /// A message with a number.
@@ -131,7 +131,7 @@ fn turn() {
 #[test]
 fn a_listener_hears_once_that_much_waits_and_once_that_little_is_left() {
     bounded(|| {
-        let config = Config { high_watermark: 1 << 20, low_watermark: 64 << 10, ..patient() };
+        let config = patient().high_watermark(1 << 20).low_watermark(64 << 10);
         let (ws, mut peer, log) = watched(config, |_, _| Ok(()));
         let mut expected = Vec::new();
         for _ in 0..2 {
@@ -157,7 +157,7 @@ fn a_listener_hears_once_that_much_waits_and_once_that_little_is_left() {
 #[test]
 fn between_the_watermarks_nothing_changes() {
     bounded(|| {
-        let config = Config { high_watermark: 2 << 20, low_watermark: 0, ..patient() };
+        let config = patient().high_watermark(2 << 20).low_watermark(0);
         let (ws, peer, log) = watched(config, |_, _| Ok(()));
         let count = fill(&ws) + 128;
         (0..128).for_each(|_| ws.send(&[0; FILLER]).unwrap());
@@ -429,7 +429,7 @@ fn a_send_that_waits_fails_when_the_connection_ends() {
 #[test]
 fn a_send_that_waits_fails_when_the_worker_is_stopped() {
     bounded(|| {
-        let config = Config { close_timeout: crate::common::SOON, ..narrow(WhenFull::Wait) };
+        let config = narrow(WhenFull::Wait).close_timeout(crate::common::SOON);
         let (ws, mut peers) = (Rc::new(Cell::new(None)), None);
         let ended = Worker::builder().run(|| {
             let (connection, peer) = pair(config, &Log::new());
@@ -704,7 +704,7 @@ fn from_elsewhere_a_connection_is_closed_with_1008() {
 const WIDE: usize = 5 << 20;
 
 fn full(when_full: WhenFull) -> (Serving, Peer, Handle, usize) {
-    let config = Config { max_buffered: WIDE, when_full, ..patient() };
+    let config = patient().max_buffered(WIDE).when_full(when_full);
     let (serving, handles) = serving_handles(config, &Log::new(), ignore);
     let peer = Peer::connect_narrow(serving.addr).upgrade("/");
     let handle = handles.recv().unwrap();
@@ -864,8 +864,7 @@ fn a_feed_that_drops_the_oldest_answers_pings() {
 #[test]
 fn a_message_longer_than_the_limit_is_taken_from_a_handle_when_nothing_waits() {
     bounded(|| {
-        let (serving, handles) =
-            serving_handles(Config { max_buffered: 10, ..patient() }, &Log::new(), ignore);
+        let (serving, handles) = serving_handles(patient().max_buffered(10), &Log::new(), ignore);
         let mut peer = serving.peer();
         let handle = handles.recv().unwrap();
         // For the answer to the handshake.

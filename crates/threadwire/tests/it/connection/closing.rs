@@ -12,11 +12,12 @@ use crate::common::peer::{
     BINARY, CLOSE, Host, PING, PONG, Peer, TEXT, farewell, frame, masked, request, upgraded,
 };
 use crate::common::recorder::{Call, End, Log};
+use crate::common::sharing::pair;
 use crate::common::{PATIENCE, SOON, Serving, bind, bounded, echo, ignore, patient};
 use threadwire::worker::{EventLoop, Worker};
 use threadwire::{
-    Accept, Client, CloseCode, Config, Connection, Error, Initiator, TimeoutKind, update, wait_forever,
-    wait_until,
+    Accept, Client, CloseCode, Closed, Config, Connection, Error, Initiator, Listener, Message, TimeoutKind,
+    blocking, update, wait_forever, wait_until,
 };
 
 const TOO_LONG: &str = "the peer's answer to our close frame took too long";
@@ -291,7 +292,7 @@ fn a_peer_that_drops_tcp_instead_of_answering_is_lost() {
 
 #[test]
 fn a_peer_that_never_answers_is_given_up() {
-    let config = || Config { close_timeout: SOON, ..patient() };
+    let config = || patient().close_timeout(SOON);
     let stay = |mut peer: Peer| {
         peer.send(TEXT, b"close");
         assert_eq!(peer.code(), 4000);
@@ -308,12 +309,7 @@ fn a_server_that_answers_and_does_not_end_tcp_is_given_up_after_a_clean_close() 
         assert_eq!(peer.code(), 1000);
         assert!(peer.ended());
     };
-    client(
-        Config { close_timeout: SOON, ..patient() },
-        ignore,
-        stay,
-        End::clean(Initiator::Peer, 1000, "bye"),
-    );
+    client(patient().close_timeout(SOON), ignore, stay, End::clean(Initiator::Peer, 1000, "bye"));
 }
 
 #[test]
@@ -611,7 +607,7 @@ fn a_server_that_stops_closes_every_connection_with_1001() {
 fn a_server_stops_in_bounded_time_though_its_peers_never_answer() {
     bounded(|| {
         let log = Log::new();
-        let config = Config { close_timeout: SOON, ..patient() };
+        let config = patient().close_timeout(SOON);
         let theirs = log.clone();
         let serving =
             Serving::with(bind().workers(2).config(config), move |_| Accept::with(theirs.listener(ignore)));
@@ -656,11 +652,11 @@ fn the_error_of_the_end_has_its_kind() {
     bounded(|| {
         let kinds = Rc::new(RefCell::new(Vec::new()));
         struct Keeper(Rc<RefCell<Vec<Option<Error>>>>);
-        impl threadwire::Listener for Keeper {
+        impl Listener for Keeper {
             fn on_open(&mut self, ws: &Connection) -> Result<(), Error> {
                 ws.close()
             }
-            fn on_close(&mut self, _ws: &Connection, closed: &threadwire::Closed) {
+            fn on_close(&mut self, _ws: &Connection, closed: &Closed) {
                 self.0.borrow_mut().push(match &closed.error {
                     Some(Error::Timeout(kind)) => Some(Error::Timeout(kind.clone())),
                     _ => None,
@@ -678,7 +674,7 @@ fn the_error_of_the_end_has_its_kind() {
             assert_eq!(peer.code(), 1000);
             assert!(peer.ended());
         });
-        let config = Config { close_timeout: SOON, ..patient() };
+        let config = patient().close_timeout(SOON);
         Client::new(&url).unwrap().config(config).connect(Keeper(Rc::clone(&kinds))).unwrap();
         wait_until(None, || !kinds.borrow().is_empty()).unwrap();
         assert!(matches!(kinds.borrow()[..], [Some(Error::Timeout(TimeoutKind::Close))]));
@@ -747,7 +743,7 @@ fn a_server_whose_client_ends_right_behind_the_request_hears_of_it() {
 #[test]
 fn an_endless_close_timeout_is_no_timeout() {
     bounded(|| {
-        let config = Config { close_timeout: Duration::MAX, ..patient() };
+        let config = patient().close_timeout(Duration::MAX);
         let log = Log::new();
         let serving = Serving::recording(config, &log, |ws, call| match call {
             Call::Text(_) => ws.close(),
@@ -826,16 +822,15 @@ fn a_peer_that_never_answers_at_a_stop_is_told_as_a_timeout() {
         let (go, goes) = mpsc::channel::<()>();
         let goes = Arc::new(Mutex::new(goes));
         let notes = log.clone();
-        let serving =
-            Serving::recording(Config { close_timeout: SOON, ..patient() }, &log, move |_, call| {
-                if matches!(call, Call::Text(_)) {
-                    // Done at the end, before the sources are told to stop.
-                    EventLoop::current().remote().post(|_| std::thread::sleep(SOON / 2)).unwrap();
-                    notes.note("posted");
-                    goes.lock().unwrap().recv().unwrap();
-                }
-                Ok(())
-            });
+        let serving = Serving::recording(patient().close_timeout(SOON), &log, move |_, call| {
+            if matches!(call, Call::Text(_)) {
+                // Done at the end, before the sources are told to stop.
+                EventLoop::current().remote().post(|_| std::thread::sleep(SOON / 2)).unwrap();
+                notes.note("posted");
+                goes.lock().unwrap().recv().unwrap();
+            }
+            Ok(())
+        });
         let mut peer = serving.peer();
         peer.send(TEXT, b"go");
         log.wait_for(&Call::Note("posted".to_owned()));
@@ -872,5 +867,74 @@ fn waiting_for_the_end_returns_when_on_close_was_called() {
         ws.wait_closed().unwrap();
         assert!(ws.has_ended());
         assert_eq!(log.end(), Some(End::clean(Initiator::Local, 1000, "")));
+    });
+}
+
+#[test]
+fn on_close_is_the_only_callback_after_closing() {
+    bounded(|| {
+        struct Closes(Log);
+
+        impl Listener for Closes {
+            fn on_open(&mut self, ws: &Connection) -> Result<(), Error> {
+                ws.send(&vec![0; 12_000_000])
+            }
+
+            fn on_pause_writing(&mut self, ws: &Connection) -> Result<(), Error> {
+                self.0.note("pause");
+                ws.close()
+            }
+
+            fn on_resume_writing(&mut self, _ws: &Connection) -> Result<(), Error> {
+                self.0.note("resume");
+                Ok(())
+            }
+
+            fn on_close(&mut self, _ws: &Connection, _closed: &Closed) {
+                self.0.note("close");
+            }
+        }
+
+        let log = Log::new();
+        let notes = log.clone();
+        let serving = Serving::with(bind().config(patient()), move |_| Accept::with(Closes(notes.clone())));
+        let mut ws = blocking::connect(&serving.url("/")).unwrap();
+        log.wait_for(&Call::Note("pause".into()));
+        while let Ok(Some(_)) = ws.recv() {}
+        log.wait_for(&Call::Note("close".into()));
+        assert_eq!(log.calls(), ["pause", "close"].map(|note| Call::Note(note.into())));
+    });
+}
+
+#[test]
+fn nothing_is_buffered_after_the_end() {
+    bounded(|| {
+        let (ws, _peer) = pair(patient(), &Log::new());
+        let handle = ws.handle();
+        let mut parts = handle.start_text();
+        parts.send("a part").unwrap();
+        handle.send("held behind it").unwrap();
+        update().unwrap();
+        ws.abort();
+        ws.wait_closed().unwrap();
+        assert_eq!(ws.buffered(), 0);
+        std::mem::forget(parts);
+    });
+}
+
+/// By its handle, which would otherwise wait for what only this thread can do.
+#[test]
+fn waiting_for_the_end_in_the_connections_own_callback_does_not_hang() {
+    bounded(|| {
+        let serving = Serving::with(bind().config(patient()), |_| Accept::with(echo));
+        let ws = threadwire::connect(&serving.url("/"), |ws: &Connection, _: Message<'_>| {
+            ws.close()?;
+            // It may refuse to wait, but must not hang.
+            let _ = ws.handle().wait_closed();
+            Ok(())
+        })
+        .unwrap();
+        ws.send("close").unwrap();
+        wait_until(None, || ws.closed().is_some()).unwrap();
     });
 }

@@ -38,11 +38,11 @@ impl Wire {
 }
 
 fn deflating() -> Config {
-    Config { deflate: Some(Deflate::default()), ..patient() }
+    patient().deflate(Deflate::default())
 }
 
 fn traced(wire: &Wire) -> Config {
-    Config { trace: Some(wire.trace()), ..deflating() }
+    deflating().trace(wire.trace())
 }
 
 /// Messages that compress well, not at all, and not enough to be worth it, short and long.
@@ -188,7 +188,7 @@ mod aio {
     #[test]
     fn a_message_that_was_dropped_for_a_newer_one_is_not_missed() {
         on_runtimes(|| async {
-            let config = Config { max_buffered: 20_000, when_full: WhenFull::DropOldest, ..deflating() };
+            let config = deflating().max_buffered(20_000).when_full(WhenFull::DropOldest);
             let server = aio::Server::bind("127.0.0.1:0").await.unwrap().config(config);
             let url = format!("ws://{}", server.local_addr().unwrap());
             let (tell, done) = tokio::sync::oneshot::channel();
@@ -234,7 +234,7 @@ fn tick(number: u32) -> String {
 #[test]
 fn a_message_that_was_dropped_for_a_newer_one_is_not_missed() {
     bounded(|| {
-        let config = Config { max_buffered: 20_000, when_full: WhenFull::DropOldest, ..deflating() };
+        let config = deflating().max_buffered(20_000).when_full(WhenFull::DropOldest);
         let (tell, done) = mpsc::channel();
         let tell = Mutex::new(tell);
         let server = Serving::with(bind().config(config), move |_| {
@@ -309,7 +309,7 @@ fn nothing_is_compressed_unless_both_sides_want_it() {
     bounded(|| {
         for (server, client) in [(deflating(), patient()), (patient(), deflating())] {
             let sent = Wire::default();
-            let server = Config { trace: Some(sent.trace()), ..server };
+            let server = server.trace(sent.trace());
             let server = Serving::with(bind().config(server), |_| Accept::with(echo));
             let client = Client::new(&server.url("/")).unwrap().config(client);
             let mut ws = blocking::connect(&client).unwrap();
@@ -344,7 +344,7 @@ fn an_answer_that_was_not_offered_fails_the_handshake() {
                 peer.bytes(format!("{head}Sec-WebSocket-Extensions: {answer}\r\n\r\n"));
                 peer.ended();
             });
-            let client = Client::new(&url).unwrap().config(Config { deflate, ..patient() });
+            let client = Client::new(&url).unwrap().config(patient().deflate(deflate));
             let error = blocking::connect(&client).unwrap_err();
             assert!(matches!(error, Error::Handshake(_)), "{error:?}");
             let shown = format!("{error:#}");
@@ -447,8 +447,8 @@ fn a_conversation_goes_on_where_it_was_on_another_thread() {
 #[test]
 fn a_bomb_ends_its_own_connection_with_1009_and_nobody_elses() {
     bounded(|| {
-        let limits = Limits { max_message: 1 << 20, ..Limits::default() };
-        let server = Serving::with(bind().config(Config { limits, ..deflating() }), |_| Accept::with(echo));
+        let limits = Limits::default().max_message(1 << 20);
+        let server = Serving::with(bind().config(deflating().limits(limits)), |_| Accept::with(echo));
         let bystander = server.bystander();
         let client = Client::new(&server.url("/")).unwrap().config(deflating());
         let mut ws = blocking::connect(&client).unwrap();
@@ -485,8 +485,7 @@ fn a_room_speaks_to_each_member_as_it_was_agreed_with_it() {
         });
         let plain = Client::new(&server.url("/")).unwrap().config(patient());
         let frugal = Deflate::default().server_no_context_takeover(true).server_max_window_bits(9);
-        let configs =
-            [patient(), deflating(), deflating(), deflating(), Config { deflate: Some(frugal), ..patient() }];
+        let configs = [patient(), deflating(), deflating(), deflating(), patient().deflate(frugal)];
         let own = "what only this one is told ".repeat(10);
         let mut guests: Vec<_> = configs
             .into_iter()
@@ -527,7 +526,7 @@ fn a_room_speaks_to_each_member_as_it_was_agreed_with_it() {
 #[test]
 fn members_that_drop_the_oldest_understand_what_is_left() {
     bounded(|| {
-        let config = Config { max_buffered: 20_000, when_full: WhenFull::DropOldest, ..deflating() };
+        let config = deflating().max_buffered(20_000).when_full(WhenFull::DropOldest);
         let room = Room::new();
         let members = room.clone();
         let (tell, done) = mpsc::channel();

@@ -245,7 +245,7 @@ fn text_that_is_not_utf8_closes_with_1007() {
 #[test]
 fn a_message_over_the_limit_closes_with_1009() {
     // Room for whatever the bystander sends, however often it does.
-    let config = Config { limits: Limits { max_message: 100, ..Limits::default() }, ..patient() };
+    let config = patient().limits(Limits::default().max_message(100));
     let reason = "a message of at least 101 bytes is over the limit of 100";
     violates(config, masked(TEXT, &[b'x'; 101]), 1009, reason, "10.4");
 }
@@ -272,7 +272,7 @@ fn close_when_told(ws: &Connection, call: &Call) -> Result<(), Error> {
 
 #[test]
 fn a_peer_that_never_answers_a_close_frame_is_dropped_in_time() {
-    let config = Config { close_timeout: SOON, ..patient() };
+    let config = patient().close_timeout(SOON);
     alone(config, close_when_told, |serving, log| {
         let mut peer = serving.peer();
         peer.send(TEXT, b"close");
@@ -285,7 +285,7 @@ fn a_peer_that_never_answers_a_close_frame_is_dropped_in_time() {
 
 #[test]
 fn a_peer_that_goes_on_sending_after_our_close_frame_is_heard_no_more_and_dropped_in_time() {
-    let config = Config { close_timeout: SOON, ..patient() };
+    let config = patient().close_timeout(SOON);
     alone(config, close_when_told, |serving, log| {
         let mut peer = serving.peer();
         peer.send(TEXT, b"close");
@@ -300,7 +300,7 @@ fn a_peer_that_goes_on_sending_after_our_close_frame_is_heard_no_more_and_droppe
 
 #[test]
 fn a_peer_that_goes_on_sending_after_a_violation_is_dropped_in_time() {
-    let config = Config { close_timeout: SOON, ..patient() };
+    let config = patient().close_timeout(SOON);
     alone(config, ignore, |serving, log| {
         let mut peer = serving.peer();
         peer.bytes(b"\x81\x01?");
@@ -329,7 +329,7 @@ fn a_peer_that_still_sends_when_we_close_gets_an_orderly_end() {
 
 #[test]
 fn a_client_that_says_nothing_is_dropped_in_time() {
-    alone(Config { open_timeout: SOON, ..patient() }, ignore, |serving, log| {
+    alone(patient().open_timeout(SOON), ignore, |serving, log| {
         assert!(Peer::connect(serving.addr).ended());
         assert_eq!(log.calls(), []);
     });
@@ -337,7 +337,7 @@ fn a_client_that_says_nothing_is_dropped_in_time() {
 
 #[test]
 fn a_client_that_sends_half_a_request_is_dropped_in_time() {
-    alone(Config { open_timeout: SOON, ..patient() }, ignore, |serving, log| {
+    alone(patient().open_timeout(SOON), ignore, |serving, log| {
         let mut peer = Peer::connect(serving.addr);
         let request = request("/");
         peer.bytes(&request[..request.len() / 2]);
@@ -348,7 +348,7 @@ fn a_client_that_sends_half_a_request_is_dropped_in_time() {
 
 #[test]
 fn a_client_that_sends_its_request_byte_by_byte_is_dropped_in_time() {
-    let config = Config { open_timeout: SOON, max_head: 64 << 20, ..patient() };
+    let config = patient().open_timeout(SOON).max_head(64 << 20);
     alone(config, ignore, |serving, log| {
         let mut peer = Peer::connect(serving.addr);
         peer.bytes("GET / HTTP/1.1\r\nX-Long: ");
@@ -359,7 +359,7 @@ fn a_client_that_sends_its_request_byte_by_byte_is_dropped_in_time() {
 
 #[test]
 fn a_client_that_is_refused_and_stays_is_dropped_in_time() {
-    alone(Config { open_timeout: SOON, ..patient() }, ignore, |serving, log| {
+    alone(patient().open_timeout(SOON), ignore, |serving, log| {
         let mut peer = Peer::connect(serving.addr);
         peer.bytes("POST / HTTP/1.1\r\nHost: a\r\n\r\n");
         assert!(peer.head().starts_with("HTTP/1.1 405 "));
@@ -370,7 +370,7 @@ fn a_client_that_is_refused_and_stays_is_dropped_in_time() {
 
 #[test]
 fn an_open_connection_outlives_the_open_timeout() {
-    let config = Config { open_timeout: SOON, ..patient() };
+    let config = patient().open_timeout(SOON);
     alone(
         config,
         |ws, _| ws.send("heard").or(Ok(())),

@@ -122,9 +122,8 @@ fn without_an_end_to_the_patience_a_peer_is_pinged_and_never_given_up() {
 #[test]
 fn times_of_zero_are_taken_for_a_millisecond() {
     bounded(|| {
-        let keepalive =
-            Keepalive { idle_timeout: Duration::ZERO, reply_timeout: Duration::ZERO, ..Keepalive::default() };
-        let (ws, _peer, _log) = kept(Config { keepalive: Some(keepalive), ..patient() });
+        let keepalive = Keepalive::default().idle_timeout(Duration::ZERO).reply_timeout(Duration::ZERO);
+        let (ws, _peer, _log) = kept(patient().keepalive(keepalive));
         assert!(await_verdict(&ws.handle()) >= 2 * Keepalive::SHORTEST);
     });
 }
@@ -173,8 +172,8 @@ fn a_peer_that_sends_and_never_pongs_lives() {
 #[test]
 fn a_peer_that_goes_on_to_send_is_not_pinged() {
     bounded(|| {
-        let keepalive = Keepalive { idle_timeout: SOON, reply_timeout: PATIENCE, ..Keepalive::default() };
-        let (ws, mut peer, _log) = kept(Config { keepalive: Some(keepalive), ..patient() });
+        let keepalive = Keepalive::default().idle_timeout(SOON).reply_timeout(PATIENCE);
+        let (ws, mut peer, _log) = kept(patient().keepalive(keepalive));
         let begun = Instant::now();
         let mut longest = Duration::ZERO;
         while begun.elapsed() < 3 * SOON {
@@ -193,7 +192,7 @@ fn a_peer_that_goes_on_to_send_is_not_pinged() {
 fn the_pings_of_a_peer_are_signs_of_life() {
     bounded(|| {
         for auto_pong in [true, false] {
-            let (ws, mut peer, log) = kept(Config { auto_pong, ..pinging() });
+            let (ws, mut peer, log) = kept(pinging().auto_pong(auto_pong));
             for _ in 0..3 {
                 await_ping(&mut peer);
                 peer.send(PING, b"and you?");
@@ -212,7 +211,7 @@ fn the_pings_of_a_peer_are_signs_of_life() {
 #[test]
 fn pongs_count_also_where_pings_are_not_answered_by_themselves() {
     bounded(|| {
-        let (ws, mut peer, log) = kept(Config { auto_pong: false, keep_round_trips: true, ..pinging() });
+        let (ws, mut peer, log) = kept(pinging().auto_pong(false).keep_round_trips(true));
         for round in 0..3 {
             assert_eq!(ws.round_trips().map_or(0, |trips| trips.count), round);
             let payload = await_ping(&mut peer);
@@ -271,8 +270,8 @@ fn what_comes_while_a_timer_holds_the_thread_counts() {
 
 fn periodic() -> Config {
     let strategy = PingStrategy::Periodically;
-    let keepalive = Keepalive { idle_timeout: MOMENT, reply_timeout: PATIENCE, strategy };
-    Config { keepalive: Some(keepalive), ..patient() }
+    let keepalive = Keepalive::default().idle_timeout(MOMENT).reply_timeout(PATIENCE).strategy(strategy);
+    patient().keepalive(keepalive)
 }
 
 #[test]
@@ -308,8 +307,9 @@ fn pings_periodically_also_if_nothing_is_answered() {
 fn periodic_pings_do_not_prolong_a_silent_peers_time() {
     bounded(|| {
         let strategy = PingStrategy::Periodically;
-        let keepalive = Keepalive { idle_timeout: MOMENT, reply_timeout: 4 * MOMENT, strategy };
-        let (ws, mut peer, _log) = kept(Config { keepalive: Some(keepalive), ..patient() });
+        let keepalive =
+            Keepalive::default().idle_timeout(MOMENT).reply_timeout(4 * MOMENT).strategy(strategy);
+        let (ws, mut peer, _log) = kept(patient().keepalive(keepalive));
         await_verdict(&ws.handle());
         let mut pings = 0;
         let last = loop {
@@ -396,7 +396,7 @@ fn nobody_is_asked_what_is_a_pong_before_there_was_a_ping() {
     bounded(|| {
         let notes = Notes::default();
         let keepalive = Some(Keepalive::default());
-        let (_ws, mut peer) = pair_with(Config { keepalive, ..patient() }, exchange(&notes));
+        let (_ws, mut peer) = pair_with(patient().keepalive(keepalive), exchange(&notes));
         peer.send(TEXT, ANSWER.as_bytes());
         assert_eq!(notes.await_count(1), [format!("told {ANSWER}")]);
     });
@@ -448,7 +448,7 @@ fn a_pong_that_is_recognised_later_is_told() {
             }
             Ok(())
         });
-        let (ws, mut peer) = pair_with(Config { keep_round_trips: true, ..pinging() }, keeper);
+        let (ws, mut peer) = pair_with(pinging().keep_round_trips(true), keeper);
         for round in 1..=3 {
             await_frame(&mut peer);
             peer.bytes(texts(&[ANSWER, "price"]));
@@ -462,7 +462,7 @@ fn a_pong_that_is_recognised_later_is_told() {
 #[test]
 fn a_pong_that_nobody_waits_for_is_no_round_trip() {
     bounded(|| {
-        let (ws, mut peer, _log) = kept(Config { keep_round_trips: true, ..pinging() });
+        let (ws, mut peer, _log) = kept(pinging().keep_round_trips(true));
         ws.pong_received();
         await_ping(&mut peer);
         assert_eq!(ws.round_trips(), None);
@@ -480,7 +480,7 @@ fn a_pong_that_nobody_waits_for_is_no_round_trip() {
 fn round_trips_of_the_programs_own_pings_are_kept() {
     bounded(|| {
         let notes = Notes::default();
-        let (ws, mut peer) = pair_with(Config { keep_round_trips: true, ..pinging() }, exchange(&notes));
+        let (ws, mut peer) = pair_with(pinging().keep_round_trips(true), exchange(&notes));
         assert_eq!(ws.round_trips(), None);
         for round in 1..=3 {
             await_frame(&mut peer);
@@ -539,7 +539,7 @@ fn pongs_of_the_programs_own_are_recognised_among_frames() {
 #[test]
 fn a_probe_of_the_programs_is_a_ping() {
     bounded(|| {
-        let (ws, mut peer, _log) = kept(Config { keep_round_trips: true, ..patient() });
+        let (ws, mut peer, _log) = kept(patient().keep_round_trips(true));
         ws.probe().unwrap();
         ws.probe().unwrap();
         let (first, second) = (await_ping(&mut peer), await_ping(&mut peer));
@@ -766,7 +766,7 @@ fn a_pause_that_a_callback_ends_is_over_after_it() {
 /// A server that answers with more than it may hold, and so reads no more until that is taken.
 fn throttling(config: Config, log: &Log) -> (Serving, Peer, Handle) {
     const LENGTH: usize = 16 << 20;
-    let config = Config { max_buffered: 64 << 10, ..config };
+    let config = config.max_buffered(64 << 10);
     let (serving, handles) = serving_handles(config, log, |ws, call| match call {
         Call::Text(_) => ws.send(&vec![0; LENGTH][..]),
         _ => Ok(()),
@@ -846,7 +846,7 @@ fn pings_stop_with_the_close() {
 fn a_peer_that_does_not_answer_a_close_frame_is_no_silent_one() {
     bounded(|| {
         let close_timeout = 6 * MOMENT;
-        let (ws, _peer, _log) = kept(Config { close_timeout, ..giving_up_after(MOMENT) });
+        let (ws, _peer, _log) = kept(giving_up_after(MOMENT).close_timeout(close_timeout));
         ws.close().unwrap();
         let closed = ws.handle().wait_closed().unwrap();
         assert!(matches!(closed.error, Some(Error::Timeout(TimeoutKind::Close))), "{closed}");
@@ -954,8 +954,8 @@ fn a_server_gives_up_exactly_those_that_are_silent() {
         let log = Log::new();
         // The others need no patience with the speed of this machine: they are not pinged.
         let served = log.clone();
-        let slow = Keepalive { idle_timeout: PATIENCE, ..Keepalive::default() };
-        let theirs = Serving::recording(Config { keepalive: Some(slow), ..patient() }, &Log::new(), ignore);
+        let slow = Keepalive::default().idle_timeout(PATIENCE);
+        let theirs = Serving::recording(patient().keepalive(slow), &Log::new(), ignore);
         let serving = Serving::with(bind().config(giving_up_after(2 * MOMENT)), move |_| {
             Accept::with(served.listener(ignore))
         });
@@ -993,7 +993,7 @@ fn tells_that_we_had_not_read_before_the_peer_left() {
         });
     });
     bounded(move || {
-        let config = || Config { keepalive: Some(Keepalive::default()), ..patient() };
+        let config = || patient().keepalive(Keepalive::default());
         let (slow, mut slow_peer, _log) = kept(config());
         let (quick, mut quick_peer, _log) = kept(config());
         let (ours, mut our_peer, _log) = kept(config());

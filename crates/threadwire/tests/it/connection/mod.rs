@@ -1,18 +1,25 @@
 //! Open connections on loops.
 
 mod backpressure;
+mod closed_events;
 mod closing;
 mod closing_races;
 mod deflate;
+#[cfg(target_os = "linux")]
+mod descriptors;
+mod error_drops;
 mod events;
 mod half_closed;
 mod isolation;
 mod keepalive;
-mod keepalive_faults;
+mod keepalive_and_waits;
+mod measurement_ends;
+mod memory;
 mod pausing_reads;
 mod receivers;
 mod round_trips;
 mod sending;
+mod stall_names;
 mod stalls;
 mod trace;
 mod waiting_callbacks;

@@ -14,7 +14,7 @@ use threadwire::{
 };
 
 fn at_most(messages: usize, when_behind: WhenBehind) -> Backlog {
-    Backlog { messages, when_behind, ..Backlog::default() }
+    Backlog::default().messages(messages).when_behind(when_behind)
 }
 
 /// The texts of the next messages.
@@ -171,7 +171,7 @@ fn one_that_is_behind_by_bytes_holds_the_connection() {
     bounded(|| {
         let log = Log::new();
         let (ws, mut peer) = pair(patient(), &log);
-        let mut slow = ws.handle().messages(Backlog { bytes: 100, ..Backlog::default() });
+        let mut slow = ws.handle().messages(Backlog::default().bytes(100));
         peer.send(TEXT, &[b'x'; 300]);
         wait_until(None, || log.calls().len() > 1).unwrap();
         peer.send(TEXT, b"next");

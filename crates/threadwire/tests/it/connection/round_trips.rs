@@ -268,7 +268,7 @@ fn the_listener_hears_the_pongs_too() {
 #[test]
 fn works_for_frames_and_with_a_program_that_does_not_answer_pings() {
     bounded(|| {
-        let config = Config { auto_pong: false, ..patient() };
+        let config = patient().auto_pong(false);
         let (ws, mut peer) = pair_with(config, Log::new().frames(ignore));
         let measured = Measured::begin(&ws, 2);
         for _ in 0..2 {
@@ -321,7 +321,7 @@ fn a_pong_counts_once() {
 #[test]
 fn pings_of_others_do_not_disturb() {
     bounded(|| {
-        let (ws, mut peer) = open(Config { keep_round_trips: true, ..patient() });
+        let (ws, mut peer) = open(patient().keep_round_trips(true));
         ws.probe().unwrap();
         ws.flush();
         let (_, probe) = peer.frame();
@@ -341,8 +341,8 @@ fn pings_of_others_do_not_disturb() {
 #[test]
 fn a_pong_that_does_not_come_is_given_up() {
     bounded(|| {
-        let keepalive = Keepalive { idle_timeout: PATIENCE, reply_timeout: MOMENT, ..Keepalive::default() };
-        let (ws, mut peer) = open(Config { keepalive: Some(keepalive), ..patient() });
+        let keepalive = Keepalive::default().idle_timeout(PATIENCE).reply_timeout(MOMENT);
+        let (ws, mut peer) = open(patient().keepalive(keepalive));
         assert!(is_late(&ws.measure_roundtrip(3)));
         assert!(ws.is_open(), "it is no verdict");
         let (first, late) = peer.frame();
@@ -371,8 +371,8 @@ fn a_pong_has_all_the_time_where_patience_has_no_end() {
 #[test]
 fn all_that_waited_fail_with_the_one_that_was_late() {
     bounded(|| {
-        let keepalive = Keepalive { idle_timeout: PATIENCE, reply_timeout: MOMENT, ..Keepalive::default() };
-        let (ws, _peer) = open(Config { keepalive: Some(keepalive), ..patient() });
+        let keepalive = Keepalive::default().idle_timeout(PATIENCE).reply_timeout(MOMENT);
+        let (ws, _peer) = open(patient().keepalive(keepalive));
         let measured: Vec<_> = (1..4).map(|rounds| Measured::begin(&ws, rounds)).collect();
         assert!(measured.iter().all(|measured| is_late(&measured.wait())));
     });
@@ -382,8 +382,8 @@ fn all_that_waited_fail_with_the_one_that_was_late() {
 fn every_round_has_the_time() {
     bounded(|| {
         const REPLY: Duration = Duration::from_millis(400);
-        let keepalive = Keepalive { idle_timeout: PATIENCE, reply_timeout: REPLY, ..Keepalive::default() };
-        let (ws, mut peer) = open(Config { keepalive: Some(keepalive), ..patient() });
+        let keepalive = Keepalive::default().idle_timeout(PATIENCE).reply_timeout(REPLY);
+        let (ws, mut peer) = open(patient().keepalive(keepalive));
         let measured = Measured::begin(&ws, 4);
         let begun = Instant::now();
         for _ in 0..4 {
@@ -414,8 +414,9 @@ fn a_silent_peer_is_noticed_after_a_measurement_that_failed() {
 fn keepalive_is_held_while_it_is_measured() {
     bounded(|| {
         for strategy in [PingStrategy::WhenIdle, PingStrategy::Periodically] {
-            let keepalive = Keepalive { idle_timeout: MOMENT, reply_timeout: PATIENCE, strategy };
-            let (ws, mut peer) = open(Config { keepalive: Some(keepalive), ..patient() });
+            let keepalive =
+                Keepalive::default().idle_timeout(MOMENT).reply_timeout(PATIENCE).strategy(strategy);
+            let (ws, mut peer) = open(patient().keepalive(keepalive));
             let measured = Measured::begin(&ws, 2);
             for _ in 0..2 {
                 let payload = await_ping(&mut peer);
@@ -666,8 +667,8 @@ fn other_threads_are_told_of_the_end() {
 #[test]
 fn other_threads_are_told_of_a_pong_that_is_late() {
     bounded(|| {
-        let keepalive = Keepalive { idle_timeout: PATIENCE, reply_timeout: MOMENT, ..Keepalive::default() };
-        let config = Config { keepalive: Some(keepalive), ..patient() };
+        let keepalive = Keepalive::default().idle_timeout(PATIENCE).reply_timeout(MOMENT);
+        let config = patient().keepalive(keepalive);
         let (serving, handles) = serving_handles(config, &Log::new(), ignore);
         let _peer = serving.peer();
         let result = handles.recv().unwrap().measure_roundtrip(1).get();
@@ -712,7 +713,7 @@ fn a_measurement_asked_for_in_a_callback_is_told_to_another_thread() {
 fn round_trips_are_kept_only_where_they_are_wanted() {
     bounded(|| {
         for keep_round_trips in [false, true] {
-            let (ws, mut peer) = open(Config { keep_round_trips, ..pinging() });
+            let (ws, mut peer) = open(pinging().keep_round_trips(keep_round_trips));
             for _ in 0..2 {
                 let payload = await_ping(&mut peer);
                 assert_eq!(payload.len(), if keep_round_trips { 8 } else { 0 });
@@ -727,7 +728,7 @@ fn round_trips_are_kept_only_where_they_are_wanted() {
 #[test]
 fn round_trips_outlive_the_connection() {
     bounded(|| {
-        let (ws, mut peer) = open(Config { keep_round_trips: true, ..pinging() });
+        let (ws, mut peer) = open(pinging().keep_round_trips(true));
         let payload = await_ping(&mut peer);
         thread::sleep(MOMENT);
         peer.send(PONG, &payload);

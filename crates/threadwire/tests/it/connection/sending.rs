@@ -349,7 +349,7 @@ fn a_peer_that_reads_slowly_loses_nothing_and_the_limit_holds() {
                 }
                 assert_eq!(peer.frame(), (PING, b"through".to_vec()));
             };
-            let config = Config { max_buffered: LIMIT, ..patient() };
+            let config = patient().max_buffered(LIMIT);
             if is_client {
                 let (ws, mut peer) = pair(config, &Log::new());
                 let count = fill(&ws);
@@ -387,7 +387,7 @@ fn a_peer_that_reads_slowly_loses_nothing_and_the_limit_holds() {
 #[test]
 fn a_message_longer_than_the_limit_is_taken_when_nothing_waits() {
     bounded(|| {
-        let config = Config { max_buffered: 1000, ..patient() };
+        let config = patient().max_buffered(1000);
         let (ws, mut peer) = pair(config, &Log::new());
         let long = pattern(4 << 20);
         ws.send(&long).unwrap();
@@ -569,12 +569,11 @@ fn a_listener_for_messages_hears_them_whole() {
 fn pings_are_left_to_the_listener_if_it_wants_so() {
     bounded(|| {
         let log = Log::new();
-        let serving =
-            Serving::recording(Config { auto_pong: false, ..patient() }, &log, |ws, call| match call {
-                Call::Ping(payload) if payload == b"answer" => ws.pong(b"by hand"),
-                Call::Text(text) => ws.send(text.as_str()),
-                _ => Ok(()),
-            });
+        let serving = Serving::recording(patient().auto_pong(false), &log, |ws, call| match call {
+            Call::Ping(payload) if payload == b"answer" => ws.pong(b"by hand"),
+            Call::Text(text) => ws.send(text.as_str()),
+            _ => Ok(()),
+        });
         let mut peer = serving.peer();
         peer.bytes([masked(PING, b"ignore"), masked(PING, b"answer"), masked(TEXT, b"end")].concat());
         assert_eq!(peer.frame(), (PONG, b"by hand".to_vec()));
@@ -731,7 +730,7 @@ fn pings_are_answered_though_the_backlog_never_empties() {
 #[test]
 fn control_frames_may_go_further_than_messages_but_not_without_end() {
     bounded(|| {
-        let config = Config { max_buffered: 64 << 10, ..patient() };
+        let config = patient().max_buffered(64 << 10);
         let host = Host::listen();
         let url = host.url();
         let (done, is_done) = mpsc::channel::<()>();
@@ -759,7 +758,7 @@ fn control_frames_may_go_further_than_messages_but_not_without_end() {
 fn a_callback_that_sends_more_than_may_wait_closes_with_1008() {
     bounded(|| {
         let log = Log::new();
-        let config = Config { max_buffered: 64 << 10, ..patient() };
+        let config = patient().max_buffered(64 << 10);
         let serving = Serving::recording(config, &log, |ws, call| {
             if matches!(call, Call::Text(_)) {
                 loop {

@@ -134,7 +134,7 @@ fn what_is_read_together_is_reported_together() {
 fn a_listener_is_named_by_its_type_if_it_says_nothing_else() {
     bounded(|| {
         let (ws, mut peer) = pair_with(patient(), Nameless);
-        let name = name(&ws, "stalls::Nameless");
+        let name = name(&ws, concat!(module_path!(), "::Nameless"));
         let reports = Reports::begin();
         peer.send(PONG, b"");
         reports.wait(&name, 1);
@@ -148,7 +148,10 @@ fn a_closure_is_named_after_where_it_was_made() {
             spin();
             Ok(())
         });
-        let name = name(&ws, "stalls::a_closure_is_named_after_where_it_was_made::{{closure}}::{{closure}}");
+        let name = name(
+            &ws,
+            concat!(module_path!(), "::a_closure_is_named_after_where_it_was_made::{{closure}}::{{closure}}"),
+        );
         let reports = Reports::begin();
         peer.send(TEXT, b"");
         reports.wait(&name, 1);
@@ -177,7 +180,10 @@ fn a_callback_that_blocks_is_reported_too() {
             thread::sleep(HELD);
             Ok(())
         });
-        let name = name(&ws, "stalls::a_callback_that_blocks_is_reported_too::{{closure}}::{{closure}}");
+        let name = name(
+            &ws,
+            concat!(module_path!(), "::a_callback_that_blocks_is_reported_too::{{closure}}::{{closure}}"),
+        );
         let reports = Reports::begin();
         peer.send(TEXT, b"");
         reports.wait(&name, 1);
@@ -191,7 +197,10 @@ fn a_callback_that_panics_is_reported_too() {
             spin();
             panic!("after all that")
         });
-        let name = name(&ws, "stalls::a_callback_that_panics_is_reported_too::{{closure}}::{{closure}}");
+        let name = name(
+            &ws,
+            concat!(module_path!(), "::a_callback_that_panics_is_reported_too::{{closure}}::{{closure}}"),
+        );
         let reports = Reports::begin();
         peer.send(TEXT, b"");
         reports.wait(&name, 1);
@@ -209,7 +218,10 @@ fn waits_in_callbacks_are_no_stalls() {
             counts.set(counts.get() + 1);
             Ok(())
         });
-        let own = name(&ws, "stalls::waits_in_callbacks_are_no_stalls::{{closure}}::{{closure}}");
+        let own = name(
+            &ws,
+            concat!(module_path!(), "::waits_in_callbacks_are_no_stalls::{{closure}}::{{closure}}"),
+        );
         let anybody = name(&ws, "a listener");
         let reports = Reports::begin();
         for round in 1..=2 {
@@ -228,8 +240,13 @@ fn what_a_callback_holds_after_a_wait_is_its_own() {
             spin();
             Ok(())
         });
-        let name =
-            name(&ws, "stalls::what_a_callback_holds_after_a_wait_is_its_own::{{closure}}::{{closure}}");
+        let name = name(
+            &ws,
+            concat!(
+                module_path!(),
+                "::what_a_callback_holds_after_a_wait_is_its_own::{{closure}}::{{closure}}"
+            ),
+        );
         let reports = Reports::begin();
         peer.send(TEXT, b"");
         reports.wait(&name, 1);
@@ -253,7 +270,8 @@ fn who_holds_the_loop_inside_of_anothers_wait_is_the_one_to_blame() {
             done.set(true);
             Ok(())
         });
-        let test = "stalls::who_holds_the_loop_inside_of_anothers_wait_is_the_one_to_blame";
+        let test =
+            concat!(module_path!(), "::who_holds_the_loop_inside_of_anothers_wait_is_the_one_to_blame");
         let spins = name(&spins, &format!("{test}::{{{{closure}}}}::{{{{closure}}}}"));
         let waits = name(&waits, &format!("{test}::{{{{closure}}}}::{{{{closure}}}}"));
         let reports = Reports::begin();
@@ -287,7 +305,7 @@ fn what_is_flushed_before_a_wait_is_not_the_waiting_callbacks() {
             Ok(())
         };
         let (ws, mut peer) = pair_with(patient(), waits);
-        let test = "stalls::what_is_flushed_before_a_wait_is_not_the_waiting_callbacks";
+        let test = concat!(module_path!(), "::what_is_flushed_before_a_wait_is_not_the_waiting_callbacks");
         let own = name(&ws, &format!("{test}::{{{{closure}}}}::{{{{closure}}}}"));
         let anybody = name(&ws, "a listener");
         let reports = Reports::begin();

@@ -7,7 +7,7 @@ use crate::common::peer::{BINARY, CLOSE, Host, PING, PONG, Peer, TEXT, frame, ma
 use crate::common::recorder::Log;
 use crate::common::{Serving, bounded, ignore, patient};
 use threadwire::trace::{Direction, TraceEvent, TraceLine};
-use threadwire::{Accept, App, Client, Config, Connection, Message, OpCode, Server, Trace, blocking};
+use threadwire::{Accept, App, Client, Connection, Message, OpCode, Server, Trace, blocking};
 
 /// What was shown.
 #[derive(Clone, Default)]
@@ -60,7 +60,7 @@ fn a_client_shows_every_frame_both_ways_as_it_went() {
         });
         let lines = Lines::default();
         let client = Client::new(&url).unwrap();
-        let client = client.config(Config { trace: Some(lines.trace().payload(8)), ..patient() });
+        let client = client.config(patient().trace(lines.trace().payload(8)));
         let ws = client
             .connect(|ws: &Connection, message: Message<'_>| {
                 if message.len() == 100 {
@@ -102,7 +102,7 @@ fn a_client_shows_every_frame_both_ways_as_it_went() {
 fn a_server_shows_its_side_and_what_breaks_the_rules() {
     bounded(|| {
         let (lines, log) = (Lines::default(), Log::new());
-        let config = Config { trace: Some(lines.trace()), ..patient() };
+        let config = patient().trace(lines.trace());
         let server = Serving::recording(config, &log, ignore);
         let mut peer = server.peer();
         peer.bytes([masked(TEXT, b"hi"), masked(0x83, b"?")].concat());
@@ -172,8 +172,8 @@ fn each_connection_has_a_number_of_its_own() {
         let numbers = Arc::new(Mutex::new(Vec::new()));
         let write = Arc::clone(&numbers);
         let trace = Trace::to(move |line| write.lock().unwrap().push(line.stream));
-        let client = Client::new(&format!("ws://{}", server.local_addr().unwrap())).unwrap();
-        let client = client.config(Config { trace: Some(trace), ..patient() });
+        let client = Client::new(&format!("ws://{}", server.local_addr())).unwrap();
+        let client = client.config(patient().trace(trace));
         for _ in 0..2 {
             let ws = client.connect(quiet).unwrap();
             ws.close().unwrap();
@@ -223,7 +223,7 @@ fn an_app_traces_in_place_of_its_client() {
         });
         let [of_client, of_app] = [Lines::default(), Lines::default()];
         let client = Client::new(&url).unwrap();
-        let client = client.config(Config { trace: Some(of_client.trace()), ..patient() });
+        let client = client.config(patient().trace(of_client.trace()));
         App::new(&client).unwrap().trace(of_app.trace()).run_forever().unwrap();
         assert_eq!((of_client.all().len(), of_app.all().len()), (0, 4));
         App::new(&client).unwrap().run_forever().unwrap();
@@ -245,7 +245,7 @@ fn a_connection_stays_traced_on_another_thread() {
         });
         let lines = Lines::default();
         let client = Client::new(&url).unwrap();
-        let client = client.config(Config { trace: Some(lines.trace()), ..patient() });
+        let client = client.config(patient().trace(lines.trace()));
         let ws = blocking::connect(&client).unwrap().detach().unwrap();
         let thread = thread::spawn(move || {
             let mut ws = ws.attach().unwrap();

@@ -11,7 +11,7 @@ use crate::common::peer::{BINARY, Host, PING, PONG, Peer, TEXT, masked, request}
 use crate::common::recorder::{Call, End, Log};
 use crate::common::{SOON, Serving, bind, bounded, echo, patient};
 use threadwire::worker::EventLoop;
-use threadwire::{Accept, Config, Connection, Error, Initiator, Message, OpCode, connect, sleep, wait_until};
+use threadwire::{Accept, Connection, Error, Initiator, Message, OpCode, connect, sleep, wait_until};
 
 /// What callbacks wait for. It is opened by a message to `/open`, so from within the waiting loop.
 #[derive(Clone, Default)]
@@ -541,7 +541,7 @@ fn a_close_frame_is_answered_before_on_frame_waits() {
 fn a_peer_that_answered_in_time_is_not_accused_of_being_late() {
     bounded(|| {
         let log = Log::new();
-        let config = Config { close_timeout: SOON, ..patient() };
+        let config = patient().close_timeout(SOON);
         let serving = Serving::recording(config, &log, |ws, call| {
             if matches!(call, Call::Text(_)) {
                 ws.close()?;
@@ -626,7 +626,7 @@ fn an_accept_hook_may_wait_and_what_comes_meanwhile_is_not_lost() {
 #[test]
 fn an_accept_hook_that_waits_longer_than_a_handshake_may_take_is_dropped() {
     bounded(|| {
-        let config = Config { open_timeout: SOON, ..patient() };
+        let config = patient().open_timeout(SOON);
         let serving = Serving::with(bind().config(config), |_| {
             sleep(2 * SOON).unwrap();
             Accept::with(echo)

@@ -1,5 +1,7 @@
 //! Handles.
 
-mod faults;
+mod after_the_end;
+mod backpressure;
+mod calls;
 mod order;
 mod use_from_threads;

@@ -8,8 +8,11 @@ use std::thread;
 use crate::common::peer::{BINARY, CLOSE, PING, Peer, TEXT};
 use crate::common::recorder::{Call, End, Log};
 use crate::common::sharing::{Halt, elsewhere, pair, serving_handles, there};
-use crate::common::{bounded, ignore, patient};
-use threadwire::{CloseCode, Config, Error, Handle, Initiator, OpCode, SendError, WhenFull};
+use crate::common::{Serving, bind, bounded, echo, ignore, patient};
+use threadwire::{
+    Accept, Client, CloseCode, Connection, Error, Handle, Initiator, OpCode, Room, SendError, WhenFull,
+    wait_until,
+};
 
 /// The first byte of a text's first fragment.
 const FIRST: u8 = 0x01;
@@ -63,7 +66,7 @@ fn eight_threads_send_a_ninth_pings_and_a_tenth_closes() {
     const LEAST: u32 = 100;
     bounded(|| {
         let log = Log::new();
-        let config = Config { max_buffered: 1 << 20, ..patient() };
+        let config = patient().max_buffered(1 << 20);
         let (serving, handles) = serving_handles(config, &log, ignore);
         let mut peer = serving.peer();
         let handle = handles.recv().unwrap();
@@ -487,7 +490,7 @@ fn fragments_of_the_own_thread_wait_for_another_threads_message() {
 #[test]
 fn a_part_for_which_there_is_no_room_can_be_tried_again() {
     bounded(|| {
-        let (ws, mut peer) = pair(Config { max_buffered: 10, ..patient() }, &Log::new());
+        let (ws, mut peer) = pair(patient().max_buffered(10), &Log::new());
         let handle = ws.handle();
         let mut parts = elsewhere(move || {
             let mut parts = handle.start_text();
@@ -522,5 +525,53 @@ fn calls_and_messages_of_one_thread_keep_their_order() {
             assert_eq!(peer.text(), number.to_string());
         }
         assert_eq!(peer.frame(), (PING, b"end".to_vec()));
+    });
+}
+
+/// An echo server is sent three messages: by a connection, by its handle, or by a room that it is in. They must come back in order.
+fn in_order(send: impl FnOnce(&Connection, &Handle, &Room) + Send + 'static) {
+    bounded(move || {
+        let serving = Serving::with(bind().config(patient()), |_| Accept::with(echo));
+        let log = Log::new();
+        let client = Client::new(&serving.url("/")).unwrap().config(patient());
+        let ws = client.connect(log.listener(ignore)).unwrap();
+        let (handle, room) = (ws.handle(), Room::new());
+        room.join(&ws);
+        send(&ws, &handle, &room);
+        wait_until(None, || log.calls().len() == 4).unwrap();
+        assert_eq!(log.calls(), [Call::Open, Call::text("1"), Call::text("2"), Call::text("3")]);
+    });
+}
+
+#[test]
+fn parts_keep_their_place_before_what_a_room_sends() {
+    in_order(|_, handle, room| {
+        let mut parts = handle.start_text();
+        parts.send("1").unwrap();
+        parts.finish().unwrap();
+        room.send("2");
+        handle.send("3").unwrap();
+    });
+}
+
+#[test]
+fn parts_keep_their_place_behind_what_a_room_sends() {
+    in_order(|_, handle, room| {
+        room.send("1");
+        let mut parts = handle.start_text();
+        parts.send("2").unwrap();
+        parts.finish().unwrap();
+        handle.send("3").unwrap();
+    });
+}
+
+#[test]
+fn parts_keep_their_place_before_the_connections_own_messages() {
+    in_order(|ws, handle, _| {
+        let mut parts = handle.start_text();
+        parts.send("1").unwrap();
+        parts.finish().unwrap();
+        ws.send("2").unwrap();
+        ws.send("3").unwrap();
     });
 }

@@ -15,9 +15,7 @@ use crate::common::sharing::{
 };
 use crate::common::{bounded, ignore, patient};
 use threadwire::worker::{Worker, current};
-use threadwire::{
-    CloseCode, Closed, Config, Connection, Error, Handle, Initiator, Listener, SendError, wait_until,
-};
+use threadwire::{CloseCode, Closed, Connection, Error, Handle, Initiator, Listener, SendError, wait_until};
 
 #[test]
 fn a_handle_is_for_every_thread() {
@@ -538,7 +536,7 @@ fn a_handle_outlives_a_thread_that_ends_with_its_connection_open() {
             let heard = log.clone();
             let (halt, reached, go) = Halt::new();
             let work = move || {
-                let (ws, peer) = pair(Config { close_timeout: crate::common::SOON, ..patient() }, &heard);
+                let (ws, peer) = pair(patient().close_timeout(crate::common::SOON), &heard);
                 give.send((ws.handle(), peer)).unwrap();
                 halt.here();
             };

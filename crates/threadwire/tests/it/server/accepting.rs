@@ -10,7 +10,7 @@ use crate::common::peer::{Peer, TEXT, masked, request, request_with};
 use crate::common::recorder::{Call, Log};
 use crate::common::{PATIENCE, Serving, bind, bounded, echo, ignore, patient};
 use threadwire::worker::{EventLoop, Remote};
-use threadwire::{Accept, Client, Config, Connection, Error, Message, Request, Response, Server, Spread};
+use threadwire::{Accept, Client, Connection, Error, Message, Request, Response, Server, Spread};
 
 /// A listener that answers every message with the name of its thread.
 fn name_thread(ws: &Connection, _message: Message<'_>) -> Result<(), Error> {
@@ -356,7 +356,7 @@ fn answers_requests_that_break_the_rules_with_what_is_wrong() {
 #[test]
 fn the_limits_on_heads_are_those_of_the_config() {
     bounded(|| {
-        let config = Config { max_head: 1000, max_headers: 8, ..patient() };
+        let config = patient().max_head(1000).max_headers(8);
         let serving = Serving::with(bind().config(config), route);
         let padding = 1000 - request_with("/echo", "X-Pad: \r\n").len();
         let at_limit = request_with("/echo", &format!("X-Pad: {}\r\n", "x".repeat(padding)));
@@ -552,7 +552,7 @@ fn half_a_request_and_the_end_of_tcp_end_at_once() {
 #[test]
 fn an_endless_open_timeout_is_no_timeout() {
     bounded(|| {
-        let config = Config { open_timeout: Duration::MAX, ..patient() };
+        let config = patient().open_timeout(Duration::MAX);
         let serving = Serving::with(bind().config(config.clone()), |_| Accept::with(echo));
         let mut peer = serving.peer();
         peer.send(TEXT, b"hello");

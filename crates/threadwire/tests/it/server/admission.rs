@@ -9,7 +9,7 @@ use crate::common::doors::{FACES, Face, Plan, Served, status};
 use crate::common::peer::{Peer, TEXT, request};
 use crate::common::{SOON, bounded, patient};
 use socket2::{Domain, Socket, Type};
-use threadwire::{Accept, Admission, Config, Response, Router};
+use threadwire::{Accept, Admission, Response, Router};
 
 /// A server that echoes at `/`, and has a page.
 fn serve(face: Face, admission: Admission) -> Served {
@@ -50,7 +50,7 @@ fn echoes(peer: &mut Peer) -> bool {
 fn a_server_that_is_full_says_so_until_somebody_leaves() {
     for &face in FACES {
         bounded(move || {
-            let served = serve(face, Admission { max_connections: Some(3), ..Admission::default() });
+            let served = serve(face, Admission::default().max_connections(3));
             let open = || Peer::open(served.addr(), "/");
             let mut peers: Vec<Peer> = (0..3).map(|_| open()).collect();
             let refused = served.answer(request("/"));
@@ -85,7 +85,7 @@ fn a_server_that_is_full_says_so_until_somebody_leaves() {
 fn one_address_has_so_many_connections_and_others_have_their_own() {
     for &face in FACES {
         bounded(move || {
-            let served = serve(face, Admission { max_per_address: Some(2), ..Admission::default() });
+            let served = serve(face, Admission::default().max_per_address(2));
             let connect = |last| connect_from(served.addr(), [127, 0, 0, last]);
             let mut peers = Vec::new();
             for last in [1, 2] {
@@ -113,7 +113,7 @@ fn one_address_has_so_many_connections_and_others_have_their_own() {
 fn a_burst_of_connections_waits_its_turn_and_nobody_is_refused() {
     for &face in FACES {
         bounded(move || {
-            let served = serve(face, Admission { max_per_second: Some(20), ..Admission::default() });
+            let served = serve(face, Admission::default().max_per_second(20));
             // As many as in a second come at once; the others are a twentieth of a second apart.
             let begun = Instant::now();
             let mut peers: Vec<Peer> = (0..24).map(|_| Peer::connect(served.addr())).collect();
@@ -132,7 +132,7 @@ fn a_burst_of_connections_waits_its_turn_and_nobody_is_refused() {
 fn of_too_many_handshakes_the_oldest_are_dropped_and_a_good_client_gets_through() {
     for &face in FACES {
         bounded(move || {
-            let served = serve(face, Admission { max_handshakes: 8, ..Admission::default() });
+            let served = serve(face, Admission::default().max_handshakes(8));
             let mut good = Peer::open(served.addr(), "/");
             let mut idle: Vec<Peer> = (0..40)
                 .map(|number| {
@@ -161,7 +161,7 @@ fn of_too_many_handshakes_the_oldest_are_dropped_and_a_good_client_gets_through(
 fn handshakes_that_are_over_make_room_and_none_is_dropped_for_nothing() {
     for &face in FACES {
         bounded(move || {
-            let served = serve(face, Admission { max_handshakes: 8, ..Admission::default() });
+            let served = serve(face, Admission::default().max_handshakes(8));
             let mut slow = Peer::connect(served.addr());
             slow.bytes("GET / HTTP/1.1\r\n");
             // One after the other: hardly ever more than two at once.
@@ -187,7 +187,7 @@ fn a_handshake_that_sends_a_byte_now_and_then_is_dropped_in_time() {
                 counts.fetch_add(1, Ordering::SeqCst);
                 face.accept()
             });
-            let served = face.serve(plan.config(Config { open_timeout: SOON, ..patient() }));
+            let served = face.serve(plan.config(patient().open_timeout(SOON)));
             for bytes in ["GET / HTTP/1.1\r\nX-Slow: ", "", "GET /"] {
                 let mut loris = Peer::connect(served.addr());
                 loris.bytes(bytes);
@@ -207,7 +207,7 @@ fn a_handshake_that_sends_a_byte_now_and_then_is_dropped_in_time() {
 fn a_head_without_an_end_is_refused_when_it_is_too_long_and_not_kept() {
     for &face in FACES {
         bounded(move || {
-            let config = Config { max_head: 2048, max_headers: 20, ..patient() };
+            let config = patient().max_head(2048).max_headers(20);
             let served = face.serve(plan(face).config(config));
             let mut good = Peer::open(served.addr(), "/");
             for (begin, more, refusal) in [
@@ -254,8 +254,7 @@ fn a_server_that_is_full_says_so_through_tls_too() {
             let authority = crate::common::certificates::Authority::new("authority");
             let identity = authority.sign(&["localhost"]);
             let plan = Plan { tls: Some(identity.server()), ..plan(face) };
-            let served =
-                face.serve(plan.admission(Admission { max_connections: Some(1), ..Admission::default() }));
+            let served = face.serve(plan.admission(Admission::default().max_connections(1)));
             let url = format!("wss://localhost:{}/", served.addr().port());
             let client = Client::new(&url).unwrap().tls(authority.trusted());
             let mut first = blocking::connect(&client).unwrap();

@@ -21,7 +21,7 @@ fn plan(face: Face) -> Plan {
 }
 
 fn with_proxy_protocol(face: Face, protocol: ProxyProtocol) -> Served {
-    face.serve(plan(face).admission(Admission { proxy_protocol: Some(protocol), ..Admission::default() }))
+    face.serve(plan(face).admission(Admission::default().proxy_protocol(protocol)))
 }
 
 fn local() -> ProxyProtocol {
@@ -153,11 +153,11 @@ fn headers_count_as_far_as_trusted_proxies_have_written_them() {
                 (peers().standard(), "Forwarded: for=\"[2001:db8::1]:80\";proto=https\r\n", "2001:db8::1"),
                 (peers().standard(), "X-Forwarded-For: 6.6.6.6\r\n", "127.0.0.1"),
             ] {
-                let admission = Admission { forwarded: Some(forwarded), ..Admission::default() };
+                let admission = Admission::default().forwarded(forwarded);
                 let served = face.serve(plan(face).admission(admission));
                 assert_eq!(served.note("/", headers), client, "{face:?} {headers}");
             }
-            let admission = Admission { forwarded: Some(peers().standard()), ..Admission::default() };
+            let admission = Admission::default().forwarded(peers().standard());
             let served = face.serve(plan(face).admission(admission));
             assert_eq!(served.status("/", "Forwarded: for=\"6.6.6.6, for=192.0.2.1\r\n"), 400);
         });
@@ -168,12 +168,10 @@ fn headers_count_as_far_as_trusted_proxies_have_written_them() {
 fn headers_go_on_where_the_proxy_protocol_ends_and_limits_count_by_the_client() {
     for &face in FACES {
         bounded(move || {
-            let admission = Admission {
-                proxy_protocol: Some(local()),
-                forwarded: Some(Forwarded::from_peers(["192.0.2.0/24"]).unwrap()),
-                max_per_address: Some(1),
-                ..Admission::default()
-            };
+            let admission = Admission::default()
+                .proxy_protocol(local())
+                .forwarded(Forwarded::from_peers(["192.0.2.0/24"]).unwrap())
+                .max_per_address(1);
             let served = face.serve(plan(face).admission(admission));
             let ask = |source: &str, client: &str| {
                 let line = format!("PROXY TCP4 {source} 192.0.2.2 12345 443\r\n");
@@ -205,7 +203,7 @@ fn the_header_comes_before_tls() {
         bounded(move || {
             let authority = crate::common::certificates::Authority::new("authority");
             let identity = authority.sign(&["localhost"]);
-            let admission = Admission { proxy_protocol: Some(local()), ..Admission::default() };
+            let admission = Admission::default().proxy_protocol(local());
             let plan = Plan { tls: Some(identity.server()), ..plan(face).admission(admission) };
             let served = face.serve(plan);
             let mut roots = rustls::RootCertStore::empty();
@@ -259,7 +257,7 @@ fn curl_says_whose_request_it_passes_on() {
                 let body = format!("{:?} {:?}", proxied, request.client_ip());
                 threadwire::Accept::respond(threadwire::Response::new(200).unwrap().with_body(body))
             });
-            let admission = Admission { proxy_protocol: Some(local()), ..Admission::default() };
+            let admission = Admission::default().proxy_protocol(local());
             let served = face.serve(plan.admission(admission));
             let url = served.url("/").replace("ws://", "http://");
             let curl = Command::new("curl")

@@ -279,7 +279,7 @@ fn refused(cases: Vec<(Vec<u8>, &'static str)>) {
         bystander.noticed_nothing();
         wait_alone(&serving);
 
-        let serving = counting(Config { open_timeout: SOON, ..patient() }, &log);
+        let serving = counting(patient().open_timeout(SOON), &log);
         let bystander = serving.bystander();
         for (bytes, _) in &cases {
             // It goes on for ever, or waits for something that never comes.
@@ -315,7 +315,7 @@ fn a_server_stops_in_time_though_a_client_reads_nothing() {
     bounded(|| {
         let log = Log::new();
         let notes = log.clone();
-        let config = Config { close_timeout: SOON, ..patient() };
+        let config = patient().close_timeout(SOON);
         let serving = Serving::recording(config, &log, move |ws, call| {
             if matches!(call, Call::Text(_)) {
                 ws.send(&vec![7; 12 << 20])?;

@@ -223,7 +223,7 @@ fn many_faulty_clients_at_once_leave_the_healthy_ones_alone() {
     const HEALTHY: usize = 20;
     bounded(|| {
         let tally = Arc::new(Tally::default());
-        let config = Config { close_timeout: SOON, ..patient() };
+        let config = patient().close_timeout(SOON);
         let serving = tallying(config, &tally);
         let addr = serving.addr;
         let begin = Arc::new(Barrier::new(FAULTS.len() + HEALTHY));

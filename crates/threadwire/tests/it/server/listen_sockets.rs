@@ -92,11 +92,9 @@ fn who_can_connect_to_a_unix_socket_is_trusted_to_speak_for_others() {
     for &face in FACES {
         bounded(move || {
             let dir = Dir::new();
-            let admission = Admission {
-                proxy_protocol: Some(ProxyProtocol::from_peers::<&str>([]).unwrap()),
-                forwarded: Some(Forwarded::from_peers(["192.0.2.0/24"]).unwrap()),
-                ..Admission::default()
-            };
+            let admission = Admission::default()
+                .proxy_protocol(ProxyProtocol::from_peers::<&str>([]).unwrap())
+                .forwarded(Forwarded::from_peers(["192.0.2.0/24"]).unwrap());
             let plan = plan(face).admission(admission);
             let served = face.serve_on(vec![ListenSocket::unix(dir.path()).unwrap()], plan);
             let line = b"PROXY TCP4 192.0.2.1 192.0.2.2 12345 443\r\n";
@@ -290,7 +288,7 @@ fn limits_count_over_all_sockets_and_workers() {
             let dir = Dir::new();
             let sockets =
                 vec![ListenSocket::tcp("127.0.0.1:0").unwrap(), ListenSocket::unix(dir.path()).unwrap()];
-            let admission = Admission { max_connections: Some(2), ..Admission::default() };
+            let admission = Admission::default().max_connections(2);
             let served = face.serve_on(sockets, plan(face).admission(admission));
             let _first = crate::common::peer::Peer::open(served.addr(), "/");
             let _second = crate::common::peer::Peer::open(served.addr(), "/");

@@ -11,15 +11,15 @@ use crate::common::recorder::{Call, End, Log};
 use crate::common::{PATIENCE, SOON, Serving, bind, bounded, echo, ignore, patient};
 use threadwire::worker::{EventLoop, Worker};
 use threadwire::{
-    Accept, CloseCode, Config, Connection, Error, Initiator, Message, Request, Running, SendError, Server,
-    Shutdown, ShutdownReport, Spread, Standing, Stopped, Stopper, connect, wait_forever,
+    Accept, CloseCode, Connection, Error, Initiator, Message, Request, Running, SendError, Server, Shutdown,
+    ShutdownReport, Spread, Standing, Stopped, Stopper, connect, wait_forever,
 };
 
 /// So long that a test which needs it to pass fails.
 const NEVER: Duration = Duration::from_secs(3600);
 
 fn within(timeout: Duration) -> Shutdown {
-    Shutdown { timeout, ..Shutdown::default() }
+    Shutdown::default().timeout(timeout)
 }
 
 /// A peer that answers the close frame, which must be the next it gets, on a thread of its own.
@@ -123,7 +123,7 @@ fn the_close_frame_has_the_code_and_reason_of_choice_and_comes_behind_what_was_s
             answering(peer, 1012, "back soon").join().unwrap();
         });
         let code = CloseCode::SERVICE_RESTART;
-        let restart = Shutdown { code, reason: "back soon".to_owned(), ..within(NEVER) };
+        let restart = within(NEVER).code(code).reason("back soon".to_owned());
         assert_eq!(running.shutdown(restart).unwrap().clean, 1);
         running.join().unwrap();
         peer.join().unwrap();
@@ -232,7 +232,7 @@ fn the_report_says_of_each_how_it_stood() {
 #[test]
 fn a_late_answer_counts_within_the_time_of_the_shutdown_also_past_the_close_timeout() {
     bounded(|| {
-        let config = Config { close_timeout: SOON, ..patient() };
+        let config = patient().close_timeout(SOON);
         let serving = Serving::with(bind().config(config), |_| Accept::with(echo));
         let mut peer = serving.peer();
         let late = thread::spawn(move || {
@@ -285,9 +285,9 @@ fn a_code_that_must_not_be_sent_is_refused_and_the_server_goes_on() {
         let serving = Serving::with(bind().config(patient()), |_| Accept::with(echo));
         let bystander = serving.bystander();
         let running = serving.into_running();
-        let abnormal = Shutdown { code: CloseCode::ABNORMAL, ..within(NEVER) };
+        let abnormal = within(NEVER).code(CloseCode::ABNORMAL);
         assert!(matches!(running.shutdown(abnormal), Err(Error::Send(SendError::CloseCodeInvalid(1006)))));
-        let long = Shutdown { reason: "r".repeat(124), ..within(NEVER) };
+        let long = within(NEVER).reason("r".repeat(124));
         assert!(matches!(running.shutdown(long), Err(Error::Send(SendError::ControlTooLong { .. }))));
         bystander.noticed_nothing();
         running.stop();
@@ -326,7 +326,7 @@ fn in_a_callback_it_waits_for_all_but_the_callback_which_can_say_what_came_of_it
     for workers in [1, 3] {
         bounded(move || {
             let code = CloseCode::new(4001);
-            let shutdown = Shutdown { code, reason: "by order".to_owned(), ..within(NEVER) };
+            let shutdown = within(NEVER).code(code).reason("by order".to_owned());
             let (running, go, report) = controlled(bind().workers(workers).config(patient()), shutdown);
             let addr = running.local_addr().unwrap();
             let mut admin = Peer::open(addr, "/");
@@ -346,7 +346,7 @@ fn in_a_callback_it_waits_for_all_but_the_callback_which_can_say_what_came_of_it
 #[test]
 fn what_waits_to_be_accepted_and_half_handshakes_are_answered_with_503() {
     bounded(|| {
-        let shutdown = Shutdown { retry_after: Some(Duration::from_millis(1001)), ..within(NEVER) };
+        let shutdown = within(NEVER).retry_after(Some(Duration::from_millis(1001)));
         let (running, go, report) = controlled(bind().config(patient()), shutdown);
         let addr = running.local_addr().unwrap();
         let mut half = Peer::connect(addr);
@@ -445,7 +445,7 @@ fn those_who_come_later_are_answered_with_503_if_it_keeps_listening() {
         let addr = serving.addr;
         let last = serving.peer();
         let running = serving.into_running();
-        let shutdown = Shutdown { keep_listening: true, ..within(NEVER) };
+        let shutdown = within(NEVER).keep_listening(true);
         let shutting = shut_down(&running.stopper(), shutdown);
         let mut last = silent(last, 1001);
         for _ in 0..5 {
@@ -513,7 +513,7 @@ fn a_second_shutdown_waits_for_the_same_and_the_earlier_deadline_holds() {
         let addr = running.local_addr().unwrap();
         let quiet = Peer::open(addr, "/");
         let stopper = running.stopper();
-        let first = shut_down(&stopper, Shutdown { code: CloseCode::new(4002), ..within(NEVER) });
+        let first = shut_down(&stopper, within(NEVER).code(CloseCode::new(4002)));
         let mut quiet = silent(quiet, 4002);
         let third = shut_down(&stopper, within(NEVER));
         let second = running.shutdown(within(SOON)).unwrap();
@@ -559,7 +559,7 @@ fn two_callbacks_that_shut_down_at_once_do_not_wait_for_each_other() {
 #[test]
 fn a_stop_cuts_it_short() {
     bounded(|| {
-        let config = Config { close_timeout: SOON, ..patient() };
+        let config = patient().close_timeout(SOON);
         let (running, met) = meeting(bind().workers(2).config(config), |_, _| Ok(()));
         let quiet = Peer::open(running.local_addr().unwrap(), "/");
         let good = answering(Peer::open(running.local_addr().unwrap(), "/"), 1001, "");
@@ -579,7 +579,7 @@ fn a_stop_cuts_it_short() {
 #[test]
 fn a_caller_that_is_stopped_stops_the_server() {
     bounded(|| {
-        let config = Config { close_timeout: SOON, ..patient() };
+        let config = patient().close_timeout(SOON);
         let (running, _) = meeting(bind().config(config), |_, _| Ok(()));
         let quiet = Peer::open(running.local_addr().unwrap(), "/");
         let stopper = running.stopper();

@@ -135,7 +135,7 @@ fn a_plain_client_at_a_tls_port_fails() {
 fn a_hello_without_end_takes_no_longer_than_opening_may() {
     bounded(|| {
         let authority = Authority::new("authority");
-        for (_, addr, stop) in servers(&authority, Config { open_timeout: SOON, ..patient() }) {
+        for (_, addr, stop) in servers(&authority, patient().open_timeout(SOON)) {
             let mut silent = connect(addr);
             let mut slow = connect(addr);
             let mut trickle = slow.try_clone().unwrap();
@@ -162,7 +162,7 @@ fn a_server_that_says_nothing_or_ends_is_given_up() {
         let host = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("wss://{}/", host.local_addr().unwrap());
         let client = Client::new(&url).unwrap().tls(Authority::new("any").trusted());
-        let hasty = client.clone().config(Config { open_timeout: SOON, ..patient() });
+        let hasty = client.clone().config(patient().open_timeout(SOON));
         for (face, connect) in FACES {
             let error = connect(&hasty).unwrap_err();
             assert!(matches!(error, Error::Timeout(TimeoutKind::Open { .. })), "{face}: {error:?}");

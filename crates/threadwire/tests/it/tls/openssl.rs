@@ -10,7 +10,7 @@ use crate::common::secure::{FACES, Secure};
 use crate::common::tool::Tool;
 use crate::common::{SOON, bounded, patient};
 use threadwire::tls::{ClientCertificates, Pem};
-use threadwire::{Client, Config, Connection, Error, Message, ServerTls, TlsProblem, blocking, wait_until};
+use threadwire::{Client, Connection, Error, Message, ServerTls, TlsProblem, blocking, wait_until};
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
@@ -119,7 +119,7 @@ fn s_server(authority: &Authority, files: &Files, more: &[&str]) -> Option<(Tool
 
 /// Connects, and talks; the server is played by hand. It does not end TCP by itself.
 fn talk(tool: &mut Tool, client: &Client) -> Result<(), Error> {
-    let client = client.clone().config(Config { close_timeout: SOON, ..patient() });
+    let client = client.clone().config(patient().close_timeout(SOON));
     let talking = std::thread::spawn(move || {
         let mut ws = blocking::connect(&client)?;
         ws.send("hello")?;

@@ -11,7 +11,7 @@ use crate::common::secure::{FACES, Secure, TlsPeer};
 use crate::common::{bind, bounded, patient};
 use threadwire::trace::TraceEvent;
 use threadwire::{
-    Accept, Client, Config, Connection, Error, Listener, Message, Room, Trace, WhenFull, blocking, wait_until,
+    Accept, Client, Connection, Error, Listener, Message, Room, Trace, WhenFull, blocking, wait_until,
 };
 
 /// Opens a connection that gathers what comes.
@@ -214,7 +214,7 @@ fn what_a_slow_reader_is_sent_waits_and_what_may_be_dropped_is_dropped_whole() {
     bounded(|| {
         for when_full in [WhenFull::Error, WhenFull::DropOldest] {
             let authority = Authority::new("authority");
-            let config = Config { max_buffered: 300_000, when_full, ..patient() };
+            let config = patient().max_buffered(300_000).when_full(when_full);
             let (done, is_done) = mpsc::channel();
             let flood = move |ws: &Connection, _: Message<'_>| {
                 for number in 0..2000_u32 {
@@ -315,7 +315,7 @@ fn traces_show_what_is_inside() {
             };
             seen.lock().unwrap().push(text);
         });
-        let client = server.client(authority.trusted()).config(Config { trace: Some(trace), ..patient() });
+        let client = server.client(authority.trusted()).config(patient().trace(trace));
         for (face, connect) in FACES {
             lines.lock().unwrap().clear();
             connect(&client).unwrap();

@@ -1,5 +1,7 @@
 //! What the tests share: a bound on their time, and a source on one end of a pair of sockets.
 
+pub mod process;
+
 use std::cell::{Cell, RefCell};
 use std::io::{ErrorKind, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

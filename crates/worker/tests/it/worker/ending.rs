@@ -6,8 +6,8 @@ use std::thread;
 
 use crate::common::{PATIENCE, bounded, settle, waiting};
 use threadwire_worker::{
-    Change, ChildEvent, Event, EventLoop, ListenerFailed, Outcome, Remote, Restartable, Status, StatusChange,
-    Stopped, Worker, listen, wait_event, wait_for, wait_forever,
+    ChildChange, ChildEvent, Event, EventLoop, ListenerFailed, Outcome, Remote, Restartable, Status,
+    StatusChange, Stopped, Worker, listen, wait_event, wait_for, wait_forever,
 };
 
 #[derive(Clone, Debug, PartialEq)]
@@ -99,8 +99,8 @@ fn a_parent_hears_how_the_task_ended_before_the_grandchildren_have_and_of_the_en
             Ok(())
         });
         let grandchild = wait_event::<Remote>().unwrap().data.clone();
-        let done = |event: &Event<ChildEvent>| event.change == Change::Done;
-        if !heard.lock().unwrap().contains(&Change::Done) {
+        let done = |event: &Event<ChildEvent>| event.change == ChildChange::Done;
+        if !heard.lock().unwrap().contains(&ChildChange::Done) {
             wait_for().matching(done).timeout(PATIENCE).wait().unwrap().unwrap();
         }
         assert!(child.status().is_alive() && grandchild.status().is_alive());
@@ -108,7 +108,7 @@ fn a_parent_hears_how_the_task_ended_before_the_grandchildren_have_and_of_the_en
         child.join().unwrap();
         assert!(!grandchild.status().is_alive());
         threadwire_worker::update().unwrap();
-        assert_eq!(*heard.lock().unwrap(), [Change::Started, Change::Done, Change::Ended]);
+        assert_eq!(*heard.lock().unwrap(), [ChildChange::Started, ChildChange::Done, ChildChange::Ended]);
     });
 }
 

@@ -1,8 +1,10 @@
 //! Workers: threads around a loop.
 
+mod big_tree;
 mod ending;
 mod lifecycle;
 mod native_threads;
+mod process_end;
 mod spawning;
 mod stopping;
 mod tree;

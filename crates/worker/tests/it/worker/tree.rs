@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::common::{PATIENCE, bounded, settle, waiting};
 use threadwire_worker::{
-    Change, ChildEvent, Event, EventLoop, Outcome, Remote, Restartable, Status, Stopped, Worker, broadcast,
-    bubble, listen, update, wait_event, wait_for, wait_forever, wait_until, wait_worker,
+    ChildChange, ChildEvent, Event, EventLoop, Outcome, Remote, Restartable, Status, Stopped, Worker,
+    broadcast, bubble, listen, update, wait_event, wait_for, wait_forever, wait_until, wait_worker,
 };
 
 #[derive(Clone, Debug, PartialEq)]
@@ -112,7 +112,7 @@ fn a_child_that_is_born_while_its_parent_ends_is_stopped_and_waited_for() {
             let mut left = 3;
             // Each child that ends is followed by another.
             listen(move |event: &Event<ChildEvent>| {
-                if event.change == Change::Ended && left > 0 {
+                if event.change == ChildChange::Ended && left > 0 {
                     left -= 1;
                     tell.send(Worker::spawn(wait_forever).remote()).unwrap();
                 }
@@ -142,10 +142,10 @@ fn children_are_events_at_the_parent_in_order() {
             update().unwrap();
             seen.take().into_iter().map(|(from, change)| (from == name, change)).collect::<Vec<_>>()
         };
-        let all = |middle| [(true, Change::Started), (true, middle), (true, Change::Ended)];
-        assert_eq!(run("done", || Ok(())), all(Change::Done));
-        assert_eq!(run("stopped", wait_forever), all(Change::Stopped));
-        assert_eq!(run("failed", || panic!("boom")), all(Change::Failed("boom".into())));
+        let all = |middle| [(true, ChildChange::Started), (true, middle), (true, ChildChange::Ended)];
+        assert_eq!(run("done", || Ok(())), all(ChildChange::Done));
+        assert_eq!(run("stopped", wait_forever), all(ChildChange::Stopped));
+        assert_eq!(run("failed", || panic!("boom")), all(ChildChange::Failed("boom".into())));
     });
 }
 
@@ -161,7 +161,7 @@ fn a_parent_that_is_stopped_still_hears_of_its_childrens_end() {
         });
         parent.stop();
         parent.join().unwrap();
-        assert_eq!(*heard.lock().unwrap(), [Change::Started, Change::Stopped, Change::Ended]);
+        assert_eq!(*heard.lock().unwrap(), [ChildChange::Started, ChildChange::Stopped, ChildChange::Ended]);
     });
 }
 

@@ -1,0 +1,89 @@
+//! Connecting to a unix socket, on a loop.
+
+use std::cell::Cell;
+use std::io;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use mio::net::UnixStream;
+use threadwire_worker::{EventLoop, Ready, Source, TimerId, Token};
+
+use super::{Attempt, attach};
+use crate::Error;
+use crate::on_loop::stream::Stream;
+
+/// How long to wait where the server's queue is full, which is not announced when it changes.
+pub(crate) const PAUSE: Duration = Duration::from_millis(5);
+
+pub(super) fn start(attempt: &Rc<Attempt>, path: PathBuf) {
+    match UnixStream::connect(&path) {
+        // It is connected at once, or not at all.
+        Ok(socket) => {
+            if let Err(error) = attach(attempt, Stream::Unix(socket)) {
+                attempt.fail(error);
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Pausing::start(attempt, path);
+        }
+        Err(error) => {
+            let error = attempt.route.borrow().unix_failed(path, error);
+            attempt.fail(error);
+        }
+    }
+}
+
+/// The place on the loop of an attempt that waits for room in the queue: who has the attempt there, so that it is told of the end of
+/// the loop.
+struct Pausing {
+    attempt: Rc<Attempt>,
+    token: Token,
+    timer: Cell<Option<TimerId>>,
+    is_over: Cell<bool>,
+}
+
+impl Pausing {
+    fn start(attempt: &Rc<Attempt>, path: PathBuf) {
+        let mut pausing = None;
+        EventLoop::current().attach_idle(|token| {
+            let (timer, is_over) = Default::default();
+            let source = Rc::new(Pausing { attempt: Rc::clone(attempt), token, timer, is_over });
+            pausing = Some(Rc::clone(&source));
+            source
+        });
+        let Some(pausing) = pausing else { return };
+        let late = Rc::downgrade(&pausing);
+        pausing.timer.set(Some(EventLoop::current().after(PAUSE, move || {
+            if let Some(pausing) = late.upgrade() {
+                pausing.timer.set(None);
+                pausing.leave();
+                if !pausing.attempt.is_over() {
+                    start(&pausing.attempt, path);
+                }
+            }
+        })));
+        attempt.set_cancel(move || pausing.leave());
+    }
+
+    fn leave(&self) {
+        if let Some(timer) = self.timer.take() {
+            EventLoop::current().cancel(timer);
+        }
+        if !self.is_over.replace(true) {
+            EventLoop::current().detach_idle(self.token);
+        }
+    }
+}
+
+impl Source for Pausing {
+    fn ready(self: Rc<Self>, _ready: Ready) {}
+
+    fn stop(self: Rc<Self>) {
+        self.attempt.fail(Error::Stopped);
+    }
+
+    fn abandon(self: Rc<Self>) {
+        self.attempt.fail(Error::Stopped);
+    }
+}

@@ -1,0 +1,40 @@
+//! A process of its own for a test, and what is counted of a process.
+
+use std::any::type_name;
+use std::process::{Command, Stdio};
+
+/// Set in the process of a test that runs alone.
+const ALONE: &str = "THREADWIRE_TEST_ALONE";
+
+/// Runs a test in a process of its own: for what the whole process shares, such as memory, descriptors, or the log. Must be
+/// called by the test itself, which is found by the closure's name.
+pub fn alone<F: FnOnce()>(test: F) {
+    if std::env::var_os(ALONE).is_some() {
+        return test();
+    }
+    let path = type_name::<F>();
+    let name = path.split_once("::").unwrap().1.trim_end_matches("::{{closure}}");
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture", "--test-threads=1"])
+        .env(ALONE, "1")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let is_well = output.status.success() && said.contains("1 passed");
+    assert!(is_well, "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// What this process has in memory, in bytes.
+#[cfg(target_os = "linux")]
+pub fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
+}
+
+/// Nothing is known of it here.
+#[cfg(not(target_os = "linux"))]
+pub fn resident() -> usize {
+    0
+}

@@ -1,0 +1,977 @@
+//! Connections that come back: what follows what, who hears of it, and how it ends.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use crate::common::peer::{CLOSE, Host, TEXT, farewell, frame, upgraded};
+use crate::common::recorder::{Call, End, Log, Recorder};
+use crate::common::{Serving, bind, bounded, ignore, patient, vacant};
+use threadwire::worker::{EventLoop, Remote, Worker};
+use threadwire::{
+    Accept, Attempt, Backoff, Cause, Change, Client, CloseCode, Connection, Error, HandshakeError, Initiator,
+    Keepalive, LimitKind, Message, Reconnect, ReconnectHandle, Server, State, TimeoutKind, sleep,
+    wait_forever, wait_until,
+};
+
+/// Tries again at once.
+fn at_once() -> Backoff {
+    Backoff::default().first(Duration::ZERO)
+}
+
+/// Waits for so long that no test sees the end of it.
+fn in_a_long_time() -> Backoff {
+    let far = Duration::from_secs(1 << 40);
+    Backoff::default().first(far).cap(far)
+}
+
+/// A state in a few words. How long a wait takes is left to chance.
+fn brief(change: &Change) -> String {
+    match change.state {
+        State::Waiting { attempt, .. } => format!("waiting for attempt {attempt}"),
+        state => state.to_string(),
+    }
+}
+
+/// A connection whose changes are written down between the calls of its listener.
+fn reconnect(url: &str, backoff: Backoff, log: &Log) -> Reconnect {
+    let log = log.clone();
+    let client = Client::new(url).unwrap().config(patient());
+    client.reconnect(backoff).on_change(move |change| log.note(&brief(change)))
+}
+
+fn note(text: &str) -> Call {
+    Call::Note(text.to_owned())
+}
+
+/// Only what was noted.
+fn notes(log: &Log) -> Vec<String> {
+    let note = |call| if let Call::Note(note) = call { Some(note) } else { None };
+    log.calls().into_iter().filter_map(note).collect()
+}
+
+fn count(log: &Log, call: &Call) -> usize {
+    log.calls().iter().filter(|other| *other == call).count()
+}
+
+/// An answer to a handshake that is a refusal.
+fn refusal(status: &str) -> String {
+    format!("HTTP/1.1 {status}\r\nContent-Length: 4\r\nX-Why: quota\r\n\r\nwait")
+}
+
+/// Has a handle live on a worker of its own.
+fn on_worker(make: impl FnOnce() -> ReconnectHandle + Send + 'static) -> (Worker<()>, ReconnectHandle) {
+    let (tell, told) = mpsc::channel();
+    let worker = Worker::spawn(move || {
+        tell.send(make()).unwrap();
+        wait_forever()
+    });
+    (worker, told.recv().unwrap())
+}
+
+#[test]
+fn goes_from_state_to_state_and_tells_of_each_in_order() {
+    bounded(|| {
+        let host = Host::listen();
+        let url = host.url();
+        let host = host.run(|host| {
+            let mut peer = host.accept();
+            peer.head();
+            peer.bytes(refusal("503 Service Unavailable"));
+            for text in ["one", "two"] {
+                let mut peer = host.upgrade(b"");
+                peer.send(TEXT, text.as_bytes());
+                if text == "one" {
+                    peer.close(1001, "restart");
+                }
+                peer.code();
+                if text == "two" {
+                    peer.close(1000, "");
+                }
+            }
+        });
+        let log = Log::new();
+        let listener = log.listener(|ws, call| if *call == Call::text("two") { ws.close() } else { Ok(()) });
+        let handle = reconnect(&url, at_once(), &log).start(listener);
+        assert_eq!(handle.state(), State::Connecting { attempt: 1 });
+        let end = handle.wait_ended().unwrap();
+        host.join().unwrap();
+
+        let failed = "the opening handshake failed: the server answered with status 503, expected 101 (RFC 6455, \
+                      section 4.1)";
+        let expected = [
+            note("connecting (attempt 1)"),
+            Call::Failed(failed.to_owned()),
+            note("waiting for attempt 2"),
+            note("connecting (attempt 2)"),
+            note("open"),
+            Call::Open,
+            Call::text("one"),
+            Call::Closed(End::clean(Initiator::Peer, 1001, "restart")),
+            note("closed"),
+            note("waiting for attempt 3"),
+            note("connecting (attempt 3)"),
+            note("open"),
+            Call::Open,
+            Call::text("two"),
+            Call::Closed(End::clean(Initiator::Local, 1000, "")),
+            note("closed"),
+            note("stopped"),
+        ];
+        assert_eq!(log.calls(), expected);
+        assert_eq!((end.state, end.connections), (State::Stopped, 2));
+        assert_eq!(end.cause.unwrap().closed().unwrap().code, CloseCode::NORMAL);
+        assert_eq!(EventLoop::current().source_count(), 0);
+    });
+}
+
+#[test]
+fn comes_back_to_a_server_that_restarts_twenty_times() {
+    bounded(|| {
+        const RESTARTS: usize = 20;
+        let (_place, addr) = vacant();
+        let log = Log::new();
+        let seen = log.clone();
+        let backoff = Backoff::default().first(Duration::from_millis(1)).cap(Duration::from_millis(1));
+        let (worker, handle) = on_worker(move || {
+            let hello = |ws: &Connection, call: &Call| match call {
+                Call::Open => ws.send("hello"),
+                _ => Ok(()),
+            };
+            reconnect(&format!("ws://{addr}/"), backoff, &log).start(log.listener(hello))
+        });
+        for restart in 1..=RESTARTS {
+            let (tell, told) = mpsc::channel();
+            let running = Server::bind(addr)
+                .unwrap()
+                .serve(move |_| {
+                    let tell = tell.clone();
+                    Accept::with(move |_: &Connection, message: Message<'_>| {
+                        tell.send(message.to_string()).map_err(Error::other)
+                    })
+                })
+                .unwrap();
+            assert_eq!(told.recv().unwrap(), "hello");
+            assert_eq!(handle.connections(), restart as u64);
+            running.stop();
+            running.join().unwrap();
+        }
+        seen.wait(|calls| calls.iter().filter(|call| matches!(call, Call::Closed(_))).count() == RESTARTS);
+        handle.close().unwrap();
+        assert_eq!(handle.wait_ended().unwrap().state, State::Stopped);
+        assert_eq!((count(&seen, &Call::Open), seen.ends()), (RESTARTS, RESTARTS));
+        let end = Call::Closed(End::clean(Initiator::Peer, 1001, ""));
+        assert_eq!(count(&seen, &end), RESTARTS);
+        worker.stop();
+        worker.join().unwrap();
+    });
+}
+
+#[test]
+fn gives_up_after_the_most_attempts() {
+    bounded(|| {
+        let (_place, addr) = vacant();
+        let log = Log::new();
+        let backoff = at_once().max_attempts(Some(3));
+        let handle = reconnect(&format!("ws://{addr}/"), backoff, &log).start(log.listener(ignore));
+        let end = handle.wait_ended().unwrap();
+        assert_eq!(end.to_string(), format!("gave up: can't connect to {addr}: connection refused"));
+        let expected = [
+            "connecting (attempt 1)",
+            "waiting for attempt 2",
+            "connecting (attempt 2)",
+            "waiting for attempt 3",
+            "connecting (attempt 3)",
+            "gave up",
+        ];
+        assert_eq!(notes(&log), expected);
+        assert_eq!(end.connections, 0);
+    });
+}
+
+#[test]
+fn a_connection_that_was_stable_begins_a_new_row() {
+    bounded(|| {
+        let host = Host::listen();
+        let url = host.url();
+        let host = host.run(|host| {
+            for _ in 0..5 {
+                let mut peer = host.upgrade(b"");
+                peer.close(1012, "");
+                peer.code();
+            }
+            // And then it is gone.
+        });
+        let log = Log::new();
+        // Any connection is stable, and the first failure is the last.
+        let backoff = at_once().stable_after(Duration::ZERO).max_attempts(Some(1));
+        let handle = reconnect(&url, backoff, &log).start(log.listener(ignore));
+        let end = handle.wait_ended().unwrap();
+        host.join().unwrap();
+        assert_eq!((end.state, end.connections), (State::GaveUp, 5));
+        assert!(notes(&log).iter().all(|note| !note.contains("attempt 2")), "{:?}", notes(&log));
+    });
+}
+
+#[test]
+fn one_that_was_not_counts_as_a_failure() {
+    bounded(|| {
+        let host = Host::listen();
+        let url = host.url();
+        let host = host.run(|host| {
+            for _ in 0..3 {
+                let mut peer = host.upgrade(b"");
+                peer.close(1001, "");
+                peer.code();
+            }
+        });
+        let log = Log::new();
+        let backoff = at_once().max_attempts(Some(3)).stable_after(Duration::MAX);
+        let handle = reconnect(&url, backoff, &log).start(log.listener(ignore));
+        let end = handle.wait_ended().unwrap();
+        host.join().unwrap();
+        assert_eq!((end.state, end.connections), (State::GaveUp, 3));
+        assert_eq!(end.cause.unwrap().closed().unwrap().code, CloseCode::GOING_AWAY);
+    });
+}
+
+#[test]
+fn a_refusal_gives_up_and_says_why() {
+    bounded(|| {
+        let host = Host::listen();
+        let url = host.url();
+        let host = host.run(|host| {
+            let mut peer = host.accept();
+            peer.head();
+            peer.bytes(refusal("403 Forbidden"));
+            peer
+        });
+        let log = Log::new();
+        let handle = reconnect(&url, at_once(), &log).start(log.listener(ignore));
+        let end = handle.wait_ended().unwrap();
+        drop(host.join().unwrap());
+        assert_eq!(end.state, State::GaveUp);
+        let cause = end.cause.unwrap();
+        let Some(Error::Handshake(HandshakeError::Status(answer))) = cause.error() else {
+            panic!("{cause:?}");
+        };
+        assert_eq!(
+            (answer.status(), answer.header("X-Why"), answer.body()),
+            (403, Some("quota"), &b"wait"[..])
+        );
+        assert_eq!(notes(&log), ["connecting (attempt 1)", "gave up"]);
+    });
+}
+
+#[test]
+fn each_attempt_may_have_another_url_and_other_headers() {
+    bounded(|| {
+        let host = Host::listen();
+        let addr = host.addr();
+        let host = host.run(|host| {
+            let mut heads = Vec::new();
+            for attempt in 1..=3 {
+                let mut peer = host.accept();
+                heads.push(peer.head());
+                match attempt {
+                    3 => peer.bytes(upgraded(&heads[2])),
+                    _ => peer.bytes(refusal("503 Service Unavailable")),
+                }
+                if attempt == 3 {
+                    assert_eq!(peer.code(), 1000);
+                    peer.close(1000, "");
+                }
+            }
+            heads
+        });
+        let client = Client::new("ws://unused.invalid/").unwrap();
+        let client = client.header("X-Token", "old").unwrap().header("X-Other", "stays").unwrap();
+        let client = client.subprotocols(["chat"]).unwrap();
+        let causes = Rc::new(RefCell::new(Vec::new()));
+        let noted = Rc::clone(&causes);
+        let handle = client
+            .config(patient())
+            .reconnect(at_once())
+            .before(move |attempt: &mut Attempt| {
+                let number = attempt.number();
+                noted.borrow_mut().push(attempt.cause().map(Cause::is_transient));
+                attempt.header("X-Token", &format!("new{number}"))?;
+                attempt.url(&format!("ws://{addr}/path{number}?query"))
+            })
+            .start(Log::new().listener(|ws, call| if *call == Call::Open { ws.close() } else { Ok(()) }));
+        handle.wait_ended().unwrap();
+        assert_eq!(*causes.borrow(), [None, Some(true), Some(true)]);
+        for (head, number) in host.join().unwrap().iter().zip(1..) {
+            assert!(
+                head.starts_with(&format!("GET /path{number}?query HTTP/1.1\r\nHost: {addr}\r\n")),
+                "{head}"
+            );
+            for (field, times) in [
+                (&*format!("X-Token: new{number}\r\n"), 1),
+                ("X-Token:", 1),
+                ("X-Other: stays\r\n", 1),
+                ("Sec-WebSocket-Protocol: chat\r\n", 1),
+            ] {
+                assert_eq!(head.matches(field).count(), times, "{field} in {head}");
+            }
+        }
+    });
+}
+
+#[test]
+fn an_attempt_can_be_forbidden() {
+    bounded(|| {
+        let (_place, addr) = vacant();
+        let log = Log::new();
+        let handle = reconnect(&format!("ws://{addr}/"), at_once(), &log)
+            .before(|attempt| match attempt.number() {
+                3 => Err(Error::other("no token any more")),
+                _ => Ok(()),
+            })
+            .start(log.listener(ignore));
+        let end = handle.wait_ended().unwrap();
+        assert_eq!(end.to_string(), "gave up: no token any more");
+        assert_eq!(notes(&log)[4..], ["connecting (attempt 3)", "gave up"]);
+    });
+}
+
+#[test]
+fn a_hook_that_panics_forbids_the_attempt() {
+    bounded(|| {
+        let (_place, addr) = vacant();
+        let handle = reconnect(&format!("ws://{addr}/"), at_once(), &Log::new())
+            .before(|_| panic!("a bug"))
+            .start(Log::new().listener(ignore));
+        assert_eq!(handle.wait_ended().unwrap().to_string(), "gave up: a callback panicked: a bug");
+    });
+}
+
+#[test]
+fn the_program_decides_what_is_worth_another_attempt() {
+    bounded(|| {
+        let host = Host::listen();
+        let url = host.url();
+        let host = host.run(|host| {
+            for status in ["403 Forbidden", "503 Service Unavailable"] {
+                let mut peer = host.accept();
+                peer.head();
+                peer.bytes(refusal(status));
+            }
+        });
+        let log = Log::new();
+        let is_worth_it = |cause: &Cause| match cause.error() {
+            Some(Error::Handshake(HandshakeError::Status(answer))) => answer.status() == 403,
+            _ => false,
+        };
+        let handle = reconnect(&url, at_once(), &log).retry_if(is_worth_it).start(log.listener(ignore));
+        let end = handle.wait_ended().unwrap();
+        host.join().unwrap();
+        assert_eq!(end.state, State::GaveUp);
+        assert!(end.to_string().contains("503"), "{end}");
+    });
+}
+
+#[test]
+fn a_peer_that_falls_silent_is_connected_to_again() {
+    bounded(|| {
+        let host = Host::listen();
+        let url = host.url();
+        let host = host.run(|host| {
+            // It neither says anything nor answers.
+            let silent = host.upgrade(b"");
+            // This one is no sooner open than it is closed.
+            let mut peer = host.upgrade(&frame(CLOSE, false, &farewell(1008, "enough")));
+            assert_eq!(peer.code(), 1008);
+            drop(silent);
+        });
+        let short = Duration::from_millis(20);
+        let keepalive = Keepalive::default().idle_timeout(short).reply_timeout(short);
+        let config = patient().keepalive(keepalive);
+        let log = Log::new();
+        let causes = Rc::new(RefCell::new(Vec::new()));
+        let noted = Rc::clone(&causes);
+        let handle = Client::new(&url)
+            .unwrap()
+            .config(config)
+            .reconnect(at_once())
+            .on_change(move |change| {
+                if let (State::Closed, Some(cause)) = (change.state, &change.cause) {
+                    noted.borrow_mut().push(Arc::clone(cause));
+                }
+            })
+            .start(log.listener(ignore));
+        assert_eq!(handle.wait_ended().unwrap().state, State::GaveUp);
+        host.join().unwrap();
+        let causes = causes.borrow();
+        let [silence, rejection] = &causes[..] else { panic!("{causes:?}") };
+        assert!(matches!(silence.error(), Some(Error::Timeout(TimeoutKind::Silence { .. }))), "{silence}");
+        assert_eq!(rejection.closed().unwrap().code, CloseCode::POLICY);
+        assert_eq!(log.ends(), 2);
+    });
+}
+
+/// A server that greets each connection, and does nothing else.
+fn greeter() -> Serving {
+    struct Greet;
+    impl threadwire::Listener for Greet {
+        fn on_open(&mut self, ws: &Connection) -> Result<(), Error> {
+            ws.send("hello")
+        }
+    }
+    Serving::with(bind().config(patient()), |_| Accept::with(Greet))
+}
+
+/// Starts where `greeter` greets; `react` is called for what happens, with the number of the connection.
+fn greeted(
+    feed_of: Reconnect,
+    log: &Log,
+    react: impl Fn(u64, &Connection, &Call) -> Result<(), Error> + 'static,
+) -> Change {
+    let log = log.clone();
+    let handle = feed_of.start_with(|handle| {
+        let handle = handle.clone();
+        log.listener(move |ws, call| react(handle.connections(), ws, call))
+    });
+    handle.wait_ended().unwrap()
+}
+
+#[test]
+fn a_listener_that_closes_is_not_connected_again() {
+    bounded(|| {
+        let server = greeter();
+        for code in [CloseCode::NORMAL, CloseCode::GOING_AWAY, CloseCode::INTERNAL_ERROR] {
+            let log = Log::new();
+            let end = greeted(reconnect(&server.url("/"), at_once(), &log), &log, move |_, ws, call| {
+                if matches!(call, Call::Text(_)) { ws.close_with(code, "") } else { Ok(()) }
+            });
+            assert_eq!((end.state, end.connections, log.ends()), (State::Stopped, 1, 1));
+        }
+    });
+}
+
+#[test]
+fn a_listener_that_aborts_is_connected_again() {
+    bounded(|| {
+        let server = greeter();
+        let log = Log::new();
+        let end =
+            greeted(reconnect(&server.url("/"), at_once(), &log), &log, |number, ws, call| match call {
+                Call::Text(_) if number < 4 => {
+                    ws.abort();
+                    Ok(())
+                }
+                Call::Text(_) => ws.close(),
+                _ => Ok(()),
+            });
+        assert_eq!((end.state, end.connections, log.ends()), (State::Stopped, 4, 4));
+    });
+}
+
+#[test]
+fn a_callback_that_fails_gives_up_unless_its_error_is_transient() {
+    bounded(|| {
+        let server = greeter();
+        let log = Log::new();
+        let end = greeted(reconnect(&server.url("/"), at_once(), &log), &log, |number, _, call| match call {
+            Call::Text(_) if number < 3 => Err(Error::Lost),
+            Call::Text(_) => Err(Error::other("a bug")),
+            _ => Ok(()),
+        });
+        assert_eq!((end.state, end.connections, log.ends()), (State::GaveUp, 3, 3));
+        let cause = end.cause.unwrap();
+        assert!(matches!(cause.error(), Some(Error::Other(_))), "{cause}");
+    });
+}
+
+#[test]
+fn a_panic_in_a_callback_gives_up_and_the_listener_is_dropped() {
+    bounded(|| {
+        let server = greeter();
+        let alive = Rc::new(());
+        let held = Rc::clone(&alive);
+        let handle = reconnect(&server.url("/"), at_once(), &Log::new())
+            .start(move |_: &Connection, _: Message<'_>| panic!("{held:?}"));
+        assert_eq!(handle.wait_ended().unwrap().state, State::GaveUp);
+        assert_eq!(Rc::strong_count(&alive), 1);
+    });
+}
+
+#[test]
+fn what_is_held_leaves_in_order_after_what_on_open_sends() {
+    bounded(|| {
+        let (_place, addr) = vacant();
+        let (tell, opened) = mpsc::channel();
+        let heard = Log::new();
+        let log = heard.clone();
+        let (worker, handle) = on_worker(move || {
+            let again = at_once().first(Duration::from_millis(1));
+            let listener = log.listener(move |ws, call| {
+                if *call == Call::Open {
+                    ws.send("subscribe")?;
+                    // The loop turns, and nothing slips in.
+                    sleep(Duration::from_millis(1))?;
+                    ws.send("to all")?;
+                    let _ = tell.send(());
+                }
+                Ok(())
+            });
+            reconnect(&format!("ws://{addr}/"), again, &log).hold(1 << 20).start(listener)
+        });
+        let mut sent = 0;
+        for round in 0..3 {
+            for _ in 0..100 {
+                handle.send(&sent.to_string()).unwrap();
+                sent += 1;
+            }
+            let host = Host::at(addr);
+            let mut peer = host.upgrade(b"");
+            opened.recv().unwrap();
+            for _ in 0..10 {
+                handle.send(&sent.to_string()).unwrap();
+                sent += 1;
+            }
+            assert_eq!((peer.text(), peer.text()), ("subscribe".to_owned(), "to all".to_owned()));
+            for number in round * 110..sent {
+                assert_eq!(peer.text(), number.to_string());
+            }
+            drop(host);
+            peer.close(1001, "");
+            assert_eq!(peer.code(), 1001);
+            drop(peer);
+            // What is sent while nobody here knows of the end is lost with the connection.
+            heard.wait(|calls| calls.iter().filter(|call| matches!(call, Call::Closed(_))).count() > round);
+        }
+        handle.stop();
+        handle.wait_ended().unwrap();
+        assert!(matches!(handle.send("too late"), Err(Error::Closed)));
+        worker.stop();
+        worker.join().unwrap();
+    });
+}
+
+#[test]
+fn more_may_be_held_than_a_connection_takes_at_once() {
+    bounded(|| {
+        let host = Host::listen();
+        let url = host.url();
+        let host = host.run(|host| {
+            let mut peer = host.upgrade(b"");
+            let numbers: Vec<String> = (0..2000).map(|_| peer.text()).collect();
+            peer.close(1000, "");
+            peer.code();
+            numbers
+        });
+        let config = patient().max_buffered(100);
+        let handle = Client::new(&url)
+            .unwrap()
+            .config(config)
+            .reconnect(at_once())
+            .hold(100_000)
+            .retry_if(|_| false)
+            .start(Log::new().listener(ignore));
+        let padding = "x".repeat(40);
+        for number in 0..2000 {
+            handle.send(&format!("{number}{padding}")).unwrap();
+        }
+        handle.wait_ended().unwrap();
+        for (text, number) in host.join().unwrap().iter().zip(0..) {
+            assert_eq!(*text, format!("{number}{padding}"));
+        }
+    });
+}
+
+#[test]
+fn without_a_hold_nothing_can_be_sent_while_no_connection_is_open() {
+    bounded(|| {
+        let server = Serving::with(bind().config(patient()), |_| Accept::with(crate::common::echo));
+        let log = Log::new();
+        let handle = reconnect(&server.url("/"), at_once(), &log).start(log.listener(ignore));
+        assert!(matches!(handle.send("too early"), Err(Error::Closed)));
+        wait_until(None, || handle.state() == State::Open).unwrap();
+        handle.send("in time").unwrap();
+        wait_until(None, || log.calls().contains(&Call::text("in time"))).unwrap();
+        handle.close().unwrap();
+        assert!(matches!(handle.send("too late"), Err(Error::Closed)));
+        handle.wait_ended().unwrap();
+    });
+}
+
+#[test]
+fn what_is_held_has_a_bound() {
+    bounded(|| {
+        let (_place, addr) = vacant();
+        let handle = reconnect(&format!("ws://{addr}/"), in_a_long_time(), &Log::new())
+            .hold(10)
+            .start(Log::new().listener(ignore));
+        handle.send("12345").unwrap();
+        assert!(matches!(handle.send("123456"), Err(Error::Limit { kind: LimitKind::Held, limit: 10 })));
+        handle.send("12345").unwrap();
+        assert_eq!(handle.held(), 10);
+        handle.stop();
+        handle.wait_ended().unwrap();
+        assert_eq!(handle.held(), 0);
+    });
+}
+
+/// Where something comes upon a handle.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum When {
+    /// It has not had a turn yet.
+    Begun,
+    /// The hook before the attempt waits.
+    Before,
+    /// The server does not answer.
+    Connecting,
+    /// `on_open` waits.
+    Opening,
+    Open,
+    /// The server closes, and does not end TCP; `on_close` has been called.
+    Closed,
+    Waiting,
+}
+
+const ALL: [When; 7] =
+    [When::Begun, When::Before, When::Connecting, When::Opening, When::Open, When::Closed, When::Waiting];
+
+/// Brings a handle to such a point, on a worker of its own, and has something happen to it from here.
+fn interrupt(when: When, what: impl FnOnce(&ReconnectHandle, &Remote)) -> (ReconnectHandle, Log) {
+    let host = Host::listen();
+    let url = host.url();
+    let (_place, refused) = vacant();
+    let url = if when == When::Waiting { format!("ws://{refused}/") } else { url };
+    let (release, released) = mpsc::channel::<()>();
+    let (reach, reached) = mpsc::channel();
+    let served = host.run(move |host| {
+        let peer = match when {
+            When::Begun | When::Before | When::Waiting => None,
+            When::Connecting => Some(host.accept()),
+            When::Opening | When::Open => Some(host.upgrade(b"")),
+            When::Closed => {
+                let mut peer = host.upgrade(b"");
+                peer.close(1001, "");
+                Some(peer)
+            }
+        };
+        reach.send(()).unwrap();
+        // Until the test is over, it does nothing more.
+        let _ = released.recv();
+        drop(peer);
+    });
+    let log = Log::new();
+    let heard = log.clone();
+    let (tell, told) = mpsc::channel();
+    let worker = Worker::builder().grace(Duration::from_millis(100)).spawn(move || {
+        let opening = heard.clone();
+        let listener = heard.listener(move |_, call| {
+            if *call == Call::Open && when == When::Opening {
+                opening.note("here");
+                sleep(Duration::from_millis(20))?;
+            }
+            Ok(())
+        });
+        let hook = heard.clone();
+        let config = patient().close_timeout(Duration::from_millis(20));
+        let noted = heard.clone();
+        let handle = Client::new(&url)
+            .unwrap()
+            .config(config)
+            .reconnect(in_a_long_time())
+            .on_change(move |change| noted.note(&brief(change)))
+            .before(move |_| {
+                if when == When::Before {
+                    hook.note("here");
+                    sleep(Duration::from_millis(20))?;
+                }
+                Ok(())
+            })
+            .start(listener);
+        tell.send(handle).unwrap();
+        if when == When::Begun {
+            // It has its first turn when everything has happened already.
+            heard.note("here");
+            heard.wait(|calls| calls.contains(&note("done")));
+        }
+        wait_forever()
+    });
+    let worker = worker.unwrap();
+    let handle = told.recv().unwrap();
+    let point = match when {
+        When::Begun | When::Before | When::Opening => note("here"),
+        When::Connecting => note("connecting (attempt 1)"),
+        When::Open => Call::Open,
+        When::Closed => note("waiting for attempt 2"),
+        When::Waiting => note("waiting for attempt 2"),
+    };
+    log.wait_for(&point);
+    reached.recv().unwrap();
+    what(&handle, &worker.remote());
+    log.note("done");
+    handle.wait_ended().unwrap();
+    drop(release);
+    served.join().unwrap();
+    worker.stop();
+    worker.join().unwrap();
+    (handle, log)
+}
+
+/// What must be so after every end that this side wanted.
+fn assert_stopped(when: When, handle: &ReconnectHandle, log: &Log) {
+    assert_eq!(handle.state(), State::Stopped, "{when:?}");
+    assert!(handle.connection().is_none());
+    let calls: Vec<Call> = log.calls().into_iter().filter(|call| *call != note("done")).collect();
+    assert_eq!(calls.last(), Some(&note("stopped")), "{when:?}: {calls:?}");
+    assert_eq!(count(log, &Call::Open), log.ends(), "{when:?}: {calls:?}");
+    assert_eq!(count(log, &note("open")), count(log, &note("closed")), "{when:?}: {calls:?}");
+    assert_eq!(count(log, &note("stopped")), 1, "{when:?}: {calls:?}");
+    assert!(count(log, &note("connecting (attempt 1)")) <= 1, "{when:?}: {calls:?}");
+}
+
+#[test]
+fn is_closed_from_another_thread_whatever_it_is_at() {
+    bounded(|| {
+        for when in ALL {
+            let (handle, log) = interrupt(when, |handle, _| handle.close().unwrap());
+            assert_stopped(when, &handle, &log);
+        }
+    });
+}
+
+#[test]
+fn is_stopped_from_another_thread_whatever_it_is_at() {
+    bounded(|| {
+        for when in ALL {
+            let (handle, log) = interrupt(when, |handle, _| handle.stop());
+            assert_stopped(when, &handle, &log);
+        }
+    });
+}
+
+#[test]
+fn ends_with_its_worker_whatever_it_is_at() {
+    bounded(|| {
+        for when in ALL {
+            let (handle, log) = interrupt(when, |_, worker| worker.stop());
+            assert_stopped(when, &handle, &log);
+        }
+    });
+}
+
+#[test]
+fn ends_with_a_thread_that_is_no_worker() {
+    bounded(|| {
+        let server = greeter();
+        let url = server.url("/");
+        for ends_open in [true, false] {
+            let log = Log::new();
+            let heard = log.clone();
+            let url = url.clone();
+            let thread = thread::spawn(move || {
+                let handle = reconnect(&url, at_once(), &heard).start(heard.listener(ignore));
+                if ends_open {
+                    wait_until(None, || handle.state() == State::Open).unwrap();
+                }
+                handle
+            });
+            let handle = thread.join().unwrap();
+            assert_eq!(handle.wait_ended().unwrap().state, State::Stopped);
+            assert_eq!(log.ends(), usize::from(ends_open));
+            assert_eq!(log.calls().last(), Some(&note("stopped")));
+        }
+    });
+}
+
+/// Starts a handle on a worker that waits for good when its first connection or attempt has ended.
+fn patient_handle(url: String, log: &Log) -> (Worker<()>, ReconnectHandle) {
+    let log = log.clone();
+    on_worker(move || reconnect(&url, in_a_long_time(), &log).start(log.listener(ignore)))
+}
+
+#[test]
+fn can_be_told_to_connect_anew_while_it_is_open() {
+    bounded(|| {
+        let host = Host::listen();
+        let log = Log::new();
+        let (worker, handle) = patient_handle(host.url(), &log);
+        let mut first = host.upgrade(b"");
+        log.wait_for(&Call::Open);
+        handle.reconnect();
+        let mut second = host.upgrade(b"");
+        // It does not wait for an answer.
+        assert_eq!((first.code(), first.ended()), (1001, true));
+        log.wait(|calls| calls.iter().filter(|call| **call == Call::Open).count() == 2);
+        assert!(matches!(handle.last_change().cause.as_deref(), Some(Cause::Requested)));
+        handle.close().unwrap();
+        assert_eq!(second.code(), 1000);
+        second.close(1000, "");
+        drop(second);
+        handle.wait_ended().unwrap();
+        let expected = [
+            "connecting (attempt 1)",
+            "open",
+            "closed",
+            "connecting (attempt 1)",
+            "open",
+            "closed",
+            "stopped",
+        ];
+        assert_eq!((notes(&log), log.ends()), (expected.map(str::to_owned).to_vec(), 2));
+        worker.stop();
+        worker.join().unwrap();
+    });
+}
+
+#[test]
+fn can_be_told_to_connect_anew_while_it_connects() {
+    bounded(|| {
+        let host = Host::listen();
+        let log = Log::new();
+        let (worker, handle) = patient_handle(host.url(), &log);
+        let mut first = host.accept();
+        first.head();
+        handle.reconnect();
+        let mut second = host.accept();
+        second.head();
+        assert!(first.ended(), "the first attempt was dropped");
+        handle.stop();
+        handle.wait_ended().unwrap();
+        assert_eq!(notes(&log), ["connecting (attempt 1)", "connecting (attempt 1)", "stopped"]);
+        worker.stop();
+        worker.join().unwrap();
+    });
+}
+
+#[test]
+fn can_be_told_to_connect_anew_while_it_waits() {
+    bounded(|| {
+        let (_place, addr) = vacant();
+        let log = Log::new();
+        let (worker, handle) = patient_handle(format!("ws://{addr}/"), &log);
+        let round = ["connecting (attempt 1)", "waiting for attempt 2"];
+        for rounds in 1..=3 {
+            log.wait(|calls| calls.iter().filter(|call| **call == note(round[1])).count() == rounds);
+            if rounds < 3 {
+                handle.reconnect();
+            }
+        }
+        handle.stop();
+        handle.wait_ended().unwrap();
+        assert_eq!(notes(&log), [&round[..], &round, &round, &["stopped"]].concat());
+        worker.stop();
+        worker.join().unwrap();
+    });
+}
+
+#[test]
+fn dropping_the_handle_does_not_stop_it() {
+    bounded(|| {
+        let server = greeter();
+        let log = Log::new();
+        drop(reconnect(&server.url("/"), at_once(), &log).start(log.listener(|ws, call| match call {
+            Call::Text(_) => ws.close(),
+            _ => Ok(()),
+        })));
+        wait_until(None, || log.calls().contains(&note("stopped"))).unwrap();
+    });
+}
+
+#[test]
+fn a_hook_that_waits_is_not_called_again_meanwhile() {
+    bounded(|| {
+        let (_place, addr) = vacant();
+        let is_inside = Rc::new(Cell::new(false));
+        let changes = Rc::new(Cell::new(0));
+        let (inside, counted) = (Rc::clone(&is_inside), Rc::clone(&changes));
+        let backoff = at_once().max_attempts(Some(4));
+        let handle = Client::new(&format!("ws://{addr}/"))
+            .unwrap()
+            .reconnect(backoff)
+            .on_change(move |_| {
+                assert!(!inside.replace(true));
+                sleep(Duration::from_millis(1)).unwrap();
+                counted.set(counted.get() + 1);
+                inside.set(false);
+            })
+            .start(Log::new().listener(ignore));
+        handle.wait_ended().unwrap();
+        assert_eq!(changes.get(), 4 + 3 + 1);
+        assert!(!is_inside.get());
+    });
+}
+
+#[test]
+fn one_listener_lives_over_all_connections() {
+    bounded(|| {
+        let server = greeter();
+        let log = Log::new();
+        let greetings = Cell::new(0);
+        let end = greeted(reconnect(&server.url("/"), at_once(), &log), &log, move |_, ws, call| {
+            if let Call::Text(_) = call {
+                greetings.set(greetings.get() + 1);
+                if greetings.get() == 10 {
+                    return ws.close();
+                }
+                ws.abort();
+            }
+            Ok(())
+        });
+        assert_eq!(end.connections, 10);
+    });
+}
+
+/// A recorder is a listener like any other: it may be made before its handle is.
+#[test]
+fn a_handle_is_known_to_the_listener_from_the_start() {
+    bounded(|| {
+        let server = greeter();
+        let log = Log::new();
+        let handle = reconnect(&server.url("/"), at_once(), &log).start_with(|handle| -> Recorder {
+            let handle = handle.clone();
+            log.listener(move |_, call| match call {
+                Call::Open => {
+                    assert_eq!((handle.state(), handle.connections()), (State::Open, 1));
+                    handle.close()
+                }
+                _ => Ok(()),
+            })
+        });
+        assert_eq!(handle.wait_ended().unwrap().state, State::Stopped);
+        assert_eq!(log.ends(), 1);
+    });
+}
+
+#[test]
+fn a_server_that_is_busy_is_left_alone_for_as_long_as_it_asks_for() {
+    bounded(|| {
+        for (status, cap, expected) in
+            [("503 Busy", 100_000, 3600), ("429 Too Many Requests", 100_000, 3600), ("503 Busy", 60, 60)]
+        {
+            let host = Host::listen();
+            let backoff = at_once().cap(Duration::from_secs(cap));
+            let client = Client::new(&host.url()).unwrap().config(patient());
+            let host = host.run(move |host| {
+                let mut peer = host.accept();
+                peer.head();
+                peer.bytes(format!("HTTP/1.1 {status}\r\nRetry-After: 3600\r\nContent-Length: 0\r\n\r\n"));
+                peer
+            });
+            let delay = Rc::new(Cell::new(None));
+            let note = Rc::clone(&delay);
+            let log = Log::new();
+            let handle = client
+                .reconnect(backoff)
+                .on_change(move |change| {
+                    if let State::Waiting { delay, .. } = change.state {
+                        note.set(Some(delay));
+                    }
+                })
+                .start(log.listener(ignore));
+            wait_until(None, || delay.get().is_some()).unwrap();
+            assert_eq!(delay.get(), Some(Duration::from_secs(expected)), "{status}");
+            handle.stop();
+            handle.wait_ended().unwrap();
+            drop(host.join().unwrap());
+        }
+    });
+}

@@ -1,0 +1,4 @@
+//! Connections that come back.
+
+mod callbacks;
+mod memory;

@@ -1,0 +1,107 @@
+//! Nested waits, the primitive of all others: they hold while the worker is paused, and end with a stop.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use super::EventLoop;
+use super::inbox::{PAUSE, STOP};
+use crate::Stopped;
+
+/// The shortest time between two polls of a [checkpoint](crate::checkpoint).
+const CHECK_EVERY: Duration = Duration::from_millis(1);
+
+impl EventLoop {
+    /// Turns the loop until `done` says so (`Ok(true)`), or until the given time has come (`Ok(false)`), or until the
+    /// worker is stopped. All other waits are made of this one.
+    ///
+    /// Waits nest: a callback may wait, and the callbacks of that wait too, [`MAX_NESTING`](EventLoop::MAX_NESTING)
+    /// deep. They end last in, first out: an outer wait that is due returns when the waits inside of it have ended. Use
+    /// a timer, or another worker, where that is not wanted.
+    ///
+    /// While the worker is [paused](crate::Remote::pause), the outermost wait does not end.
+    pub fn wait(&self, until: Option<Instant>, mut done: impl FnMut() -> bool) -> Result<bool, Stopped> {
+        let is_of_task = self.is_outermost();
+        if is_of_task && let Some(topic) = self.keeping.take() {
+            topic.forget_kept();
+        }
+        let _nested = DepthGuard::enter(&self.depth);
+        let mut has_turned = false;
+        loop {
+            // Gathered output leaves even if there is nothing to wait for, and flushing may bring what is waited for.
+            self.flush();
+            if self.is_stopping() {
+                return Err(Stopped);
+            }
+            if is_of_task && self.is_paused() {
+                self.turn(None);
+                has_turned = true;
+                continue;
+            }
+            let done = done();
+            if done || until.is_some_and(|until| until <= Instant::now()) {
+                if !has_turned {
+                    self.turn_now_and_then();
+                }
+                return Ok(done);
+            }
+            self.turn(until);
+            has_turned = true;
+        }
+    }
+
+    /// Turns the loop at every 16th wait that had nothing to wait for: a program that makes only such waits must not starve its
+    /// sockets.
+    fn turn_now_and_then(&self) {
+        const NOW_AND_THEN: u32 = 16;
+        let immediate = self.immediate.get() + 1;
+        self.immediate.set(immediate);
+        if immediate >= NOW_AND_THEN {
+            self.turn(Some(Instant::now()));
+        }
+    }
+
+    /// Does what there is to do, without waiting (unless the worker is paused): the hook for a program that has a loop of
+    /// its own.
+    pub fn update(&self) -> Result<(), Stopped> {
+        let is_of_task = self.is_outermost();
+        let _nested = DepthGuard::enter(&self.depth);
+        // The thread may have slept in another loop.
+        self.worker.inbox.wake_up();
+        if !self.is_stopping() {
+            self.turn(Some(Instant::now()));
+        }
+        while is_of_task && self.is_paused() && !self.is_stopping() {
+            self.turn(None);
+        }
+        if self.is_stopping() { Err(Stopped) } else { Ok(()) }
+    }
+
+    /// As [`update`](EventLoop::update), if there is mail or a millisecond has passed.
+    #[inline]
+    pub(crate) fn checkpoint(&self) -> Result<(), Stopped> {
+        let inbox = &self.worker.inbox;
+        let has_mail = inbox.has_some() || !self.mail.borrow().is_empty();
+        if inbox.has(STOP | PAUSE) || has_mail || self.turned.get().elapsed() >= CHECK_EVERY {
+            self.update()?;
+            self.turned.set(Instant::now());
+        }
+        Ok(())
+    }
+}
+
+/// Counts how deep waits are nested.
+struct DepthGuard<'a>(&'a Cell<usize>, usize);
+
+impl DepthGuard<'_> {
+    fn enter(depth: &Cell<usize>) -> DepthGuard<'_> {
+        let before = depth.get();
+        depth.set(before + 1);
+        DepthGuard(depth, before)
+    }
+}
+
+impl Drop for DepthGuard<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.1);
+    }
+}
