@@ -98,10 +98,10 @@ impl Control {
         worker
     }
 
-    /// The same, unless this thread is one already.
+    /// The same on a thread of a pool, which ends what is done there itself; unless the thread is one already.
     pub(super) fn enrol_once(&self, settings: &Arc<ServerSettings>, hook: &Hook) -> Rc<ServerWorker> {
         let known = ServerWorker::of_settings(settings);
-        known.unwrap_or_else(|| self.enrol(settings, hook, true))
+        known.unwrap_or_else(|| self.enrol(settings, hook, false))
     }
 
     /// A worker has nothing to do any more. Where the server shuts down, it is still to be reported on.
