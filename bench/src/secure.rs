@@ -33,9 +33,10 @@ pub(crate) fn identity() -> io::Result<(String, String)> {
 }
 
 /// How Threadwire's servers speak TLS here.
-pub(crate) fn server_tls() -> Result<threadwire::ServerTls, Box<dyn std::error::Error + Send + Sync>> {
+pub(crate) fn server_tls() -> Result<threadwire::server::ServerTls, Box<dyn std::error::Error + Send + Sync>>
+{
     let (chain, key) = identity()?;
-    Ok(threadwire::ServerTls::new(Pem::bytes(chain), Pem::bytes(key))?)
+    Ok(threadwire::server::ServerTls::new(Pem::bytes(chain), Pem::bytes(key))?)
 }
 
 /// How other servers do.

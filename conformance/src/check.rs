@@ -1,6 +1,7 @@
 //! Checks an echo server: what goes out must come back, whatever its size, type and pieces.
 
-use threadwire::{CloseCode, Error, OpCode};
+use threadwire::frame::OpCode;
+use threadwire::{CloseCode, Error};
 
 use crate::faces::{Face, Seen, Step};
 

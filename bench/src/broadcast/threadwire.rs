@@ -2,7 +2,7 @@
 
 use crate::servers::Outcome;
 use std::net::Ipv4Addr;
-use threadwire::{Accept, Connection, Error, Listener, Message, Room, Server};
+use threadwire::{Connection, Error, Listener, Message, Reply, Room, Server};
 
 struct Member(Room);
 
@@ -21,6 +21,6 @@ impl Listener for Member {
 /// Serves 127.0.0.1 at `port`.
 pub(super) fn run(port: u16) -> Outcome {
     let room = Room::new();
-    Server::bind((Ipv4Addr::LOCALHOST, port))?.run(move |_request| Accept::with(Member(room.clone())))?;
+    Server::bind((Ipv4Addr::LOCALHOST, port))?.run(move |_request| Reply::with(Member(room.clone())))?;
     Ok(())
 }

@@ -3,7 +3,7 @@
 use super::Outcome;
 use crate::secure::server_tls;
 use std::net::Ipv4Addr;
-use threadwire::{Accept, Config, Connection, Error, Listener, Message, Server};
+use threadwire::{Config, Connection, Error, Listener, Message, Reply, Server};
 
 struct Echo;
 
@@ -20,13 +20,13 @@ pub(crate) fn run(port: u16) -> Outcome {
 
 /// The same with another configuration.
 pub(crate) fn run_with(port: u16, config: Config) -> Outcome {
-    Server::bind((Ipv4Addr::LOCALHOST, port))?.config(config).run(|_request| Accept::with(Echo))?;
+    Server::bind((Ipv4Addr::LOCALHOST, port))?.config(config).run(|_request| Reply::with(Echo))?;
     Ok(())
 }
 
 /// The same in TLS.
 pub(crate) fn run_in_tls(port: u16) -> Outcome {
     let server = Server::bind((Ipv4Addr::LOCALHOST, port))?.tls(server_tls()?);
-    server.run(|_request| Accept::with(Echo))?;
+    server.run(|_request| Reply::with(Echo))?;
     Ok(())
 }

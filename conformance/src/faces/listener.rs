@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use threadwire::{Accept, CloseCode, Closed, Connection, Error, Listener, Message, Server, wait_until};
+use threadwire::{CloseCode, Closed, Connection, Error, Listener, Message, Reply, Server, wait_until};
 
 use super::{PATIENCE, Seen, Step, client, config, server_tls};
 
@@ -27,7 +27,7 @@ pub(super) fn serve(listen: &str) -> Result<(), Error> {
         server = server.tls(tls);
     }
     let server =
-        server.serve(|_request| Accept::with(|ws: &Connection, message: Message<'_>| ws.send(message)))?;
+        server.serve(|_request| Reply::with(|ws: &Connection, message: Message<'_>| ws.send(message)))?;
     let stopper = server.stopper();
     ctrlc::set_handler(move || stopper.stop()).map_err(Error::other)?;
     println!("listening on ws://{}", server.local_addr().unwrap());

@@ -10,8 +10,11 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use threadwire::client::{ClientTls, Proxy};
+use threadwire::frame::OpCode;
+use threadwire::server::ServerTls;
 use threadwire::tls::Pem;
-use threadwire::{Client, ClientTls, CloseCode, Config, Error, Limits, OpCode, Proxy, ServerTls};
+use threadwire::{Client, CloseCode, Config, Error, Limits};
 
 use crate::settings;
 

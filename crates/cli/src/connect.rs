@@ -7,10 +7,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use clap::Args;
+use threadwire::client::Proxy;
 use threadwire::worker::{Ended, EventLoop, Worker};
-use threadwire::{
-    Client, CloseCode, Config, Connection, Error, Listener, Message, Proxy, Stopped, wait_until,
-};
+use threadwire::{Client, CloseCode, Config, Connection, Error, Listener, Message, Stopped, wait_until};
 use threadwire_printer::Typed;
 
 use crate::terminal::{self, Keyboard};

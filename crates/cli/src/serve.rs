@@ -8,11 +8,11 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use clap::Args;
-use threadwire::tls::Pem;
-use threadwire::{
-    Accept, Admission, Connection, Error, ListenAddr, ListenSocket, Message, Origins, Response, Router,
-    Server, ServerTls, Shutdown, ShutdownReport, Stopper,
+use threadwire::server::{
+    Admission, ListenAddr, ListenSocket, Origins, Router, ServerTls, Shutdown, ShutdownReport, Stopper,
 };
+use threadwire::tls::Pem;
+use threadwire::{Connection, Error, Message, Reply, Response, Server};
 
 /// Leaves time to spare within the second in which the server ends.
 const TIMEOUT: Duration = Duration::from_millis(700);
@@ -105,7 +105,7 @@ fn router(options: &Options) -> Result<Router, Error> {
     if !options.origin.is_empty() {
         router = router.check(Origins::new(&options.origin)?.or_none());
     }
-    Ok(router.fallback(|_| Accept::with(|ws: &Connection, message: Message<'_>| ws.send(message))))
+    Ok(router.fallback(|_| Reply::with(|ws: &Connection, message: Message<'_>| ws.send(message))))
 }
 
 /// The first signal shuts down, and the second ends it at once.

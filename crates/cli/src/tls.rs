@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use threadwire::client::ClientTls;
 use threadwire::tls::Pem;
-use threadwire::{Client, ClientTls, Error};
+use threadwire::{Client, Error};
 
 #[derive(Args)]
 pub(crate) struct TlsOptions {

@@ -20,6 +20,8 @@ pub mod session;
 #[cfg(feature = "tls")]
 pub mod tls;
 pub mod trace;
+#[doc(hidden)]
+pub mod transport;
 
 /// The protocol without I/O: the `threadwire-proto` crate.
 pub use threadwire_proto as proto;

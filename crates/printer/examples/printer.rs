@@ -1,4 +1,4 @@
-//! One thread owns the terminal, others print: lines wrap at the terminal's width, and again when it is resized.
+//! A printer on the terminal for many threads: lines wrap at the terminal's width, and again when it is resized.
 //!
 //! ```text
 //! cargo run -p threadwire-printer --example printer -- [DELAY_MS]

@@ -63,7 +63,7 @@ struct Arriving {
 }
 
 impl Reader {
-    /// Below this many bytes, what is missing of a payload is not worth a buffer of its own in a vectored read.
+    /// Below this many bytes, the missing part of a payload is not worth a buffer of its own in a vectored read.
     const DIRECT: u64 = 4096;
 
     /// A reader at the beginning of a connection, of which this end has the role `role`.
@@ -168,7 +168,7 @@ impl Reader {
         })
     }
 
-    /// Nothing more will be read: lets go of what is kept.
+    /// Nothing more will be read: frees the memory of incomplete frames.
     pub(crate) fn end(&mut self) {
         self.arriving = None;
         self.unread = 0;
@@ -406,7 +406,7 @@ impl Reader {
 
 /// Compressed messages.
 impl Reader {
-    /// Inflates what has arrived of a frame, which is all if `is_whole`, and checks what comes out of it.
+    /// Inflates the part of a frame that has arrived, which is all if `is_whole`, and checks the result.
     fn inflate(
         &mut self,
         frame: &Arriving,

@@ -74,9 +74,9 @@ pub enum Action {
     AnswerClose,
     /// The peer has answered our close frame: report it.
     Complete,
-    /// Send a close frame that says what was wrong, and report it.
+    /// Send a close frame with the violation, and report it.
     Fail,
-    /// Report what was wrong. The close frame was sent before.
+    /// Report the violation. The close frame was sent before.
     FailSilently,
     /// Write it.
     Write,

@@ -5,7 +5,7 @@
 use std::sync::mpsc;
 use std::thread;
 
-use threadwire::{Accept, App, Connection, Error, Message, Server};
+use threadwire::{App, Connection, Error, Message, Reply, Server};
 
 /// Runs the app, and returns what was echoed.
 pub fn run(url: &str) -> Result<Vec<String>, Error> {
@@ -53,7 +53,7 @@ pub fn main() -> Result<(), Error> {
         run(&url)?;
         return Ok(());
     }
-    let echo = || Accept::with(|ws: &Connection, message: Message<'_>| ws.send(message));
+    let echo = || Reply::with(|ws: &Connection, message: Message<'_>| ws.send(message));
     let server = Server::bind("127.0.0.1:0")?.serve(move |_request| echo())?;
     let echoes = run(&format!("ws://{}", server.local_addr().unwrap()));
     server.stop();

@@ -6,20 +6,24 @@
 //! while it runs. Found missing, it is busy: readiness is remembered and dealt with when it is back. Taken for good, it
 //! can't be called again: that is how `on_close` is the last call, and the only one.
 
-mod calling;
-mod ending;
-mod keeping;
+mod backpressure;
+mod bound;
+mod callbacks;
+mod closing;
+mod detach;
+mod flags;
+mod keepalive;
 pub(crate) mod listener;
-mod measuring;
 pub(crate) mod membership;
-mod moving;
 mod reading;
-mod receiving;
+mod receivers;
 pub(crate) mod registry;
+mod remote;
+pub(crate) mod reply;
 pub(crate) mod rooms;
-mod sending;
-mod sharing;
-mod watching;
+mod round_trip;
+mod subscribers;
+pub(crate) mod writing;
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
@@ -34,26 +38,25 @@ use threadwire_proto::deflate::Agreement;
 use threadwire_proto::handshake::Headers;
 use threadwire_proto::keepalive::Hold;
 use threadwire_proto::state::State;
-use threadwire_proto::{
-    CloseCode, CloseFrame, Compress, Level, Message, OpCode, Role, RoundTrips, SendOptions,
-};
+use threadwire_proto::{CloseCode, CloseFrame, Compress, Level, Message, OpCode, Role, SendOptions};
 use threadwire_worker::{EventLoop, Ready, Remote, Source, TimerId, Token};
 
-use crate::TimeoutKind;
-use crate::connection::registry::Registry;
-use crate::flow::Flow;
-use crate::link::Link;
+use crate::error::TimeoutKind;
 use crate::messages::inbox::Inbox;
 use crate::on_loop::stream::Stream;
 use crate::room::branch::Seat;
 #[cfg(feature = "tls")]
 use crate::tls::TlsInfo;
 use crate::{Closed, Config, Error, Listener, WhenFull};
-use keeping::{Keeping, Unread};
-use measuring::Measuring;
+use bound::BoundSession;
+pub(crate) use detach::{Moving, Remains};
+use flags::Flags;
+use keepalive::KeepaliveTimer;
 use membership::{Roster, Site};
-pub(crate) use moving::{Moving, Remains};
-use sharing::Sharing;
+use registry::Registry;
+use remote::Sharing;
+use round_trip::Measuring;
+use threadwire_core::session::Session;
 
 /// How many reads may go by before a peer is given up that may have answered our close frame while we did not read.
 const MOST_LOOKS: u8 = 64;
@@ -70,8 +73,8 @@ const MOST_LOOKS: u8 = 64;
 ///
 /// ```
 /// use threadwire::{Connection, Error, Message, connect};
-/// # use threadwire::{Accept, Server};
-/// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+/// # use threadwire::{Reply, Server};
+/// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
 /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
 /// # let url = format!("ws://{}", server.local_addr()?);
 ///
@@ -88,7 +91,7 @@ pub struct Connection(Rc<Inner>);
 
 struct Inner {
     token: Token,
-    link: RefCell<Link>,
+    session: RefCell<BoundSession>,
     level: Level,
     /// Stands for the listener's name.
     name: u16,
@@ -96,8 +99,6 @@ struct Inner {
     listener: RefCell<Option<Box<dyn Listener>>>,
     /// Readiness that came while a callback ran.
     unread: Cell<Ready>,
-    /// Whether the last read may have left something behind.
-    may_have_more: Cell<bool>,
     /// Whether a flush was asked for.
     dirty: Cell<bool>,
     agreed: Option<Box<Agreed>>,
@@ -106,7 +107,9 @@ struct Inner {
     /// if there is still time.
     overdue: Cell<Option<u8>>,
     site: Rc<Site>,
-    flow: Cell<Flow>,
+    flags: Cell<Flags>,
+    /// What its thread's connections share.
+    registry: Rc<Registry>,
     /// Whether `on_close` was called.
     reported: Cell<bool>,
     extras: RefCell<Option<Box<Extras>>>,
@@ -120,30 +123,20 @@ struct Extras {
     sharing: Option<Box<Sharing>>,
     /// Its places in rooms.
     seats: Vec<Seat>,
-    keeping: Option<Keeping>,
-    /// The times of keepalive's pings.
-    trips: Option<Box<RoundTrips>>,
+    keepalive: Option<KeepaliveTimer>,
     measuring: Option<Measuring>,
-    /// The last time in which we did not read.
-    unread: Option<Unread>,
     /// How it ended.
     closed: Option<Arc<Closed>>,
     /// Whether `on_close` has returned.
     is_over: bool,
     /// How many bytes wait for another thread's message to be finished.
     held_bytes: usize,
-    /// How much the peer's last messages were answered with, if it does not read the answers.
-    answers: u64,
     /// The workers that hear of what arrives.
     watchers: Vec<Remote>,
     /// The queues that are filled with what arrives.
     receivers: Rc<Vec<Arc<Inbox>>>,
-    /// How many messages were dropped as there was no room.
-    dropped: u64,
     /// Set while the connection closes.
     timer: Option<TimerId>,
-    /// What went wrong first.
-    error: Option<Error>,
 }
 
 /// A connection that may be gone.
@@ -236,9 +229,11 @@ impl Connection {
     ///
     /// ```
     /// use std::{cell::RefCell, rc::Rc};
-    /// use threadwire::{Connection, Error, Message, OpCode, SendError, connect};
-    /// # use threadwire::{Accept, Server};
-    /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+    /// use threadwire::error::SendError;
+    /// use threadwire::frame::OpCode;
+    /// use threadwire::{Connection, Error, Message, connect};
+    /// # use threadwire::{Reply, Server};
+    /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
     /// # let url = format!("ws://{}", server.local_addr()?);
     ///
@@ -257,7 +252,7 @@ impl Connection {
     /// ```
     #[inline]
     pub fn send_frame(&self, opcode: OpCode, fin: bool, payload: &[u8]) -> Result<(), Error> {
-        if self.0.flow.get().sends_plainly() && self.has_room(payload.len()) {
+        if !self.has(Flags::SENDS_SPECIALLY) && self.has_room(payload.len()) {
             return self.send_now(opcode, fin, payload, SendOptions::default());
         }
         self.send_frame_or(opcode, fin, payload, self.0.site.config.when_full, Compress::Auto)
@@ -275,7 +270,7 @@ impl Connection {
         if !self.has_room(payload.len()) && !self.make_room(opcode, fin, payload.len(), when_full)? {
             return Ok(());
         }
-        let is_shared = self.0.flow.get().shared;
+        let is_shared = self.has(Flags::SHARED);
         // Whole messages only: without one of its fragments a message is none, and control frames are exempt.
         let is_whole = fin && matches!(opcode, OpCode::Text | OpCode::Binary);
         let options = SendOptions { compress, droppable: is_whole && when_full == WhenFull::DropOldest };
@@ -287,17 +282,17 @@ impl Connection {
             if fin && opcode == OpCode::Continuation {
                 self.finished_own_message();
             }
-            self.publish(self.0.link.borrow().buffered());
+            self.publish(self.0.session.borrow().buffered());
         }
         Ok(())
     }
 
     #[inline]
     fn send_now(&self, opcode: OpCode, fin: bool, payload: &[u8], options: SendOptions) -> Result<(), Error> {
-        let mut link = self.0.link.borrow_mut();
-        let sent = link.send_frame(opcode, fin, payload, options);
-        let gathered = link.buffered();
-        drop(link);
+        let mut session = self.0.session.borrow_mut();
+        let sent = session.send_frame(opcode, fin, payload, options, &self.0.registry.buffers);
+        let gathered = session.buffered();
+        drop(session);
         match sent {
             Err(Error::Io(error)) => self.write_failed(error),
             sent => sent?,
@@ -332,8 +327,8 @@ impl Connection {
     ///
     /// ```
     /// use threadwire::{CloseCode, Connection, Message, connect};
-    /// # use threadwire::{Accept, Server};
-    /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+    /// # use threadwire::{Reply, Server};
+    /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
     /// # let url = format!("ws://{}", server.local_addr()?);
     ///
@@ -346,15 +341,30 @@ impl Connection {
     /// ```
     pub fn close_with(&self, code: CloseCode, reason: &str) -> Result<(), Error> {
         self.flush_rooms();
-        let mut link = self.0.link.borrow_mut();
-        link.close(CloseFrame { code: Some(code), reason })?;
-        let gathered = link.buffered();
-        drop(link);
-        if self.0.flow.get().shared {
+        let mut session = self.0.session.borrow_mut();
+        session.close(CloseFrame { code: Some(code), reason }, &self.0.registry.buffers)?;
+        drop(session);
+        self.sent_close();
+        Ok(())
+    }
+
+    /// A close frame was gathered.
+    fn sent_close(&self) {
+        let gathered = self.0.session.borrow().buffered();
+        if self.has(Flags::SHARED) {
             self.publish(gathered);
         }
         self.flush_soon(gathered);
-        Ok(())
+    }
+
+    /// Closes without waiting for the peer's answer: what waits, also what handles have left, and a close frame leave as far as
+    /// the system takes them at once.
+    pub(crate) fn close_now(&self) {
+        self.pass_lane();
+        self.flush_rooms();
+        let buffers = &self.0.registry.buffers;
+        self.0.session.borrow_mut().close_now(CloseCode::GOING_AWAY, "", buffers);
+        self.sent_close();
     }
 
     /// Drops TCP without a closing handshake, when the thread's event loop turns next; [`Listener::on_close`] is told
@@ -362,8 +372,8 @@ impl Connection {
     ///
     /// ```
     /// use threadwire::{Connection, Message, connect};
-    /// # use threadwire::{Accept, Server};
-    /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+    /// # use threadwire::{Reply, Server};
+    /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
     /// # let url = format!("ws://{}", server.local_addr()?);
     ///
@@ -375,7 +385,7 @@ impl Connection {
     /// ```
     pub fn abort(&self) {
         self.flush_rooms();
-        self.0.link.borrow_mut().abort();
+        self.0.session.borrow_mut().abort();
         self.mark_dirty();
     }
 
@@ -384,8 +394,8 @@ impl Connection {
     ///
     /// ```
     /// use threadwire::{Connection, Message, connect};
-    /// # use threadwire::{Accept, Server};
-    /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+    /// # use threadwire::{Reply, Server};
+    /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
     /// # let url = format!("ws://{}", server.local_addr()?);
     ///
@@ -403,7 +413,7 @@ impl Connection {
 
     /// Whether messages can be sent: neither side has begun to close.
     pub fn is_open(&self) -> bool {
-        self.0.link.borrow().state() == State::Open
+        self.0.session.borrow().state() == State::Open
     }
 
     /// Whether it has come to its end: TCP is over, and [`Listener::on_close`] was called, or is due when the callback that is
@@ -437,13 +447,12 @@ impl Connection {
     /// How many bytes wait to be written, with the headers of their frames; what was sent to its [rooms](crate::Room) counts
     /// from the loop's next turn on. 0 once the connection has ended.
     pub fn buffered(&self) -> usize {
-        let held = if self.0.flow.get().shared { self.held_bytes() } else { 0 };
-        self.0.link.borrow().buffered() + held
+        self.0.session.borrow().buffered() + self.beside()
     }
 
     /// How many messages were dropped because there was no room for them, as [`WhenFull`] had it.
     pub fn dropped(&self) -> u64 {
-        self.with_extras(|extras| Some(extras.dropped)).unwrap_or(0)
+        self.0.session.borrow().dropped()
     }
 
     /// Reads no more, until [`resume_reading`](Connection::resume_reading): the peer can go on to send only as far as the
@@ -467,34 +476,34 @@ impl Connection {
     /// ```
     pub fn pause_reading(&self) {
         if self.is_open() {
-            self.0.flow.set(Flow { read_paused: true, ..self.0.flow.get() });
+            self.set(Flags::READ_PAUSED, true);
             self.hold_pulse(Hold::NotReading);
         }
     }
 
     /// Reads again, after [`pause_reading`](Connection::pause_reading): at the loop's next turn.
     pub fn resume_reading(&self) {
-        self.0.flow.set(Flow { read_paused: false, ..self.0.flow.get() });
+        self.set(Flags::READ_PAUSED, false);
         self.read_on();
     }
 
     /// Whether reading is [paused](Connection::pause_reading) by the program.
     pub fn is_reading_paused(&self) -> bool {
-        self.0.flow.get().read_paused
+        self.has(Flags::READ_PAUSED)
     }
 
     /// Which side this is: a client has opened the connection, a server has accepted it.
     pub fn role(&self) -> Role {
-        self.0.link.borrow().role()
+        self.0.session.borrow().role()
     }
 
     /// What was agreed on about compression ([`Config::deflate`]); `None` if nothing was, or if the connection has ended.
     ///
     /// ```
-    /// use threadwire::{Accept, Client, Config, Connection, Deflate, Message, Server};
+    /// use threadwire::{Reply, Client, Config, Connection, Deflate, Message, Server};
     ///
     /// let config = Config::default().deflate(Deflate::default());
-    /// let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+    /// let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// let server = Server::bind("127.0.0.1:0")?.config(config.clone()).serve(move |_| echo())?;
     /// let client = Client::new(&format!("ws://{}", server.local_addr()?))?.config(config);
     /// let ws = client.connect(|_: &Connection, _: Message<'_>| Ok(()))?;
@@ -502,22 +511,22 @@ impl Connection {
     /// # Ok::<(), threadwire::Error>(())
     /// ```
     pub fn deflate(&self) -> Option<Agreement> {
-        self.0.link.borrow().deflate()
+        self.0.session.borrow().deflate()
     }
 
     /// The subprotocol that was agreed on, if one was (RFC 6455, section 1.9).
     ///
     /// ```
-    /// use threadwire::{Accept, Client, Connection, Error, Message, Request, Server};
+    /// use threadwire::{Reply, Client, Connection, Error, Message, Request, Server};
     ///
-    /// fn accept(request: &Request) -> Result<Accept, Error> {
-    ///     let upgrade = Accept::with(|ws: &Connection, message: Message<'_>| ws.send(message));
+    /// fn accept(request: &Request) -> Result<Reply, Error> {
+    ///     let upgrade = Reply::with(|ws: &Connection, message: Message<'_>| ws.send(message));
     ///     match request.subprotocols().find(|name| *name == "chat.v2") {
     ///         Some(name) => upgrade.subprotocol(name)?.header("X-Room", "lobby"),
-    ///         None => Ok(Accept::status(400)),
+    ///         None => Ok(Reply::status(400)),
     ///     }
     /// }
-    /// let serve = |request: &Request| accept(request).unwrap_or_else(|_| Accept::status(500));
+    /// let serve = |request: &Request| accept(request).unwrap_or_else(|_| Reply::status(500));
     /// let server = Server::bind("127.0.0.1:0")?.serve(serve)?;
     ///
     /// let client = Client::new(&format!("ws://{}", server.local_addr()?))?.subprotocols(["chat.v3", "chat.v2"])?;
@@ -545,20 +554,20 @@ impl Connection {
     /// What the TLS handshake came to. `None` without TLS, and once the connection has ended.
     #[cfg(feature = "tls")]
     pub fn tls(&self) -> Option<TlsInfo> {
-        let link = self.0.link.borrow();
-        Some(link.stream().ok()?.tls()?.info())
+        let session = self.0.session.borrow();
+        Some(session.stream().ok()?.tls()?.info())
     }
 
     /// The peer's address. Fails with [`NotConnected`](io::ErrorKind::NotConnected) once TCP has ended, and with
     /// [`Unsupported`](io::ErrorKind::Unsupported) on a Unix socket, which has none.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.0.link.borrow().stream()?.peer_addr()
+        self.0.session.borrow().stream()?.peer_addr()
     }
 
     /// This end's address. Fails with [`NotConnected`](io::ErrorKind::NotConnected) once TCP has ended, and with
     /// [`Unsupported`](io::ErrorKind::Unsupported) on a Unix socket, which has none.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.link.borrow().stream()?.local_addr()
+        self.0.session.borrow().stream()?.local_addr()
     }
 }
 
@@ -586,23 +595,25 @@ pub(crate) struct Opening<'a> {
 impl Connection {
     pub(crate) fn open(opening: Opening<'_>) -> Connection {
         let Opening { role, stream, token, listener, site, agreed, deflate, output, early, unread } = opening;
-        let (level, name) = (listener.level(), Registry::current().name_for(listener.name()));
-        let flow = Flow { drops: site.config.when_full == WhenFull::DropOldest, ..Flow::default() };
-        let link = Link::new(stream, site.config.open(role, level, deflate), output);
+        let registry = Registry::current();
+        let (level, name) = (listener.level(), registry.name_for(listener.name()));
+        let flags = Flags::default().with(Flags::DROPS, site.config.when_full == WhenFull::DropOldest);
+        let mut session = Session::new(site.config.open(role, level, deflate), output);
+        session.set_may_have_more(unread.readable);
         let connection = Connection(Rc::new(Inner {
             token,
-            link: RefCell::new(link),
+            session: RefCell::new(BoundSession::new(session, Some(stream))),
+            registry,
             level,
             name,
             listener: RefCell::new(Some(listener)),
             unread: Cell::default(),
-            may_have_more: Cell::new(unread.readable),
             overdue: Cell::new(None),
             dirty: Cell::new(false),
             agreed,
             phase: Cell::new(Phase::Running),
             site,
-            flow: Cell::new(flow),
+            flags: Cell::new(flags),
             reported: Cell::new(false),
             extras: RefCell::default(),
             place: Cell::new(membership::NOWHERE),
@@ -631,8 +642,8 @@ impl Connection {
 
 impl Source for Inner {
     fn name(&self) -> Cow<'static, str> {
-        let peer = self.link.borrow().stream().and_then(|stream| stream.peer_addr());
-        let listener = self.link.borrow().registry().name(self.name);
+        let peer = self.session.borrow().stream().and_then(|stream| stream.peer_addr());
+        let listener = self.registry.name(self.name);
         match peer {
             Ok(peer) => format!("the connection with {peer} ({listener})").into(),
             Err(_) => format!("a connection that has ended ({listener})").into(),
@@ -641,13 +652,13 @@ impl Source for Inner {
 
     fn ready(self: Rc<Self>, ready: Ready) {
         let connection = Connection(self);
-        if connection.0.flow.get().lane_left && ready.readable {
-            connection.0.flow.set(Flow { lane_left: false, ..connection.0.flow.get() });
+        if connection.has(Flags::LANE_LEFT) && ready.readable {
+            connection.set(Flags::LANE_LEFT, false);
             connection.serve_lane();
         }
         let was_overdue = connection.0.overdue.get();
         if ready.writable {
-            connection.0.link.borrow_mut().writable();
+            connection.0.session.borrow_mut().writable();
         }
         if ready.readable || ready.read_closed {
             connection.read(ready);
@@ -655,7 +666,7 @@ impl Source for Inner {
         connection.settle();
         if let Some(looked) = was_overdue {
             // As long as there is more to read, the answer may be behind it; but not without end.
-            let goes_on = connection.0.may_have_more.get() && looked < MOST_LOOKS;
+            let goes_on = connection.0.session.borrow().may_have_more() && looked < MOST_LOOKS;
             connection.0.overdue.set(goes_on.then_some(looked + 1));
             if !goes_on {
                 connection.expire();
@@ -666,8 +677,7 @@ impl Source for Inner {
     fn flush(self: Rc<Self>) {
         self.dirty.set(false);
         let connection = Connection(self);
-        let flow = connection.0.flow.get();
-        if flow.pulse_due {
+        if connection.has(Flags::PULSE_DUE) {
             connection.look_at_pulse();
         }
         connection.settle();
@@ -692,13 +702,13 @@ impl Source for Inner {
             // The peer had its time.
             connection.note(Error::Timeout(TimeoutKind::Close));
         }
-        connection.0.link.borrow_mut().abort();
+        connection.0.session.borrow_mut().abort();
         connection.hang_up();
     }
 }
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection").field("state", &self.0.link.borrow().state()).finish_non_exhaustive()
+        f.debug_struct("Connection").field("state", &self.0.session.borrow().state()).finish_non_exhaustive()
     }
 }

@@ -7,8 +7,8 @@
 //! use threadwire::events::{Closed, Received};
 //! use threadwire::worker::{Event, Worker, listen, wait_event};
 //! use threadwire::{Connection, Message, connect};
-//! # use threadwire::{Accept, Server};
-//! # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+//! # use threadwire::{Reply, Server};
+//! # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
 //! # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
 //! # let url = format!("ws://{}", server.local_addr()?);
 //!
@@ -43,7 +43,7 @@ pub struct Opened {
     pub handle: Handle,
 }
 
-/// A message has arrived. Of connections whose listener is for [frames](crate::Level::Frames), only messages of one frame.
+/// A message has arrived. Of connections whose listener is for [frames](crate::frame::Level::Frames), only messages of one frame.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Received {
@@ -69,8 +69,8 @@ pub struct Closed {
 /// use threadwire::events::{Forward, Opened, Received};
 /// use threadwire::Client;
 /// use threadwire::worker::wait_event;
-/// # use threadwire::{Accept, Connection, Message, Server};
-/// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+/// # use threadwire::{Reply, Connection, Message, Server};
+/// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
 /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
 /// # let url = format!("ws://{}", server.local_addr()?);
 ///

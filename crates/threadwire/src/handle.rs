@@ -23,7 +23,7 @@ use threadwire_worker::{EventLoop, Remote, WorkerId};
 
 use crate::connection::registry::Registry;
 use crate::{Closed, Config, Connection, Error, WhenFull, events};
-use lane::{Full, Lane, LeftFrame, Pushed};
+use lane::{Lane, LeftFrame, Pushed};
 pub use parts::Parts;
 use waiting::{Below, Ended};
 
@@ -40,8 +40,8 @@ pub(crate) type Call = Box<dyn FnOnce(&Connection) + Send>;
 ///
 /// ```
 /// use threadwire::{Connection, Message, connect};
-/// # use threadwire::{Accept, Server};
-/// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+/// # use threadwire::{Reply, Server};
+/// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
 /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
 /// # let url = format!("ws://{}", server.local_addr()?);
 ///
@@ -213,8 +213,8 @@ impl Handle {
     ///
     /// ```
     /// use threadwire::{Connection, Message, connect};
-    /// # use threadwire::{Accept, Server};
-    /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+    /// # use threadwire::{Reply, Server};
+    /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
     /// # let url = format!("ws://{}", server.local_addr()?);
     ///
@@ -277,8 +277,8 @@ impl Handle {
     /// ```
     /// use threadwire::worker::block_on;
     /// use threadwire::{Connection, Message, connect};
-    /// # use threadwire::{Accept, Server};
-    /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+    /// # use threadwire::{Reply, Server};
+    /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
     /// # let url = format!("ws://{}", server.local_addr()?);
     ///
@@ -413,14 +413,8 @@ impl Handle {
         when_full: WhenFull,
         compress: Compress,
     ) -> Result<(), Error> {
-        let full = match when_full {
-            _ if opcode.is_control() => Full::Take,
-            WhenFull::DropOldest => Full::DropOldest,
-            WhenFull::DropNewest if part_of == 0 => Full::DropNewest,
-            _ => Full::Refuse,
-        };
         let limit = self.0.config.max_buffered;
-        let frame = LeftFrame { compress, ..LeftFrame::new(opcode, fin, part_of, full) };
+        let frame = LeftFrame { compress, ..LeftFrame::new(opcode, fin, part_of, when_full) };
         loop {
             match self.0.lane.push_frame(frame, payload, limit) {
                 Pushed::Dropped => return Ok(()),

@@ -8,7 +8,7 @@
 //! # A server
 //!
 //! ```
-//! use threadwire::{Accept, Connection, Error, Listener, Message, Server};
+//! use threadwire::{Reply, Connection, Error, Listener, Message, Server};
 //!
 //! struct Echo;
 //!
@@ -18,7 +18,7 @@
 //!     }
 //! }
 //!
-//! let server = Server::bind("127.0.0.1:0")?.workers(2).serve(|_request| Accept::with(Echo))?;
+//! let server = Server::bind("127.0.0.1:0")?.workers(2).serve(|_request| Reply::with(Echo))?;
 //! println!("listening on {}", server.local_addr()?);
 //! # server.stop();
 //! server.join()?;
@@ -29,8 +29,8 @@
 //!
 //! ```
 //! use threadwire::{Connection, Message, connect};
-//! # use threadwire::{Accept, Server};
-//! # let server = Server::bind("127.0.0.1:0")?.serve(|_| Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m)))?;
+//! # use threadwire::{Reply, Server};
+//! # let server = Server::bind("127.0.0.1:0")?.serve(|_| Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m)))?;
 //! # let url = format!("ws://{}", server.local_addr()?);
 //!
 //! let ws = connect(&url, |ws: &Connection, message: Message<'_>| {
@@ -55,7 +55,7 @@
 //! | from | to | there is |
 //! | --- | --- | --- |
 //! | any thread or task | a connection of callbacks | a [`Handle`]: send, ping, close, [`run`](Handle::run) |
-//! | a connection of callbacks | threads that block, and tasks | [`Messages`] by [`Handle::messages`]; [`events`] for workers |
+//! | a connection of callbacks | threads that block, and tasks | [`Messages`](messages::Messages) by [`Handle::messages`]; [`events`] for workers |
 //! | any thread or task | a connection of the async face | `aio::Handle` |
 //! | a worker | a future | [`worker::block_on`], with the tokio runtime entered if it needs one |
 //! | a task | what a worker brings | [`worker::Async`] and [`worker::Defer`], which are futures |
@@ -69,16 +69,16 @@ compile_error!("this version of threadwire needs a Unix system");
 pub mod aio;
 pub mod app;
 pub mod blocking;
-mod client;
+pub mod client;
 mod connection;
 pub mod events;
-mod flow;
+
 mod handle;
-mod link;
+
 mod listener;
-mod messages;
+pub mod messages;
 mod on_loop;
-mod room;
+pub mod room;
 pub mod tls;
 
 /// The protocol without I/O: the `threadwire-proto` crate.
@@ -87,35 +87,68 @@ pub use threadwire_proto as proto;
 pub use threadwire_worker as worker;
 
 pub use app::App;
-pub use client::{Client, IntoClient, connect};
+pub use client::{Client, connect};
 pub use connection::Connection;
 pub use connection::listener::Listener;
-pub use handle::{Handle, Parts};
-pub use listener::accept::Accept;
-pub use listener::router::Router;
-pub use listener::running::{Running, Stopper};
-pub use listener::server::{Server, Spread};
-pub use messages::{Backlog, Messages, MessagesIter, WhenBehind};
-pub use on_loop::reconnect::{Attempt, Backoff, Cause, Change, Reconnect, ReconnectHandle, State};
-pub use room::{Delivery, Except, Report, Room};
-pub use threadwire_core::client::{CookieJar, Proxy, Socket, Target, Timeouts};
+pub use connection::reply::Reply;
+pub use handle::Handle;
+pub use listener::running::Running;
+pub use listener::server::Server;
+pub use room::Room;
 pub use threadwire_core::config::{Config, WhenFull};
-pub use threadwire_core::error::{
-    Closed, Error, LimitKind, ProxyProblem, RedirectProblem, Stage, Step, TimeoutKind, TlsProblem, UrlPart,
-};
-pub use threadwire_core::server::{
-    Admission, BasicAuth, BasicUser, Bearer, Check, Forwarded, Hosts, ListenAddr, ListenSocket, Origins,
-    Proxied, ProxyProtocol, Request, Shutdown, ShutdownReport, Standing, StuckWorker, Unanswered,
-};
-pub use threadwire_core::trace::{self, Trace};
-pub use threadwire_proto::handshake::{Answer, HandshakeError, HeaderError, Headers, Response};
+pub use threadwire_core::error::{Closed, Error};
+pub use threadwire_core::server::Request;
+pub use threadwire_core::trace;
+pub use threadwire_proto::handshake::{Headers, Response};
 pub use threadwire_proto::{
-    CloseCode, Compress, Deflate, Frame, Initiator, Keepalive, Level, Limits, Message, OpCode, OwnedMessage,
-    PingStrategy, RoundTripSummary, SendError, Violation,
+    CloseCode, Compress, Deflate, Initiator, Keepalive, Limits, Message, OwnedMessage,
 };
 pub use threadwire_worker::{Stopped, sleep, update, wait_forever, wait_until};
-#[cfg(feature = "tls")]
-pub use tls::{ClientTls, ServerTls};
+
+pub mod error {
+    //! Errors in detail: which limit, which timeout, which part of a URL, and what went wrong with a proxy, a redirect, TLS or
+    //! a handshake. `threadwire::Error` itself is at the root.
+
+    pub use threadwire_core::error::{
+        Closed, Error, LimitKind, ProxyProblem, RedirectProblem, Stage, Step, TimeoutKind, TlsProblem,
+        UrlPart,
+    };
+    pub use threadwire_proto::handshake::{HandshakeError, HeaderError};
+    pub use threadwire_proto::{SendError, Violation};
+}
+
+pub mod frame {
+    //! Frames as they come (RFC 6455, section 5.2), for listeners at that [`Level`].
+
+    pub use threadwire_proto::{Frame, Level, OpCode};
+}
+
+pub mod keepalive {
+    //! Pings (RFC 6455, section 5.5.2): when one is due, when a peer counts as silent, and how long the answers took.
+
+    pub use threadwire_proto::{Keepalive, PingStrategy, RoundTripSummary};
+}
+
+pub mod reconnect {
+    //! Connections that come back by themselves: [`Client::reconnect`](crate::Client::reconnect) makes one.
+
+    pub use crate::on_loop::reconnect::{Attempt, Backoff, Cause, Change, Reconnect, ReconnectHandle, State};
+}
+
+pub mod server {
+    //! What servers of all faces have in common: who is let in, which path leads to what, where to listen, and how to shut down.
+
+    pub use crate::connection::reply::Reply;
+    pub use crate::listener::router::Router;
+    pub use crate::listener::running::{Running, Stopper};
+    pub use crate::listener::server::{Server, Spread};
+    pub use threadwire_core::server::{
+        Admission, BasicAuth, BasicUser, Bearer, Check, Forwarded, Hosts, ListenAddr, ListenSocket, Origins,
+        Proxied, ProxyProtocol, Request, Shutdown, ShutdownReport, Standing, StuckWorker, Unanswered,
+    };
+    #[cfg(feature = "tls")]
+    pub use threadwire_core::tls::ServerTls;
+}
 
 /// The examples of the README are tests too. One of them needs the async face.
 #[cfg(all(doctest, feature = "aio"))]

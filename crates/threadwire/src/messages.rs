@@ -2,6 +2,8 @@
 
 pub(crate) mod inbox;
 
+pub use crate::handle::Parts;
+
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
@@ -13,7 +15,9 @@ use std::time::{Duration, Instant};
 use threadwire_proto::{Message, OwnedMessage};
 use threadwire_worker::EventLoop;
 
-use crate::TimeoutKind;
+use threadwire_core::session::outcome::EndOfReceiving;
+
+use crate::error::TimeoutKind;
 use crate::handle::waker_of_this_thread;
 use crate::{Closed, Error, Handle};
 use inbox::{Filter, Inbox, Taken};
@@ -23,7 +27,7 @@ use inbox::{Filter, Inbox, Taken};
 /// What a message costs is its payload and 64 bytes.
 ///
 /// ```
-/// use threadwire::{Backlog, WhenBehind};
+/// use threadwire::messages::{Backlog, WhenBehind};
 ///
 /// // Prices: who is slow gets the newest 16.
 /// let newest = Backlog::default().messages(16).when_behind(WhenBehind::DropOldest);
@@ -52,7 +56,8 @@ impl Default for Backlog {
 /// What happens when a receiver of [`Messages`] is as far behind as it [may](Backlog) be.
 ///
 /// ```
-/// use threadwire::{Backlog, Handle, Messages, WhenBehind};
+/// use threadwire::messages::{Backlog, Messages, WhenBehind};
+/// use threadwire::Handle;
 ///
 /// fn newest(feed: &Handle) -> Messages {
 ///     feed.messages(Backlog::default().messages(1).when_behind(WhenBehind::DropOldest))
@@ -83,14 +88,15 @@ pub enum WhenBehind {
 /// | on a thread, while its loop turns | [`recv`](Messages::recv), [`recv_timeout`](Messages::recv_timeout), [`try_recv`](Messages::try_recv), [`iter`](Messages::iter) |
 /// | in a task of any executor | [`recv_async`](Messages::recv_async), or as a `Stream` (feature `aio`) |
 ///
-/// Of connections whose listener is for [frames](crate::Level::Frames), only messages of one frame are received. While a callback
+/// Of connections whose listener is for [frames](crate::frame::Level::Frames), only messages of one frame are received. While a callback
 /// of the connection's waits, nothing more is read, so it can't wait for what its own connection would bring.
 ///
 /// ```
 /// use std::thread;
-/// use threadwire::{Backlog, Connection, Message, connect};
-/// # use threadwire::{Accept, Server};
-/// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+/// use threadwire::messages::Backlog;
+/// use threadwire::{Connection, Message, connect};
+/// # use threadwire::{Reply, Server};
+/// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
 /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
 /// # let url = format!("ws://{}", server.local_addr()?);
 ///
@@ -113,8 +119,7 @@ pub enum WhenBehind {
 pub struct Messages {
     inbox: Arc<Inbox>,
     handle: Handle,
-    /// Whether the end was told as an error.
-    told: bool,
+    end: EndOfReceiving,
 }
 
 /// Receiving.
@@ -139,9 +144,10 @@ impl Messages {
     /// loop of this thread is given a turn then.
     ///
     /// ```
-    /// use threadwire::{Backlog, Connection, Message, connect};
-    /// # use threadwire::{Accept, Server};
-    /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+    /// use threadwire::messages::Backlog;
+    /// use threadwire::{Connection, Message, connect};
+    /// # use threadwire::{Reply, Server};
+    /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
     /// # let url = format!("ws://{}", server.local_addr()?);
     ///
@@ -174,9 +180,10 @@ impl Messages {
     ///
     /// ```
     /// use threadwire::worker::block_on;
-    /// use threadwire::{Backlog, Connection, Message, connect};
-    /// # use threadwire::{Accept, Server};
-    /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+    /// use threadwire::messages::Backlog;
+    /// use threadwire::{Connection, Message, connect};
+    /// # use threadwire::{Reply, Server};
+    /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
     /// # let url = format!("ws://{}", server.local_addr()?);
     ///
@@ -213,17 +220,15 @@ impl Messages {
                 Some(Ok(Some(message)))
             }
             Taken::Nothing => None,
-            Taken::End(closed) if !closed.is_normal() && !std::mem::replace(&mut self.told, true) => {
-                Some(Err(Error::Ended(closed)))
-            }
-            Taken::End(_) => Some(Ok(None)),
+            Taken::End(closed) => Some(self.end.tell(&closed).map(|()| None)),
         }
     }
 
     /// All messages until the end: [`recv`](Messages::recv) as an iterator.
     ///
     /// ```
-    /// use threadwire::{Error, Messages};
+    /// use threadwire::messages::Messages;
+    /// use threadwire::Error;
     ///
     /// fn print_all(messages: &mut Messages) -> Result<(), Error> {
     ///     for message in messages {
@@ -253,7 +258,8 @@ impl Messages {
     /// next follows them.
     ///
     /// ```
-    /// use threadwire::{Error, Messages};
+    /// use threadwire::messages::Messages;
+    /// use threadwire::Error;
     ///
     /// /// A chart with gaps where something is missing.
     /// fn plot(prices: &mut Messages) -> Result<(), Error> {
@@ -295,9 +301,10 @@ impl Handle {
     /// other callbacks.
     ///
     /// ```
-    /// use threadwire::{Backlog, Connection, Error, Handle, Message, OwnedMessage, connect};
-    /// # use threadwire::{Accept, Server};
-    /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+    /// use threadwire::messages::Backlog;
+    /// use threadwire::{Connection, Error, Handle, Message, OwnedMessage, connect};
+    /// # use threadwire::{Reply, Server};
+    /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
     /// # let url = format!("ws://{}", server.local_addr()?);
     ///
@@ -328,7 +335,7 @@ impl Handle {
         let backlog = Backlog { messages: backlog.messages.max(1), ..backlog };
         let inbox = Arc::new(Inbox::new(backlog, filter));
         self.add_receiver(&inbox);
-        Messages { inbox, handle: self.clone(), told: false }
+        Messages { inbox, handle: self.clone(), end: EndOfReceiving::default() }
     }
 }
 

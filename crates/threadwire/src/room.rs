@@ -1,6 +1,6 @@
 //! Messages to many connections, wherever they live.
 //!
-//! Members lie in a list on their own thread ([`branch`]), so that delivery takes no lock. A message is framed once;
+//! Members lie in a list on their own thread, so that delivery takes no lock. A message is framed once;
 //! each worker with members gets it by one call, gathers it with others, and writes the same bytes to every socket.
 
 pub(crate) mod branch;
@@ -48,7 +48,7 @@ use homes::{Core, Stay};
 /// is in.
 ///
 /// ```
-/// use threadwire::{Accept, Connection, Error, Listener, Message, Room, Server};
+/// use threadwire::{Reply, Connection, Error, Listener, Message, Room, Server};
 ///
 /// struct Chat(Room);
 ///
@@ -71,7 +71,7 @@ use homes::{Core, Stay};
 ///
 /// let room = Room::new();
 /// let members = room.clone();
-/// let server = Server::bind("127.0.0.1:0")?.workers(2).serve(move |_| Accept::with(Chat(members.clone())))?;
+/// let server = Server::bind("127.0.0.1:0")?.workers(2).serve(move |_| Reply::with(Chat(members.clone())))?;
 /// // From any thread:
 /// room.send("the server is up");
 /// # server.stop();
@@ -149,8 +149,8 @@ impl Room {
     ///
     /// ```
     /// use threadwire::{Connection, Message, Room, connect};
-    /// # use threadwire::{Accept, Server};
-    /// # let server = Server::bind("127.0.0.1:0")?.serve(|_| Accept::with(|_: &Connection, _: Message<'_>| Ok(())))?;
+    /// # use threadwire::{Reply, Server};
+    /// # let server = Server::bind("127.0.0.1:0")?.serve(|_| Reply::with(|_: &Connection, _: Message<'_>| Ok(())))?;
     /// # let url = format!("ws://{}", server.local_addr()?);
     ///
     /// let ws = connect(&url, |_ws: &Connection, _message: Message<'_>| Ok(()))?;

@@ -14,11 +14,12 @@ pub mod lane;
 use std::sync::Mutex;
 use std::task::{Wake, Waker};
 
-use lane::{Batch, Full, Lane, LeftFrame, Pushed};
+use lane::{Batch, Lane, LeftFrame, Pushed};
 use shuttle::sync::Arc;
 use shuttle::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use shuttle::sync::mpsc::{self, Receiver, Sender};
 use shuttle::thread::{self, Thread};
+use threadwire_core::config::WhenFull;
 use threadwire_proto::{Compress, OpCode};
 
 const RUNS: usize = 1000;
@@ -36,8 +37,8 @@ fn new() -> Shared {
 }
 
 /// Leaves a binary message.
-fn push(lane: &Shared, payload: &[u8], full: Full, limit: usize) -> Pushed {
-    lane.push_frame(LeftFrame::new(OpCode::Binary, true, 0, full), payload, limit)
+fn push(lane: &Shared, payload: &[u8], when_full: WhenFull, limit: usize) -> Pushed {
+    lane.push_frame(LeftFrame::new(OpCode::Binary, true, 0, when_full), payload, limit)
 }
 
 /// What was left: `Ok` with the payload of each frame, `Err` with each call.
@@ -92,7 +93,7 @@ fn sender(lane: &Shared, owner: &Sender<()>, number: u8, count: u8) -> thread::J
         for turn in 0..count {
             let pushed = match turn % 3 {
                 2 => lane.push_call((number, turn)),
-                _ => push(&lane, &vec![number; usize::from(turn) + 1], Full::Refuse, PLENTY),
+                _ => push(&lane, &vec![number; usize::from(turn) + 1], WhenFull::Error, PLENTY),
             };
             match pushed {
                 Pushed::First => owner.send(()).unwrap(),
@@ -160,7 +161,7 @@ fn a_sender_that_knows_of_another_comes_behind_it() {
             let first = {
                 let lane = Arc::clone(&lane);
                 thread::spawn(move || {
-                    push(&lane, b"1", Full::Refuse, PLENTY);
+                    push(&lane, b"1", WhenFull::Error, PLENTY);
                     pass.send(()).unwrap();
                 })
             };
@@ -168,7 +169,7 @@ fn a_sender_that_knows_of_another_comes_behind_it() {
                 let lane = Arc::clone(&lane);
                 thread::spawn(move || {
                     passed.recv().unwrap();
-                    push(&lane, b"2", Full::Refuse, PLENTY);
+                    push(&lane, b"2", WhenFull::Error, PLENTY);
                 })
             };
             // Looks at any time.
@@ -209,7 +210,7 @@ fn after_the_end_nothing_is_taken_and_what_was_left_is_dropped_once() {
                             made.fetch_add(1, Ordering::SeqCst);
                             let call = lane.push_call(Counted(Arc::clone(&dropped)));
                             let frame = lane.push_frame(
-                                LeftFrame::new(OpCode::Text, true, 0, Full::Refuse),
+                                LeftFrame::new(OpCode::Text, true, 0, WhenFull::Error),
                                 b"x",
                                 PLENTY,
                             );
@@ -245,7 +246,7 @@ fn a_lane_that_is_shut_takes_calls_but_no_messages() {
         || {
             let lane = new();
             lane.shut();
-            assert_eq!(push(&lane, b"x", Full::Take, PLENTY), Pushed::Ended);
+            assert_eq!(push(&lane, b"x", WhenFull::Error, PLENTY), Pushed::Ended);
             assert_eq!(lane.push_call((0, 0)), Pushed::First);
             assert_eq!(all(lane.take(Batch::default())).0, [Err((0, 0))]);
         },
@@ -263,7 +264,7 @@ fn who_waits_for_the_end_is_woken_by_it() {
                 .map(|most| {
                     let lane = Arc::clone(&lane);
                     thread::spawn(move || {
-                        push(&lane, b"x", Full::Refuse, PLENTY);
+                        push(&lane, b"x", WhenFull::Error, PLENTY);
                         wait(&lane, most);
                         assert!(most.is_some() || lane.ended().is_some());
                     })
@@ -284,7 +285,7 @@ fn who_waits_for_room_is_woken_when_it_is_there() {
     shuttle::check_random(
         || {
             let lane = new();
-            assert_eq!(push(&lane, &[0; 8], Full::Refuse, 8), Pushed::First);
+            assert_eq!(push(&lane, &[0; 8], WhenFull::Error, 8), Pushed::First);
             // One for each way the room may come: all of it, half of it, and both at once.
             let waiters: Vec<_> = [0, 4, 7]
                 .into_iter()
@@ -310,7 +311,7 @@ fn one_who_begins_to_wait_while_the_last_bytes_leave_is_woken() {
     shuttle::check_random(
         || {
             let lane = new();
-            push(&lane, b"x", Full::Refuse, PLENTY);
+            push(&lane, b"x", WhenFull::Error, PLENTY);
             drop(lane.take(Batch::default()));
             let waiter = {
                 let lane = Arc::clone(&lane);
@@ -344,7 +345,7 @@ fn futures_that_go_away_take_nobody_with_them_and_the_others_are_woken() {
     shuttle::check_random(
         || {
             let lane = new();
-            push(&lane, b"x", Full::Refuse, PLENTY);
+            push(&lane, b"x", WhenFull::Error, PLENTY);
             drop(lane.take(Batch::default()));
             let (tell, told) = mpsc::channel();
             let waker = Waker::from(Arc::new(Tell(Mutex::new(tell))));
@@ -380,7 +381,7 @@ fn senders_that_wait_for_room_all_get_it_and_the_limit_holds() {
                     thread::spawn(move || {
                         for _ in 0..3 {
                             loop {
-                                match push(&lane, &[number; 3], Full::Refuse, LIMIT) {
+                                match push(&lane, &[number; 3], WhenFull::Error, LIMIT) {
                                     Pushed::Full => wait(&lane, Some(LIMIT - 3)),
                                     Pushed::First => break tell.send(()).unwrap(),
                                     other => break assert_eq!(other, Pushed::Behind),
@@ -418,7 +419,7 @@ fn nothing_is_missing_from_the_sum_while_the_owner_takes_and_writes() {
                 let (lane, left) = (Arc::clone(&lane), Arc::clone(&left));
                 thread::spawn(move || {
                     for length in 1..4 {
-                        push(&lane, &vec![0; length], Full::Refuse, PLENTY);
+                        push(&lane, &vec![0; length], WhenFull::Error, PLENTY);
                         left.fetch_add(length, Ordering::SeqCst);
                     }
                 })
@@ -460,23 +461,27 @@ fn past_the_limit_a_message_is_refused_or_dropped_or_taken_as_it_says() {
     shuttle::check_random(
         || {
             let lane = new();
-            assert_eq!(push(&lane, &[0; 100], Full::Refuse, 10), Pushed::First, "nothing waited");
-            assert_eq!(push(&lane, b"r", Full::Refuse, 10), Pushed::Full);
-            assert_eq!(push(&lane, b"n", Full::DropNewest, 10), Pushed::Dropped);
+            assert_eq!(push(&lane, &[0; 100], WhenFull::Error, 10), Pushed::First, "nothing waited");
+            assert_eq!(push(&lane, b"r", WhenFull::Error, 10), Pushed::Full);
+            assert_eq!(push(&lane, b"n", WhenFull::DropNewest, 10), Pushed::Dropped);
             assert_eq!(lane.dropped(), 1);
             assert_eq!(
-                lane.push_frame(LeftFrame::new(OpCode::Ping, true, 0, Full::Take), b"p", 10),
+                lane.push_frame(LeftFrame::new(OpCode::Ping, true, 0, WhenFull::Error), b"p", 10),
                 Pushed::Behind
             );
-            assert_eq!(push(&lane, b"o", Full::DropOldest, 10), Pushed::Behind, "none may be dropped for it");
+            assert_eq!(
+                push(&lane, b"o", WhenFull::DropOldest, 10),
+                Pushed::Behind,
+                "none may be dropped for it"
+            );
             assert_eq!(lane.dropped(), 1);
             let left = [Ok(vec![0; 100]), Ok(b"p".to_vec()), Ok(b"o".to_vec())];
             assert_eq!(all(lane.take(Batch::default())).0, left);
             // What the owner has counts as well.
-            assert_eq!(push(&lane, b"r", Full::Refuse, 10), Pushed::Full);
+            assert_eq!(push(&lane, b"r", WhenFull::Error, 10), Pushed::Full);
             lane.set_outside(9);
-            assert_eq!(push(&lane, b"r", Full::Refuse, 10), Pushed::First);
-            assert_eq!(push(&lane, b"r", Full::Refuse, 10), Pushed::Full);
+            assert_eq!(push(&lane, b"r", WhenFull::Error, 10), Pushed::First);
+            assert_eq!(push(&lane, b"r", WhenFull::Error, 10), Pushed::Full);
         },
         1,
     );
@@ -491,18 +496,18 @@ fn the_oldest_that_may_be_dropped_are_and_all_others_stay_in_order() {
             let push_as = |opcode, fin, payload: &[u8], part_of, full| {
                 lane.push_frame(LeftFrame::new(opcode, fin, part_of, full), payload, limit)
             };
-            push_as(OpCode::Text, true, b"aa", 0, Full::Refuse);
-            push_as(OpCode::Text, true, b"bbb", 0, Full::DropOldest);
-            push_as(OpCode::Text, false, b"c", 7, Full::DropOldest);
+            push_as(OpCode::Text, true, b"aa", 0, WhenFull::Error);
+            push_as(OpCode::Text, true, b"bbb", 0, WhenFull::DropOldest);
+            push_as(OpCode::Text, false, b"c", 7, WhenFull::DropOldest);
             lane.push_call((9, 9));
-            push_as(OpCode::Continuation, true, b"d", 7, Full::DropOldest);
-            push_as(OpCode::Text, true, b"ee", 0, Full::DropOldest);
-            push_as(OpCode::Ping, true, b"ff", 0, Full::DropOldest);
+            push_as(OpCode::Continuation, true, b"d", 7, WhenFull::DropOldest);
+            push_as(OpCode::Text, true, b"ee", 0, WhenFull::DropOldest);
+            push_as(OpCode::Ping, true, b"ff", 0, WhenFull::DropOldest);
             assert_eq!((lane.waiting_bytes(), lane.dropped()), (11, 0));
             // Makes room for two: the three of "bbb" are enough.
-            push_as(OpCode::Text, true, b"gggg", 0, Full::DropOldest);
+            push_as(OpCode::Text, true, b"gggg", 0, WhenFull::DropOldest);
             assert_eq!((lane.waiting_bytes(), lane.dropped()), (12, 1));
-            push_as(OpCode::Text, true, b"hhhhhhhh", 0, Full::DropOldest);
+            push_as(OpCode::Text, true, b"hhhhhhhh", 0, WhenFull::DropOldest);
             // "ee" and "gggg" have gone; "aa", the parts and the ping must stay, though that is too much.
             assert_eq!((lane.waiting_bytes(), lane.dropped()), (14, 3));
             let left = ["aa", "c", "", "d", "ff", "hhhhhhhh"];
@@ -525,7 +530,7 @@ fn senders_that_drop_the_oldest_lose_only_the_oldest_of_each() {
                     let lane = Arc::clone(&lane);
                     thread::spawn(move || {
                         for turn in 0..4 {
-                            push(&lane, &[number, turn], Full::DropOldest, 6);
+                            push(&lane, &[number, turn], WhenFull::DropOldest, 6);
                         }
                     })
                 })
@@ -560,7 +565,7 @@ fn parts_of_two_threads_keep_their_numbers_and_their_order() {
                     thread::spawn(move || {
                         for (part, fin) in [(b"1", false), (b"2", false), (b"3", true)] {
                             lane.push_frame(
-                                LeftFrame::new(OpCode::Text, fin, number, Full::Refuse),
+                                LeftFrame::new(OpCode::Text, fin, number, WhenFull::Error),
                                 part,
                                 PLENTY,
                             );
@@ -572,7 +577,7 @@ fn parts_of_two_threads_keep_their_numbers_and_their_order() {
             let mut look = || {
                 let mut batch = lane.take(Batch::default());
                 while let Some((frame, payload)) = batch.next_frame() {
-                    assert_eq!((frame.opcode, frame.full), (OpCode::Text, Full::Refuse));
+                    assert_eq!((frame.opcode, frame.when_full), (OpCode::Text, WhenFull::Error));
                     came.push((frame.part_of, payload[0], frame.fin));
                 }
                 assert!(batch.ops.is_empty(), "{batch:?}");
@@ -594,10 +599,10 @@ fn memory_is_kept_for_the_next_batch_unless_it_is_too_much() {
     shuttle::check_random(
         || {
             let lane = new();
-            push(&lane, &[0; 1000], Full::Refuse, PLENTY);
+            push(&lane, &[0; 1000], WhenFull::Error, PLENTY);
             let (_, spare) = all(lane.take(Batch::default()));
             assert!(spare.bytes.capacity() >= 1000 && spare.bytes.is_empty() && spare.ops.is_empty());
-            push(&lane, &[0; 100_000], Full::Take, PLENTY);
+            push(&lane, &[0; 100_000], WhenFull::Error, PLENTY);
             let (_, spare) = all(lane.take(spare));
             assert_eq!(spare.bytes.capacity(), 0);
         },

@@ -1,4 +1,4 @@
-//! Slow work on threads of its own, and a main thread that waits for it: its events go on meanwhile. The same tasks are
+//! Slow work on other threads (`Async`), and a main thread that waits for it: its events go on meanwhile. The same tasks are
 //! futures, for code that would rather await them.
 
 use std::cell::Cell;

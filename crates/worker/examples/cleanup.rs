@@ -1,4 +1,4 @@
-//! What is to be cleaned up when a worker is stopped belongs to a guard: a stop is an error that `?` passes on, so the
+//! Cleanup by a drop guard when a worker is stopped: a stop is an error that `?` passes on, so the
 //! guard is dropped on the way out, as it is if the task comes to its end, or panics.
 
 use std::error::Error;

@@ -1,5 +1,5 @@
 //! Daemons: a worker that ends stops all below it, but waits only for those that are no daemons. Nothing is killed: a daemon
-//! too cleans up and ends, when it comes to that, and who wants to know when is told.
+//! too cleans up and ends, and its end is told to those who watch it.
 
 use std::error::Error;
 use std::sync::mpsc;

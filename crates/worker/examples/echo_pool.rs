@@ -1,4 +1,4 @@
-//! The echo server of a pool: each connection is a task. A task that panics costs its connection and nothing else, and
+//! An echo server on a thread pool: each connection is a task. A task that panics costs its connection and nothing else, and
 //! `submit` waits while too many wait for a thread. Here it serves ten clients of its own, and ends.
 
 use std::error::Error;

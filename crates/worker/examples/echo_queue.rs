@@ -1,4 +1,4 @@
-//! An echo server of workers that take connections from a bounded queue: while all are busy and the queue is full, no
+//! An echo server on a bounded queue, from which workers take connections: while all are busy and the queue is full, no
 //! further connection is accepted. Here it serves ten clients of its own, and ends.
 
 use std::error::Error;

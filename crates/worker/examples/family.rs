@@ -1,5 +1,4 @@
-//! A tree of workers. News from below bubble up, past everybody above; what is for all below is broadcast down the tree;
-//! and a stop at the top ends all of it.
+//! A tree of workers: events bubble up to all above, or are broadcast to all below, and a stop at the top ends the whole tree.
 
 use std::error::Error;
 

@@ -1,4 +1,4 @@
-//! One big job as many small ones at the same time, and a step that needs the results of all of them.
+//! Fan-out and join: one big job as many small ones at the same time, and a step that needs the results of all of them.
 
 use std::error::Error;
 

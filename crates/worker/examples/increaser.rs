@@ -1,5 +1,5 @@
-//! A worker that counts. From the main thread it is started, asked, set, paused, resumed, stopped and started again, all
-//! by events: it needs no lock, since its listeners are called on its own thread, while it waits.
+//! A restartable worker that counts. From the main thread it is started, asked, set, paused, resumed, stopped and started again,
+//! all by events: it needs no lock, since its listeners are called on its own thread, while it waits.
 
 use std::cell::Cell;
 use std::error::Error;

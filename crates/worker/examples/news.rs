@@ -1,4 +1,4 @@
-//! A channel: what is published goes to all who have subscribed, and nobody has to know them. A slow reader misses the
+//! Publish and subscribe: a channel's events go to all who have subscribed, and nobody has to know them. A slow reader misses the
 //! oldest news, and can tell how many.
 
 use std::error::Error;

@@ -1,4 +1,4 @@
-//! A worker that prints what is fired at it, and ends when it is stopped.
+//! A worker with a listener: it prints events, and ends when it is stopped.
 
 use std::error::Error;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! A kind of thread of one's own: a type with its data, a method that is its thread's work, and one that starts it.
+//! A thread as a type: its data, a method that is the thread's work, and one that starts it.
 
 use std::error::Error;
 use std::time::Duration;

@@ -51,7 +51,7 @@ pub use block_on::block_on;
 pub use event_loop::event::Event;
 pub use event_loop::inbox::Overflow;
 pub use event_loop::remote::{Rejected, Remote};
-pub use event_loop::source::{Ready, Source, Token};
+pub use event_loop::source::{Placeholder, Ready, Source, Token};
 pub use event_loop::status::{Outcome, Status, StatusChange};
 pub use event_loop::timer::TimerId;
 pub use event_loop::topics::ListenerId;

@@ -18,7 +18,7 @@ use crate::lock::Lock;
 use crate::promise::Settle;
 use crate::{Async, Defer, Ended, PromiseError, PutError, Queue, StopToken, Stopped, Worker};
 
-/// Threads that run what is submitted, in order, each with an event loop of its own.
+/// Threads that run submitted tasks, in order, each with an event loop of its own.
 ///
 /// - **Bounded**: [`submit`](Pool::submit) waits while as many tasks as the [capacity](PoolBuilder::capacity) wait for a
 ///   thread.
@@ -215,7 +215,7 @@ impl Pool {
 
     /// Runs `task` for each of `inputs`, several at a time, and gives the results in the order of the inputs. Inputs are
     /// taken as there is room in the pool, the first of them when the first result is asked for. Dropping the iterator
-    /// cancels what it has not given.
+    /// cancels the tasks whose results it has not given.
     ///
     /// An item is an error if its task panicked or was cancelled; the others go on. It ends after the last input, or with
     /// [`PromiseError::Stopped`] if the worker of this thread is asked to stop, or with [`PromiseError::Cancelled`] for the

@@ -1,5 +1,5 @@
-//! The inbox under a model checker, which tries the orders in which threads can run. It is the same source file as the
-//! library's, with the checker's locks and atomics under it.
+//! The inbox under a model checker, which tries the orders in which threads can run: the library's own source file, with the
+//! checker's locks and atomics under it.
 
 /// What the inbox finds under this name.
 pub mod sync {

@@ -27,7 +27,8 @@ const MAX_COOKIES: usize = 500;
 /// machine.
 ///
 /// ```
-/// use threadwire::{Client, CookieJar};
+/// use threadwire::client::CookieJar;
+/// use threadwire::Client;
 ///
 /// let jar = CookieJar::new();
 /// jar.set("wss://example.com/", "session=1234; Path=/feed")?;

@@ -20,7 +20,7 @@ pub type Open = dyn Fn(&Target) -> io::Result<Socket> + Send + Sync;
 /// that blocks does not matter.
 ///
 /// ```
-/// use threadwire::Socket;
+/// use threadwire::client::Socket;
 /// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
 /// # let addr = listener.local_addr()?;
 /// let socket = Socket::from(std::net::TcpStream::connect(addr)?);

@@ -28,7 +28,7 @@ const SCHEMES: &str = "ws, wss, ws+unix or wss+unix";
 /// an `Authorization` header itself. A colon in the name of a unix socket is written `%3A`.
 ///
 /// ```
-/// use threadwire::Target;
+/// use threadwire::client::Target;
 /// let target = Target::parse("ws://example.com/feed?symbols=all")?;
 /// assert_eq!((target.host(), target.port(), target.resource()), ("example.com", 80, "/feed?symbols=all"));
 ///

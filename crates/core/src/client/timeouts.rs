@@ -9,7 +9,8 @@ use std::time::Duration;
 ///
 /// ```
 /// use std::time::Duration;
-/// use threadwire::{Client, Timeouts};
+/// use threadwire::client::Timeouts;
+/// use threadwire::Client;
 ///
 /// // A host that is down is given up sooner; a server that has to think has all the time there is.
 /// let timeouts = Timeouts::default().connect(Duration::from_secs(2));

@@ -12,8 +12,8 @@ use super::{Error, TimeoutKind};
 /// ```
 /// use std::{cell::RefCell, rc::Rc};
 /// use threadwire::{CloseCode, Closed, Connection, Listener, connect};
-/// # use threadwire::{Accept, Message, Server};
-/// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+/// # use threadwire::{Reply, Message, Server};
+/// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
 /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
 /// # let url = format!("ws://{}", server.local_addr()?);
 ///

@@ -5,10 +5,11 @@ use std::fmt;
 /// Which limit was reached.
 ///
 /// ```
-/// use threadwire::{Client, Config, Connection, Error, LimitKind, Message};
-/// # use threadwire::{Accept, Server};
+/// use threadwire::error::LimitKind;
+/// use threadwire::{Client, Config, Connection, Error, Message};
+/// # use threadwire::{Reply, Server};
 /// # let deaf = |ws: &Connection, _: Message<'_>| Ok(ws.pause_reading());
-/// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| Accept::with(deaf))?;
+/// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| Reply::with(deaf))?;
 /// # let url = format!("ws://{}", server.local_addr()?);
 ///
 /// let client = Client::new(&url)?.config(Config::default().max_buffered(1 << 20));

@@ -70,10 +70,11 @@ type Source = Box<dyn std::error::Error + Send + Sync>;
 /// much of the [`body`](threadwire_proto::handshake::Answer::body) as came with it (4 KiB at most):
 ///
 /// ```
-/// use threadwire::{Connection, Error, HandshakeError, Message, connect};
-/// # use threadwire::{Accept, Server};
+/// use threadwire::error::HandshakeError;
+/// use threadwire::{Connection, Error, Message, connect};
+/// # use threadwire::{Reply, Server};
 /// # let refusal = threadwire::Response::new(403)?.with_header("X-Why", "quota")?.with_body("too many feeds");
-/// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| Accept::respond(refusal.clone()))?;
+/// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| Reply::respond(refusal.clone()))?;
 /// # let url = format!("ws://{}", server.local_addr()?);
 ///
 /// let said = match connect(&url, |_ws: &Connection, _message: Message<'_>| Ok(())) {
@@ -308,7 +309,8 @@ impl Error {
     /// A name that can't be resolved counts as transient, as the system does not say whether it will ever be there.
     ///
     /// ```
-    /// use threadwire::{Connection, Message, Target, connect};
+    /// use threadwire::client::Target;
+    /// use threadwire::{Connection, Message, connect};
     ///
     /// // Nobody listens there, for now.
     /// let nobody = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;

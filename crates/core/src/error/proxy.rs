@@ -12,7 +12,9 @@ use super::io_kind::is_forbidden;
 /// Why the way through a proxy failed: see [`Error::Proxy`].
 ///
 /// ```
-/// use threadwire::{Client, Error, HandshakeError, Proxy, ProxyProblem};
+/// use threadwire::client::Proxy;
+/// use threadwire::error::{HandshakeError, ProxyProblem};
+/// use threadwire::{Client, Error};
 /// # use std::io::{Read, Write};
 /// # let proxy = std::net::TcpListener::bind("127.0.0.1:0")?;
 /// # let address = proxy.local_addr()?;

@@ -7,7 +7,8 @@ use std::time::Duration;
 ///
 /// ```
 /// use std::{net::TcpListener, time::Duration};
-/// use threadwire::{Client, Config, Connection, Error, Message, TimeoutKind};
+/// use threadwire::error::TimeoutKind;
+/// use threadwire::{Client, Config, Connection, Error, Message};
 ///
 /// let silent = TcpListener::bind("127.0.0.1:0")?;
 /// let client = Client::new(&format!("ws://{}", silent.local_addr()?))?
@@ -61,7 +62,9 @@ impl fmt::Display for TimeoutKind {
 ///
 /// ```
 /// use std::{net::TcpListener, time::Duration};
-/// use threadwire::{Client, Connection, Error, Message, Step, TimeoutKind, Timeouts};
+/// use threadwire::client::Timeouts;
+/// use threadwire::error::{Step, TimeoutKind};
+/// use threadwire::{Client, Connection, Error, Message};
 ///
 /// let silent = TcpListener::bind("127.0.0.1:0")?;
 /// let client = Client::new(&format!("ws://{}", silent.local_addr()?))?

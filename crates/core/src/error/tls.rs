@@ -9,12 +9,15 @@ use std::time::SystemTime;
     feature = "tls",
     doc = r#"
 ```
-use threadwire::{Client, Connection, Error, Message, TlsProblem, tls::Pem};
-# use threadwire::{Accept, ClientTls, Server, ServerTls};
+use threadwire::error::TlsProblem;
+use threadwire::{Client, Connection, Error, Message, tls::Pem};
+# use threadwire::client::ClientTls;
+# use threadwire::server::ServerTls;
+# use threadwire::{Reply, Server};
 # let made = rcgen::generate_simple_self_signed(vec!["example.org".to_owned()]).unwrap();
 # let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
 # let tls = ServerTls::new(Pem::bytes(chain.clone()), Pem::bytes(key))?;
-# let server = Server::bind("127.0.0.1:0")?.tls(tls).serve(|_| Accept::upgrade())?;
+# let server = Server::bind("127.0.0.1:0")?.tls(tls).serve(|_| Reply::upgrade())?;
 # let url = format!("wss://localhost:{}", server.local_addr().port());
 
 let client = Client::new(&url)?.tls(ClientTls::new().only_roots(Pem::bytes(chain))?);

@@ -5,7 +5,9 @@ use std::fmt;
 /// A part of a URL.
 ///
 /// ```
-/// use threadwire::{Error, Target, UrlPart};
+/// use threadwire::client::Target;
+/// use threadwire::error::UrlPart;
+/// use threadwire::Error;
 ///
 /// let Err(Error::Url { part, .. }) = Target::parse("ws://example.com:99999/") else { panic!("a port too far") };
 /// assert_eq!(part, UrlPart::Port);

@@ -10,11 +10,12 @@ use crate::error::Error;
 /// the `Client` as it was set up: what is changed here is changed for this attempt alone.
 ///
 /// ```
-/// use threadwire::{Attempt, Backoff, Client, Connection, Error, Message};
-/// # use threadwire::{Accept, Server};
+/// use threadwire::reconnect::{Attempt, Backoff};
+/// use threadwire::{Client, Connection, Error, Message};
+/// # use threadwire::{Reply, Server};
 /// # let server = Server::bind("127.0.0.1:0")?.serve(|request| match request.header("Authorization") {
-/// #     Some("Bearer 1") => Accept::with(|_: &Connection, _: Message<'_>| Ok(())),
-/// #     _ => Accept::status(401),
+/// #     Some("Bearer 1") => Reply::with(|_: &Connection, _: Message<'_>| Ok(())),
+/// #     _ => Reply::status(401),
 /// # })?;
 /// # let url = format!("ws://{}", server.local_addr()?);
 /// # fn fresh_token() -> Result<u32, Error> { Ok(1) }
@@ -55,7 +56,8 @@ impl Attempt {
     /// Connects to another URL. Headers and subprotocols stay. Fails as `Client::new` does.
     ///
     /// ```
-    /// use threadwire::{Attempt, Error};
+    /// use threadwire::reconnect::Attempt;
+    /// use threadwire::Error;
     ///
     /// /// Takes turns.
     /// fn choose(attempt: &mut Attempt) -> Result<(), Error> {

@@ -17,7 +17,7 @@ use std::time::Duration;
 ///
 /// ```
 /// use std::time::Duration;
-/// use threadwire::Backoff;
+/// use threadwire::reconnect::Backoff;
 ///
 /// let backoff = Backoff::default().cap(Duration::from_secs(5)).max_attempts(10);
 /// assert_eq!(backoff.ceiling(1), Duration::from_secs(1));
@@ -70,7 +70,7 @@ impl Backoff {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use threadwire::Backoff;
+    /// use threadwire::reconnect::Backoff;
     ///
     /// let backoff = Backoff::default().max_attempts(3);
     /// assert_eq!(backoff.delay(1, 0.5), Some(Duration::from_millis(500)));

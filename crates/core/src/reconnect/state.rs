@@ -18,7 +18,7 @@ use crate::error::{Closed, Error};
 /// | `GaveUp`, `Stopped` | nothing: these are the end |
 ///
 /// ```
-/// use threadwire::{ReconnectHandle, State};
+/// use threadwire::reconnect::{ReconnectHandle, State};
 ///
 /// /// For a status line.
 /// fn status(feed: &ReconnectHandle) -> &'static str {
@@ -80,7 +80,8 @@ impl fmt::Display for State {
 ///
 /// ```
 /// use std::{cell::RefCell, rc::Rc};
-/// use threadwire::{Backoff, Change, Client, Connection, Message};
+/// use threadwire::reconnect::{Backoff, Change};
+/// use threadwire::{Client, Connection, Message};
 /// # let nobody = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
 /// # let url = format!("ws://{nobody}");
 ///
@@ -128,7 +129,8 @@ impl fmt::Display for Change {
 /// What ended a connection, or an attempt at one.
 ///
 /// ```
-/// use threadwire::{Cause, CloseCode};
+/// use threadwire::reconnect::Cause;
+/// use threadwire::CloseCode;
 ///
 /// /// A server that closes with 4401 wants another login, which this program can't give it.
 /// fn is_worth_another_attempt(cause: &Cause) -> bool {

@@ -23,12 +23,13 @@ use crate::error::{Error, LimitKind};
 /// How long a handshake may take, and how large its head may be, is in [`Config`](crate::Config).
 ///
 /// ```
-/// use threadwire::{Accept, Admission, Connection, Message, Server};
+/// use threadwire::server::Admission;
+/// use threadwire::{Connection, Message, Reply, Server};
 ///
 /// let admission = Admission::default().max_connections(1);
 /// let server = Server::bind("127.0.0.1:0")?
 ///     .admission(admission)
-///     .serve(|_| Accept::with(|ws: &Connection, message: Message<'_>| ws.send(message)))?;
+///     .serve(|_| Reply::with(|ws: &Connection, message: Message<'_>| ws.send(message)))?;
 /// let url = format!("ws://{}", server.local_addr()?);
 /// let mut first = threadwire::blocking::connect(&url)?;
 /// let second = threadwire::blocking::connect(&url);

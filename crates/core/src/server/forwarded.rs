@@ -25,13 +25,14 @@ use crate::error::Error;
 /// `Forwarded` that can't be read at all is answered with 400, as a client could hide in it what a proxy added.
 ///
 /// ```
-/// use threadwire::{Accept, Admission, Connection, Forwarded, Message, Server};
+/// use threadwire::server::{Admission, Forwarded};
+/// use threadwire::{Connection, Message, Reply, Server};
 ///
 /// let admission =
 ///     Admission::default().forwarded(Forwarded::from_peers(["127.0.0.1", "10.0.0.0/8"])?);
 /// let server = Server::bind("127.0.0.1:0")?.admission(admission).serve(|request| {
 ///     let ip = format!("{:?}", request.client_ip());
-///     Accept::with(move |ws: &Connection, _: Message<'_>| ws.send(&ip))
+///     Reply::with(move |ws: &Connection, _: Message<'_>| ws.send(&ip))
 /// })?;
 /// # let client = threadwire::Client::new(&format!("ws://{}", server.local_addr()?))?;
 /// # let mut ws = threadwire::blocking::connect(&client.header("X-Forwarded-For", "6.6.6.6, 192.0.2.7, 10.0.0.1")?)?;

@@ -24,7 +24,8 @@ pub const BACKLOG: i32 = 4096;
 /// services that has started the program.
 ///
 /// ```
-/// use threadwire::{Accept, Connection, ListenSocket, Message, Server};
+/// use threadwire::server::ListenSocket;
+/// use threadwire::{Connection, Message, Reply, Server};
 ///
 /// # let dir = std::env::temp_dir().join(format!("threadwire-listening-{}", std::process::id()));
 /// # std::fs::create_dir_all(&dir)?;
@@ -33,7 +34,7 @@ pub const BACKLOG: i32 = 4096;
 /// let server = Server::from_socket(ListenSocket::given_tcp(given)?)
 ///     .add_socket(ListenSocket::tcp("[::1]:0").or_else(|_| ListenSocket::tcp("127.0.0.1:0"))?)
 ///     .add_socket(ListenSocket::unix_with_mode(&path, 0o660)?)
-///     .serve(|_| Accept::with(|ws: &Connection, message: Message<'_>| ws.send(message)))?;
+///     .serve(|_| Reply::with(|ws: &Connection, message: Message<'_>| ws.send(message)))?;
 /// for addr in server.local_addrs() {
 ///     println!("listening on {addr}");
 /// }

@@ -36,12 +36,13 @@ const LONGEST_LINE: usize = 107;
 /// refused. Its time counts for [`Config::open_timeout`](crate::Config::open_timeout).
 ///
 /// ```
-/// use threadwire::{Accept, Admission, Connection, Message, ProxyProtocol, Server};
+/// use threadwire::server::{Admission, ProxyProtocol};
+/// use threadwire::{Connection, Message, Reply, Server};
 ///
 /// let admission = Admission::default().proxy_protocol(ProxyProtocol::from_peers(["127.0.0.1", "10.0.0.0/8"])?);
 /// let server = Server::bind("127.0.0.1:0")?.admission(admission).serve(|request| {
 ///     println!("{:?} by way of {:?}", request.client_ip(), request.peer_addr());
-///     Accept::with(|ws: &Connection, message: Message<'_>| ws.send(message))
+///     Reply::with(|ws: &Connection, message: Message<'_>| ws.send(message))
 /// })?;
 /// # server.stop();
 /// # server.join()?;

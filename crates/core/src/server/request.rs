@@ -16,13 +16,13 @@ use crate::tls::{TlsInfo, session::Session};
 /// dereferences; where it came from; what a [`Router`](crate::Router) has found in its path, and what checks know of it.
 ///
 /// ```
-/// use threadwire::{Accept, Connection, Message, Request};
+/// use threadwire::{Reply, Connection, Message, Request};
 ///
-/// fn accept(request: &Request) -> Accept {
+/// fn accept(request: &Request) -> Reply {
 ///     if !request.client_ip().is_some_and(|ip| ip.is_loopback()) || request.path() != "/admin" {
-///         return Accept::status(403);
+///         return Reply::status(403);
 ///     }
-///     Accept::with(|ws: &Connection, message: Message<'_>| ws.send(message))
+///     Reply::with(|ws: &Connection, message: Message<'_>| ws.send(message))
 /// }
 /// ```
 pub struct Request {
@@ -110,14 +110,15 @@ impl Request {
     /// at a proxy in front is none.
     ///
     /// ```no_run
-    /// use threadwire::{Accept, Connection, Message, Request, Server, ServerTls};
+    /// use threadwire::server::ServerTls;
+    /// use threadwire::{Connection, Message, Reply, Request, Server};
     /// use threadwire::tls::{ClientCertificates, Pem};
     ///
-    /// fn accept(request: &Request) -> Accept {
+    /// fn accept(request: &Request) -> Reply {
     ///     let shown = request.tls().and_then(|tls| tls.peer_certificates.first());
     ///     match shown.map(|certificate| certificate.as_ref()) {
-    ///         Some(der) => Accept::with(|ws: &Connection, message: Message<'_>| ws.send(message)),
-    ///         None => Accept::status(403),
+    ///         Some(der) => Reply::with(|ws: &Connection, message: Message<'_>| ws.send(message)),
+    ///         None => Reply::status(403),
     ///     }
     /// }
     ///
@@ -172,7 +173,8 @@ impl Request {
     /// becomes one, where `Connection::attached` has it, on every face.
     ///
     /// ```
-    /// use threadwire::{Accept, Connection, Message, Request, Response, Router};
+    /// use threadwire::server::Router;
+    /// use threadwire::{Connection, Message, Reply, Request, Response};
     ///
     /// struct User(String);
     ///
@@ -181,7 +183,7 @@ impl Request {
     ///     _ => Err(Response::new(401).expect("a final status")),
     /// };
     /// let router = Router::new().check(known).route("/whoami", |_| {
-    ///     Accept::with(|ws: &Connection, _: Message<'_>| match ws.attached::<User>() {
+    ///     Reply::with(|ws: &Connection, _: Message<'_>| match ws.attached::<User>() {
     ///         Some(user) => ws.send(&user.0),
     ///         None => ws.close(),
     ///     })

@@ -11,7 +11,7 @@ use super::check::{Check, plain};
 use super::request::Request;
 use crate::error::Error;
 
-/// Which path leads to what: what answers a request of a server (`threadwire::Router`, with `A` for the sort of answer).
+/// Which path leads to what: what answers a request of a server (`threadwire::server::Router`, with `A` for the sort of answer).
 pub struct Router<A> {
     routes: matchit::Router<Route<A>>,
     fallback: Option<Route<A>>,
@@ -51,14 +51,15 @@ impl<A: From<Response> + 'static> Router<A> {
     /// Fails as [`route`](Router::route) does.
     ///
     /// ```
-    /// use threadwire::{Accept, Connection, Message, Response, Router};
+    /// use threadwire::server::Router;
+    /// use threadwire::{Connection, Message, Reply, Response};
     ///
     /// let page = Response::new(200)?
     ///     .with_header("Content-Type", "text/html; charset=utf-8")?
     ///     .with_body("<script>new WebSocket(`ws://${location.host}/feed`)</script>");
     /// let router = Router::new()
     ///     .page("/", move |_| page.clone())?
-    ///     .route("/feed", |_| Accept::with(|ws: &Connection, message: Message<'_>| ws.send(message)))?;
+    ///     .route("/feed", |_| Reply::with(|ws: &Connection, message: Message<'_>| ws.send(message)))?;
     /// # let _ = router;
     /// # Ok::<(), threadwire::Error>(())
     /// ```

@@ -10,7 +10,8 @@ use threadwire_proto::{CloseCode, Closing};
 ///
 /// ```
 /// use std::time::Duration;
-/// use threadwire::{CloseCode, Shutdown};
+/// use threadwire::server::Shutdown;
+/// use threadwire::CloseCode;
 ///
 /// let restart = Shutdown::default()
 ///     .code(CloseCode::SERVICE_RESTART)
@@ -65,9 +66,10 @@ impl Default for Shutdown {
 /// What came of a shutdown (`Running::shutdown`). Its text is one line that sums it up.
 ///
 /// ```
-/// use threadwire::{Accept, Connection, Message, Server, Shutdown};
+/// use threadwire::server::Shutdown;
+/// use threadwire::{Connection, Message, Reply, Server};
 ///
-/// let server = Server::bind("127.0.0.1:0")?.serve(|_| Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m)))?;
+/// let server = Server::bind("127.0.0.1:0")?.serve(|_| Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m)))?;
 /// let report = server.shutdown(Shutdown::default())?;
 /// assert!(report.is_clean());
 /// assert_eq!(report.to_string(), "0 connections, all closed cleanly");
@@ -143,7 +145,7 @@ impl fmt::Display for Unanswered {
 /// How a connection stood that did not close cleanly when its server shut down.
 ///
 /// ```
-/// use threadwire::Standing;
+/// use threadwire::server::Standing;
 /// assert_eq!(Standing::Unwritten { bytes: 4096 }.to_string(), "left 4096 bytes unread");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 
 use std::io;
 
-use super::transport::Transport;
+use crate::transport::Transport;
 
 /// How far a stream that lingers has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

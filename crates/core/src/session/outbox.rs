@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 
 use super::buffers::Buffers;
 use super::droppable::DroppableFrames;
-use super::transport::Transport;
+use crate::transport::Transport;
 
 /// Output in the order in which it is to leave. It has memory of its own only while something is in it.
 #[derive(Default)]
@@ -238,7 +238,7 @@ impl Outbox {
         }
     }
 
-    fn break_off(&mut self, buffers: &Buffers) {
+    pub(super) fn break_off(&mut self, buffers: &Buffers) {
         self.broken = true;
         self.clear(buffers);
     }
@@ -251,6 +251,3 @@ impl Outbox {
         buffers.return_output(std::mem::take(&mut self.bytes));
     }
 }
-
-#[cfg(test)]
-mod tests;

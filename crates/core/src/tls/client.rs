@@ -19,7 +19,8 @@ use crate::error::{Error, TlsProblem};
 /// most of a handshake. All clients without settings of their own share one set.
 ///
 /// ```no_run
-/// use threadwire::{Client, ClientTls, Connection, Message, tls::Pem};
+/// use threadwire::client::ClientTls;
+/// use threadwire::{Client, Connection, Message, tls::Pem};
 ///
 /// let tls = ClientTls::new()
 ///     .extra_roots(Pem::file("our-ca.pem"))?

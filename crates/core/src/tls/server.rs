@@ -22,8 +22,10 @@ const SESSIONS: usize = 1024;
 /// [reloaded](ServerTls::reload) through one of them, on any thread, is so for the handshakes that begin from then on.
 ///
 /// ```
-/// use threadwire::{Accept, Connection, Message, Server, ServerTls, tls::Pem};
-/// # use threadwire::{Client, ClientTls, blocking};
+/// use threadwire::server::ServerTls;
+/// use threadwire::{Connection, Message, Reply, Server, tls::Pem};
+/// # use threadwire::client::ClientTls;
+/// # use threadwire::{Client, blocking};
 /// # let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
 /// # let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
 ///
@@ -31,7 +33,7 @@ const SESSIONS: usize = 1024;
 /// let tls = ServerTls::new(Pem::bytes(chain.clone()), Pem::bytes(key))?;
 /// let server = Server::bind("127.0.0.1:0")?
 ///     .tls(tls.clone())
-///     .serve(|_request| Accept::with(|ws: &Connection, message: Message<'_>| ws.send(message)))?;
+///     .serve(|_request| Reply::with(|ws: &Connection, message: Message<'_>| ws.send(message)))?;
 ///
 /// // When the files have changed:
 /// if let Err(error) = tls.reload() {

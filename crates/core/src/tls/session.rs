@@ -26,7 +26,7 @@ use rustls::{ClientConfig, CommonState, ServerConfig};
 
 use super::scratch::{self, SIZE};
 use super::{Failed, TlsInfo};
-use crate::session::transport::Transport;
+use crate::transport::Transport;
 
 /// How much is encrypted for one system call: four of the longest records.
 const PIECE: usize = 64 << 10;

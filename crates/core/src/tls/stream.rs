@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice, IoSliceMut};
 
 use super::session::Session;
-use crate::session::transport::Transport;
+use crate::transport::Transport;
 
 /// A stream in TLS.
 #[derive(Debug)]

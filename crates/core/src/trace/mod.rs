@@ -10,9 +10,10 @@
 //! ```
 //! use std::sync::{Arc, Mutex};
 //! use threadwire::trace::TraceLine;
-//! use threadwire::{Client, Config, Connection, Message, Trace};
-//! # use threadwire::{Accept, Server};
-//! # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+//! use threadwire::trace::Trace;
+//! use threadwire::{Client, Config, Connection, Message};
+//! # use threadwire::{Reply, Server};
+//! # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
 //! # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
 //! # let url = format!("ws://{}", server.local_addr()?);
 //!
@@ -65,7 +66,7 @@ impl Trace {
     /// to write down, and must not wait, nor use that connection. If it panics, that is logged, and the connection goes on.
     ///
     /// ```
-    /// use threadwire::Trace;
+    /// use threadwire::trace::Trace;
     /// let trace = Trace::to(|line| eprintln!("{line}"));
     /// # let _ = trace;
     /// ```
@@ -76,7 +77,7 @@ impl Trace {
     /// Shows this many bytes of a payload at most; 75 by default. So much is kept of each frame that is under way.
     ///
     /// ```
-    /// use threadwire::Trace;
+    /// use threadwire::trace::Trace;
     /// let whole = Trace::default().payload(usize::MAX);
     /// # let _ = whole;
     /// ```

@@ -8,7 +8,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use threadwire_proto::Role;
 
 use super::{Direction, Trace, TraceEvent, TraceLine, next_number, redact};
-use crate::session::transport::Transport;
+use crate::transport::Transport;
 
 /// What is kept of a head that does not end, in bytes.
 const MAX_HEAD: usize = 64 << 10;

@@ -1,4 +1,4 @@
-//! Plain output, without a terminal: what is printed comes out whole, in order, once.
+//! Tests of plain output, without a terminal: texts come out whole, in order, once.
 
 use std::io::{self, PipeReader, Read, Write};
 use std::sync::{Arc, Barrier, mpsc};

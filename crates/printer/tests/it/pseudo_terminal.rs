@@ -1,4 +1,4 @@
-//! A program on a pseudo-terminal: what a person types there, and sees.
+//! Tests of the input line on a pseudo-terminal: a program of its own, run by a person that is a test.
 
 use std::fs::File;
 use std::io::{Read, Write};

@@ -580,7 +580,7 @@ impl Connection {
         &mut self.reader
     }
 
-    /// The end: what is kept for messages is of no use any more.
+    /// The end of the connection: memory that is kept for messages is of no use any more.
     fn let_go(&mut self) {
         self.reader.end();
         self.deflate = None;

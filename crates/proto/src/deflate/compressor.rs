@@ -126,7 +126,7 @@ impl Compressor {
         is_free.then_some(Sharing { kind: self.kind, threshold: self.threshold })
     }
 
-    /// A message was sent that knows nothing of what was said before. The peer's window holds it, but nobody has to refer to it
+    /// A message was sent that refers to no earlier one. The peer's window holds it, but later messages need not refer to it
     /// or to anything in front of it: forgetting both is cheaper than to remember it for each of a crowd.
     #[inline]
     pub(crate) fn sent_shared(&mut self) {

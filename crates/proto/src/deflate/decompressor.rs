@@ -19,7 +19,7 @@ const SMALLEST_ROOM: usize = 4 << 10;
 pub(crate) struct Decompressor {
     takeover: bool,
     window_bits: u8,
-    /// The end of what was said; without takeover only of the message that is arriving.
+    /// The window of earlier messages; without takeover only of the message that is arriving.
     history: History,
     ticket: Option<Ticket>,
     /// The engine of the message that is arriving.
@@ -63,7 +63,7 @@ impl Decompressor {
         self.frame = at;
     }
 
-    /// Inflates what has arrived of a frame.
+    /// Inflates the part of a frame that has arrived.
     ///
     /// # Errors
     ///
@@ -123,7 +123,7 @@ impl Decompressor {
         }
     }
 
-    /// Another stream follows, which may refer to what was said all the same.
+    /// Another stream follows, which may refer to the window all the same.
     fn restart(&mut self, engine: &mut InflateEngine, frame: &[u8]) {
         self.is_at_end = false;
         engine.reset();

@@ -41,7 +41,7 @@ pub(super) trait Engine {
 /// Engines that wait for their connections, or for others.
 #[derive(Debug)]
 pub(super) struct Shelf<E> {
-    /// No other shelf has it, whatever its thread.
+    /// The number of the shelf, unique over all threads.
     number: u32,
     places: Vec<Option<ShelvedEngine<E>>>,
     /// The places where none is: the last one first.
@@ -53,7 +53,7 @@ pub(super) struct Shelf<E> {
 #[derive(Debug)]
 struct ShelvedEngine<E> {
     engine: E,
-    /// The time it was put here; 0 if nobody will ask for it as it is.
+    /// The time at which the engine was put here; 0 if no ticket asks for it as it is.
     since: u64,
 }
 
@@ -78,7 +78,7 @@ impl<E> Default for Shelf<E> {
 }
 
 impl<E: Engine> Shelf<E> {
-    /// The engine of a ticket, as it was left; or another one of that kind that knows what was said before.
+    /// The engine of a ticket, as it was left; or another one of that kind that is primed with the window.
     #[inline]
     pub(super) fn take(&mut self, kind: E::Kind, ticket: Option<Ticket>, history: &History) -> E {
         if let Some(ticket) = ticket.filter(|ticket| ticket.shelf == self.number)
@@ -256,7 +256,7 @@ pub(super) struct Inflated {
 }
 
 impl InflateEngine {
-    /// Goes on as far as input and room last. The error says what is wrong with the input.
+    /// Goes on as far as input and room last. The error is zlib's description of the problem with the input.
     pub(super) fn run(&mut self, input: &[u8], room: &mut [u8]) -> Result<Inflated, &'static str> {
         self.go(input, room, InflateFlush::SyncFlush)
     }

@@ -10,14 +10,14 @@ pub(super) struct History {
 }
 
 impl History {
-    /// Takes in what was said, as far as a window of `size` bytes reaches back.
+    /// Appends a message, as far as a window of `size` bytes reaches back.
     pub(super) fn append(&mut self, said: &[u8], size: usize) {
         let said = &said[said.len().saturating_sub(size)..];
         let (grown, said) = said.split_at(said.len().min(size - self.bytes.len()));
         if !grown.is_empty() {
             let wanted = self.bytes.len() + grown.len();
             if wanted > self.bytes.capacity() {
-                // By half at most: with many connections, what is doubled is mostly air.
+                // Memory grows by half at most: with many connections, doubled memory is mostly unused.
                 let more = (wanted + wanted / 2).min(size) - self.bytes.len();
                 self.bytes.reserve_exact(more);
             }

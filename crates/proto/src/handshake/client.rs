@@ -284,7 +284,7 @@ impl Answer {
     ///
     /// # Errors
     ///
-    /// As soon as what is there cannot become an answer within the limits.
+    /// As soon as the bytes cannot become an answer within the limits.
     pub fn parse(buf: &[u8], limits: &Limits) -> Result<Option<(Self, usize)>, HandshakeError> {
         HeadReader::new(*limits).answer(buf)
     }

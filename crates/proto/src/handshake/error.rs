@@ -7,7 +7,7 @@ use crate::deflate::ParamError;
 
 /// Why an opening handshake failed.
 ///
-/// Every message names what was found, what was expected and the section that says so. Values from the peer
+/// Every message names the value that was found, the expected one, and the section with the rule. Values from the peer
 /// are quoted with control and non-ASCII bytes escaped, at most 64 bytes of them, and only from fields that
 /// carry no credentials; a request's target is never quoted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

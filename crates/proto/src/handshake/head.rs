@@ -102,7 +102,7 @@ impl HeadReader {
     ///
     /// # Errors
     ///
-    /// As soon as what is there cannot become a request within the limits. Answer with
+    /// As soon as the bytes cannot become a request within the limits. Answer with
     /// [`HandshakeError::response`] and close.
     pub fn request(&mut self, buf: &[u8]) -> Result<Option<(Request, usize)>, HandshakeError> {
         let Some(head) = self.find_end(buf, HeadKind::Request)? else { return Ok(None) };
@@ -118,7 +118,7 @@ impl HeadReader {
     ///
     /// # Errors
     ///
-    /// As soon as what is there cannot become an answer within the limits.
+    /// As soon as the bytes cannot become an answer within the limits.
     pub fn answer(&mut self, buf: &[u8]) -> Result<Option<(Answer, usize)>, HandshakeError> {
         let Some(head) = self.find_end(buf, HeadKind::Answer)? else { return Ok(None) };
         let mut fields = vec![httparse::EMPTY_HEADER; head.headers];

@@ -50,7 +50,7 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// As soon as what is there cannot become a request within the limits.
+    /// As soon as the bytes cannot become a request within the limits.
     pub fn parse(buf: &[u8], limits: &Limits) -> Result<Option<(Self, usize)>, HandshakeError> {
         HeadReader::new(*limits).request(buf)
     }
@@ -360,7 +360,7 @@ impl Upgrade {
         self.headers.append(name, value)
     }
 
-    /// Appends the answer to `out` as it goes on the wire: a 101 with what was chosen.
+    /// Appends the answer to `out` as it goes on the wire: a 101 with the subprotocol and extensions that were chosen.
     pub fn encode(&self, out: &mut Vec<u8>) {
         write_status_line(out, 101);
         write_field(out, "Upgrade", "websocket");

@@ -1,5 +1,4 @@
-//! However the network cuts a stream of bytes, the user sees the same events, the peer gets the same answers, and
-//! the connection ends up in the same state.
+//! Tests of chunking: however the network cuts a stream of bytes, the events, the answers and the final state are the same.
 
 use std::{ops::Range, sync::LazyLock};
 

@@ -1,5 +1,4 @@
-//! How connections end: two peers, wires between them, and time as the test wants it (RFC 6455, sections 5.5.1
-//! and 7).
+//! Tests of the close handshake: two peers, wires between them, and virtual time (RFC 6455, sections 5.5.1 and 7).
 
 use std::time::{Duration, Instant};
 

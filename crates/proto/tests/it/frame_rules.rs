@@ -1,5 +1,5 @@
-//! The rules of RFC 6455 for open connections, one by one, with the close code that a peer who breaks them is told;
-//! our own limits; and mistakes that other implementations have made.
+//! Tests of the rules of RFC 6455 for open connections, one by one, with the close code for a peer that breaks them; of our
+//! own limits; and of mistakes that other implementations have made.
 
 use std::collections::HashSet;
 

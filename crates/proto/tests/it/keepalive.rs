@@ -1,4 +1,4 @@
-//! Keepalive, with time as the test wants it (RFC 6455, section 5.5.2).
+//! Tests of keepalive in virtual time (RFC 6455, section 5.5.2).
 
 use std::time::{Duration, Instant};
 

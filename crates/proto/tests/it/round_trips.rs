@@ -1,4 +1,4 @@
-//! Round trips, with time as the test wants it (RFC 6455, sections 5.5.2 and 5.5.3).
+//! Tests of round-trip times in virtual time (RFC 6455, sections 5.5.2 and 5.5.3).
 
 use std::time::{Duration, Instant};
 

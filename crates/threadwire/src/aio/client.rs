@@ -7,7 +7,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::connection::Connection;
 use super::dial;
 use super::stream::Stream;
-use crate::{Error, IntoClient};
+use crate::Error;
+use crate::client::AsClient;
 use threadwire_core::client::route::Route;
 use threadwire_core::client::settings::Settings;
 
@@ -18,7 +19,8 @@ use threadwire_core::client::settings::Settings;
 /// it is ready, it lets go of all.
 ///
 /// ```
-/// use threadwire::{Client, Error, HandshakeError, aio};
+/// use threadwire::error::HandshakeError;
+/// use threadwire::{Client, Error, aio};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Error> {
 /// # let mut server = aio::Server::bind("127.0.0.1:0").await?;
@@ -40,7 +42,7 @@ use threadwire_core::client::settings::Settings;
 /// # Ok(())
 /// # }
 /// ```
-pub fn connect(target: impl IntoClient) -> impl Future<Output = Result<Connection, Error>> + Send + 'static {
+pub fn connect(target: impl AsClient) -> impl Future<Output = Result<Connection, Error>> + Send + 'static {
     let route = target.client().and_then(|client| Route::new(client.settings()));
     drive(route)
 }
@@ -85,7 +87,7 @@ fn drive(route: Result<Route, Error>) -> impl Future<Output = Result<Connection,
 /// ```
 pub fn client<S>(
     stream: S,
-    target: impl IntoClient,
+    target: impl AsClient,
 ) -> impl Future<Output = Result<Connection, Error>> + Send + 'static
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,

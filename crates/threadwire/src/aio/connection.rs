@@ -158,7 +158,8 @@ impl Connection {
     /// does a frame that must not be sent (RFC 6455, sections 5.4 and 5.5). Fails as [`send`](Connection::send) does besides.
     ///
     /// ```
-    /// use threadwire::{Error, OpCode, aio};
+    /// use threadwire::frame::OpCode;
+    /// use threadwire::{Error, aio};
     ///
     /// async fn in_parts(ws: &aio::Connection) -> Result<(), Error> {
     ///     ws.send_frame(OpCode::Text, false, b"in two ").await?;

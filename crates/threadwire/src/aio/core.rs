@@ -19,7 +19,6 @@ use tokio::task::coop;
 use super::driver;
 use super::flusher::{Flusher, Kick};
 use super::received::Event;
-use super::rest::Rest;
 use super::stream::Stream;
 use super::wire::{After, Means, Wire};
 #[cfg(feature = "tls")]
@@ -27,6 +26,7 @@ use crate::tls::TlsInfo;
 use crate::{Closed, Config, Error, WhenFull};
 use threadwire_core::agreed::Agreed;
 use threadwire_core::session::buffers::Buffers;
+use threadwire_core::session::unparsed::Unparsed;
 
 pub(super) struct Core {
     wire: Mutex<Wire>,
@@ -59,7 +59,7 @@ impl Core {
         let Opening { role, stream, config, agreed, deflate, output, received, early } = opening;
         let runtime = runtime::Handle::current();
         let flusher = Flusher::current(&runtime);
-        let rest = if early < received.len() { Rest::with(received, early) } else { Rest::default() };
+        let rest = if early < received.len() { Unparsed::with(received, early) } else { Unparsed::default() };
         let core = Arc::new_cyclic(|core| {
             let kick = Arc::new(Kick::new(core.clone(), flusher));
             let protocol = config.open(role, Level::Messages, deflate);

@@ -18,8 +18,6 @@ use super::connection::Connection;
 use super::core::Opening;
 use super::stream::Stream;
 use crate::on_loop::dial::UNIX_PAUSE;
-#[cfg(feature = "tls")]
-use crate::tls::Failed;
 use crate::{Config, Error};
 use threadwire_core::agreed::Agreed;
 use threadwire_core::client::dns_threads;
@@ -27,6 +25,8 @@ use threadwire_core::client::exchange::{Consent, Outcome, Talk};
 use threadwire_core::client::race::{Move, Race};
 use threadwire_core::client::route::{Next, Route, Secure, Task};
 use threadwire_core::client::socket::{Own, Sockets};
+#[cfg(feature = "tls")]
+use threadwire_core::tls::Failed;
 
 /// Opens a connection in time, over a stream if there is one already.
 pub(super) async fn drive(mut route: Route, stream: Option<Stream>) -> Result<Connection, Error> {

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::stream::Stream;
-use crate::ListenSocket;
+use crate::server::ListenSocket;
 use threadwire_core::server::accept_errors::Fault;
 use threadwire_core::server::listen_socket::{BACKLOG, INHERITS_NODELAY, RawSocket, SocketFile};
 

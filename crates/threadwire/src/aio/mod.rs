@@ -54,7 +54,7 @@
 //!
 //! What sleeps, computes or blocks without an `.await` holds its thread, and with it all connections there. [`watch`] names tasks that
 //! do so, and [`watch_runtime`] notices it while it lasts. What has to block belongs into `spawn_blocking`; or the connection onto a
-//! thread of its own, as one of callbacks, whose [`Messages`](crate::Messages) tasks can await.
+//! thread of its own, as one of callbacks, whose [`Messages`](crate::messages::Messages) tasks can await.
 //!
 //! The runtime needs both drivers, for I/O and for time (`enable_all`; [`tokio::main`](https://docs.rs/tokio) has both).
 
@@ -73,7 +73,6 @@ mod received;
 mod reception;
 mod reconnecting;
 mod request;
-mod rest;
 mod scope;
 mod sending;
 mod serve;

@@ -22,7 +22,9 @@ use super::client::connect_by;
 use super::connection::Connection;
 use super::handle::Handle;
 use super::received::Event as Received;
-use crate::{Attempt, Backoff, Cause, Change, Error, IntoClient, State};
+use crate::Error;
+use crate::client::AsClient;
+use crate::reconnect::{Attempt, Backoff, Cause, Change, State};
 
 type OnChange = dyn FnMut(&Change) + Send;
 type Before = dyn FnMut(&mut Attempt) -> Result<(), Error> + Send;
@@ -88,7 +90,7 @@ pub enum Update {
 /// A connection that is opened again when it ends. Nothing happens before it is received from; then it receives from one
 /// connection after the other, as if they were one.
 ///
-/// What ends it, and what is worth another attempt, is said at [`Reconnect`](crate::Reconnect), whose rules and [states](State)
+/// What ends it, and what is worth another attempt, is said at [`Reconnect`](crate::reconnect::Reconnect), whose rules and [states](State)
 /// these are. Instead of a listener's callbacks there is [`on_open`](Reconnecting::on_open), to subscribe on each connection, and
 /// [`recv_update`](Reconnecting::recv_update), which tells of each change of state beside the messages.
 pub struct Reconnecting {
@@ -108,11 +110,12 @@ pub struct Reconnecting {
     told: bool,
 }
 
-/// A [`ReconnectHandle`](crate::ReconnectHandle) of the async face. [`Reconnecting::handle`] makes one. It keeps nothing open, and
+/// A [`ReconnectHandle`](crate::reconnect::ReconnectHandle) of the async face. [`Reconnecting::handle`] makes one. It keeps nothing open, and
 /// nothing happens while nobody receives, but for closing.
 ///
 /// ```
-/// use threadwire::{Backoff, Error, State, aio};
+/// use threadwire::reconnect::{Backoff, State};
+/// use threadwire::{Error, aio};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Error> {
 /// # let server = aio::Server::bind("127.0.0.1:0").await?;
@@ -135,13 +138,14 @@ pub struct Reconnecting {
 /// # Ok(())
 /// # }
 /// ```
-pub type ReconnectHandle = crate::ReconnectHandle<Handle>;
+pub type ReconnectHandle = crate::reconnect::ReconnectHandle<Handle>;
 
-/// A connection to a URL, or as a [`Client`] says, that is opened again when it ends.
+/// A connection to a URL, or as a [`Client`](crate::Client) says, that is opened again when it ends.
 ///
 /// ```
 /// use std::time::Duration;
-/// use threadwire::{Backoff, CloseCode, Error, aio};
+/// use threadwire::reconnect::Backoff;
+/// use threadwire::{CloseCode, Error, aio};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Error> {
 /// # let mut server = aio::Server::bind("127.0.0.1:0").await?;
@@ -169,7 +173,7 @@ pub type ReconnectHandle = crate::ReconnectHandle<Handle>;
 /// # Ok(())
 /// # }
 /// ```
-pub fn reconnect(target: impl IntoClient, backoff: Backoff) -> Reconnecting {
+pub fn reconnect(target: impl AsClient, backoff: Backoff) -> Reconnecting {
     let conductor = Conductor::new(backoff);
     Reconnecting {
         settings: target.client().map(|client| client.settings().clone()).map_err(Some),
@@ -190,7 +194,8 @@ impl Reconnecting {
     /// An error gives up, with that error as the cause.
     ///
     /// ```
-    /// use threadwire::{Backoff, Error, aio};
+    /// use threadwire::reconnect::Backoff;
+    /// use threadwire::{Error, aio};
     /// # fn fresh_token() -> Result<u32, Error> { Ok(1) }
     ///
     /// let feed = aio::reconnect("ws://example.com/feed", Backoff::default()).before(|attempt| {
@@ -241,7 +246,8 @@ impl Reconnecting {
     ///
     /// ```
     /// use threadwire::aio::Update;
-    /// use threadwire::{Backoff, Error, aio};
+    /// use threadwire::reconnect::Backoff;
+    /// use threadwire::{Error, aio};
     ///
     /// async fn log() -> Result<(), Error> {
     ///     let mut feed = aio::reconnect("ws://example.com/feed", Backoff::default());
@@ -275,7 +281,7 @@ impl Reconnecting {
 
     /// A handle for other tasks and threads: to send, to close, and to see where it stands.
     pub fn handle(&self) -> ReconnectHandle {
-        crate::ReconnectHandle(Arc::clone(&self.shared))
+        crate::reconnect::ReconnectHandle(Arc::clone(&self.shared))
     }
 
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<OwnedMessage>, Error>> {

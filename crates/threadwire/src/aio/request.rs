@@ -17,7 +17,7 @@ use super::core::Opening;
 use super::pending::{Place, go_on};
 use super::reception::{Reception, receive, shutting_down};
 use super::stream::Stream;
-use crate::{Accept, Config, Error};
+use crate::{Config, Error, Reply};
 use threadwire_core::server::answer::{Answer, Subprotocol};
 use threadwire_core::server::check::plain;
 use threadwire_core::server::doorway::Refusal;
@@ -65,11 +65,11 @@ pub(super) struct Given {
 
 impl Given {
     /// What of an answer is for this face.
-    pub(super) fn of(accept: Accept) -> Result<Given, Response> {
+    pub(super) fn of(accept: Reply) -> Result<Given, Response> {
         match accept.0 {
             Answer::Respond(response) => Err(response),
             Answer::Upgrade { listener: Some(_), .. } => {
-                tracing::error!("a listener has no place on the async face, expected Accept::upgrade");
+                tracing::error!("a listener has no place on the async face, expected Reply::upgrade");
                 Err(plain(500, ""))
             }
             Answer::Upgrade { listener: None, headers, subprotocol } => Ok(Given { headers, subprotocol }),
@@ -81,7 +81,7 @@ impl Request {
     /// Upgrades to a connection, with what the server's [hook](super::Server::on_request) has said, if it has one.
     ///
     /// A request that does not ask for that as RFC 6455 (section 4.2.1) wants it is answered with what is wrong with it; this
-    /// fails with [`Error::Handshake`] then. Where there is no room for it ([`Admission`](crate::Admission)), it is answered so, and this
+    /// fails with [`Error::Handshake`] then. Where there is no room for it ([`Admission`](crate::server::Admission)), it is answered so, and this
     /// fails with [`Error::Limit`].
     pub async fn upgrade(self) -> Result<Connection, Error> {
         self.open().await.map(|(_, connection)| connection)
@@ -103,17 +103,18 @@ impl Request {
         self.upgrade().await
     }
 
-    /// Does what a hook says of it, a [`Router`](crate::Router) say: upgrades, or answers otherwise; then there is no connection.
+    /// Does what a hook says of it, a [`Router`](crate::server::Router) say: upgrades, or answers otherwise; then there is no connection.
     ///
     /// Fails as [`upgrade`](Request::upgrade) and [`respond`](Request::respond) do. A listener has no place on this face: an answer that has one
     /// becomes a 500.
     ///
     /// ```
-    /// use threadwire::{Accept, Error, Router, aio};
+    /// use threadwire::server::Router;
+    /// use threadwire::{Error, Reply, aio};
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Error> {
-    /// let router = Router::new().route("/feed/{name}", |_| Accept::upgrade())?;
+    /// let router = Router::new().route("/feed/{name}", |_| Reply::upgrade())?;
     /// let mut server = aio::Server::bind("127.0.0.1:0").await?;
     /// # let url = format!("ws://{}/feed/news", server.local_addr()?);
     /// # let client = tokio::spawn(async move { aio::connect(&url).await });
@@ -129,7 +130,7 @@ impl Request {
     /// ```
     pub fn answer(
         mut self,
-        accept: impl Into<Accept>,
+        accept: impl Into<Reply>,
     ) -> impl Future<Output = Result<Option<Connection>, Error>> + Send {
         // A listener can't travel with the future.
         let given = Given::of(accept.into());
@@ -173,7 +174,7 @@ impl Request {
     /// Answers with a response of one's own, and that is all; a HEAD request gets no body. Returns when it is written. Dropped before, it
     /// is written all the same.
     ///
-    /// Until the peer has ended, it counts for [`max_handshakes`](crate::Admission::max_handshakes). Fails with [`Error::Closed`] if it is
+    /// Until the peer has ended, it counts for [`max_handshakes`](crate::server::Admission::max_handshakes). Fails with [`Error::Closed`] if it is
     /// dropped for that, or with its server, and with [`Error::Timeout`] after [`Config::open_timeout`]; with [`Error::Io`] if the peer
     /// goes away.
     pub async fn respond(self, response: Response) -> Result<(), Error> {

@@ -21,9 +21,10 @@ use super::reception::receive;
 use super::request::Request;
 use super::stream::Stream;
 use crate::on_loop::server::Hook;
+use crate::server::{Admission, ListenAddr, ListenSocket};
 #[cfg(feature = "tls")]
 use crate::tls::ServerTls;
-use crate::{Accept, Admission, Config, Error, ListenAddr, ListenSocket};
+use crate::{Config, Error, Reply};
 use threadwire_core::server::accept_errors::{AfterError, Failures};
 use threadwire_core::server::settings::ServerSettings;
 
@@ -134,20 +135,21 @@ impl Server {
     }
 
     /// Has `accept` say what becomes of each request, before the program sees it: those that it answers otherwise are dealt with, and
-    /// [`accept`](Server::accept) and [`serve`](Server::serve) bring only those that it wants to upgrade ([`Accept::upgrade`]), with the headers
-    /// and the subprotocol that it gives them. This is where a [`Router`](crate::Router) goes. Without it, all requests are brought.
+    /// [`accept`](Server::accept) and [`serve`](Server::serve) bring only those that it wants to upgrade ([`Reply::upgrade`]), with the headers
+    /// and the subprotocol that it gives them. This is where a [`Router`](crate::server::Router) goes. Without it, all requests are brought.
     ///
     /// It must not wait. If it panics, or gives a listener, for which there is no place on this face, the request is answered with 500.
     ///
     /// ```
-    /// use threadwire::{Accept, Error, Response, Router, aio};
+    /// use threadwire::server::Router;
+    /// use threadwire::{Error, Reply, Response, aio};
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Error> {
     /// let well = Response::new(200)?.with_body("well\n");
     /// let router = Router::new()
     ///     .page("/healthz", move |_| well.clone())?
-    ///     .route("/rooms/{id}", |_| Accept::upgrade().subprotocols(["chat.v2", "chat.v1"]))?;
+    ///     .route("/rooms/{id}", |_| Reply::upgrade().subprotocols(["chat.v2", "chat.v1"]))?;
     /// let server = aio::Server::bind("127.0.0.1:0").await?.on_request(router.hook());
     /// # let url = format!("ws://{}/rooms/lobby", server.local_addr()?);
     /// let serving = tokio::spawn(server.serve(|request, mut ws| async move {
@@ -157,7 +159,7 @@ impl Server {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn on_request<R: Into<Accept>>(
+    pub fn on_request<R: Into<Reply>>(
         mut self,
         accept: impl Fn(&crate::Request) -> R + Send + Sync + 'static,
     ) -> Server {

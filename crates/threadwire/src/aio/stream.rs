@@ -3,7 +3,7 @@
 use std::any::Any;
 #[cfg(feature = "tls")]
 use std::future::poll_fn;
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -15,11 +15,11 @@ use threadwire_proto::Role;
 #[cfg(feature = "tls")]
 use super::tls;
 use crate::Config;
-use threadwire_core::session::transport::Transport;
 #[cfg(feature = "tls")]
 use threadwire_core::tls::{session::Session, stream::TlsStream};
 use threadwire_core::trace::Direction;
 use threadwire_core::trace::tap::Traced;
+use threadwire_core::transport::Transport;
 
 /// Anything that a connection can run over.
 pub(super) trait AnyStream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -178,7 +178,7 @@ impl Transport for Polled<'_, '_> {
             Stream::Tcp(socket) => read_now(socket, cx, buffer),
             Stream::Unix(socket) => read_now(socket, cx, buffer),
             #[cfg(feature = "tls")]
-            Stream::Tls(secured) => tls::read(secured, cx, &mut [IoSliceMut::new(buffer)]),
+            Stream::Tls(secured) => tls::read(secured, cx, &mut [io::IoSliceMut::new(buffer)]),
             Stream::Traced(traced) => traced.tap.read(&mut Polled { stream: &mut traced.stream, cx }, buffer),
             Stream::Other(stream) => read_now(&mut **stream, cx, buffer),
         }

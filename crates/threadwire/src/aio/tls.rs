@@ -7,8 +7,8 @@ use std::io::{self, IoSliceMut};
 use std::task::Context;
 
 use super::stream::{Polled, Stream};
-use threadwire_core::session::transport::Transport;
 use threadwire_core::tls::stream::TlsStream;
+use threadwire_core::transport::Transport;
 
 /// The stream under a session that reads.
 struct Below<'a, 'c> {

@@ -18,13 +18,13 @@ use threadwire_proto::state::State;
 use tokio::runtime::Handle;
 
 use super::received::Event;
-use super::rest::Rest;
 use super::stream::Stream;
 use super::waiters::Waiters;
 use crate::{Closed, Config, Error};
 use keeping::Keeping;
 use threadwire_core::session::buffers::Buffers;
 use threadwire_core::session::outbox::Outbox;
+use threadwire_core::session::unparsed::Unparsed;
 
 /// What a connection needs for most of what it does.
 #[derive(Clone, Copy)]
@@ -73,7 +73,7 @@ pub(super) struct Wire {
     sends: u8,
     /// The peer will send no more, but may still read.
     input_is_over: bool,
-    rest: Rest,
+    rest: Unparsed,
     /// What was read while sending, and not received yet.
     inbox: VecDeque<Event>,
     inbox_cost: usize,
@@ -102,7 +102,7 @@ impl Wire {
         protocol: Protocol,
         config: &Config,
         output: Vec<u8>,
-        rest: Rest,
+        rest: Unparsed,
     ) -> Wire {
         Wire {
             stream: Some(stream),

@@ -12,10 +12,10 @@ use super::callbacks::{Callbacks, Outcome};
 use super::handle::Shared;
 use super::session::{Place, Session};
 use super::{AppHandle, RequestId};
-use crate::{
-    Attempt, Backoff, Cause, Change, Client, Closed, Config, Connection, Error, IntoClient, Reconnect,
-    ReconnectHandle, State, Trace,
-};
+use crate::client::AsClient;
+use crate::reconnect::{Attempt, Backoff, Cause, Change, Reconnect, ReconnectHandle, State};
+use crate::trace::Trace;
+use crate::{Client, Closed, Config, Connection, Error};
 use threadwire_core::panic::catch;
 
 type Before = dyn FnMut(&mut Attempt) -> Result<(), Error>;
@@ -66,7 +66,7 @@ impl App {
     /// let app = App::new(&Client::new("ws://example.com/feed")?.subprotocols(["prices.v2"])?)?;
     /// # Ok::<(), threadwire::Error>(())
     /// ```
-    pub fn new(target: impl IntoClient) -> Result<App, Error> {
+    pub fn new(target: impl AsClient) -> Result<App, Error> {
         Ok(App {
             client: target.client()?.into_owned(),
             keepalive: None,
@@ -103,7 +103,8 @@ impl App {
     /// Shows what goes over the wire: what [`Config::trace`] is, whatever that says. See [`trace`](crate::trace).
     ///
     /// ```
-    /// use threadwire::{App, Trace};
+    /// use threadwire::trace::Trace;
+    /// use threadwire::App;
     /// let app = App::new("ws://example.com/")?.trace(Trace::to(|line| eprintln!("{line}")));
     /// # Ok::<(), threadwire::Error>(())
     /// ```
@@ -113,11 +114,12 @@ impl App {
     }
 
     /// Opens another connection when one ends, or can't be opened, unless it was this side that closed it: see
-    /// [`Reconnect`](crate::Reconnect). Without this, the first end is the end of the run.
+    /// [`Reconnect`](crate::reconnect::Reconnect). Without this, the first end is the end of the run.
     ///
     /// ```
     /// use std::time::Duration;
-    /// use threadwire::{App, Backoff};
+    /// use threadwire::reconnect::Backoff;
+    /// use threadwire::App;
     /// # let nobody = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     /// # let url = format!("ws://{nobody}");
     ///
@@ -135,14 +137,14 @@ impl App {
     }
 
     /// Decides which ends are worth another attempt, where the app [reconnects](App::reconnect): see
-    /// [`Reconnect::retry_if`](crate::Reconnect::retry_if).
+    /// [`Reconnect::retry_if`](crate::reconnect::Reconnect::retry_if).
     pub fn retry_if(mut self, hook: impl FnMut(&Cause) -> bool + 'static) -> App {
         self.retry_if = Some(Rc::new(RefCell::new(Box::new(hook))));
         self
     }
 
     /// Is called before each attempt, also the first: it may change the URL and headers, and forbid the attempt, which ends
-    /// the run with its error. See [`Reconnect::before`](crate::Reconnect::before).
+    /// the run with its error. See [`Reconnect::before`](crate::reconnect::Reconnect::before).
     pub fn before<R: Outcome>(mut self, mut hook: impl FnMut(&mut Attempt) -> R + 'static) -> App {
         self.before = Some(Rc::new(RefCell::new(Box::new(move |attempt| hook(attempt).into_result()))));
         self
@@ -176,7 +178,8 @@ impl App {
     /// Another connection is open, after one that has ended: instead of [`on_open`](App::on_open).
     ///
     /// ```
-    /// use threadwire::{App, Backoff};
+    /// use threadwire::reconnect::Backoff;
+    /// use threadwire::App;
     ///
     /// let app = App::new("ws://example.com/feed")?
     ///     .reconnect(Backoff::default())
@@ -190,7 +193,7 @@ impl App {
 
     /// A message has arrived: called for each, before it is known whether it [answers a request](App::id) and before
     /// [`on_message`](App::on_message). To be called for fragments as they come, use a [`Listener`](crate::Listener) for
-    /// [frames](crate::Level::Frames).
+    /// [frames](crate::frame::Level::Frames).
     pub fn on_data<R: Outcome>(self, mut call: impl FnMut(&Connection, Message<'_>) -> R + 'static) -> App {
         self.set(|callbacks| {
             callbacks.on_data = Some(Box::new(move |ws, message| call(ws, message).into_result()));
@@ -229,9 +232,9 @@ impl App {
     ///
     /// ```
     /// use threadwire::App;
-    /// # use threadwire::{Accept, CloseCode, Connection, Server};
+    /// # use threadwire::{Reply, CloseCode, Connection, Server};
     /// # let full = |ws: &Connection, _: threadwire::Message<'_>| ws.close_with(CloseCode::TRY_AGAIN_LATER, "full");
-    /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| Accept::with(full))?;
+    /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| Reply::with(full))?;
     /// # let url = format!("ws://{}", server.local_addr()?);
     ///
     /// let result = App::new(&url)?

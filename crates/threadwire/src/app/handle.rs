@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use threadwire_proto::{CloseCode, CloseFrame, Compress, Message, OwnedMessage};
 use threadwire_worker::{EventLoop, Remote};
 
-use super::request::{Reply, RequestId, RequestRefused, Requests};
-use crate::{Closed, Error, Handle, ReconnectHandle, State, WhenFull};
+use super::request::{PendingReply, RequestId, RequestRefused, Requests};
+use crate::reconnect::{ReconnectHandle, State};
+use crate::{Closed, Error, Handle, WhenFull};
 
 /// What an app shares with its handles.
 #[derive(Default)]
@@ -129,8 +130,8 @@ impl Shared {
 ///
 /// ```
 /// use threadwire::App;
-/// # use threadwire::{Accept, Connection, Error, Message, Server};
-/// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+/// # use threadwire::{Reply, Connection, Error, Message, Server};
+/// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
 /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
 /// # let url = format!("ws://{}", server.local_addr()?);
 ///
@@ -235,8 +236,8 @@ impl AppHandle {
     /// ```
     /// use std::time::Duration;
     /// use threadwire::{App, app};
-    /// # use threadwire::{Accept, Connection, Message, Server};
-    /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+    /// # use threadwire::{Reply, Connection, Message, Server};
+    /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
     /// # let url = format!("ws://{}", server.local_addr()?);
     ///
@@ -261,7 +262,7 @@ impl AppHandle {
         &self,
         id: impl Into<RequestId>,
         message: impl Into<Message<'a>>,
-    ) -> Result<Reply, Error> {
+    ) -> Result<PendingReply, Error> {
         let id = id.into();
         let mut inner = self.0.lock();
         let connection = inner.connection.clone().ok_or(Error::Closed)?;
@@ -273,7 +274,7 @@ impl AppHandle {
         let (number, answer) = inner.requests.add(&id).map_err(Error::other)?;
         self.0.has_requests.store(true, Ordering::Release);
         drop(inner);
-        let reply = Reply::new(id, number, answer, Arc::clone(&self.0));
+        let reply = PendingReply::new(id, number, answer, Arc::clone(&self.0));
         // Where that fails, the reply is dropped, and forgotten.
         connection.send(message)?;
         Ok(reply)

@@ -12,7 +12,8 @@ use threadwire_proto::OwnedMessage;
 use threadwire_worker::{Defer, PromiseError};
 
 use super::handle::Shared;
-use crate::{Closed, Error, TimeoutKind};
+use crate::error::TimeoutKind;
+use crate::{Closed, Error};
 
 /// What tells the answers to requests apart: a text or a number, whatever the protocol has. A number is the same as its
 /// digits.
@@ -149,16 +150,21 @@ impl Requests {
 ///
 /// There is an example at [`AppHandle::request`](super::AppHandle::request).
 #[must_use = "the answer goes to on_message if this is dropped"]
-pub struct Reply {
+pub struct PendingReply {
     id: RequestId,
     number: u64,
     answer: Defer<Answer>,
     shared: Arc<Shared>,
 }
 
-impl Reply {
-    pub(super) fn new(id: RequestId, number: u64, answer: Defer<Answer>, shared: Arc<Shared>) -> Reply {
-        Reply { id, number, answer, shared }
+impl PendingReply {
+    pub(super) fn new(
+        id: RequestId,
+        number: u64,
+        answer: Defer<Answer>,
+        shared: Arc<Shared>,
+    ) -> PendingReply {
+        PendingReply { id, number, answer, shared }
     }
 
     /// The id of the request.
@@ -178,10 +184,10 @@ impl Reply {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use threadwire::app::Reply;
+    /// use threadwire::app::PendingReply;
     /// use threadwire::Error;
     ///
-    /// fn is_slow(reply: &Reply) -> Result<bool, Error> {
+    /// fn is_slow(reply: &PendingReply) -> Result<bool, Error> {
     ///     match reply.get_timeout(Duration::from_secs(1)) {
     ///         Err(error) if error.is_timeout() => Ok(true),
     ///         answer => answer.map(|_| false),
@@ -220,7 +226,7 @@ fn open(answer: Result<Answer, PromiseError>) -> Result<OwnedMessage, Error> {
 
 /// Ready when there is an answer, or will be none. (To [`block_on`](threadwire_worker::block_on) it in a callback of the same app
 /// is to wait in vain: no answer is read before that returns.)
-impl Future for Reply {
+impl Future for PendingReply {
     type Output = Result<OwnedMessage, Error>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -228,16 +234,16 @@ impl Future for Reply {
     }
 }
 
-impl Drop for Reply {
+impl Drop for PendingReply {
     fn drop(&mut self) {
         let (id, number) = (&self.id, self.number);
         self.shared.with_requests(|requests| requests.forget(id, number));
     }
 }
 
-impl fmt::Debug for Reply {
+impl fmt::Debug for PendingReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reply")
+        f.debug_struct("PendingReply")
             .field("id", &self.id.0)
             .field("has_come", &self.answer.is_settled())
             .finish_non_exhaustive()

@@ -11,8 +11,8 @@ use crate::Error;
 ///
 /// ```
 /// use threadwire::{App, app};
-/// # use threadwire::{Accept, Connection, Message, Server};
-/// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+/// # use threadwire::{Reply, Connection, Message, Server};
+/// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
 /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
 /// # let url = format!("ws://{}", server.local_addr()?);
 ///

@@ -1,6 +1,6 @@
 //! A connection, on its thread.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -14,7 +14,9 @@ use threadwire_proto::{CloseCode, Compress, Message, OwnedMessage};
 use threadwire_worker::{EventLoop, Stopped, checkpoint};
 
 use super::mailbox::Mailbox;
-use crate::TimeoutKind;
+use threadwire_core::session::outcome::EndOfReceiving;
+
+use crate::error::TimeoutKind;
 #[cfg(feature = "tls")]
 use crate::tls::TlsInfo;
 use crate::{Closed, Error, Handle, WhenFull};
@@ -83,7 +85,7 @@ impl Quick {
 /// ```
 /// use std::time::Duration;
 /// use threadwire::{Error, blocking};
-/// # let echo = || threadwire::Accept::with(|ws: &threadwire::Connection, m: threadwire::Message<'_>| ws.send(m));
+/// # let echo = || threadwire::Reply::with(|ws: &threadwire::Connection, m: threadwire::Message<'_>| ws.send(m));
 /// # let server = threadwire::Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
 /// # let url = format!("ws://{}", server.local_addr()?);
 ///
@@ -105,8 +107,7 @@ pub struct Connection {
     is_asked: Cell<bool>,
     /// How many messages were received since the loop was last given a turn.
     quick: Quick,
-    /// Whether the end was told as an error.
-    told: Cell<bool>,
+    end: RefCell<EndOfReceiving>,
 }
 
 impl Connection {
@@ -117,7 +118,7 @@ impl Connection {
             gathering: Cell::new(None),
             is_asked: Cell::new(false),
             quick: Quick::default(),
-            told: Cell::new(false),
+            end: RefCell::default(),
         }
     }
 
@@ -228,8 +229,8 @@ impl Connection {
     /// What a receive ends with.
     fn end(&self) -> Result<Option<OwnedMessage>, Error> {
         match self.closed() {
-            Some(closed) if !closed.is_normal() && !self.told.replace(true) => Err(Error::Ended(closed)),
-            _ => Ok(None),
+            Some(closed) => self.end.borrow_mut().tell(&closed).map(|()| None),
+            None => Ok(None),
         }
     }
 

@@ -83,9 +83,8 @@ impl Intake {
     ) -> Result<(), Error> {
         let _sending = Sending::begin(self, ws);
         send()?;
-        if ws.buffered() > ws.config().high_watermark {
-            let low = ws.config().low_watermark;
-            EventLoop::current().wait(None, || ws.buffered() <= low || !ws.is_open())?;
+        if ws.is_above_watermark() {
+            EventLoop::current().wait(None, || !ws.is_above_watermark() || !ws.is_open())?;
             if !ws.is_open() {
                 return Err(Error::Closed);
             }

@@ -10,6 +10,8 @@ use threadwire_proto::{CloseCode, Frame, Level, Message, OpCode};
 use threadwire_worker::EventLoop;
 
 use super::intake::Intake;
+use threadwire_core::session::outcome::EndOfReceiving;
+
 use crate::{Client, Closed, Connection, Error, Handle, Listener, WhenFull};
 
 /// A connection whose messages are received in parts, each a fragment as the peer has sent it (RFC 6455, section 5.4): for
@@ -18,12 +20,12 @@ use crate::{Client, Closed, Connection, Error, Handle, Listener, WhenFull};
 ///
 /// ```
 /// use threadwire::blocking;
-/// # use threadwire::OpCode;
+/// # use threadwire::frame::OpCode;
 /// # let hello = |ws: &threadwire::Connection, _: threadwire::Message<'_>| {
 /// #     ws.send_frame(OpCode::Text, false, b"a long ")?;
 /// #     ws.send_frame(OpCode::Continuation, true, b"story")
 /// # };
-/// # let server = threadwire::Server::bind("127.0.0.1:0")?.serve(move |_| threadwire::Accept::with(hello))?;
+/// # let server = threadwire::Server::bind("127.0.0.1:0")?.serve(move |_| threadwire::Reply::with(hello))?;
 /// # let url = format!("ws://{}", server.local_addr()?);
 ///
 /// let mut ws = blocking::connect_in_parts(&url)?;
@@ -39,7 +41,7 @@ use crate::{Client, Closed, Connection, Error, Handle, Listener, WhenFull};
 pub struct Streaming {
     ws: Connection,
     frames: Rc<Frames>,
-    told: Cell<bool>,
+    end: RefCell<EndOfReceiving>,
 }
 
 /// A message that is arriving: see [`Streaming`]. Dropped before its end, the rest of it is skipped when the next one is
@@ -67,7 +69,7 @@ struct Part {
 pub(super) fn connect(client: &Client) -> Result<Streaming, Error> {
     let frames = Rc::new(Frames::default());
     let ws = client.connect(Receiver(Rc::clone(&frames)))?;
-    Ok(Streaming { ws, frames, told: Cell::new(false) })
+    Ok(Streaming { ws, frames, end: RefCell::default() })
 }
 
 impl Streaming {
@@ -115,8 +117,8 @@ impl Streaming {
 
     fn end(&self) -> Result<(), Error> {
         match self.ws.closed() {
-            Some(closed) if !closed.is_normal() && !self.told.replace(true) => Err(Error::Ended(closed)),
-            _ => Ok(()),
+            Some(closed) => self.end.borrow_mut().tell(&closed),
+            None => Ok(()),
         }
     }
 

@@ -14,7 +14,7 @@ use threadwire_worker::EventLoop;
 
 use super::connection::Quick;
 use super::{Connection, Server};
-use crate::TimeoutKind;
+use crate::error::TimeoutKind;
 use crate::{Closed, Error};
 
 /// How many messages of a connection come in a row where others wait.

@@ -16,11 +16,10 @@ use threadwire_worker::{Ended, EventLoop, Pool, Remote, Worker};
 use super::mailbox::{Arrived, Receiver};
 use super::{Connection, Detached};
 use crate::on_loop::server::{Control, Hook, ServerWorker, Service, Setup};
+use crate::server::{Admission, ListenAddr, ListenSocket, Shutdown, ShutdownReport, Stopper};
 #[cfg(feature = "tls")]
 use crate::tls::ServerTls;
-use crate::{
-    Accept, Admission, Config, Error, ListenAddr, ListenSocket, Request, Shutdown, ShutdownReport, Stopper,
-};
+use crate::{Config, Error, Reply, Request};
 use threadwire_core::server::settings::ServerSettings;
 use threadwire_core::server::tally::Pending;
 
@@ -121,16 +120,16 @@ impl Server {
     /// Has `accept` say what becomes of each request; without it, all are upgraded.
     ///
     /// ```
-    /// use threadwire::{Accept, blocking::Server};
+    /// use threadwire::{Reply, blocking::Server};
     ///
     /// let server = Server::bind("127.0.0.1:0")?.on_request(|request| match request.path() {
-    ///     "/feed" => Accept::upgrade(),
-    ///     _ => Accept::status(404),
+    ///     "/feed" => Reply::upgrade(),
+    ///     _ => Reply::status(404),
     /// });
     /// # let _ = server;
     /// # Ok::<(), threadwire::Error>(())
     /// ```
-    pub fn on_request<R: Into<Accept>>(
+    pub fn on_request<R: Into<Reply>>(
         mut self,
         accept: impl Fn(&Request) -> R + Send + Sync + 'static,
     ) -> Server {

@@ -18,7 +18,7 @@ impl Connection {
     /// ```
     /// use std::thread;
     /// use threadwire::blocking;
-    /// # let echo = || threadwire::Accept::with(|ws: &threadwire::Connection, m: threadwire::Message<'_>| ws.send(m));
+    /// # let echo = || threadwire::Reply::with(|ws: &threadwire::Connection, m: threadwire::Message<'_>| ws.send(m));
     /// # let server = threadwire::Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
     /// # let url = format!("ws://{}", server.local_addr()?);
     ///

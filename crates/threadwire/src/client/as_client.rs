@@ -7,16 +7,17 @@ use crate::{Client, Error};
 /// What can be connected to: a URL, or a [`Client`] with its settings. Only these: the trait is sealed.
 ///
 /// ```
-/// use threadwire::{Client, IntoClient};
+/// use threadwire::client::AsClient;
+/// use threadwire::Client;
 ///
-/// fn takes(_target: impl IntoClient) {}
+/// fn takes(_target: impl AsClient) {}
 /// takes("ws://example.com/");
 /// takes(&Client::new("ws://example.com/")?);
 /// # Ok::<(), threadwire::Error>(())
 /// ```
-pub trait IntoClient: sealed::Sealed {}
+pub trait AsClient: sealed::Sealed {}
 
-impl<T: sealed::Sealed> IntoClient for T {}
+impl<T: sealed::Sealed> AsClient for T {}
 
 pub(crate) mod sealed {
     use super::{Client, Cow, Error};

@@ -1,4 +1,5 @@
-//! The client of every face: a builder around its settings, and connections of callbacks.
+//! The client of every face: a builder around its settings, and what it can be told about the way to a server: proxies, cookies,
+//! TLS, sockets, addresses, timeouts.
 
 mod as_client;
 mod network;
@@ -12,11 +13,14 @@ use threadwire_core::client::settings::Settings;
 use threadwire_worker::EventLoop;
 
 use crate::on_loop::dial::Attempt;
-#[cfg(feature = "tls")]
-use crate::tls::ClientTls;
-use crate::{Backoff, Config, Connection, Error, Listener, Reconnect};
+use crate::reconnect::{Backoff, Reconnect};
+use crate::{Config, Connection, Error, Listener};
 
-pub use as_client::IntoClient;
+pub use as_client::AsClient;
+pub use threadwire_core::client::{CookieJar, Proxy, Socket, Target, Timeouts};
+#[cfg(feature = "tls")]
+pub use threadwire_core::tls::ClientTls;
+pub use threadwire_proto::handshake::Answer;
 
 /// Opens a connection, and waits until it is open or has failed; this thread's event loop goes on meanwhile. The first
 /// call to the listener may come before this returns.
@@ -28,8 +32,8 @@ pub use as_client::IntoClient;
 /// ```
 /// use std::{cell::Cell, rc::Rc};
 /// use threadwire::{Connection, Message, connect, wait_until};
-/// # use threadwire::{Accept, Server};
-/// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+/// # use threadwire::{Reply, Server};
+/// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
 /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
 /// # let url = format!("ws://{}", server.local_addr()?);
 ///
@@ -60,8 +64,8 @@ pub fn connect(url: &str, listener: impl Listener) -> Result<Connection, Error> 
 /// ```
 /// use std::time::Duration;
 /// use threadwire::{Client, Config, Connection, Message};
-/// # use threadwire::{Accept, Server};
-/// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+/// # use threadwire::{Reply, Server};
+/// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
 /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
 /// # let url = format!("ws://{}", server.local_addr()?);
 ///
@@ -83,7 +87,8 @@ impl Client {
     /// Fails with [`Error::Url`] for what can't be connected to.
     ///
     /// ```
-    /// use threadwire::{Client, Error, UrlPart};
+    /// use threadwire::error::UrlPart;
+    /// use threadwire::{Client, Error};
     /// let result = Client::new("http://example.com/");
     /// assert!(matches!(result, Err(Error::Url { part: UrlPart::Scheme, .. })));
     /// ```
@@ -167,9 +172,10 @@ impl Client {
     /// Makes a connection of it that is opened again when it ends: see [`Reconnect`].
     ///
     /// ```
-    /// use threadwire::{Backoff, Client, Connection, Message};
-    /// # use threadwire::{Accept, Server};
-    /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+    /// use threadwire::reconnect::Backoff;
+    /// use threadwire::{Client, Connection, Message};
+    /// # use threadwire::{Reply, Server};
+    /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
     /// # let url = format!("ws://{}", server.local_addr()?);
     ///

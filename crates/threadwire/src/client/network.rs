@@ -10,14 +10,15 @@ use super::Client;
 #[cfg(doc)]
 use crate::Error;
 use crate::app::HeaderList;
-use crate::{CookieJar, Proxy, Socket, Target, Timeouts};
+use crate::client::{CookieJar, Proxy, Socket, Target, Timeouts};
 
 /// Its way to the server. All of it holds for each attempt of a client that [reconnects](Client::reconnect), and on every face.
 impl Client {
     /// Through which proxy to go, if any: see [`Proxy`]. By default it is as the environment says ([`Proxy::from_env`]).
     ///
     /// ```
-    /// use threadwire::{App, Client, Proxy};
+    /// use threadwire::client::Proxy;
+    /// use threadwire::{App, Client};
     ///
     /// let client = Client::new("wss://example.com/feed")?.proxy(Proxy::new("http://proxy.example:3128")?);
     /// let app = App::new(&client)?;
@@ -79,8 +80,8 @@ impl Client {
     ///
     /// ```
     /// use threadwire::Client;
-    /// # use threadwire::{Accept, Connection, Message, Server};
-    /// # let server = Server::bind("127.0.0.1:0")?.serve(|_| Accept::with(|_: &Connection, _: Message<'_>| Ok(())))?;
+    /// # use threadwire::{Reply, Connection, Message, Server};
+    /// # let server = Server::bind("127.0.0.1:0")?.serve(|_| Reply::with(|_: &Connection, _: Message<'_>| Ok(())))?;
     /// # let staging = server.local_addr()?;
     ///
     /// let client = Client::new("ws://feed.example/")?.resolve("feed.example", [staging]);
@@ -96,8 +97,8 @@ impl Client {
     ///
     /// ```
     /// use threadwire::Client;
-    /// # use threadwire::{Accept, Connection, Message, Server};
-    /// # let server = Server::bind("127.0.0.1:0")?.serve(|_| Accept::with(|_: &Connection, _: Message<'_>| Ok(())))?;
+    /// # use threadwire::{Reply, Connection, Message, Server};
+    /// # let server = Server::bind("127.0.0.1:0")?.serve(|_| Reply::with(|_: &Connection, _: Message<'_>| Ok(())))?;
     /// # let url = format!("ws://{}", server.local_addr()?);
     ///
     /// let client = Client::new(&url)?.bind("127.0.0.1".parse().unwrap());
@@ -151,8 +152,8 @@ impl Client {
     /// ```
     /// use std::net::TcpStream;
     /// use threadwire::Client;
-    /// # use threadwire::{Accept, Connection, Message, Server};
-    /// # let server = Server::bind("127.0.0.1:0")?.serve(|_| Accept::with(|_: &Connection, _: Message<'_>| Ok(())))?;
+    /// # use threadwire::{Reply, Connection, Message, Server};
+    /// # let server = Server::bind("127.0.0.1:0")?.serve(|_| Reply::with(|_: &Connection, _: Message<'_>| Ok(())))?;
     /// # let tunnel = server.local_addr()?;
     ///
     /// let client = Client::new("ws://example.com/")?.open_socket(move |_target| {

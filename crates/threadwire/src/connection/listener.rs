@@ -80,9 +80,10 @@ pub trait Listener: 'static {
     /// [`Level::Frames`].
     ///
     /// ```
-    /// use threadwire::{Connection, Error, Frame, Level, Listener, OpCode};
+    /// use threadwire::frame::{Frame, Level, OpCode};
+    /// use threadwire::{Connection, Error, Listener};
     /// # use std::{cell::RefCell, rc::Rc};
-    /// # use threadwire::{Accept, Message, Server, connect};
+    /// # use threadwire::{Reply, Message, Server, connect};
     ///
     /// struct Echo; // that passes fragments on as they come, and holds no message
     ///
@@ -98,7 +99,7 @@ pub trait Listener: 'static {
     ///         }
     ///     }
     /// }
-    /// # let server = Server::bind("127.0.0.1:0")?.serve(|_| Accept::with(Echo))?;
+    /// # let server = Server::bind("127.0.0.1:0")?.serve(|_| Reply::with(Echo))?;
     /// # let heard = Rc::new(RefCell::new(String::new()));
     /// # let hear = Rc::clone(&heard);
     /// # let ws = connect(&format!("ws://{}", server.local_addr()?), move |ws: &Connection, message: Message<'_>| {
@@ -127,8 +128,8 @@ pub trait Listener: 'static {
     /// ```
     /// use std::{cell::Cell, rc::Rc, time::{Duration, Instant}};
     /// use threadwire::{Connection, Error, Listener, connect};
-    /// # use threadwire::{Accept, Message, Server};
-    /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+    /// # use threadwire::{Reply, Message, Server};
+    /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
     /// # let url = format!("ws://{}", server.local_addr()?);
     ///

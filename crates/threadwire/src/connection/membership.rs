@@ -14,7 +14,7 @@ use threadwire_worker::EventLoop;
 
 use super::{Connection, Phase, WeakConnection};
 use crate::Config;
-use crate::Standing;
+use crate::server::Standing;
 use threadwire_core::server::tally::{MemberNote, ShutdownOrder, WorkerTally};
 
 /// The place of a connection that is no server's, or has ended.
@@ -203,7 +203,7 @@ impl Connection {
     }
 
     fn is_clean(&self) -> bool {
-        self.0.link.borrow().closing().is_some_and(|closing| closing.is_clean())
+        self.0.session.borrow().closing().is_some_and(|closing| closing.is_clean())
     }
 
     /// Whether its server shuts down, and sets the deadline.
@@ -229,16 +229,16 @@ impl Connection {
 
     /// What there is to say of it when the time has passed; `None` if nothing is wrong.
     fn standing(&self) -> Option<Standing> {
-        Standing::of(self.0.link.borrow().closing(), self.is_in_callback(), self.buffered())
+        Standing::of(self.0.session.borrow().closing(), self.is_in_callback(), self.buffered())
     }
 
     /// Gives it up, at the loop's next turn.
     fn give_up(&self) {
-        let mut link = self.0.link.borrow_mut();
-        if let Some(deadline) = link.deadline(Instant::now()) {
-            link.expire(deadline);
+        let mut session = self.0.session.borrow_mut();
+        if let Some(deadline) = session.deadline(Instant::now()) {
+            session.expire(deadline);
         }
-        drop(link);
+        drop(session);
         self.mark_dirty();
     }
 }

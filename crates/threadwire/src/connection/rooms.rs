@@ -2,15 +2,16 @@
 
 use std::rc::Rc;
 
-use threadwire_core::config::TOO_SLOW;
+use threadwire_proto::SendOptions;
 use threadwire_proto::deflate::Sharing;
-use threadwire_proto::{CloseCode, CloseFrame, SendOptions};
 
 use super::Connection;
+use super::flags::Flags;
 use crate::WhenFull;
 use crate::connection::registry::Registry;
-use crate::flow::Flow;
-use crate::room::branch::{Branch, Framed, Seat};
+use crate::room::branch::{Branch, Seat};
+use threadwire_core::session::overflow::{FrameKind, Overflow};
+use threadwire_core::session::send::Framed;
 
 /// What has become of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +30,8 @@ impl Connection {
     /// none if it is not.
     #[inline]
     pub(crate) fn offer(&self, bytes: &[u8]) -> usize {
-        match self.0.link.borrow_mut().write_shared(bytes) {
+        let written = self.0.session.borrow_mut().write_shared(bytes, &self.0.registry.buffers);
+        match written {
             Ok(written) => written,
             Err(error) => {
                 self.write_failed(error);
@@ -41,17 +43,17 @@ impl Connection {
     /// What a message must be compressed like for this member to share it.
     #[inline]
     pub(crate) fn sharing(&self) -> Option<Sharing> {
-        self.0.link.borrow().sharing()
+        self.0.session.borrow().sharing()
     }
 
     /// What was compressed for many is offered to this member.
     pub(crate) fn sent_shared(&self) {
-        self.0.link.borrow_mut().sent_shared();
+        self.0.session.borrow_mut().sent_shared();
     }
 
     /// Takes the rest of a frame that has begun to leave.
     pub(crate) fn give_rest(&self, rest: &[u8]) {
-        self.0.link.borrow_mut().append_framed(rest, false);
+        self.0.session.borrow_mut().append_framed(rest, false, &self.0.registry.buffers);
         self.mark_dirty();
     }
 
@@ -62,32 +64,33 @@ impl Connection {
             return Given::Skipped;
         }
         let length = framed.payload.len();
-        if self.0.link.borrow().is_mid_message() {
+        if self.0.session.borrow().is_mid_message() {
             return self.give_behind(framed, when_full);
         }
-        if !self.has_room(length) && !self.0.link.borrow().is_blocked() {
-            // It may be that nobody has tried to write it yet.
-            self.write();
-        }
-        if !self.has_room(length) {
-            if when_full != WhenFull::DropOldest {
-                return self.refuse(when_full);
+        if !self.has_room(length) && !self.finds_room(length) {
+            match self.overflow(FrameKind::Message, length, when_full) {
+                Overflow::DropOldest | Overflow::Take => {}
+                overflow => return self.refused(overflow),
             }
-            self.drop_oldest_for(length);
         }
-        let given = self.0.link.borrow_mut().give(framed, when_full == WhenFull::DropOldest);
+        let buffers = &self.0.registry.buffers;
+        let droppable = when_full == WhenFull::DropOldest;
+        let sent = self.0.session.borrow_mut().send_framed(framed, droppable, buffers);
         self.mark_dirty();
-        given
+        if sent { Given::Delivered } else { Given::Skipped }
     }
 
     /// Takes a frame for which there is no turn now, as a message in fragments is under way: it may wait if that is
     /// somebody else's, as it does when the program sends it.
     fn give_behind(&self, framed: Framed<'_>, when_full: WhenFull) -> Given {
-        if !self.0.flow.get().shared || !self.is_mid_message_of_another() {
+        if !self.has(Flags::SHARED) || !self.is_mid_message_of_another() {
             return Given::Skipped;
         }
-        if !self.has_room(framed.payload.len()) {
-            return self.refuse(when_full);
+        let length = framed.payload.len();
+        if !self.has_room(length) {
+            // What waits for another's message is not dropped to make room.
+            let when_full = if when_full == WhenFull::DropOldest { WhenFull::DropNewest } else { when_full };
+            return self.refused(self.overflow(FrameKind::Message, length, when_full));
         }
         let droppable = when_full == WhenFull::DropOldest;
         let options = SendOptions { droppable, compress: framed.compress };
@@ -97,37 +100,34 @@ impl Connection {
         }
     }
 
-    fn refuse(&self, when_full: WhenFull) -> Given {
-        self.count_dropped();
-        if when_full == WhenFull::Close {
-            // Not by `close_with`, which would flush the rooms that are just being flushed.
-            let frame = CloseFrame { code: Some(CloseCode::POLICY), reason: TOO_SLOW };
-            // It can be sent: nothing else could make this fail.
-            let _ = self.0.link.borrow_mut().close(frame);
-            self.mark_dirty();
+    /// There was no room: a room counts what it could not deliver, whatever the policy.
+    fn refused(&self, overflow: Overflow) -> Given {
+        if overflow != Overflow::DropNewest {
+            self.0.session.borrow_mut().count_dropped();
         }
+        self.mark_dirty();
         Given::Dropped
     }
 
     /// Has what was gathered in this connection's rooms leave, before something else does.
     #[inline]
     pub(super) fn flush_rooms(&self) {
-        if self.0.flow.get().in_rooms && self.0.link.borrow().registry().rooms.has_gathered() {
+        if self.has(Flags::IN_ROOMS) && self.0.registry.rooms.has_gathered() {
             self.flush_own_rooms();
         }
     }
 
     #[cold]
     fn flush_own_rooms(&self) {
-        let registry = self.registry();
+        let registry = &self.0.registry;
         while let Some(branch) = self.find_seat(|seat| seat.branch.has_gathered()) {
-            branch.flush(&registry);
+            branch.flush(registry);
         }
     }
 
     /// The end: leaves all rooms.
     pub(super) fn leave_rooms(&self) {
-        if self.0.flow.get().in_rooms {
+        if self.has(Flags::IN_ROOMS) {
             self.registry().leave_rooms(self);
         }
     }
@@ -137,7 +137,7 @@ impl Connection {
 impl Connection {
     /// What its thread's connections share.
     pub(crate) fn registry(&self) -> Rc<Registry> {
-        Rc::clone(self.0.link.borrow().registry())
+        Rc::clone(&self.0.registry)
     }
 
     /// What no other connection of this thread has as long as this one is there.
@@ -167,7 +167,7 @@ impl Connection {
 
     /// Becomes a member. In how many rooms it is now.
     pub(crate) fn take_seat(&self, branch: Rc<Branch>, place: usize) -> usize {
-        self.0.flow.set(Flow { in_rooms: true, ..self.0.flow.get() });
+        self.set(Flags::IN_ROOMS, true);
         let mut extras = self.0.extras.borrow_mut();
         let seats = &mut extras.get_or_insert_default().seats;
         seats.push(Seat { branch, place });
@@ -192,7 +192,7 @@ impl Connection {
         let left = seats.len();
         drop(extras);
         if left == 0 {
-            self.0.flow.set(Flow { in_rooms: false, ..self.0.flow.get() });
+            self.set(Flags::IN_ROOMS, false);
         }
         Some((seat.place, left))
     }

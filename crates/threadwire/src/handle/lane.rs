@@ -16,6 +16,9 @@ use std::task::Waker;
 
 use threadwire_proto::{Compress, OpCode};
 
+use threadwire_core::config::WhenFull;
+use threadwire_core::session::overflow::{FrameKind, Overflow, has_room, overflow};
+
 use super::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, PoisonError};
 
 /// Something that the owner is to do. `C` is a call.
@@ -35,28 +38,28 @@ pub(crate) struct LeftFrame {
     pub(crate) length: usize,
     /// The message in parts that it belongs to, or 0.
     pub(crate) part_of: u64,
-    pub(crate) full: Full,
+    pub(crate) when_full: WhenFull,
     pub(crate) compress: Compress,
 }
 
 impl LeftFrame {
     /// A frame without its payload.
-    pub(crate) fn new(opcode: OpCode, fin: bool, part_of: u64, full: Full) -> LeftFrame {
-        LeftFrame { opcode, fin, length: 0, part_of, full, compress: Compress::Auto }
+    pub(crate) fn new(opcode: OpCode, fin: bool, part_of: u64, when_full: WhenFull) -> LeftFrame {
+        LeftFrame { opcode, fin, length: 0, part_of, when_full, compress: Compress::Auto }
     }
-}
 
-/// What happens to a message for which there is no room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Full {
-    /// It is refused.
-    Refuse,
-    /// It is dropped.
-    DropNewest,
-    /// Others make room for it.
-    DropOldest,
-    /// It is taken all the same, up to another limit: a control frame.
-    Take,
+    /// What it is where there is no room. A part of a message is never a message of its own.
+    pub(crate) fn kind(&self) -> FrameKind {
+        match FrameKind::of(self.opcode, self.fin) {
+            FrameKind::Message if self.part_of != 0 => FrameKind::Fragment,
+            kind => kind,
+        }
+    }
+
+    /// Whether it may be dropped to make room for others.
+    pub(crate) fn is_droppable(&self) -> bool {
+        self.kind() == FrameKind::Message && self.when_full == WhenFull::DropOldest
+    }
 }
 
 /// What became of a message.
@@ -85,9 +88,6 @@ pub(crate) struct Batch<C> {
 
 /// The most that may be left, whatever it is: payloads may be empty.
 const MOST: usize = 1 << 20;
-
-/// How much further than messages control frames may go, in bytes, when too much waits to be written.
-pub(crate) const CONTROL_ROOM: usize = 1 << 20;
 
 impl<C> Batch<C> {
     /// How many bytes wait in it.
@@ -197,18 +197,17 @@ impl<C, E: Clone> Lane<C, E> {
         }
         let waiting = state.waiting_bytes();
         let total = waiting + self.outside.load(Ordering::SeqCst);
-        let is_full = (total > 0 && total + payload.len() > limit) || state.batch.ops.len() >= MOST;
-        if is_full {
-            match frame.full {
-                Full::Take if total > limit.saturating_add(CONTROL_ROOM) => return Pushed::Full,
-                _ if state.batch.ops.len() >= 2 * MOST => return Pushed::Full,
-                Full::Take => {}
-                Full::Refuse => return Pushed::Full,
-                Full::DropNewest => {
+        let count = state.batch.ops.len();
+        if count >= MOST || !has_room(total, payload.len(), limit) {
+            match overflow(frame.kind(), total, limit, frame.when_full) {
+                _ if count >= 2 * MOST => return Pushed::Full,
+                Overflow::Take => {}
+                Overflow::DropNewest => {
                     state.dropped += 1;
                     return Pushed::Dropped;
                 }
-                Full::DropOldest => state.drop_oldest(payload.len(), limit),
+                Overflow::DropOldest => state.drop_oldest(payload.len(), limit),
+                Overflow::Wait | Overflow::Close | Overflow::Refuse => return Pushed::Full,
             }
         }
         state.batch.bytes.extend_from_slice(payload);
@@ -361,14 +360,10 @@ impl<C, E> State<C, E> {
 
     /// Makes room, as far as the messages allow that lie here: those that the owner has are its own matter.
     fn drop_oldest(&mut self, more: usize, limit: usize) {
-        let is_droppable = |op: &Op<C>| {
-            let Op::Frame(frame) = op else { return false };
-            let is_whole = frame.fin && frame.part_of == 0 && !frame.opcode.is_control();
-            is_whole && frame.full == Full::DropOldest
-        };
+        let is_droppable = |op: &Op<C>| matches!(op, Op::Frame(frame) if frame.is_droppable());
         let (mut from, mut kept) = (self.batch.start, Vec::new());
         let mut at = 0;
-        while self.waiting_bytes() > 0 && self.waiting_bytes() + more > limit {
+        while !has_room(self.waiting_bytes(), more, limit) {
             // Frames that must stay are few: they are moved behind what is dropped.
             let Some(op) = self.batch.ops.get(at) else { break };
             let length = if let Op::Frame(frame) = op { frame.length } else { 0 };

@@ -1,6 +1,5 @@
 //! The callback face: servers and clients whose connections are told to a [`Listener`](crate::Listener).
 
-pub(crate) mod accept;
 pub(crate) mod router;
 pub(crate) mod running;
 pub(crate) mod server;

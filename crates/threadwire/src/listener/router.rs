@@ -2,18 +2,19 @@
 
 use threadwire_core::server::Router as AnyRouter;
 
-use crate::Accept;
+use crate::Reply;
 
 /// A request hook that goes by the path: it accepts with listeners, answers plain HTTP, and refuses the rest with 404. For every
 /// server: give its [`hook`](Router::hook) to [`Server::serve`](crate::Server::serve) or to the `on_request` of the other faces, or
 /// call [`answer`](Router::answer) in a hook of your own.
 ///
 /// ```
-/// use threadwire::{Accept, BasicAuth, Connection, Message, Origins, Request, Response, Router, Server};
+/// use threadwire::server::{BasicAuth, Origins, Router};
+/// use threadwire::{Connection, Message, Reply, Request, Response, Server};
 ///
-/// fn room(request: &Request) -> Accept {
+/// fn room(request: &Request) -> Reply {
 ///     let room = request.param("id").unwrap_or_default().to_owned();
-///     Accept::with(move |ws: &Connection, message: Message<'_>| {
+///     Reply::with(move |ws: &Connection, message: Message<'_>| {
 ///         ws.send(&format!("in {room}: {message}"))
 ///     })
 /// }
@@ -24,7 +25,7 @@ use crate::Accept;
 ///     .check(Origins::new(["https://example.com"])?.or_none())
 ///     .route("/rooms/{id}", room)?
 ///     .check(BasicAuth::new("admin").user("ann", "secret")?)
-///     .route("/admin/{*what}", |_| Accept::with(|ws: &Connection, _: Message<'_>| ws.close()))?;
+///     .route("/admin/{*what}", |_| Reply::with(|ws: &Connection, _: Message<'_>| ws.close()))?;
 ///
 /// let server = Server::bind("127.0.0.1:0")?.serve(router.hook())?;
 /// # let mut ws = threadwire::blocking::connect(&format!("ws://{}/rooms/caf%C3%A9", server.local_addr()?))?;
@@ -52,4 +53,4 @@ use crate::Accept;
 /// here, so that no parameter can lead out of a directory: `/files/..%2Fsecret` is refused.
 ///
 /// [`Request::query`]: threadwire_proto::handshake::Request::query
-pub type Router = AnyRouter<Accept>;
+pub type Router = AnyRouter<Reply>;

@@ -7,15 +7,16 @@ use std::sync::mpsc;
 use threadwire_worker::{Ended, Worker, wait_forever};
 
 use super::server::Sockets;
+use crate::Error;
 use crate::on_loop::server::{Control, Service, WorkerRemote};
-use crate::{Error, ListenAddr, Shutdown, ShutdownReport};
+use crate::server::{ListenAddr, Shutdown, ShutdownReport};
 
 /// A server at work. Dropping it does not stop it.
 ///
 /// ```
-/// use threadwire::{Accept, Connection, Message, Server, connect};
+/// use threadwire::{Reply, Connection, Message, Server, connect};
 ///
-/// let server = Server::bind("127.0.0.1:0")?.serve(|_| Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m)))?;
+/// let server = Server::bind("127.0.0.1:0")?.serve(|_| Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m)))?;
 /// let url = format!("ws://{}", server.local_addr()?);
 /// let ws = connect(&url, |_ws: &Connection, _message: Message<'_>| Ok(()))?;
 /// server.stop();
@@ -81,9 +82,9 @@ impl Running {
     /// How many connections are open now, or have not ended yet. Handshakes under way don't count.
     ///
     /// ```
-    /// use threadwire::{Accept, Connection, Message, Server, connect, wait_until};
+    /// use threadwire::{Reply, Connection, Message, Server, connect, wait_until};
     ///
-    /// let server = Server::bind("127.0.0.1:0")?.serve(|_| Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m)))?;
+    /// let server = Server::bind("127.0.0.1:0")?.serve(|_| Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m)))?;
     /// let ws = connect(&format!("ws://{}", server.local_addr()?), |_ws: &Connection, _m: Message<'_>| Ok(()))?;
     /// assert_eq!(server.connections(), 1);
     /// # ws.close()?;
@@ -133,9 +134,10 @@ impl Running {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use threadwire::{Accept, CloseCode, Connection, Message, Server, Shutdown, connect};
+    /// use threadwire::server::Shutdown;
+    /// use threadwire::{CloseCode, Connection, Message, Reply, Server, connect};
     ///
-    /// let server = Server::bind("127.0.0.1:0")?.serve(|_| Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m)))?;
+    /// let server = Server::bind("127.0.0.1:0")?.serve(|_| Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m)))?;
     /// let ws = connect(&format!("ws://{}", server.local_addr()?), |_ws: &Connection, _m: Message<'_>| Ok(()))?;
     ///
     /// let timeout = Duration::from_secs(10);
@@ -156,9 +158,9 @@ impl Running {
     /// [`join`](Running::join).
     ///
     /// ```
-    /// use threadwire::{Accept, Connection, Message, Server};
+    /// use threadwire::{Reply, Connection, Message, Server};
     ///
-    /// let server = Server::bind("127.0.0.1:0")?.serve(|_| Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m)))?;
+    /// let server = Server::bind("127.0.0.1:0")?.serve(|_| Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m)))?;
     /// let stopper = server.stopper();
     /// std::thread::spawn(move || stopper.stop());
     /// server.join()?;

@@ -7,27 +7,27 @@ use std::rc::Rc;
 
 use threadwire_worker::{Ended, EventLoop, Worker, wait_forever};
 
-use super::accept::Accept;
 use super::running::{Running, Stopper};
 use crate::on_loop::server::{Control, Hook, ServerWorker, Service, Setup, WorkerRemote};
+use crate::server::{Admission, ListenAddr, ListenSocket};
 #[cfg(feature = "tls")]
 use crate::tls::ServerTls;
-use crate::{Admission, Config, Error, ListenAddr, ListenSocket, Request};
+use crate::{Config, Error, Reply, Request};
 use threadwire_core::server::settings::ServerSettings;
 
 /// A server: what is listened on, and the workers that serve what comes.
 ///
 /// ```
 /// use std::time::Duration;
-/// use threadwire::{Accept, Config, Connection, Limits, Message, Server};
+/// use threadwire::{Reply, Config, Connection, Limits, Message, Server};
 ///
 /// let limits = Limits { max_message: 64 << 10, ..Limits::default() };
 /// let server = Server::bind("127.0.0.1:0")?
 ///     .workers(2)
 ///     .config(Config { limits, close_timeout: Duration::from_secs(1), ..Config::default() })
 ///     .serve(|request| match request.path() {
-///         "/echo" => Accept::with(|ws: &Connection, message: Message<'_>| ws.send(message)),
-///         _ => Accept::status(404),
+///         "/echo" => Reply::with(|ws: &Connection, message: Message<'_>| ws.send(message)),
+///         _ => Reply::status(404),
 ///     })?;
 /// assert_ne!(server.local_addr()?.port(), 0);
 /// server.stop();
@@ -48,7 +48,8 @@ pub struct Server {
 /// How connections are spread over several workers.
 ///
 /// ```
-/// use threadwire::{Server, Spread};
+/// use threadwire::server::Spread;
+/// use threadwire::Server;
 /// let server = Server::bind("127.0.0.1:0")?.workers(2).spread(Spread::ReusePort);
 /// assert_eq!(Spread::default(), Spread::RoundRobin);
 /// # Ok::<(), threadwire::Error>(())
@@ -86,14 +87,14 @@ impl Server {
     /// Fails with [`Error::Listen`].
     ///
     /// ```
-    /// use threadwire::{Accept, Connection, Message, Server};
+    /// use threadwire::{Reply, Connection, Message, Server};
     ///
     /// # let dir = std::env::temp_dir().join(format!("threadwire-bind-unix-{}", std::process::id()));
     /// # std::fs::create_dir_all(&dir)?;
     /// # let path = dir.join("feed.sock");
     /// let server = Server::bind_unix(&path)?.serve(|request| {
     ///     assert_eq!(request.peer_addr(), None, "a Unix socket has no address of IP");
-    ///     Accept::with(|ws: &Connection, message: Message<'_>| ws.send(message))
+    ///     Reply::with(|ws: &Connection, message: Message<'_>| ws.send(message))
     /// })?;
     /// # server.stop();
     /// # server.join()?;
@@ -162,12 +163,12 @@ impl Server {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use threadwire::{Accept, Connection, Message, Server};
+    /// use threadwire::{Reply, Connection, Message, Server};
     ///
     /// let server = Server::bind("127.0.0.1:0")?
     ///     .workers(2)
     ///     .on_worker(|event_loop| event_loop.set_stall_limit(Some(Duration::from_millis(100))))
-    ///     .serve(|_| Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m)))?;
+    ///     .serve(|_| Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m)))?;
     /// # server.stop();
     /// # server.join()?;
     /// # Ok::<(), threadwire::Error>(())
@@ -192,12 +193,13 @@ impl Server {
     /// A server that is stopped before it serves ends as soon as it begins.
     ///
     /// ```
-    /// use threadwire::{Accept, Connection, Message, Server, Shutdown};
+    /// use threadwire::server::Shutdown;
+    /// use threadwire::{Connection, Message, Reply, Server};
     ///
     /// let server = Server::bind("127.0.0.1:0")?;
     /// let stopper = server.stopper();
     /// let signals = std::thread::spawn(move || stopper.shutdown(Shutdown::default())); // when one has come
-    /// server.run(|_| Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m)))?;
+    /// server.run(|_| Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m)))?;
     /// println!("{}", signals.join().expect("it does not panic")?);
     /// # Ok::<(), threadwire::Error>(())
     /// ```
@@ -209,7 +211,7 @@ impl Server {
     /// ask for an upgrade, and says what becomes of it. If it panics, the request is answered with 500.
     ///
     /// Fails with [`Error::Listen`] if a worker can't be started or can't listen.
-    pub fn serve<R: Into<Accept>>(
+    pub fn serve<R: Into<Reply>>(
         self,
         accept: impl Fn(&Request) -> R + Send + Sync + 'static,
     ) -> Result<Running, Error> {
@@ -227,15 +229,15 @@ impl Server {
     /// A stop is no failure here.
     ///
     /// ```
-    /// use threadwire::{Accept, Connection, Message, Server, worker::EventLoop};
+    /// use threadwire::{Reply, Connection, Message, Server, worker::EventLoop};
     ///
     /// let stopper = EventLoop::current().remote();
     /// # let stop = stopper.clone();
     /// # std::thread::spawn(move || stop.stop());
-    /// Server::bind("127.0.0.1:0")?.run(|_| Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m)))?;
+    /// Server::bind("127.0.0.1:0")?.run(|_| Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m)))?;
     /// # Ok::<(), threadwire::Error>(())
     /// ```
-    pub fn run<R: Into<Accept>>(
+    pub fn run<R: Into<Reply>>(
         self,
         accept: impl Fn(&Request) -> R + Send + Sync + 'static,
     ) -> Result<(), Error> {
@@ -267,7 +269,7 @@ impl Server {
         }
     }
 
-    fn plan<R: Into<Accept>>(
+    fn plan<R: Into<Reply>>(
         self,
         accept: impl Fn(&Request) -> R + Send + Sync + 'static,
     ) -> Result<Plan, Error> {

@@ -9,14 +9,14 @@ use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 use threadwire_proto::Role;
 
-use crate::Trace;
-use threadwire_core::session::transport::Transport;
+use crate::trace::Trace;
 #[cfg(feature = "tls")]
 use threadwire_core::tls::session::Session;
 #[cfg(feature = "tls")]
 use threadwire_core::tls::stream::TlsStream;
 use threadwire_core::trace::Direction;
 use threadwire_core::trace::tap::Traced;
+use threadwire_core::transport::Transport;
 
 /// A connected stream.
 #[derive(Debug)]

@@ -15,10 +15,9 @@ use super::delivery::{Part, Report};
 use super::homes::{Core, Stay};
 use crate::connection::registry::Registry;
 use crate::connection::rooms::Given;
+use crate::connection::writing::FLUSH_AT;
 use crate::{Connection, WhenFull};
-
-/// With this many bytes gathered, they leave without waiting for the loop's next turn.
-const FLUSH_AT: usize = 128 << 10;
+use threadwire_core::session::send::Framed;
 
 /// For how many messages there is room that is kept.
 const PIECES_KEPT: usize = 64;
@@ -77,19 +76,6 @@ pub(super) struct Letter<'a> {
     pub(super) compress: Compress,
     /// What the threads of the room share of it; none if there is but one.
     pub(super) deflated: Option<Arc<Deflated>>,
-}
-
-/// A frame that was gathered: what a member needs of it that can't take it as a part of the whole.
-#[derive(Clone, Copy)]
-pub(crate) struct Framed<'a> {
-    pub(crate) opcode: OpCode,
-    /// Header and payload, not masked.
-    pub(crate) frame: &'a [u8],
-    /// Whether the payload in the frame is compressed.
-    pub(crate) is_compressed: bool,
-    /// The payload as it was sent.
-    pub(crate) payload: &'a [u8],
-    pub(crate) compress: Compress,
 }
 
 impl Branch {

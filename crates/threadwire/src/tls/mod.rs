@@ -16,8 +16,6 @@ mod tests;
 
 pub use threadwire_core::error::TlsProblem;
 #[cfg(feature = "tls")]
-pub(crate) use threadwire_core::tls::Failed;
-#[cfg(feature = "tls")]
 pub use threadwire_core::tls::{
     CertificateDer, ClientCertificates, ClientTls, Pem, ServerTls, TlsInfo, rustls,
 };

@@ -8,10 +8,11 @@ use std::thread;
 use crate::common::peer::{BINARY, CLOSE, Host, Peer, TEXT, farewell, masked};
 use crate::common::recorder::{Call, Log};
 use crate::common::{Serving, bind, bounded, ignore, patient};
+use threadwire::frame::OpCode;
+use threadwire::room::Report;
 use threadwire::worker::{Worker, current};
 use threadwire::{
-    Accept, Client, Closed, Config, Connection, Error, Handle, Listener, Message, OpCode, Report, Room,
-    WhenFull, update,
+    Client, Closed, Config, Connection, Error, Handle, Listener, Message, Reply, Room, WhenFull, update,
 };
 
 /// What a listener does about a message.
@@ -61,7 +62,7 @@ impl Hall {
         let serving = Serving::with(bind().workers(workers).config(config), move |request| {
             let opened = opened.lock().unwrap().clone();
             let joins = request.path() != "/out";
-            Accept::with(Guest { room: members.clone(), joins, opened, react: react.clone() })
+            Reply::with(Guest { room: members.clone(), joins, opened, react: react.clone() })
         });
         Hall { serving, room, handles }
     }
@@ -204,7 +205,7 @@ fn rooms_can_be_used_by_all_threads() {
     fn shared<T: Clone + Send + Sync>() {}
     fn movable<T: Send + Sync>() {}
     shared::<Room>();
-    movable::<threadwire::Delivery>();
+    movable::<threadwire::room::Delivery>();
 }
 
 #[test]
@@ -495,7 +496,7 @@ fn a_listener_is_told_when_a_room_fills_its_connection() {
         let (members, senders) = (room.clone(), Mutex::new((tell, opened)));
         let serving = Serving::with(bind().config(patient()), move |_| {
             let (tell, opened) = senders.lock().unwrap().clone();
-            Accept::with(Told(members.clone(), tell, opened))
+            Reply::with(Told(members.clone(), tell, opened))
         });
         let mut peer = Peer::connect_narrow(serving.addr).upgrade("/");
         let handle = handles.recv().unwrap();
@@ -658,7 +659,7 @@ fn a_connection_that_ends_has_left_before_on_close() {
         let (tell, told) = mpsc::channel();
         let (members, tell) = (room.clone(), Mutex::new(tell));
         let serving = Serving::with(bind().config(patient()), move |_| {
-            Accept::with(Leaver(members.clone(), tell.lock().unwrap().clone()))
+            Reply::with(Leaver(members.clone(), tell.lock().unwrap().clone()))
         });
         let mut stays = serving.peer();
         assert_eq!(stays.text(), "welcome");

@@ -16,12 +16,13 @@ use crate::common::peer::{BINARY, CLOSE, Host, PING, TEXT};
 use crate::common::recorder::Log;
 use crate::common::sharing::{pair, pair_with};
 use crate::common::{Serving, bind, bounded, patient};
+use threadwire::messages::Backlog;
 use threadwire::{
-    Accept, Backlog, Client, Closed, Connection, Error, Initiator, Listener, Message, blocking, wait_until,
+    Client, Closed, Connection, Error, Initiator, Listener, Message, Reply, blocking, wait_until,
 };
 
 fn echo_server() -> Serving {
-    Serving::with(bind().config(patient()), |_| Accept::with(crate::common::echo))
+    Serving::with(bind().config(patient()), |_| Reply::with(crate::common::echo))
 }
 
 /// What the echo program has seen.
@@ -88,7 +89,8 @@ fn the_echo_client_sends_on_a_thread_of_its_own_and_hears_of_the_end() {
 fn a_blocking_receive_is_awaited_on_a_thread_for_what_blocks() {
     use crate::common::sharing::serving_handles;
     use crate::common::{PATIENCE, ignore};
-    use threadwire::{Messages, OwnedMessage};
+    use threadwire::OwnedMessage;
+    use threadwire::messages::Messages;
 
     async fn listen(mut messages: Messages) -> (Option<OwnedMessage>, Messages) {
         let receive = move || (messages.recv().unwrap(), messages);

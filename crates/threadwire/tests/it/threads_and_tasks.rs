@@ -10,10 +10,9 @@ use crate::common::sharing::{FILLER, drain, fill_there, serving_handles, there};
 use crate::common::tasks::{echo, join, on_runtimes, pair, single};
 use crate::common::{PATIENCE, Serving, bind, bounded, ignore, patient};
 use futures_core::Stream;
+use threadwire::messages::{Backlog, WhenBehind};
 use threadwire::worker::{Async, Defer, PromiseError, Worker, block_on, wait_forever};
-use threadwire::{
-    Accept, Backlog, CloseCode, Connection, Error, Handle, Message, WhenBehind, WhenFull, aio, connect,
-};
+use threadwire::{CloseCode, Connection, Error, Handle, Message, Reply, WhenFull, aio, connect};
 use tokio::time::timeout;
 
 /// A connection that lives on a server's worker, its handle, and its peer.
@@ -327,7 +326,7 @@ fn a_task_learns_that_what_it_waits_for_will_never_be_read() {
 #[test]
 fn a_connection_of_this_thread_is_driven_by_the_wait_for_a_future() {
     bounded(|| {
-        let serving = Serving::with(bind(), |_| Accept::with(crate::common::echo));
+        let serving = Serving::with(bind(), |_| Reply::with(crate::common::echo));
         let ws = connect(&serving.url("/"), |_: &Connection, _: Message<'_>| Ok(())).unwrap();
         let handle = ws.handle();
         let mut messages = handle.messages(Backlog::default());

@@ -28,7 +28,7 @@ impl Clock {
 }
 
 impl EventLoop {
-    /// About when the loop has last polled: the time at which whatever is called now was found. Nested waits poll too, so
+    /// The time at which the loop has last polled, about, and found the work that it does now. Nested waits poll too, so
     /// it may move on during a callback, and it never goes back.
     ///
     /// While there is a [`TimeKeeper`], the loop notes it once per turn, and asking costs nothing. Without one, this reads the

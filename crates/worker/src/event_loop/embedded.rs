@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::EventLoop;
 
 impl EventLoop {
-    /// Prepares for a thread that sleeps in another loop: writes what was gathered, and says for how long that loop may sleep
+    /// Prepares for a thread that sleeps in another loop: writes gathered output, and says for how long that loop may sleep
     /// at most (`None`: for as long as it likes), provided that it wakes up when [`poll_fd`](EventLoop::poll_fd) becomes
     /// readable. Then comes [`update`](EventLoop::update), and this again.
     ///

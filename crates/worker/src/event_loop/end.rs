@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use super::inbox::STOP;
 use super::mail::Mail;
+use super::source_table::SourceEntry;
 use super::stall::Holder;
 use super::timer::{self, Timers};
-use super::{EventLoop, SourceEntry, contain};
+use super::{EventLoop, contain};
 use crate::Outcome;
 
 impl EventLoop {
-    /// The end of a run: what was left for the worker before is still delivered (for at most `grace`); then the children
+    /// The end of a run: mail that was left for the worker before is still delivered (for at most `grace`); then the children
     /// are stopped and waited for, and every source is told to stop, and has until `grace` has passed to detach. Waits return
     /// [`Stopped`] at once from here on. Returns how many sources had to be abandoned.
     pub(crate) fn finish(&self, grace: Duration) -> usize {

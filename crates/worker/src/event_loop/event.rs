@@ -1,10 +1,10 @@
-//! What workers fire at each other.
+//! Events: typed values on their way to a worker.
 
 use std::ops::Deref;
 
 use crate::{EventLoop, WorkerId};
 
-/// A value on its way to a worker, and who sent it. It is known by its type: listeners of `T` get every `Event<T>`.
+/// A value on its way to a worker, and its sender. An event is known by its type: listeners of `T` get every `Event<T>`.
 ///
 /// ```
 /// use threadwire_worker::Event;

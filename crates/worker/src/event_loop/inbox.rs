@@ -308,7 +308,7 @@ impl<T: Item, W: Wake> Inbox<T, W> {
         poked || (minds_items && !state.queue.is_empty())
     }
 
-    /// Says that the loop is awake. Returns whether somebody has woken it.
+    /// Marks the loop as awake. Returns whether a sender has woken it.
     #[inline]
     pub(crate) fn wake_up(&self) -> bool {
         let was_woken = !self.sleeping.load(Ordering::Relaxed);

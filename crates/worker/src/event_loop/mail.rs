@@ -5,7 +5,7 @@ use std::any::{Any, type_name};
 use super::inbox::Item;
 use crate::{EventLoop, Remote};
 
-/// Work for a worker's thread. Mail is `Any`, so that a sender can get back what was refused.
+/// Work for a worker's thread. Mail is `Any`, so that a sender can get back a refused value.
 pub(crate) trait Mail: Any + Send {
     /// Does the work.
     fn deliver(self: Box<Self>, event_loop: &EventLoop);

@@ -8,8 +8,9 @@ use std::hint;
 use std::io;
 use std::time::{Duration, Instant};
 
+use super::EventLoop;
+use super::source_table::translate;
 use super::waker::{self, WAKER};
-use super::{EventLoop, translate};
 use crate::Token;
 
 /// The deadline of a poll, if nothing comes before.
@@ -36,8 +37,8 @@ impl EventLoop {
     /// event or a call); only then it sleeps. A wait that begins when it has rested for as long makes it spin again.
     /// `None`, the default, lets it sleep at once; with [`Duration::MAX`] it never does.
     ///
-    /// This buys latency with a core: what comes is noticed without the system having to wake the thread, and whoever
-    /// fires or posts saves the system call that does so. While it spins, the thread uses 100 % of a core whether there
+    /// This buys latency with a core: sockets and mail are noticed without the system having to wake the thread, and senders
+    /// save the system call that does so. While it spins, the thread uses 100 % of a core whether there
     /// is something to do or not, also while the worker is [paused](crate::Remote::pause). It pays only where that core
     /// is free: two threads that spin on one core slow each other down.
     ///
@@ -56,7 +57,7 @@ impl EventLoop {
         self.quiet_since.set(None);
     }
 
-    /// Polls, and puts what is ready into the queue.
+    /// Polls, and puts the tokens of ready sources into the queue.
     pub(super) fn poll(&self, until: Option<Instant>, may_call: bool) {
         let due = self.due(until, may_call);
         if let Some(spin) = self.busy_poll.get() {

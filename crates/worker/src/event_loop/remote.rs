@@ -12,7 +12,7 @@ use super::worker_state::{WorkerId, WorkerState};
 use crate::{EventLoop, ListenerId};
 
 /// Reaches a worker, or the loop of any thread, from everywhere: cheap to clone, `Send` and `Sync`, and usable on every
-/// thread, be it a worker, a task's of some runtime, or one that was never heard of.
+/// thread: a worker's, that of a task of some runtime, or a native one.
 ///
 /// ```
 /// use threadwire_worker::{Event, Worker, listen, wait_event, wait_forever};

@@ -17,7 +17,7 @@ pub struct Ready {
     pub readable: bool,
     /// There is room to write.
     pub writable: bool,
-    /// The peer will send no more. What it sent before may still have to be read.
+    /// The peer will send no more. Bytes that it sent before may still have to be read.
     pub read_closed: bool,
 }
 
@@ -52,7 +52,7 @@ pub trait Source: 'static {
     fn ready(self: Rc<Self>, ready: Ready);
 
     /// The loop begins its next turn, and this source asked to be called before
-    /// ([`EventLoop::flush_later`](crate::EventLoop::flush_later)): the place to write what was gathered.
+    /// ([`EventLoop::flush_later`](crate::EventLoop::flush_later)): the place to write gathered output.
     fn flush(self: Rc<Self>) {}
 
     /// The loop is about to end: finish what must be finished, then detach. There is a deadline, which the worker
@@ -66,5 +66,30 @@ pub trait Source: 'static {
     /// It is asked for only when there is something to report, when one of the calls above has returned or waits.
     fn name(&self) -> Cow<'static, str> {
         type_name::<Self>().into()
+    }
+}
+
+/// A source that keeps a place on a loop until [`EventLoop::replace`](crate::EventLoop::replace) puts another one there. It calls
+/// the closure if the loop ends before.
+///
+/// ```
+/// use std::rc::Rc;
+/// use threadwire_worker::{EventLoop, Placeholder};
+///
+/// let event_loop = EventLoop::current();
+/// let token = event_loop.attach_idle(|token| {
+///     Rc::new(Placeholder(move || EventLoop::current().detach_idle(token)))
+/// });
+/// assert_eq!(event_loop.source_count(), 1);
+/// event_loop.detach_idle(token);
+/// ```
+#[derive(Debug)]
+pub struct Placeholder<F>(pub F);
+
+impl<F: Fn() + 'static> Source for Placeholder<F> {
+    fn ready(self: Rc<Self>, _ready: Ready) {}
+
+    fn stop(self: Rc<Self>) {
+        (self.0)();
     }
 }

@@ -93,7 +93,7 @@ impl EventLoop {
     ///
     /// The loop is held from the entry of the callback until it returns, or until the loop turns in a wait of the callback's;
     /// then it begins anew when that wait ends. Time that is spent in the wait does not count, as the loop goes on there. It is
-    /// the time of the clock on the wall, be it that the callback computes, blocks, or is kept from running by the system. A
+    /// wall-clock time, whether the callback computes, blocks, or is kept from running by the system. A
     /// [`checkpoint`](crate::checkpoint) that turns the loop is such a wait, and so is each turn of
     /// [`update`](EventLoop::update).
     ///

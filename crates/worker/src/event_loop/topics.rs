@@ -33,7 +33,7 @@ pub(crate) trait AnyTopic: Any {
     fn remove(&self, id: ListenerId) -> bool;
     /// The listeners that stay for the next run.
     fn kept_listeners(&self) -> Vec<Box<dyn KeptListener>>;
-    /// Drops what was kept for the next wait, since that is for something else.
+    /// Drops the events that were kept for the next wait, since that wait is for other events.
     fn forget_kept(&self);
 }
 

@@ -190,8 +190,8 @@ impl WorkerState {
         }
     }
 
-    /// Changes the status, and tells those who watch, in the order in which it changes. What is returned must be let go of
-    /// after the lock: the last reference to a worker drops what it holds.
+    /// Changes the status, and tells the watchers, in the order in which it changes. The watchers that are returned must be
+    /// dropped after the lock: the last reference to a worker drops values of the user.
     #[must_use]
     fn change_status(self: &Arc<WorkerState>, life: &mut Lifecycle, status: Status) -> Vec<Arc<WorkerState>> {
         let mut seen = Vec::new();

@@ -72,7 +72,7 @@ impl<T: Clone + Send + 'static> Channel<T> {
         Channel::default()
     }
 
-    /// Subscribes the current worker: it gets what is published from now on as events, without a limit.
+    /// Subscribes the current worker: it gets values that are published from now on as events, without a limit.
     pub fn subscribe(&self) -> Subscription<T> {
         self.add(&EventLoop::current().remote(), None)
     }

@@ -90,7 +90,7 @@ impl Remote {
     /// # Errors
     ///
     /// With the value, if the worker does not run, or if its inbox is full and such is its
-    /// [policy](crate::Builder::inbox). What was taken is delivered, unless the worker is stopped with
+    /// [policy](crate::Builder::inbox). An event that was taken is delivered, unless the worker is stopped with
     /// [`stop_now`](Remote::stop_now).
     ///
     /// ```

@@ -94,7 +94,7 @@ impl<T: Send + 'static> Topic<T> {
         self.waiters.borrow_mut().retain(|other| !Rc::ptr_eq(other, waiter));
     }
 
-    /// Takes what was kept for the next wait.
+    /// Takes the events that were kept for the next wait.
     pub(crate) fn take_kept(&self) -> VecDeque<Rc<Event<T>>> {
         self.kept.take()
     }
@@ -144,7 +144,7 @@ impl EventLoop {
         topic.downcast().ok()
     }
 
-    /// The topic of a type, in which somebody is interested now.
+    /// The topic of a type, made at the first interest in it.
     pub(crate) fn topic<T: Send + 'static>(&self) -> Rc<Topic<T>> {
         if let Some(topic) = self.find_topic() {
             return topic;

@@ -39,7 +39,7 @@ pub struct Async<T> {
 }
 
 impl<T: Send + 'static> Async<T> {
-    /// Runs `task` as a worker on a new thread. Nobody waits for its end but whoever gets the result: when the process
+    /// Runs `task` as a worker on a new thread. Its end is waited for only by getting the result: when the process
     /// ends, the thread ends with it.
     ///
     /// A panic becomes [`PromiseError::Panicked`]; `Err(Stopped)` becomes [`PromiseError::Cancelled`].
@@ -109,7 +109,7 @@ impl<T> Async<T> {
         self.cell.is_settled()
     }
 
-    /// Asks for its end: whoever gets the result has [`PromiseError::Cancelled`] at once; the closure is not begun, or
+    /// Cancels the closure: waiters for the result get [`PromiseError::Cancelled`] at once; the closure is not begun, or
     /// each of its waits returns [`Stopped`]. A closure that computes and never waits runs to its end; so that it
     /// does not, let it call [`update`](crate::update) now and then. Returns false if there was a result already, which
     /// stays.
@@ -151,7 +151,7 @@ impl<T> fmt::Debug for Async<T> {
     }
 }
 
-/// The other end of an [`Async`]: runs the closure. Its drop settles what is not settled.
+/// The other end of an [`Async`]: runs the closure. Its drop settles the promise, if that is still pending.
 pub(crate) struct Settle<T> {
     cell: Arc<PromiseCell<T>>,
     stop: StopToken,

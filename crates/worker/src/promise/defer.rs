@@ -20,7 +20,7 @@ use super::cell::{PromiseCell, Settled, Settlement};
 /// [`block_on`](crate::block_on), with `.await`.
 ///
 /// Dropping handles settles nothing, as those who wait have handles too. To have waiters told that nobody is left to
-/// bring the result, give a [`Resolver`] to whoever shall bring it.
+/// bring the result, give a [`Resolver`] to the one who shall bring it.
 ///
 /// ```
 /// use threadwire_worker::{Defer, Worker};
@@ -101,7 +101,7 @@ impl<T> Defer<T> {
         self.shared.cell.is_settled()
     }
 
-    /// A handle for whoever shall bring the result. When the last one is dropped and nothing is settled, waiters get
+    /// A handle for the one who shall bring the result. When the last one is dropped and nothing is settled, waiters get
     /// [`PromiseError::Abandoned`].
     ///
     /// ```
@@ -123,7 +123,7 @@ impl<T> Defer<T> {
 }
 
 impl<T: Clone> Defer<T> {
-    /// Waits for the result, while the loop of this thread turns. Fails with what it was settled with, or with
+    /// Waits for the result, while the loop of this thread turns. Fails with the error it was settled with, or with
     /// [`PromiseError::Stopped`] if the worker of this thread is asked to stop.
     pub fn get(&self) -> Result<T, PromiseError> {
         self.shared.cell.wait(None, Settlement::share).map(Arc::unwrap_or_clone)

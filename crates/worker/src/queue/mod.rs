@@ -424,7 +424,7 @@ impl<T: Send + 'static> fmt::Debug for Queue<T> {
 }
 
 /// An item that was got from a [`Queue`]. It counts as done when this is dropped - also by a panic, so that
-/// [`Queue::join`] does not wait for it in vain.
+/// [`Queue::join`] does not wait for it forever.
 ///
 /// ```
 /// use threadwire_worker::Queue;

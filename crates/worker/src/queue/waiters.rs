@@ -76,7 +76,7 @@ impl Waiters {
 
 /// The outcome of a waiter's attempt.
 pub(crate) enum Attempt<R> {
-    /// The waiter has what it waited for, and this other waiter can go on because of that.
+    /// The attempt succeeded, with this result, and this other waiter can go on because of that.
     Done(R, Option<ToWake>),
     /// The waiter has to wait.
     NotYet,

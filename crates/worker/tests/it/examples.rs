@@ -1,4 +1,4 @@
-//! The example programs run to their ends.
+//! Tests that run the example programs to their ends.
 
 #[path = "../../examples/async_task.rs"]
 mod async_task;

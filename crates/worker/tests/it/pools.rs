@@ -1,4 +1,4 @@
-//! Pools: bounds, results, isolation, and how they end.
+//! Tests of thread pools: bounds, results, isolation, shutdown.
 
 use std::cell::Cell;
 use std::rc::Rc;

@@ -39,7 +39,8 @@ const SCHEMES: &str = "http, https, socks4, socks4a, socks5 or socks5h";
 /// Whatever goes wrong is told by [`Error::Proxy`](crate::Error::Proxy).
 ///
 /// ```
-/// use threadwire::{Client, Proxy};
+/// use threadwire::client::Proxy;
+/// use threadwire::Client;
 ///
 /// let client = Client::new("wss://example.com/feed")?
 ///     .proxy(Proxy::new("socks5h://user:secret@proxy.example:1080")?);
@@ -79,7 +80,9 @@ impl Proxy {
     /// This proxy, for every server. Without a scheme it is an HTTP proxy. Fails with [`Error::Url`](crate::Error::Url).
     ///
     /// ```
-    /// use threadwire::{Error, Proxy, UrlPart};
+    /// use threadwire::client::Proxy;
+    /// use threadwire::error::UrlPart;
+    /// use threadwire::Error;
     ///
     /// assert!(Proxy::new("proxy.example:3128").is_ok());
     /// let result = Proxy::new("ftp://proxy.example");
@@ -110,7 +113,8 @@ impl Proxy {
     /// What an environment of one's own says, by the same rules: `lookup` is asked for each name, once and now.
     ///
     /// ```
-    /// use threadwire::{Client, Proxy};
+    /// use threadwire::client::Proxy;
+    /// use threadwire::Client;
     ///
     /// let settings = |name: &str| match name {
     ///     "https_proxy" => Some("http://proxy.example:3128".to_owned()),
@@ -130,7 +134,7 @@ impl Proxy {
     /// It is added to `no_proxy` of the environment, where that is asked.
     ///
     /// ```
-    /// use threadwire::Proxy;
+    /// use threadwire::client::Proxy;
     /// let proxy = Proxy::new("http://proxy.example:3128")?.except("localhost, .internal.example, 10.0.0.0/8");
     /// # Ok::<(), threadwire::Error>(())
     /// ```
@@ -143,7 +147,7 @@ impl Proxy {
     /// `Client::header` does. SOCKS proxies have no headers.
     ///
     /// ```
-    /// use threadwire::Proxy;
+    /// use threadwire::client::Proxy;
     /// let proxy = Proxy::new("http://proxy.example:3128")?.header("Proxy-Authorization", "Bearer 1234")?;
     /// # Ok::<(), threadwire::Error>(())
     /// ```

@@ -21,13 +21,14 @@ use crate::server::request::Request;
 /// it wants long passwords.
 ///
 /// ```
-/// use threadwire::{Accept, BasicAuth, BasicUser, Connection, Message, Router};
+/// use threadwire::server::{BasicAuth, BasicUser, Router};
+/// use threadwire::{Connection, Message, Reply};
 ///
 /// let router = Router::new()
 ///     .check(BasicAuth::new("the feed").user("ann", "a long password")?.user("bob", "another one")?)
 ///     .route("/feed", |request| {
 ///         let user = request.attached::<BasicUser>();
-///         Accept::with(move |ws: &Connection, _: Message<'_>| match &user {
+///         Reply::with(move |ws: &Connection, _: Message<'_>| match &user {
 ///             Some(user) => ws.send(user.name()),
 ///             None => ws.close(),
 ///         })

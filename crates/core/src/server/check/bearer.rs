@@ -14,7 +14,8 @@ use crate::server::request::Request;
 /// [closure](crate::Check) of one's own.
 ///
 /// ```
-/// use threadwire::{Accept, Bearer, Connection, Message, Router};
+/// use threadwire::server::{Bearer, Router};
+/// use threadwire::{Connection, Message, Reply};
 ///
 /// struct User(&'static str);
 ///
@@ -22,7 +23,7 @@ use crate::server::request::Request;
 /// let router = Router::new()
 ///     .check(Bearer::new("the feed", |token| (token == "1234").then_some(User("ann"))))
 ///     .route("/feed", |_| {
-///         Accept::with(|ws: &Connection, _: Message<'_>| match ws.attached::<User>() {
+///         Reply::with(|ws: &Connection, _: Message<'_>| match ws.attached::<User>() {
 ///             Some(user) => ws.send(user.0),
 ///             None => ws.close(),
 ///         })

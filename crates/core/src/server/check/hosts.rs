@@ -16,7 +16,7 @@ use crate::server::request::Request;
 /// of a name does not count.
 ///
 /// ```
-/// use threadwire::{Hosts, Router};
+/// use threadwire::server::{Hosts, Router};
 ///
 /// let router = Router::new().check(Hosts::new(["localhost", "127.0.0.1", "[::1]", "example.com:8443"])?);
 /// # let _ = router;

@@ -18,14 +18,15 @@ use super::request::Request;
 /// one's own. Every `Fn(&Request) -> Result<(), Response>` is one; it may [attach](Request::attach) what it has found out.
 ///
 /// ```
-/// use threadwire::{Accept, Check, Connection, Message, Origins, Request, Response, Server};
+/// use threadwire::server::{Check, Origins};
+/// use threadwire::{Connection, Message, Reply, Request, Response, Server};
 ///
 /// let origins = Origins::new(["https://example.com"])?;
-/// let server = Server::bind("127.0.0.1:0")?.serve(move |request| -> Result<Accept, Response> {
+/// let server = Server::bind("127.0.0.1:0")?.serve(move |request| -> Result<Reply, Response> {
 ///     if request.path() != "/public" {
 ///         origins.check(request)?;
 ///     }
-///     Ok(Accept::with(|ws: &Connection, message: Message<'_>| ws.send(message)))
+///     Ok(Reply::with(|ws: &Connection, message: Message<'_>| ws.send(message)))
 /// })?;
 /// # let at = |path| format!("ws://{}/{path}", server.local_addr()?);
 /// # assert!(threadwire::blocking::connect(&at("public")).is_ok());

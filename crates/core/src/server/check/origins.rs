@@ -19,7 +19,7 @@ use crate::server::request::Request;
 /// named.
 ///
 /// ```
-/// use threadwire::{Origins, Router};
+/// use threadwire::server::{Origins, Router};
 ///
 /// let origins = Origins::new(["https://example.com", "http://localhost:8000"])?
 ///     .or_if(|origin| origin.starts_with("https://") && origin.ends_with(".example.com"))

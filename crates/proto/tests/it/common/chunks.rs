@@ -1,4 +1,4 @@
-//! Cutting a stream of bytes into reads, the same way in every run.
+//! Reproducible cuts of a stream of bytes into reads.
 
 /// How a stream is cut.
 #[derive(Clone, Debug)]

@@ -1,4 +1,4 @@
-//! What the tests share.
+//! Helpers of the protocol's tests: peers, pairs, chunks.
 
 pub(crate) mod chunks;
 pub(crate) mod pair;

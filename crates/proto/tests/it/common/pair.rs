@@ -1,4 +1,4 @@
-//! A client and a server with wires between them, in a time of their own.
+//! A simulated pair, client and server with wires between them, in virtual time.
 //!
 //! Nothing happens unless the test lets time pass: [`Pair::run`] until the wires are empty, [`Pair::run_until`] up
 //! to a moment. Bytes take [`LATENCY`] from end to end and arrive in the pieces that the test chose. A side ends TCP

@@ -1,5 +1,5 @@
-//! One end of a connection in memory, a copy of all that its user was told, and frames written and read by hand:
-//! these tests do not take the crate's own encoder at its word.
+//! A peer in memory, with a log of all its events, and frames that are written and read by hand: the tests do not trust
+//! the crate's own encoder.
 
 use threadwire_proto::{Config, Connection, Event, Message, OpCode, Role, Shared, Violation, mask::Keys};
 

@@ -1,4 +1,4 @@
-//! Compressed messages (RFC 7692, sections 6 and 7.2), byte by byte where the RFC has them.
+//! Tests of compressed messages (RFC 7692, sections 6 and 7.2), byte by byte where the RFC has them.
 
 use threadwire_proto::deflate::Agreement;
 use threadwire_proto::frame::Header;

@@ -1,5 +1,5 @@
-//! permessage-deflate as it is negotiated (RFC 7692, sections 5 and 7.1): what is written is read as it is meant, and the
-//! table of what is agreed to holds for every row of the RFC and for the wrong answers that others give.
+//! Tests of the negotiation of permessage-deflate (RFC 7692, sections 5 and 7.1): parameters as they are written, and the table
+//! of agreements, for every row of the RFC and for the wrong answers that others give.
 
 use crate::common::fixed_cases;
 use proptest::prelude::*;

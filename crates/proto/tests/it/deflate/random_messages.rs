@@ -1,4 +1,4 @@
-//! Random messages in random fragments, pieces and settings come out as they went in.
+//! Property tests of compression: random messages in random fragments, pieces and settings come out as they went in.
 
 use crate::common::fixed_cases;
 use proptest::collection::vec;

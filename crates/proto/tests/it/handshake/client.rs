@@ -1,4 +1,4 @@
-//! The client's side: what it sends, and every rule of RFC 6455, section 4.1, for the answer.
+//! Tests of the client's handshake: its request, and every rule of RFC 6455, section 4.1, for the answer.
 
 use threadwire_proto::handshake::{
     Accepted, Answer, ClientRequest, Extension, HandshakeError, HeaderError, Limits, Request, RequestBuilder,

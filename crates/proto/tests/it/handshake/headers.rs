@@ -1,4 +1,4 @@
-//! Header fields and extension lists: lookup, injection, white space.
+//! Tests of header fields and extension lists: lookup, injection, white space.
 
 use threadwire_proto::handshake::{Extension, HandshakeError, HeaderError, Headers, Limits, Request};
 

@@ -1,4 +1,4 @@
-//! Reading heads: pieces, limits, garbage, and what follows.
+//! Tests of reading HTTP heads: pieces, limits, garbage, and the bytes behind them.
 
 use crate::common::fixed_cases;
 use proptest::prelude::*;

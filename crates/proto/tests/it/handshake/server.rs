@@ -1,4 +1,4 @@
-//! The server's side: every rule of RFC 6455, section 4.2.1, and the answers to those who break them.
+//! Tests of the server's handshake: every rule of RFC 6455, section 4.2.1, and the answers to those who break them.
 
 use threadwire_proto::handshake::{
     Answer, Extension, HandshakeError, HeaderError, Limits, Request, RequestBuilder, Response, Upgrade,

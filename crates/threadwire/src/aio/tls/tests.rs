@@ -13,8 +13,8 @@ use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::*;
-use crate::ClientTls;
-use crate::ServerTls;
+use crate::client::ClientTls;
+use crate::server::ServerTls;
 use crate::tls::Pem;
 use threadwire_core::tls::session::Session;
 

@@ -15,7 +15,7 @@ use crate::{Closed, Error};
 use threadwire_core::session::buffers::Buffers;
 use threadwire_core::session::linger::Linger;
 use threadwire_core::session::outbox::Outbox;
-use threadwire_core::session::transport::Transport as _;
+use threadwire_core::transport::Transport as _;
 
 impl Wire {
     /// Closes: behind what was sent, and what has not been received yet is dropped.

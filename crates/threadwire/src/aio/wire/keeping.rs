@@ -12,7 +12,7 @@ use threadwire_proto::{CloseCode, CloseFrame, OpCode, RoundTripSummary, RoundTri
 use tokio::time::{Sleep, sleep_until};
 
 use super::{Means, Wire};
-use crate::TimeoutKind;
+use crate::error::TimeoutKind;
 use crate::{Config, Error};
 
 /// What a connection with keepalive has, or one that keeps round trips.

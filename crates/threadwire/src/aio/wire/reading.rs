@@ -12,7 +12,7 @@ use crate::Error;
 use crate::aio::received::Event;
 use crate::aio::stream::{Polled, later};
 use threadwire_core::session::buffers::Buffers;
-use threadwire_core::session::transport::Transport as _;
+use threadwire_core::transport::Transport as _;
 
 /// The most messages that are taken from one read at once.
 const AHEAD: usize = 16;

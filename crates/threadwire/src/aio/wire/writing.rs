@@ -8,9 +8,9 @@ use threadwire_proto::{CloseCode, CloseFrame, Compress, OpCode, SendOptions};
 
 use super::{Means, Wire};
 use crate::aio::stream::Polled;
-use crate::handle::lane::CONTROL_ROOM;
 use crate::{Config, Error, WhenFull};
-use threadwire_core::session::transport::Transport as _;
+use threadwire_core::session::overflow::CONTROL_ROOM;
+use threadwire_core::transport::Transport as _;
 
 /// Payloads from this many bytes on are written from where they lie instead of being copied.
 const DIRECT_WRITE: usize = 16 << 10;

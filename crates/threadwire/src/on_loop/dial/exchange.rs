@@ -16,7 +16,7 @@ use crate::connection::membership::Site;
 use crate::on_loop::stream::Stream;
 use crate::{Connection, Error};
 use threadwire_core::agreed::Agreed;
-use threadwire_core::session::transport::Transport as _;
+use threadwire_core::transport::Transport as _;
 
 /// How much is read at once.
 const PIECE: usize = 4 << 10;

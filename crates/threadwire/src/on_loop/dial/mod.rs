@@ -20,7 +20,7 @@ use mio::Interest;
 use threadwire_core::client::route::{Route, Task};
 use threadwire_core::client::settings::Settings;
 use threadwire_proto::Role;
-use threadwire_worker::{EventLoop, Ready, Source, TimerId, Token};
+use threadwire_worker::{EventLoop, Placeholder, Ready, Source, TimerId, Token};
 
 use crate::on_loop::stream::Stream;
 use crate::{Config, Connection, Error, Listener};
@@ -178,23 +178,13 @@ fn drop_held(held: Option<Held>) {
 fn attach(attempt: &Rc<Attempt>, stream: Stream) -> Result<(), Error> {
     let mut taken = None;
     EventLoop::current().attach(stream, Interest::READABLE | Interest::WRITABLE, |stream, token| {
-        let idle = Rc::new(Idle(Rc::clone(attempt)));
         taken = Some(Held { stream, token, ready: Ready::default() });
-        idle
+        // It has the place until the next step.
+        let attempt = Rc::clone(attempt);
+        Rc::new(Placeholder(move || attempt.fail(Error::Stopped)))
     })?;
     attempt.go_on(taken);
     Ok(())
-}
-
-/// Keeps the place of a stream between two steps.
-struct Idle(Rc<Attempt>);
-
-impl Source for Idle {
-    fn ready(self: Rc<Self>, _ready: Ready) {}
-
-    fn stop(self: Rc<Self>) {
-        self.0.fail(Error::Stopped);
-    }
 }
 
 /// The begin of an attempt, for which there is a turn of the loop: nobody is to be called back before the call returns that

@@ -15,7 +15,7 @@ use threadwire_core::panic::{catch, contain};
 use threadwire_core::reconnect::conductor::{Conductor, Effect, Event};
 use threadwire_core::reconnect::hooks::{is_worth_it, random};
 use threadwire_core::reconnect::shared::Shared;
-use threadwire_worker::{EventLoop, Ready, Remote, Source, TimerId, Token};
+use threadwire_worker::{EventLoop, Placeholder, Ready, Remote, Source, TimerId, Token};
 
 use super::handle::drop_now;
 use super::session::Session;
@@ -66,7 +66,10 @@ impl Driver {
         }
         let event_loop = EventLoop::current();
         // The place is taken before the driver is made, which has to know it.
-        let token = event_loop.attach_idle(|token| Rc::new(Reserved(token)));
+        let token = event_loop.attach_idle(|token| {
+            // It stays until the end of the loop if the program panics while it makes its listener.
+            Rc::new(Placeholder(move || EventLoop::current().detach_idle(token)))
+        });
         let owner = event_loop.remote();
         let shared = Shared::new(owner.clone(), conductor.state());
         shared.set_driver(Waker::from(Arc::new(Nudge { owner, token })));
@@ -91,18 +94,6 @@ impl Driver {
         event_loop.replace(token, driver);
         event_loop.requeue(token, Ready::READABLE);
         handle
-    }
-}
-
-/// Keeps a driver's place on the loop until it is there.
-struct Reserved(Token);
-
-impl Source for Reserved {
-    fn ready(self: Rc<Self>, _ready: Ready) {}
-
-    fn stop(self: Rc<Self>) {
-        // The program has panicked while it made its listener.
-        EventLoop::current().detach_idle(self.0);
     }
 }
 

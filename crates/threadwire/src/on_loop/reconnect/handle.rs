@@ -16,7 +16,7 @@ use crate::{Connection, Error, Handle, WhenFull};
 /// A reconnecting connection from any thread: a cheap clone, `Send` and `Sync`. It stands for one connection after the other,
 /// where a [`Handle`] stands for one.
 ///
-/// Made by [`Reconnect::start`](crate::Reconnect::start). It lives on the loop of the thread that started it, and goes on
+/// Made by [`Reconnect::start`](crate::reconnect::Reconnect::start). It lives on the loop of the thread that started it, and goes on
 /// while that loop turns, until it is [closed](ReconnectHandle::close) or [stopped](ReconnectHandle::stop), its listener closes,
 /// it gives up, or its worker ends. Dropping the last handle does not stop it.
 ///
@@ -24,9 +24,10 @@ use crate::{Connection, Error, Handle, WhenFull};
 /// [`aio::ReconnectHandle`](crate::aio::ReconnectHandle).
 ///
 /// ```
-/// use threadwire::{Backoff, Client, Connection, Message, State};
-/// # use threadwire::{Accept, Server};
-/// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+/// use threadwire::reconnect::{Backoff, State};
+/// use threadwire::{Client, Connection, Message};
+/// # use threadwire::{Reply, Server};
+/// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
 /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
 /// # let url = format!("ws://{}", server.local_addr()?);
 ///
@@ -51,7 +52,7 @@ pub struct ReconnectHandle<H: ConnectionHandle = Handle>(pub(crate) Arc<Shared<H
 impl<H: ConnectionHandle> ReconnectHandle<H> {
     /// Sends a message over the connection that is open, as [`Handle::send`] and
     /// [`aio::Handle::send`](crate::aio::Handle::send) do. While none is, it fails with [`Error::Closed`], or takes the message
-    /// to be sent later where `hold` is set ([`Reconnect::hold`](crate::Reconnect::hold),
+    /// to be sent later where `hold` is set ([`Reconnect::hold`](crate::reconnect::Reconnect::hold),
     /// [`Reconnecting::hold`](crate::aio::Reconnecting::hold)).
     ///
     /// What was given to a connection is lost if that ends before it has left (nobody knows how much of it the peer has read),
@@ -67,7 +68,8 @@ impl<H: ConnectionHandle> ReconnectHandle<H> {
     /// [`WhenFull`], and [`send`](ReconnectHandle::send). What is held is not concerned by that.
     ///
     /// ```
-    /// use threadwire::{Error, ReconnectHandle, WhenFull};
+    /// use threadwire::reconnect::ReconnectHandle;
+    /// use threadwire::{Error, WhenFull};
     ///
     /// fn tick(feed: &ReconnectHandle, price: f64) -> Result<(), Error> {
     ///     feed.send_or(&price.to_string(), WhenFull::DropOldest)
@@ -123,9 +125,10 @@ impl<H: ConnectionHandle> ReconnectHandle<H> {
     /// has changed, say. Does nothing after the end.
     ///
     /// ```
-    /// use threadwire::{Backoff, Client, Connection, Message, State, wait_until};
-    /// # use threadwire::{Accept, Server};
-    /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+    /// use threadwire::reconnect::{Backoff, State};
+    /// use threadwire::{Client, Connection, Message, wait_until};
+    /// # use threadwire::{Reply, Server};
+    /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
     /// # let url = format!("ws://{}", server.local_addr()?);
     ///
@@ -227,10 +230,7 @@ impl ConnectionHandle for Handle {
 
 /// Closes without waiting for the peer's answer.
 pub(super) fn drop_now(ws: &Connection) {
-    // It may be closing already.
-    let _ = ws.close_with(CloseCode::GOING_AWAY, "");
-    ws.flush();
-    ws.abort();
+    ws.close_now();
 }
 
 impl<H: ConnectionHandle> Clone for ReconnectHandle<H> {

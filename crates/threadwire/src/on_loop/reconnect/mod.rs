@@ -51,13 +51,14 @@ struct Hooks {
 ///
 /// ```
 /// use std::{cell::RefCell, rc::Rc, time::Duration};
-/// use threadwire::{Backoff, Change, Client, CloseCode, Connection, Error, Listener, Message, State};
-/// # use threadwire::{Accept, Server};
+/// use threadwire::reconnect::{Backoff, Change, State};
+/// use threadwire::{Client, CloseCode, Connection, Error, Listener, Message};
+/// # use threadwire::{Reply, Server};
 /// # use std::sync::atomic::{AtomicBool, Ordering};
 /// # let has_been_here = AtomicBool::new(false);
 /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| {
 /// #     let is_first = !has_been_here.swap(true, Ordering::SeqCst);
-/// #     Accept::with(move |ws: &Connection, _: Message<'_>| match is_first {
+/// #     Reply::with(move |ws: &Connection, _: Message<'_>| match is_first {
 /// #         true => ws.close_with(CloseCode::SERVICE_RESTART, "back soon"),
 /// #         false => ws.send("42"),
 /// #     })
@@ -129,9 +130,10 @@ impl Reconnect {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use threadwire::{Backoff, Client, Connection, Message, State};
-    /// # use threadwire::{Accept, Server};
-    /// # let server = Server::bind("127.0.0.1:0")?.serve(|_| Accept::with(|_: &Connection, _: Message<'_>| Ok(())))?;
+    /// use threadwire::reconnect::{Backoff, State};
+    /// use threadwire::{Client, Connection, Message};
+    /// # use threadwire::{Reply, Server};
+    /// # let server = Server::bind("127.0.0.1:0")?.serve(|_| Reply::with(|_: &Connection, _: Message<'_>| Ok(())))?;
     /// # let url = format!("ws://{}", server.local_addr()?);
     ///
     /// // Nothing is that near.
@@ -152,7 +154,8 @@ impl Reconnect {
     /// that this side wanted, nor about those for which [`ReconnectHandle::reconnect`] asked.
     ///
     /// ```
-    /// use threadwire::{Backoff, Cause, Client, Connection, Error, Message, State};
+    /// use threadwire::reconnect::{Backoff, Cause, State};
+    /// use threadwire::{Client, Connection, Error, Message};
     /// # let nobody = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     /// # let url = format!("ws://{nobody}");
     ///
@@ -174,7 +177,9 @@ impl Reconnect {
     /// end is dropped.
     ///
     /// ```
-    /// use threadwire::{Backoff, Client, Connection, Error, LimitKind, Message};
+    /// use threadwire::error::LimitKind;
+    /// use threadwire::reconnect::Backoff;
+    /// use threadwire::{Client, Connection, Error, Message};
     ///
     /// let handle = Client::new("ws://127.0.0.1:9/")?
     ///     .reconnect(Backoff::default())

@@ -4,25 +4,25 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use crate::{Accept, Error, Request};
+use crate::{Error, Reply, Request};
 
 /// Without a closure every request is upgraded.
 #[derive(Clone, Default)]
 pub(crate) struct Hook(Option<Arc<HookFn>>);
 
-type HookFn = dyn Fn(&Request) -> Accept + Send + Sync;
+type HookFn = dyn Fn(&Request) -> Reply + Send + Sync;
 
 impl Hook {
-    pub(crate) fn new<R: Into<Accept>>(hook: impl Fn(&Request) -> R + Send + Sync + 'static) -> Hook {
+    pub(crate) fn new<R: Into<Reply>>(hook: impl Fn(&Request) -> R + Send + Sync + 'static) -> Hook {
         Hook(Some(Arc::new(move |request| hook(request).into())))
     }
 
     /// What becomes of a request, as the program says. A closure that panics answers with 500.
-    pub(crate) fn ask(&self, request: &Request) -> Accept {
-        let Some(hook) = &self.0 else { return Accept::upgrade() };
+    pub(crate) fn ask(&self, request: &Request) -> Reply {
+        let Some(hook) = &self.0 else { return Reply::upgrade() };
         catch_unwind(AssertUnwindSafe(|| hook(request))).unwrap_or_else(|payload| {
             tracing::error!(error = %Error::panicked(payload), "accepting a request failed");
-            Accept::status(500)
+            Reply::status(500)
         })
     }
 }
@@ -51,7 +51,7 @@ mod tests {
         };
         let answer = |hook: Hook| format!("{:?}", hook.ask(&request));
         assert!(answer(Hook::default()).starts_with("Upgrade"));
-        assert!(answer(Hook::new(|_: &Request| Accept::status(404))).contains("404"));
-        assert!(answer(Hook::new(|_: &Request| -> Accept { panic!("on purpose") })).contains("500"));
+        assert!(answer(Hook::new(|_: &Request| Reply::status(404))).contains("404"));
+        assert!(answer(Hook::new(|_: &Request| -> Reply { panic!("on purpose") })).contains("500"));
     }
 }

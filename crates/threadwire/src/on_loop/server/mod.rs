@@ -19,7 +19,7 @@ pub(crate) use control::{Control, WorkerRemote};
 pub(crate) use hook::Hook;
 pub(crate) use worker::ServerWorker;
 
-use crate::ListenSocket;
+use crate::server::ListenSocket;
 
 /// What every worker of a server needs to serve connections.
 #[derive(Clone)]

@@ -19,7 +19,7 @@ use threadwire_core::server::doorway::{Doorway, Early, Granted, Step};
 use threadwire_core::server::tally::Pending;
 use threadwire_core::session::buffers::Buffers;
 use threadwire_core::session::outbox::Outbox;
-use threadwire_core::session::transport::Transport as _;
+use threadwire_core::transport::Transport as _;
 
 /// A handshake under way.
 pub(super) struct Upgrading {

@@ -17,8 +17,9 @@ use crate::common::recorder::Log;
 use crate::common::sharing::{serving_handles, there};
 use crate::common::tasks::{client, echo, join, on_runtimes, pair, single};
 use crate::common::{PATIENCE, bounded, ignore, patient};
+use threadwire::aio;
+use threadwire::messages::Backlog;
 use threadwire::worker::{Worker, wait_forever};
-use threadwire::{Backlog, aio};
 use tokio::sync::oneshot;
 
 /// How to run two coroutines in parallel: by starting two tasks.

@@ -7,7 +7,8 @@ use crate::common::peer::{BINARY, CLOSE, PING, PONG, Peer, TEXT, farewell, frame
 use crate::common::tasks::{client, join, on_runtimes, pair, server};
 use crate::common::{SOON, patient};
 use threadwire::aio::Connection;
-use threadwire::{CloseCode, Closed, Config, Error, Initiator, TimeoutKind};
+use threadwire::error::TimeoutKind;
+use threadwire::{CloseCode, Closed, Config, Error, Initiator};
 
 /// What a test looks at: code, reason, who began, whether it was clean, and what went wrong.
 type End = (u16, String, Initiator, bool, Option<String>);

@@ -7,7 +7,8 @@ use std::thread;
 use crate::common::peer::{BINARY, TEXT};
 use crate::common::tasks::{Script, client, echo, join, on_runtimes, pair, server};
 use crate::common::{patient, peer::request};
-use threadwire::{Config, Error, LimitKind, OwnedMessage, WhenFull, aio};
+use threadwire::error::LimitKind;
+use threadwire::{Config, Error, OwnedMessage, WhenFull, aio};
 
 #[test]
 fn native_threads_send_while_the_task_only_receives() {

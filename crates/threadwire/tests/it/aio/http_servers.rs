@@ -10,7 +10,8 @@ use axum::routing::get;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::service::service_fn;
-use threadwire::{Client, Config, Error, HandshakeError, aio};
+use threadwire::error::HandshakeError;
+use threadwire::{Client, Config, Error, aio};
 use tokio::net::TcpListener;
 
 async fn upgrade(upgrade: aio::Upgrade) -> Result<Response, String> {

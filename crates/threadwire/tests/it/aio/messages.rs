@@ -9,7 +9,9 @@ use crate::common::tasks::{client, echo, join, on_runtimes, pair, pair_over, ser
 use futures_core::Stream;
 use futures_sink::Sink;
 use threadwire::aio::{self, Event};
-use threadwire::{Error, OpCode, OwnedMessage, SendError};
+use threadwire::error::SendError;
+use threadwire::frame::OpCode;
+use threadwire::{Error, OwnedMessage};
 
 #[test]
 fn echoes_text_and_bytes_of_every_length() {

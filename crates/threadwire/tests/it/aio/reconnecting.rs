@@ -9,10 +9,9 @@ use crate::common::peer::{Host, TEXT, upgraded};
 use crate::common::tasks::{join, on_runtimes};
 use crate::common::{PATIENCE, patient, vacant};
 use threadwire::aio::{self, Reconnecting, Update};
-use threadwire::{
-    Attempt, Backoff, Cause, Change, Client, CloseCode, Error, HandshakeError, OwnedMessage, State,
-    TimeoutKind,
-};
+use threadwire::error::{HandshakeError, TimeoutKind};
+use threadwire::reconnect::{Attempt, Backoff, Cause, Change, State};
+use threadwire::{Client, CloseCode, Error, OwnedMessage};
 use tokio::time::timeout;
 
 /// Tries again at once.

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use crate::common::peer::{PING, PONG, TEXT};
 use crate::common::tasks::{client, echo, join, on_runtimes, pair, server, several, single};
 use crate::common::{SOON, bounded, patient};
-use threadwire::{Config, Error, Keepalive, TimeoutKind};
+use threadwire::error::TimeoutKind;
+use threadwire::{Config, Error, Keepalive};
 use tokio::runtime::Runtime;
 
 async fn talk() {

@@ -8,7 +8,9 @@ use std::time::Duration;
 use crate::common::peer::{Peer, TEXT, request, request_with};
 use crate::common::tasks::{echo, join, on_runtimes};
 use crate::common::{SOON, patient};
-use threadwire::{Admission, Client, Config, Error, HandshakeError, Headers, Response, TimeoutKind, aio};
+use threadwire::error::{HandshakeError, TimeoutKind};
+use threadwire::server::Admission;
+use threadwire::{Client, Config, Error, Headers, Response, aio};
 
 async fn bind() -> aio::Server {
     aio::Server::bind("127.0.0.1:0").await.unwrap().config(patient())
@@ -360,10 +362,10 @@ fn peers_that_were_answered_and_stay_are_dropped_with_the_server() {
 #[test]
 fn a_request_can_be_answered_by_a_router_after_it_was_accepted() {
     on_runtimes(|| async {
-        let router = threadwire::Router::new()
+        let router = threadwire::server::Router::new()
             .route("/rooms/{id}", |request| {
                 request.attach(request.param("id").unwrap_or_default().to_owned());
-                threadwire::Accept::upgrade().subprotocols(["v1"])
+                threadwire::Reply::upgrade().subprotocols(["v1"])
             })
             .unwrap();
         let mut server = bind().await;

@@ -11,11 +11,10 @@ use crate::common::peer::{CLOSE, Host, PING, PONG, TEXT, farewell, frame, upgrad
 use crate::common::{Serving, bind, bounded, echo, patient};
 use crate::examples::echoapp;
 use threadwire::app::{self, AppHandle};
+use threadwire::error::TimeoutKind;
+use threadwire::reconnect::{Backoff, State};
 use threadwire::worker::{Ended as WorkerEnded, EventLoop, Worker};
-use threadwire::{
-    Accept, App, Backoff, Client, CloseCode, Error, Keepalive, Limits, State, TimeoutKind, sleep,
-    wait_forever, wait_until,
-};
+use threadwire::{App, Client, CloseCode, Error, Keepalive, Limits, Reply, sleep, wait_forever, wait_until};
 
 /// What callbacks have written down.
 #[derive(Clone, Default)]
@@ -68,7 +67,7 @@ fn in_a_long_time() -> Backoff {
 }
 
 fn echo_server() -> Serving {
-    Serving::with(bind(), |_| Accept::with(echo))
+    Serving::with(bind(), |_| Reply::with(echo))
 }
 
 /// A URL where nobody listens any more.
@@ -872,7 +871,7 @@ fn a_spawned_app_may_be_closed_before_it_is_made() {
 fn settings_of_the_client_are_kept() {
     bounded(|| {
         let server = Serving::with(bind(), |request| {
-            let accept = Accept::with(echo);
+            let accept = Reply::with(echo);
             if request.path() == "/v2" { accept.subprotocol("v2").unwrap() } else { accept }
         });
         let client = Client::new(&server.url("/v2")).unwrap().subprotocols(["v1", "v2"]).unwrap();

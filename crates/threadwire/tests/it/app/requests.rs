@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use crate::common::peer::{Host, Peer, TEXT};
 use crate::common::{PATIENCE, SOON, bounded, patient};
-use threadwire::app::{self, AppHandle, Reply, RequestId, RequestRefused, Running};
+use threadwire::app::{self, AppHandle, PendingReply, RequestId, RequestRefused, Running};
+use threadwire::error::TimeoutKind;
+use threadwire::reconnect::Backoff;
 use threadwire::worker::{Worker, block_on};
-use threadwire::{App, Backoff, CloseCode, Connection, Error, Initiator, Message, TimeoutKind};
+use threadwire::{App, CloseCode, Connection, Error, Initiator, Message};
 
 /// Messages are `ID TEXT` here.
 fn id(message: Message<'_>) -> Option<u64> {
@@ -71,7 +73,7 @@ fn answers_find_their_requests_in_any_order_and_the_rest_goes_to_on_message() {
             until_closed(peer);
         });
         let handle = running.handle();
-        let replies: Vec<Reply> =
+        let replies: Vec<PendingReply> =
             (1..=3).map(|number| handle.request(number, &format!("{number} what")).unwrap()).collect();
         assert_eq!(replies[0].id(), &RequestId::from("1"));
         for (number, reply) in (1..=3).zip(&replies) {

@@ -8,7 +8,7 @@ use crate::common::peer::{BINARY, Host, PING, PONG, Peer, TEXT, frame};
 use crate::common::sharing::elsewhere;
 use crate::common::{PATIENCE, SOON, Serving, bind, bounded, echo, patient};
 use threadwire::blocking::{self, Connection, Detached, Server};
-use threadwire::{Accept, Client, Config, Error, Keepalive, WhenFull, sleep, update, wait_until};
+use threadwire::{Client, Config, Error, Keepalive, Reply, WhenFull, sleep, update, wait_until};
 
 fn pair_with(config: Config) -> (Connection, Peer) {
     let host = Host::listen();
@@ -215,7 +215,7 @@ fn a_ping_that_came_between_is_answered() {
 #[test]
 fn it_moves_from_thread_to_thread_and_back() {
     bounded(|| {
-        let serving = Serving::with(bind(), |_| Accept::with(echo));
+        let serving = Serving::with(bind(), |_| Reply::with(echo));
         let mut ws = blocking::connect(&serving.url("/")).unwrap();
         for hop in 0..10 {
             ws.send(&format!("here {hop}")).unwrap();
@@ -316,7 +316,7 @@ fn a_closing_connection_stays_where_it_is_and_one_that_has_ended_can_go() {
 #[test]
 fn what_was_agreed_goes_along() {
     bounded(|| {
-        let serving = Serving::with(bind(), |_| Accept::with(echo).subprotocol("chat").unwrap());
+        let serving = Serving::with(bind(), |_| Reply::with(echo).subprotocol("chat").unwrap());
         let client = Client::new(&serving.url("/")).unwrap().subprotocols(["chat"]).unwrap();
         let ws = blocking::connect(&client).unwrap();
         let (local, peer) = (ws.local_addr().unwrap(), ws.peer_addr().unwrap());
@@ -334,7 +334,7 @@ fn what_was_agreed_goes_along() {
 #[test]
 fn a_message_in_parts_and_what_it_holds_back_go_on_there() {
     bounded(|| {
-        let serving = Serving::with(bind().config(patient()), |_| Accept::with(echo));
+        let serving = Serving::with(bind().config(patient()), |_| Reply::with(echo));
         let ws = blocking::connect(&serving.url("/")).unwrap();
         let handle = ws.handle();
         let mut parts = handle.start_text();

@@ -14,7 +14,7 @@ use crate::common::{PATIENCE, Serving, bind, bounded, echo, patient};
 use threadwire::blocking::{self, Connection};
 use threadwire::worker::mio::{Events, Interest, Poll, Token, unix::SourceFd};
 use threadwire::worker::{EventLoop, later};
-use threadwire::{Accept, Client, Config, Error, Keepalive, OwnedMessage};
+use threadwire::{Client, Config, Error, Keepalive, OwnedMessage, Reply};
 
 fn pair_with(config: Config) -> (Connection, Peer) {
     let host = Host::listen();
@@ -182,7 +182,7 @@ fn block_on<F: Future>(future: F) -> F::Output {
 #[test]
 fn asynchronous_code_receives_by_a_blocking_call_on_another_thread() {
     bounded(|| {
-        let serving = Serving::with(bind(), |_| Accept::with(echo));
+        let serving = Serving::with(bind(), |_| Reply::with(echo));
         let url = serving.url("/");
         let heard = block_on(async {
             // A connection goes to a thread for each call, and comes back detached.
@@ -209,7 +209,7 @@ fn asynchronous_code_receives_by_a_blocking_call_on_another_thread() {
 fn a_thread_that_only_receives_feeds_a_channel() {
     bounded(|| {
         let (give, given) = mpsc::channel();
-        let serving = Serving::with(bind(), |_| Accept::with(echo));
+        let serving = Serving::with(bind(), |_| Reply::with(echo));
         let url = serving.url("/");
         let receiving = thread::spawn(move || {
             let mut ws = blocking::connect(&url).unwrap();

@@ -10,8 +10,9 @@ use crate::common::peer::{BINARY, CLOSE, Host, PING, PONG, Peer, TEXT, farewell,
 use crate::common::sharing::elsewhere;
 use crate::common::{PATIENCE, SOON, Serving, bind, bounded, echo, patient};
 use threadwire::blocking::{self, Connection};
+use threadwire::error::TimeoutKind;
 use threadwire::worker::{Ended, EventLoop, Worker, later};
-use threadwire::{Accept, Client, CloseCode, Config, Error, Initiator, Keepalive, OwnedMessage, TimeoutKind};
+use threadwire::{Client, CloseCode, Config, Error, Initiator, Keepalive, OwnedMessage, Reply};
 
 /// A connection of this thread, and its peer.
 fn pair_with(config: Config, early: &[u8]) -> (Connection, Peer) {
@@ -28,7 +29,7 @@ fn pair() -> (Connection, Peer) {
 }
 
 fn serving_echo() -> Serving {
-    Serving::with(bind(), |_| Accept::with(echo))
+    Serving::with(bind(), |_| Reply::with(echo))
 }
 
 fn texts(count: usize) -> Vec<u8> {
@@ -572,7 +573,7 @@ fn round_trips_are_measured() {
 #[test]
 fn a_connection_that_is_refused_says_so() {
     bounded(|| {
-        let serving = Serving::with(bind(), |_| Accept::status(404));
+        let serving = Serving::with(bind(), |_| Reply::status(404));
         assert!(matches!(blocking::connect(&serving.url("/")), Err(Error::Handshake(_))));
         assert!(blocking::connect("not a url").is_err());
     });

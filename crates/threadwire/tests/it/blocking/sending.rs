@@ -7,8 +7,9 @@ use std::time::Duration;
 use crate::common::peer::{BINARY, Host, PING, PONG, Peer, TEXT, frame};
 use crate::common::{SOON, Serving, bind, bounded, echo, patient};
 use threadwire::blocking::{self, Connection, Server};
+use threadwire::frame::OpCode;
 use threadwire::worker::{Ended, Worker, later};
-use threadwire::{Accept, Client, CloseCode, Config, Error, OpCode, WhenFull};
+use threadwire::{Client, CloseCode, Config, Error, Reply, WhenFull};
 
 /// How much the two ends of a loopback connection take at most without anybody reading.
 const MUCH: usize = 32 << 20;
@@ -250,7 +251,7 @@ fn messages_in_parts_are_sent_through_the_handle() {
 #[test]
 fn one_thread_writes_while_another_one_reads() {
     bounded(|| {
-        let serving = Serving::with(bind(), |_| Accept::with(echo));
+        let serving = Serving::with(bind(), |_| Reply::with(echo));
         let (sender, mut receiver) = blocking::connect(&serving.url("/")).unwrap().split();
         let other = sender.clone();
         let writer = thread::spawn(move || {

@@ -10,7 +10,7 @@ use crate::common::peer::{PING, PONG, Peer, TEXT};
 use crate::common::{SOON, bounded, patient};
 use threadwire::blocking::{self, Connection, Server, Serving};
 use threadwire::worker::{Ended, Worker, later};
-use threadwire::{Accept, Connection as Callback, Error, Message, Request};
+use threadwire::{Connection as Callback, Error, Message, Reply, Request};
 
 fn bind() -> Server {
     Server::bind("127.0.0.1:0").unwrap().config(patient())
@@ -124,10 +124,10 @@ fn a_stop_ends_the_wait_for_a_connection() {
 fn says_what_becomes_of_a_request() {
     bounded(|| {
         let hook = |request: &Request| match request.path() {
-            "/blocking" => Accept::upgrade().header("X-Face", "blocking"),
-            "/callback" => Ok(Accept::with(|ws: &Callback, _: Message<'_>| ws.send("by a callback"))),
+            "/blocking" => Reply::upgrade().header("X-Face", "blocking"),
+            "/callback" => Ok(Reply::with(|ws: &Callback, _: Message<'_>| ws.send("by a callback"))),
             "/panic" => panic!("this is part of the test"),
-            _ => Accept::status(403).header("X-Why", "no"),
+            _ => Reply::status(403).header("X-Why", "no"),
         };
         let serving = bind().on_request(hook).serve(1, echo).unwrap();
         let connect =
@@ -209,7 +209,7 @@ fn a_connection_that_is_long_in_closing_holds_up_nobody_who_waits_for_a_thread()
         socket.set_send_buffer_size(4096).unwrap();
         socket.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
         socket.listen(16).unwrap();
-        let server = Server::from_socket(threadwire::ListenSocket::given_tcp(socket.into()).unwrap());
+        let server = Server::from_socket(threadwire::server::ListenSocket::given_tcp(socket.into()).unwrap());
         let config = patient().high_watermark(1 << 20);
         let serving = server.config(config).serve(1, echo).unwrap();
         let addr = serving.local_addr().unwrap();
@@ -438,6 +438,7 @@ fn a_handler_that_panics_closes_with_1011() {
         let mut peer = Peer::open(serving.local_addr().unwrap(), "/");
         peer.send(TEXT, b"panic");
         assert_eq!(peer.code(), 1011);
+        peer.close(1011, "");
         finish(serving);
     });
 }

@@ -16,11 +16,10 @@ use crate::common::proxies::{Kind, Proxying};
 use crate::common::recorder::{Call, Log};
 use crate::common::{SOON, Serving, bind, bounded, echo, ignore, patient, vacant};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+use threadwire::client::{Proxy, Timeouts};
+use threadwire::error::{HandshakeError, Step, TimeoutKind, UrlPart};
 use threadwire::worker::{EventLoop, Worker};
-use threadwire::{
-    Accept, Client, Connection, Error, HandshakeError, Message, Proxy, Server, Step, TimeoutKind, Timeouts,
-    UrlPart, wait_forever, wait_until,
-};
+use threadwire::{Client, Connection, Error, Message, Reply, Server, wait_forever, wait_until};
 
 /// An address where nobody answers: a socket whose queue is full drops what else wants to connect.
 struct Silent {
@@ -54,7 +53,7 @@ fn named(addresses: &[SocketAddr]) -> Client {
 #[test]
 fn the_first_address_that_answers_wins_and_the_others_are_let_go() {
     bounded(|| {
-        let server = Serving::with(bind(), |_| Accept::with(echo));
+        let server = Serving::with(bind(), |_| Reply::with(echo));
         let (_taken, refusing) = vacant();
         let silent = Silent::start();
         for face in FACES {
@@ -150,7 +149,7 @@ fn observed() -> (Serving, Arc<Mutex<Vec<SocketAddr>>>) {
     let notes = Arc::clone(&seen);
     let serving = Serving::with(bind(), move |request| {
         notes.lock().unwrap().push(request.peer_addr().unwrap());
-        Accept::with(echo)
+        Reply::with(echo)
     });
     (serving, seen)
 }
@@ -214,8 +213,8 @@ fn each_socket_is_prepared_by_the_program() {
 fn a_socket_of_the_programs_own_is_used_for_each_attempt() {
     bounded(|| {
         let server = Serving::with(bind(), |request| match request.header("Host") {
-            Some("feed.test") => Accept::with(echo),
-            _ => Accept::status(404),
+            Some("feed.test") => Reply::with(echo),
+            _ => Reply::status(404),
         });
         let addr = server.addr;
         for face in FACES {
@@ -267,7 +266,7 @@ fn a_redirect_is_not_followed_over_a_socket_of_the_programs_own() {
     bounded(|| {
         let server = Serving::with(bind(), |_| {
             let response = threadwire::Response::new(302).unwrap();
-            Accept::respond(response.with_header("Location", "/there").unwrap())
+            Reply::respond(response.with_header("Location", "/there").unwrap())
         });
         let addr = server.addr;
         for face in FACES {
@@ -294,7 +293,7 @@ fn unix_sockets_are_reached_by_their_path() {
             .serve(move |request| {
                 let host = request.header("Host").unwrap().to_owned();
                 notes.lock().unwrap().push((host, request.target().to_owned()));
-                Accept::with(echo)
+                Reply::with(echo)
             })
             .unwrap();
         let place = path.display().to_string();
@@ -333,7 +332,7 @@ fn unix_sockets_are_reached_in_tls() {
         std::fs::remove_file(&path).unwrap();
         let authority = Authority::new("authority");
         let tls = authority.sign(&["localhost", "feed.test"]).server();
-        let running = Server::bind_unix(&path).unwrap().tls(tls).serve(|_| Accept::with(echo)).unwrap();
+        let running = Server::bind_unix(&path).unwrap().tls(tls).serve(|_| Reply::with(echo)).unwrap();
         for face in FACES {
             for client in [
                 Client::new(&format!("wss+unix:{}:/", path.display())).unwrap(),
@@ -526,8 +525,8 @@ fn what_must_not_be_sent_is_refused_at_once() {
 fn a_host_is_resolved_by_the_name_that_it_has_on_the_wire() {
     bounded(|| {
         let server = Serving::with(bind(), |request| match request.header("Host") {
-            Some("xn--bcher-kva.test") => Accept::with(echo),
-            _ => Accept::status(404),
+            Some("xn--bcher-kva.test") => Reply::with(echo),
+            _ => Reply::status(404),
         });
         for name in ["bücher.test", "BÜCHER.test", "xn--bcher-kva.test"] {
             let client = Client::new("ws://Bücher.test/").unwrap().resolve(name, [server.addr]);

@@ -8,7 +8,8 @@ use crate::common::neighbour::Neighbour;
 use crate::common::peer::{CLOSE, Host, PING, PONG, Peer, TEXT, farewell, frame, upgraded};
 use crate::common::recorder::{Call, End, Log};
 use crate::common::{SOON, bounded, ignore, patient};
-use threadwire::{Client, Config, Connection, Error, HandshakeError, Initiator, TimeoutKind, wait_until};
+use threadwire::error::{HandshakeError, TimeoutKind};
+use threadwire::{Client, Config, Connection, Error, Initiator, wait_until};
 
 /// What comes of attempts beside a neighbour, one for each of `cases`, at servers made by hand. What `serve` returns
 /// stays open until the attempt is over.

@@ -9,8 +9,9 @@ use crate::common::neighbour::Neighbour;
 use crate::common::peer::{BINARY, CLOSE, Host, PING, PONG, Peer, TEXT, farewell, frame, masked};
 use crate::common::recorder::{Call, End, Log};
 use crate::common::{SOON, bounded, ignore, patient};
+use threadwire::error::LimitKind;
 use threadwire::{
-    Client, CloseCode, Closed, Config, Connection, Error, Initiator, LimitKind, Listener, Message, wait_until,
+    Client, CloseCode, Closed, Config, Connection, Error, Initiator, Listener, Message, wait_until,
 };
 
 const TOO_LONG: &str = "the peer's answer to our close frame took too long";

@@ -8,11 +8,10 @@ use std::time::Duration;
 use crate::common::peer::{Host, Peer, TEXT, farewell, frame, upgraded};
 use crate::common::recorder::{Call, End, Log};
 use crate::common::{PATIENCE, SOON, Serving, bind, bounded, echo, ignore, patient};
+use threadwire::client::Target;
+use threadwire::error::{TimeoutKind, UrlPart};
 use threadwire::worker::{EventLoop, Worker};
-use threadwire::{
-    Accept, Client, Config, Connection, Error, Initiator, Message, Target, TimeoutKind, UrlPart, connect,
-    update, wait_until,
-};
+use threadwire::{Client, Config, Connection, Error, Initiator, Message, Reply, connect, update, wait_until};
 use threadwire_proto::handshake::{Answer, HandshakeError};
 
 /// A port where nobody listens.
@@ -438,7 +437,7 @@ fn headers_cannot_be_injected() {
 fn a_name_with_several_addresses_is_reached_at_the_one_that_answers() {
     bounded(|| {
         // `localhost` may have an IPv6 address too, where nobody listens.
-        let serving = Serving::with(bind(), |_| Accept::with(echo));
+        let serving = Serving::with(bind(), |_| Reply::with(echo));
         let log = Log::new();
         let url = format!("ws://localhost:{}/", serving.addr.port());
         let ws = connect(&url, log.listener(ignore)).unwrap();
@@ -462,7 +461,7 @@ fn a_name_of_which_no_address_answers_fails_with_the_last() {
 #[test]
 fn start_tells_the_listener_that_it_is_open() {
     bounded(|| {
-        let serving = Serving::with(bind(), |_| Accept::with(echo));
+        let serving = Serving::with(bind(), |_| Reply::with(echo));
         let log = Log::new();
         let client = Client::new(&serving.url("/")).unwrap();
         client
@@ -493,7 +492,7 @@ fn start_tells_the_listener_that_it_failed() {
 #[test]
 fn many_attempts_of_one_thread_go_on_at_once() {
     bounded(|| {
-        let serving = Serving::with(bind(), |_| Accept::with(echo));
+        let serving = Serving::with(bind(), |_| Reply::with(echo));
         let log = Log::new();
         // By name, so that each waits for the resolver too.
         let client = Client::new(&format!("ws://localhost:{}/", serving.addr.port())).unwrap();
@@ -518,7 +517,7 @@ fn many_attempts_of_one_thread_go_on_at_once() {
 #[test]
 fn a_callback_may_connect_and_send_through_both() {
     bounded(|| {
-        let serving = Serving::with(bind(), |_| Accept::with(echo));
+        let serving = Serving::with(bind(), |_| Reply::with(echo));
         let url = serving.url("/");
         let log = Log::new();
         let heard = log.clone();
@@ -618,7 +617,7 @@ fn an_error_in_on_open_is_not_one_of_connecting() {
 #[test]
 fn waiting_for_an_attempt_serves_timers_and_other_connections() {
     bounded(|| {
-        let serving = Serving::with(bind(), |_| Accept::with(echo));
+        let serving = Serving::with(bind(), |_| Reply::with(echo));
         let log = Log::new();
         let ws = connect(&serving.url("/"), log.listener(ignore)).unwrap();
         let timed = ws.clone();

@@ -8,7 +8,8 @@ use crate::common::peer::Host;
 use crate::common::process::alone;
 use crate::common::proxies::{Kind, Proxying};
 use crate::common::{Serving, bind, bounded, echo, patient, vacant};
-use threadwire::{Accept, Client, CookieJar, Proxy, Response};
+use threadwire::client::{CookieJar, Proxy};
+use threadwire::{Client, Reply, Response};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
@@ -61,9 +62,9 @@ fn no_credential_is_logged() {
                 "/from" => {
                     let response =
                         Response::new(302).unwrap().with_header("Location", "/to?token=hushhush").unwrap();
-                    Accept::respond(response.with_header("Set-Cookie", "session=hushhush").unwrap())
+                    Reply::respond(response.with_header("Set-Cookie", "session=hushhush").unwrap())
                 }
-                _ => Accept::with(echo),
+                _ => Reply::with(echo),
             });
             let (_taken, nobody) = vacant();
             for face in FACES {

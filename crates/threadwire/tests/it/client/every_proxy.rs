@@ -7,7 +7,8 @@ use crate::common::certificates::Authority;
 use crate::common::faces::FACES;
 use crate::common::proxies::{Kind, Proxying};
 use crate::common::{Serving, bind, bounded, echo};
-use threadwire::{Accept, Client, Proxy};
+use threadwire::client::Proxy;
+use threadwire::{Client, Reply};
 
 /// The server's name, which only proxies can resolve, and those who are told.
 const HOST: &str = "feed.test";
@@ -63,7 +64,7 @@ fn through_all(scheme: &str, server: SocketAddr, set_up: impl Fn(Client) -> Clie
 #[test]
 fn every_face_connects_through_every_proxy() {
     bounded(|| {
-        let server = Serving::with(bind(), |_| Accept::with(echo));
+        let server = Serving::with(bind(), |_| Reply::with(echo));
         through_all("ws", server.addr, |client| client);
     });
 }
@@ -73,7 +74,7 @@ fn every_face_connects_through_every_proxy() {
 fn every_face_connects_in_tls_through_every_proxy() {
     bounded(|| {
         let authority = Authority::new("authority");
-        let server = Serving::with(bind().tls(authority.sign(&[HOST]).server()), |_| Accept::with(echo));
+        let server = Serving::with(bind().tls(authority.sign(&[HOST]).server()), |_| Reply::with(echo));
         through_all("wss", server.addr, |client| client.tls(authority.trusted()));
     });
 }
@@ -83,8 +84,8 @@ fn every_face_connects_in_tls_through_every_proxy() {
 fn every_face_connects_through_a_proxy_in_tls_with_tls_inside_of_it_and_without() {
     bounded(|| {
         let (servers, proxies) = (Authority::new("of servers"), Authority::new("of proxies"));
-        let secure = Serving::with(bind().tls(servers.sign(&[HOST]).server()), |_| Accept::with(echo));
-        let plain = Serving::with(bind(), |_| Accept::with(echo));
+        let secure = Serving::with(bind().tls(servers.sign(&[HOST]).server()), |_| Reply::with(echo));
+        let plain = Serving::with(bind(), |_| Reply::with(echo));
         for (scheme, server) in [("ws", plain.addr), ("wss", secure.addr)] {
             let login = Some(("user", "secret"));
             let proxy = Proxying::secure(HOST, server, login, &proxies.sign(&["proxy.test"]));

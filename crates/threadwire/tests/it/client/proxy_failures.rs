@@ -8,10 +8,11 @@ use crate::common::faces::{DRIVERS, FACES};
 use crate::common::peer::{Host, Peer};
 use crate::common::proxies::{Kind, Proxying};
 use crate::common::{SOON, Serving, bind, bounded, echo, patient, vacant};
+use threadwire::client::{Proxy, Timeouts};
+use threadwire::error::{HandshakeError, ProxyProblem, Stage, Step, TimeoutKind};
+use threadwire::trace::Trace;
 use threadwire::worker::EventLoop;
-use threadwire::{
-    Accept, Client, Error, HandshakeError, Proxy, ProxyProblem, Stage, Step, TimeoutKind, Timeouts, Trace,
-};
+use threadwire::{Client, Error, Reply};
 
 /// Where nobody has to be.
 const URL: &str = "ws://user:pass-of-server@feed.test/?token=secret";
@@ -345,7 +346,7 @@ fn what_a_proxy_can_not_be_asked_for_is_told_of() {
 #[test]
 fn the_environment_says_which_hosts_go_through_a_proxy() {
     bounded(|| {
-        let server = Serving::with(bind(), |_| Accept::with(echo));
+        let server = Serving::with(bind(), |_| Reply::with(echo));
         let proxy = Proxying::start(Kind::Http, "feed.test", server.addr);
         let addr = proxy.addr;
         let settings = move |name: &str| match name {
@@ -418,7 +419,7 @@ fn an_http_proxy_is_told_the_headers_that_are_meant_for_it_and_the_server_is_not
 #[test]
 fn a_trace_shows_the_server_and_not_the_proxy() {
     bounded(|| {
-        let server = Serving::with(bind(), |_| Accept::with(echo));
+        let server = Serving::with(bind(), |_| Reply::with(echo));
         for face in FACES {
             let proxy = Proxying::with(Kind::Http, "feed.test", server.addr, Some(("user", "pass-of-proxy")));
             let lines = Arc::new(Mutex::new(String::new()));

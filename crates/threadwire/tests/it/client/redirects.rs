@@ -10,14 +10,15 @@ use crate::common::faces::{DRIVERS, FACES};
 use crate::common::patient;
 use crate::common::peer::{Host, Peer, TEXT, upgraded};
 use crate::common::{Serving, bind, bounded, echo};
-use threadwire::{
-    Accept, Backoff, Client, Connection, CookieJar, Error, HandshakeError, Message, RedirectProblem, Response,
-};
+use threadwire::client::CookieJar;
+use threadwire::error::{HandshakeError, RedirectProblem};
+use threadwire::reconnect::Backoff;
+use threadwire::{Client, Connection, Error, Message, Reply, Response};
 
 /// A redirect.
-fn redirect(status: u16, location: &str) -> Accept {
+fn redirect(status: u16, location: &str) -> Reply {
     let response = Response::new(status).unwrap().with_header("Location", location).unwrap();
-    Accept::respond(response)
+    Reply::respond(response)
 }
 
 /// A server that answers as a table says, and echoes at `/here`. It writes down what it was asked for.
@@ -27,7 +28,7 @@ struct Site {
 }
 
 impl Site {
-    fn start(answer: impl Fn(&str) -> Option<Accept> + Send + Sync + 'static) -> Site {
+    fn start(answer: impl Fn(&str) -> Option<Reply> + Send + Sync + 'static) -> Site {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let notes = Arc::clone(&asked);
         let serving = Serving::with(bind(), move |request| {
@@ -36,7 +37,7 @@ impl Site {
                 lines.extend(request.header(name).map(|value| format!("{name}: {value}")));
             }
             notes.lock().unwrap().push(lines.join(", "));
-            answer(request.path()).unwrap_or_else(|| Accept::with(echo))
+            answer(request.path()).unwrap_or_else(|| Reply::with(echo))
         });
         Site { serving, asked }
     }
@@ -188,7 +189,7 @@ fn encryption_is_gained_by_a_redirect_but_not_given_up() {
                 .path()
             {
                 "/back" => redirect(302, &back),
-                _ => Accept::with(echo),
+                _ => Reply::with(echo),
             });
         let secure_url = format!("https://{}/here", secure.addr);
         let gate = Site::start(move |_| Some(redirect(301, &secure_url)));
@@ -207,16 +208,16 @@ fn encryption_is_gained_by_a_redirect_but_not_given_up() {
 /// A server in TLS that asks for certificates, and writes down how many it was shown with each request.
 #[cfg(feature = "tls")]
 fn asks_for_certificates(
-    server: threadwire::ServerTls,
+    server: threadwire::server::ServerTls,
     people: &Authority,
-    answer: impl Fn(&str) -> Option<Accept> + Send + Sync + 'static,
+    answer: impl Fn(&str) -> Option<Reply> + Send + Sync + 'static,
 ) -> (Serving, Arc<Mutex<Vec<usize>>>) {
     let optional = threadwire::tls::ClientCertificates::Optional(people.pem());
     let shown = Arc::new(Mutex::new(Vec::new()));
     let notes = Arc::clone(&shown);
     let serving = Serving::with(bind().tls(server.client_certificates(optional).unwrap()), move |request| {
         notes.lock().unwrap().push(request.tls().unwrap().peer_certificates.len());
-        answer(request.path()).unwrap_or_else(|| Accept::with(echo))
+        answer(request.path()).unwrap_or_else(|| Reply::with(echo))
     });
     (serving, shown)
 }
@@ -225,7 +226,7 @@ fn asks_for_certificates(
 #[test]
 fn another_origin_is_shown_no_certificate_and_has_to_have_one_for_its_own_name() {
     bounded(|| {
-        use threadwire::ClientTls;
+        use threadwire::client::ClientTls;
         use threadwire::tls::rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
         use threadwire::tls::rustls::{ClientConfig, RootCertStore, crypto::ring};
         let (authority, people) = (Authority::new("authority"), Authority::new("people"));
@@ -418,7 +419,7 @@ fn a_client_that_reconnects_keeps_its_way_and_its_cookies() {
 #[test]
 fn a_redirect_goes_through_the_proxy_that_belongs_to_its_host() {
     use crate::common::proxies::{Kind, Proxying};
-    use threadwire::Proxy;
+    use threadwire::client::Proxy;
     bounded(|| {
         let second = Site::start(|_| None);
         let to = format!("ws://second.test:{}/here", second.addr().port());
@@ -437,7 +438,7 @@ fn a_redirect_goes_through_the_proxy_that_belongs_to_its_host() {
 #[test]
 fn an_answer_of_200_is_a_refusal() {
     bounded(|| {
-        let site = Site::start(|_| Some(Accept::respond(Response::new(200).unwrap().with_body("a page"))));
+        let site = Site::start(|_| Some(Reply::respond(Response::new(200).unwrap().with_body("a page"))));
         for face in FACES {
             match face.fails(&Client::new(&site.serving.url("/")).unwrap()) {
                 Error::Handshake(HandshakeError::Status(answer)) => {

@@ -1,8 +1,9 @@
 //! Certificates for the tests, made as they are needed.
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
+use threadwire::client::ClientTls;
+use threadwire::server::ServerTls;
 use threadwire::tls::Pem;
-use threadwire::{ClientTls, ServerTls};
 
 pub use super::files::Files;
 

@@ -5,10 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 
-use threadwire::{
-    Accept, Admission, Config, Connection, Error, ListenAddr, ListenSocket, Message, Request, Running,
-    Server, blocking,
-};
+use threadwire::server::{Admission, ListenAddr, ListenSocket};
+use threadwire::{Config, Connection, Error, Message, Reply, Request, Running, Server, blocking};
 
 use super::patient;
 use super::peer::{Peer, request_with};
@@ -36,7 +34,7 @@ pub const FACES: &[Face] = &[
 /// What a test attaches to a request, for its connection to say.
 pub struct Note(pub String);
 
-type Hook = dyn Fn(&Request) -> Accept + Send + Sync;
+type Hook = dyn Fn(&Request) -> Reply + Send + Sync;
 
 /// A server to be.
 #[derive(Clone)]
@@ -49,12 +47,12 @@ pub struct Plan {
     pub hook: Arc<Hook>,
     /// With TLS.
     #[cfg(feature = "tls")]
-    pub tls: Option<threadwire::ServerTls>,
+    pub tls: Option<threadwire::server::ServerTls>,
 }
 
 impl Plan {
     /// A server with this hook, and patience.
-    pub fn new<R: Into<Accept>>(hook: impl Fn(&Request) -> R + Send + Sync + 'static) -> Plan {
+    pub fn new<R: Into<Reply>>(hook: impl Fn(&Request) -> R + Send + Sync + 'static) -> Plan {
         Plan {
             config: patient(),
             admission: Admission::default(),
@@ -84,11 +82,11 @@ pub struct Served {
 
 impl Face {
     /// Upgrades to a connection that echoes, and answers `note?` with the [`Note`] it has.
-    pub fn accept(self) -> Accept {
+    pub fn accept(self) -> Reply {
         if self != Face::Listener {
-            return Accept::upgrade();
+            return Reply::upgrade();
         }
-        Accept::with(|ws: &Connection, message: Message<'_>| {
+        Reply::with(|ws: &Connection, message: Message<'_>| {
             if message.as_bytes() == b"note?" {
                 return ws.send(&note(ws.attached::<Note>()));
             }

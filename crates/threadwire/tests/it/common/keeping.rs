@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use threadwire::error::TimeoutKind;
 use threadwire::{
-    Closed, Config, Connection, Error, Handle, Initiator, Keepalive, Listener, Message, TimeoutKind,
-    wait_until,
+    Closed, Config, Connection, Error, Handle, Initiator, Keepalive, Listener, Message, wait_until,
 };
 
 use super::peer::{PING, Peer};

@@ -29,7 +29,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
-use threadwire::{Accept, Config, Connection, Error, Message, Request, Running, Server};
+use threadwire::{Config, Connection, Error, Message, Reply, Request, Running, Server};
 
 use peer::{Peer, TEXT};
 use recorder::{Call, Log};
@@ -67,7 +67,7 @@ pub struct Serving {
 
 impl Serving {
     /// A server with this hook, and on one worker unless `server` says otherwise.
-    pub fn with<R: Into<Accept>>(
+    pub fn with<R: Into<Reply>>(
         server: Server,
         accept: impl Fn(&Request) -> R + Send + Sync + 'static,
     ) -> Serving {
@@ -83,9 +83,9 @@ impl Serving {
     {
         let log = log.clone();
         Serving::with(bind().config(config), move |request| match request.path() {
-            "/echo" => Accept::with(echo),
-            "/frames" => Accept::with(log.frames(react.clone())),
-            _ => Accept::with(log.listener(react.clone())),
+            "/echo" => Reply::with(echo),
+            "/frames" => Reply::with(log.frames(react.clone())),
+            _ => Reply::with(log.listener(react.clone())),
         })
     }
 

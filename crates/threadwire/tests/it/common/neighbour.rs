@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 
 use threadwire::worker::EventLoop;
-use threadwire::{Accept, Client, Closed, Connection, Error, Listener, Message, wait_until};
+use threadwire::{Client, Closed, Connection, Error, Listener, Message, Reply, wait_until};
 
 use super::{Serving, bind, echo, patient};
 
@@ -49,7 +49,7 @@ impl Listener for Chat {
 impl Neighbour {
     /// Connects, and begins.
     pub fn start() -> Neighbour {
-        let serving = Serving::with(bind().config(patient()), |_| Accept::with(echo));
+        let serving = Serving::with(bind().config(patient()), |_| Reply::with(echo));
         let (rounds, ends) = (Rc::default(), Rc::default());
         let chat = Chat { rounds: Rc::clone(&rounds), ends: Rc::clone(&ends) };
         let ws = Client::new(&serving.url("/")).unwrap().config(patient()).connect(chat).unwrap();

@@ -3,7 +3,8 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use threadwire::{Closed, Connection, Error, Frame, Initiator, Level, Listener, Message, OpCode};
+use threadwire::frame::{Frame, Level, OpCode};
+use threadwire::{Closed, Connection, Error, Initiator, Listener, Message};
 
 use super::PATIENCE;
 

@@ -4,9 +4,11 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
+use threadwire::client::ClientTls;
+use threadwire::server::ServerTls;
 use threadwire::tls::rustls::pki_types::pem::PemObject;
 use threadwire::tls::rustls::{ClientConnection, StreamOwned};
-use threadwire::{Accept, App, Client, ClientTls, Connection, Error, Message, Running, Server, ServerTls};
+use threadwire::{App, Client, Connection, Error, Message, Reply, Running, Server};
 use threadwire::{blocking, tls::rustls};
 
 use super::certificates::Authority;
@@ -29,7 +31,7 @@ impl Secure {
 
     /// One that is set up further.
     pub fn on(server: Server, tls: ServerTls) -> Secure {
-        let running = server.tls(tls.clone()).serve(|_| Accept::with(echo)).unwrap();
+        let running = server.tls(tls.clone()).serve(|_| Reply::with(echo)).unwrap();
         Secure { running, tls }
     }
 

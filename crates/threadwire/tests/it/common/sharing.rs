@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use threadwire::worker::later;
-use threadwire::{Accept, Client, Config, Connection, Error, Handle, Listener};
+use threadwire::{Client, Config, Connection, Error, Handle, Listener, Reply};
 
 use super::peer::{BINARY, Host, Peer};
 use super::recorder::{Call, Log};
@@ -35,10 +35,10 @@ where
     let log = log.clone();
     let serving = Serving::with(bind().config(config), move |request| {
         if request.path() == "/echo" {
-            return Accept::with(echo);
+            return Reply::with(echo);
         }
         let (give, react) = (give.clone(), react.clone());
-        Accept::with(log.listener(move |ws, call| {
+        Reply::with(log.listener(move |ws, call| {
             if *call == Call::Open {
                 give.send(ws.handle()).unwrap();
             }

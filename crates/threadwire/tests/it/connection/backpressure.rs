@@ -13,10 +13,11 @@ use crate::common::sharing::{
     FILLER, drain, elsewhere, fill, fill_there, meanwhile, pair, pair_with, serving_handles, there,
 };
 use crate::common::{Serving, bind, bounded, ignore, patient};
+use threadwire::error::LimitKind;
+use threadwire::frame::OpCode;
 use threadwire::worker::{EventLoop, Worker, current};
 use threadwire::{
-    Accept, Closed, Config, Connection, Error, Handle, Initiator, LimitKind, Listener, Message, OpCode,
-    WhenFull, wait_until,
+    Closed, Config, Connection, Error, Handle, Initiator, Listener, Message, Reply, WhenFull, wait_until,
 };
 
 /// How much may wait in most of these tests, and how long most of their messages are.
@@ -837,7 +838,7 @@ fn a_feed_that_drops_the_oldest_answers_pings() {
                 }
                 Ok(())
             };
-            Accept::with(feeding.listener(react))
+            Reply::with(feeding.listener(react))
         });
         let mut peer = Peer::connect_narrow(serving.addr).upgrade("/");
         let mut last = number(&mut peer);

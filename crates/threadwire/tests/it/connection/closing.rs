@@ -14,10 +14,11 @@ use crate::common::peer::{
 use crate::common::recorder::{Call, End, Log};
 use crate::common::sharing::pair;
 use crate::common::{PATIENCE, SOON, Serving, bind, bounded, echo, ignore, patient};
+use threadwire::error::TimeoutKind;
 use threadwire::worker::{EventLoop, Worker};
 use threadwire::{
-    Accept, Client, CloseCode, Closed, Config, Connection, Error, Initiator, Listener, Message, TimeoutKind,
-    blocking, update, wait_forever, wait_until,
+    Client, CloseCode, Closed, Config, Connection, Error, Initiator, Listener, Message, Reply, blocking,
+    update, wait_forever, wait_until,
 };
 
 const TOO_LONG: &str = "the peer's answer to our close frame took too long";
@@ -580,9 +581,8 @@ fn a_server_that_stops_closes_every_connection_with_1001() {
     bounded(|| {
         let log = Log::new();
         let theirs = log.clone();
-        let serving = Serving::with(bind().workers(2).config(patient()), move |_| {
-            Accept::with(theirs.listener(ignore))
-        });
+        let serving =
+            Serving::with(bind().workers(2).config(patient()), move |_| Reply::with(theirs.listener(ignore)));
         // One never gets beyond its handshake. It is accepted before those that come after it.
         let mut unfinished = Peer::connect(serving.addr);
         let mut peers: Vec<Peer> = (0..5).map(|_| serving.peer()).collect();
@@ -610,7 +610,7 @@ fn a_server_stops_in_bounded_time_though_its_peers_never_answer() {
         let config = patient().close_timeout(SOON);
         let theirs = log.clone();
         let serving =
-            Serving::with(bind().workers(2).config(config), move |_| Accept::with(theirs.listener(ignore)));
+            Serving::with(bind().workers(2).config(config), move |_| Reply::with(theirs.listener(ignore)));
         let mut peers: Vec<Peer> = (0..5).map(|_| serving.peer()).collect();
         let running = serving.into_running();
         let start = Instant::now();
@@ -733,7 +733,7 @@ fn a_server_whose_client_ends_right_behind_the_request_hears_of_it() {
         peer.bytes([request("/").into_bytes(), masked(TEXT, b"early")].concat());
         peer.end();
         let theirs = log.clone();
-        let _serving = Serving::with(server, move |_| Accept::with(theirs.listener(ignore)));
+        let _serving = Serving::with(server, move |_| Reply::with(theirs.listener(ignore)));
         assert!(peer.head().starts_with("HTTP/1.1 101 "));
         log.wait_for(&Call::text("early"));
         assert_eq!(log.wait_end(), End::failed(Initiator::Peer, 1006, false, LOST));
@@ -897,7 +897,7 @@ fn on_close_is_the_only_callback_after_closing() {
 
         let log = Log::new();
         let notes = log.clone();
-        let serving = Serving::with(bind().config(patient()), move |_| Accept::with(Closes(notes.clone())));
+        let serving = Serving::with(bind().config(patient()), move |_| Reply::with(Closes(notes.clone())));
         let mut ws = blocking::connect(&serving.url("/")).unwrap();
         log.wait_for(&Call::Note("pause".into()));
         while let Ok(Some(_)) = ws.recv() {}
@@ -926,7 +926,7 @@ fn nothing_is_buffered_after_the_end() {
 #[test]
 fn waiting_for_the_end_in_the_connections_own_callback_does_not_hang() {
     bounded(|| {
-        let serving = Serving::with(bind().config(patient()), |_| Accept::with(echo));
+        let serving = Serving::with(bind().config(patient()), |_| Reply::with(echo));
         let ws = threadwire::connect(&serving.url("/"), |ws: &Connection, _: Message<'_>| {
             ws.close()?;
             // It may refuse to wait, but must not hang.

@@ -10,7 +10,7 @@ use std::thread;
 use crate::common::{Serving, bind, bounded, patient};
 use threadwire::worker::EventLoop;
 use threadwire::{
-    Accept, Client, CloseCode, Closed, Connection, Error, Initiator, Listener, Message, wait_until,
+    Client, CloseCode, Closed, Connection, Error, Initiator, Listener, Message, Reply, wait_until,
 };
 
 const TIMES: usize = 1000;
@@ -74,8 +74,7 @@ fn a_thousand_times(close: fn(&Connection) -> Result<(), Error>) {
     bounded(move || {
         let ended = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&ended);
-        let serving =
-            Serving::with(bind().config(patient()), move |_| Accept::with(Echo(Arc::clone(&count))));
+        let serving = Serving::with(bind().config(patient()), move |_| Reply::with(Echo(Arc::clone(&count))));
         let client = Client::new(&serving.url("/")).unwrap().config(patient());
         for _ in 0..TIMES / BATCH {
             // Each connection counts for itself.

@@ -6,11 +6,13 @@ use std::thread;
 
 use crate::common::peer::{Peer, TEXT, request_with};
 use crate::common::{PATIENCE, Serving, bind, bounded, echo, patient};
+use threadwire::frame::OpCode;
 use threadwire::proto::frame::Header;
+use threadwire::trace::Trace;
 use threadwire::trace::{Direction, TraceEvent};
 use threadwire::{
-    Accept, App, Client, CloseCode, Compress, Config, Connection, Deflate, Error, Limits, Message, OpCode,
-    OwnedMessage, Room, Trace, WhenFull, blocking,
+    App, Client, CloseCode, Compress, Config, Connection, Deflate, Error, Limits, Message, OwnedMessage,
+    Reply, Room, WhenFull, blocking,
 };
 
 /// The data frames that were sent over a connection: whether each was compressed, and how long it was.
@@ -85,7 +87,7 @@ fn talk(url: &str, wire: &Wire) {
 #[test]
 fn the_listener_and_the_blocking_face_understand_each_other() {
     bounded(|| {
-        let server = Serving::with(bind().config(deflating()), |_| Accept::with(echo));
+        let server = Serving::with(bind().config(deflating()), |_| Reply::with(echo));
         talk(&server.url("/"), &Wire::default());
     });
     bounded(|| {
@@ -110,7 +112,7 @@ fn the_listener_and_the_blocking_face_understand_each_other() {
 #[test]
 fn an_app_does() {
     bounded(|| {
-        let server = Serving::with(bind().config(deflating()), |_| Accept::with(echo));
+        let server = Serving::with(bind().config(deflating()), |_| Reply::with(echo));
         let sent = Wire::default();
         let client = Client::new(&server.url("/")).unwrap().config(traced(&sent));
         let heard = Arc::new(Mutex::new(Vec::new()));
@@ -174,7 +176,7 @@ mod aio {
     #[test]
     fn a_task_and_a_worker_understand_each_other() {
         on_runtimes(|| async {
-            let server = Serving::with(bind().config(deflating()), |_| Accept::with(echo));
+            let server = Serving::with(bind().config(deflating()), |_| Reply::with(echo));
             let client = Client::new(&server.url("/")).unwrap().config(deflating());
             let mut ws = aio::connect(&client).await.unwrap();
             for message in messages() {
@@ -239,7 +241,7 @@ fn a_message_that_was_dropped_for_a_newer_one_is_not_missed() {
         let tell = Mutex::new(tell);
         let server = Serving::with(bind().config(config), move |_| {
             let tell = tell.lock().unwrap().clone();
-            Accept::with(move |ws: &Connection, message: Message<'_>| {
+            Reply::with(move |ws: &Connection, message: Message<'_>| {
                 // More than the system takes while nobody reads: 20 kB are left of it, the newest.
                 for number in 0..12_000 {
                     ws.send(&tick(number))?;
@@ -310,7 +312,7 @@ fn nothing_is_compressed_unless_both_sides_want_it() {
         for (server, client) in [(deflating(), patient()), (patient(), deflating())] {
             let sent = Wire::default();
             let server = server.trace(sent.trace());
-            let server = Serving::with(bind().config(server), |_| Accept::with(echo));
+            let server = Serving::with(bind().config(server), |_| Reply::with(echo));
             let client = Client::new(&server.url("/")).unwrap().config(client);
             let mut ws = blocking::connect(&client).unwrap();
             assert_eq!(ws.deflate(), None);
@@ -362,7 +364,7 @@ fn each_message_may_choose_from_any_thread() {
         let handles = Mutex::new(handles);
         let server = Serving::with(bind().config(traced(&sent)), move |_| {
             let handles = handles.lock().unwrap().clone();
-            Accept::with(move |ws: &Connection, _: Message<'_>| {
+            Reply::with(move |ws: &Connection, _: Message<'_>| {
                 ws.send_with("z", Compress::Always)?;
                 handles.send(ws.handle()).unwrap();
                 Ok(())
@@ -391,7 +393,7 @@ fn messages_in_parts_are_compressed_part_by_part_and_come_out_part_by_part() {
     bounded(|| {
         let sent = Wire::default();
         let server = Serving::with(bind().config(traced(&sent)), |_| {
-            Accept::with(|ws: &Connection, _: Message<'_>| {
+            Reply::with(|ws: &Connection, _: Message<'_>| {
                 ws.send_frame(OpCode::Text, false, "one ".repeat(100).as_bytes())?;
                 ws.ping(b"between")?;
                 ws.send_frame(OpCode::Continuation, false, b"")?;
@@ -421,7 +423,7 @@ fn messages_in_parts_are_compressed_part_by_part_and_come_out_part_by_part() {
 #[test]
 fn a_conversation_goes_on_where_it_was_on_another_thread() {
     bounded(|| {
-        let server = Serving::with(bind().config(deflating()), |_| Accept::with(echo));
+        let server = Serving::with(bind().config(deflating()), |_| Reply::with(echo));
         let client = Client::new(&server.url("/")).unwrap().config(deflating());
         let mut ws = blocking::connect(&client).unwrap();
         for round in 0..4 {
@@ -448,7 +450,7 @@ fn a_conversation_goes_on_where_it_was_on_another_thread() {
 fn a_bomb_ends_its_own_connection_with_1009_and_nobody_elses() {
     bounded(|| {
         let limits = Limits::default().max_message(1 << 20);
-        let server = Serving::with(bind().config(deflating().limits(limits)), |_| Accept::with(echo));
+        let server = Serving::with(bind().config(deflating().limits(limits)), |_| Reply::with(echo));
         let bystander = server.bystander();
         let client = Client::new(&server.url("/")).unwrap().config(deflating());
         let mut ws = blocking::connect(&client).unwrap();
@@ -478,7 +480,7 @@ fn a_room_speaks_to_each_member_as_it_was_agreed_with_it() {
         let members = room.clone();
         let server = Serving::with(bind().workers(3).config(traced(&sent)), move |_| {
             let room = members.clone();
-            Accept::with(move |ws: &Connection, message: Message<'_>| {
+            Reply::with(move |ws: &Connection, message: Message<'_>| {
                 room.join(ws);
                 ws.send(message)
             })
@@ -533,7 +535,7 @@ fn members_that_drop_the_oldest_understand_what_is_left() {
         let tell = Mutex::new(tell);
         let server = Serving::with(bind().config(config), move |_| {
             let (room, tell) = (members.clone(), tell.lock().unwrap().clone());
-            Accept::with(move |ws: &Connection, _: Message<'_>| {
+            Reply::with(move |ws: &Connection, _: Message<'_>| {
                 room.join(ws);
                 for number in 0..12_000 {
                     room.send(&tick(number));

@@ -10,8 +10,9 @@ use crate::common::peer::{CLOSE, Host, Peer, TEXT, farewell, frame, masked, requ
 use crate::common::process::alone;
 use crate::common::recorder::{Call, End, Log};
 use crate::common::{PATIENCE, SOON, Serving, bounded, ignore, patient};
+use threadwire::client::Proxy;
 use threadwire::worker::EventLoop;
-use threadwire::{Client, Connection, Error, Initiator, Proxy, wait_until};
+use threadwire::{Client, Connection, Error, Initiator, wait_until};
 
 fn descriptors() -> usize {
     read_dir("/proc/self/fd").unwrap().count()

@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use crate::common::recorder::{Call, Log};
 use crate::common::{Serving, bounded, ignore, patient};
-use threadwire::{
-    Backoff, Cause, Client, Connection, Error, Handle, Message, ReconnectHandle, State, blocking,
-};
+use threadwire::reconnect::{Backoff, Cause, ReconnectHandle, State};
+use threadwire::{Client, Connection, Error, Handle, Message, blocking};
 
 /// An error that does this when it is dropped.
 #[derive(Debug)]
@@ -64,8 +63,8 @@ fn an_error_that_is_not_told_may_use_a_handle_as_it_is_dropped() {
 
         let serving =
             Serving::with(crate::common::bind().config(patient()), |request| match request.path() {
-                "/echo" => threadwire::Accept::with(crate::common::echo),
-                _ => threadwire::Accept::with(Fails),
+                "/echo" => threadwire::Reply::with(crate::common::echo),
+                _ => threadwire::Reply::with(Fails),
             });
         let bystander = serving.bystander();
         let mut ws = blocking::connect(&serving.url("/")).unwrap();

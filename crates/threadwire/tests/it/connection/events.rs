@@ -13,7 +13,7 @@ use threadwire::events::{Closed, Forward, Opened, Received};
 use threadwire::worker::{
     Builder, Event, EventLoop, Overflow, Remote, Worker, listen, wait_event, wait_event_timeout, wait_forever,
 };
-use threadwire::{Accept, Client, CloseCode, Error, Handle, Initiator, OwnedMessage, sleep, wait_until};
+use threadwire::{Client, CloseCode, Error, Handle, Initiator, OwnedMessage, Reply, sleep, wait_until};
 
 /// What a subscriber hears of one event.
 #[derive(Clone, Debug, PartialEq)]
@@ -604,7 +604,7 @@ fn a_server_forwards_to_a_worker() {
             Ok(ends.iter().map(|event| event.data.closed.code.get()).collect::<Vec<_>>())
         });
         let remote = echo.remote();
-        let serving = Serving::with(bind().config(patient()), move |_| Accept::with(Forward::to(&remote)));
+        let serving = Serving::with(bind().config(patient()), move |_| Reply::with(Forward::to(&remote)));
         for code in 4000..4003 {
             let mut peer = serving.peer();
             for text in ["one", "two"] {
@@ -663,7 +663,7 @@ fn what_is_forwarded_to_nobody_goes_on() {
         let gone = Worker::spawn(|| Ok(()));
         let remote = gone.remote();
         gone.join().unwrap();
-        let serving = Serving::with(bind().config(patient()), move |_| Accept::with(Forward::to(&remote)));
+        let serving = Serving::with(bind().config(patient()), move |_| Reply::with(Forward::to(&remote)));
         let mut peer = serving.peer();
         peer.send(TEXT, b"is anybody there?");
         peer.send(PING, b"?");
@@ -685,7 +685,7 @@ fn a_thousand_connections_end_once_each() {
         let serving = Serving::with(bind().workers(2).config(patient()), move |_| {
             let (give, remote) = (remote.clone(), remote.clone());
             // Subscribed twice, by the listener and from outside.
-            Accept::with(Log::new().listener(move |ws, call| match call {
+            Reply::with(Log::new().listener(move |ws, call| match call {
                 Call::Open => {
                     ws.handle().subscribe_worker(&remote);
                     let (handle, remote) = (ws.handle(), give.clone());

@@ -7,7 +7,7 @@ use crate::common::recorder::{Call, End, Log};
 use crate::common::{PATIENCE, SOON, Serving, bind, bounded, echo, ignore, patient};
 use threadwire::worker::Worker;
 use threadwire::{
-    Accept, Client, Config, Connection, Error, Initiator, Limits, Listener, Message, connect, update,
+    Client, Config, Connection, Error, Initiator, Limits, Listener, Message, Reply, connect, update,
     wait_forever, wait_until,
 };
 
@@ -144,7 +144,7 @@ fn a_panic_in_on_close_is_not_noticed_by_others() {
 fn a_panic_in_the_accept_hook_answers_with_500() {
     bounded(|| {
         let serving = Serving::with(bind().config(patient()), |request| match request.path() {
-            "/echo" => Accept::with(echo),
+            "/echo" => Reply::with(echo),
             _ => panic!("boom"),
         });
         let bystander = serving.bystander();
@@ -448,13 +448,13 @@ fn the_end_of_tcp_behind_a_message_whose_callback_fails_is_heard() {
             if request.path() == "/halt" {
                 let halted = Arc::clone(&halted);
                 let log = theirs.clone();
-                return Accept::with(move |_: &Connection, _: Message<'_>| {
+                return Reply::with(move |_: &Connection, _: Message<'_>| {
                     log.note("halted");
                     let _ = halted.lock().unwrap().recv();
                     Ok(())
                 });
             }
-            Accept::with(theirs.listener(fail))
+            Reply::with(theirs.listener(fail))
         });
         let (mut peer, mut halter) = (serving.peer(), Peer::open(serving.addr, "/halt"));
         halter.send(TEXT, b"halt");
@@ -494,7 +494,7 @@ fn a_panic_in_on_failed_is_not_noticed_by_others() {
 #[test]
 fn a_callback_that_fails_on_another_connection_closes_its_own() {
     bounded(|| {
-        let serving = Serving::with(bind().config(patient()), |_| Accept::with(echo));
+        let serving = Serving::with(bind().config(patient()), |_| Reply::with(echo));
         let other = connect(&serving.url("/"), echo).unwrap();
         other.abort();
         update().unwrap();

@@ -16,10 +16,13 @@ use crate::common::peer::{CLOSE, PING, PONG, Peer, TEXT, frame};
 use crate::common::recorder::{Call, Log};
 use crate::common::sharing::{fill, pair, pair_with, serving_handles};
 use crate::common::{PATIENCE, SOON, Serving, bind, bounded, ignore, patient};
+use threadwire::error::TimeoutKind;
+use threadwire::frame::{Frame, Level};
+use threadwire::keepalive::PingStrategy;
 use threadwire::worker::{EventLoop, later};
 use threadwire::{
-    Accept, Client, CloseCode, Config, Connection, Error, Frame, Handle, Initiator, Keepalive, Level,
-    Listener, Message, PingStrategy, TimeoutKind, sleep, wait_until,
+    Client, CloseCode, Config, Connection, Error, Handle, Initiator, Keepalive, Listener, Message, Reply,
+    sleep, wait_until,
 };
 
 /// A connection and its peer, both on this thread.
@@ -957,7 +960,7 @@ fn a_server_gives_up_exactly_those_that_are_silent() {
         let slow = Keepalive::default().idle_timeout(PATIENCE);
         let theirs = Serving::recording(patient().keepalive(slow), &Log::new(), ignore);
         let serving = Serving::with(bind().config(giving_up_after(2 * MOMENT)), move |_| {
-            Accept::with(served.listener(ignore))
+            Reply::with(served.listener(ignore))
         });
         let bystander = theirs.bystander();
         let mut peers: Vec<_> = (0..COUNT).map(|_| serving.peer()).collect();

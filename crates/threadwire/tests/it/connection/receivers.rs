@@ -7,11 +7,9 @@ use crate::common::peer::{Host, PING, PONG, TEXT};
 use crate::common::recorder::{Call, Log};
 use crate::common::sharing::{elsewhere, pair, serving_handles};
 use crate::common::{PATIENCE, bounded, ignore, patient};
+use threadwire::messages::{Backlog, Messages, WhenBehind};
 use threadwire::worker::{Worker, block_on};
-use threadwire::{
-    Backlog, CloseCode, Connection, Error, Handle, Message, Messages, WhenBehind, blocking, update,
-    wait_until,
-};
+use threadwire::{CloseCode, Connection, Error, Handle, Message, blocking, update, wait_until};
 
 fn at_most(messages: usize, when_behind: WhenBehind) -> Backlog {
     Backlog::default().messages(messages).when_behind(when_behind)

@@ -12,11 +12,10 @@ use crate::common::peer::{CLOSE, Host, PING, PONG, Peer, TEXT};
 use crate::common::recorder::{Call, Log};
 use crate::common::sharing::{elsewhere, pair, pair_with, serving_handles, there};
 use crate::common::{PATIENCE, Serving, bounded, echo, ignore, patient};
+use threadwire::error::TimeoutKind;
+use threadwire::keepalive::PingStrategy;
 use threadwire::worker::{PromiseError, Worker, block_on, later, wait_forever};
-use threadwire::{
-    Client, Config, Connection, Error, Handle, Keepalive, Message, PingStrategy, TimeoutKind, sleep,
-    wait_until,
-};
+use threadwire::{Client, Config, Connection, Error, Handle, Keepalive, Message, sleep, wait_until};
 
 /// What a measurement came to, once it has.
 type Result = std::result::Result<Vec<Duration>, Error>;

@@ -10,10 +10,10 @@ use std::time::Duration;
 use crate::common::peer::{BINARY, CLOSE, Host, PING, PONG, Peer, TEXT, farewell, masked, parse};
 use crate::common::recorder::{Call, Log};
 use crate::common::{Serving, bind, bounded, echo, ignore, patient};
+use threadwire::error::LimitKind;
+use threadwire::frame::OpCode;
 use threadwire::worker::EventLoop;
-use threadwire::{
-    Accept, Client, Config, Connection, Error, LimitKind, Message, OpCode, connect, update, wait_until,
-};
+use threadwire::{Client, Config, Connection, Error, Message, Reply, connect, update, wait_until};
 
 /// The frames that a server sent in one piece.
 fn frames(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
@@ -606,7 +606,7 @@ fn a_peer_that_pings_and_never_reads_does_not_fill_our_memory() {
         let theirs = log.clone();
         let serving = Serving::with(bind().config(patient()), move |_| {
             let (seen, log) = (Arc::clone(&seen), theirs.clone());
-            Accept::with(Pinged { seen, log })
+            Reply::with(Pinged { seen, log })
         });
         struct Pinged {
             seen: Arc<Mutex<(usize, usize)>>,
@@ -691,7 +691,7 @@ fn a_pong_that_was_put_off_leaves_when_a_flush_has_emptied_the_outbox() {
 #[test]
 fn a_listener_that_echoes_needs_no_more_than_a_function() {
     bounded(|| {
-        let serving = Serving::with(bind(), |_| Accept::with(echo));
+        let serving = Serving::with(bind(), |_| Reply::with(echo));
         let mut peer = serving.peer();
         peer.send(TEXT, b"hello");
         assert_eq!(peer.text(), "hello");

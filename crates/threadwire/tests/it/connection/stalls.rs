@@ -11,8 +11,9 @@ use crate::common::peer::{Host, PONG, TEXT, frame};
 use crate::common::recorder::{Call, Log};
 use crate::common::sharing::pair_with;
 use crate::common::{PATIENCE, Serving, bind, bounded, echo, patient};
+use threadwire::frame::{Frame, Level};
 use threadwire::worker::{Event, EventLoop, Stalled, Worker, later, listen};
-use threadwire::{Accept, Client, Connection, Error, Frame, Level, Listener, Message, sleep, wait_until};
+use threadwire::{Client, Connection, Error, Listener, Message, Reply, sleep, wait_until};
 
 /// For how long a callback may hold the loop.
 const LIMIT: Duration = Duration::from_millis(5);
@@ -353,12 +354,12 @@ fn a_servers_worker_tells_which_client_it_was() {
         let (give, reports) = mpsc::channel();
         let serving = Serving::with(bind().config(patient()), move |request| {
             if request.path() == "/echo" {
-                return Accept::with(echo);
+                return Reply::with(echo);
             }
             let give = give.clone();
             listen(move |stall: &Event<Stalled>| drop(give.send(stall.data.clone())));
             EventLoop::current().set_stall_limit(Some(LIMIT));
-            Accept::with(Spinner)
+            Reply::with(Spinner)
         });
         let bystander = serving.bystander();
         let mut peer = serving.peer();

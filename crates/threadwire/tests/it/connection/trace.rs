@@ -6,8 +6,10 @@ use std::thread;
 use crate::common::peer::{BINARY, CLOSE, Host, PING, PONG, Peer, TEXT, frame, masked, upgraded};
 use crate::common::recorder::Log;
 use crate::common::{Serving, bounded, ignore, patient};
+use threadwire::frame::OpCode;
+use threadwire::trace::Trace;
 use threadwire::trace::{Direction, TraceEvent, TraceLine};
-use threadwire::{Accept, App, Client, Connection, Message, OpCode, Server, Trace, blocking};
+use threadwire::{App, Client, Connection, Message, Reply, Server, blocking};
 
 /// What was shown.
 #[derive(Clone, Default)]
@@ -168,7 +170,7 @@ fn credentials_in_heads_are_hidden_and_control_characters_escaped() {
 #[test]
 fn each_connection_has_a_number_of_its_own() {
     bounded(|| {
-        let server = Server::bind("127.0.0.1:0").unwrap().serve(|_| Accept::with(quiet)).unwrap();
+        let server = Server::bind("127.0.0.1:0").unwrap().serve(|_| Reply::with(quiet)).unwrap();
         let numbers = Arc::new(Mutex::new(Vec::new()));
         let write = Arc::clone(&numbers);
         let trace = Trace::to(move |line| write.lock().unwrap().push(line.stream));

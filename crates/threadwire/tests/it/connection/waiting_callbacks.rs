@@ -10,8 +10,9 @@ use std::time::Duration;
 use crate::common::peer::{BINARY, Host, PING, PONG, Peer, TEXT, masked, request};
 use crate::common::recorder::{Call, End, Log};
 use crate::common::{SOON, Serving, bind, bounded, echo, patient};
+use threadwire::frame::OpCode;
 use threadwire::worker::EventLoop;
-use threadwire::{Accept, Connection, Error, Initiator, Message, OpCode, connect, sleep, wait_until};
+use threadwire::{Connection, Error, Initiator, Message, Reply, connect, sleep, wait_until};
 
 /// What callbacks wait for. It is opened by a message to `/open`, so from within the waiting loop.
 #[derive(Clone, Default)]
@@ -45,17 +46,17 @@ impl Hall {
         let serving = Serving::with(bind().config(patient()), move |request| {
             if let Some(number) = request.path().strip_prefix("/gate/") {
                 let gate = gates[number.parse::<usize>().unwrap()].clone();
-                return Accept::with(move |ws: &Connection, message: Message<'_>| {
+                return Reply::with(move |ws: &Connection, message: Message<'_>| {
                     gate.open();
                     ws.send(message)
                 });
             }
             if request.path() == "/echo" {
-                return Accept::with(echo);
+                return Reply::with(echo);
             }
             let (gates, log, react) = (gates.clone(), theirs.clone(), react.clone());
             let notes = log.clone();
-            Accept::with(log.listener(move |ws, call| react(&gates, &notes, ws, call)))
+            Reply::with(log.listener(move |ws, call| react(&gates, &notes, ws, call)))
         });
         Hall { serving, log }
     }
@@ -560,7 +561,7 @@ fn a_peer_that_answered_in_time_is_not_accused_of_being_late() {
 #[test]
 fn on_close_is_not_called_deeper_than_the_limit() {
     bounded(|| {
-        let serving = Serving::with(bind().config(patient()), |_| Accept::with(echo));
+        let serving = Serving::with(bind().config(patient()), |_| Reply::with(echo));
         thread_local! {
             static DEPTH: Cell<usize> = const { Cell::new(0) };
             static MOST: Cell<usize> = const { Cell::new(0) };
@@ -607,7 +608,7 @@ fn an_accept_hook_may_wait_and_what_comes_meanwhile_is_not_lost() {
                     sleep(Duration::from_millis(1)).unwrap();
                 }
             }
-            Accept::with(echo)
+            Reply::with(echo)
         });
         let mut peer = Peer::connect(serving.addr);
         peer.bytes(request("/slow"));
@@ -629,7 +630,7 @@ fn an_accept_hook_that_waits_longer_than_a_handshake_may_take_is_dropped() {
         let config = patient().open_timeout(SOON);
         let serving = Serving::with(bind().config(config), |_| {
             sleep(2 * SOON).unwrap();
-            Accept::with(echo)
+            Reply::with(echo)
         });
         let mut peer = Peer::connect(serving.addr);
         peer.bytes(request("/"));

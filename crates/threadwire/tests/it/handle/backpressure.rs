@@ -9,7 +9,7 @@ use crate::common::peer::{BINARY, Peer, TEXT, masked};
 use crate::common::recorder::{Call, Log};
 use crate::common::sharing::{Halt, elsewhere, fill, meanwhile, pair, pair_with, serving_handles, there};
 use crate::common::{Serving, bind, bounded, echo, patient};
-use threadwire::{Accept, Connection, Error, Listener, WhenFull, wait_until};
+use threadwire::{Connection, Error, Listener, Reply, WhenFull, wait_until};
 
 /// Nothing of it counts as waiting.
 #[test]
@@ -167,7 +167,7 @@ fn a_slow_peer_gets_the_echoes_of_messages_longer_than_half_of_what_may_wait() {
         const LENGTH: usize = 100 << 10;
         const COUNT: usize = 200;
         let config = patient().max_buffered(160 << 10);
-        let serving = Serving::with(bind().config(config), |_| Accept::with(echo));
+        let serving = Serving::with(bind().config(config), |_| Reply::with(echo));
         let mut peer = Peer::connect_narrow(serving.addr).upgrade("/");
         let bytes = masked(BINARY, &[7; LENGTH]).repeat(COUNT);
         let (sender, sends) = mpsc::channel();

@@ -10,11 +10,11 @@ use crate::common::recorder::{Call, Log};
 use crate::common::sharing::{Halt, elsewhere, pair, serving_handles};
 use crate::common::{Serving, bind, bounded, echo, ignore, patient};
 use threadwire::worker::EventLoop;
-use threadwire::{Accept, Client, Connection, sleep, wait_until};
+use threadwire::{Client, Connection, Reply, sleep, wait_until};
 
 /// An echo server, and a connection of this thread's with it.
 fn open() -> (Serving, Connection) {
-    let serving = Serving::with(bind().config(patient()), |_| Accept::with(echo));
+    let serving = Serving::with(bind().config(patient()), |_| Reply::with(echo));
     let client = Client::new(&serving.url("/")).unwrap().config(patient());
     let ws = client.connect(Log::new().listener(ignore)).unwrap();
     (serving, ws)

@@ -9,9 +9,10 @@ use crate::common::peer::{BINARY, CLOSE, PING, Peer, TEXT};
 use crate::common::recorder::{Call, End, Log};
 use crate::common::sharing::{Halt, elsewhere, pair, serving_handles, there};
 use crate::common::{Serving, bind, bounded, echo, ignore, patient};
+use threadwire::error::SendError;
+use threadwire::frame::OpCode;
 use threadwire::{
-    Accept, Client, CloseCode, Connection, Error, Handle, Initiator, OpCode, Room, SendError, WhenFull,
-    wait_until,
+    Client, CloseCode, Connection, Error, Handle, Initiator, Reply, Room, WhenFull, wait_until,
 };
 
 /// The first byte of a text's first fragment.
@@ -531,7 +532,7 @@ fn calls_and_messages_of_one_thread_keep_their_order() {
 /// An echo server is sent three messages: by a connection, by its handle, or by a room that it is in. They must come back in order.
 fn in_order(send: impl FnOnce(&Connection, &Handle, &Room) + Send + 'static) {
     bounded(move || {
-        let serving = Serving::with(bind().config(patient()), |_| Accept::with(echo));
+        let serving = Serving::with(bind().config(patient()), |_| Reply::with(echo));
         let log = Log::new();
         let client = Client::new(&serving.url("/")).unwrap().config(patient());
         let ws = client.connect(log.listener(ignore)).unwrap();

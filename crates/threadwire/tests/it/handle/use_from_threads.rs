@@ -14,8 +14,9 @@ use crate::common::sharing::{
     Halt, drain, elsewhere, fill_there, meanwhile, pair, pair_with, serving_handles, there,
 };
 use crate::common::{bounded, ignore, patient};
+use threadwire::error::SendError;
 use threadwire::worker::{Worker, current};
-use threadwire::{CloseCode, Closed, Connection, Error, Handle, Initiator, Listener, SendError, wait_until};
+use threadwire::{CloseCode, Closed, Connection, Error, Handle, Initiator, Listener, wait_until};
 
 #[test]
 fn a_handle_is_for_every_thread() {

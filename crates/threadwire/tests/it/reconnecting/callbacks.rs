@@ -9,11 +9,12 @@ use std::time::Duration;
 use crate::common::peer::{CLOSE, Host, TEXT, farewell, frame, upgraded};
 use crate::common::recorder::{Call, End, Log, Recorder};
 use crate::common::{Serving, bind, bounded, ignore, patient, vacant};
+use threadwire::error::{HandshakeError, LimitKind, TimeoutKind};
+use threadwire::reconnect::{Attempt, Backoff, Cause, Change, Reconnect, ReconnectHandle, State};
 use threadwire::worker::{EventLoop, Remote, Worker};
 use threadwire::{
-    Accept, Attempt, Backoff, Cause, Change, Client, CloseCode, Connection, Error, HandshakeError, Initiator,
-    Keepalive, LimitKind, Message, Reconnect, ReconnectHandle, Server, State, TimeoutKind, sleep,
-    wait_forever, wait_until,
+    Client, CloseCode, Connection, Error, Initiator, Keepalive, Message, Reply, Server, sleep, wait_forever,
+    wait_until,
 };
 
 /// Tries again at once.
@@ -148,7 +149,7 @@ fn comes_back_to_a_server_that_restarts_twenty_times() {
                 .unwrap()
                 .serve(move |_| {
                     let tell = tell.clone();
-                    Accept::with(move |_: &Connection, message: Message<'_>| {
+                    Reply::with(move |_: &Connection, message: Message<'_>| {
                         tell.send(message.to_string()).map_err(Error::other)
                     })
                 })
@@ -420,7 +421,7 @@ fn greeter() -> Serving {
             ws.send("hello")
         }
     }
-    Serving::with(bind().config(patient()), |_| Accept::with(Greet))
+    Serving::with(bind().config(patient()), |_| Reply::with(Greet))
 }
 
 /// Starts where `greeter` greets; `react` is called for what happens, with the number of the connection.
@@ -585,7 +586,7 @@ fn more_may_be_held_than_a_connection_takes_at_once() {
 #[test]
 fn without_a_hold_nothing_can_be_sent_while_no_connection_is_open() {
     bounded(|| {
-        let server = Serving::with(bind().config(patient()), |_| Accept::with(crate::common::echo));
+        let server = Serving::with(bind().config(patient()), |_| Reply::with(crate::common::echo));
         let log = Log::new();
         let handle = reconnect(&server.url("/"), at_once(), &log).start(log.listener(ignore));
         assert!(matches!(handle.send("too early"), Err(Error::Closed)));

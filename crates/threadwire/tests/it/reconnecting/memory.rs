@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use crate::common::process::{alone, resident};
 use socket2::{Domain, Socket, Type};
+use threadwire::reconnect::{Backoff, Change, State};
 use threadwire::worker::EventLoop;
-use threadwire::{Backoff, Change, Client, Connection, Message, State};
+use threadwire::{Client, Connection, Message};
 
 const ATTEMPTS: u32 = 20_000;
 

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use crate::common::peer::{Peer, TEXT, masked, request, request_with};
 use crate::common::recorder::{Call, Log};
 use crate::common::{PATIENCE, Serving, bind, bounded, echo, ignore, patient};
+use threadwire::server::Spread;
 use threadwire::worker::{EventLoop, Remote};
-use threadwire::{Accept, Client, Connection, Error, Message, Request, Response, Server, Spread};
+use threadwire::{Client, Connection, Error, Message, Reply, Request, Response, Server};
 
 /// A listener that answers every message with the name of its thread.
 fn name_thread(ws: &Connection, _message: Message<'_>) -> Result<(), Error> {
@@ -35,7 +36,7 @@ fn spread_of(serving: &Serving, count: usize) -> HashMap<String, usize> {
 #[test]
 fn round_robin_spreads_connections_evenly() {
     bounded(|| {
-        let serving = Serving::with(bind().workers(3), |_| Accept::with(name_thread));
+        let serving = Serving::with(bind().workers(3), |_| Reply::with(name_thread));
         let threads = spread_of(&serving, 12);
         let expected = (0..3).map(|number| (format!("threadwire {number}"), 4)).collect();
         assert_eq!(threads, expected);
@@ -47,7 +48,7 @@ fn the_hook_is_asked_on_the_thread_of_the_connection() {
     bounded(|| {
         let serving = Serving::with(bind().workers(2), |_| {
             let asked = thread::current().id();
-            Accept::with(move |ws: &Connection, _: Message<'_>| {
+            Reply::with(move |ws: &Connection, _: Message<'_>| {
                 assert_eq!(thread::current().id(), asked);
                 ws.send("same")
             })
@@ -67,7 +68,7 @@ fn connections_handed_to_another_worker_live_there_whatever_the_first_does() {
         let blocks = Arc::clone(&busy);
         let serving = Serving::with(bind().workers(2).config(patient()), move |_| {
             let blocks = Arc::clone(&blocks);
-            Accept::with(move |ws: &Connection, message: Message<'_>| {
+            Reply::with(move |ws: &Connection, message: Message<'_>| {
                 if message == Message::Text("block") {
                     // Blocks its thread, not only its callback.
                     let (released, condition) = &*blocks;
@@ -97,7 +98,7 @@ fn connections_handed_to_another_worker_live_there_whatever_the_first_does() {
 #[test]
 fn zero_workers_count_as_one() {
     bounded(|| {
-        let serving = Serving::with(bind().workers(0), |_| Accept::with(name_thread));
+        let serving = Serving::with(bind().workers(0), |_| Reply::with(name_thread));
         assert_eq!(spread_of(&serving, 2), HashMap::from([("threadwire 0".to_owned(), 2)]));
     });
 }
@@ -107,7 +108,7 @@ fn zero_workers_count_as_one() {
 fn a_shared_port_is_served_by_several_workers() {
     bounded(|| {
         let serving =
-            Serving::with(bind().workers(4).spread(Spread::ReusePort), |_| Accept::with(name_thread));
+            Serving::with(bind().workers(4).spread(Spread::ReusePort), |_| Reply::with(name_thread));
         // The system chooses by a hash of the addresses: over 64 ports it can't always be the same worker.
         let threads = spread_of(&serving, 64);
         assert_eq!(threads.values().sum::<usize>(), 64);
@@ -124,7 +125,7 @@ fn a_shared_port_is_served_by_several_workers() {
 fn two_servers_cannot_listen_on_the_same_port() {
     bounded(|| {
         for spread in [Spread::RoundRobin, Spread::ReusePort] {
-            let serving = Serving::with(bind().workers(2).spread(spread), |_| Accept::with(echo));
+            let serving = Serving::with(bind().workers(2).spread(spread), |_| Reply::with(echo));
             let addr = serving.addr.to_string();
             match Server::bind(&*addr) {
                 Err(error @ Error::Listen { .. }) => {
@@ -157,7 +158,7 @@ fn connections_that_came_before_the_server_served_are_served() {
             let server = bind().workers(2).spread(spread);
             let mut peer = Peer::connect(server.local_addr().unwrap());
             peer.bytes([request("/").into_bytes(), masked(TEXT, b"early")].concat());
-            let _serving = Serving::with(server, |_| Accept::with(echo));
+            let _serving = Serving::with(server, |_| Reply::with(echo));
             assert!(peer.head().starts_with("HTTP/1.1 101 "));
             assert_eq!(peer.text(), "early");
         });
@@ -165,24 +166,24 @@ fn connections_that_came_before_the_server_served_are_served() {
 }
 
 /// Routes as a program would.
-fn route(request: &Request) -> Accept {
+fn route(request: &Request) -> Reply {
     match request.path() {
-        "/echo" => Accept::with(echo),
-        "/health" => Accept::status(200),
-        "/teapot" => Accept::respond(
+        "/echo" => Reply::with(echo),
+        "/health" => Reply::status(200),
+        "/teapot" => Reply::respond(
             Response::new(403)
                 .unwrap()
                 .with_header("X-Reason", "teapot")
                 .unwrap()
                 .with_body("short and stout\n"),
         ),
-        "/cookie" => Accept::with(echo).header("Set-Cookie", "id=1").unwrap().header("X-Other", "2").unwrap(),
-        "/chat" => Accept::with(echo).subprotocol("chat.v2").unwrap(),
+        "/cookie" => Reply::with(echo).header("Set-Cookie", "id=1").unwrap().header("X-Other", "2").unwrap(),
+        "/chat" => Reply::with(echo).subprotocol("chat.v2").unwrap(),
         "/query" => {
             let query = request.query().unwrap_or("none").to_owned();
-            Accept::with(move |ws: &Connection, _: Message<'_>| ws.send(&query))
+            Reply::with(move |ws: &Connection, _: Message<'_>| ws.send(&query))
         }
-        _ => Accept::status(404),
+        _ => Reply::status(404),
     }
 }
 
@@ -236,7 +237,7 @@ fn a_long_response_arrives_whole_though_the_peer_goes_on_sending() {
         let body = "long ".repeat(1 << 20);
         let sent = body.clone();
         let serving = Serving::with(bind().config(patient()), move |_| {
-            Accept::respond(Response::new(403).unwrap().with_body(sent.clone()))
+            Reply::respond(Response::new(403).unwrap().with_body(sent.clone()))
         });
         let mut peer = Peer::connect(serving.addr);
         peer.bytes(request("/"));
@@ -277,7 +278,7 @@ fn refuses_headers_that_must_not_be_sent() {
     for (name, value) in
         [("X-A", "1\r\nX-B: 2"), ("X-A", "1\n"), ("X A", "1"), ("", "1"), ("X-A\r\nX-B", "1")]
     {
-        let refused = Accept::with(echo).header(name, value);
+        let refused = Reply::with(echo).header(name, value);
         assert!(matches!(refused, Err(Error::Handshake(_))), "{name:?}: {value:?}: {refused:?}");
     }
 }
@@ -286,7 +287,7 @@ fn refuses_headers_that_must_not_be_sent() {
 fn refuses_headers_that_belong_to_the_handshake() {
     for name in ["Upgrade", "connection", "Sec-WebSocket-Accept", "Sec-WebSocket-Protocol", "Content-Length"]
     {
-        let refused = Accept::with(echo).header(name, "1");
+        let refused = Reply::with(echo).header(name, "1");
         assert!(matches!(refused, Err(Error::Handshake(_))), "{name}: {refused:?}");
     }
 }
@@ -471,7 +472,7 @@ fn run(server: Server) -> (SocketAddr, Remote, thread::JoinHandle<Result<(), Err
     let (tell, told) = mpsc::channel();
     let thread = thread::Builder::new().name("main".to_owned()).spawn(move || {
         tell.send(EventLoop::current().remote()).unwrap();
-        server.run(|_| Accept::with(name_thread))
+        server.run(|_| Reply::with(name_thread))
     });
     let remote = told.recv().unwrap();
     // It listens when its loop turns.
@@ -524,7 +525,7 @@ fn the_hook_may_keep_state() {
         let sees = Arc::clone(&seen);
         let serving = Serving::with(bind().workers(2), move |request| {
             sees.lock().unwrap().push((request.path().to_owned(), request.header("Host").map(str::to_owned)));
-            Accept::with(echo)
+            Reply::with(echo)
         });
         for path in ["/a", "/b", "/c"] {
             Peer::open(serving.addr, path);
@@ -543,7 +544,7 @@ fn half_a_request_and_the_end_of_tcp_end_at_once() {
         peer.bytes("GET / HT");
         peer.end();
         let start = Instant::now();
-        let _serving = Serving::with(server, |_| Accept::with(echo));
+        let _serving = Serving::with(server, |_| Reply::with(echo));
         assert!(peer.ended());
         assert!(start.elapsed() < PATIENCE / 2);
     });
@@ -553,7 +554,7 @@ fn half_a_request_and_the_end_of_tcp_end_at_once() {
 fn an_endless_open_timeout_is_no_timeout() {
     bounded(|| {
         let config = patient().open_timeout(Duration::MAX);
-        let serving = Serving::with(bind().config(config.clone()), |_| Accept::with(echo));
+        let serving = Serving::with(bind().config(config.clone()), |_| Reply::with(echo));
         let mut peer = serving.peer();
         peer.send(TEXT, b"hello");
         assert_eq!(peer.text(), "hello");
@@ -567,7 +568,7 @@ fn the_hook_sees_where_a_request_comes_from() {
         let (tell, told) = mpsc::channel();
         let serving = Serving::with(bind(), move |request| {
             tell.send((request.peer_addr(), request.path().to_owned())).unwrap();
-            Accept::with(echo)
+            Reply::with(echo)
         });
         let ws = Client::new(&serving.url("/here")).unwrap().connect(echo).unwrap();
         assert_eq!(told.recv().unwrap(), (ws.local_addr().ok(), "/here".to_owned()));
@@ -580,7 +581,7 @@ fn both_sides_know_the_subprotocol_and_the_headers_that_were_agreed_on() {
         let (tell, told) = mpsc::channel();
         let serving = Serving::with(bind(), move |_| {
             let tell = tell.clone();
-            Accept::with(move |ws: &Connection, _: Message<'_>| {
+            Reply::with(move |ws: &Connection, _: Message<'_>| {
                 tell.send(ws.subprotocol().map(str::to_owned)).unwrap();
                 ws.close()
             })
@@ -601,8 +602,8 @@ fn both_sides_know_the_subprotocol_and_the_headers_that_were_agreed_on() {
 #[test]
 fn a_refusal_has_headers_and_no_subprotocol() {
     bounded(|| {
-        assert!(Accept::status(403).subprotocol("a").is_err());
-        let serving = Serving::with(bind(), |_| Accept::status(403).header("X-Why", "no").unwrap());
+        assert!(Reply::status(403).subprotocol("a").is_err());
+        let serving = Serving::with(bind(), |_| Reply::status(403).header("X-Why", "no").unwrap());
         let mut peer = Peer::connect(serving.addr);
         peer.bytes(request("/"));
         assert!(peer.head().contains("\r\nX-Why: no\r\n"));
@@ -631,7 +632,7 @@ fn a_panic_in_a_timer_of_a_connection_leaves_its_worker_alive() {
 fn a_hook_may_fail_and_that_is_answered_with_500() {
     bounded(|| {
         let serving = Serving::with(bind(), |request| {
-            let accept = Accept::with(echo).header("X-Path", request.path())?;
+            let accept = Reply::with(echo).header("X-Path", request.path())?;
             if request.path() == "/fails" { Err(Error::other("no")) } else { Ok(accept) }
         });
         let mut peer = Peer::connect(serving.addr);

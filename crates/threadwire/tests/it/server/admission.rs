@@ -9,7 +9,8 @@ use crate::common::doors::{FACES, Face, Plan, Served, status};
 use crate::common::peer::{Peer, TEXT, request};
 use crate::common::{SOON, bounded, patient};
 use socket2::{Domain, Socket, Type};
-use threadwire::{Accept, Admission, Response, Router};
+use threadwire::server::{Admission, Router};
+use threadwire::{Reply, Response};
 
 /// A server that echoes at `/`, and has a page.
 fn serve(face: Face, admission: Admission) -> Served {
@@ -183,7 +184,7 @@ fn a_handshake_that_sends_a_byte_now_and_then_is_dropped_in_time() {
         bounded(move || {
             let asked = Arc::new(AtomicUsize::new(0));
             let counts = Arc::clone(&asked);
-            let plan = Plan::new(move |_: &threadwire::Request| -> Accept {
+            let plan = Plan::new(move |_: &threadwire::Request| -> Reply {
                 counts.fetch_add(1, Ordering::SeqCst);
                 face.accept()
             });
@@ -247,7 +248,8 @@ fn a_request_that_comes_byte_by_byte_is_as_good_as_any() {
 #[cfg(feature = "tls")]
 #[test]
 fn a_server_that_is_full_says_so_through_tls_too() {
-    use threadwire::{Client, Error, HandshakeError, blocking};
+    use threadwire::error::HandshakeError;
+    use threadwire::{Client, Error, blocking};
 
     for &face in FACES {
         bounded(move || {

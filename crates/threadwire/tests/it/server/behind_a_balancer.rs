@@ -5,7 +5,8 @@ use std::process::Command;
 use crate::common::bounded;
 use crate::common::doors::{FACES, Face, Plan, Served, ask_for_note, attach, status};
 use crate::common::peer::{Peer, request, request_with};
-use threadwire::{Admission, Forwarded, ProxyProtocol, Request};
+use threadwire::Request;
+use threadwire::server::{Admission, Forwarded, ProxyProtocol};
 
 /// Says whom it takes for the client.
 fn plan(face: Face) -> Plan {
@@ -255,7 +256,7 @@ fn curl_says_whose_request_it_passes_on() {
             let plan = Plan::new(|request: &Request| {
                 let proxied = request.proxied().map(|proxied| proxied.source.ip());
                 let body = format!("{:?} {:?}", proxied, request.client_ip());
-                threadwire::Accept::respond(threadwire::Response::new(200).unwrap().with_body(body))
+                threadwire::Reply::respond(threadwire::Response::new(200).unwrap().with_body(body))
             });
             let admission = Admission::default().proxy_protocol(local());
             let served = face.serve(plan.admission(admission));

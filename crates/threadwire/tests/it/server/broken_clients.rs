@@ -8,7 +8,7 @@ use crate::common::peer::{
 use crate::common::recorder::{Call, End, Log};
 use crate::common::{PATIENCE, SOON, Serving, bind, bounded, echo, ignore, patient};
 use threadwire::worker::EventLoop;
-use threadwire::{Accept, Config, Initiator, Request, Response};
+use threadwire::{Config, Initiator, Reply, Request, Response};
 
 const LOST: &str = "the peer ended the connection without a close frame";
 const RESET: &str = "connection reset by peer";
@@ -195,10 +195,10 @@ fn counting(config: Config, log: &Log) -> Serving {
     Serving::with(bind().config(config), move |request: &Request| match request.path() {
         "/sources" => {
             let count = EventLoop::current().source_count().to_string();
-            Accept::respond(Response::new(200).unwrap().with_body(count.into_bytes()))
+            Reply::respond(Response::new(200).unwrap().with_body(count.into_bytes()))
         }
-        "/echo" => Accept::with(echo),
-        _ => Accept::with(log.listener(ignore)),
+        "/echo" => Reply::with(echo),
+        _ => Reply::with(log.listener(ignore)),
     })
 }
 

@@ -7,7 +7,7 @@ use std::thread;
 
 use crate::common::peer::{BINARY, CLOSE, PING, Peer, TEXT, client_hello, farewell, masked, request};
 use crate::common::{SOON, Serving, bind, bounded, echo, patient};
-use threadwire::{Accept, Closed, Config, Connection, Error, Listener, Message, Request};
+use threadwire::{Closed, Config, Connection, Error, Listener, Message, Reply, Request};
 
 /// Counts what became of connections.
 #[derive(Default)]
@@ -54,8 +54,8 @@ impl Listener for Tallied {
 fn tallying(config: Config, tally: &Arc<Tally>) -> Serving {
     let tally = Arc::clone(tally);
     Serving::with(bind().config(config), move |request: &Request| match request.path() {
-        "/echo" => Accept::with(echo),
-        _ => Accept::with(Tallied { tally: Arc::clone(&tally), has_ended: false }),
+        "/echo" => Reply::with(echo),
+        _ => Reply::with(Tallied { tally: Arc::clone(&tally), has_ended: false }),
     })
 }
 

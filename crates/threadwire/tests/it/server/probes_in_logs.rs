@@ -7,7 +7,8 @@ use crate::common::bounded;
 use crate::common::doors::{FACES, Plan, status};
 use crate::common::peer::{Peer, request};
 use crate::common::process::alone;
-use threadwire::{Request, Response, Router};
+use threadwire::server::Router;
+use threadwire::{Request, Response};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -63,7 +64,7 @@ fn probes_are_told_of_at_debug_and_credentials_not_at_all() {
             let heard = lines.clone();
             bounded(move || {
                 let well = Response::new(200).unwrap().with_body("well\n");
-                let auth = threadwire::BasicAuth::new("feed").user("ann", "secret").unwrap();
+                let auth = threadwire::server::BasicAuth::new("feed").user("ann", "secret").unwrap();
                 let router = Router::new()
                     .page("/healthz", move |_: &Request| well.clone())
                     .unwrap()

@@ -5,7 +5,8 @@ use crate::common::doors::{FACES, Face, Plan, attach};
 use crate::common::peer::request_with;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use threadwire::{BasicAuth, BasicUser, Bearer, Check, Hosts, Origins, Request, Response, Router};
+use threadwire::server::{BasicAuth, BasicUser, Bearer, Check, Hosts, Origins, Router};
+use threadwire::{Request, Response};
 
 fn behind(face: Face, check: impl Check) -> Plan {
     let router = Router::new().check(check).route("/", move |_| face.accept()).unwrap();

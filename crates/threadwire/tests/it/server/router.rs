@@ -2,10 +2,11 @@
 
 use crate::common::bounded;
 use crate::common::doors::{FACES, Face, Plan, attach, status};
-use threadwire::{Accept, Error, Request, Response, Router};
+use threadwire::server::Router;
+use threadwire::{Error, Reply, Request, Response};
 
 /// Says which route it was, and with which parameters.
-fn told(face: Face, name: &'static str) -> impl Fn(&Request) -> Accept + Send + Sync + 'static {
+fn told(face: Face, name: &'static str) -> impl Fn(&Request) -> Reply + Send + Sync + 'static {
     move |request| {
         let params: Vec<String> = request.params().map(|(name, value)| format!("{name}={value}")).collect();
         attach(request, [&[name.to_owned()], &params[..]].concat().join(" "));
@@ -25,7 +26,7 @@ fn router(face: Face) -> Result<Router, Error> {
         .route("/v{version}/feed", told(face, "feed"))?
         .route("/café au lait", told(face, "café"))?
         .route("/100%", told(face, "all"))?
-        .route("/closed", |_| Accept::status(403).header("X-Why", "late"))?
+        .route("/closed", |_| Reply::status(403).header("X-Why", "late"))?
         .page("/healthz", move |_| page.clone())
 }
 
@@ -134,7 +135,7 @@ fn a_route_that_panics_answers_with_500_and_concerns_nobody_else() {
     for &face in FACES {
         bounded(move || {
             let router = Router::new()
-                .route("/boom", |_| -> Accept { panic!("as it was told") })
+                .route("/boom", |_| -> Reply { panic!("as it was told") })
                 .unwrap()
                 .route("/fine", told(face, "fine"))
                 .unwrap();
@@ -150,7 +151,7 @@ fn patterns_that_can_not_be_used_are_refused_with_a_reason() {
     let add = |patterns: &[&str]| {
         let router = patterns
             .iter()
-            .try_fold(Router::new(), |router, pattern| router.route(pattern, |_| Accept::status(404)));
+            .try_fold(Router::new(), |router, pattern| router.route(pattern, |_| Reply::status(404)));
         router.map(drop).map_err(|error| error.to_string())
     };
     for (patterns, problem) in [
@@ -172,7 +173,7 @@ fn patterns_that_can_not_be_used_are_refused_with_a_reason() {
 #[test]
 fn a_listener_has_no_place_on_the_async_face() {
     bounded(|| {
-        let served = Face::Aio.serve(Plan::new(|_: &Request| Accept::with(crate::common::echo)));
+        let served = Face::Aio.serve(Plan::new(|_: &Request| Reply::with(crate::common::echo)));
         assert_eq!(served.status("/", ""), 500);
     });
 }

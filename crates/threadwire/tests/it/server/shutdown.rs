@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 use crate::common::peer::{BINARY, Peer, TEXT, request};
 use crate::common::recorder::{Call, End, Log};
 use crate::common::{PATIENCE, SOON, Serving, bind, bounded, echo, ignore, patient};
+use threadwire::error::SendError;
+use threadwire::server::{Shutdown, ShutdownReport, Spread, Standing, Stopper};
 use threadwire::worker::{EventLoop, Worker};
 use threadwire::{
-    Accept, CloseCode, Connection, Error, Initiator, Message, Request, Running, SendError, Server, Shutdown,
-    ShutdownReport, Spread, Standing, Stopped, Stopper, connect, wait_forever,
+    CloseCode, Connection, Error, Initiator, Message, Reply, Request, Running, Server, Stopped, connect,
+    wait_forever,
 };
 
 /// So long that a test which needs it to pass fails.
@@ -74,7 +76,7 @@ where
     let accept = move |request: &Request| {
         meets.lock().unwrap().extend(request.peer_addr());
         let react = react.clone();
-        Accept::with(move |ws: &Connection, message: Message<'_>| react(ws, &message.to_string()))
+        Reply::with(move |ws: &Connection, message: Message<'_>| react(ws, &message.to_string()))
     };
     (server.serve(accept).unwrap(), met)
 }
@@ -86,7 +88,7 @@ fn every_connection_of_every_worker_is_closed_with_1001_and_counted() {
             let log = Log::new();
             let theirs = log.clone();
             let serving = Serving::with(bind().workers(3).spread(spread).config(patient()), move |_| {
-                Accept::with(theirs.listener(ignore))
+                Reply::with(theirs.listener(ignore))
             });
             let peers: Vec<Peer> = (0..12).map(|_| serving.peer()).collect();
             let addr = serving.addr;
@@ -139,7 +141,7 @@ fn what_a_handle_has_sent_before_leaves_before_the_close_frame() {
         let theirs = log.clone();
         let serving = Serving::with(bind().config(patient()), move |_| {
             let keeps = Arc::clone(&keeps);
-            Accept::with(theirs.listener(move |ws, call| {
+            Reply::with(theirs.listener(move |ws, call| {
                 if *call == Call::Open {
                     keeps.lock().unwrap().push(ws.handle());
                 }
@@ -233,7 +235,7 @@ fn the_report_says_of_each_how_it_stood() {
 fn a_late_answer_counts_within_the_time_of_the_shutdown_also_past_the_close_timeout() {
     bounded(|| {
         let config = patient().close_timeout(SOON);
-        let serving = Serving::with(bind().config(config), |_| Accept::with(echo));
+        let serving = Serving::with(bind().config(config), |_| Reply::with(echo));
         let mut peer = serving.peer();
         let late = thread::spawn(move || {
             assert_eq!(peer.code(), 1001);
@@ -270,7 +272,7 @@ fn those_that_close_already_are_waited_for_too() {
 #[test]
 fn without_connections_it_returns_at_once() {
     bounded(|| {
-        let serving = Serving::with(bind().workers(3).config(patient()), |_| Accept::with(echo));
+        let serving = Serving::with(bind().workers(3).config(patient()), |_| Reply::with(echo));
         let running = serving.into_running();
         let report = running.shutdown(within(NEVER)).unwrap();
         assert_eq!((report.connections, report.refused), (0, 0));
@@ -282,7 +284,7 @@ fn without_connections_it_returns_at_once() {
 #[test]
 fn a_code_that_must_not_be_sent_is_refused_and_the_server_goes_on() {
     bounded(|| {
-        let serving = Serving::with(bind().config(patient()), |_| Accept::with(echo));
+        let serving = Serving::with(bind().config(patient()), |_| Reply::with(echo));
         let bystander = serving.bystander();
         let running = serving.into_running();
         let abnormal = within(NEVER).code(CloseCode::ABNORMAL);
@@ -304,7 +306,7 @@ fn controlled(server: Server, shutdown: Shutdown) -> (Running, Sender<()>, Recei
     let stopper = server.stopper();
     let running = server.serve(move |_: &Request| {
         let (control, stopper, shutdown) = (Arc::clone(&control), stopper.clone(), shutdown.clone());
-        Accept::with(move |ws: &Connection, message: Message<'_>| {
+        Reply::with(move |ws: &Connection, message: Message<'_>| {
             if message.as_text() != Some("shut down") {
                 return ws.send(message);
             }
@@ -393,7 +395,7 @@ fn a_refused_peer_that_does_not_leave_and_a_hook_that_does_not_answer_have_only_
                 notes.note("asked");
                 let _: Result<(), Stopped> = wait_forever();
                 notes.note("answers");
-                Accept::with(echo)
+                Reply::with(echo)
             })
             .unwrap();
         let mut asking = Peer::connect(running.local_addr().unwrap());
@@ -414,7 +416,7 @@ fn a_refused_peer_that_does_not_leave_and_a_hook_that_does_not_answer_have_only_
 #[test]
 fn a_request_that_was_just_sent_is_upgraded_and_closed_or_refused() {
     bounded(|| {
-        let serving = Serving::with(bind().workers(2).config(patient()), |_| Accept::with(echo));
+        let serving = Serving::with(bind().workers(2).config(patient()), |_| Reply::with(echo));
         let peers: Vec<JoinHandle<()>> = (0..20)
             .map(|_| {
                 let mut peer = Peer::connect(serving.addr);
@@ -441,7 +443,7 @@ fn a_request_that_was_just_sent_is_upgraded_and_closed_or_refused() {
 #[test]
 fn those_who_come_later_are_answered_with_503_if_it_keeps_listening() {
     bounded(|| {
-        let serving = Serving::with(bind().workers(2).config(patient()), |_| Accept::with(echo));
+        let serving = Serving::with(bind().workers(2).config(patient()), |_| Reply::with(echo));
         let addr = serving.addr;
         let last = serving.peer();
         let running = serving.into_running();
@@ -636,7 +638,7 @@ fn a_hook_that_shuts_the_server_down_is_not_waited_for_and_its_peer_is_refused()
             if request.path() == "/shutdown" {
                 tell.send(stopper.shutdown(within(NEVER)).unwrap()).unwrap();
             }
-            Accept::with(echo)
+            Reply::with(echo)
         };
         let running = server.serve(accept).unwrap();
         let other = answering(Peer::open(running.local_addr().unwrap(), "/"), 1001, "");
@@ -683,7 +685,7 @@ fn a_server_on_the_calling_thread_is_shut_down_by_its_stopper() {
         bounded(move || {
             let server = bind().workers(workers).config(patient());
             let (addr, stopper) = (server.local_addr().unwrap(), server.stopper());
-            let serving = thread::spawn(move || server.run(|_| Accept::with(echo)));
+            let serving = thread::spawn(move || server.run(|_| Reply::with(echo)));
             let peers: Vec<Peer> = (0..6).map(|_| Peer::open(addr, "/")).collect();
             assert_eq!(stopper.connections(), 6);
             let peers = peers.into_iter().map(|peer| answering(peer, 1001, "")).collect();
@@ -706,11 +708,11 @@ fn a_server_that_was_stopped_before_it_serves_ends_as_soon_as_it_begins() {
             } else {
                 stopper.stop();
             }
-            server.run(|_| Accept::with(echo)).unwrap();
+            server.run(|_| Reply::with(echo)).unwrap();
 
             let server = bind().workers(2);
             server.stopper().stop();
-            server.serve(|_| Accept::with(echo)).unwrap().join().unwrap();
+            server.serve(|_| Reply::with(echo)).unwrap().join().unwrap();
         });
     }
 }
@@ -718,7 +720,7 @@ fn a_server_that_was_stopped_before_it_serves_ends_as_soon_as_it_begins() {
 #[test]
 fn clients_on_the_thread_of_a_server_are_no_connections_of_it() {
     bounded(|| {
-        let other = Serving::with(bind().config(patient()), |_| Accept::with(echo));
+        let other = Serving::with(bind().config(patient()), |_| Reply::with(echo));
         let url = other.url("/");
         let (running, _) = meeting(bind().config(patient()), move |ws, _| {
             let back = ws.clone();
@@ -741,7 +743,7 @@ fn clients_on_the_thread_of_a_server_are_no_connections_of_it() {
 #[test]
 fn connections_are_counted_while_they_come_and_go() {
     bounded(|| {
-        let serving = Serving::with(bind().workers(3).config(patient()), |_| Accept::with(echo));
+        let serving = Serving::with(bind().workers(3).config(patient()), |_| Reply::with(echo));
         let mut peers: Vec<Peer> = (0..9).map(|_| serving.peer()).collect();
         let running = serving.into_running();
         assert_eq!(running.connections(), 9);

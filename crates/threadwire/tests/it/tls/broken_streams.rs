@@ -9,7 +9,8 @@ use crate::common::certificates::Authority;
 use crate::common::peer::{CLOSE, Host, Peer, TEXT, client_hello, masked, request};
 use crate::common::secure::{FACES, Secure, TlsPeer};
 use crate::common::{PATIENCE, SOON, bind, bounded, patient};
-use threadwire::{Client, Config, Connection, Error, Message, Server, TimeoutKind, TlsProblem, blocking};
+use threadwire::error::{TimeoutKind, TlsProblem};
+use threadwire::{Client, Config, Connection, Error, Message, Server, blocking};
 
 /// A server of a face: its name, where it listens, and what ends it.
 type Serving = (&'static str, SocketAddr, Box<dyn FnOnce()>);
@@ -100,7 +101,7 @@ fn connections_that_come_and_leave_are_nothing() {
 fn tls_at_a_plain_port_is_answered_and_dropped() {
     bounded(|| {
         let server = crate::common::Serving::with(bind().config(patient()), |_| {
-            threadwire::Accept::with(crate::common::echo)
+            threadwire::Reply::with(crate::common::echo)
         });
         let mut peer = Peer::connect(server.addr);
         peer.bytes(client_hello());
@@ -301,7 +302,7 @@ fn garbage_in_the_middle_ends_that_connection_with_an_error() {
             }
         }
         let tls = authority.sign(&["localhost"]).server();
-        let serve = move |_: &threadwire::Request| threadwire::Accept::with(Ends(told.clone()));
+        let serve = move |_: &threadwire::Request| threadwire::Reply::with(Ends(told.clone()));
         let running = Server::bind("127.0.0.1:0").unwrap().config(patient()).tls(tls).serve(serve).unwrap();
         let addr = running.local_addr().unwrap();
         let mut bystander = TlsPeer::open(addr, &authority);
@@ -348,7 +349,7 @@ fn a_host_that_has_no_tls_name_is_refused_before_anything_is_sent() {
     let client = Client::new(&format!("wss://{}/", host.addr())).unwrap();
     let client = client.tls(Authority::new("any").trusted());
     assert!(matches!(
-        threadwire::ClientTls::new().server_name("not a name"),
+        threadwire::client::ClientTls::new().server_name("not a name"),
         Err(Error::Tls { problem: TlsProblem::Name, .. })
     ));
     drop(client);

@@ -6,8 +6,11 @@ use std::time::SystemTime;
 use crate::common::bounded;
 use crate::common::certificates::{Authority, Files, expired, not_yet_valid, self_signed};
 use crate::common::secure::{FACES, Secure};
+use threadwire::client::ClientTls;
+use threadwire::error::TlsProblem;
+use threadwire::server::ServerTls;
 use threadwire::tls::{ClientCertificates, Pem, rustls};
-use threadwire::{Client, ClientTls, Error, ServerTls, TlsProblem};
+use threadwire::{Client, Error};
 
 /// Has every face connect, and says what is wrong.
 fn problems(client: &Client) -> Vec<TlsProblem> {
@@ -187,7 +190,7 @@ fn servers_know_who_has_shown_what() {
         let answer = |request: &threadwire::Request| {
             let shown = request.tls().unwrap().peer_certificates.len();
             assert_eq!(request.tls().unwrap().alpn.as_deref(), Some(&b"http/1.1"[..]));
-            threadwire::Accept::with(move |ws: &threadwire::Connection, _: threadwire::Message<'_>| {
+            threadwire::Reply::with(move |ws: &threadwire::Connection, _: threadwire::Message<'_>| {
                 assert_eq!(ws.tls().unwrap().peer_certificates.len(), shown);
                 ws.send(&shown.to_string())
             })

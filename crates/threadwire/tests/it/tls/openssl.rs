@@ -9,8 +9,10 @@ use crate::common::peer::{CLOSE, TEXT, frame, masked, request, upgraded};
 use crate::common::secure::{FACES, Secure};
 use crate::common::tool::Tool;
 use crate::common::{SOON, bounded, patient};
+use threadwire::error::TlsProblem;
+use threadwire::server::ServerTls;
 use threadwire::tls::{ClientCertificates, Pem};
-use threadwire::{Client, Connection, Error, Message, ServerTls, TlsProblem, blocking, wait_until};
+use threadwire::{Client, Connection, Error, Message, blocking, wait_until};
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()

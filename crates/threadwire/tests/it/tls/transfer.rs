@@ -9,10 +9,9 @@ use crate::common::certificates::Authority;
 use crate::common::peer::{BINARY, CLOSE, TEXT, farewell};
 use crate::common::secure::{FACES, Secure, TlsPeer};
 use crate::common::{bind, bounded, patient};
+use threadwire::trace::Trace;
 use threadwire::trace::TraceEvent;
-use threadwire::{
-    Accept, Client, Connection, Error, Listener, Message, Room, Trace, WhenFull, blocking, wait_until,
-};
+use threadwire::{Client, Connection, Error, Listener, Message, Reply, Room, WhenFull, blocking, wait_until};
 
 /// Opens a connection that gathers what comes.
 fn gather(client: &Client) -> (Connection, Rc<RefCell<Vec<Vec<u8>>>>) {
@@ -190,7 +189,7 @@ fn rooms_reach_members_who_are_slow_in_reading() {
         let running = bind()
             .tls(tls)
             .config(patient())
-            .serve(move |_| Accept::with(Member { room: members.clone(), opened: opened.clone() }))
+            .serve(move |_| Reply::with(Member { room: members.clone(), opened: opened.clone() }))
             .unwrap();
         let mut peers: Vec<TlsPeer> =
             (0..3).map(|_| TlsPeer::open(running.local_addr().unwrap(), &authority)).collect();
@@ -231,7 +230,7 @@ fn what_a_slow_reader_is_sent_waits_and_what_may_be_dropped_is_dropped_whole() {
                 Ok(())
             };
             let tls = authority.sign(&["localhost"]).server();
-            let running = bind().tls(tls).config(config).serve(move |_| Accept::with(flood.clone())).unwrap();
+            let running = bind().tls(tls).config(config).serve(move |_| Reply::with(flood.clone())).unwrap();
             let mut peer = TlsPeer::open(running.local_addr().unwrap(), &authority);
             peer.send(TEXT, b"go");
             is_done.recv().unwrap();
@@ -277,7 +276,7 @@ fn closing_is_clean_on_both_sides_whoever_begins() {
             }
         }
         let tls = authority.sign(&["localhost"]).server();
-        let serve = move |_: &threadwire::Request| Accept::with(Closer(told.clone()));
+        let serve = move |_: &threadwire::Request| Reply::with(Closer(told.clone()));
         let running = bind().tls(tls).config(patient()).serve(serve).unwrap();
         let url = format!("wss://localhost:{}/", running.local_addr().unwrap().port());
         let (ws, _) = gather(&Client::new(&url).unwrap().tls(authority.trusted()).config(patient()));

@@ -1,4 +1,4 @@
-//! What the tests share: a bound on their time, and a source on one end of a pair of sockets.
+//! Helpers of the worker crate's tests: a bound on their time, and a source on one end of a pair of sockets.
 
 pub mod process;
 

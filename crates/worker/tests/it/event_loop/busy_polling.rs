@@ -1,4 +1,4 @@
-//! A loop that looks again and again before it sleeps.
+//! Tests of busy polling.
 
 use std::cell::Cell;
 use std::io::Write;

@@ -1,4 +1,4 @@
-//! The time of a turn.
+//! Tests of the time of a turn.
 
 use std::cell::Cell;
 use std::rc::Rc;

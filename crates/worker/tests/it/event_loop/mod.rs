@@ -1,4 +1,4 @@
-//! Event loops.
+//! Tests of event loops.
 
 mod busy_polling;
 mod clock;

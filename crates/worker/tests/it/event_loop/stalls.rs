@@ -1,4 +1,4 @@
-//! Who holds a loop for too long is reported.
+//! Tests of stall detection.
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};

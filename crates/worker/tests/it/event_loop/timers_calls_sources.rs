@@ -1,4 +1,4 @@
-//! One thread's loop: timers, calls, sources and waits.
+//! Tests of timers, calls, sources, and waits inside of callbacks.
 
 use std::cell::{Cell, RefCell};
 use std::io::Write;

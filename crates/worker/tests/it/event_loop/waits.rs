@@ -1,4 +1,4 @@
-//! Waits: what ends them, and what goes on meanwhile.
+//! Tests of waits: their ends, and the turns of the loop meanwhile.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

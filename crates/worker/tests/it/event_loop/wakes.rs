@@ -1,4 +1,4 @@
-//! Having a loop look around, and telling whose loop it is.
+//! Tests of wake-ups, and of the identity of a loop.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! Channels: published events and who misses them.
+//! Tests of channels: published and missed events.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};

@@ -1,4 +1,4 @@
-//! Events: who gets them, in which order, and what becomes of those that nobody can get.
+//! Tests of events: delivery, order, and undeliverable ones.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

@@ -1,4 +1,4 @@
-//! Listeners with options, those added from elsewhere, and what one may do to the others.
+//! Tests of listeners: options, listeners from other threads, changes to others from within a call.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

@@ -1,4 +1,4 @@
-//! Events, channels, queues and promises.
+//! Tests of events, channels, queues and promises.
 
 mod channels;
 mod events;

@@ -1,4 +1,4 @@
-//! Results that come from other threads, for threads and for tasks.
+//! Tests of promises, for threads and for futures.
 
 use std::cell::Cell;
 use std::future::Future;

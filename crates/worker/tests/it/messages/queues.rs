@@ -1,4 +1,4 @@
-//! Queues between threads: order, bounds, ends, and waits that lose nothing.
+//! Tests of queues: order, bounds, ends, and no lost wake-ups.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};

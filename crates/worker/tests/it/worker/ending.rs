@@ -1,4 +1,4 @@
-//! The end of a worker: what comes before what, and what is left of it.
+//! Tests of the end of a worker: the order of its steps, and the remains.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};

@@ -1,4 +1,4 @@
-//! A worker's life: start, pause, stop, end, and start again.
+//! Tests of a worker's life: start, pause, stop, end, restart.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};

@@ -1,4 +1,4 @@
-//! Workers: threads around a loop.
+//! Tests of workers.
 
 mod big_tree;
 mod ending;

@@ -1,4 +1,4 @@
-//! Threads that no worker has started do all that workers do.
+//! Tests of native threads, which do all that workers do.
 
 use std::cell::Cell;
 use std::rc::Rc;

@@ -1,4 +1,4 @@
-//! The end of a process: what is at work then is stopped, cleans up, and is reported by name if it does not.
+//! Tests of the end of a process: workers are stopped, clean up, and are reported by name if they do not.
 
 use std::sync::Mutex;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Threads that live around a loop: how they start, stop and end.
+//! Tests of spawning and joining workers.
 
 use std::cell::RefCell;
 use std::io::Read;

@@ -1,4 +1,4 @@
-//! A stop reaches a thread in whatever it waits for.
+//! Tests of stops in every kind of wait.
 
 use std::future;
 use std::time::Duration;

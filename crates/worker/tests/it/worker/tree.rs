@@ -1,4 +1,4 @@
-//! Parents and children.
+//! Tests of the tree of workers: parents, children, daemons.
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -1,4 +1,4 @@
-//! Taking a connection off its thread, and giving it to another one.
+//! Detaching: a connection is taken off its thread's loop, and given to another one.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -8,27 +8,19 @@ use std::sync::Arc;
 use mio::Interest;
 use threadwire_proto::keepalive::Hold;
 use threadwire_proto::{Level, Role};
-use threadwire_worker::{EventLoop, Ready, Remote, Source};
+use threadwire_worker::{EventLoop, Placeholder, Ready, Remote, Source};
 
+use super::bound::BoundSession;
+use super::flags::Flags;
 use super::membership::{self, Site};
-use super::sharing::Sharing;
+use super::remote::Sharing;
 use super::{Connection, Extras, Inner, Phase, WeakConnection};
 use crate::connection::registry::Registry;
-use crate::flow::Flow;
-use crate::link::{Link, LooseLink};
 use crate::messages::inbox::Inbox;
 use crate::on_loop::stream::Stream;
 use crate::{Closed, Config, Error, Listener};
 use threadwire_core::agreed::Agreed;
-
-/// Holds a place for a moment.
-struct Nobody;
-
-impl Source for Nobody {
-    fn ready(self: Rc<Self>, _ready: Ready) {}
-
-    fn stop(self: Rc<Self>) {}
-}
+use threadwire_core::session::Session;
 
 /// What is left of a connection that has ended.
 pub(crate) struct Remains {
@@ -43,16 +35,15 @@ pub(crate) struct Remains {
 pub(crate) struct Moving(Option<Parts>);
 
 struct Parts {
-    link: LooseLink,
+    session: Session,
     stream: Stream,
     config: Arc<Config>,
     agreed: Option<Box<Agreed>>,
-    flow: Flow,
+    flags: Flags,
     sharing: Option<Box<Sharing>>,
     held_bytes: usize,
     watchers: Vec<Remote>,
     receivers: Vec<Arc<Inbox>>,
-    dropped: u64,
 }
 
 impl Drop for Moving {
@@ -91,27 +82,26 @@ impl Connection {
         self.0.reported.set(true);
         let over = Box::new(Extras { is_over: true, ..Extras::default() });
         let extras = self.0.extras.borrow_mut().replace(over).map(|extras| *extras).unwrap_or_default();
-        let flow = self.0.flow.replace(Flow { shared: false, ..self.0.flow.get() });
+        let flags = self.0.flags.replace(self.0.flags.get().with(Flags::SHARED, false));
         if let Some(sharing) = &extras.sharing {
             let place = sharing.handle().leave_thread();
-            self.0.link.borrow().registry().leave(place);
+            self.0.registry.leave(place);
         }
-        let loosened = self.0.link.borrow_mut().loosen();
-        let Some((link, mut stream)) = loosened else { return Err(Error::Closed) };
+        let unbound = self.0.session.borrow_mut().unbind();
+        let Some((session, mut stream)) = unbound else { return Err(Error::Closed) };
         EventLoop::current().detach(self.0.token, &mut stream);
         // What it holds may call back.
         drop(listener);
         Ok(Moving(Some(Parts {
-            link,
+            session,
             stream,
             config: Arc::clone(&self.0.site.config),
             agreed: self.0.agreed.clone(),
-            flow,
+            flags,
             sharing: extras.sharing,
             held_bytes: extras.held_bytes,
             watchers: extras.watchers,
             receivers: Rc::unwrap_or_clone(extras.receivers),
-            dropped: extras.dropped,
         })))
     }
 
@@ -123,30 +113,31 @@ impl Connection {
     ) -> io::Result<Connection> {
         let mut moving = moving;
         let parts = moving.0.take().ok_or(io::ErrorKind::Other)?;
-        let Parts { link: loose, stream, config, agreed, flow, sharing, held_bytes, .. } = parts;
-        let Parts { watchers, receivers, dropped, .. } = parts;
-        let (level, name) = (listener.level(), Registry::current().name_for(listener.name()));
+        let Parts { session, stream, config, agreed, flags, sharing, held_bytes, .. } = parts;
+        let Parts { watchers, receivers, .. } = parts;
+        let registry = Registry::current();
+        let (level, name) = (listener.level(), registry.name_for(listener.name()));
         let site = site.unwrap_or_else(|| Site::alone(config));
         let event_loop = EventLoop::current();
         let mut made = None;
         event_loop.attach(stream, Interest::READABLE | Interest::WRITABLE, |stream, token| {
             let receivers = Rc::new(receivers);
-            let extras = Extras { sharing, held_bytes, watchers, receivers, dropped, ..Extras::default() };
+            let extras = Extras { sharing, held_bytes, watchers, receivers, ..Extras::default() };
             let connection = Connection(Rc::new(Inner {
                 token,
-                link: RefCell::new(Link::fasten(loose, stream)),
+                session: RefCell::new(BoundSession::new(session, Some(stream))),
+                registry,
                 level,
                 name,
                 listener: RefCell::new(Some(listener)),
                 unread: Cell::default(),
-                may_have_more: Cell::new(true),
                 overdue: Cell::new(None),
                 dirty: Cell::new(false),
                 agreed,
                 phase: Cell::new(Phase::Running),
                 place: Cell::new(membership::NOWHERE),
                 site,
-                flow: Cell::new(Flow { timed: false, ..flow }),
+                flags: Cell::new(flags),
                 reported: Cell::new(false),
                 extras: RefCell::new(Some(Box::new(extras))),
             }));
@@ -156,7 +147,7 @@ impl Connection {
         let connection = made.ok_or(io::ErrorKind::Other)?;
         connection.enter();
         connection.begin_keeping();
-        if !connection.0.flow.get().reads() {
+        if !connection.reads() {
             connection.hold_pulse(Hold::NotReading);
         }
         connection.settle_in();
@@ -176,23 +167,23 @@ impl Connection {
         let extras = Extras { closed: Some(closed), is_over: true, ..Extras::default() };
         // A place that nobody has any more: whatever is asked of the loop for it comes to nothing.
         let event_loop = EventLoop::current();
-        let token = event_loop.attach_idle(|_| Rc::new(Nobody));
+        let token = event_loop.attach_idle(|_| Rc::new(Placeholder(|| {})));
         event_loop.detach_idle(token);
         Connection(Rc::new(Inner {
             token,
-            link: RefCell::new(Link::ended(role, &config.protocol(level))),
+            session: RefCell::new(BoundSession::new(Session::ended(role, &config.protocol(level)), None)),
+            registry: Registry::current(),
             level,
             name: Registry::current().name_for("none"),
             listener: RefCell::default(),
             unread: Cell::default(),
-            may_have_more: Cell::new(false),
             overdue: Cell::new(None),
             dirty: Cell::new(false),
             agreed,
             phase: Cell::new(Phase::Over),
             place: Cell::new(membership::NOWHERE),
             site: Site::alone(config),
-            flow: Cell::default(),
+            flags: Cell::default(),
             reported: Cell::new(true),
             extras: RefCell::new(Some(Box::new(extras))),
         }))
@@ -200,12 +191,10 @@ impl Connection {
 
     /// Its handles find it here from now on. What they have left meanwhile is done.
     fn settle_in(&self) {
-        let link = self.0.link.borrow();
         let handle = self.with_sharing(|sharing| sharing.handle().clone());
         if let Some(handle) = handle {
             let weak = WeakConnection(Rc::downgrade(&self.0));
-            handle.come_to_thread(link.registry().enter(handle.id(), weak));
-            drop(link);
+            handle.come_to_thread(self.0.registry.enter(handle.id(), weak));
             // What was received while it was between the threads may have made room.
             self.look_at_receivers();
             self.serve_lane();

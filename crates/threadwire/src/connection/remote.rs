@@ -1,4 +1,4 @@
-//! What other threads want of the connection: its handles, and the order in which their messages leave.
+//! Messages from other threads: the connection's handles, and the order in which their messages leave.
 //!
 //! A message that is sent in parts has the connection for itself until it is finished. Until then the frames of other
 //! messages are held here; control frames pass.
@@ -12,11 +12,12 @@ use threadwire_proto::state::State;
 use threadwire_proto::{Compress, OpCode, SendError, SendOptions};
 use threadwire_worker::{EventLoop, Ready};
 
+use super::flags::Flags;
 use super::{Connection, WeakConnection};
-use crate::flow::Flow;
-use crate::handle::lane::{Batch, Full, LeftFrame};
+use crate::handle::lane::{Batch, LeftFrame};
 use crate::handle::{self, Handle};
 use crate::{Closed, Error, WhenFull};
+use threadwire_core::session::overflow::{FrameKind, Overflow};
 
 /// Stands for the fragments that the connection's own thread sends.
 const OWN: u64 = u64::MAX;
@@ -84,23 +85,23 @@ impl Connection {
             return handle;
         }
         let handle = Handle::new(Arc::clone(&self.0.site.config));
-        let link = self.0.link.borrow();
+        let session = self.0.session.borrow();
         let is_over = {
             let mut extras = self.0.extras.borrow_mut();
             let extras = extras.get_or_insert_default();
             extras.sharing = Some(Box::new(Sharing::new(handle.clone())));
             extras.is_over
         };
-        self.0.flow.set(Flow { shared: true, ..self.0.flow.get() });
+        self.set(Flags::SHARED, true);
         if is_over {
-            let closed = self.closed().unwrap_or_else(|| Arc::new(Closed::new(link.closing(), None)));
+            let closed = self.closed().unwrap_or_else(|| Arc::new(Closed::new(session.closing(), None)));
             handle.lane().end(closed);
             return handle;
         }
         let weak = WeakConnection(Rc::downgrade(&self.0));
-        handle.come_to_thread(link.registry().enter(handle.id(), weak));
-        handle.lane().set_outside(link.buffered());
-        if link.state() != State::Open {
+        handle.come_to_thread(self.0.registry.enter(handle.id(), weak));
+        handle.lane().set_outside(session.buffered());
+        if session.state() != State::Open {
             handle.lane().shut();
         }
         handle
@@ -123,7 +124,7 @@ impl Connection {
                 self.pass_frames(sharing);
                 sharing.batch.next_call()
             });
-            self.publish(self.0.link.borrow().buffered());
+            self.publish(self.0.session.borrow().buffered());
             let goes_on = self.has_lane_work();
             match call.flatten() {
                 Some(call) => {
@@ -153,7 +154,7 @@ impl Connection {
             sharing.refill();
             self.pass_frames(sharing);
         });
-        self.publish(self.0.link.borrow().buffered());
+        self.publish(self.0.session.borrow().buffered());
         self.mark_dirty();
         !self.has_lane_work()
     }
@@ -165,7 +166,7 @@ impl Connection {
 
     /// At the loop's next turn, be it one inside of a call's wait.
     fn leave_lane_for_later(&self) {
-        self.0.flow.set(Flow { lane_left: true, ..self.0.flow.get() });
+        self.set(Flags::LANE_LEFT, true);
         EventLoop::current().requeue(self.0.token, Ready::READABLE);
     }
 
@@ -187,18 +188,21 @@ impl Connection {
     }
 
     fn pass_frame(&self, sharing: &mut Sharing, frame: LeftFrame, payload: &[u8]) {
-        let LeftFrame { opcode, fin, part_of, full, compress, .. } = frame;
-        let options = SendOptions { compress, droppable: full == Full::DropOldest && part_of == 0 };
-        if !opcode.is_control() {
-            if !self.has_room(payload.len()) {
-                // Nobody may have tried to write yet.
-                self.write();
-            }
-            if !self.has_room(payload.len()) {
-                match full {
-                    Full::DropNewest => return self.count_dropped(),
-                    Full::DropOldest => self.drop_oldest_beside(sharing, payload.len()),
-                    Full::Refuse | Full::Take => {}
+        let LeftFrame { opcode, fin, part_of, when_full, compress, .. } = frame;
+        let kind = frame.kind();
+        let options = SendOptions { compress, droppable: frame.is_droppable() };
+        if kind != FrameKind::Control {
+            let length = payload.len();
+            if !self.has_room(length) && !self.finds_room(length) {
+                // It was taken when it was left, and only its policy can have it dropped now.
+                let overflow = match when_full {
+                    WhenFull::DropNewest | WhenFull::DropOldest => {
+                        self.overflow_beside(sharing, (kind, length), when_full)
+                    }
+                    _ => Overflow::Take,
+                };
+                if overflow == Overflow::DropNewest {
+                    return;
                 }
             }
             if !self.is_its_turn(sharing, part_of) {
@@ -225,27 +229,36 @@ impl Connection {
         Some(held)
     }
 
-    /// Drops messages until there is room, as far as they may be dropped: what is to leave first, then what is kept.
-    fn drop_oldest_beside(&self, sharing: &mut Sharing, length: usize) {
+    /// Does what the policy says about a message for which there is no room.
+    fn overflow_beside(
+        &self,
+        sharing: &mut Sharing,
+        frame: (FrameKind, usize),
+        when_full: WhenFull,
+    ) -> Overflow {
+        let beside = self.held_bytes();
+        let overflow = self.0.session.borrow_mut().overflow(frame, when_full, beside, self.env());
+        if overflow == Overflow::DropOldest {
+            self.drop_held(sharing, frame.1);
+        }
+        overflow
+    }
+
+    /// Drops messages that are kept until there is room, as far as they may be dropped.
+    fn drop_held(&self, sharing: &mut Sharing, length: usize) {
         while !self.has_room(length) {
-            let oldest = || sharing.held.iter().position(|held| held.options.droppable);
-            let dropped = self.0.link.borrow_mut().drop_oldest();
-            if !dropped && oldest().and_then(|oldest| self.take_held(sharing, oldest)).is_none() {
+            let oldest = sharing.held.iter().position(|held| held.options.droppable);
+            if oldest.and_then(|oldest| self.take_held(sharing, oldest)).is_none() {
                 break;
             }
-            self.count_dropped();
+            self.0.session.borrow_mut().count_dropped();
         }
     }
 
-    /// Drops messages until there is room, as far as they may be dropped.
-    pub(super) fn drop_oldest_for(&self, length: usize) {
-        if self.0.flow.get().shared {
-            self.with_sharing(|sharing| self.drop_oldest_beside(sharing, length));
-        } else {
-            while !self.has_room(length) && self.0.link.borrow_mut().drop_oldest() {
-                self.count_dropped();
-            }
-        }
+    /// The same where nothing of the lane is under way.
+    #[cold]
+    pub(super) fn drop_oldest_held(&self, length: usize) {
+        self.with_sharing(|sharing| self.drop_held(sharing, length));
     }
 
     /// Sends a part of a message, on the connection's own thread.
@@ -265,10 +278,10 @@ impl Connection {
         if !self.is_open() {
             return Err(Error::Closed);
         }
-        let (full, compress) = (Full::Refuse, Compress::Auto);
-        let frame = LeftFrame { opcode, fin, length: part.len(), part_of, full, compress };
+        let (when_full, compress) = (WhenFull::Error, Compress::Auto);
+        let frame = LeftFrame { opcode, fin, length: part.len(), part_of, when_full, compress };
         self.with_sharing(|sharing| self.pass_frame(sharing, frame, part));
-        let gathered = self.0.link.borrow().buffered();
+        let gathered = self.0.session.borrow().buffered();
         self.publish(gathered);
         self.flush_soon(gathered);
         Ok(())
@@ -276,7 +289,7 @@ impl Connection {
 
     /// Whether a frame can be sent now.
     fn is_its_turn(&self, sharing: &Sharing, part_of: u64) -> bool {
-        if !self.0.link.borrow().is_mid_message() {
+        if !self.0.session.borrow().is_mid_message() {
             return true;
         }
         part_of != 0 && part_of == sharing.part_of
@@ -291,7 +304,8 @@ impl Connection {
         part_of: u64,
         options: SendOptions,
     ) {
-        let sent = self.0.link.borrow_mut().send_frame(opcode, fin, payload, options);
+        let buffers = &self.0.registry.buffers;
+        let sent = self.0.session.borrow_mut().send_frame(opcode, fin, payload, options, buffers);
         match sent {
             Ok(()) if opcode.is_control() => {}
             Ok(()) => sharing.part_of = if fin { 0 } else { part_of },
@@ -304,7 +318,7 @@ impl Connection {
     /// A message is finished: sends those that have waited for that, as far as they can be.
     fn pass_held(&self, sharing: &mut Sharing) {
         loop {
-            let is_mid = self.0.link.borrow().is_mid_message();
+            let is_mid = self.0.session.borrow().is_mid_message();
             let turn = sharing.held.iter().position(|held| !is_mid || held.part_of == sharing.part_of);
             let Some(held) = turn.and_then(|turn| self.take_held(sharing, turn)) else { return };
             let Held { opcode, fin, payload, part_of, options } = held;
@@ -325,7 +339,7 @@ impl Connection {
     #[cold]
     pub(super) fn is_mid_message_of_another(&self) -> bool {
         let part_of = self.with_sharing(|sharing| sharing.part_of).unwrap_or(0);
-        part_of != 0 && part_of != OWN && self.0.link.borrow().is_mid_message()
+        part_of != 0 && part_of != OWN && self.0.session.borrow().is_mid_message()
     }
 
     /// Keeps a frame of this thread's own until the message of another thread is finished.
@@ -383,16 +397,12 @@ impl Connection {
             (extras.is_over, extras.held_bytes) = (true, 0);
         }
         let Some(handle) = self.existing_handle() else { return };
-        self.0.link.borrow().registry().leave(handle.place());
+        self.0.registry.leave(handle.place());
         let left = self
             .with_sharing(|sharing| (std::mem::take(&mut sharing.batch), std::mem::take(&mut sharing.held)));
         handle.lane().end(Arc::clone(&closed));
         self.tell_watchers_of_the_end(&handle, &closed);
         self.tell_receivers_of_the_end(&closed);
         drop(left);
-    }
-
-    pub(super) fn count_dropped(&self) {
-        self.0.extras.borrow_mut().get_or_insert_default().dropped += 1;
     }
 }

@@ -1,14 +1,14 @@
-//! Calling the listener: one call at a time, and what becomes of calls that fail.
+//! Callbacks: the listener is called for one thing at a time, and what becomes of calls that fail.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use threadwire_proto::{CloseCode, Initiator};
 use threadwire_worker::EventLoop;
 
 use super::{Connection, Phase};
-use crate::{Closed, Error, Listener};
+use crate::{Error, Listener};
 
 impl Connection {
     /// Runs `call` with the listener, unless it is busy or gone.
@@ -18,7 +18,7 @@ impl Connection {
         let begun = self.begin_call();
         call(&mut *listener);
         *self.0.listener.borrow_mut() = Some(listener);
-        self.0.link.borrow_mut().end_of_input();
+        self.0.session.borrow_mut().end_of_input();
         if let Some(begun) = begun {
             self.end_call(begun);
         }
@@ -70,10 +70,10 @@ impl Connection {
         let Some(mut listener) = taken else { return };
         self.0.reported.set(true);
         self.leave_rooms();
-        let error = self.with_extras(|extras| extras.error.take());
-        let mut closed = Closed::new(self.0.link.borrow().closing(), error);
+        let mut closed = self.0.session.borrow_mut().outcome();
         if closed.initiator == Initiator::Peer {
-            closed.unread_for = self.unread_for();
+            let stall = EventLoop::current().last_stall();
+            closed.unread_for = self.0.session.borrow().unread_for(stall, Instant::now());
         }
         let closed = Arc::new(closed);
         self.0.extras.borrow_mut().get_or_insert_default().closed = Some(Arc::clone(&closed));
@@ -94,10 +94,7 @@ impl Connection {
 
     /// Remembers what went wrong, unless something did before.
     pub(super) fn note(&self, error: Error) {
-        let mut extras = self.0.extras.borrow_mut();
-        let first = &mut extras.get_or_insert_default().error;
-        let late = if first.is_none() { first.replace(error) } else { Some(error) };
-        drop(extras);
+        let late = self.0.session.borrow_mut().note(error);
         // Not under the borrow: it may be the program's, with a drop of its own.
         drop(late);
     }

@@ -7,7 +7,7 @@ use threadwire_proto::Message;
 use threadwire_proto::keepalive::Hold;
 
 use super::Connection;
-use crate::flow::Flow;
+use super::flags::Flags;
 use crate::messages::inbox::{Inbox, Put};
 use crate::{Closed, Handle};
 
@@ -41,10 +41,10 @@ impl Connection {
             gone.extend(receivers.extract_if(.., |receiver| receiver.is_gone()));
             Some(receivers.iter().any(|receiver| receiver.is_full()))
         });
-        let (is_behind, was_behind) = (looked.unwrap_or(false), self.0.flow.get().behind);
+        let (is_behind, was_behind) = (looked.unwrap_or(false), self.has(Flags::BEHIND));
         self.set_inspects();
         if is_behind != was_behind && self.is_open() {
-            self.0.flow.set(Flow { behind: is_behind, ..self.0.flow.get() });
+            self.set(Flags::BEHIND, is_behind);
             match is_behind {
                 true => self.hold_pulse(Hold::NotReading),
                 false => self.read_on(),

@@ -11,7 +11,7 @@ use threadwire_proto::keepalive::{Hold, Keepalive};
 use threadwire_worker::{Defer, EventLoop, Resolver, TimeKeeper, TimerId};
 
 use super::{Connection, WeakConnection};
-use crate::TimeoutKind;
+use crate::error::TimeoutKind;
 use crate::{Error, Handle};
 
 /// How long a pong may take, where no keepalive says so.
@@ -59,8 +59,8 @@ impl Connection {
     ///
     /// ```
     /// use threadwire::{Connection, Message, connect};
-    /// # use threadwire::{Accept, Server};
-    /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+    /// # use threadwire::{Reply, Server};
+    /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
     /// # let url = format!("ws://{}", server.local_addr()?);
     ///
@@ -150,7 +150,7 @@ impl Connection {
         let is_busy = self.0.listener.borrow().is_none();
         let read_until = EventLoop::current().turned_at();
         let was_read = read_until.saturating_duration_since(begun) >= limit;
-        let is_paused = !self.0.flow.get().reads();
+        let is_paused = !self.reads();
         // Once: it may be the one who waits for this that is to read on.
         let was_paused = self.with_extras(|extras| {
             let measuring = extras.measuring.as_mut()?;
@@ -211,8 +211,8 @@ impl Handle {
     ///
     /// ```
     /// use threadwire::{Connection, Message, connect};
-    /// # use threadwire::{Accept, Server};
-    /// # let echo = || Accept::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+    /// # use threadwire::{Reply, Server};
+    /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
     /// # let url = format!("ws://{}", server.local_addr()?);
     ///

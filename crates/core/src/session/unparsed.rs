@@ -1,8 +1,8 @@
-//! What was read and not looked at yet.
+//! Unparsed input: what was read behind the message that was handed out, and not looked at yet.
 
 use std::mem;
 
-use threadwire_core::session::buffers::Buffers;
+use super::buffers::Buffers;
 
 /// From this many bytes on the receive buffer is kept, instead of being copied from. (It is 64 KiB: at most eight times of
 /// what is kept.)
@@ -10,7 +10,7 @@ const WHOLE: usize = 8 << 10;
 
 /// Bytes behind the message that was handed out, until the next one is asked for.
 #[derive(Default)]
-pub(super) struct Rest {
+pub struct Unparsed {
     bytes: Bytes,
     start: usize,
     end: usize,
@@ -24,21 +24,21 @@ enum Bytes {
     Whole(Box<[u8]>),
 }
 
-impl Rest {
+impl Unparsed {
     /// Takes over what the handshake has read too much.
-    pub(super) fn with(bytes: Vec<u8>, start: usize) -> Rest {
+    pub fn with(bytes: Vec<u8>, start: usize) -> Unparsed {
         let end = bytes.len();
-        Rest { bytes: Bytes::Copied(bytes), start, end }
+        Unparsed { bytes: Bytes::Copied(bytes), start, end }
     }
 
     #[inline]
-    pub(super) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.start == self.end
     }
 
-    /// The bytes, to be worked on. Say how many are left with [`keep_last`](Rest::keep_last).
+    /// The bytes, to be worked on. Say how many are left with [`keep_last`](Unparsed::keep_last).
     #[inline]
-    pub(super) fn bytes(&mut self) -> &mut [u8] {
+    pub fn bytes(&mut self) -> &mut [u8] {
         match &mut self.bytes {
             Bytes::None => &mut [],
             Bytes::Copied(bytes) => &mut bytes[self.start..self.end],
@@ -48,36 +48,36 @@ impl Rest {
 
     /// All but the last `count` bytes were dealt with.
     #[inline]
-    pub(super) fn keep_last(&mut self, count: usize, local: &Buffers) {
+    pub fn keep_last(&mut self, count: usize, buffers: &Buffers) {
         self.start = self.end - count;
         if count == 0 {
-            self.clear(local);
+            self.clear(buffers);
         }
     }
 
     /// Keeps what is left of a read: `input` from `start` to `end`.
     #[inline]
-    pub(super) fn keep(&mut self, input: Box<[u8]>, start: usize, end: usize, local: &Buffers) {
+    pub fn keep(&mut self, input: Box<[u8]>, start: usize, end: usize, buffers: &Buffers) {
         let count = end - start;
         if count >= WHOLE {
-            *self = Rest { bytes: Bytes::Whole(input), start, end };
+            *self = Unparsed { bytes: Bytes::Whole(input), start, end };
             return;
         }
         if count > 0 {
-            let mut bytes = local.lend_output();
+            let mut bytes = buffers.lend_output();
             bytes.extend_from_slice(&input[start..end]);
-            *self = Rest { bytes: Bytes::Copied(bytes), start: 0, end: count };
+            *self = Unparsed { bytes: Bytes::Copied(bytes), start: 0, end: count };
         }
-        local.return_input(input);
+        buffers.return_input(input);
     }
 
     /// Drops what is left.
     #[inline]
-    pub(super) fn clear(&mut self, local: &Buffers) {
+    pub fn clear(&mut self, buffers: &Buffers) {
         match mem::take(self).bytes {
             Bytes::None => {}
-            Bytes::Copied(bytes) => local.return_output(bytes),
-            Bytes::Whole(bytes) => local.return_input(bytes),
+            Bytes::Copied(bytes) => buffers.return_output(bytes),
+            Bytes::Whole(bytes) => buffers.return_input(bytes),
         }
     }
 }
