@@ -1,4 +1,4 @@
-//! ListenSocket sockets on tokio: accepting, and what waits there when they are closed.
+//! Listening sockets on tokio: accepting, and what waits there when they are closed.
 
 use std::io;
 use std::net::SocketAddr;

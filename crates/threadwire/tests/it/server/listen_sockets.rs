@@ -368,6 +368,8 @@ fn a_server_of_unix_sockets_alone_has_no_address_to_name() {
     let server = Server::bind_unix(dir.path()).unwrap();
     assert_eq!(server.local_addr().unwrap_err().kind(), std::io::ErrorKind::AddrNotAvailable);
     let running = server.serve(|_| Reply::with(|_: &Connection, _: threadwire::Message<'_>| Ok(()))).unwrap();
+    assert_eq!(running.local_addr().unwrap_err().kind(), std::io::ErrorKind::AddrNotAvailable);
+    assert_eq!(running.local_addrs().len(), 1);
     running.stop();
     running.join().unwrap();
 }
