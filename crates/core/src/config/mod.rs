@@ -75,7 +75,7 @@ pub struct Config {
     /// requests and never reads then fills its own memory, not the server's, and is not cut off while it is only slow. With
     /// keepalive it is given up if it takes nothing for five times the time to answer. A client
     /// always reads on, as two sides that wait for each other to read would wait forever; and so does a connection that
-    /// drops messages when it is full. The async face has no need of it: a task whose send waits receives nothing meanwhile.
+    /// drops messages when it is full. On the async face it is for answers by handles, which do not wait: a task whose send waits receives nothing meanwhile.
     pub throttle: bool,
     /// The longest head of an opening handshake in bytes; 16 KiB by default. A server answers a longer one with 431 (or
     /// 414), a client fails.

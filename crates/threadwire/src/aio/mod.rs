@@ -69,15 +69,18 @@ mod handle;
 mod listening;
 mod pending;
 mod pulse;
+mod reading;
 mod received;
 mod reception;
 mod reconnecting;
 mod request;
+mod round_trip;
 mod scope;
 mod sending;
 mod serve;
 mod server;
 mod split;
+mod state;
 mod stream;
 #[cfg(feature = "tls")]
 mod tls;
@@ -85,7 +88,6 @@ mod tls;
 mod upgrade;
 mod waiters;
 mod watch;
-mod wire;
 
 pub use broadcast::{Broadcast, broadcast};
 pub use client::{client, connect};
