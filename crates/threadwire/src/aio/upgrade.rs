@@ -13,8 +13,8 @@ use threadwire_proto::handshake::{self, Answer, HandshakeError, Headers};
 use super::connection::Connection;
 use super::core::Opening;
 use super::stream::Stream;
-use crate::on_loop::server::upgrade::{agree, agreed};
 use crate::{Config, Error};
+use threadwire_core::server::doorway::{agree, agreed};
 
 /// A request for a connection that an HTTP server has received (features `hyper` and `axum`).
 ///
