@@ -27,6 +27,7 @@ pub use when_full::WhenFull;
 /// assert!(config.auto_pong);
 /// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Config {
     /// How long frames and messages from the peer may be. Past it, the connection is closed with 1009.
     pub limits: Limits,
@@ -133,12 +134,11 @@ impl Config {
     /// What of it concerns the protocol.
     #[doc(hidden)]
     pub fn protocol(&self, level: Level) -> threadwire_proto::Config {
-        threadwire_proto::Config {
-            level,
-            limits: self.limits,
-            auto_pong: self.auto_pong,
-            close_timeout: self.close_timeout,
-        }
+        threadwire_proto::Config::default()
+            .level(level)
+            .limits(self.limits)
+            .auto_pong(self.auto_pong)
+            .close_timeout(self.close_timeout)
     }
 
     /// A connection's protocol, as it was agreed on.
@@ -154,6 +154,6 @@ impl Config {
     /// What of it concerns the heads of opening handshakes.
     #[doc(hidden)]
     pub fn head_limits(&self) -> handshake::Limits {
-        handshake::Limits { max_head: self.max_head, max_headers: self.max_headers }
+        handshake::Limits::default().max_head(self.max_head).max_headers(self.max_headers)
     }
 }

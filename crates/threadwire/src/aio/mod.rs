@@ -67,7 +67,7 @@ mod driver;
 mod flusher;
 mod handle;
 mod listening;
-mod newcomers;
+mod pending;
 mod pulse;
 mod reading;
 mod received;

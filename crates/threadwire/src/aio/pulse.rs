@@ -223,7 +223,7 @@ impl Pulse {
         // It is the program's: nothing is locked.
         let hook = self.lock().on_stall.take();
         let Some(mut hook) = hook else { return };
-        threadwire_core::panic::contain("on_stall", || hook(&Stalled { what, held }));
+        threadwire_core::panic::contain("on_stall", || hook(&Stalled::new(what, held)));
         let mut state = self.lock();
         if !state.is_over && state.on_stall.is_none() {
             state.on_stall = Some(hook);

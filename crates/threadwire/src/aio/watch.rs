@@ -84,7 +84,7 @@ impl<F> Watched<F> {
         note_stall(held);
         tracing::warn!(task = &*self.label, ?held, "a task has held its runtime's thread for too long");
         if let Some(hook) = &mut self.on_stall {
-            hook(&Stalled { what: self.label.to_string(), held });
+            hook(&Stalled::new(self.label.to_string(), held));
         }
     }
 }
