@@ -43,7 +43,7 @@ pub(crate) type Call = Box<dyn FnOnce(&Connection) + Send>;
 /// # use threadwire::{Reply, Server};
 /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
 /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
-/// # let url = format!("ws://{}", server.local_addr());
+/// # let url = format!("ws://{}", server.local_addr()?);
 ///
 /// let ws = connect(&url, |_ws: &Connection, message: Message<'_>| {
 ///     println!("{message}");
@@ -216,7 +216,7 @@ impl Handle {
     /// # use threadwire::{Reply, Server};
     /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let url = format!("ws://{}", server.local_addr()?);
     ///
     /// let handle = connect(&url, |_ws: &Connection, _message: Message<'_>| Ok(()))?.handle();
     /// handle.close()?;
@@ -280,7 +280,7 @@ impl Handle {
     /// # use threadwire::{Reply, Server};
     /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let url = format!("ws://{}", server.local_addr()?);
     ///
     /// let handle = connect(&url, |_ws: &Connection, _message: Message<'_>| Ok(()))?.handle();
     /// handle.close()?;

@@ -5,12 +5,14 @@ use std::future::{Future, poll_fn};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::task::{Context, Waker};
+use std::time::Duration;
 
 use threadwire_proto::{CloseCode, Compress, Message, OpCode};
 use threadwire_worker::block_on;
 use tokio::runtime;
 
 use super::core::Core;
+use super::round_trip;
 use super::sending::{Ending, Sending, forget_sender};
 use crate::{Closed, Error, WhenFull};
 use threadwire_core::reconnect::shared::ConnectionHandle;
@@ -148,17 +150,26 @@ impl Handle {
 
     /// Whether messages can be sent.
     pub fn is_open(&self) -> bool {
-        self.0.lock().is_open()
+        self.0.lock().session.is_open()
     }
 
     /// How many bytes wait to be written.
     pub fn buffered(&self) -> usize {
-        self.0.lock().buffered()
+        self.0.lock().session.buffered()
     }
 
     /// How many messages were dropped because there was no room ([`WhenFull`]).
     pub fn dropped(&self) -> u64 {
-        self.0.lock().dropped()
+        self.0.lock().session.dropped()
+    }
+
+    /// Measures how long a ping takes to come back, this many times: see
+    /// [`Connection::measure_roundtrip`](super::Connection::measure_roundtrip). Somebody has to receive meanwhile.
+    pub fn measure_roundtrip(
+        &self,
+        rounds: usize,
+    ) -> impl Future<Output = Result<Vec<Duration>, Error>> + Send + '_ {
+        round_trip::measure(&self.0, rounds, false)
     }
 
     /// How the connection ended, if it has.
@@ -202,10 +213,7 @@ impl ConnectionHandle for Handle {
     }
 
     fn drop_now(&self) {
-        // It may be closing already.
-        let _ = self.close_with(CloseCode::GOING_AWAY, "");
-        self.0.flush();
-        self.0.abort(None);
+        self.0.close_now();
     }
 }
 

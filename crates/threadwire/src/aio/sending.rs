@@ -115,7 +115,7 @@ impl Drop for Ending {
     fn drop(&mut self) {
         let _forgotten;
         if self.number.is_some() {
-            _forgotten = self.core.lock().mourners.forget(&mut self.number);
+            _forgotten = self.core.lock().close_waiters.forget(&mut self.number);
         }
     }
 }

@@ -6,6 +6,7 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use futures_core::Stream;
 use futures_core::stream::FusedStream;
@@ -15,6 +16,7 @@ use threadwire_proto::{CloseCode, Compress, Message, OpCode, OwnedMessage};
 use super::core::Core;
 use super::handle::Handle;
 use super::received::Event;
+use super::round_trip;
 use super::sending::{Ending, Flushing, Sending, forget_sender};
 use crate::{Closed, Error};
 
@@ -93,7 +95,7 @@ impl Stream for Receiver {
 
 impl FusedStream for Receiver {
     fn is_terminated(&self) -> bool {
-        self.core.lock().is_told()
+        self.core.lock().end.was_told()
     }
 }
 
@@ -163,6 +165,15 @@ impl Sender {
     pub async fn close_with(&self, code: CloseCode, reason: &str) -> Result<Arc<Closed>, Error> {
         self.core.close(code, reason)?;
         Ok(Ending::new(&self.core).await)
+    }
+
+    /// Measures how long a ping takes to come back, this many times: see
+    /// [`Connection::measure_roundtrip`](super::Connection::measure_roundtrip). The other half has to receive meanwhile.
+    pub fn measure_roundtrip(
+        &self,
+        rounds: usize,
+    ) -> impl Future<Output = Result<Vec<Duration>, Error>> + Send + '_ {
+        round_trip::measure(&self.core, rounds, false)
     }
 
     /// A handle to the connection, for other tasks and threads.

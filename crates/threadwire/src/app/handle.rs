@@ -133,7 +133,7 @@ impl Shared {
 /// # use threadwire::{Reply, Connection, Error, Message, Server};
 /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
 /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
-/// # let url = format!("ws://{}", server.local_addr());
+/// # let url = format!("ws://{}", server.local_addr()?);
 ///
 /// let mut app = App::new(&url)?;
 /// let handle = app.handle();
@@ -239,7 +239,7 @@ impl AppHandle {
     /// # use threadwire::{Reply, Connection, Message, Server};
     /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let url = format!("ws://{}", server.local_addr()?);
     ///
     /// // Messages are "ID TEXT" here. The app runs on a worker of its own.
     /// let (tell, opened) = std::sync::mpsc::channel();

@@ -87,7 +87,7 @@ impl Quick {
 /// use threadwire::{Error, blocking};
 /// # let echo = || threadwire::Reply::with(|ws: &threadwire::Connection, m: threadwire::Message<'_>| ws.send(m));
 /// # let server = threadwire::Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
-/// # let url = format!("ws://{}", server.local_addr());
+/// # let url = format!("ws://{}", server.local_addr()?);
 ///
 /// let mut ws = blocking::connect(&url)?;
 /// assert!(ws.try_recv().is_err_and(|error| error.is_timeout()), "nothing is there");

@@ -30,7 +30,7 @@ const LONGEST_RUN: usize = 16;
 /// # use threadwire::{blocking, worker::EventLoop};
 ///
 /// let server = Server::bind("127.0.0.1:0")?;
-/// # let url = format!("ws://{}", server.local_addr());
+/// # let url = format!("ws://{}", server.local_addr()?);
 /// # let stop = EventLoop::current().remote();
 /// # std::thread::spawn(move || {
 /// #     let mut ws = blocking::connect(&url)?;

@@ -20,7 +20,7 @@ impl Connection {
     /// use threadwire::blocking;
     /// # let echo = || threadwire::Reply::with(|ws: &threadwire::Connection, m: threadwire::Message<'_>| ws.send(m));
     /// # let server = threadwire::Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let url = format!("ws://{}", server.local_addr()?);
     ///
     /// let (sender, mut receiver) = blocking::connect(&url)?.split();
     /// let writer = thread::spawn(move || {

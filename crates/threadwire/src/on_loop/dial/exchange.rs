@@ -12,6 +12,7 @@ use threadwire_worker::{EventLoop, Ready, Source, Token};
 
 use super::{Attempt, Held, drop_held};
 use crate::connection::Opening;
+use crate::connection::membership::Site;
 use crate::on_loop::stream::Stream;
 use crate::{Connection, Error};
 use threadwire_core::agreed::Agreed;
@@ -155,7 +156,7 @@ impl Talking {
                     stream: held.stream,
                     token: self.token,
                     listener,
-                    config: Arc::clone(&self.attempt.config),
+                    site: Site::alone(Arc::clone(&self.attempt.config)),
                     agreed: Some(agreed),
                     deflate,
                     output: Vec::new(),

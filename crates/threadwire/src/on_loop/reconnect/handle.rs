@@ -29,7 +29,7 @@ use crate::{Connection, Error, Handle, WhenFull};
 /// # use threadwire::{Reply, Server};
 /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
 /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
-/// # let url = format!("ws://{}", server.local_addr());
+/// # let url = format!("ws://{}", server.local_addr()?);
 ///
 /// let handle = Client::new(&url)?
 ///     .reconnect(Backoff::default())
@@ -130,7 +130,7 @@ impl<H: ConnectionHandle> ReconnectHandle<H> {
     /// # use threadwire::{Reply, Server};
     /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let url = format!("ws://{}", server.local_addr()?);
     ///
     /// let quiet = |_ws: &Connection, _message: Message<'_>| Ok(());
     /// let handle = Client::new(&url)?.reconnect(Backoff::default()).start(quiet);

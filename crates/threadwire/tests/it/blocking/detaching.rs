@@ -237,7 +237,7 @@ fn it_moves_from_thread_to_thread_and_back() {
 fn a_server_accepts_here_and_a_thread_for_each_connection_serves() {
     bounded(|| {
         let mut server = Server::bind("127.0.0.1:0").unwrap();
-        let url = format!("ws://{}", server.local_addr());
+        let url = format!("ws://{}", server.local_addr().unwrap());
         let clients: Vec<_> = (0..4)
             .map(|number| {
                 let url = url.clone();

@@ -227,7 +227,7 @@ fn two_sides_that_both_send_much_before_they_receive_do_not_block_each_other() {
             Ok(())
         };
         let server = Server::bind("127.0.0.1:0").unwrap().config(patient()).serve(1, talk).unwrap();
-        let url = format!("ws://{}", server.local_addr());
+        let url = format!("ws://{}", server.local_addr().unwrap());
         let mut ws = blocking::connect(&Client::new(&url).unwrap().config(patient())).unwrap();
         talk(&mut ws).unwrap();
         assert!(ws.recv().unwrap().is_none());
