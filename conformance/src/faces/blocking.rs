@@ -24,7 +24,7 @@ pub(super) fn serve(listen: &str) -> Result<(), Error> {
     let server = bind(listen)?;
     let remote = EventLoop::current().remote();
     ctrlc::set_handler(move || remote.stop()).map_err(Error::other)?;
-    println!("listening on ws://{}", server.local_addr());
+    println!("listening on ws://{}", server.local_addr().unwrap());
     let mut select = Select::new();
     select.serve(server);
     loop {
@@ -46,7 +46,7 @@ pub(super) fn serve_with_threads(listen: &str) -> Result<(), Error> {
         let _ = signal.send(());
     };
     ctrlc::set_handler(handler).map_err(Error::other)?;
-    println!("listening on ws://{}", server.local_addr());
+    println!("listening on ws://{}", server.local_addr().unwrap());
     signals.recv().map_err(Error::other)?;
     server.stop();
     server.join()

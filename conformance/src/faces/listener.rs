@@ -30,7 +30,7 @@ pub(super) fn serve(listen: &str) -> Result<(), Error> {
         server.serve(|_request| Reply::with(|ws: &Connection, message: Message<'_>| ws.send(message)))?;
     let stopper = server.stopper();
     ctrlc::set_handler(move || stopper.stop()).map_err(Error::other)?;
-    println!("listening on ws://{}", server.local_addr());
+    println!("listening on ws://{}", server.local_addr().unwrap());
     server.join()
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::Args;
 use threadwire::server::{
-    Admission, ListenAddr, Listening, Origins, Router, ServerTls, Shutdown, ShutdownReport, Stopper,
+    Admission, ListenAddr, ListenSocket, Origins, Router, ServerTls, Shutdown, ShutdownReport, Stopper,
 };
 use threadwire::tls::Pem;
 use threadwire::worker::Lock;
@@ -67,7 +67,7 @@ fn serve(options: &Options) -> Result<(), Error> {
     };
     let mut sockets = sockets(options)?.into_iter();
     let Some(first) = sockets.next() else { return Err(Error::other("there is nothing to listen on")) };
-    let mut server = sockets.fold(Server::on(first), Server::listen_also);
+    let mut server = sockets.fold(Server::from_socket(first), Server::add_socket);
     let scheme = if tls.is_some() { "wss" } else { "ws" };
     if let Some(tls) = tls {
         server = server.tls(tls);
@@ -93,10 +93,10 @@ fn serve(options: &Options) -> Result<(), Error> {
     Ok(())
 }
 
-fn sockets(options: &Options) -> Result<Vec<Listening>, Error> {
+fn sockets(options: &Options) -> Result<Vec<ListenSocket>, Error> {
     let is_default = options.listen.is_empty() && options.unix.is_empty();
     let tcp = options.listen.iter().map(String::as_str).chain(is_default.then_some("127.0.0.1:9001"));
-    tcp.map(Listening::tcp).chain(options.unix.iter().map(Listening::unix)).collect()
+    tcp.map(ListenSocket::tcp).chain(options.unix.iter().map(ListenSocket::unix)).collect()
 }
 
 /// Echoes at every path but one.

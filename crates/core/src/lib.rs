@@ -33,7 +33,7 @@ pub use error::{
 };
 pub use reconnect::{Attempt, Backoff, Cause, Change, State};
 pub use server::{
-    Admission, BasicAuth, BasicUser, Bearer, Check, Forwarded, Hosts, ListenAddr, Listening, Origins,
+    Admission, BasicAuth, BasicUser, Bearer, Check, Forwarded, Hosts, ListenAddr, ListenSocket, Origins,
     Proxied, ProxyProtocol, Request, Router, Shutdown, ShutdownReport, Standing, StuckWorker, Unanswered,
 };
 #[cfg(feature = "tls")]

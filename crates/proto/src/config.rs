@@ -26,6 +26,7 @@ pub enum Role {
 
 /// The units that [`Connection::receive`](crate::Connection::receive) hands out. [`Frame`](crate::Frame) has an example of frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Level {
     /// Whole messages, however many frames they came in.
     #[default]
@@ -48,6 +49,7 @@ pub enum Level {
 /// assert_eq!(violation.code(), CloseCode::TOO_BIG);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Limits {
     /// The longest message, in bytes, over all its fragments. 16 MiB by default. Applies at [`Level::Messages`].
     pub max_message: usize,
@@ -77,6 +79,7 @@ impl Default for Limits {
 /// assert!(small.auto_pong);
 /// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Config {
     /// Messages (the default) or frames.
     pub level: Level,

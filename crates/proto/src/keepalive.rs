@@ -57,6 +57,7 @@ use std::time::{Duration, Instant};
 /// assert_eq!(keepalive.idle_timeout, Duration::from_secs(20));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Keepalive {
     /// [`WhenIdle`](PingStrategy::WhenIdle): for how long nothing must have been received before a ping is due.
     /// [`Periodically`](PingStrategy::Periodically): the time from one ping to the next. 20 s by default.
@@ -92,6 +93,7 @@ impl Default for Keepalive {
 /// assert_eq!(PingStrategy::default(), PingStrategy::WhenIdle);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PingStrategy {
     /// Nothing was received for [`Keepalive::idle_timeout`]: a peer that talks is never pinged. One ping, and then no
     /// other until something is received.

@@ -245,6 +245,7 @@ impl fmt::Debug for RoundTrips {
 
 /// The round trips of a connection at one moment: see [`RoundTrips::summary`], which has an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RoundTripSummary {
     /// The number of round trips that were measured; at least one.
     pub count: u64,

@@ -55,7 +55,7 @@ pub fn main() -> Result<(), Error> {
     }
     let echo = || Reply::with(|ws: &Connection, message: Message<'_>| ws.send(message));
     let server = Server::bind("127.0.0.1:0")?.serve(move |_request| echo())?;
-    let echoes = run(&format!("ws://{}", server.local_addr()));
+    let echoes = run(&format!("ws://{}", server.local_addr().unwrap()));
     server.stop();
     server.join()?;
     assert_eq!(echoes?, ["Hello 0", "Hello 1", "Hello 2"]);

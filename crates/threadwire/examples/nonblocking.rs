@@ -101,7 +101,7 @@ fn another_loop(url: &str) -> Result<usize, Error> {
 
 pub(crate) fn main() -> Result<(), Error> {
     let server = count_to_ten()?;
-    let url = format!("ws://{}", server.local_addr());
+    let url = format!("ws://{}", server.local_addr().unwrap());
     for program in [frames, another_thread, another_loop] {
         assert_eq!(program(&url)?, 10);
     }

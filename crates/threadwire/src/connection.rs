@@ -14,7 +14,7 @@ mod detach;
 mod flags;
 mod keepalive;
 pub(crate) mod listener;
-mod membership;
+pub(crate) mod membership;
 mod reading;
 mod receivers;
 pub(crate) mod registry;
@@ -38,21 +38,23 @@ use threadwire_proto::deflate::Agreement;
 use threadwire_proto::handshake::Headers;
 use threadwire_proto::keepalive::Hold;
 use threadwire_proto::state::State;
-use threadwire_proto::{CloseCode, CloseFrame, Compress, Level, Message, OpCode, Role, SendOptions};
+use threadwire_proto::{
+    CloseCode, CloseFrame, Compress, Level, Message, OpCode, Role, SendOptions as FrameOptions,
+};
 use threadwire_worker::{EventLoop, Ready, Remote, Source, TimerId, Token};
 
 use crate::error::TimeoutKind;
 use crate::messages::inbox::Inbox;
-use crate::on_loop::server::Station;
 use crate::on_loop::stream::Stream;
 use crate::room::branch::Seat;
 #[cfg(feature = "tls")]
 use crate::tls::TlsInfo;
-use crate::{Closed, Config, Error, Listener, WhenFull};
+use crate::{Closed, Config, Error, Listener, SendOptions, WhenFull};
 use bound::BoundSession;
 pub(crate) use detach::{Moving, Remains};
 use flags::Flags;
 use keepalive::KeepaliveTimer;
+use membership::{Roster, Site};
 use registry::Registry;
 use remote::Sharing;
 use round_trip::Measuring;
@@ -76,7 +78,7 @@ const MOST_LOOKS: u8 = 64;
 /// # use threadwire::{Reply, Server};
 /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
 /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
-/// # let url = format!("ws://{}", server.local_addr());
+/// # let url = format!("ws://{}", server.local_addr()?);
 ///
 /// let ws = connect(&url, |ws: &Connection, _message: Message<'_>| ws.close())?;
 /// let same = ws.clone();
@@ -106,7 +108,7 @@ struct Inner {
     /// Closing has taken too long, but it may be that we have not read the answer: how often it was looked for since. None
     /// if there is still time.
     overdue: Cell<Option<u8>>,
-    config: Arc<Config>,
+    site: Rc<Site>,
     flags: Cell<Flags>,
     /// What its thread's connections share.
     registry: Rc<Registry>,
@@ -188,34 +190,24 @@ impl Connection {
         self.send_frame(message.opcode(), true, message.as_bytes())
     }
 
-    /// Sends a message, and says what is to happen if there is no room for it: see [`WhenFull`]. Fails as
-    /// [`send`](Connection::send) does.
-    #[inline]
-    pub fn send_or<'a>(&self, message: impl Into<Message<'a>>, when_full: WhenFull) -> Result<(), Error> {
-        let message = message.into();
-        self.send_frame_or(message.opcode(), true, message.as_bytes(), when_full, Compress::Auto)
-    }
-
-    /// Sends a message, and chooses whether it is compressed, where that was agreed on ([`Config::deflate`]). Fails as
-    /// [`send`](Connection::send) does.
+    /// Sends a message, and chooses what is to happen if there is no room for it, or whether it is compressed: see
+    /// [`SendOptions`]. Fails as [`send`](Connection::send) does.
     ///
     /// ```
-    /// use threadwire::{Compress, Connection, Error};
+    /// use threadwire::{Compress, Connection, Error, WhenFull};
     ///
-    /// fn show(ws: &Connection, jpeg: &[u8]) -> Result<(), Error> {
-    ///     ws.send_with(jpeg, Compress::Never) // it does not get smaller
+    /// fn show(ws: &Connection, jpeg: &[u8], price: &str) -> Result<(), Error> {
+    ///     ws.send_with(jpeg, Compress::Never)?; // it does not get smaller
+    ///     ws.send_with(price, WhenFull::DropOldest) // who is slow gets the newest
     /// }
     /// ```
-    pub fn send_with<'a>(&self, message: impl Into<Message<'a>>, compress: Compress) -> Result<(), Error> {
-        self.send_by(message.into(), self.0.config.when_full, compress)
-    }
-
-    pub(crate) fn send_by(
+    pub fn send_with<'a>(
         &self,
-        message: Message<'_>,
-        when_full: WhenFull,
-        compress: Compress,
+        message: impl Into<Message<'a>>,
+        options: impl Into<SendOptions>,
     ) -> Result<(), Error> {
+        let (message, SendOptions { when_full, compress, .. }) = (message.into(), options.into());
+        let when_full = when_full.unwrap_or(self.0.site.config.when_full);
         self.send_frame_or(message.opcode(), true, message.as_bytes(), when_full, compress)
     }
 
@@ -235,7 +227,7 @@ impl Connection {
     /// # use threadwire::{Reply, Server};
     /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let url = format!("ws://{}", server.local_addr()?);
     ///
     /// let whole = Rc::new(RefCell::new(String::new()));
     /// let heard = Rc::clone(&whole);
@@ -253,9 +245,9 @@ impl Connection {
     #[inline]
     pub fn send_frame(&self, opcode: OpCode, fin: bool, payload: &[u8]) -> Result<(), Error> {
         if !self.has(Flags::SENDS_SPECIALLY) && self.has_room(payload.len()) {
-            return self.send_now(opcode, fin, payload, SendOptions::default());
+            return self.send_now(opcode, fin, payload, FrameOptions::default());
         }
-        self.send_frame_or(opcode, fin, payload, self.0.config.when_full, Compress::Auto)
+        self.send_frame_or(opcode, fin, payload, self.0.site.config.when_full, Compress::Auto)
     }
 
     fn send_frame_or(
@@ -273,7 +265,7 @@ impl Connection {
         let is_shared = self.has(Flags::SHARED);
         // Whole messages only: without one of its fragments a message is none, and control frames are exempt.
         let is_whole = fin && matches!(opcode, OpCode::Text | OpCode::Binary);
-        let options = SendOptions { compress, droppable: is_whole && when_full == WhenFull::DropOldest };
+        let options = FrameOptions { compress, droppable: is_whole && when_full == WhenFull::DropOldest };
         if is_shared && !opcode.is_control() && self.is_mid_message_of_another() {
             return Ok(self.hold(opcode, fin, payload, options)?);
         }
@@ -288,7 +280,13 @@ impl Connection {
     }
 
     #[inline]
-    fn send_now(&self, opcode: OpCode, fin: bool, payload: &[u8], options: SendOptions) -> Result<(), Error> {
+    fn send_now(
+        &self,
+        opcode: OpCode,
+        fin: bool,
+        payload: &[u8],
+        options: FrameOptions,
+    ) -> Result<(), Error> {
         let mut session = self.0.session.borrow_mut();
         let sent = session.send_frame(opcode, fin, payload, options, &self.0.registry.buffers);
         let gathered = session.buffered();
@@ -330,7 +328,7 @@ impl Connection {
     /// # use threadwire::{Reply, Server};
     /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let url = format!("ws://{}", server.local_addr()?);
     ///
     /// let ws = connect(&url, |_ws: &Connection, _message: Message<'_>| Ok(()))?;
     /// assert!(ws.close_with(CloseCode::ABNORMAL, "").is_err(), "1006 is only reported, never sent");
@@ -375,7 +373,7 @@ impl Connection {
     /// # use threadwire::{Reply, Server};
     /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let url = format!("ws://{}", server.local_addr()?);
     ///
     /// let ws = connect(&url, |_ws: &Connection, _message: Message<'_>| Ok(()))?;
     /// ws.abort();
@@ -397,7 +395,7 @@ impl Connection {
     /// # use threadwire::{Reply, Server};
     /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let url = format!("ws://{}", server.local_addr()?);
     ///
     /// let ws = connect(&url, |_ws: &Connection, _message: Message<'_>| Ok(()))?;
     /// ws.send("first this, then the long sums")?;
@@ -441,7 +439,7 @@ impl Connection {
     }
 
     pub(crate) fn config(&self) -> &Config {
-        &self.0.config
+        &self.0.site.config
     }
 
     /// How many bytes wait to be written, with the headers of their frames; what was sent to its [rooms](crate::Room) counts
@@ -505,7 +503,7 @@ impl Connection {
     /// let config = Config::default().deflate(Deflate::default());
     /// let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// let server = Server::bind("127.0.0.1:0")?.config(config.clone()).serve(move |_| echo())?;
-    /// let client = Client::new(&format!("ws://{}", server.local_addr()))?.config(config);
+    /// let client = Client::new(&format!("ws://{}", server.local_addr()?))?.config(config);
     /// let ws = client.connect(|_: &Connection, _: Message<'_>| Ok(()))?;
     /// assert_eq!(ws.deflate().expect("both want it").server_max_window_bits, 12);
     /// # Ok::<(), threadwire::Error>(())
@@ -529,7 +527,7 @@ impl Connection {
     /// let serve = |request: &Request| accept(request).unwrap_or_else(|_| Reply::status(500));
     /// let server = Server::bind("127.0.0.1:0")?.serve(serve)?;
     ///
-    /// let client = Client::new(&format!("ws://{}", server.local_addr()))?.subprotocols(["chat.v3", "chat.v2"])?;
+    /// let client = Client::new(&format!("ws://{}", server.local_addr()?))?.subprotocols(["chat.v3", "chat.v2"])?;
     /// let ws = client.connect(|_ws: &Connection, _message: Message<'_>| Ok(()))?;
     /// assert_eq!(ws.subprotocol(), Some("chat.v2"));
     /// assert_eq!(ws.response_headers().and_then(|headers| headers.get("X-Room")), Some("lobby"));
@@ -578,7 +576,7 @@ pub(crate) struct Opening<'a> {
     /// The place that the handshake had on the loop.
     pub(crate) token: Token,
     pub(crate) listener: Box<dyn Listener>,
-    pub(crate) config: Arc<Config>,
+    pub(crate) site: Rc<Site>,
     /// None if there is nothing to tell.
     pub(crate) agreed: Option<Box<Agreed>>,
     /// If messages may be compressed.
@@ -594,12 +592,11 @@ pub(crate) struct Opening<'a> {
 /// Coming to life.
 impl Connection {
     pub(crate) fn open(opening: Opening<'_>) -> Connection {
-        let Opening { role, stream, token, listener, config, agreed, deflate, output, early, unread } =
-            opening;
+        let Opening { role, stream, token, listener, site, agreed, deflate, output, early, unread } = opening;
         let registry = Registry::current();
         let (level, name) = (listener.level(), registry.name_for(listener.name()));
-        let flags = Flags::default().with(Flags::DROPS, config.when_full == WhenFull::DropOldest);
-        let mut session = Session::new(config.open(role, level, deflate), output);
+        let flags = Flags::default().with(Flags::DROPS, site.config.when_full == WhenFull::DropOldest);
+        let mut session = Session::new(site.config.open(role, level, deflate), output);
         session.set_may_have_more(unread.readable);
         let connection = Connection(Rc::new(Inner {
             token,
@@ -613,7 +610,7 @@ impl Connection {
             dirty: Cell::new(false),
             agreed,
             phase: Cell::new(Phase::Running),
-            config,
+            site,
             flags: Cell::new(flags),
             reported: Cell::new(false),
             extras: RefCell::default(),
@@ -686,7 +683,7 @@ impl Source for Inner {
 
     fn stop(self: Rc<Self>) {
         let connection = Connection(self);
-        let farewell = Station::of(&connection.0.config).and_then(|station| station.farewell());
+        let farewell = connection.0.site.roster().and_then(Roster::farewell);
         let (code, reason) = farewell.unwrap_or((CloseCode::GOING_AWAY, String::new()));
         // Only a code that must not be sent, or a long reason, could make this fail.
         let _ = connection.close_with(code, &reason);

@@ -10,7 +10,7 @@
 //! # use threadwire::{Reply, Server};
 //! # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
 //! # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
-//! # let url = format!("ws://{}", server.local_addr());
+//! # let url = format!("ws://{}", server.local_addr()?);
 //!
 //! // The connection lives on this thread; another one works on its messages.
 //! let ws = connect(&url, |_ws: &Connection, _message: Message<'_>| Ok(()))?;
@@ -72,7 +72,7 @@ pub struct Closed {
 /// # use threadwire::{Reply, Connection, Message, Server};
 /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
 /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
-/// # let url = format!("ws://{}", server.local_addr());
+/// # let url = format!("ws://{}", server.local_addr()?);
 ///
 /// Client::new(&url)?.start(Forward::to_current())?; // to this thread itself
 /// let handle = wait_event::<Opened>()?.data.handle.clone();

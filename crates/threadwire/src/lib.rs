@@ -19,7 +19,7 @@
 //! }
 //!
 //! let server = Server::bind("127.0.0.1:0")?.workers(2).serve(|_request| Reply::with(Echo))?;
-//! println!("listening on {}", server.local_addr());
+//! println!("listening on {}", server.local_addr()?);
 //! # server.stop();
 //! server.join()?;
 //! # Ok::<(), Error>(())
@@ -31,7 +31,7 @@
 //! use threadwire::{Connection, Message, connect};
 //! # use threadwire::{Reply, Server};
 //! # let server = Server::bind("127.0.0.1:0")?.serve(|_| Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m)))?;
-//! # let url = format!("ws://{}", server.local_addr());
+//! # let url = format!("ws://{}", server.local_addr()?);
 //!
 //! let ws = connect(&url, |ws: &Connection, message: Message<'_>| {
 //!     println!("{message}");
@@ -95,7 +95,7 @@ pub use handle::Handle;
 pub use listener::running::Running;
 pub use listener::server::Server;
 pub use room::Room;
-pub use threadwire_core::config::{Config, WhenFull};
+pub use threadwire_core::config::{Config, SendOptions, WhenFull};
 pub use threadwire_core::error::{Closed, Error};
 pub use threadwire_core::server::Request;
 pub use threadwire_core::trace;
@@ -143,7 +143,7 @@ pub mod server {
     pub use crate::listener::running::{Running, Stopper};
     pub use crate::listener::server::{Server, Spread};
     pub use threadwire_core::server::{
-        Admission, BasicAuth, BasicUser, Bearer, Check, Forwarded, Hosts, ListenAddr, Listening, Origins,
+        Admission, BasicAuth, BasicUser, Bearer, Check, Forwarded, Hosts, ListenAddr, ListenSocket, Origins,
         Proxied, ProxyProtocol, Request, Shutdown, ShutdownReport, Standing, StuckWorker, Unanswered,
     };
     #[cfg(feature = "tls")]

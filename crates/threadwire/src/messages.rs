@@ -34,6 +34,7 @@ use inbox::{Filter, Inbox, Taken};
 /// assert_eq!((newest.bytes, Backlog::default().messages), (1 << 20, usize::MAX));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Backlog {
     /// How many messages may wait. As many as there are bytes for, by default. 0 counts as 1.
     pub messages: usize,
@@ -98,7 +99,7 @@ pub enum WhenBehind {
 /// # use threadwire::{Reply, Server};
 /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
 /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
-/// # let url = format!("ws://{}", server.local_addr());
+/// # let url = format!("ws://{}", server.local_addr()?);
 ///
 /// let ws = connect(&url, |_ws: &Connection, message: Message<'_>| {
 ///     println!("the listener: {message}");
@@ -149,7 +150,7 @@ impl Messages {
     /// # use threadwire::{Reply, Server};
     /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let url = format!("ws://{}", server.local_addr()?);
     ///
     /// let ws = connect(&url, |_ws: &Connection, _message: Message<'_>| Ok(()))?;
     /// let mut messages = ws.handle().messages(Backlog::default());
@@ -185,7 +186,7 @@ impl Messages {
     /// # use threadwire::{Reply, Server};
     /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let url = format!("ws://{}", server.local_addr()?);
     ///
     /// let handle = connect(&url, |_ws: &Connection, _message: Message<'_>| Ok(()))?.handle();
     /// let mut messages = handle.messages(Backlog::default());
@@ -306,7 +307,7 @@ impl Handle {
     /// # use threadwire::{Reply, Server};
     /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let url = format!("ws://{}", server.local_addr()?);
     ///
     /// /// Asks, and waits for the answer with the same number, whatever else arrives meanwhile.
     /// fn ask(server: &Handle, number: u32, question: &str) -> Result<OwnedMessage, Error> {

@@ -18,6 +18,7 @@ use std::time::Duration;
 /// # Ok::<(), threadwire::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Timeouts {
     /// Finding the addresses of a host.
     pub resolve: Option<Duration>,

@@ -1,5 +1,6 @@
 //! The settings of connections, on either side.
 
+mod send_options;
 mod when_full;
 
 use std::time::Duration;
@@ -10,6 +11,7 @@ use threadwire_proto::{Connection as Protocol, Deflate, Keepalive, Level, Limits
 use crate::trace::Trace;
 
 #[doc(hidden)]
+pub use send_options::SendOptions;
 pub use when_full::TOO_SLOW;
 pub use when_full::WhenFull;
 
@@ -25,6 +27,7 @@ pub use when_full::WhenFull;
 /// assert!(config.auto_pong);
 /// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Config {
     /// How long frames and messages from the peer may be. Past it, the connection is closed with 1009.
     pub limits: Limits,
@@ -75,7 +78,7 @@ pub struct Config {
     /// requests and never reads then fills its own memory, not the server's, and is not cut off while it is only slow. With
     /// keepalive it is given up if it takes nothing for five times the time to answer. A client
     /// always reads on, as two sides that wait for each other to read would wait forever; and so does a connection that
-    /// drops messages when it is full. The async face has no need of it: a task whose send waits receives nothing meanwhile.
+    /// drops messages when it is full. On the async face it is for answers by handles, which do not wait: a task whose send waits receives nothing meanwhile.
     pub throttle: bool,
     /// The longest head of an opening handshake in bytes; 16 KiB by default. A server answers a longer one with 431 (or
     /// 414), a client fails.
@@ -131,12 +134,11 @@ impl Config {
     /// What of it concerns the protocol.
     #[doc(hidden)]
     pub fn protocol(&self, level: Level) -> threadwire_proto::Config {
-        threadwire_proto::Config {
-            level,
-            limits: self.limits,
-            auto_pong: self.auto_pong,
-            close_timeout: self.close_timeout,
-        }
+        threadwire_proto::Config::default()
+            .level(level)
+            .limits(self.limits)
+            .auto_pong(self.auto_pong)
+            .close_timeout(self.close_timeout)
     }
 
     /// A connection's protocol, as it was agreed on.
@@ -152,6 +154,6 @@ impl Config {
     /// What of it concerns the heads of opening handshakes.
     #[doc(hidden)]
     pub fn head_limits(&self) -> handshake::Limits {
-        handshake::Limits { max_head: self.max_head, max_headers: self.max_headers }
+        handshake::Limits::default().max_head(self.max_head).max_headers(self.max_headers)
     }
 }

@@ -10,7 +10,7 @@ use std::fmt;
 /// # use threadwire::{Reply, Server};
 /// # let deaf = |ws: &Connection, _: Message<'_>| Ok(ws.pause_reading());
 /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| Reply::with(deaf))?;
-/// # let url = format!("ws://{}", server.local_addr());
+/// # let url = format!("ws://{}", server.local_addr()?);
 ///
 /// let client = Client::new(&url)?.config(Config::default().max_buffered(1 << 20));
 /// let ws = client.connect(|_ws: &Connection, _message: Message<'_>| Ok(()))?;

@@ -75,7 +75,7 @@ type Source = Box<dyn std::error::Error + Send + Sync>;
 /// # use threadwire::{Reply, Server};
 /// # let refusal = threadwire::Response::new(403)?.with_header("X-Why", "quota")?.with_body("too many feeds");
 /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| Reply::respond(refusal.clone()))?;
-/// # let url = format!("ws://{}", server.local_addr());
+/// # let url = format!("ws://{}", server.local_addr()?);
 ///
 /// let said = match connect(&url, |_ws: &Connection, _message: Message<'_>| Ok(())) {
 ///     Ok(_) => "welcome".to_owned(),

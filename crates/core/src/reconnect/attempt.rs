@@ -17,7 +17,7 @@ use crate::error::Error;
 /// #     Some("Bearer 1") => Reply::with(|_: &Connection, _: Message<'_>| Ok(())),
 /// #     _ => Reply::status(401),
 /// # })?;
-/// # let url = format!("ws://{}", server.local_addr());
+/// # let url = format!("ws://{}", server.local_addr()?);
 /// # fn fresh_token() -> Result<u32, Error> { Ok(1) }
 ///
 /// let handle = Client::new(&url)?

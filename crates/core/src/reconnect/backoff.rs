@@ -25,6 +25,7 @@ use std::time::Duration;
 /// assert_eq!(backoff.ceiling(9), Duration::from_secs(5));
 /// ```
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Backoff {
     /// The ceiling after the first failure. 1 s by default; zero never waits.
     pub first: Duration,

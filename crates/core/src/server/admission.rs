@@ -1,4 +1,4 @@
-//! Whom a server lets in, and how many.
+//! Admission to a server: limits for connections and handshakes, and the gate that counts them.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -30,7 +30,7 @@ use crate::error::{Error, LimitKind};
 /// let server = Server::bind("127.0.0.1:0")?
 ///     .admission(admission)
 ///     .serve(|_| Reply::with(|ws: &Connection, message: Message<'_>| ws.send(message)))?;
-/// let url = format!("ws://{}", server.local_addr());
+/// let url = format!("ws://{}", server.local_addr()?);
 /// let mut first = threadwire::blocking::connect(&url)?;
 /// let second = threadwire::blocking::connect(&url);
 /// assert!(second.unwrap_err().is_transient(), "it is answered with 503");
@@ -38,6 +38,7 @@ use crate::error::{Error, LimitKind};
 /// # Ok::<(), threadwire::Error>(())
 /// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Admission {
     /// The most connections that are open at once. None by default: then the system's limit of open files is one. Past it, requests that
     /// would become connections are answered with 503; plain ones are not concerned, so that a health check is answered also by a

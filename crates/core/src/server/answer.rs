@@ -30,14 +30,6 @@ impl<L> Answer<L> {
         Answer::Upgrade { listener, headers: Headers::new(), subprotocol: Subprotocol::None }
     }
 
-    /// With the listener that `make` makes, if it is an upgrade that has none.
-    pub fn or_listener(mut self, make: impl FnOnce() -> L) -> Answer<L> {
-        if let Answer::Upgrade { listener, .. } = &mut self {
-            listener.get_or_insert_with(make);
-        }
-        self
-    }
-
     /// Adds a header, unless it must not be sent.
     pub fn header(self, name: &str, value: &str) -> Result<Answer<L>, Error> {
         refuse_reserved(name)?;

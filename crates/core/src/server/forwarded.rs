@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use threadwire_proto::handshake::{Headers, Response};
 
 use super::check::plain;
-use super::trusted::Peers;
+use super::trusted::TrustedNetworks;
 use crate::error::Error;
 
 /// Headers by which proxies say whose request they pass on: `X-Forwarded-For`, or `Forwarded` (RFC 7239). For
@@ -34,7 +34,7 @@ use crate::error::Error;
 ///     let ip = format!("{:?}", request.client_ip());
 ///     Reply::with(move |ws: &Connection, _: Message<'_>| ws.send(&ip))
 /// })?;
-/// # let client = threadwire::Client::new(&format!("ws://{}", server.local_addr()))?;
+/// # let client = threadwire::Client::new(&format!("ws://{}", server.local_addr()?))?;
 /// # let mut ws = threadwire::blocking::connect(&client.header("X-Forwarded-For", "6.6.6.6, 192.0.2.7, 10.0.0.1")?)?;
 /// # ws.send("who am I?")?;
 /// # assert_eq!(ws.recv()?.unwrap(), "Some(192.0.2.7)");
@@ -49,14 +49,14 @@ pub struct Forwarded {
 #[derive(Clone, Debug)]
 enum Trust {
     Hops(usize),
-    Peers(Peers),
+    Networks(TrustedNetworks),
 }
 
 impl Forwarded {
     /// Trusts proxies at these addresses: single ones, or networks as `10.0.0.0/8`. Whoever can connect to a Unix socket was allowed to by
     /// its permissions, and is trusted too. Reads `X-Forwarded-For`. Fails with [`Error::Other`] for what is neither address nor network.
     pub fn from_peers<N: AsRef<str>>(networks: impl IntoIterator<Item = N>) -> Result<Forwarded, Error> {
-        Ok(Forwarded { trust: Trust::Peers(Peers::new(networks)?), is_standard: false })
+        Ok(Forwarded { trust: Trust::Networks(TrustedNetworks::new(networks)?), is_standard: false })
     }
 
     /// Trusts this many proxies, the nearest ones. With 0, none: then nothing is read. Reads `X-Forwarded-For`.
@@ -75,7 +75,7 @@ impl Forwarded {
     pub fn client(&self, peer: Option<IpAddr>, headers: &Headers) -> Result<Option<IpAddr>, Response> {
         let trusts_peer = match &self.trust {
             Trust::Hops(count) => *count > 0,
-            Trust::Peers(peers) => peers.contains_peer(peer.map(|ip| SocketAddr::new(ip, 0))),
+            Trust::Networks(networks) => networks.contains_peer(peer.map(|ip| SocketAddr::new(ip, 0))),
         };
         if !trusts_peer {
             return Ok(peer);
@@ -93,7 +93,7 @@ impl Forwarded {
             let Some(ip) = entry else { break };
             let goes_on = match &self.trust {
                 Trust::Hops(count) => trusted < *count,
-                Trust::Peers(peers) => peers.contains(ip),
+                Trust::Networks(networks) => networks.contains(ip),
             };
             if !goes_on {
                 break;

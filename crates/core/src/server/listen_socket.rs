@@ -24,16 +24,16 @@ pub const BACKLOG: i32 = 4096;
 /// services that has started the program.
 ///
 /// ```
-/// use threadwire::server::Listening;
+/// use threadwire::server::ListenSocket;
 /// use threadwire::{Connection, Message, Reply, Server};
 ///
 /// # let dir = std::env::temp_dir().join(format!("threadwire-listening-{}", std::process::id()));
 /// # std::fs::create_dir_all(&dir)?;
 /// # let path = dir.join("feed.sock");
 /// let given = std::net::TcpListener::bind("127.0.0.1:0")?; // or by a crate such as `listenfd`
-/// let server = Server::on(Listening::given_tcp(given)?)
-///     .listen_also(Listening::tcp("[::1]:0").or_else(|_| Listening::tcp("127.0.0.1:0"))?)
-///     .listen_also(Listening::unix_with_mode(&path, 0o660)?)
+/// let server = Server::from_socket(ListenSocket::given_tcp(given)?)
+///     .add_socket(ListenSocket::tcp("[::1]:0").or_else(|_| ListenSocket::tcp("127.0.0.1:0"))?)
+///     .add_socket(ListenSocket::unix_with_mode(&path, 0o660)?)
 ///     .serve(|_| Reply::with(|ws: &Connection, message: Message<'_>| ws.send(message)))?;
 /// for addr in server.local_addrs() {
 ///     println!("listening on {addr}");
@@ -45,15 +45,15 @@ pub const BACKLOG: i32 = 4096;
 /// # Ok::<(), threadwire::Error>(())
 /// ```
 #[derive(Debug)]
-pub struct Listening {
+pub struct ListenSocket {
     #[doc(hidden)]
-    pub socket: ListenSocket,
+    pub socket: RawSocket,
     addr: ListenAddr,
 }
 
 #[derive(Debug)]
 #[doc(hidden)]
-pub enum ListenSocket {
+pub enum RawSocket {
     Tcp(TcpListener),
     Unix {
         /// Before the socket, so that it is gone before others could find that nobody listens.
@@ -90,13 +90,10 @@ impl ListenAddr {
         }
     }
 
-    /// The first address of TCP, of a server that has one.
+    /// The first address of TCP among these. Fails with [`AddrNotAvailable`](io::ErrorKind::AddrNotAvailable) if there is none.
     #[doc(hidden)]
-    pub fn first_tcp(addrs: &[ListenAddr]) -> SocketAddr {
-        match addrs.iter().find_map(ListenAddr::tcp) {
-            Some(addr) => addr,
-            None => panic!("this server has no address of TCP: see local_addrs"),
-        }
+    pub fn first_tcp(addrs: &[ListenAddr]) -> io::Result<SocketAddr> {
+        addrs.iter().find_map(ListenAddr::tcp).ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
     }
 }
 
@@ -111,19 +108,19 @@ impl fmt::Display for ListenAddr {
     }
 }
 
-impl Listening {
+impl ListenSocket {
     /// Listens on an address, as `Server::bind` does.
     ///
     /// Fails with [`Error::Listen`].
-    pub fn tcp(addr: impl ToSocketAddrs + fmt::Debug) -> Result<Listening, Error> {
+    pub fn tcp(addr: impl ToSocketAddrs + fmt::Debug) -> Result<ListenSocket, Error> {
         let name = format!("{addr:?}").trim_matches('"').to_owned();
         let fail = |source| Error::Listen { addr: name.clone(), source };
-        Listening::first(addr.to_socket_addrs().map_err(fail)?).map_err(fail)
+        ListenSocket::first(addr.to_socket_addrs().map_err(fail)?).map_err(fail)
     }
 
     /// Listens on the first address that works.
     #[doc(hidden)]
-    pub fn first(addrs: impl Iterator<Item = SocketAddr>) -> io::Result<Listening> {
+    pub fn first(addrs: impl Iterator<Item = SocketAddr>) -> io::Result<ListenSocket> {
         let mut result = Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
         for addr in addrs {
             result = listen(addr, false);
@@ -131,27 +128,27 @@ impl Listening {
                 break;
             }
         }
-        Listening::of_tcp(result?)
+        ListenSocket::of_tcp(result?)
     }
 
     /// Listens on a Unix socket at a path. A socket that was left there by a server that has ended is removed, if nobody listens on it
     /// any more; anything else that is there stays. Of servers that start at the same time, one gets the path: the directory is locked
     /// (`flock`) for that moment. Where it can't be, as it may not be read, or is locked by others for half a second, nothing is removed. The file is removed when the server listens no more. Who may connect is
     /// for the permissions of its directory to say, and for those of the process's umask, or see
-    /// [`unix_with_mode`](Listening::unix_with_mode).
+    /// [`unix_with_mode`](ListenSocket::unix_with_mode).
     ///
     /// Fails with [`Error::Listen`].
-    pub fn unix(path: impl AsRef<Path>) -> Result<Listening, Error> {
-        Listening::at_path(path.as_ref(), None)
+    pub fn unix(path: impl AsRef<Path>) -> Result<ListenSocket, Error> {
+        ListenSocket::at_path(path.as_ref(), None)
     }
 
     /// The same, with permissions for the file: 0o600 for the user alone, 0o660 for the group too. It has them before anybody can connect.
-    pub fn unix_with_mode(path: impl AsRef<Path>, mode: u32) -> Result<Listening, Error> {
-        Listening::at_path(path.as_ref(), Some(mode))
+    pub fn unix_with_mode(path: impl AsRef<Path>, mode: u32) -> Result<ListenSocket, Error> {
+        ListenSocket::at_path(path.as_ref(), Some(mode))
     }
 
-    fn at_path(path: &Path, mode: Option<u32>) -> Result<Listening, Error> {
-        let listen = || -> io::Result<Listening> {
+    fn at_path(path: &Path, mode: Option<u32>) -> Result<ListenSocket, Error> {
+        let listen = || -> io::Result<ListenSocket> {
             // A socket of which others could find that nobody listens, and remove it, is there from here on until it listens.
             let locked = lock_directory(path);
             let socket = match bind_unix(path) {
@@ -170,32 +167,32 @@ impl Listening {
             }
             socket.listen(BACKLOG)?;
             drop(locked);
-            let socket = ListenSocket::Unix { file: Some(file), socket: socket.into() };
-            Ok(Listening { socket, addr: ListenAddr::Unix(path.to_owned()) })
+            let socket = RawSocket::Unix { file: Some(file), socket: socket.into() };
+            Ok(ListenSocket { socket, addr: ListenAddr::Unix(path.to_owned()) })
         };
         listen().map_err(|source| Error::Listen { addr: format!("unix:{}", path.display()), source })
     }
 
     /// A socket that listens already. Fails with [`Error::Io`] if it can't be used.
-    pub fn given_tcp(socket: TcpListener) -> Result<Listening, Error> {
+    pub fn given_tcp(socket: TcpListener) -> Result<ListenSocket, Error> {
         socket.set_nonblocking(true)?;
-        Ok(Listening::of_tcp(socket)?)
+        Ok(ListenSocket::of_tcp(socket)?)
     }
 
     /// The same for a Unix socket, whose file stays when the server ends.
-    pub fn given_unix(socket: UnixListener) -> Result<Listening, Error> {
+    pub fn given_unix(socket: UnixListener) -> Result<ListenSocket, Error> {
         socket.set_nonblocking(true)?;
         let addr = socket.local_addr()?;
         let addr = addr.as_pathname().map_or(ListenAddr::Unnamed, |path| ListenAddr::Unix(path.to_owned()));
-        Ok(Listening { socket: ListenSocket::Unix { file: None, socket }, addr })
+        Ok(ListenSocket { socket: RawSocket::Unix { file: None, socket }, addr })
     }
 
-    fn of_tcp(socket: TcpListener) -> io::Result<Listening> {
+    fn of_tcp(socket: TcpListener) -> io::Result<ListenSocket> {
         let addr = ListenAddr::Tcp(socket.local_addr()?);
         if INHERITS_NODELAY {
             SockRef::from(&socket).set_tcp_nodelay(true)?;
         }
-        Ok(Listening { socket: ListenSocket::Tcp(socket), addr })
+        Ok(ListenSocket { socket: RawSocket::Tcp(socket), addr })
     }
 
     /// Where it listens, with the port that the system chose if port 0 was asked for.
@@ -206,12 +203,12 @@ impl Listening {
     /// Makes `count` more sockets that listen where this one does; the system chooses one of them all for each connection. `None` for a
     /// socket that can't be shared like that.
     #[doc(hidden)]
-    pub fn share(&self, count: usize) -> io::Result<Option<Vec<Listening>>> {
-        let ListenSocket::Tcp(socket) = &self.socket else { return Ok(None) };
+    pub fn share(&self, count: usize) -> io::Result<Option<Vec<ListenSocket>>> {
+        let RawSocket::Tcp(socket) = &self.socket else { return Ok(None) };
         let addr = socket.local_addr()?;
         // A socket may agree to share its address also when it listens already: connections that wait there are not lost.
         SockRef::from(socket).set_reuse_port(count > 0)?;
-        let others = (0..count).map(|_| listen(addr, true).and_then(Listening::of_tcp));
+        let others = (0..count).map(|_| listen(addr, true).and_then(ListenSocket::of_tcp));
         others.collect::<io::Result<_>>().map(Some)
     }
 }

@@ -1,19 +1,18 @@
-//! What a balancer says in front of everything else: the PROXY protocol, version 1 and 2.
+//! The PROXY protocol, versions 1 and 2: the header that a balancer sends in front of everything else.
 //!
-//! <https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt>. The header is looked at where it lies in the socket, and only taken
-//! from there when it is complete: what is behind it, be it TLS or HTTP, is for others to read.
+//! <https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt>. What is read together with the header, TLS or HTTP, is for others.
 
 use std::fmt;
 use std::net::SocketAddr;
 
 use ppp::{PartialResult, v1, v2};
 
-use super::trusted::Peers;
+use super::trusted::TrustedNetworks;
 use crate::error::Error;
 
 /// The longest header, in bytes. Version 2 could have 64 KiB of additions, but proxies send some hundred bytes.
 #[doc(hidden)]
-pub const LONGEST: usize = 4096;
+const LONGEST: usize = 4096;
 
 /// How version 2 begins.
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -51,7 +50,7 @@ const LONGEST_LINE: usize = 107;
 /// ```
 #[derive(Clone, Debug)]
 pub struct ProxyProtocol {
-    peers: Peers,
+    networks: TrustedNetworks,
     or_direct: bool,
 }
 
@@ -80,7 +79,7 @@ pub enum Demand {
 impl ProxyProtocol {
     /// With these peers: addresses, or networks as `10.0.0.0/8`. Fails with [`Error::Other`] for what is neither.
     pub fn from_peers<N: AsRef<str>>(networks: impl IntoIterator<Item = N>) -> Result<ProxyProtocol, Error> {
-        Ok(ProxyProtocol { peers: Peers::new(networks)?, or_direct: false })
+        Ok(ProxyProtocol { networks: TrustedNetworks::new(networks)?, or_direct: false })
     }
 
     /// Serves other peers too, as without this protocol. By default they are dropped.
@@ -91,7 +90,7 @@ impl ProxyProtocol {
 
     #[doc(hidden)]
     pub fn demand(&self, peer: Option<SocketAddr>) -> Demand {
-        match self.peers.contains_peer(peer) {
+        match self.networks.contains_peer(peer) {
             true => Demand::Header,
             false if self.or_direct => Demand::Nothing,
             false => Demand::Drop,
@@ -134,23 +133,6 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Header>, BadHeader> {
         let start = &bytes[..bytes.len().min(SIGNATURE.len())];
         Err(BadHeader(format!("it begins with \"{}\"", start.escape_ascii())))
     }
-}
-
-/// How many bytes at least are missing of a header that is not all there, for whoever must not read more than it. At least one.
-#[doc(hidden)]
-pub fn certainly_missing(bytes: &[u8]) -> usize {
-    // No header of either version is shorter than that.
-    let shortest = WORD.len() + b"UNKNOWN\r\n".len();
-    let length = match bytes.get(FIXED - 2..FIXED) {
-        Some([high, low]) if begins(bytes, SIGNATURE) => {
-            FIXED + usize::from(u16::from_be_bytes([*high, *low]))
-        }
-        None if bytes.len() >= SIGNATURE.len() && begins(bytes, SIGNATURE) => FIXED,
-        // A line's end has two bytes; with the first of them here, the second is missing.
-        _ if bytes.len() >= shortest => bytes.len() + if bytes.ends_with(b"\r") { 1 } else { 2 },
-        _ => shortest,
-    };
-    length.saturating_sub(bytes.len()).clamp(1, LONGEST)
 }
 
 /// Whether one is the beginning of the other.
@@ -254,11 +236,6 @@ mod tests {
             (binary(0x21, 0x12, &V4), None),
         ] {
             let header = Header { length: bytes.len(), proxied: expected };
-            let mut read = 0;
-            while read < bytes.len() {
-                read += certainly_missing(&bytes[..read]);
-            }
-            assert_eq!(read, bytes.len(), "not a byte too much of {}", bytes.escape_ascii());
             for end in 0..bytes.len() {
                 assert_eq!(parse(&bytes[..end]), Ok(None), "{end} bytes of {}", bytes.escape_ascii());
             }

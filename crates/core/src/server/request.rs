@@ -99,11 +99,11 @@ impl Request {
         }
     }
 
-    /// The same, where it came by TLS.
+    /// Where it came by TLS, this is what that has come to.
     #[cfg(feature = "tls")]
     #[doc(hidden)]
-    pub fn secured(self, tls: Option<&Session>) -> Request {
-        Request { tls: tls.map(Session::info), ..self }
+    pub fn set_tls(&mut self, tls: Option<&Session>) {
+        self.tls = tls.map(Session::info);
     }
 
     /// What the TLS handshake came to, with the client's certificates, if the request came by TLS to this server; TLS that ends
@@ -189,7 +189,7 @@ impl Request {
     ///     })
     /// })?;
     /// # let server = threadwire::Server::bind("127.0.0.1:0")?.serve(router.hook())?;
-    /// # let url = format!("ws://{}/whoami", server.local_addr());
+    /// # let url = format!("ws://{}/whoami", server.local_addr()?);
     /// # assert!(threadwire::blocking::connect(&url).is_err());
     /// # let client = threadwire::Client::new(&url)?.header("X-Api-Key", "1234")?;
     /// # let mut ws = threadwire::blocking::connect(&client)?;

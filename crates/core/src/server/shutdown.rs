@@ -1,10 +1,10 @@
-//! How a server shuts down: what its program wants, and what came of it.
+//! Graceful shutdown of a server: code, reason and grace, and the report of what came of it.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use threadwire_proto::CloseCode;
+use threadwire_proto::{CloseCode, Closing};
 
 /// How a server is to shut down, see `Running::shutdown`.
 ///
@@ -21,6 +21,7 @@ use threadwire_proto::CloseCode;
 /// assert!(!restart.keep_listening);
 /// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Shutdown {
     /// The code that every connection is closed with. 1001 (going away) by default.
     pub code: CloseCode,
@@ -163,6 +164,22 @@ pub enum Standing {
     InCallback,
     /// The connection ended within the time, but otherwise: the peer left without a close frame, or broke a rule.
     Broken,
+}
+
+impl Standing {
+    /// How a connection stands of which this is known; `None` if nothing is wrong.
+    #[doc(hidden)]
+    pub fn of(closing: Option<&Closing>, is_in_callback: bool, buffered: usize) -> Option<Standing> {
+        if closing.is_some_and(|closing| closing.lost || closing.violation.is_some()) {
+            Some(Standing::Broken)
+        } else if is_in_callback {
+            Some(Standing::InCallback)
+        } else if buffered > 0 {
+            Some(Standing::Unwritten { bytes: buffered })
+        } else {
+            (!closing.is_some_and(Closing::is_clean)).then_some(Standing::Silent)
+        }
+    }
 }
 
 impl fmt::Display for Standing {

@@ -1,4 +1,4 @@
-//! Whom a server believes.
+//! Trusted networks: the proxies and balancers whose word a server takes for the client's address.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,11 +8,13 @@ use crate::error::Error;
 
 /// Networks whose word counts.
 #[derive(Clone, Debug)]
-pub(super) struct Peers(Vec<IpNet>);
+pub(super) struct TrustedNetworks(Vec<IpNet>);
 
-impl Peers {
+impl TrustedNetworks {
     /// Fails with [`Error::Other`] for what is neither an address nor a network.
-    pub(super) fn new<N: AsRef<str>>(networks: impl IntoIterator<Item = N>) -> Result<Peers, Error> {
+    pub(super) fn new<N: AsRef<str>>(
+        networks: impl IntoIterator<Item = N>,
+    ) -> Result<TrustedNetworks, Error> {
         let known = |network: N| {
             let network = network.as_ref();
             let address = network.parse::<IpAddr>().map(IpNet::from);
@@ -20,7 +22,7 @@ impl Peers {
                 Error::other(format!("{network:?} is no network, expected an address, or one as 10.0.0.0/8"))
             })
         };
-        networks.into_iter().map(known).collect::<Result<_, Error>>().map(Peers)
+        networks.into_iter().map(known).collect::<Result<_, Error>>().map(TrustedNetworks)
     }
 
     pub(super) fn contains(&self, ip: IpAddr) -> bool {
@@ -40,7 +42,7 @@ mod tests {
 
     #[test]
     fn networks_contain_addresses_however_those_are_written() {
-        let peers = Peers::new(["10.0.0.0/8", "::1", "192.168.1.7"]).unwrap();
+        let networks = TrustedNetworks::new(["10.0.0.0/8", "::1", "192.168.1.7"]).unwrap();
         for (ip, is_in) in [
             ("10.1.2.3", true),
             ("::ffff:10.1.2.3", true),
@@ -50,11 +52,11 @@ mod tests {
             ("192.168.1.7", true),
             ("192.168.1.8", false),
         ] {
-            assert_eq!(peers.contains(ip.parse().unwrap()), is_in, "{ip}");
+            assert_eq!(networks.contains(ip.parse().unwrap()), is_in, "{ip}");
         }
-        assert!(peers.contains_peer(None), "a Unix socket");
+        assert!(networks.contains_peer(None), "a Unix socket");
         for wrong in ["10.0.0.0/33", "example.com", ""] {
-            assert!(Peers::new([wrong]).unwrap_err().to_string().contains(wrong));
+            assert!(TrustedNetworks::new([wrong]).unwrap_err().to_string().contains(wrong));
         }
     }
 }

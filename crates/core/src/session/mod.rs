@@ -26,6 +26,8 @@ pub mod outcome;
 pub mod overflow;
 pub mod receive;
 pub mod send;
+#[cfg(test)]
+mod tests;
 pub mod unparsed;
 pub mod watermark;
 

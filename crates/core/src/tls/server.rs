@@ -39,7 +39,7 @@ const SESSIONS: usize = 1024;
 /// if let Err(error) = tls.reload() {
 ///     eprintln!("the certificates remain as they are: {error:#}");
 /// }
-/// # let client = Client::new(&format!("wss://localhost:{}", server.local_addr().port()))?;
+/// # let client = Client::new(&format!("wss://localhost:{}", server.local_addr()?.port()))?;
 /// # let client = client.tls(ClientTls::new().only_roots(Pem::bytes(chain))?);
 /// # let mut ws = blocking::connect(&client)?;
 /// # ws.send("hello")?;

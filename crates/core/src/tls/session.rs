@@ -45,6 +45,8 @@ pub struct Session {
     side: Side,
     /// What was read of records, or of messages of the handshake, that are not complete.
     kept: Vec<u8>,
+    /// Whether that was read by somebody else, and was not looked at.
+    is_unseen: bool,
     /// What was decrypted and found no room, and how much of it was handed out.
     plain: Vec<u8>,
     taken: usize,
@@ -281,15 +283,17 @@ impl Session {
         Ok(Session::of(Side::Client(UnbufferedClientConnection::new(config, name)?)))
     }
 
-    /// The side that is greeted.
-    pub fn server(config: Arc<ServerConfig>) -> Result<Session, rustls::Error> {
-        Ok(Session::of(Side::Server(UnbufferedServerConnection::new(config)?)))
+    /// The side that is greeted, by a client whose first bytes may have been read before.
+    pub fn server(config: Arc<ServerConfig>, early: Vec<u8>) -> Result<Session, rustls::Error> {
+        let session = Session::of(Side::Server(UnbufferedServerConnection::new(config)?));
+        Ok(Session { is_unseen: !early.is_empty(), kept: early, ..session })
     }
 
     fn of(side: Side) -> Session {
         Session {
             side,
             kept: Vec::new(),
+            is_unseen: false,
             plain: Vec::new(),
             taken: 0,
             sealed: Vec::new(),
@@ -437,15 +441,22 @@ impl Session {
             // No more than the caller has room for, but a whole record.
             let end = scratch.len().min(wanted.max(start + RECORD));
             let room = end - start;
-            let count = match io.read(&mut scratch[start..end]) {
-                Ok(0) => return self.end_of_stream(),
-                Ok(count) => count,
-                Err(error) => {
-                    self.may_have_more = false;
-                    return Err(error);
+            let count = if std::mem::take(&mut self.is_unseen) {
+                self.may_have_more = true;
+                0
+            } else {
+                match io.read(&mut scratch[start..end]) {
+                    Ok(0) => return self.end_of_stream(),
+                    Ok(count) => {
+                        self.may_have_more = io.may_have_more(count, room);
+                        count
+                    }
+                    Err(error) => {
+                        self.may_have_more = false;
+                        return Err(error);
+                    }
                 }
             };
-            self.may_have_more = io.may_have_more(count, room);
             let was_handshaking = self.is_handshaking();
             let bytes = &mut scratch[..start + count];
             let mut sink = Sink { buffers, next: 0, filled: 0, total: 0, rest: &mut self.plain };

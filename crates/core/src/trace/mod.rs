@@ -15,7 +15,7 @@
 //! # use threadwire::{Reply, Server};
 //! # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
 //! # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
-//! # let url = format!("ws://{}", server.local_addr());
+//! # let url = format!("ws://{}", server.local_addr()?);
 //!
 //! let lines = Arc::new(Mutex::new(Vec::new()));
 //! let write = Arc::clone(&lines);

@@ -30,7 +30,8 @@ impl Tap {
         Tap { trace: trace.clone(), number: next_number(), sent, received }
     }
 
-    fn watch(&mut self, direction: Direction, bytes: &[u8]) {
+    /// Shows these bytes, which went that way.
+    pub fn watch(&mut self, direction: Direction, bytes: &[u8]) {
         let (trace, stream) = (&self.trace, self.number);
         let parser = if direction == Direction::Sent { &mut self.sent } else { &mut self.received };
         parser.watch(bytes, trace.payload, &mut |event| trace.tell(&TraceLine { stream, direction, event }));

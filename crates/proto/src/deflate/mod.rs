@@ -79,6 +79,7 @@ const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 /// # Ok::<(), threadwire_proto::SendError>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Compress {
     /// A message is compressed if it is as long as [`Deflate::threshold`], or comes in fragments: its length is not known then.
     #[default]

@@ -26,6 +26,7 @@ use super::server::Request;
 /// assert_eq!(Request::parse(begun, &limits), Err(HandshakeError::TooManyHeaders { limit: 1 }));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Limits {
     /// Bytes of the whole head with its last, empty line. Default: 16 KiB.
     pub max_head: usize,

@@ -406,6 +406,7 @@ impl Log {
                 self.time_of(|entry| matches!(entry, Entry::Life | Entry::Answer | Entry::Freed))
             }
             PingStrategy::Periodically => self.time_of(|entry| matches!(entry, Entry::Ping | Entry::Freed)),
+            other => panic!("{other:?} is not modelled"),
         };
         if now >= from + idle { Check::Ping } else { Check::NotYet }
     }

@@ -3,21 +3,19 @@
 use std::future::Future;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::timeout;
 
 use super::connection::Connection;
 use super::dial;
 use super::stream::Stream;
+use crate::Error;
 use crate::client::AsClient;
-use crate::error::TimeoutKind;
-use crate::{Config, Error};
 use threadwire_core::client::route::Route;
 use threadwire_core::client::settings::Settings;
 
 /// Opens a connection to a URL, or as a [`Client`](crate::Client) says.
 ///
 /// Fails with [`Error::Url`], [`Error::Resolve`], [`Error::Connect`], [`Error::Proxy`], [`Error::Redirect`], [`Error::Handshake`], or
-/// [`Error::Timeout`] after [`Config::open_timeout`]; with [`Error::Lost`] or [`Error::Io`] if the server goes away before it has answered. Dropped before
+/// [`Error::Timeout`] after [`Config::open_timeout`](crate::Config::open_timeout); with [`Error::Lost`] or [`Error::Io`] if the server goes away before it has answered. Dropped before
 /// it is ready, it lets go of all.
 ///
 /// ```
@@ -96,13 +94,4 @@ where
 {
     let route = target.client().and_then(|client| Route::over_stream(client.settings()));
     Box::pin(async move { dial::drive(route?, Some(Stream::of(stream))).await })
-}
-
-/// Gives up after [`Config::open_timeout`].
-pub(super) async fn in_time<T>(
-    config: &Config,
-    opening: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
-    let result = timeout(config.open_timeout, opening).await;
-    result.unwrap_or(Err(Error::Timeout(TimeoutKind::Open { during: None })))
 }

@@ -7,23 +7,25 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_core::Stream;
 use futures_core::stream::FusedStream;
 use futures_sink::Sink;
 use threadwire_proto::deflate::Agreement;
 use threadwire_proto::handshake::Headers;
-use threadwire_proto::{CloseCode, Compress, Message, OpCode, OwnedMessage, RoundTripSummary};
+use threadwire_proto::{CloseCode, Message, OpCode, OwnedMessage, RoundTripSummary};
 
 use super::core::{Core, Opening};
 use super::handle::Handle;
 use super::received::Event;
+use super::round_trip;
 use super::scope::Scope;
 use super::sending::Sending;
 use super::split::{Receiver, Sender};
 #[cfg(feature = "tls")]
 use crate::tls::TlsInfo;
-use crate::{Closed, Error};
+use crate::{Closed, Error, SendOptions};
 
 /// An open connection.
 ///
@@ -140,15 +142,17 @@ impl Connection {
         Sending::new(self.core(), (message.opcode(), true, message.as_bytes()), true)
     }
 
-    /// Sends a message, and chooses whether it is compressed, where that was agreed on
-    /// ([`Config::deflate`](crate::Config::deflate)). Otherwise it is as [`send`](Connection::send).
+    /// Sends a message, and chooses what is to happen if there is no room for it, or whether it is compressed: see
+    /// [`SendOptions`]. Where no policy is chosen, or [`WhenFull::Wait`](crate::WhenFull::Wait), it waits as
+    /// [`send`](Connection::send) does; any other policy is for messages past [`Config::max_buffered`](crate::Config::max_buffered),
+    /// and waits for nothing.
     pub fn send_with<'a>(
         &'a self,
         message: impl Into<Message<'a>>,
-        compress: Compress,
+        options: impl Into<SendOptions>,
     ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
         let message = message.into();
-        Sending::new(self.core(), (message.opcode(), true, message.as_bytes()), true).with(compress)
+        Sending::new(self.core(), (message.opcode(), true, message.as_bytes()), true).with(options.into())
     }
 
     /// Sends one frame: a message, a fragment of one (`fin` false on all but the last, the opcode
@@ -236,7 +240,7 @@ impl Connection {
 
     /// Whether messages can be sent, as far as is known: what the peer does is noticed when it is received.
     pub fn is_open(&self) -> bool {
-        self.core().lock().is_open()
+        self.core().lock().session.is_open()
     }
 
     /// How the connection ended, if it has: the same for everybody who asks.
@@ -246,13 +250,62 @@ impl Connection {
 
     /// How many bytes wait to be written.
     pub fn buffered(&self) -> usize {
-        self.core().lock().buffered()
+        self.core().lock().session.buffered()
     }
 
     /// How long pings took to come back so far, if [`Config::keep_round_trips`](crate::Config::keep_round_trips) is on and one
     /// has: those of [keepalive](crate::Config::keepalive), which are sent while somebody receives.
     pub fn round_trips(&self) -> Option<RoundTripSummary> {
         self.core().round_trips()
+    }
+
+    /// Measures how long a ping takes to come back, this many times, one after the other. Keepalive pings are held back
+    /// meanwhile. What arrives in this time is kept until it is received.
+    ///
+    /// Fails with [`Error::Timeout`] if a pong takes longer than [`Keepalive::reply_timeout`](crate::Keepalive::reply_timeout) (20 s
+    /// without keepalive), and with [`Error::Closed`] if the connection closes. Dropped, it measures no more.
+    ///
+    /// ```
+    /// use threadwire::{Error, aio};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let server = aio::Server::bind("127.0.0.1:0").await?;
+    /// # let url = format!("ws://{}", server.local_addr()?);
+    /// # tokio::spawn(server.serve(|_, mut ws| async move { while let Ok(Some(_)) = ws.recv().await {} }));
+    ///
+    /// let ws = aio::connect(&url).await?;
+    /// let times = ws.measure_roundtrip(3).await?;
+    /// assert_eq!(times.len(), 3);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn measure_roundtrip(
+        &self,
+        rounds: usize,
+    ) -> impl Future<Output = Result<Vec<Duration>, Error>> + Send + '_ {
+        round_trip::measure(self.core(), rounds, true)
+    }
+
+    /// How many messages were dropped because there was no room for them, as [`WhenFull`](crate::WhenFull) had it.
+    pub fn dropped(&self) -> u64 {
+        self.core().lock().session.dropped()
+    }
+
+    /// Reads no more, until [`resume_reading`](Connection::resume_reading), whoever receives or sends: the peer can go on to send
+    /// only as far as the system's buffers allow. What was read already is still received. Pings, and the peer's close frame,
+    /// are not seen meanwhile; closing on this side ends the pause.
+    pub fn pause_reading(&self) {
+        self.core().lock().pause_reading(true);
+    }
+
+    /// Reads again, after [`pause_reading`](Connection::pause_reading).
+    pub fn resume_reading(&self) {
+        self.core().lock().pause_reading(false);
+    }
+
+    /// Whether reading is [paused](Connection::pause_reading) by the program.
+    pub fn is_reading_paused(&self) -> bool {
+        self.core().lock().is_reading_paused
     }
 
     /// A handle to the connection, for other tasks and threads.

@@ -8,10 +8,12 @@ use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker, ready};
+use std::time::Instant;
 
 use threadwire_proto::deflate::Agreement;
 use threadwire_proto::{
-    CloseCode, CloseFrame, Compress, Level, OpCode, OwnedMessage, Role, RoundTripSummary, SendOptions,
+    CloseCode, CloseFrame, Compress, Level, OpCode, OwnedMessage, Role, RoundTripSummary,
+    SendOptions as FrameOptions,
 };
 use tokio::runtime;
 use tokio::task::coop;
@@ -19,17 +21,18 @@ use tokio::task::coop;
 use super::driver;
 use super::flusher::{Flusher, Kick};
 use super::received::Event;
+use super::state::{After, Env, State};
 use super::stream::Stream;
-use super::wire::{After, Means, Wire};
 #[cfg(feature = "tls")]
 use crate::tls::TlsInfo;
-use crate::{Closed, Config, Error, WhenFull};
+use crate::{Closed, Config, Error, SendOptions, WhenFull};
 use threadwire_core::agreed::Agreed;
 use threadwire_core::session::buffers::Buffers;
 use threadwire_core::session::unparsed::Unparsed;
+use threadwire_core::session::{self, Session};
 
 pub(super) struct Core {
-    wire: Mutex<Wire>,
+    state: Mutex<State>,
     kick: Arc<Kick>,
     /// Has the connection flushed.
     waker: Waker,
@@ -59,12 +62,16 @@ impl Core {
         let Opening { role, stream, config, agreed, deflate, output, received, early } = opening;
         let runtime = runtime::Handle::current();
         let flusher = Flusher::current(&runtime);
-        let rest = if early < received.len() { Unparsed::with(received, early) } else { Unparsed::default() };
+        let unparsed =
+            if early < received.len() { Unparsed::with(received, early) } else { Unparsed::default() };
         let core = Arc::new_cyclic(|core| {
             let kick = Arc::new(Kick::new(core.clone(), flusher));
             let protocol = config.open(role, Level::Messages, deflate);
-            let wire = Mutex::new(Wire::new(stream, protocol, &config, output, rest));
-            Core { wire, waker: Waker::from(Arc::clone(&kick)), kick, runtime, config, agreed }
+            let mut session = Session::new(protocol, output);
+            session.begin_keepalive(&config, Instant::now());
+            session.set_more_follows(!unparsed.is_empty());
+            let state = Mutex::new(State::new(stream, session, unparsed));
+            Core { state, waker: Waker::from(Arc::clone(&kick)), kick, runtime, config, agreed }
         });
         core.flush();
         core
@@ -72,8 +79,8 @@ impl Core {
 
     #[inline]
     pub(super) fn lock(&self) -> Locked<'_> {
-        let wire = self.wire.lock().unwrap_or_else(PoisonError::into_inner);
-        Locked { wire, deferred: Deferred { core: self, kick: false, after: None } }
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        Locked { state, deferred: Deferred { core: self, kick: false, after: None } }
     }
 
     #[cold]
@@ -95,7 +102,7 @@ impl Core {
     }
 
     pub(super) fn deflate(&self) -> Option<Agreement> {
-        self.lock().deflate()
+        self.lock().session.deflate()
     }
 
     pub(super) fn peer_addr(&self) -> io::Result<SocketAddr> {
@@ -112,10 +119,10 @@ impl Core {
     }
 
     pub(super) fn describe(&self, f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {
-        let wire = self.lock();
+        let state = self.lock();
         f.debug_struct(name)
-            .field("is_open", &wire.is_open())
-            .field("buffered", &wire.buffered())
+            .field("is_open", &state.session.is_open())
+            .field("buffered", &state.session.buffered())
             .finish_non_exhaustive()
     }
 
@@ -125,7 +132,7 @@ impl Core {
 
     /// Writes what waits; the stream takes more again, or somebody has sent something.
     pub(super) fn flush(&self) {
-        self.lock().flush(self.means(&Buffers::current()));
+        self.lock().flush(self.env(&Buffers::current()));
     }
 
     /// Receives. What was sent before leaves, where nothing has arrived. Some messages that have arrived together are taken at
@@ -141,27 +148,27 @@ impl Core {
             turn.made_progress();
             return Poll::Ready(Ok(Some(Event::Message(message))));
         }
-        let local = Buffers::current();
-        let mut wire = self.lock();
-        match wire.poll_event(cx, &local, ahead) {
+        let buffers = Buffers::current();
+        let mut state = self.lock();
+        match state.poll_event(cx, self.env(&buffers), ahead) {
             Poll::Ready(Some(event)) => {
                 turn.made_progress();
-                wire.kick_if_needed();
+                state.flush_if_needed();
                 return Poll::Ready(Ok(Some(event)));
             }
             Poll::Ready(None) => {
-                wire.write(self.means(&local));
-                wire.settle(&local);
-                if let Some(end) = wire.end_of_stream() {
+                state.write(self.env(&buffers));
+                state.settle(self.env(&buffers));
+                if let Some(end) = state.end_of_stream() {
                     turn.made_progress();
                     return Poll::Ready(end.map(|()| None));
                 }
             }
-            Poll::Pending => wire.write(self.means(&local)),
+            Poll::Pending => state.write(self.env(&buffers)),
         }
-        let is_known = !wire.note_reader(cx.waker());
-        wire.look_at_pulse(cx, is_known, self.means(&local));
-        match wire.end_of_stream() {
+        let is_known = !state.note_reader(cx.waker());
+        state.look_at_pulse(cx, is_known, self.env(&buffers));
+        match state.end_of_stream() {
             Some(end) => Poll::Ready(end.map(|()| None)),
             None => Poll::Pending,
         }
@@ -174,35 +181,46 @@ impl Core {
         &self,
         cx: &mut Context<'_>,
         (opcode, fin, payload): (OpCode, bool, &[u8]),
-        compress: Compress,
+        options: SendOptions,
         number: &mut Option<u64>,
         reads: bool,
     ) -> Poll<Result<(), Error>> {
         let turn = ready!(coop::poll_proceed(cx));
-        let local = Buffers::current();
+        let buffers = Buffers::current();
         // Dropped when the lock is not held any more.
         let _forgotten;
-        let mut wire = self.lock();
-        if reads && (wire.is_time_to_read() || wire.is_broken()) {
-            wire.read_ahead(cx, &local);
+        let mut state = self.lock();
+        if reads && (state.is_time_to_read() || state.session.is_broken()) {
+            state.read_ahead(cx, self.env(&buffers));
         }
         if opcode.is_control() && fin {
             // It does not wait, but there is an end to it all the same.
             turn.made_progress();
-            return Poll::Ready(wire.send_or(opcode, payload, WhenFull::Error, compress, self.means(&local)));
+            return Poll::Ready(state.send_or(
+                opcode,
+                payload,
+                WhenFull::Error,
+                Compress::Never,
+                self.env(&buffers),
+            ));
         }
-        if wire.is_paused() {
+        let compress = options.compress;
+        if let Some(when_full) = options.when_full.filter(|when_full| *when_full != WhenFull::Wait) {
+            turn.made_progress();
+            return Poll::Ready(state.send_or(opcode, payload, when_full, compress, self.env(&buffers)));
+        }
+        if state.is_paused() {
             if reads {
-                wire.read_ahead(cx, &local);
+                state.read_ahead(cx, self.env(&buffers));
             }
-            if wire.is_paused() {
-                wire.senders.note(number, cx.waker());
+            if state.is_paused() {
+                state.senders.note(number, cx.waker());
                 return Poll::Pending;
             }
         }
-        _forgotten = wire.senders.forget(number);
+        _forgotten = state.senders.forget(number);
         turn.made_progress();
-        Poll::Ready(wire.send_frame(opcode, fin, payload, compress.into(), self.means(&local)))
+        Poll::Ready(state.send_frame(opcode, fin, payload, compress.into(), self.env(&buffers)))
     }
 
     /// Waits until there is room to send.
@@ -213,22 +231,22 @@ impl Core {
         reads: bool,
     ) -> Poll<Result<(), Error>> {
         let turn = ready!(coop::poll_proceed(cx));
-        let mut wire = self.lock();
-        if reads && (wire.is_paused() || wire.is_time_to_read()) {
-            wire.read_ahead(cx, &Buffers::current());
+        let mut state = self.lock();
+        if reads && (state.is_paused() || state.is_time_to_read()) {
+            state.read_ahead(cx, self.env(&Buffers::current()));
         }
-        if wire.is_paused() {
-            wire.senders.note(number, cx.waker());
+        if state.is_paused() {
+            state.senders.note(number, cx.waker());
             return Poll::Pending;
         }
         turn.made_progress();
-        Poll::Ready(if wire.is_open() { Ok(()) } else { Err(Error::Closed) })
+        Poll::Ready(if state.session.is_open() { Ok(()) } else { Err(Error::Closed) })
     }
 
     /// Sends a message at once.
     pub(super) fn send_now(&self, opcode: OpCode, fin: bool, payload: &[u8]) -> Result<(), Error> {
-        let local = Buffers::current();
-        self.lock().send_frame(opcode, fin, payload, SendOptions::default(), self.means(&local))
+        let buffers = Buffers::current();
+        self.lock().send_frame(opcode, fin, payload, FrameOptions::default(), self.env(&buffers))
     }
 
     /// Waits until all that was sent has left, or the connection has ended.
@@ -237,25 +255,25 @@ impl Core {
         cx: &mut Context<'_>,
         number: &mut Option<u64>,
     ) -> Poll<Result<(), Error>> {
-        let mut wire = self.lock();
-        wire.write(self.means(&Buffers::current()));
-        if wire.outcome().is_some() || wire.is_broken() {
+        let mut state = self.lock();
+        state.write(self.env(&Buffers::current()));
+        if state.outcome().is_some() || state.session.is_broken() {
             return Poll::Ready(Err(Error::Closed));
         }
-        if wire.is_drained() {
+        if state.session.is_drained() {
             return Poll::Ready(Ok(()));
         }
-        wire.senders.note(number, cx.waker());
+        state.senders.note(number, cx.waker());
         Poll::Pending
     }
 
     /// Waits until the connection has ended.
     pub(super) fn poll_closed(&self, cx: &mut Context<'_>, number: &mut Option<u64>) -> Poll<Arc<Closed>> {
-        let mut wire = self.lock();
-        if let Some(outcome) = wire.outcome() {
+        let mut state = self.lock();
+        if let Some(outcome) = state.outcome() {
             return Poll::Ready(Arc::clone(outcome));
         }
-        wire.mourners.note(number, cx.waker());
+        state.close_waiters.note(number, cx.waker());
         Poll::Pending
     }
 
@@ -267,8 +285,8 @@ impl Core {
         when_full: WhenFull,
         compress: Compress,
     ) -> Result<(), Error> {
-        let local = Buffers::current();
-        self.lock().send_or(opcode, payload, when_full, compress, self.means(&local))
+        let buffers = Buffers::current();
+        self.lock().send_or(opcode, payload, when_full, compress, self.env(&buffers))
     }
 
     /// Waits until there is room for a payload of this length, or the connection has closed.
@@ -278,37 +296,41 @@ impl Core {
         number: &mut Option<u64>,
         length: usize,
     ) -> Poll<()> {
-        let mut wire = self.lock();
-        if !wire.is_open() || wire.has_room(length, self.config.max_buffered) {
+        let mut state = self.lock();
+        if !state.session.is_open() || state.session.has_room(0, length, self.config.max_buffered) {
             return Poll::Ready(());
         }
-        wire.senders.note(number, cx.waker());
+        state.senders.note(number, cx.waker());
         Poll::Pending
     }
 
     /// Begins to close, and tries once to have that leave.
     pub(super) fn close(&self, code: CloseCode, reason: &str) -> Result<(), Error> {
-        let local = Buffers::current();
-        let mut wire = self.lock();
-        wire.close(CloseFrame { code: Some(code), reason }, &local)?;
-        wire.write(self.means(&local));
+        let buffers = Buffers::current();
+        let mut state = self.lock();
+        state.close(CloseFrame { code: Some(code), reason }, self.env(&buffers))?;
+        state.write(self.env(&buffers));
         Ok(())
     }
 
     pub(super) fn abort(&self, error: Option<Error>) {
-        let mut wire = self.lock();
-        if !wire.is_over() {
-            wire.abort(error, &Buffers::current());
+        let mut state = self.lock();
+        if !state.is_over() {
+            state.abort(error, self.env(&Buffers::current()));
         }
     }
 
     /// An owner lets go of the connection.
     pub(super) fn release(&self, is_receiver: bool) {
-        let local = Buffers::current();
-        let mut wire = self.lock();
-        if wire.release(is_receiver, &local) {
-            wire.write(self.means(&local));
-        }
+        let buffers = Buffers::current();
+        let mut state = self.lock();
+        state.release(is_receiver, self.env(&buffers));
+    }
+
+    /// Closes without waiting for the peer's answer.
+    pub(super) fn close_now(&self) {
+        let buffers = Buffers::current();
+        self.lock().close_now(self.env(&buffers));
     }
 
     pub(super) fn runtime(&self) -> &runtime::Handle {
@@ -316,35 +338,36 @@ impl Core {
     }
 
     #[inline]
-    pub(super) fn means<'a>(&'a self, local: &'a Buffers) -> Means<'a> {
-        Means { config: &self.config, waker: &self.waker, runtime: &self.runtime, local }
+    pub(super) fn env<'a>(&'a self, buffers: &'a Buffers) -> Env<'a> {
+        let session = session::Env { config: &self.config, buffers };
+        Env { session, waker: &self.waker, runtime: &self.runtime }
     }
 
     pub(super) fn round_trips(&self) -> Option<RoundTripSummary> {
-        self.lock().round_trips()
+        self.lock().session.round_trips()
     }
 }
 
 /// A connection that is locked. Letting it go does what must not be done under the lock.
 pub(super) struct Locked<'a> {
     // The lock is let go first: fields are dropped in this order.
-    wire: MutexGuard<'a, Wire>,
+    state: MutexGuard<'a, State>,
     deferred: Deferred<'a>,
 }
 
 impl Deref for Locked<'_> {
-    type Target = Wire;
+    type Target = State;
 
     #[inline]
-    fn deref(&self) -> &Wire {
-        &self.wire
+    fn deref(&self) -> &State {
+        &self.state
     }
 }
 
 impl DerefMut for Locked<'_> {
     #[inline]
-    fn deref_mut(&mut self) -> &mut Wire {
-        &mut self.wire
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.state
     }
 }
 
@@ -352,10 +375,10 @@ impl Drop for Locked<'_> {
     #[inline]
     fn drop(&mut self) {
         // Whoever flushes says so before it takes the lock: what is seen here can't be too old.
-        if mem::take(&mut self.wire.kick) && !self.deferred.core.kick.is_queued() {
+        if mem::take(&mut self.state.needs_flush) && !self.deferred.core.kick.is_queued() {
             self.deferred.kick = true;
         }
-        self.deferred.after = self.wire.after.take();
+        self.deferred.after = self.state.after.take();
     }
 }
 

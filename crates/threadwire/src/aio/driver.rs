@@ -27,15 +27,12 @@ impl Drop for Abandoned {
 struct Driver {
     core: Abandoned,
     timer: Option<Pin<Box<Sleep>>>,
-    /// We have said all, and told how it ended: what the peer still sends is read and dropped. Closing the socket under it
-    /// would reset the connection, and the peer might never see our close frame.
-    lingers: bool,
 }
 
 /// Reads and writes until the connection is over.
 pub(super) fn drive(core: Arc<Core>) -> impl Future<Output = ()> + Send {
     // Before the first poll: a runtime that ends may never get to it.
-    let mut driver = Driver { core: Abandoned(core), timer: None, lingers: false };
+    let mut driver = Driver { core: Abandoned(core), timer: None };
     poll_fn(move |cx| driver.poll(cx))
 }
 
@@ -48,45 +45,40 @@ impl Driver {
                 }
                 continue;
             }
-            let deadline = self.core.0.lock().deadline(Instant::now());
+            let mut state = self.core.0.lock();
+            let deadline = match state.session.is_open() {
+                // Keepalive has a timer of its own.
+                true => None,
+                false => state.session.deadline(Instant::now()),
+            };
+            drop(state);
             let Some(deadline) = deadline else { return Poll::Pending };
             let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline.into())));
-            if timer.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            let mut wire = self.core.0.lock();
-            wire.expire(Instant::now());
-            wire.finish(&Buffers::current());
+            ready!(timer.as_mut().poll(cx));
+            let mut state = self.core.0.lock();
+            state.session.tick(Instant::now());
+            state.finish(self.core.0.env(&Buffers::current()));
             return Poll::Ready(());
         }
     }
 
     /// Goes on as far as it can. Ready if it may be able to go on further.
     fn advance(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let core = &self.core.0;
-        let local = Buffers::current();
-        let mut wire = core.lock();
-        wire.write(core.means(&local));
-        if !wire.is_open() {
-            wire.settle(&local);
-            if wire.is_over() {
-                return Poll::Ready(());
-            }
-            if !self.lingers && wire.has_said_all() && wire.poll_shutdown(cx).is_ready() {
-                self.lingers = true;
-                wire.report();
-            }
-        }
-        wire.note_driver(cx.waker());
-        if self.lingers {
-            if ready!(wire.poll_read_away(cx, &local)) {
-                wire.finish(&local);
-            }
+        let (core, buffers) = (&self.core.0, Buffers::current());
+        let env = core.env(&buffers);
+        let mut state = core.lock();
+        state.write(env);
+        state.settle(env);
+        if state.is_over() {
             return Poll::Ready(());
         }
-        let progress = wire.poll_discard(cx, &local);
+        state.note_driver(cx.waker());
+        if state.session.lingers() {
+            return state.poll_linger(cx, env);
+        }
+        let progress = state.poll_discard(cx, env);
         if progress.is_pending() {
-            wire.look_at_pulse(cx, false, core.means(&local));
+            state.look_at_pulse(cx, false, env);
         }
         progress
     }

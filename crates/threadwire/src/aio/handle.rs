@@ -5,14 +5,16 @@ use std::future::{Future, poll_fn};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::task::{Context, Waker};
+use std::time::Duration;
 
 use threadwire_proto::{CloseCode, Compress, Message, OpCode};
 use threadwire_worker::block_on;
 use tokio::runtime;
 
 use super::core::Core;
+use super::round_trip;
 use super::sending::{Ending, Sending, forget_sender};
-use crate::{Closed, Error, WhenFull};
+use crate::{Closed, Error, SendOptions, WhenFull};
 use threadwire_core::reconnect::shared::ConnectionHandle;
 
 /// A connection from any task and any thread, also from native ones: a cheap clone, `Send` and `Sync`.
@@ -64,29 +66,26 @@ impl Handle {
     /// [`Error::Send`] between the fragments of a message
     /// ([`Sender::send_frame`](super::Sender::send_frame)).
     pub fn send<'a>(&self, message: impl Into<Message<'a>>) -> Result<(), Error> {
-        self.send_or(message, self.0.config.when_full)
+        self.send_with(message, SendOptions::default())
     }
 
-    /// Sends a message, and says what is to happen if there is no room for it: see [`WhenFull`].
+    /// Sends a message, and chooses what is to happen if there is no room for it, or whether it is compressed: see
+    /// [`SendOptions`]. Otherwise it is as [`send`](Handle::send).
     ///
     /// ```
     /// use threadwire::{Error, WhenFull, aio};
     ///
     /// fn tick(feed: &aio::Handle, price: f64) -> Result<(), Error> {
-    ///     feed.send_or(&price.to_string(), WhenFull::DropOldest)
+    ///     feed.send_with(&price.to_string(), WhenFull::DropOldest)
     /// }
     /// ```
-    pub fn send_or<'a>(&self, message: impl Into<Message<'a>>, when_full: WhenFull) -> Result<(), Error> {
-        self.send_by(message.into(), when_full, Compress::Auto)
-    }
-
-    /// Sends a message, and chooses whether it is compressed: see [`crate::Connection::send_with`]. Otherwise it is as
-    /// [`send`](Handle::send).
-    pub fn send_with<'a>(&self, message: impl Into<Message<'a>>, compress: Compress) -> Result<(), Error> {
-        self.send_by(message.into(), self.0.config.when_full, compress)
-    }
-
-    fn send_by(&self, message: Message<'_>, when_full: WhenFull, compress: Compress) -> Result<(), Error> {
+    pub fn send_with<'a>(
+        &self,
+        message: impl Into<Message<'a>>,
+        options: impl Into<SendOptions>,
+    ) -> Result<(), Error> {
+        let (message, SendOptions { when_full, compress, .. }) = (message.into(), options.into());
+        let when_full = when_full.unwrap_or(self.0.config.when_full);
         let (opcode, payload) = (message.opcode(), message.as_bytes());
         loop {
             match self.0.send_or(opcode, payload, when_full, compress) {
@@ -148,17 +147,26 @@ impl Handle {
 
     /// Whether messages can be sent.
     pub fn is_open(&self) -> bool {
-        self.0.lock().is_open()
+        self.0.lock().session.is_open()
     }
 
     /// How many bytes wait to be written.
     pub fn buffered(&self) -> usize {
-        self.0.lock().buffered()
+        self.0.lock().session.buffered()
     }
 
     /// How many messages were dropped because there was no room ([`WhenFull`]).
     pub fn dropped(&self) -> u64 {
-        self.0.lock().dropped()
+        self.0.lock().session.dropped()
+    }
+
+    /// Measures how long a ping takes to come back, this many times: see
+    /// [`Connection::measure_roundtrip`](super::Connection::measure_roundtrip). Somebody has to receive meanwhile.
+    pub fn measure_roundtrip(
+        &self,
+        rounds: usize,
+    ) -> impl Future<Output = Result<Vec<Duration>, Error>> + Send + '_ {
+        round_trip::measure(&self.0, rounds, false)
     }
 
     /// How the connection ended, if it has.
@@ -181,7 +189,8 @@ impl ConnectionHandle for Handle {
         when_full: Option<WhenFull>,
         compress: Compress,
     ) -> Result<(), Error> {
-        Handle::send_by(self, message, when_full.unwrap_or(self.0.config.when_full), compress)
+        let options = SendOptions::default().compress(compress);
+        self.send_with(message, when_full.map_or(options, |when_full| options.when_full(when_full)))
     }
 
     fn send_later<'a>(&'a self, message: Message<'a>) -> impl Future<Output = Result<(), Error>> + Send + 'a {
@@ -202,10 +211,7 @@ impl ConnectionHandle for Handle {
     }
 
     fn drop_now(&self) {
-        // It may be closing already.
-        let _ = self.close_with(CloseCode::GOING_AWAY, "");
-        self.0.flush();
-        self.0.abort(None);
+        self.0.close_now();
     }
 }
 

@@ -1,4 +1,4 @@
-//! Sockets that listen, on a runtime.
+//! Listening sockets on tokio: accepting, and what waits there when they are closed.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,22 +7,16 @@ use std::task::{Context, Poll, ready};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::stream::Stream;
-use crate::on_loop::server::accept::Fault;
-use crate::server::{ListenAddr, Listening};
-use threadwire_core::server::listen_socket::{BACKLOG, INHERITS_NODELAY, ListenSocket, SocketFile};
+use crate::server::ListenSocket;
+use threadwire_core::server::accept_errors::Fault;
+use threadwire_core::server::listen_socket::{BACKLOG, INHERITS_NODELAY, RawSocket, SocketFile};
 
 /// A connection, and the other end's address, if it has one.
 pub(super) type Accepted = (Stream, Option<SocketAddr>);
 
 /// A socket that listens.
 #[derive(Debug)]
-pub(super) struct Socket {
-    kind: Kind,
-    addr: ListenAddr,
-}
-
-#[derive(Debug)]
-enum Kind {
+pub(super) enum Socket {
     Tcp(TcpListener),
     Unix {
         /// Before the socket, so that it is gone before others could find that nobody listens.
@@ -32,29 +26,23 @@ enum Kind {
 }
 
 impl Socket {
-    pub(super) fn new(listening: Listening) -> io::Result<Socket> {
-        let addr = listening.local_addr().clone();
-        let kind = match listening.socket {
-            ListenSocket::Tcp(socket) => Kind::Tcp(TcpListener::from_std(socket)?),
-            ListenSocket::Unix { file, socket } => {
-                Kind::Unix { file, socket: UnixListener::from_std(socket)? }
+    pub(super) fn new(listening: ListenSocket) -> io::Result<Socket> {
+        Ok(match listening.socket {
+            RawSocket::Tcp(socket) => Socket::Tcp(TcpListener::from_std(socket)?),
+            RawSocket::Unix { file, socket } => {
+                Socket::Unix { file, socket: UnixListener::from_std(socket)? }
             }
-        };
-        Ok(Socket { kind, addr })
-    }
-
-    pub(super) fn local_addr(&self) -> &ListenAddr {
-        &self.addr
+        })
     }
 
     /// The next connection.
     pub(super) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Stream, Option<SocketAddr>)>> {
-        Poll::Ready(match &self.kind {
-            Kind::Tcp(socket) => ready!(socket.poll_accept(cx)).map(|(stream, peer)| {
+        Poll::Ready(match self {
+            Socket::Tcp(socket) => ready!(socket.poll_accept(cx)).map(|(stream, peer)| {
                 let stream = if INHERITS_NODELAY { Stream::Tcp(stream) } else { Stream::tcp(stream) };
                 (stream, Some(peer))
             }),
-            Kind::Unix { socket, .. } => {
+            Socket::Unix { socket, .. } => {
                 ready!(socket.poll_accept(cx)).map(|(stream, _)| (Stream::of(stream), None))
             }
         })
@@ -63,15 +51,15 @@ impl Socket {
     /// Closes it, and returns the connections that wait to be accepted. The system is asked itself: the runtime may not know yet.
     pub(super) fn close(self) -> Vec<Accepted> {
         let mut waiting = Vec::new();
-        let ended = match self.kind {
-            Kind::Tcp(socket) => socket.into_std().and_then(|socket| {
+        let ended = match self {
+            Socket::Tcp(socket) => socket.into_std().and_then(|socket| {
                 accept_all(&mut waiting, || {
                     let (stream, peer) = socket.accept()?;
                     stream.set_nonblocking(true)?;
                     Ok((Stream::tcp(TcpStream::from_std(stream)?), Some(peer)))
                 })
             }),
-            Kind::Unix { socket, file } => {
+            Socket::Unix { socket, file } => {
                 // Nobody comes any more, and those who have come are told.
                 drop(file);
                 socket.into_std().and_then(|socket| {

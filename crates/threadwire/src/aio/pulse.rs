@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use threadwire_worker::Stalled;
 use tokio::runtime;
 
-use super::watch::running;
+use super::watch::{note_stall, running};
 
 type OnStall = dyn FnMut(&Stalled) + Send;
 
@@ -38,6 +38,8 @@ struct State {
     /// How often the thread has asked, and which of these questions was answered last.
     asked: u64,
     answered: u64,
+    /// When the last question was asked, and how long the answer may take.
+    question: Option<(Instant, Duration)>,
     /// Whether nobody is left to answer, or to be told.
     is_over: bool,
     /// The task's.
@@ -166,6 +168,11 @@ impl Pulse {
         let before = state.waker.replace(cx.waker().clone());
         if state.answered != state.asked {
             state.answered = state.asked;
+            if let Some((asked, limit)) = state.question
+                && asked.elapsed() >= limit
+            {
+                note_stall(asked.elapsed());
+            }
             self.changed.notify_one();
         }
         drop(state);
@@ -179,6 +186,7 @@ impl Pulse {
         while !state.is_over {
             state.asked += 1;
             let (asked, waker) = (Instant::now(), state.waker.clone());
+            state.question = Some((asked, limit));
             drop(state);
             if let Some(waker) = waker {
                 waker.wake();
@@ -215,7 +223,7 @@ impl Pulse {
         // It is the program's: nothing is locked.
         let hook = self.lock().on_stall.take();
         let Some(mut hook) = hook else { return };
-        threadwire_core::panic::contain("on_stall", || hook(&Stalled { what, held }));
+        threadwire_core::panic::contain("on_stall", || hook(&Stalled::new(what, held)));
         let mut state = self.lock();
         if !state.is_over && state.on_stall.is_none() {
             state.on_stall = Some(hook);

@@ -1,247 +1,202 @@
-//! What happens to a connection between its being accepted and the program's seeing its request.
+//! The opening handshake of an accepted connection on tokio: does what the [doorway](threadwire_core::server::doorway) says.
 
-use std::future::{Future, pending, poll_fn};
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Instant;
 
 use threadwire_proto::Role;
-use threadwire_proto::handshake::{self, HeadReader, Response};
+use threadwire_proto::handshake::Response;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
+use tokio::time::timeout_at;
 
-use super::client::in_time;
-use super::newcomers::Place;
-use super::request::{Granted, Request};
+use super::pending::Place;
+use super::request::{Given, Request};
 use super::stream::Stream;
-use crate::on_loop::server::upgrade::encode;
-use crate::on_loop::server::{Hook, ask};
-use crate::{Config, Error, Reply};
-use threadwire_core::server::admission::Gate;
-use threadwire_core::server::answer::Answer;
+use crate::Error;
+use crate::on_loop::server::Hook;
 use threadwire_core::server::check::plain;
-use threadwire_core::server::proxy_protocol::{self, Demand, Proxied};
-use threadwire_core::server::request::Caller;
-#[cfg(feature = "tls")]
-use threadwire_core::tls::{ServerTls, TlsFailure, session::Session};
+use threadwire_core::server::doorway::{Doorway, Step};
+use threadwire_core::server::settings::ServerSettings;
 
 /// How many bytes a request may have to arrive in one read.
 const ROOM_FOR_HEAD: usize = 2048;
 
-/// What all handshakes of a server share.
-#[derive(Clone)]
+/// Says when the server shuts down.
+pub(super) type Closing = watch::Receiver<bool>;
+
+/// A socket that is no connection, or not yet.
 pub(super) struct Reception {
-    pub(super) config: Arc<Config>,
-    pub(super) gate: Arc<Gate>,
-    pub(super) hook: Option<Arc<Hook>>,
-    #[cfg(feature = "tls")]
-    pub(super) tls: Option<ServerTls>,
-    /// Whether the server shuts down.
-    closing: watch::Receiver<bool>,
+    pub(super) stream: Stream,
+    pub(super) doorway: Doorway,
+}
+
+/// What following the steps of a doorway has come to.
+pub(super) enum Came {
+    /// A request, and what was received behind it.
+    Asked(Box<crate::Request>, Vec<u8>),
+    Over(Result<(), Error>),
 }
 
 impl Reception {
-    pub(super) fn new(closing: watch::Receiver<bool>) -> Reception {
-        Reception {
-            config: Arc::default(),
-            gate: Arc::default(),
-            hook: None,
-            #[cfg(feature = "tls")]
-            tls: None,
-            closing,
+    /// Does what follows from a step, until the program is to be asked, or the socket is to be closed. If the server is `closing`
+    /// meanwhile, the peer is refused.
+    async fn follow(mut self, mut step: Step, mut closing: Option<Closing>) -> (Reception, Came) {
+        let mut input = Vec::new();
+        loop {
+            step = match step {
+                Step::Read => {
+                    input.resize(ROOM_FOR_HEAD, 0);
+                    match unless_closing(self.stream.read(&mut input), closing.as_mut()).await {
+                        Some(Ok(count)) => {
+                            input.truncate(count);
+                            self.doorway.advance(&input)
+                        }
+                        Some(Err(error)) => {
+                            let step = self.doorway.failed(error);
+                            if let Step::Linger = step {
+                                // What still comes can't be decrypted.
+                                let _ = self.stream.shutdown().await;
+                                self.stream = self.stream.without_tls();
+                                Step::Read
+                            } else {
+                                step
+                            }
+                        }
+                        None => {
+                            closing = None;
+                            self.doorway.shut_down(&shutting_down()).unwrap_or(Step::Read)
+                        }
+                    }
+                }
+                Step::Wrap => {
+                    let step;
+                    (self, step) = self.wrap().await;
+                    step
+                }
+                Step::Ask(request, early) => return (self, Came::Asked(request, early.into_vec(&input))),
+                Step::Answer(bytes) => match self.stream.write_all(&bytes).await {
+                    Ok(()) => self.doorway.answered(),
+                    Err(error) => self.doorway.failed(error),
+                },
+                Step::Linger => {
+                    // Where that fails, so will reading.
+                    let _ = self.stream.shutdown().await;
+                    Step::Read
+                }
+                Step::Over(result) => return (self, Came::Over(result)),
+            };
         }
     }
 
-    /// For a stream without a server.
-    pub(super) fn alone(config: Config) -> Reception {
-        // Nobody says that it shuts down.
-        let (_, closing) = watch::channel(false);
-        Reception { config: Arc::new(config), ..Reception::new(closing) }
+    /// Puts TLS and the trace around the stream.
+    async fn wrap(mut self) -> (Reception, Step) {
+        #[cfg(feature = "tls")]
+        match self.doorway.session() {
+            Ok(Some(session)) => match self.stream.secured(session).await {
+                Ok(stream) => self.stream = stream,
+                Err((stream, error)) => {
+                    self.stream = stream;
+                    let step = self.doorway.failed(error);
+                    return (self, step);
+                }
+            },
+            Ok(None) => {}
+            Err(error) => return (self, Step::Over(Err(error))),
+        }
+        let config = &self.doorway.settings().config;
+        self.stream = self.stream.traced_after(config, Role::Server, self.doorway.early());
+        let step = self.doorway.wrapped();
+        (self, step)
     }
 
-    /// What comes of some work, or `None` if the server shuts down before.
-    async fn unless_closing<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        let mut closing = self.closing.clone();
-        let shutdown = async {
-            if closing.wait_for(|closing| *closing).await.is_err() {
-                // Nobody is left to say so: it never does.
-                pending::<()>().await;
-            }
+    /// The same, and `tell`s when the answer is written, or can't be.
+    pub(super) async fn finish_telling(mut self, step: Step, tell: oneshot::Sender<Result<(), Error>>) {
+        let Step::Answer(bytes) = step else { return };
+        let deadline = self.doorway.deadline();
+        let written = match in_time(deadline, self.stream.write_all(&bytes)).await {
+            Ok(written) => written.map_err(Error::from),
+            Err(error) => Err(error),
         };
-        let (mut work, mut shutdown) = (pin!(work), pin!(shutdown));
-        poll_fn(|cx| match work.as_mut().poll(cx) {
-            Poll::Ready(done) => Poll::Ready(Some(done)),
-            Poll::Pending => shutdown.as_mut().poll(cx).map(|()| None),
-        })
-        .await
+        let is_written = written.is_ok();
+        // Perhaps nobody wants to know.
+        let _ = tell.send(written);
+        if is_written {
+            let step = self.doorway.answered();
+            // What a peer does that has its answer is its own affair.
+            let _ = self.finish(step).await;
+        }
     }
+
+    /// Goes on until the peer that is answered has ended, at most until the [deadline](Doorway::deadline).
+    pub(super) async fn finish(self, step: Step) -> Result<(), Error> {
+        match in_time(self.doorway.deadline(), self.follow(step, None)).await?.1 {
+            Came::Over(result) => result,
+            Came::Asked(..) => Ok(()),
+        }
+    }
+}
+
+async fn in_time<T>(deadline: Option<Instant>, work: impl Future<Output = T>) -> Result<T, Error> {
+    match deadline {
+        Some(deadline) => timeout_at(deadline.into(), work).await.map_err(|_| Doorway::too_late()),
+        None => Ok(work.await),
+    }
+}
+
+/// What comes of some work, or `None` if the server shuts down before.
+async fn unless_closing<T>(work: impl Future<Output = T>, closing: Option<&mut Closing>) -> Option<T> {
+    let Some(closing) = closing else { return Some(work.await) };
+    let closed = async {
+        if closing.wait_for(|closing| *closing).await.is_err() {
+            // Nobody is left to say so: it never does.
+            std::future::pending::<()>().await;
+        }
+    };
+    let (mut work, mut closed) = (pin!(work), pin!(closed));
+    poll_fn(|cx| match work.as_mut().poll(cx) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending => closed.as_mut().poll(cx).map(|()| None),
+    })
+    .await
 }
 
 /// Reads the request. One that is none is answered with what is wrong with it, and so is one that the program's hook answers. On a
 /// server it has a place, which it keeps until it has ended, or is a connection.
 pub(super) async fn receive(
-    mut stream: Stream,
+    stream: Stream,
     peer: Option<SocketAddr>,
-    reception: Arc<Reception>,
+    settings: Arc<ServerSettings>,
+    hook: Option<Hook>,
+    closing: Option<Closing>,
     place: Option<Place>,
 ) -> Result<Option<Request>, Error> {
-    let mut caller = Caller { peer, proxied: None };
-    let config = Arc::clone(&reception.config);
-    in_time(&config, async move {
-        match reception.gate.demand(peer) {
-            Demand::Nothing => {}
-            Demand::Drop => return Err(Error::other("it does not come from a proxy that is trusted")),
-            Demand::Header => match reception.unless_closing(read_header(&mut stream)).await {
-                Some(proxied) => caller.proxied = proxied?,
-                None => return Err(Error::Closed),
-            },
-        }
-        #[cfg(feature = "tls")]
-        if let Some(tls) = &reception.tls {
-            let session = Session::server(tls.current()).map_err(TlsFailure::io)?;
-            stream = match reception.unless_closing(stream.secured(session)).await {
-                Some(Ok(secured)) => secured,
-                Some(Err((mut stream, error))) => {
-                    // The client was told what is wrong with it, and has to be able to read that.
-                    let _ = stream.shutdown().await;
-                    discard(&mut stream).await;
-                    return Err(error.into());
-                }
-                None => return Err(Error::Closed),
-            };
-        }
-        let mut stream = stream.traced(&reception.config, Role::Server);
-        // Room for most of them: otherwise the first read would take 64 bytes.
-        let mut received = Vec::with_capacity(ROOM_FOR_HEAD);
-        let read = read_head(&mut stream, &mut received, &reception.config);
-        let (head, early) = match reception.unless_closing(read).await {
-            Some(Ok(head)) => head,
-            Some(Err(NoRequest::Answered(response, error))) => {
-                refuse(&mut stream, &response, false).await?;
-                return Err(error);
-            }
-            Some(Err(NoRequest::Failed(error))) => return Err(error),
-            None => {
-                refuse(&mut stream, &shutting_down(), false).await?;
-                return Ok(None);
-            }
+    let mut doorway = Doorway::new(settings, peer, Instant::now());
+    let (deadline, step) = (doorway.deadline(), doorway.begin());
+    in_time(deadline, async move {
+        let (mut reception, came) = Reception { stream, doorway }.follow(step, closing).await;
+        let (mut request, early) = match came {
+            Came::Asked(request, early) => (request, early),
+            Came::Over(result) => return result.map(|()| None),
         };
-        let is_head = head.method() == "HEAD";
-        let answered = admit(&reception, head, caller, &stream);
-        match answered {
-            Ok((head, granted)) => {
-                let Reception { config, gate, .. } = &*reception;
-                let (config, gate) = (Arc::clone(config), Arc::clone(gate));
-                Ok(Some(Request { head, stream, received, early, config, gate, granted, place }))
-            }
+        #[cfg(feature = "tls")]
+        request.set_tls(reception.stream.tls());
+        let given = hook.map_or_else(|| Ok(Given::default()), |hook| Given::of(hook.ask(&request)));
+        match given {
+            Ok(given) => Ok(Some(Request { head: *request, reception, early, given, place })),
             Err(response) => {
-                refuse(&mut stream, &response, is_head).await?;
-                Ok(None)
+                let step = reception.doorway.refuse(&response, Ok(()));
+                reception.finish(step).await.map(|()| None)
             }
         }
     })
-    .await
+    .await?
 }
 
 /// What a request is answered while the server shuts down.
 pub(super) fn shutting_down() -> Response {
     plain(503, "the server is shutting down\n")
-}
-
-/// Asks the program's hook, if it has one.
-fn admit(
-    reception: &Reception,
-    head: handshake::Request,
-    caller: Caller,
-    stream: &Stream,
-) -> Result<(crate::Request, Granted), Response> {
-    let request = reception.gate.request(head, caller)?;
-    #[cfg(feature = "tls")]
-    let request = request.secured(stream.tls());
-    #[cfg(not(feature = "tls"))]
-    let _ = stream;
-    let Some(hook) = &reception.hook else { return Ok((request, Granted::default())) };
-    let granted = Granted::of(ask(&**hook, &request))?;
-    Ok((request, granted))
-}
-
-impl Granted {
-    /// What of an answer is for this face.
-    pub(super) fn of(accept: Reply) -> Result<Granted, Response> {
-        match accept.0 {
-            Answer::Respond(response) => Err(response),
-            Answer::Upgrade { listener: Some(_), .. } => {
-                tracing::error!("a listener has no place on the async face, expected Reply::upgrade");
-                Err(plain(500, ""))
-            }
-            Answer::Upgrade { listener: None, headers, subprotocol } => Ok(Granted { headers, subprotocol }),
-        }
-    }
-}
-
-/// Why there is no request.
-enum NoRequest {
-    Answered(Response, Error),
-    Failed(Error),
-}
-
-async fn read_head(
-    stream: &mut Stream,
-    received: &mut Vec<u8>,
-    config: &Config,
-) -> Result<(handshake::Request, usize), NoRequest> {
-    let mut head = HeadReader::new(config.head_limits());
-    loop {
-        match stream.read_buf(received).await {
-            Ok(0) => return Err(NoRequest::Failed(Error::Lost)),
-            Ok(_) => {}
-            Err(error) => return Err(NoRequest::Failed(error.into())),
-        }
-        match head.request(received) {
-            Ok(Some(request)) => return Ok(request),
-            Ok(None) => {}
-            Err(error) => {
-                tracing::debug!(%error, "refused a request");
-                return Err(NoRequest::Answered(error.response(), error.into()));
-            }
-        }
-    }
-}
-
-/// Reads the header that a proxy sends first, and not a byte more: what is behind it is for others.
-async fn read_header(stream: &mut Stream) -> Result<Option<Proxied>, Error> {
-    let mut bytes = Vec::new();
-    loop {
-        let start = bytes.len();
-        bytes.resize(start + proxy_protocol::certainly_missing(&bytes), 0);
-        let read = stream.read(&mut bytes[start..]).await?;
-        if read == 0 {
-            return Err(Error::Lost);
-        }
-        bytes.truncate(start + read);
-        if let Some(header) = proxy_protocol::parse(&bytes).map_err(Error::other)? {
-            return Ok(header.proxied);
-        }
-    }
-}
-
-/// Answers with a response, and waits for the peer's end: closing the socket under what it still sends would reset the connection, and
-/// it might never see it.
-async fn refuse(stream: &mut Stream, response: &Response, is_head: bool) -> Result<(), Error> {
-    write(stream, response, is_head).await?;
-    discard(stream).await;
-    Ok(())
-}
-
-/// Writes a response, and says that nothing more will come.
-pub(super) async fn write(stream: &mut Stream, response: &Response, is_head: bool) -> Result<(), Error> {
-    stream.write_all(&encode(response, is_head)).await?;
-    Ok(stream.shutdown().await?)
-}
-
-/// Reads what the peer still sends, until it ends.
-pub(super) async fn discard(stream: &mut Stream) {
-    let mut bytes = vec![0; 1024];
-    while let Ok(1..) = stream.read(&mut bytes).await {}
 }

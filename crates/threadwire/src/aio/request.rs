@@ -1,27 +1,27 @@
-//! A request that asks for a connection, and its answer.
+//! Requests of the async face: one that waits for the program's answer.
 
 use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Instant;
 
 use threadwire_proto::Role;
 use threadwire_proto::handshake::{Headers, Response};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
-use tokio::time::timeout;
 
-use super::client::in_time;
 use super::connection::Connection;
 use super::core::Opening;
-use super::newcomers::{Place, go_on};
-use super::reception::{Reception, discard, receive, shutting_down, write};
+use super::pending::{Place, go_on};
+use super::reception::{Reception, receive, shutting_down};
 use super::stream::Stream;
-use crate::on_loop::server::upgrade::{Refusal, agree, agreed, grant};
 use crate::{Config, Error, Reply};
-use threadwire_core::server::admission::Gate;
-use threadwire_core::server::answer::Subprotocol;
+use threadwire_core::server::answer::{Answer, Subprotocol};
+use threadwire_core::server::check::plain;
+use threadwire_core::server::doorway::Refusal;
+use threadwire_core::server::settings::ServerSettings;
 
 /// A request that waits for its answer: everything that [`threadwire::Request`](crate::Request) knows, to which this
 /// dereferences. Dropped unanswered, it ends the connection.
@@ -48,22 +48,33 @@ use threadwire_core::server::answer::Subprotocol;
 /// ```
 pub struct Request {
     pub(super) head: crate::Request,
-    pub(super) stream: Stream,
-    /// What was received, of which the request ends at `early`.
-    pub(super) received: Vec<u8>,
-    pub(super) early: usize,
-    pub(super) config: Arc<Config>,
-    pub(super) gate: Arc<Gate>,
-    pub(super) granted: Granted,
+    pub(super) reception: Reception,
+    /// What was received behind the request.
+    pub(super) early: Vec<u8>,
+    pub(super) given: Given,
     /// Among those of its server that are no connections yet.
     pub(super) place: Option<Place>,
 }
 
 /// What a hook has said that goes into the answer.
 #[derive(Default)]
-pub(super) struct Granted {
+pub(super) struct Given {
     pub(super) headers: Headers,
     pub(super) subprotocol: Subprotocol,
+}
+
+impl Given {
+    /// What of an answer is for this face.
+    pub(super) fn of(accept: Reply) -> Result<Given, Response> {
+        match accept.0 {
+            Answer::Respond(response) => Err(response),
+            Answer::Upgrade { listener: Some(_), .. } => {
+                tracing::error!("a listener has no place on the async face, expected Reply::upgrade");
+                Err(plain(500, ""))
+            }
+            Answer::Upgrade { listener: None, headers, subprotocol } => Ok(Given { headers, subprotocol }),
+        }
+    }
 }
 
 impl Request {
@@ -84,10 +95,10 @@ impl Request {
         subprotocol: Option<&str>,
     ) -> Result<Connection, Error> {
         for (name, value) in headers.iter() {
-            self.granted.headers.append(name, value)?;
+            self.given.headers.append(name, value)?;
         }
         if let Some(subprotocol) = subprotocol {
-            self.granted.subprotocol = Subprotocol::Exactly(subprotocol.to_owned());
+            self.given.subprotocol = Subprotocol::Exactly(subprotocol.to_owned());
         }
         self.upgrade().await
     }
@@ -122,11 +133,11 @@ impl Request {
         accept: impl Into<Reply>,
     ) -> impl Future<Output = Result<Option<Connection>, Error>> + Send {
         // A listener can't travel with the future.
-        let granted = Granted::of(accept.into());
+        let given = Given::of(accept.into());
         async move {
-            match granted {
-                Ok(granted) => {
-                    self.granted = granted;
+            match given {
+                Ok(given) => {
+                    self.given = given;
                     self.upgrade().await.map(Some)
                 }
                 Err(response) => self.respond(response).await.map(|()| None),
@@ -136,29 +147,28 @@ impl Request {
 
     /// Upgrades; the request goes on to live.
     pub(super) async fn open(self) -> Result<(crate::Request, Connection), Error> {
-        let Granted { headers, subprotocol } = &self.granted;
-        let (mut upgrade, guest) = match grant(&self.gate, &self.head, headers, subprotocol) {
+        let Request { head, reception, early, given, place } = self;
+        let granted = match reception.doorway.grant(&head, given.headers, &given.subprotocol) {
             Ok(granted) => granted,
             Err(refused) => {
                 let Refusal { response, error } = *refused;
-                self.respond(response).await?;
+                respond(reception, place, &response).await?;
                 return Err(error);
             }
         };
-        let deflate = agree(&mut upgrade, &self.config);
         let mut output = Vec::new();
-        upgrade.encode(&mut output);
+        granted.encode(&mut output);
         let connection = Connection::open(Opening {
             role: Role::Server,
-            stream: self.stream,
-            config: self.config,
-            agreed: agreed(&upgrade, self.granted.headers, guest),
-            deflate,
+            stream: reception.stream,
+            config: Arc::clone(&reception.doorway.settings().config),
+            agreed: granted.agreed,
+            deflate: granted.deflate,
             output,
-            received: self.received,
-            early: self.early,
+            received: early,
+            early: 0,
         });
-        Ok((self.head, connection))
+        Ok((head, connection))
     }
 
     /// Answers with a response of one's own, and that is all; a HEAD request gets no body. Returns when it is written. Dropped before, it
@@ -168,34 +178,27 @@ impl Request {
     /// dropped for that, or with its server, and with [`Error::Timeout`] after [`Config::open_timeout`]; with [`Error::Io`] if the peer
     /// goes away.
     pub async fn respond(self, response: Response) -> Result<(), Error> {
-        let Request { head, mut stream, config, place, .. } = self;
-        let is_head = head.method() == "HEAD";
-        let (tell, told) = oneshot::channel();
-        go_on(place, async move {
-            let written = in_time(&config, write(&mut stream, &response, is_head)).await;
-            let is_written = written.is_ok();
-            // Perhaps nobody wants to know.
-            let _ = tell.send(written);
-            if is_written {
-                // Closing the socket under what the peer still sends would reset the connection, and the peer might never see it.
-                let _ = timeout(config.open_timeout, discard(&mut stream)).await;
-            }
-        });
-        told.await.unwrap_or(Err(Error::Closed))
+        respond(self.reception, self.place, &response).await
     }
 
     /// The server shuts down. Returns when the peer has seen that.
     pub(super) async fn turn_away(mut self) {
-        let is_head = self.head.method() == "HEAD";
-        let told = async {
-            write(&mut self.stream, &shutting_down(), is_head).await?;
-            discard(&mut self.stream).await;
-            Ok(())
-        };
-        if let Err(error) = in_time(&self.config, told).await {
+        self.reception.doorway.restart(Instant::now());
+        let step = self.reception.doorway.refuse(&shutting_down(), Ok(()));
+        if let Err(error) = self.reception.finish(step).await {
             tracing::debug!(%error, "a request was not answered");
         }
     }
+}
+
+/// Answers with a response, and returns when it is written; the peer's end is awaited in a task.
+async fn respond(reception: Reception, place: Option<Place>, response: &Response) -> Result<(), Error> {
+    let mut reception = reception;
+    reception.doorway.restart(Instant::now());
+    let step = reception.doorway.refuse(response, Ok(()));
+    let (tell, told) = oneshot::channel();
+    go_on(place, reception.finish_telling(step, tell));
+    told.await.unwrap_or(Err(Error::Closed))
 }
 
 impl Deref for Request {
@@ -252,8 +255,9 @@ pub async fn accept_request<S>(
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let reception = Arc::new(Reception::alone(config));
-    let request = Box::pin(receive(Stream::of(stream), peer_addr.into(), reception, None)).await?;
+    let mut settings = ServerSettings::default();
+    settings.set_config(config);
+    let receiving = receive(Stream::of(stream), peer_addr.into(), Arc::new(settings), None, None, None);
     // There is neither a hook nor a shutdown that could have answered it.
-    request.ok_or(Error::Closed)
+    Box::pin(receiving).await?.ok_or(Error::Closed)
 }

@@ -72,6 +72,7 @@ impl Server {
     where
         F: Future<Output: Send> + Send + 'static,
     {
+        self.watch()?;
         let handler = Arc::new(handler);
         let open = Arc::new(Open::default());
         let mut tasks = JoinSet::new();

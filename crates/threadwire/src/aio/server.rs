@@ -1,4 +1,4 @@
-//! Connections that others open.
+//! The server of the async face: its settings, accepting, and handshakes that are under way.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -16,16 +16,17 @@ use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep};
 
 use super::listening::{Accepted, Socket};
-use super::newcomers::Newcomers;
-use super::reception::{Reception, receive};
+use super::pending::HandshakeTasks;
+use super::reception::receive;
 use super::request::Request;
 use super::stream::Stream;
-use crate::on_loop::server::accept::{FAILURES_PER_TURN, Fault, PAUSE};
-use crate::server::{Admission, ListenAddr, Listening};
+use crate::on_loop::server::Hook;
+use crate::server::{Admission, ListenAddr, ListenSocket};
 #[cfg(feature = "tls")]
 use crate::tls::ServerTls;
 use crate::{Config, Error, Reply};
-use threadwire_core::server::admission::Gate;
+use threadwire_core::server::accept_errors::{AfterError, Failures};
+use threadwire_core::server::settings::ServerSettings;
 
 /// A server: it listens from [`bind`](Server::bind) on, and accepts with [`accept`](Server::accept) or
 /// [`serve`](Server::serve).
@@ -58,12 +59,17 @@ use threadwire_core::server::admission::Gate;
 /// # }
 /// ```
 pub struct Server {
+    addrs: Vec<ListenAddr>,
+    /// Those that are not watched yet.
+    unwatched: Vec<ListenSocket>,
     sockets: Vec<Socket>,
     /// Whose turn it is to be asked first.
     turn: usize,
-    reception: Arc<Reception>,
+    settings: Arc<ServerSettings>,
+    hook: Option<Hook>,
     handshakes: JoinSet<Result<Option<Request>, Error>>,
-    newcomers: Arc<Newcomers>,
+    /// Set when the first socket is watched.
+    pending: Option<Arc<HandshakeTasks>>,
     /// Set while the system can't give another socket, or none is to be taken.
     pause: Option<Pin<Box<Sleep>>>,
     /// Tells handshakes that the server shuts down.
@@ -76,53 +82,55 @@ impl Server {
         let name = format!("{addr:?}").trim_matches('"').to_owned();
         let fail = |source| Error::Listen { addr: name.clone(), source };
         let addrs = lookup_host(addr).await.map_err(fail)?;
-        Server::on(Listening::first(addrs).map_err(fail)?)
+        Ok(Server::from_socket(ListenSocket::first(addrs).map_err(fail)?))
     }
 
-    /// Listens on a Unix socket at a path, as [`Listening::unix`] does. To be called on a runtime. Fails with [`Error::Listen`].
+    /// Listens on a Unix socket at a path, as [`ListenSocket::unix`] does. Fails with [`Error::Listen`].
     pub fn bind_unix(path: impl AsRef<Path>) -> Result<Server, Error> {
-        Server::on(Listening::unix(path)?)
+        ListenSocket::unix(path).map(Server::from_socket)
     }
 
-    /// Listens on a socket that was made before: see [`Listening`]. To be called on a runtime. Fails with [`Error::Listen`] if that can't
-    /// watch it.
-    pub fn on(listening: Listening) -> Result<Server, Error> {
-        let (closing, is_closing) = watch::channel(false);
+    /// Listens on a socket that was made before: see [`ListenSocket`]. The runtime watches it from the first [`accept`](Server::accept) or
+    /// [`serve`](Server::serve) on.
+    pub fn from_socket(socket: ListenSocket) -> Server {
         let server = Server {
+            addrs: Vec::new(),
+            unwatched: Vec::new(),
             sockets: Vec::new(),
             turn: 0,
-            reception: Arc::new(Reception::new(is_closing)),
+            settings: Arc::default(),
+            hook: None,
             handshakes: JoinSet::new(),
-            newcomers: Arc::default(),
+            pending: None,
             pause: None,
-            closing,
+            closing: watch::Sender::new(false),
         };
-        server.listen_also(listening)
+        server.add_socket(socket)
     }
 
-    /// Listens on one more socket. Fails as [`on`](Server::on) does.
-    pub fn listen_also(mut self, listening: Listening) -> Result<Server, Error> {
-        let addr = listening.local_addr().to_string();
-        self.sockets.push(Socket::new(listening).map_err(|source| Error::Listen { addr, source })?);
-        Ok(self)
+    /// Listens on one more socket: see [`ListenSocket`].
+    pub fn add_socket(mut self, socket: ListenSocket) -> Server {
+        self.addrs.push(socket.local_addr().clone());
+        self.unwatched.push(socket);
+        self
     }
 
     /// Limits and timeouts; [`Config::default`] without this.
     pub fn config(mut self, config: Config) -> Server {
-        Arc::make_mut(&mut self.reception).config = Arc::new(config);
+        Arc::make_mut(&mut self.settings).set_config(config);
         self
     }
 
     /// Speaks TLS with all clients, `wss://`; without this with none.
     #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: ServerTls) -> Server {
-        Arc::make_mut(&mut self.reception).tls = Some(tls);
+        Arc::make_mut(&mut self.settings).tls = Some(tls);
         self
     }
 
     /// Whom it lets in, and how many; [`Admission::default`] without this.
     pub fn admission(mut self, admission: Admission) -> Server {
-        Arc::make_mut(&mut self.reception).gate = Gate::new(admission);
+        Arc::make_mut(&mut self.settings).set_admission(admission);
         self
     }
 
@@ -155,23 +163,23 @@ impl Server {
         mut self,
         accept: impl Fn(&crate::Request) -> R + Send + Sync + 'static,
     ) -> Server {
-        Arc::make_mut(&mut self.reception).hook = Some(Arc::new(move |request| accept(request).into()));
+        self.hook = Some(Hook::new(accept));
         self
     }
 
-    /// The first address of TCP that it listens on. Fails with [`AddrNotAvailable`](io::ErrorKind::AddrNotAvailable) if there is none.
+    /// The first address of TCP that is listened on, with the port that the system chose if port 0 was asked for. Fails with
+    /// [`AddrNotAvailable`](io::ErrorKind::AddrNotAvailable) if there is none.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        let first = self.sockets.iter().find_map(|socket| socket.local_addr().tcp());
-        first.ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+        ListenAddr::first_tcp(&self.addrs)
     }
 
-    /// All that it listens on.
-    pub fn local_addrs(&self) -> Vec<ListenAddr> {
-        self.sockets.iter().map(|socket| socket.local_addr().clone()).collect()
+    /// All that is listened on, in the order in which that was said.
+    pub fn local_addrs(&self) -> &[ListenAddr] {
+        &self.addrs
     }
 
     pub(super) fn settings(&self) -> &Arc<Config> {
-        &self.reception.config
+        &self.settings.config
     }
 
     /// The next request, as soon as all of it has arrived: a peer that is slow in sending its own holds up nobody, and is given
@@ -181,13 +189,27 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// None for now: what the system refuses (too many open files) is logged and tried again.
+    /// [`Error::Listen`] if the runtime can't watch a socket. What the system refuses later (too many open files) is logged and tried again.
     pub async fn accept(&mut self) -> Result<Request, Error> {
+        self.watch()?;
         Ok(poll_fn(|cx| self.poll_accept(cx)).await)
     }
 
+    /// Has the runtime watch the sockets.
+    pub(super) fn watch(&mut self) -> Result<(), Error> {
+        for socket in std::mem::take(&mut self.unwatched) {
+            let addr = socket.local_addr().to_string();
+            self.sockets.push(Socket::new(socket).map_err(|source| Error::Listen { addr, source })?);
+        }
+        Ok(())
+    }
+
+    fn pending(&mut self) -> &Arc<HandshakeTasks> {
+        self.pending.get_or_insert_with(|| HandshakeTasks::new(Arc::clone(&self.settings.gate)))
+    }
+
     pub(super) fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Request> {
-        let mut failures = 0;
+        let mut failures = Failures::default();
         loop {
             while let Poll::Ready(Some(request)) = self.poll_handshakes(cx) {
                 if let Some(request) = request {
@@ -200,20 +222,26 @@ impl Server {
                 }
                 self.pause = None;
             }
-            if let Err(wait) = self.reception.gate.take_turn(Instant::now()) {
+            if let Err(wait) = self.settings.gate.take_turn(Instant::now()) {
                 self.pause = Some(Box::pin(sleep(wait)));
                 continue;
             }
             let Poll::Ready(accepted) = self.poll_sockets(cx) else {
-                self.reception.gate.give_back();
+                self.settings.gate.give_back();
                 return Poll::Pending;
             };
             match accepted {
                 Ok((stream, peer)) => self.begin(stream, peer),
                 Err(error) => {
-                    self.reception.gate.give_back();
-                    failures += 1;
-                    self.cannot_accept(&error, failures);
+                    self.settings.gate.give_back();
+                    match failures.after(&error) {
+                        AfterError::GoOn => {}
+                        AfterError::Rest(pause) => self.pause = Some(Box::pin(sleep(pause))),
+                        AfterError::RestAndDropOldest(pause) => {
+                            self.pending().drop_oldest();
+                            self.pause = Some(Box::pin(sleep(pause)));
+                        }
+                    }
                 }
             }
         }
@@ -249,28 +277,16 @@ impl Server {
         Poll::Pending
     }
 
-    fn cannot_accept(&mut self, error: &io::Error, failures: usize) {
-        let fault = Fault::of(error);
-        if fault == Fault::Peer && failures < FAILURES_PER_TURN {
-            tracing::debug!(%error, "a connection ended before it was accepted");
-            return;
-        }
-        tracing::warn!(%error, "can't accept connections for now");
-        if fault == Fault::Shortage {
-            // Who holds a socket and says nothing makes room.
-            self.newcomers.drop_oldest();
-        }
-        self.pause = Some(Box::pin(sleep(PAUSE)));
-    }
-
     fn begin(&mut self, stream: Stream, peer: Option<SocketAddr>) {
         tracing::debug!(peer = peer.map(tracing::field::display), "accepted");
-        let place = self.newcomers.enter(&self.reception.gate);
+        let place = self.pending().enter();
         let number = place.number();
+        let (settings, hook) = (Arc::clone(&self.settings), self.hook.clone());
+        let closing = Some(self.closing.subscribe());
         // In a box: the way into a task is one of copies.
-        let receiving = Box::pin(receive(stream, peer, Arc::clone(&self.reception), Some(place)));
+        let receiving = Box::pin(receive(stream, peer, settings, hook, closing, Some(place)));
         let handshake = self.handshakes.spawn(receiving);
-        self.newcomers.set_task(number, handshake);
+        self.pending().set_task(number, handshake);
     }
 
     /// Accepts no more: who waits to be accepted, and whose handshake is under way, is answered with 503. Returns when those have ended.
@@ -294,7 +310,7 @@ impl Server {
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server")
-            .field("addrs", &self.local_addrs())
+            .field("addrs", &self.addrs)
             .field("handshakes", &self.handshakes.len())
             .finish_non_exhaustive()
     }

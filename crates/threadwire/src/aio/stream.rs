@@ -17,6 +17,7 @@ use super::tls;
 use crate::Config;
 #[cfg(feature = "tls")]
 use threadwire_core::tls::{session::Session, stream::TlsStream};
+use threadwire_core::trace::Direction;
 use threadwire_core::trace::tap::Traced;
 use threadwire_core::transport::Transport;
 
@@ -104,6 +105,25 @@ impl Stream {
         match &config.trace {
             Some(trace) => Stream::Traced(Box::new(Traced::new(self, trace, role))),
             None => self,
+        }
+    }
+
+    /// The same, where the first bytes were read before.
+    pub(super) fn traced_after(self, config: &Config, role: Role, early: &[u8]) -> Stream {
+        let mut stream = self.traced(config, role);
+        if let Stream::Traced(traced) = &mut stream {
+            traced.tap.watch(Direction::Received, early);
+        }
+        stream
+    }
+
+    /// The stream below TLS, if there is some, untraced.
+    pub(super) fn without_tls(self) -> Stream {
+        match self {
+            #[cfg(feature = "tls")]
+            Stream::Tls(secured) => secured.stream,
+            Stream::Traced(traced) => traced.stream.without_tls(),
+            plain => plain,
         }
     }
 

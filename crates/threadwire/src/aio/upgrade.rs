@@ -13,8 +13,8 @@ use threadwire_proto::handshake::{self, Answer, HandshakeError, Headers};
 use super::connection::Connection;
 use super::core::Opening;
 use super::stream::Stream;
-use crate::on_loop::server::upgrade::{agree, agreed};
 use crate::{Config, Error};
+use threadwire_core::server::doorway::{agree, agreed};
 
 /// A request for a connection that an HTTP server has received (features `hyper` and `axum`).
 ///
@@ -142,7 +142,7 @@ impl Upgrade {
         let mut upgrade = self.upgrade.clone();
         agree(&mut upgrade, &self.config);
         upgrade.encode(&mut bytes);
-        let limits = handshake::Limits { max_head: usize::MAX, ..handshake::Limits::default() };
+        let limits = handshake::Limits::default().max_head(usize::MAX);
         match Answer::parse(&bytes, &limits) {
             Ok(Some((answer, _))) => assemble(answer.status(), answer.headers(), B::default()),
             _ => assemble(500, &Headers::new(), B::default()),
@@ -213,7 +213,7 @@ fn read(
     }
     head.extend_from_slice(b"\r\n");
     // The server has limits of its own, and has accepted it.
-    let limits = handshake::Limits { max_head: head.len(), max_headers: headers.len().max(1) };
+    let limits = handshake::Limits::default().max_head(head.len()).max_headers(headers.len().max(1));
     match handshake::Request::parse(&head, &limits)? {
         Some((request, _)) => Ok(request),
         None => Err(HandshakeError::Target),

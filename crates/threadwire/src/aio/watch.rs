@@ -1,6 +1,7 @@
 //! Who holds a runtime's thread: tasks that block or compute where they should wait.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
 use std::panic::Location;
@@ -13,6 +14,22 @@ use threadwire_worker::Stalled;
 use tokio::runtime;
 
 use super::pulse;
+
+thread_local! {
+    /// The last time in which something held this thread: when that ended, and how long it lasted.
+    static LAST_STALL: Cell<Option<(Instant, Duration)>> = const { Cell::new(None) };
+}
+
+/// The last stall of this thread that was noticed.
+pub(super) fn last_stall() -> Option<(Instant, Duration)> {
+    LAST_STALL.try_with(Cell::get).ok().flatten()
+}
+
+/// Something has held this thread until now.
+pub(super) fn note_stall(lasted: Duration) {
+    // At the end of a thread nobody asks any more.
+    let _ = LAST_STALL.try_with(|last| last.set(Some((Instant::now(), lasted))));
+}
 
 type OnStall = dyn FnMut(&Stalled) + Send;
 
@@ -64,9 +81,10 @@ impl<F> Watched<F> {
 
     #[cold]
     fn report(&mut self, held: Duration) {
+        note_stall(held);
         tracing::warn!(task = &*self.label, ?held, "a task has held its runtime's thread for too long");
         if let Some(hook) = &mut self.on_stall {
-            hook(&Stalled { what: self.label.to_string(), held });
+            hook(&Stalled::new(self.label.to_string(), held));
         }
     }
 }

@@ -235,7 +235,7 @@ impl App {
     /// # use threadwire::{Reply, CloseCode, Connection, Server};
     /// # let full = |ws: &Connection, _: threadwire::Message<'_>| ws.close_with(CloseCode::TRY_AGAIN_LATER, "full");
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| Reply::with(full))?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let url = format!("ws://{}", server.local_addr()?);
     ///
     /// let result = App::new(&url)?
     ///     .on_open(|ws| ws.send("let me in"))

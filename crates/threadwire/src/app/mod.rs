@@ -10,7 +10,7 @@
 //! # use threadwire::{Reply, Connection, Message, Server};
 //! # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
 //! # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
-//! # let url = format!("ws://{}", server.local_addr());
+//! # let url = format!("ws://{}", server.local_addr()?);
 //!
 //! App::new(&url)?
 //!     .on_open(|ws| ws.send("hello"))

@@ -14,7 +14,7 @@ use crate::Error;
 /// # use threadwire::{Reply, Connection, Message, Server};
 /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
 /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
-/// # let url = format!("ws://{}", server.local_addr());
+/// # let url = format!("ws://{}", server.local_addr()?);
 ///
 /// let running = app::spawn(move || {
 ///     Ok(App::new(&url)?.on_open(|ws| ws.send("hello")).on_message(|_ws, message| println!("{message}")))

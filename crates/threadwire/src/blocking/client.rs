@@ -15,7 +15,7 @@ use crate::client::AsClient;
 /// use threadwire::{Client, blocking};
 /// # let echo = || threadwire::Reply::with(|ws: &threadwire::Connection, m: threadwire::Message<'_>| ws.send(m));
 /// # let server = threadwire::Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
-/// # let url = format!("ws://{}", server.local_addr());
+/// # let url = format!("ws://{}", server.local_addr()?);
 ///
 /// let mut plain = blocking::connect(&url)?;
 /// let client = Client::new(&url)?.header("Authorization", "Bearer 1234")?;

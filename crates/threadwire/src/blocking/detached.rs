@@ -10,6 +10,7 @@ use super::Connection;
 use super::inbox::{Inbox, InboxListener};
 use crate::Error;
 use crate::connection::{Moving, Remains};
+use crate::on_loop::server::ServerWorker;
 
 /// A connection that belongs to no thread, so that it can be given to another one: see [`Connection::detach`]. Nothing is read or
 /// written meanwhile; what its handles send waits. Dropped, it breaks the connection off.
@@ -36,7 +37,7 @@ impl Connection {
     /// use threadwire::blocking;
     /// # let echo = || threadwire::Reply::with(|ws: &threadwire::Connection, m: threadwire::Message<'_>| ws.send(m));
     /// # let server = threadwire::Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let url = format!("ws://{}", server.local_addr()?);
     ///
     /// let mut ws = blocking::connect(&url)?;
     /// ws.send("sent here")?;
@@ -63,11 +64,17 @@ impl Detached {
     /// Puts the connection on the loop of this thread. Fails with [`Error::Io`] if the system can't watch it there; the
     /// connection is then broken off.
     pub fn attach(self) -> Result<Connection, Error> {
+        self.attach_to(None)
+    }
+
+    /// The same, as a connection of this thread's worker of a server.
+    pub(super) fn attach_to(self, worker: Option<&ServerWorker>) -> Result<Connection, Error> {
         let inbox = Rc::new(Inbox::with(self.queue));
         let ws = match self.connection {
             DetachedState::Ended(remains) => crate::Connection::of_remains(*remains),
             DetachedState::Open(moving) => {
-                crate::Connection::put_on(*moving, Box::new(InboxListener::new(Rc::clone(&inbox))))?
+                let site = worker.map(|worker| Rc::clone(worker.site()));
+                crate::Connection::put_on(*moving, Box::new(InboxListener::new(Rc::clone(&inbox))), site)?
             }
         };
         if !inbox.window.is_full() {

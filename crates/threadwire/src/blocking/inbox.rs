@@ -1,8 +1,8 @@
-//! What has arrived and was not received.
+//! The inbox of a blocking connection: messages that have arrived and were not received.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use threadwire_proto::{Message, OwnedMessage};
 use threadwire_worker::EventLoop;
@@ -93,19 +93,34 @@ impl Inbox {
 /// The listener of a blocking connection.
 pub(super) struct InboxListener {
     pub(super) inbox: Rc<Inbox>,
-    /// The server that has accepted it, if one has.
-    pub(super) server: Option<u64>,
+    /// Where the connection is to be accepted, if a server has opened it. Gone with the server.
+    arrived: Option<Weak<Arrived>>,
 }
+
+/// The connections of a server that have opened and were not accepted, in the order in which they came.
+#[derive(Default)]
+pub(super) struct Arrived(pub(super) RefCell<VecDeque<super::Connection>>);
 
 impl InboxListener {
     pub(super) fn new(inbox: Rc<Inbox>) -> InboxListener {
-        InboxListener { inbox, server: None }
+        InboxListener { inbox, arrived: None }
+    }
+
+    /// For a connection that a server on this thread opens.
+    pub(super) fn of_server(arrived: Weak<Arrived>) -> InboxListener {
+        InboxListener { inbox: Rc::default(), arrived: Some(arrived) }
     }
 }
 
 impl Listener for InboxListener {
     fn on_open(&mut self, ws: &Connection) -> Result<(), Error> {
-        self.arrive(ws);
+        let Some(arrived) = &self.arrived else { return Ok(()) };
+        let connection = super::Connection::new(ws.clone(), Rc::clone(&self.inbox));
+        match arrived.upgrade() {
+            Some(arrived) => arrived.0.borrow_mut().push_back(connection),
+            // The server was dropped while this was on its way: so is the connection.
+            None => drop(connection),
+        }
         Ok(())
     }
 

@@ -7,7 +7,7 @@
 //! use threadwire::blocking;
 //! # let echo = || threadwire::Reply::with(|ws: &threadwire::Connection, m: threadwire::Message<'_>| ws.send(m));
 //! # let server = threadwire::Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
-//! # let url = format!("ws://{}", server.local_addr());
+//! # let url = format!("ws://{}", server.local_addr()?);
 //!
 //! let mut ws = blocking::connect(&url)?;
 //! ws.send("hello")?;

@@ -26,7 +26,7 @@ use crate::{Client, Closed, Connection, Error, Handle, Listener, WhenFull};
 /// #     ws.send_frame(OpCode::Continuation, true, b"story")
 /// # };
 /// # let server = threadwire::Server::bind("127.0.0.1:0")?.serve(move |_| threadwire::Reply::with(hello))?;
-/// # let url = format!("ws://{}", server.local_addr());
+/// # let url = format!("ws://{}", server.local_addr()?);
 ///
 /// let mut ws = blocking::connect_in_parts(&url)?;
 /// ws.send("tell me")?;
@@ -125,7 +125,7 @@ impl PartialReceiver {
     /// Sends a message: see [`Connection::send`](super::Connection::send).
     pub fn send<'a>(&mut self, message: impl Into<Message<'a>>) -> Result<(), Error> {
         self.fragments.window.while_sending(&self.ws, || {
-            self.ws.send_or(message, WhenFull::Wait)?;
+            self.ws.send_with(message, WhenFull::Wait)?;
             self.ws.flush();
             Ok(())
         })

@@ -30,7 +30,7 @@ const LONGEST_RUN: usize = 16;
 /// # use threadwire::{blocking, worker::EventLoop};
 ///
 /// let server = Server::bind("127.0.0.1:0")?;
-/// # let url = format!("ws://{}", server.local_addr());
+/// # let url = format!("ws://{}", server.local_addr()?);
 /// # let stop = EventLoop::current().remote();
 /// # std::thread::spawn(move || {
 /// #     let mut ws = blocking::connect(&url)?;
@@ -48,7 +48,7 @@ const LONGEST_RUN: usize = 16;
 ///         Selected::Connected => println!("welcome, {:?}", select[key].peer_addr()),
 ///         // A send that waits for one peer to read would keep all of them waiting.
 ///         Selected::Message(message) => {
-///             if let Err(error) = select[key].send_or(&message, WhenFull::Close) {
+///             if let Err(error) = select[key].send_with(&message, WhenFull::Close) {
 ///                 println!("it did not get its answer: {error}");
 ///             }
 ///         }

@@ -1,38 +1,27 @@
-//! Connections that others open.
+//! The server of the blocking face: connections on the thread that accepts them, or each on a thread of a pool.
 
 use std::cell::{OnceCell, RefCell};
-use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use threadwire_proto::CloseCode;
 use threadwire_worker::{Ended, EventLoop, Pool, Remote, Worker};
 
-use super::inbox::{Inbox, InboxListener};
+use super::inbox::{Arrived, InboxListener};
 use super::{Connection, Detached};
-use crate::on_loop::server::{Acceptor, Control, Service};
-use crate::server::{Admission, ListenAddr, Listening};
+use crate::on_loop::server::{Control, Hook, ServerWorker, Service, Setup};
+use crate::server::{Admission, ListenAddr, ListenSocket, Shutdown, ShutdownReport, Stopper};
 #[cfg(feature = "tls")]
 use crate::tls::ServerTls;
 use crate::{Config, Error, Reply, Request};
-
-static SERVERS: AtomicU64 = AtomicU64::new(0);
-
-/// The connections of a server that have opened and were not accepted.
-type Arrived = Rc<RefCell<VecDeque<Connection>>>;
-
-thread_local! {
-    /// Those of each server of this thread.
-    static ARRIVED: RefCell<HashMap<u64, Arrived>> = RefCell::default();
-}
-
-type Hook = dyn Fn(&Request) -> Reply + Send + Sync;
+use threadwire_core::server::settings::ServerSettings;
+use threadwire_core::server::tally::Pending;
 
 /// A server whose connections live on the thread that accepts them: one by one ([`accept`](Server::accept)), or all together in a
 /// [`Select`](super::Select). [`serve`](Server::serve) gives each to a handler on a thread of its own instead.
@@ -42,7 +31,7 @@ type Hook = dyn Fn(&Request) -> Reply + Send + Sync;
 /// # use std::thread;
 ///
 /// let mut server = Server::bind("127.0.0.1:0")?;
-/// let url = format!("ws://{}", server.local_addr());
+/// let url = format!("ws://{}", server.local_addr()?);
 /// # let client = thread::spawn(move || {
 /// #     let mut ws = blocking::connect(&url)?;
 /// #     ws.send("hello")?;
@@ -58,17 +47,17 @@ type Hook = dyn Fn(&Request) -> Reply + Send + Sync;
 /// # Ok::<(), threadwire::Error>(())
 /// ```
 pub struct Server {
-    number: u64,
     addrs: Vec<ListenAddr>,
     /// Gone when it has begun to accept.
-    listening: RefCell<Vec<Listening>>,
-    config: Config,
-    admission: Admission,
-    hook: Arc<Hook>,
-    #[cfg(feature = "tls")]
-    tls: Option<ServerTls>,
-    acceptors: OnceCell<Vec<Rc<Acceptor>>>,
-    arrived: Arrived,
+    sockets: RefCell<Vec<ListenSocket>>,
+    settings: ServerSettings,
+    hook: Hook,
+    control: Control,
+    /// Whether the thread is there for the server alone.
+    owns_thread: bool,
+    /// Set when it has begun to accept.
+    worker: OnceCell<Rc<ServerWorker>>,
+    arrived: Rc<Arrived>,
 }
 
 impl Server {
@@ -77,55 +66,54 @@ impl Server {
     ///
     /// Fails with [`Error::Listen`].
     pub fn bind(addr: impl ToSocketAddrs + fmt::Debug) -> Result<Server, Error> {
-        Listening::tcp(addr).map(Server::on)
+        ListenSocket::tcp(addr).map(Server::from_socket)
     }
 
     /// Listens on a Unix socket at a path, as [`threadwire::Server::bind_unix`](crate::Server::bind_unix) does.
     ///
     /// Fails with [`Error::Listen`].
     pub fn bind_unix(path: impl AsRef<Path>) -> Result<Server, Error> {
-        Listening::unix(path).map(Server::on)
+        ListenSocket::unix(path).map(Server::from_socket)
     }
 
-    /// Listens on a socket that was made before: see [`Listening`].
-    pub fn on(listening: Listening) -> Server {
-        Server {
-            number: SERVERS.fetch_add(1, Ordering::Relaxed),
-            addrs: vec![listening.local_addr().clone()],
-            listening: RefCell::new(vec![listening]),
-            config: Config::default(),
-            admission: Admission::default(),
-            hook: Arc::new(|_| Reply::upgrade()),
-            #[cfg(feature = "tls")]
-            tls: None,
-            acceptors: OnceCell::new(),
-            arrived: Arrived::default(),
-        }
+    /// Listens on a socket that was made before: see [`ListenSocket`].
+    pub fn from_socket(socket: ListenSocket) -> Server {
+        let server = Server {
+            addrs: Vec::new(),
+            sockets: RefCell::default(),
+            settings: ServerSettings::default(),
+            hook: Hook::default(),
+            control: Control::default(),
+            owns_thread: false,
+            worker: OnceCell::new(),
+            arrived: Rc::default(),
+        };
+        server.add_socket(socket)
     }
 
-    /// Listens on one more socket: see [`Listening`].
-    pub fn listen_also(mut self, listening: Listening) -> Server {
-        self.addrs.push(listening.local_addr().clone());
-        self.listening.get_mut().push(listening);
+    /// Listens on one more socket: see [`ListenSocket`].
+    pub fn add_socket(mut self, socket: ListenSocket) -> Server {
+        self.addrs.push(socket.local_addr().clone());
+        self.sockets.get_mut().push(socket);
         self
     }
 
     /// Limits and timeouts of every connection; [`Config::default`] without this.
     pub fn config(mut self, config: Config) -> Server {
-        self.config = config;
+        self.settings.set_config(config);
         self
     }
 
     /// Speaks TLS with all clients, `wss://`; without this with none.
     #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: ServerTls) -> Server {
-        self.tls = Some(tls);
+        self.settings.tls = Some(tls);
         self
     }
 
     /// Whom it lets in, and how many; [`Admission::default`] without this.
     pub fn admission(mut self, admission: Admission) -> Server {
-        self.admission = admission;
+        self.settings.set_admission(admission);
         self
     }
 
@@ -145,16 +133,13 @@ impl Server {
         mut self,
         accept: impl Fn(&Request) -> R + Send + Sync + 'static,
     ) -> Server {
-        self.hook = Arc::new(move |request| accept(request).into());
+        self.hook = Hook::new(accept);
         self
     }
 
-    /// The first address of TCP that is listened on, with the port that the system chose if port 0 was asked for.
-    ///
-    /// # Panics
-    ///
-    /// If there is none, as the server only has Unix sockets: [`local_addrs`](Server::local_addrs) says where it listens.
-    pub fn local_addr(&self) -> SocketAddr {
+    /// The first address of TCP that is listened on, with the port that the system chose if port 0 was asked for. Fails with
+    /// [`AddrNotAvailable`](io::ErrorKind::AddrNotAvailable) if there is none.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
         ListenAddr::first_tcp(&self.addrs)
     }
 
@@ -163,71 +148,112 @@ impl Server {
         &self.addrs
     }
 
+    /// What stops the server, or shuts it down, from any thread: see [`Stopper`]. Stopped, it accepts no more, and its connections on this
+    /// thread are closed with 1001; the thread goes on. Connections that were [given away](Connection::detach) are no longer the server's.
+    ///
+    /// ```
+    /// use threadwire::{Error, blocking::Server};
+    ///
+    /// let mut server = Server::bind("127.0.0.1:0")?;
+    /// let stopper = server.stopper();
+    /// std::thread::spawn(move || stopper.stop());
+    /// assert!(matches!(server.accept(), Err(Error::Stopped)));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn stopper(&self) -> Stopper {
+        Stopper::new(self.control.clone())
+    }
+
+    /// As [`Running::stop`](crate::Running::stop): nothing is accepted any more, and connections on this thread are closed with 1001.
+    pub fn stop(&self) {
+        self.control.stop();
+    }
+
+    /// Shuts down gracefully, and says who did not answer, as [`Running::shutdown`](crate::Running::shutdown) does, the connections on this
+    /// thread. The thread's loop turns meanwhile, and the thread goes on after it. What has arrived on a connection, and was not
+    /// received, can be received then.
+    ///
+    /// ```
+    /// use threadwire::{Shutdown, blocking::{self, Server}};
+    ///
+    /// let mut server = Server::bind("127.0.0.1:0")?;
+    /// let url = format!("ws://{}", server.local_addr()?);
+    /// let client = std::thread::spawn(move || blocking::connect(&url)?.recv());
+    /// let ws = server.accept()?;
+    /// assert_eq!(server.connections(), 1);
+    /// let report = server.shutdown(Shutdown::default())?;
+    /// assert_eq!((report.connections, report.clean), (1, 1));
+    /// assert!(!ws.is_open());
+    /// # client.join().unwrap()?;
+    /// # Ok::<(), threadwire::Error>(())
+    /// ```
+    pub fn shutdown(&self, shutdown: Shutdown) -> Result<ShutdownReport, Error> {
+        self.control.shutdown(shutdown)
+    }
+
+    /// How many connections of this server are open on this thread, or have not ended yet; those that were not accepted count.
+    pub fn connections(&self) -> usize {
+        self.control.connections()
+    }
+
     /// Waits for the next connection, which is open then; the thread's loop turns meanwhile, and other peers' handshakes go on.
     ///
     /// Fails with [`Error::Listen`] if the system can't watch the socket, and with [`Error::Stopped`] if the thread's worker is
-    /// stopped.
+    /// stopped, or the server is, and no connection is left that has come before.
     pub fn accept(&mut self) -> Result<Connection, Error> {
         self.start()?;
-        EventLoop::current().wait(None, || self.has_some())?;
+        EventLoop::current().wait(None, || self.has_some() || self.control.is_ending())?;
         self.take().ok_or(Error::Stopped)
     }
 
     /// Begins to accept.
     pub(super) fn start(&self) -> Result<(), Error> {
-        if self.acceptors.get().is_some() {
+        if self.worker.get().is_some() {
             return Ok(());
         }
-        let listening = self.listening.take();
-        if listening.is_empty() {
+        let sockets = self.sockets.take();
+        if sockets.is_empty() {
             return Err(Error::other("this server could not begin to accept"));
         }
-        let (number, hook) = (self.number, Arc::clone(&self.hook));
-        let answer = move |request: &Request| {
-            hook(request).or_listener(|| {
-                let inbox = Rc::new(Inbox::default());
-                Box::new(InboxListener::of_server(inbox, number))
-            })
-        };
-        let service = Service::new(answer, self.config.clone(), self.admission.clone(), Control::default());
-        #[cfg(feature = "tls")]
-        let service = service.with_tls(self.tls.clone());
-        let mut acceptors = Vec::new();
-        for listening in listening {
-            let addr = listening.local_addr().to_string();
-            match service.listen(listening, Vec::new()) {
-                Ok(acceptor) => acceptors.push(acceptor),
-                Err(source) => {
-                    acceptors.iter().for_each(|acceptor| acceptor.close());
-                    return Err(Error::Listen { addr, source });
-                }
+        let worker = self.service().begin(self.owns_thread);
+        let arrived = Rc::downgrade(&self.arrived);
+        worker.listen_with(move || Box::new(InboxListener::of_server(arrived.clone())));
+        for socket in sockets {
+            let addr = socket.local_addr().to_string();
+            if let Err(source) = worker.listen(socket, Vec::new()) {
+                worker.stop_accepting();
+                self.control.dismiss(&worker);
+                return Err(Error::Listen { addr, source });
             }
         }
-        ARRIVED.with_borrow_mut(|arrived| arrived.insert(self.number, Rc::clone(&self.arrived)));
         // It was empty: nothing has begun before.
-        let _ = self.acceptors.set(acceptors);
+        let _ = self.worker.set(worker);
         Ok(())
+    }
+
+    fn service(&self) -> Service {
+        Service::new(self.settings.clone(), self.hook.clone(), self.control.clone(), Setup::default())
     }
 
     /// Whether a connection has come.
     #[inline]
     pub(super) fn has_some(&self) -> bool {
-        !self.arrived.borrow().is_empty()
+        !self.arrived.0.borrow().is_empty()
     }
 
     #[inline]
     pub(super) fn take(&self) -> Option<Connection> {
-        self.arrived.borrow_mut().pop_front()
+        self.arrived.0.borrow_mut().pop_front()
     }
 
     /// Whether one of them can be given to another thread.
     fn has_settled(&self) -> bool {
-        self.arrived.borrow().iter().any(is_settled)
+        self.arrived.0.borrow().iter().any(is_settled)
     }
 
     /// The first of those. One that is closing stays where it is, and holds up nobody.
     fn take_settled(&self) -> Option<Connection> {
-        let mut arrived = self.arrived.borrow_mut();
+        let mut arrived = self.arrived.0.borrow_mut();
         let place = arrived.iter().position(is_settled)?;
         arrived.remove(place)
     }
@@ -248,7 +274,7 @@ impl Server {
     ///     }
     ///     Ok(())
     /// })?;
-    /// let mut ws = blocking::connect(&format!("ws://{}", server.local_addr()))?;
+    /// let mut ws = blocking::connect(&format!("ws://{}", server.local_addr()?))?;
     /// ws.send("hello")?;
     /// assert_eq!(ws.recv()?.unwrap(), "hello");
     /// server.stop();
@@ -260,36 +286,31 @@ impl Server {
         threads: usize,
         handler: impl Fn(&mut Connection) -> Result<(), Error> + Send + Sync + 'static,
     ) -> Result<Serving, Error> {
-        let listening = self.listening.take();
-        if listening.is_empty() {
+        let sockets = self.sockets.take();
+        if sockets.is_empty() {
             return Err(Error::other("a server that accepts on a thread can't be served by others"));
         }
         let pool = Pool::builder().name("threadwire handler").threads(threads.max(1)).capacity(1).build()?;
         let pool = Arc::new(pool);
         let handlers = Arc::clone(&pool);
-        let addrs = self.addrs.clone();
-        let (config, hook) = (self.config.clone(), Arc::clone(&self.hook));
-        let (admission, server_addrs) = (self.admission.clone(), addrs.clone());
-        #[cfg(feature = "tls")]
-        let tls = self.tls.clone();
-        let number = self.number;
-        let grace = config.close_timeout.saturating_add(Duration::from_millis(100));
-        let builder = Worker::builder().name("threadwire accept").grace(grace).no_parent();
+        let (addrs, control) = (self.addrs.clone(), self.control.clone());
+        let (settings, hook, server_addrs) = (self.settings.clone(), self.hook.clone(), addrs.clone());
+        let service = self.service();
+        let builder = Worker::builder().name("threadwire accept").grace(service.grace()).no_parent();
         let handler = Arc::new(handler);
+        let serving = control.clone();
         let worker = builder.spawn(move || {
             let mut server = Server {
-                number,
                 addrs: server_addrs,
-                listening: RefCell::new(listening),
-                config,
-                admission,
+                sockets: RefCell::new(sockets),
+                settings,
                 hook,
-                #[cfg(feature = "tls")]
-                tls,
-                acceptors: OnceCell::new(),
-                arrived: Arrived::default(),
+                control,
+                owns_thread: true,
+                worker: OnceCell::new(),
+                arrived: Rc::default(),
             };
-            let ended = hand_out(&mut server, &pool, handler);
+            let ended = hand_out(&mut server, &service, &pool, handler);
             drop(server);
             // The handlers' waits end, and then their connections are closed. This thread was stopped, and does not wait for
             // that; who joins does.
@@ -299,7 +320,7 @@ impl Server {
                 error => Ok(error),
             }
         })?;
-        Ok(Serving { addrs, worker, handlers })
+        Ok(Serving { addrs, worker, handlers, control: serving })
     }
 }
 
@@ -307,6 +328,7 @@ impl Server {
 /// where its pings are answered.
 fn hand_out(
     server: &mut Server,
+    service: &Service,
     pool: &Pool,
     handler: Arc<impl Fn(&mut Connection) -> Result<(), Error> + Send + Sync + 'static>,
 ) -> Error {
@@ -316,15 +338,21 @@ fn hand_out(
         return error;
     }
     loop {
-        let can_go_on = || busy.load(Ordering::Acquire) < pool.threads() && server.has_settled();
+        // While the server shuts down, those that nobody handles are closed where they are.
+        let can_go_on = || {
+            busy.load(Ordering::Acquire) < pool.threads()
+                && server.has_settled()
+                && !server.control.is_ending()
+        };
         if event_loop.wait(None, can_go_on).is_err() {
             return Error::Stopped;
         }
-        let Some(connection) = server.take_settled() else { continue };
+        let (Some(connection), Some(worker)) = (server.take_settled(), server.worker.get()) else { continue };
+        let pending = worker.tally().expect();
         let Ok(detached) = connection.detach() else { continue };
         let handler = Arc::clone(&handler);
         let seat = Seat::take(&busy, event_loop.remote());
-        let waiting = Waiting(Some(detached));
+        let waiting = Waiting { detached: Some(detached), service: service.clone(), _pending: pending };
         let task = move || {
             if let Some(mut connection) = waiting.take() {
                 handle(&mut connection, &*handler);
@@ -366,7 +394,12 @@ impl Drop for Seat {
 }
 
 /// A connection that waits for a thread. Dropped, it is closed with 1001.
-struct Waiting(Option<Detached>);
+struct Waiting {
+    detached: Option<Detached>,
+    service: Service,
+    /// A shutdown waits for it meanwhile.
+    _pending: Pending,
+}
 
 impl Waiting {
     fn take(mut self) -> Option<Connection> {
@@ -374,7 +407,8 @@ impl Waiting {
     }
 
     fn attach(&mut self) -> Option<Connection> {
-        let attached = self.0.take()?.attach();
+        let worker = self.service.begin_once();
+        let attached = self.detached.take()?.attach_to(Some(&worker));
         attached.inspect_err(|error| tracing::warn!(%error, "can't serve a connection")).ok()
     }
 }
@@ -402,32 +436,14 @@ fn handle(connection: &mut Connection, handler: &dyn Fn(&mut Connection) -> Resu
     let _ = connection.close_with(code, "");
 }
 
-impl InboxListener {
-    fn of_server(inbox: Rc<Inbox>, number: u64) -> InboxListener {
-        InboxListener { inbox, server: Some(number) }
-    }
-
-    /// The connection is open: it is there to be accepted.
-    pub(super) fn arrive(&self, ws: &crate::Connection) {
-        let Some(number) = self.server else { return };
-        let connection = Connection::new(ws.clone(), Rc::clone(&self.inbox));
-        let arrived = ARRIVED.with_borrow(|arrived| arrived.get(&number).cloned());
-        match arrived {
-            Some(arrived) => arrived.borrow_mut().push_back(connection),
-            // The server was dropped while this was on its way: so is it.
-            None => drop(connection),
-        }
-    }
-}
-
 impl Drop for Server {
     fn drop(&mut self) {
-        for acceptor in self.acceptors.get().into_iter().flatten() {
-            acceptor.close();
+        if let Some(worker) = self.worker.get() {
+            worker.stop_accepting();
+            self.control.dismiss(worker);
         }
-        // Only where the thread is ending it is gone already. Those that nobody has accepted are closed.
-        let _ = ARRIVED.try_with(|arrived| arrived.borrow_mut().remove(&self.number));
-        let left = self.arrived.take();
+        // Those that nobody has accepted are closed.
+        let left = self.arrived.0.take();
         drop(left);
     }
 }
@@ -444,15 +460,12 @@ pub struct Serving {
     addrs: Vec<ListenAddr>,
     worker: Worker<Error>,
     handlers: Arc<Pool>,
+    control: Control,
 }
 
 impl Serving {
-    /// The first address of TCP that is listened on.
-    ///
-    /// # Panics
-    ///
-    /// If there is none, as the server only has Unix sockets: [`local_addrs`](Serving::local_addrs) says where it listens.
-    pub fn local_addr(&self) -> SocketAddr {
+    /// The first address of TCP that is listened on. Fails with [`AddrNotAvailable`](io::ErrorKind::AddrNotAvailable) if there is none.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
         ListenAddr::first_tcp(&self.addrs)
     }
 
@@ -461,10 +474,47 @@ impl Serving {
         &self.addrs
     }
 
+    /// How many connections are open now, or have not ended yet, with a handler or waiting for one.
+    pub fn connections(&self) -> usize {
+        self.control.connections()
+    }
+
+    /// What stops the server, or shuts it down, from any thread.
+    pub fn stopper(&self) -> Stopper {
+        Stopper::new(self.control.clone())
+    }
+
     /// Stops, from any thread: no connection is accepted any more, and every wait of a handler ends with [`Error::Stopped`].
     /// Returns at once; see [`join`](Serving::join).
     pub fn stop(&self) {
+        self.control.stop();
         self.worker.stop();
+    }
+
+    /// Shuts down gracefully, and says who did not answer, as [`Running::shutdown`](crate::Running::shutdown) does: connections are closed,
+    /// with handlers or without, and handlers can receive what has come before. When all have ended, or the time has passed, the server is
+    /// [stopped](Serving::stop). A handler that computes, and does not come to wait in one of Threadwire's calls, keeps its connection
+    /// from closing; its thread is named in [`ShutdownReport::stuck`].
+    ///
+    /// ```
+    /// use threadwire::{Shutdown, blocking::{self, Server}};
+    ///
+    /// let server = Server::bind("127.0.0.1:0")?.serve(4, |ws| {
+    ///     while let Some(message) = ws.recv()? {
+    ///         ws.send(&message)?;
+    ///     }
+    ///     Ok(())
+    /// })?;
+    /// let mut ws = blocking::connect(&format!("ws://{}", server.local_addr()?))?;
+    /// let client = std::thread::spawn(move || ws.recv());
+    /// let report = server.shutdown(Shutdown::default())?;
+    /// println!("{report}");
+    /// server.join()?;
+    /// # client.join().unwrap()?;
+    /// # Ok::<(), threadwire::Error>(())
+    /// ```
+    pub fn shutdown(&self, shutdown: Shutdown) -> Result<ShutdownReport, Error> {
+        self.control.shutdown(shutdown)
     }
 
     /// Waits until the server was stopped, every handler has returned, and its connection has ended.

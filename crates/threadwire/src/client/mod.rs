@@ -35,7 +35,7 @@ pub use threadwire_proto::handshake::Answer;
 /// # use threadwire::{Reply, Server};
 /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
 /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
-/// # let url = format!("ws://{}", server.local_addr());
+/// # let url = format!("ws://{}", server.local_addr()?);
 ///
 /// let answers = Rc::new(Cell::new(0));
 /// let count = Rc::clone(&answers);
@@ -67,7 +67,7 @@ pub fn connect(url: &str, listener: impl Listener) -> Result<Connection, Error> 
 /// # use threadwire::{Reply, Server};
 /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
 /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
-/// # let url = format!("ws://{}", server.local_addr());
+/// # let url = format!("ws://{}", server.local_addr()?);
 ///
 /// let client = Client::new(&url)?
 ///     .header("Authorization", "Bearer 1234")?
@@ -177,7 +177,7 @@ impl Client {
     /// # use threadwire::{Reply, Server};
     /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let url = format!("ws://{}", server.local_addr()?);
     ///
     /// let link = Client::new(&url)?.reconnect(Backoff::default()).hold(1 << 20).start(
     ///     |ws: &Connection, message: Message<'_>| {

@@ -84,7 +84,7 @@ impl Client {
     /// use threadwire::Client;
     /// # use threadwire::{Reply, Connection, Message, Server};
     /// # let server = Server::bind("127.0.0.1:0")?.serve(|_| Reply::with(|_: &Connection, _: Message<'_>| Ok(())))?;
-    /// # let staging = server.local_addr();
+    /// # let staging = server.local_addr()?;
     ///
     /// let client = Client::new("ws://feed.example/")?.resolve("feed.example", [staging]);
     /// let ws = client.connect(|_ws: &Connection, _message: Message<'_>| Ok(()))?;
@@ -101,7 +101,7 @@ impl Client {
     /// use threadwire::Client;
     /// # use threadwire::{Reply, Connection, Message, Server};
     /// # let server = Server::bind("127.0.0.1:0")?.serve(|_| Reply::with(|_: &Connection, _: Message<'_>| Ok(())))?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let url = format!("ws://{}", server.local_addr()?);
     ///
     /// let client = Client::new(&url)?.bind("127.0.0.1".parse().unwrap());
     /// let ws = client.connect(|_ws: &Connection, _message: Message<'_>| Ok(()))?;
@@ -156,7 +156,7 @@ impl Client {
     /// use threadwire::Client;
     /// # use threadwire::{Reply, Connection, Message, Server};
     /// # let server = Server::bind("127.0.0.1:0")?.serve(|_| Reply::with(|_: &Connection, _: Message<'_>| Ok(())))?;
-    /// # let tunnel = server.local_addr();
+    /// # let tunnel = server.local_addr()?;
     ///
     /// let client = Client::new("ws://example.com/")?.open_socket(move |_target| {
     ///     Ok(TcpStream::connect(tunnel)?.into())

@@ -19,7 +19,7 @@ impl Connection {
     /// Whether a payload of this length may be sent.
     #[inline]
     pub(super) fn has_room(&self, length: usize) -> bool {
-        self.0.session.borrow().has_room(self.beside(), length, self.0.config.max_buffered)
+        self.0.session.borrow().has_room(self.beside(), length, self.0.site.config.max_buffered)
     }
 
     /// The same, after a try to write what waits: it may be that nobody has yet.
@@ -58,7 +58,7 @@ impl Connection {
         if self.finds_room(length) {
             return Ok(true);
         }
-        let limit = self.0.config.max_buffered;
+        let limit = self.0.site.config.max_buffered;
         match self.overflow(FrameKind::of(opcode, fin), length, when_full) {
             Overflow::Take | Overflow::DropOldest => return Ok(true),
             Overflow::DropNewest => return Ok(false),

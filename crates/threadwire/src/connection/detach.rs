@@ -12,7 +12,7 @@ use threadwire_worker::{EventLoop, Placeholder, Ready, Remote, Source};
 
 use super::bound::BoundSession;
 use super::flags::Flags;
-use super::membership;
+use super::membership::{self, Site};
 use super::remote::Sharing;
 use super::{Connection, Extras, Inner, Phase, WeakConnection};
 use crate::connection::registry::Registry;
@@ -95,7 +95,7 @@ impl Connection {
         Ok(Moving(Some(Parts {
             session,
             stream,
-            config: Arc::clone(&self.0.config),
+            config: Arc::clone(&self.0.site.config),
             agreed: self.0.agreed.clone(),
             flags,
             sharing: extras.sharing,
@@ -105,14 +105,19 @@ impl Connection {
         })))
     }
 
-    /// Gives the connection to the loop of this thread. `on_open` is not called again.
-    pub(crate) fn put_on(moving: Moving, listener: Box<dyn Listener>) -> io::Result<Connection> {
+    /// Gives the connection to the loop of this thread, where it may be a server's. `on_open` is not called again.
+    pub(crate) fn put_on(
+        moving: Moving,
+        listener: Box<dyn Listener>,
+        site: Option<Rc<Site>>,
+    ) -> io::Result<Connection> {
         let mut moving = moving;
         let parts = moving.0.take().ok_or(io::ErrorKind::Other)?;
         let Parts { session, stream, config, agreed, flags, sharing, held_bytes, .. } = parts;
         let Parts { watchers, receivers, .. } = parts;
         let registry = Registry::current();
         let (level, name) = (listener.level(), registry.name_for(listener.name()));
+        let site = site.unwrap_or_else(|| Site::alone(config));
         let event_loop = EventLoop::current();
         let mut made = None;
         event_loop.attach(stream, Interest::READABLE | Interest::WRITABLE, |stream, token| {
@@ -131,7 +136,7 @@ impl Connection {
                 agreed,
                 phase: Cell::new(Phase::Running),
                 place: Cell::new(membership::NOWHERE),
-                config,
+                site,
                 flags: Cell::new(flags),
                 reported: Cell::new(false),
                 extras: RefCell::new(Some(Box::new(extras))),
@@ -140,6 +145,7 @@ impl Connection {
             connection.0 as Rc<dyn Source>
         })?;
         let connection = made.ok_or(io::ErrorKind::Other)?;
+        connection.enter();
         connection.begin_keeping();
         if !connection.reads() {
             connection.hold_pulse(Hold::NotReading);
@@ -151,7 +157,7 @@ impl Connection {
 
     /// What is left of it, if it has ended.
     pub(crate) fn remains(&self) -> Option<Remains> {
-        let (config, agreed) = (Arc::clone(&self.0.config), self.0.agreed.clone());
+        let (config, agreed) = (Arc::clone(&self.0.site.config), self.0.agreed.clone());
         Some(Remains { closed: self.closed()?, config, agreed, role: self.role(), level: self.0.level })
     }
 
@@ -176,7 +182,7 @@ impl Connection {
             agreed,
             phase: Cell::new(Phase::Over),
             place: Cell::new(membership::NOWHERE),
-            config,
+            site: Site::alone(config),
             flags: Cell::default(),
             reported: Cell::new(true),
             extras: RefCell::new(Some(Box::new(extras))),

@@ -48,7 +48,7 @@ impl Connection {
     /// # use threadwire::{Reply, Server};
     /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let url = format!("ws://{}", server.local_addr()?);
     ///
     /// let often = Keepalive::default().idle_timeout(Duration::from_millis(5));
     /// let config = Config::default().keepalive(often).keep_round_trips(true);
@@ -71,7 +71,7 @@ impl Connection {
 
     /// The connection has just opened.
     pub(super) fn begin_keeping(&self) {
-        self.0.session.borrow_mut().begin_keepalive(&self.0.config, Instant::now());
+        self.0.session.borrow_mut().begin_keepalive(&self.0.site.config, Instant::now());
         if self.0.session.borrow().is_timed() {
             let time = EventLoop::current().keep_time();
             let timer = KeepaliveTimer { timer: None, _time: time };

@@ -102,7 +102,7 @@ pub trait Listener: 'static {
     /// # let server = Server::bind("127.0.0.1:0")?.serve(|_| Reply::with(Echo))?;
     /// # let heard = Rc::new(RefCell::new(String::new()));
     /// # let hear = Rc::clone(&heard);
-    /// # let ws = connect(&format!("ws://{}", server.local_addr()), move |ws: &Connection, message: Message<'_>| {
+    /// # let ws = connect(&format!("ws://{}", server.local_addr()?), move |ws: &Connection, message: Message<'_>| {
     /// #     *hear.borrow_mut() = message.to_string();
     /// #     ws.close()
     /// # })?;
@@ -131,7 +131,7 @@ pub trait Listener: 'static {
     /// # use threadwire::{Reply, Message, Server};
     /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let url = format!("ws://{}", server.local_addr()?);
     ///
     /// struct Probe { sent: Instant, took: Rc<Cell<Option<Duration>>> }
     ///

@@ -84,7 +84,7 @@ impl Connection {
         if let Some(handle) = self.existing_handle() {
             return handle;
         }
-        let handle = Handle::new(Arc::clone(&self.0.config));
+        let handle = Handle::new(Arc::clone(&self.0.site.config));
         let session = self.0.session.borrow();
         let is_over = {
             let mut extras = self.0.extras.borrow_mut();

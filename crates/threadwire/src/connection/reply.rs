@@ -21,7 +21,7 @@ use crate::{Error, Listener};
 ///
 /// let serve = |request: &Request| accept(request).unwrap_or_else(|_| Reply::status(500));
 /// # let server = threadwire::Server::bind("127.0.0.1:0")?.serve(serve)?;
-/// # let client = threadwire::Client::new(&format!("ws://{}", server.local_addr()))?;
+/// # let client = threadwire::Client::new(&format!("ws://{}", server.local_addr()?))?;
 /// # assert!(client.connect(|_: &Connection, _: Message<'_>| Ok(())).is_err());
 /// # let client = client.header("Authorization", "Bearer 123")?;
 /// # assert!(client.connect(|_: &Connection, _: Message<'_>| Ok(()))?.response_headers().is_some());
@@ -41,11 +41,6 @@ impl Reply {
     /// [`Server`](crate::Server), which only has listeners, to one that nobody listens to.
     pub fn upgrade() -> Reply {
         Reply(Answer::upgrade(None))
-    }
-
-    /// With the listener that `make` makes, if it is an upgrade that has none.
-    pub(crate) fn or_listener(self, make: impl FnOnce() -> Box<dyn Listener>) -> Reply {
-        Reply(self.0.or_listener(make))
     }
 
     /// Answers with a status: 403 to refuse, 404 for a path that is not there, 200 for a health check.
@@ -99,7 +94,7 @@ impl Reply {
     /// let server = Server::bind("127.0.0.1:0")?.serve(|_| {
     ///     Reply::with(|ws: &Connection, message: Message<'_>| ws.send(message)).subprotocols(["v2", "v1"])
     /// })?;
-    /// let client = Client::new(&format!("ws://{}", server.local_addr()))?.subprotocols(["v0", "v1", "v2"])?;
+    /// let client = Client::new(&format!("ws://{}", server.local_addr()?))?.subprotocols(["v0", "v1", "v2"])?;
     /// let ws = threadwire::blocking::connect(&client)?;
     /// assert_eq!(ws.subprotocol(), Some("v2"));
     /// # Ok::<(), threadwire::Error>(())

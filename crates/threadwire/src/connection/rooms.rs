@@ -59,7 +59,7 @@ impl Connection {
 
     /// Takes one frame, subject to the policy, which can't be to wait.
     pub(crate) fn give(&self, framed: Framed<'_>, when_full: Option<WhenFull>) -> Given {
-        let when_full = when_full.unwrap_or(self.0.config.when_full);
+        let when_full = when_full.unwrap_or(self.0.site.config.when_full);
         if !self.is_open() {
             return Given::Skipped;
         }

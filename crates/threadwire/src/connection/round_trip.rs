@@ -62,7 +62,7 @@ impl Connection {
     /// # use threadwire::{Reply, Server};
     /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let url = format!("ws://{}", server.local_addr()?);
     ///
     /// let ws = connect(&url, |_ws: &Connection, _message: Message<'_>| Ok(()))?;
     /// let times = ws.measure_roundtrip(3)?;
@@ -125,7 +125,7 @@ impl Connection {
 
     /// For the pong that is awaited.
     fn set_measuring_timer(&self) {
-        let keepalive = self.0.config.keepalive;
+        let keepalive = self.0.site.config.keepalive;
         let limit = keepalive.map_or(PATIENCE, |it| it.reply_timeout.max(Keepalive::SHORTEST));
         let weak = WeakConnection(Rc::downgrade(&self.0));
         let event_loop = EventLoop::current();
@@ -214,7 +214,7 @@ impl Handle {
     /// # use threadwire::{Reply, Server};
     /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let url = format!("ws://{}", server.local_addr()?);
     ///
     /// let handle = connect(&url, |_ws: &Connection, _message: Message<'_>| Ok(()))?.handle();
     /// let times = handle.measure_roundtrip(3).get()?;

@@ -15,7 +15,7 @@ impl Connection {
     /// What the session needs for most of what it does.
     #[inline]
     pub(super) fn env(&self) -> Env<'_> {
-        Env { config: &self.0.config, buffers: &self.0.registry.buffers }
+        Env { config: &self.0.site.config, buffers: &self.0.registry.buffers }
     }
 
     /// Something was gathered: it leaves at once if it is much, otherwise at the end of the read, or at the next turn.

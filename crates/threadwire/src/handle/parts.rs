@@ -24,7 +24,7 @@ static PARTS: AtomicU64 = AtomicU64::new(1);
 /// # use threadwire::{Reply, Server};
 /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
 /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
-/// # let url = format!("ws://{}", server.local_addr());
+/// # let url = format!("ws://{}", server.local_addr()?);
 ///
 /// let ws = connect(&url, |ws: &Connection, message: Message<'_>| {
 ///     assert_eq!(message.as_text(), Some("1 2 3 "));

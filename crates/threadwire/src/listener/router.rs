@@ -28,7 +28,7 @@ use crate::Reply;
 ///     .route("/admin/{*what}", |_| Reply::with(|ws: &Connection, _: Message<'_>| ws.close()))?;
 ///
 /// let server = Server::bind("127.0.0.1:0")?.serve(router.hook())?;
-/// # let mut ws = threadwire::blocking::connect(&format!("ws://{}/rooms/caf%C3%A9", server.local_addr()))?;
+/// # let mut ws = threadwire::blocking::connect(&format!("ws://{}/rooms/caf%C3%A9", server.local_addr()?))?;
 /// # ws.send("hello")?;
 /// # assert_eq!(ws.recv()?.unwrap(), "in café: hello");
 /// # Ok::<(), threadwire::Error>(())

@@ -2,13 +2,13 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 
 use threadwire_worker::{Ended, Worker, wait_forever};
 
 use super::server::Sockets;
 use crate::Error;
-use crate::on_loop::server::{Control, Post, Service};
+use crate::on_loop::server::{Control, Service, WorkerRemote};
 use crate::server::{ListenAddr, Shutdown, ShutdownReport};
 
 /// A server at work. Dropping it does not stop it.
@@ -17,7 +17,7 @@ use crate::server::{ListenAddr, Shutdown, ShutdownReport};
 /// use threadwire::{Reply, Connection, Message, Server, connect};
 ///
 /// let server = Server::bind("127.0.0.1:0")?.serve(|_| Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m)))?;
-/// let url = format!("ws://{}", server.local_addr());
+/// let url = format!("ws://{}", server.local_addr()?);
 /// let ws = connect(&url, |_ws: &Connection, _message: Message<'_>| Ok(()))?;
 /// server.stop();
 /// ws.wait_closed()?; // the server closed with 1001
@@ -43,16 +43,16 @@ impl Running {
         number: usize,
         service: &Service,
         sockets: Sockets,
-    ) -> Result<Arc<Post>, Error> {
+    ) -> Result<WorkerRemote, Error> {
         let (tell, told) = mpsc::channel();
         let builder = Worker::builder().name(format!("threadwire {number}")).grace(service.grace());
         // A server outlives the worker that started it, until it is stopped.
         let builder = builder.no_parent();
         let service = service.clone();
         let worker = builder.spawn(move || {
-            let post = service.begin();
+            let worker = service.begin(true);
             // The other end is there: it waits for this.
-            let _ = tell.send(sockets.listen(&service).map(|()| post));
+            let _ = tell.send(sockets.listen(&worker).map(|()| worker.remote().clone()));
             wait_forever()
         });
         let addr = || self.addrs.first().map_or_else(String::new, ListenAddr::to_string);
@@ -68,12 +68,9 @@ impl Running {
         started.inspect_err(|_| self.stop())
     }
 
-    /// The first address of TCP that is listened on, with the port that the system chose if port 0 was asked for.
-    ///
-    /// # Panics
-    ///
-    /// If there is none, as the server only has Unix sockets: [`local_addrs`](Running::local_addrs) says where it listens.
-    pub fn local_addr(&self) -> SocketAddr {
+    /// The first address of TCP that is listened on, with the port that the system chose if port 0 was asked for. Fails with
+    /// [`AddrNotAvailable`](io::ErrorKind::AddrNotAvailable) if there is none.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
         ListenAddr::first_tcp(&self.addrs)
     }
 
@@ -88,7 +85,7 @@ impl Running {
     /// use threadwire::{Reply, Connection, Message, Server, connect, wait_until};
     ///
     /// let server = Server::bind("127.0.0.1:0")?.serve(|_| Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m)))?;
-    /// let ws = connect(&format!("ws://{}", server.local_addr()), |_ws: &Connection, _m: Message<'_>| Ok(()))?;
+    /// let ws = connect(&format!("ws://{}", server.local_addr()?), |_ws: &Connection, _m: Message<'_>| Ok(()))?;
     /// assert_eq!(server.connections(), 1);
     /// # ws.close()?;
     /// # ws.wait_closed()?;
@@ -141,10 +138,10 @@ impl Running {
     /// use threadwire::{CloseCode, Connection, Message, Reply, Server, connect};
     ///
     /// let server = Server::bind("127.0.0.1:0")?.serve(|_| Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m)))?;
-    /// let ws = connect(&format!("ws://{}", server.local_addr()), |_ws: &Connection, _m: Message<'_>| Ok(()))?;
+    /// let ws = connect(&format!("ws://{}", server.local_addr()?), |_ws: &Connection, _m: Message<'_>| Ok(()))?;
     ///
     /// let timeout = Duration::from_secs(10);
-    /// let report = server.shutdown(Shutdown::default().code(CloseCode::SERVICE_RESTART).timeout(timeout))?;
+    /// let report = server.shutdown(Shutdown { code: CloseCode::SERVICE_RESTART, timeout, ..Shutdown::default() })?;
     /// for peer in &report.unanswered {
     ///     println!("{peer}");
     /// }
@@ -195,7 +192,7 @@ pub struct Stopper {
 }
 
 impl Stopper {
-    pub(super) fn new(control: Control) -> Stopper {
+    pub(crate) fn new(control: Control) -> Stopper {
         Stopper { control }
     }
 

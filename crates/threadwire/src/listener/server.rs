@@ -1,18 +1,19 @@
-//! Connections that others open.
+//! The server of the callback face: its settings, and the workers that it starts.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use threadwire_worker::{Ended, EventLoop, Worker, wait_forever};
 
 use super::running::{Running, Stopper};
-use crate::on_loop::server::{Control, Post, Service, Setup};
-use crate::server::{Admission, ListenAddr, Listening};
+use crate::on_loop::server::{Control, Hook, ServerWorker, Service, Setup, WorkerRemote};
+use crate::server::{Admission, ListenAddr, ListenSocket};
 #[cfg(feature = "tls")]
 use crate::tls::ServerTls;
 use crate::{Config, Error, Reply, Request};
+use threadwire_core::server::settings::ServerSettings;
 
 /// A server: what is listened on, and the workers that serve what comes.
 ///
@@ -20,30 +21,28 @@ use crate::{Config, Error, Reply, Request};
 /// use std::time::Duration;
 /// use threadwire::{Reply, Config, Connection, Limits, Message, Server};
 ///
-/// let limits = Limits::default().max_message(64 << 10);
+/// let limits = Limits { max_message: 64 << 10, ..Limits::default() };
 /// let server = Server::bind("127.0.0.1:0")?
 ///     .workers(2)
-///     .config(Config::default().limits(limits).close_timeout(Duration::from_secs(1)))
+///     .config(Config { limits, close_timeout: Duration::from_secs(1), ..Config::default() })
 ///     .serve(|request| match request.path() {
 ///         "/echo" => Reply::with(|ws: &Connection, message: Message<'_>| ws.send(message)),
 ///         _ => Reply::status(404),
 ///     })?;
-/// assert_ne!(server.local_addr().port(), 0);
+/// assert_ne!(server.local_addr()?.port(), 0);
 /// server.stop();
 /// server.join()?;
 /// # Ok::<(), threadwire::Error>(())
 /// ```
 #[derive(Debug)]
 pub struct Server {
-    listening: Vec<Listening>,
+    sockets: Vec<ListenSocket>,
+    addrs: Vec<ListenAddr>,
     workers: usize,
     spread: Spread,
-    config: Config,
-    admission: Admission,
+    settings: ServerSettings,
     control: Control,
     setup: Setup,
-    #[cfg(feature = "tls")]
-    tls: Option<ServerTls>,
 }
 
 /// How connections are spread over several workers.
@@ -56,6 +55,7 @@ pub struct Server {
 /// # Ok::<(), threadwire::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Spread {
     /// The first worker accepts, and hands connections to each worker in turn: as even as can be.
     #[default]
@@ -80,10 +80,10 @@ impl Server {
     /// # Ok::<(), Error>(())
     /// ```
     pub fn bind(addr: impl ToSocketAddrs + std::fmt::Debug) -> Result<Server, Error> {
-        Listening::tcp(addr).map(Server::on)
+        ListenSocket::tcp(addr).map(Server::from_socket)
     }
 
-    /// Listens on a Unix socket at a path, as [`Listening::unix`] does.
+    /// Listens on a Unix socket at a path, as [`ListenSocket::unix`] does.
     ///
     /// Fails with [`Error::Listen`].
     ///
@@ -104,27 +104,27 @@ impl Server {
     /// # Ok::<(), threadwire::Error>(())
     /// ```
     pub fn bind_unix(path: impl AsRef<Path>) -> Result<Server, Error> {
-        Listening::unix(path).map(Server::on)
+        ListenSocket::unix(path).map(Server::from_socket)
     }
 
-    /// Listens on a socket that was made before: see [`Listening`].
-    pub fn on(listening: Listening) -> Server {
-        Server {
-            listening: vec![listening],
+    /// Listens on a socket that was made before: see [`ListenSocket`].
+    pub fn from_socket(socket: ListenSocket) -> Server {
+        let server = Server {
+            sockets: Vec::new(),
+            addrs: Vec::new(),
             workers: 1,
             spread: Spread::default(),
-            config: Config::default(),
-            admission: Admission::default(),
+            settings: ServerSettings::default(),
             control: Control::default(),
             setup: Setup::default(),
-            #[cfg(feature = "tls")]
-            tls: None,
-        }
+        };
+        server.add_socket(socket)
     }
 
-    /// Listens on one more socket: see [`Listening`].
-    pub fn listen_also(mut self, listening: Listening) -> Server {
-        self.listening.push(listening);
+    /// Listens on one more socket: see [`ListenSocket`].
+    pub fn add_socket(mut self, socket: ListenSocket) -> Server {
+        self.addrs.push(socket.local_addr().clone());
+        self.sockets.push(socket);
         self
     }
 
@@ -142,20 +142,20 @@ impl Server {
 
     /// Limits and timeouts of every connection; [`Config::default`] without this.
     pub fn config(mut self, config: Config) -> Server {
-        self.config = config;
+        self.settings.set_config(config);
         self
     }
 
     /// Speaks TLS with all clients, `wss://`; without this with none.
     #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: ServerTls) -> Server {
-        self.tls = Some(tls);
+        self.settings.tls = Some(tls);
         self
     }
 
     /// Whom it lets in, and how many; [`Admission::default`] without this.
     pub fn admission(mut self, admission: Admission) -> Server {
-        self.admission = admission;
+        self.settings.set_admission(admission);
         self
     }
 
@@ -182,13 +182,12 @@ impl Server {
     /// The first address of TCP that is listened on, with the port that the system chose if port 0 was asked for. Fails with
     /// [`AddrNotAvailable`](io::ErrorKind::AddrNotAvailable) if there is none.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        let first = self.listening.iter().find_map(|listening| listening.local_addr().tcp());
-        first.ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+        ListenAddr::first_tcp(&self.addrs)
     }
 
     /// All that is listened on, in the order in which that was said.
-    pub fn local_addrs(&self) -> Vec<ListenAddr> {
-        self.listening.iter().map(|listening| listening.local_addr().clone()).collect()
+    pub fn local_addrs(&self) -> &[ListenAddr] {
+        &self.addrs
     }
 
     /// What stops the server, or shuts it down, from any thread: for [`run`](Server::run), which does not return before.
@@ -246,10 +245,10 @@ impl Server {
         let mut plan = self.plan(accept)?;
         let (others, first) = plan.start_others()?;
         let Plan { service, .. } = plan;
-        let closing = service.clone();
+        let mut begun = None;
         let ended = Worker::builder().grace(service.grace()).run(|| {
-            service.begin();
-            let served = match first.listen(&service) {
+            let worker = begun.insert(service.begin(true));
+            let served = match first.listen(worker) {
                 Ok(()) => wait_forever().map(Ok),
                 Err(error) => Ok(Err(error)),
             };
@@ -257,7 +256,10 @@ impl Server {
             others.stop();
             served
         });
-        closing.end();
+        // The thread goes on after that.
+        if let Some(worker) = begun {
+            worker.close();
+        }
         // Also if the closure above was not run to its end.
         others.stop();
         others.join()?;
@@ -272,22 +274,18 @@ impl Server {
         self,
         accept: impl Fn(&Request) -> R + Send + Sync + 'static,
     ) -> Result<Plan, Error> {
-        let addrs = self.local_addrs();
         let others = self.workers - 1;
         let is_shared =
             self.spread == Spread::ReusePort && cfg!(any(target_os = "linux", target_os = "android"));
         let mut sockets = Vec::new();
-        for listening in self.listening {
-            let shared = if is_shared { listening.share(others) } else { Ok(None) };
-            let shared = shared
-                .map_err(|source| Error::Listen { addr: listening.local_addr().to_string(), source })?;
-            sockets.push((listening, shared));
+        for socket in self.sockets {
+            let shared = if is_shared { socket.share(others) } else { Ok(None) };
+            let shared =
+                shared.map_err(|source| Error::Listen { addr: socket.local_addr().to_string(), source })?;
+            sockets.push((socket, shared));
         }
-        let service =
-            Service::new(accept, self.config, self.admission, self.control.clone()).with_setup(self.setup);
-        #[cfg(feature = "tls")]
-        let service = service.with_tls(self.tls);
-        Ok(Plan { addrs, service, control: self.control, sockets, others })
+        let service = Service::new(self.settings, Hook::new(accept), self.control.clone(), self.setup);
+        Ok(Plan { addrs: self.addrs, service, control: self.control, sockets, others })
     }
 }
 
@@ -297,21 +295,21 @@ struct Plan {
     service: Service,
     control: Control,
     /// The first worker's sockets, each with those of the others if all of them are to accept for themselves.
-    sockets: Vec<(Listening, Option<Vec<Listening>>)>,
+    sockets: Vec<(ListenSocket, Option<Vec<ListenSocket>>)>,
     /// How many others there are.
     others: usize,
 }
 
 /// What one worker listens on, and to whom it hands on what it accepts there.
 #[derive(Default)]
-pub(super) struct Sockets(Vec<(Listening, Vec<Arc<Post>>)>);
+pub(super) struct Sockets(Vec<(ListenSocket, Vec<WorkerRemote>)>);
 
 impl Sockets {
     /// Begins to accept, on the thread of the worker.
-    pub(super) fn listen(self, service: &Service) -> Result<(), Error> {
-        for (listening, others) in self.0 {
-            let addr = listening.local_addr().to_string();
-            service.listen(listening, others).map_err(|source| Error::Listen { addr, source })?;
+    pub(super) fn listen(self, worker: &Rc<ServerWorker>) -> Result<(), Error> {
+        for (socket, others) in self.0 {
+            let addr = socket.local_addr().to_string();
+            worker.listen(socket, others).map_err(|source| Error::Listen { addr, source })?;
         }
         Ok(())
     }
@@ -321,16 +319,16 @@ impl Plan {
     /// Starts all workers but the first. Returns them, and what the first is to listen on.
     fn start_others(&mut self) -> Result<(Running, Sockets), Error> {
         let mut running = Running::new(std::mem::take(&mut self.addrs), self.control.clone());
-        let mut posts = Vec::new();
+        let mut workers = Vec::new();
         for number in 1..=self.others {
             let shared = self.sockets.iter_mut().filter_map(|(_, shared)| shared.as_mut()?.pop());
-            let own = Sockets(shared.map(|listening| (listening, Vec::new())).collect());
-            posts.push(running.start(number, &self.service, own)?);
+            let own = Sockets(shared.map(|socket| (socket, Vec::new())).collect());
+            workers.push(running.start(number, &self.service, own)?);
         }
         let first = std::mem::take(&mut self.sockets).into_iter();
-        let first = first.map(|(listening, shared)| match shared {
-            Some(_) => (listening, Vec::new()),
-            None => (listening, posts.clone()),
+        let first = first.map(|(socket, shared)| match shared {
+            Some(_) => (socket, Vec::new()),
+            None => (socket, workers.clone()),
         });
         Ok((running, Sockets(first.collect())))
     }

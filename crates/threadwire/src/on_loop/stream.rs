@@ -3,22 +3,18 @@
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Shutdown, SocketAddr};
-#[cfg(feature = "tls")]
-use std::sync::Arc;
 
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
-use rustix::net::{RecvFlags, recv};
-#[cfg(feature = "tls")]
-use rustls::ServerConfig;
 use threadwire_proto::Role;
 
 use crate::trace::Trace;
 #[cfg(feature = "tls")]
-use threadwire_core::tls::stream::TlsStream;
+use threadwire_core::tls::session::Session;
 #[cfg(feature = "tls")]
-use threadwire_core::tls::{TlsFailure, session::Session};
+use threadwire_core::tls::stream::TlsStream;
+use threadwire_core::trace::Direction;
 use threadwire_core::trace::tap::Traced;
 use threadwire_core::transport::Transport;
 
@@ -50,11 +46,10 @@ impl Stream {
         Stream::Tcp(socket)
     }
 
-    /// The server's end of TLS on another stream. The handshake goes on by itself, as the stream is read.
+    /// TLS on another stream. The handshake goes on by itself, as the stream is read.
     #[cfg(feature = "tls")]
-    pub(crate) fn tls_server(stream: Stream, config: Arc<ServerConfig>) -> io::Result<Stream> {
-        let session = Session::server(config).map_err(TlsFailure::io)?;
-        Ok(Stream::Tls(Box::new(TlsStream::of(session, stream))))
+    pub(crate) fn over_tls(stream: Stream, session: Session) -> Stream {
+        Stream::Tls(Box::new(TlsStream::of(session, stream)))
     }
 
     /// The same stream, traced if that is wanted.
@@ -65,15 +60,13 @@ impl Stream {
         }
     }
 
-    /// Looks at what lies in the socket, and leaves it there.
-    pub(crate) fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Stream::Tcp(socket) => retry(|| socket.peek(buffer)),
-            Stream::Unix(socket) => retry(|| Ok(recv(socket, &mut *buffer, RecvFlags::PEEK)?.1)),
-            #[cfg(feature = "tls")]
-            Stream::Tls(tls) => tls.stream.peek(buffer),
-            Stream::Traced(traced) => traced.stream.peek(buffer),
+    /// The same, where the first bytes were read before.
+    pub(crate) fn traced_after(self, trace: Option<&Trace>, role: Role, early: &[u8]) -> Stream {
+        let mut stream = self.traced(trace, role);
+        if let Stream::Traced(traced) = &mut stream {
+            traced.tap.watch(Direction::Received, early);
         }
+        stream
     }
 
     /// The TLS on it, if there is some.

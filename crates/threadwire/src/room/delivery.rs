@@ -99,7 +99,7 @@ impl Delivery {
     /// use threadwire::{Connection, Message, Room, connect};
     /// # use threadwire::{Reply, Server};
     /// # let server = Server::bind("127.0.0.1:0")?.serve(|_| Reply::with(|_: &Connection, _: Message<'_>| Ok(())))?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let url = format!("ws://{}", server.local_addr()?);
     ///
     /// let ws = connect(&url, |_ws: &Connection, _message: Message<'_>| Ok(()))?;
     /// let room = Room::new();

@@ -195,7 +195,7 @@ mod tests {
     fn two(then: impl FnOnce(&Registry, [Connection; 2])) {
         let ignore = |_: &Connection, _: Message<'_>| Ok(());
         let server = Server::bind("127.0.0.1:0").unwrap().serve(move |_| Reply::with(ignore)).unwrap();
-        let client = || Client::new(&format!("ws://{}", server.local_addr())).unwrap();
+        let client = || Client::new(&format!("ws://{}", server.local_addr().unwrap())).unwrap();
         let both = [(); 2].map(|()| client().connect(ignore).unwrap());
         then(&Registry::current(), both);
         server.stop();

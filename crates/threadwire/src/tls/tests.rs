@@ -90,7 +90,7 @@ fn sessions() -> (Session, Session) {
     let client = ClientTls::new().only_roots(chain.clone()).unwrap();
     let (config, name) = client.prepare("localhost").unwrap();
     let server = ServerTls::new(chain, key).unwrap();
-    (Session::client(config, name).unwrap(), Session::server(server.current()).unwrap())
+    (Session::client(config, name).unwrap(), Session::server(server.current(), Vec::new()).unwrap())
 }
 
 /// `None` for what would block.

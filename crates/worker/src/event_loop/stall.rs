@@ -19,12 +19,20 @@ use crate::Source;
 /// A callback, or the worker's task, has held the loop for longer than the
 /// [limit](EventLoop::set_stall_limit): an event that is fired at the worker itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Stalled {
     /// The holder of the loop: a source by its [name](Source::name), a timer by the place where it was set, a call by the type of
     /// its closure, the listeners of an event by the type of the event.
     pub what: String,
     /// The time for which the loop did not turn.
     pub held: Duration,
+}
+
+impl Stalled {
+    #[doc(hidden)]
+    pub fn new(what: String, held: Duration) -> Stalled {
+        Stalled { what, held }
+    }
 }
 
 /// Code that can hold a loop.
@@ -189,7 +197,7 @@ impl EventLoop {
         tracing::warn!(worker, what, ?held, "a loop was held for too long");
         // A stall in the report of a stall is not reported by another event: that would have no end.
         if !matches!(holder, Holder::Report) {
-            self.worker.inform(Stalled { what, held });
+            self.worker.inform(Stalled::new(what, held));
         }
     }
 }

@@ -4,6 +4,7 @@ use crate::Remote;
 
 /// The status of a worker, see [`Remote::status`].
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Status {
     /// The worker has not been started yet.
     New,
@@ -28,6 +29,7 @@ impl Status {
 
 /// The way in which a worker ended. [`Ended`](crate::Ended) has the result too.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Outcome {
     /// The task came to its end.
     Done,
@@ -39,6 +41,7 @@ pub enum Outcome {
 
 /// The status of a worker has changed: an event for those who [`watch`](Remote::watch) it.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct StatusChange {
     /// The worker.
     pub worker: Remote,

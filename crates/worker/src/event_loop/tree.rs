@@ -14,6 +14,7 @@ use crate::{EventLoop, Remote};
 /// Something has happened to a child: an event at its parent. It is sent to parents that listen or wait for such events
 /// (or did once), in the order of the [`ChildChange`]s.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ChildEvent {
     /// The child.
     pub worker: Remote,
@@ -23,6 +24,7 @@ pub struct ChildEvent {
 
 /// An event in a child's life: it starts, its task is done, has failed or was stopped, and it ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ChildChange {
     /// The child's task begins.
     Started,
@@ -38,6 +40,7 @@ pub enum ChildChange {
 
 /// These workers have not ended in time, see [`Remote::stop_within`].
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Stuck {
     /// The names of the workers, or numbers where they have none; parents before their children.
     pub workers: Vec<String>,

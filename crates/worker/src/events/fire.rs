@@ -28,6 +28,7 @@ impl<T> fmt::Debug for Undelivered<T> {
 
 /// The reason why an event was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Undeliverable {
     /// The worker does not run.
     #[error("the worker does not run")]

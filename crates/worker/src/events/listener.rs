@@ -36,6 +36,7 @@ impl<E: Display + 'static> ListenerResult for Result<(), E> {
 /// A listener returned an error, or panicked. This is fired at the worker itself, and at its parents; the worker goes on.
 /// Where nobody listens for the failure, it is logged.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ListenerFailed {
     /// The worker whose listener it is.
     pub worker: Remote,

@@ -22,6 +22,7 @@ pub fn join_all<R: Send + 'static>(
 
 /// The worker that has ended first, see [`race`].
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Winner<R> {
     /// The place of the winner among the workers.
     pub index: usize,

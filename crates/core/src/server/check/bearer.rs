@@ -29,7 +29,7 @@ use crate::server::request::Request;
 ///         })
 ///     })?;
 /// # let server = threadwire::Server::bind("127.0.0.1:0")?.serve(router.hook())?;
-/// # let client = threadwire::Client::new(&format!("ws://{}/feed", server.local_addr()))?;
+/// # let client = threadwire::Client::new(&format!("ws://{}/feed", server.local_addr()?))?;
 /// # assert!(threadwire::blocking::connect(&client).is_err());
 /// # let mut ws = threadwire::blocking::connect(&client.header("Authorization", "Bearer 1234")?)?;
 /// # ws.send("who?")?;

@@ -85,7 +85,7 @@ fn a_read_leaves_what_has_to_be_answered_to_those_who_write() {
     let mut client = ClientConnection::new(config, ServerName::try_from("localhost").unwrap()).unwrap();
     let line = Arc::new(Mutex::new(Line::default()));
     let stream = Stream::of(End(Arc::clone(&line)));
-    let secured = TlsStream::of(Session::server(server.current()).unwrap(), stream);
+    let secured = TlsStream::of(Session::server(server.current(), Vec::new()).unwrap(), stream);
     let mut stream = Stream::Tls(Box::new(secured));
     let cx = &mut Context::from_waker(Waker::noop());
     let mut answers = 0;

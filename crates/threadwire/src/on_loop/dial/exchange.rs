@@ -12,6 +12,7 @@ use threadwire_worker::{EventLoop, Ready, Source, Token};
 
 use super::{AttachedStream, Attempt, drop_attached};
 use crate::connection::Opening;
+use crate::connection::membership::Site;
 use crate::on_loop::stream::Stream;
 use crate::{Connection, Error};
 use threadwire_core::agreed::Agreed;
@@ -157,7 +158,7 @@ impl LoopExchange {
                     stream: attached.stream,
                     token: self.token,
                     listener,
-                    config: Arc::clone(&self.attempt.config),
+                    site: Site::alone(Arc::clone(&self.attempt.config)),
                     agreed: Some(agreed),
                     deflate,
                     output: Vec::new(),

@@ -63,7 +63,7 @@ struct Hooks {
 /// #         false => ws.send("42"),
 /// #     })
 /// # })?;
-/// # let url = format!("ws://{}", server.local_addr());
+/// # let url = format!("ws://{}", server.local_addr()?);
 ///
 /// struct Prices;
 ///
@@ -134,7 +134,7 @@ impl Reconnect {
     /// use threadwire::{Client, Connection, Message};
     /// # use threadwire::{Reply, Server};
     /// # let server = Server::bind("127.0.0.1:0")?.serve(|_| Reply::with(|_: &Connection, _: Message<'_>| Ok(())))?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let url = format!("ws://{}", server.local_addr()?);
     ///
     /// // Nothing is that near.
     /// let backoff = Backoff::default().first(Duration::from_millis(1)).max_attempts(3);

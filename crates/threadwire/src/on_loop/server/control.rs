@@ -1,131 +1,166 @@
-//! What all threads see of a server: its workers, how many connections each of them has, and how far a shutdown is.
+//! Control of a server from any thread: its workers, how many connections they have, stopping, and graceful shutdown.
 //!
 //! A shutdown is an order that is posted to every worker. What it waits for is a count: every worker has begun, and for
 //! none of them anything is pending. A connection that is handed from one worker to another is pending at the other one
 //! before it is posted, so it is never nowhere.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
-use threadwire_proto::CloseFrame;
-use threadwire_proto::handshake::Response;
 use threadwire_worker::{EventLoop, Remote};
 
-use super::station::Station;
+use super::Hook;
+use super::worker::ServerWorker;
 use crate::Error;
-use threadwire_core::server::{Shutdown, ShutdownReport, StuckWorker, Unanswered};
+use threadwire_core::server::settings::ServerSettings;
+use threadwire_core::server::tally::{ShutdownOrder, Watchers, WorkerTally};
+use threadwire_core::server::{Shutdown, ShutdownReport};
 
 /// How long after the deadline a worker that runs at all must have dealt with it.
 pub(super) const MARGIN: Duration = Duration::from_millis(500);
 
 /// Reaches a server from any thread, also before it serves and after its end.
 #[derive(Clone, Default)]
-pub(crate) struct Control(Arc<Mutex<State>>);
+pub(crate) struct Control(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    watchers: Arc<Watchers>,
+}
 
 #[derive(Default)]
 struct State {
-    posts: Vec<Arc<Post>>,
-    /// Whether it was stopped or shut down: a worker that comes later has nothing to do.
+    workers: Vec<WorkerRemote>,
+    /// Whether it was stopped, or shut down to the end: a worker that comes later has nothing to do.
     is_over: bool,
-    order: Option<Arc<Order>>,
-}
-
-/// What a shutdown asks of every worker.
-pub(super) struct Order {
-    pub(super) shutdown: Shutdown,
-    /// What handshakes are answered.
-    pub(super) refusal: Response,
+    /// A shutdown that has begun, and its earliest deadline.
+    order: Option<(Arc<ShutdownOrder>, Option<Instant>)>,
 }
 
 /// A worker of a server, as all threads see it.
-pub(crate) struct Post {
+#[derive(Clone)]
+pub(crate) struct WorkerRemote {
     pub(super) remote: Remote,
-    /// Its connections.
-    open: AtomicUsize,
-    /// What a shutdown has to wait for: connections, handshakes, and those that are on their way to this worker.
-    pending: AtomicUsize,
-    /// Whether its shutdown has begun, or it has ended without.
-    begun: AtomicBool,
-    tally: Mutex<Tally>,
-    /// Whose waits look at this.
-    waiters: Mutex<Vec<Remote>>,
+    pub(super) tally: Arc<WorkerTally>,
+    /// Whether the thread is there for the server alone, and is stopped with it.
+    owns_thread: bool,
 }
 
-/// What a worker has to report.
-#[derive(Default)]
-pub(super) struct Tally {
-    pub(super) clean: usize,
-    pub(super) unanswered: Vec<Unanswered>,
-    pub(super) refused: usize,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+impl WorkerRemote {
+    /// Ends what the worker does.
+    pub(super) fn stop(&self) {
+        if self.owns_thread {
+            return self.remote.stop();
+        }
+        let tally = Arc::clone(&self.tally);
+        // A thread that has ended serves nobody any more.
+        let _ = self.remote.post(move |_| {
+            if let Some(worker) = ServerWorker::of_tally(&tally) {
+                worker.stop();
+            }
+        });
+        self.remote.wake();
+    }
 }
 
 impl Control {
-    /// Takes in the worker of this thread. If the server was stopped already, so is the worker.
-    pub(super) fn enrol(&self) -> Arc<Post> {
-        let post = Arc::new(Post {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes this thread one of the server's workers; if `owns_thread`, the thread stops when the server does. A server that was stopped
+    /// already stops the worker too, and one that shuts down has it shut down.
+    pub(super) fn enrol(
+        &self,
+        settings: &Arc<ServerSettings>,
+        hook: &Hook,
+        owns_thread: bool,
+    ) -> Rc<ServerWorker> {
+        let remote = WorkerRemote {
             remote: EventLoop::current().remote(),
-            open: AtomicUsize::new(0),
-            pending: AtomicUsize::new(0),
-            begun: AtomicBool::new(false),
-            tally: Mutex::default(),
-            waiters: Mutex::default(),
-        });
-        let mut state = lock(&self.0);
-        state.posts.push(Arc::clone(&post));
-        if state.is_over {
-            post.remote.stop();
+            tally: Arc::new(WorkerTally::new(Arc::clone(&self.0.watchers))),
+            owns_thread,
+        };
+        let worker = ServerWorker::open(Arc::clone(settings), hook.clone(), remote.clone());
+        let mut state = self.lock();
+        state.workers.push(remote.clone());
+        let (is_over, order) = (state.is_over, state.order.clone());
+        drop(state);
+        if is_over {
+            remote.stop();
+        } else if let Some((order, deadline)) = order {
+            Begin { tally: Arc::clone(&remote.tally), order, deadline }.run(false);
         }
-        post
+        worker
+    }
+
+    /// The same on a thread of a pool, which ends what is done there itself; unless the thread is one already.
+    pub(super) fn enrol_once(&self, settings: &Arc<ServerSettings>, hook: &Hook) -> Rc<ServerWorker> {
+        let known = ServerWorker::of_settings(settings);
+        known.unwrap_or_else(|| self.enrol(settings, hook, false))
+    }
+
+    /// A worker has nothing to do any more. Where the server shuts down, it is still to be reported on.
+    pub(crate) fn dismiss(&self, worker: &ServerWorker) {
+        worker.close();
+        let mut state = self.lock();
+        if state.order.is_none() {
+            state.workers.retain(|other| !Arc::ptr_eq(&other.tally, worker.tally()));
+        }
     }
 
     pub(crate) fn stop(&self) {
-        let mut state = lock(&self.0);
+        let mut state = self.lock();
         state.is_over = true;
-        state.posts.iter().for_each(|post| post.remote.stop());
+        let workers = state.workers.clone();
+        drop(state);
+        workers.iter().for_each(WorkerRemote::stop);
+    }
+
+    /// Whether it was stopped, or shuts down.
+    pub(crate) fn is_ending(&self) -> bool {
+        let state = self.lock();
+        state.is_over || state.order.is_some()
     }
 
     /// How many connections there are.
     pub(crate) fn connections(&self) -> usize {
-        lock(&self.0).posts.iter().map(|post| post.open.load(Ordering::Relaxed)).sum()
+        self.lock().workers.iter().map(|worker| worker.tally.open()).sum()
     }
 
     /// Shuts down, waits for that, and stops the workers. If it was begun before, the first order holds, and the earliest
     /// deadline.
     pub(crate) fn shutdown(&self, shutdown: Shutdown) -> Result<ShutdownReport, Error> {
-        CloseFrame { code: Some(shutdown.code), reason: &shutdown.reason }.check()?;
         let event_loop = EventLoop::current();
         let deadline = Instant::now().checked_add(shutdown.timeout);
         let until = deadline.and_then(|deadline| deadline.checked_add(MARGIN));
-        let (posts, order) = {
-            let mut state = lock(&self.0);
-            state.is_over = true;
-            let order = match &state.order {
-                Some(order) => Arc::clone(order),
-                None => Arc::new(Order::new(shutdown)?),
-            };
-            state.order = Some(Arc::clone(&order));
-            (state.posts.clone(), order)
+        let order = Arc::new(ShutdownOrder::new(shutdown)?);
+        let _watching = self.0.watchers.watch(Waker::from(Arc::new(Waiter(event_loop.remote()))));
+        let (workers, order) = {
+            let mut state = self.lock();
+            let (order, earlier) = state.order.take().unwrap_or((order, None));
+            let earliest = earlier.into_iter().chain(deadline).min();
+            state.order = Some((Arc::clone(&order), earliest));
+            (state.workers.clone(), order)
         };
-        let _watching = Watching::start(&posts, event_loop.remote());
-        for post in &posts {
-            let begin = Begin { post: Arc::clone(post), order: Arc::clone(&order), deadline };
-            if post.remote.is_current() {
+        for worker in &workers {
+            let begin = Begin { tally: Arc::clone(&worker.tally), order: Arc::clone(&order), deadline };
+            if worker.remote.is_current() {
                 begin.run(true);
             } else {
                 // A worker that has ended has nothing left: to drop this says so.
-                let _ = post.remote.post(move |_| begin.run(false));
+                let _ = worker.remote.post(move |_| begin.run(false));
             }
         }
-        let waited = event_loop.wait(until, || posts.iter().all(|post| post.is_done()));
+        let is_done = || self.lock().workers.iter().all(|worker| worker.tally.is_done());
+        let waited = event_loop.wait(until, is_done);
         let mut report = ShutdownReport::default();
-        for post in &posts {
-            post.report(&mut report);
+        for worker in &self.lock().workers {
+            worker.tally.report(&mut report, || worker.remote.to_string());
         }
         let is_time_up = until.is_some_and(|until| until <= Instant::now());
         self.stop();
@@ -142,120 +177,37 @@ impl fmt::Debug for Control {
     }
 }
 
-impl Order {
-    fn new(shutdown: Shutdown) -> Result<Order, Error> {
-        let mut refusal = Response::new(503)?;
-        if let Some(after) = shutdown.retry_after {
-            let seconds = after.as_secs().saturating_add(u64::from(after.subsec_nanos() > 0));
-            refusal = refusal.with_header("Retry-After", seconds.to_string())?;
-        }
-        Ok(Order { shutdown, refusal })
+/// A thread whose loop waits for a shutdown.
+struct Waiter(Remote);
+
+impl Wake for Waiter {
+    fn wake(self: Arc<Self>) {
+        self.0.wake();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.wake();
     }
 }
 
 /// An order on its way to a worker. Dropped on that way, it counts as carried out: the worker has ended.
 struct Begin {
-    post: Arc<Post>,
-    order: Arc<Order>,
+    tally: Arc<WorkerTally>,
+    order: Arc<ShutdownOrder>,
     deadline: Option<Instant>,
 }
 
 impl Begin {
     /// On the worker's thread; `waits_here` if a call on that thread waits for the shutdown.
     fn run(self, waits_here: bool) {
-        if let Some(station) = Station::of_post(&self.post) {
-            station.begin(&self.order, self.deadline, waits_here);
+        if let Some(worker) = ServerWorker::of_tally(&self.tally) {
+            worker.shut_down(&self.order, self.deadline, waits_here);
         }
     }
 }
 
 impl Drop for Begin {
     fn drop(&mut self) {
-        self.post.begun.store(true, Ordering::SeqCst);
-        self.post.wake();
-    }
-}
-
-/// Has the waits of a thread look at the workers whenever one of them is done.
-struct Watching<'a>(&'a [Arc<Post>], Remote);
-
-impl Watching<'_> {
-    fn start(posts: &[Arc<Post>], remote: Remote) -> Watching<'_> {
-        for post in posts {
-            lock(&post.waiters).push(remote.clone());
-        }
-        Watching(posts, remote)
-    }
-}
-
-impl Drop for Watching<'_> {
-    fn drop(&mut self) {
-        for post in self.0 {
-            let mut waiters = lock(&post.waiters);
-            // One of them: another call on this thread may watch too.
-            if let Some(place) = waiters.iter().position(|waiter| *waiter == self.1) {
-                waiters.swap_remove(place);
-            }
-        }
-    }
-}
-
-impl Post {
-    /// Something more to wait for, until what this returns is dropped.
-    pub(super) fn expect(self: &Arc<Post>) -> Pending {
-        self.pending.fetch_add(1, Ordering::SeqCst);
-        Pending(Arc::clone(self))
-    }
-
-    /// A connection has opened.
-    pub(super) fn opened(&self) {
-        self.open.fetch_add(1, Ordering::Relaxed);
-        self.pending.fetch_add(1, Ordering::SeqCst);
-    }
-
-    /// A connection has ended.
-    pub(super) fn ended(&self) {
-        self.open.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// There is one thing less to wait for.
-    pub(super) fn one_less(&self) {
-        if self.pending.fetch_sub(1, Ordering::SeqCst) == 1 && self.begun.load(Ordering::SeqCst) {
-            self.wake();
-        }
-    }
-
-    pub(super) fn tally(&self) -> MutexGuard<'_, Tally> {
-        lock(&self.tally)
-    }
-
-    fn wake(&self) {
-        lock(&self.waiters).iter().for_each(Remote::wake);
-    }
-
-    fn is_done(&self) -> bool {
-        self.begun.load(Ordering::SeqCst) && self.pending.load(Ordering::SeqCst) == 0
-    }
-
-    fn report(&self, report: &mut ShutdownReport) {
-        let tally = self.tally();
-        report.connections += tally.clean + tally.unanswered.len();
-        report.clean += tally.clean;
-        report.unanswered.extend_from_slice(&tally.unanswered);
-        report.refused += tally.refused;
-        if !self.is_done() {
-            let connections = self.open.load(Ordering::Relaxed);
-            report.connections += connections;
-            report.stuck.push(StuckWorker::new(self.remote.to_string(), connections));
-        }
-    }
-}
-
-/// Something that a shutdown of its worker waits for.
-pub(super) struct Pending(Arc<Post>);
-
-impl Drop for Pending {
-    fn drop(&mut self) {
-        self.0.one_less();
+        self.tally.begin();
     }
 }

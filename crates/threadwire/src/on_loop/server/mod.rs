@@ -1,45 +1,33 @@
-//! Serving: listen, accept, upgrade.
+//! Serving on event loops: sockets that listen, handshakes, workers, and shutting down.
 
-pub(crate) mod accept;
+mod accept;
 mod control;
-mod handshakes;
-mod station;
-pub(crate) mod upgrade;
+mod hook;
+mod upgrade;
+mod worker;
 
 use std::fmt;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use threadwire_core::server::admission::Gate;
-use threadwire_proto::Role;
+use threadwire_core::server::settings::ServerSettings;
 use threadwire_worker::EventLoop;
 
-pub(crate) use accept::Acceptor;
-pub(crate) use control::{Control, Post};
-pub(crate) use station::Station;
+pub(crate) use control::{Control, WorkerRemote};
+pub(crate) use hook::Hook;
+pub(crate) use worker::ServerWorker;
 
-use crate::on_loop::stream::Stream;
-use crate::server::{Admission, Listening};
-#[cfg(feature = "tls")]
-use crate::tls::ServerTls;
-use crate::{Config, Error, Reply, Request};
+use crate::server::ListenSocket;
 
-/// What says what becomes of a request.
-pub(crate) type Hook = dyn Fn(&Request) -> Reply + Send + Sync;
-
-/// What every worker of a server needs to serve a connection.
+/// What every worker of a server needs to serve connections.
 #[derive(Clone)]
 pub(crate) struct Service {
-    hook: Arc<Hook>,
-    config: Arc<Config>,
-    gate: Arc<Gate>,
+    settings: Arc<ServerSettings>,
+    hook: Hook,
     control: Control,
     setup: Setup,
-    #[cfg(feature = "tls")]
-    tls: Option<ServerTls>,
 }
 
 /// What is done on each worker before it serves.
@@ -61,77 +49,32 @@ impl fmt::Debug for Setup {
 }
 
 impl Service {
-    pub(crate) fn new<R: Into<Reply>>(
-        hook: impl Fn(&Request) -> R + Send + Sync + 'static,
-        config: Config,
-        admission: Admission,
-        control: Control,
-    ) -> Service {
-        Service {
-            hook: Arc::new(move |request| hook(request).into()),
-            config: Arc::new(config),
-            gate: Gate::new(admission),
-            control,
-            setup: Setup::default(),
-            #[cfg(feature = "tls")]
-            tls: None,
-        }
-    }
-
-    #[cfg(feature = "tls")]
-    pub(crate) fn with_tls(self, tls: Option<ServerTls>) -> Service {
-        Service { tls, ..self }
-    }
-
-    /// An accepted stream as it is to be talked through: in TLS, if that is wanted, and traced.
-    fn prepare(&self, stream: Stream) -> io::Result<Stream> {
-        #[cfg(feature = "tls")]
-        let stream = match &self.tls {
-            Some(tls) => Stream::tls_server(stream, tls.current())?,
-            None => stream,
-        };
-        Ok(stream.traced(self.config.trace.as_ref(), Role::Server))
-    }
-
-    pub(crate) fn with_setup(self, setup: Setup) -> Service {
-        Service { setup, ..self }
+    pub(crate) fn new(settings: ServerSettings, hook: Hook, control: Control, setup: Setup) -> Service {
+        Service { settings: Arc::new(settings), hook, control, setup }
     }
 
     /// How long a worker may take to close its connections: a little longer than each of them may.
     pub(crate) fn grace(&self) -> Duration {
-        self.config.close_timeout.saturating_add(Duration::from_millis(100))
+        self.settings.config.close_timeout.saturating_add(Duration::from_millis(100))
     }
 
-    /// Makes this thread one of the server's workers. The worker is stopped if the server has been.
-    pub(crate) fn begin(&self) -> Arc<Post> {
+    /// Makes this thread one of the server's workers. If it is there for the server alone, it is stopped when the server is.
+    pub(crate) fn begin(&self, owns_thread: bool) -> Rc<ServerWorker> {
         if let Some(setup) = &self.setup.0 {
             setup(&EventLoop::current());
         }
-        let post = self.control.enrol();
-        Station::open(&self.config, Arc::clone(&post));
-        post
+        self.control.enrol(&self.settings, &self.hook, owns_thread)
     }
 
-    /// What remains on a thread that goes on after [`begin`](Service::begin).
-    pub(crate) fn end(&self) {
-        Station::close(&self.config);
-    }
-
-    /// Accepts connections on this thread, and hands them round: to this worker, and to each of the others.
-    pub(crate) fn listen(&self, listening: Listening, others: Vec<Arc<Post>>) -> io::Result<Rc<Acceptor>> {
-        accept::start(self.clone(), listening, others)
-    }
-
-    /// What becomes of a request.
-    fn ask(&self, request: &Request) -> Reply {
-        ask(&*self.hook, request)
+    /// The same on a thread of a pool, which may be one already. Nothing is set up there.
+    pub(crate) fn begin_once(&self) -> Rc<ServerWorker> {
+        self.control.enrol_once(&self.settings, &self.hook)
     }
 }
 
-/// What becomes of a request, as the program says. A hook that panics answers with 500.
-pub(crate) fn ask(hook: &Hook, request: &Request) -> Reply {
-    catch_unwind(AssertUnwindSafe(|| hook(request))).unwrap_or_else(|payload| {
-        tracing::error!(error = %Error::panicked(payload), "accepting a request failed");
-        Reply::status(500)
-    })
+impl ServerWorker {
+    /// Accepts connections on this thread, and hands them round: to this worker, and to each of the others.
+    pub(crate) fn listen(self: &Rc<Self>, socket: ListenSocket, others: Vec<WorkerRemote>) -> io::Result<()> {
+        accept::start(self, socket, others)
+    }
 }

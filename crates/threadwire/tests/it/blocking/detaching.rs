@@ -121,7 +121,7 @@ fn unsent_output_goes_along() {
         let message = vec![5u8; 256 << 10];
         let mut count = 0;
         while ws.connection().buffered() < 1 << 20 {
-            ws.send_or(&message[..], WhenFull::Error).unwrap();
+            ws.send_with(&message[..], WhenFull::Error).unwrap();
             count += 1;
         }
         let detached = ws.detach().unwrap();
@@ -237,7 +237,7 @@ fn it_moves_from_thread_to_thread_and_back() {
 fn a_server_accepts_here_and_a_thread_for_each_connection_serves() {
     bounded(|| {
         let mut server = Server::bind("127.0.0.1:0").unwrap();
-        let url = format!("ws://{}", server.local_addr());
+        let url = format!("ws://{}", server.local_addr().unwrap());
         let clients: Vec<_> = (0..4)
             .map(|number| {
                 let url = url.clone();

@@ -24,10 +24,10 @@ fn a_handler_hears_what_a_client_said_that_left_while_it_waited_for_a_thread() {
         });
         let serving = serving.unwrap();
         // It keeps the only thread busy.
-        let mut first = Peer::open(serving.local_addr(), "/");
+        let mut first = Peer::open(serving.local_addr().unwrap(), "/");
         first.send(TEXT, b"first");
         assert_eq!(given.recv_timeout(Duration::from_secs(3)).unwrap(), "first");
-        let mut second = Peer::open(serving.local_addr(), "/");
+        let mut second = Peer::open(serving.local_addr().unwrap(), "/");
         second.send(TEXT, b"I was here");
         second.close(1000, "");
         assert_eq!(second.code(), 1000);
@@ -55,7 +55,7 @@ fn handlers_hear_what_clients_said_that_closed_before_a_thread_was_free() {
             Ok(())
         });
         let serving = serving.unwrap();
-        let url = format!("ws://{}/", serving.local_addr());
+        let url = format!("ws://{}/", serving.local_addr().unwrap());
         let clients = [(); CLIENTS].map(|()| {
             let url = url.clone();
             thread::spawn(move || {

@@ -264,7 +264,7 @@ fn a_stop_ends_the_wait() {
 fn servers_and_connections_share_a_thread() {
     bounded(|| {
         let servers = [(), ()].map(|()| Server::bind("127.0.0.1:0").unwrap().config(patient()));
-        let urls = servers.each_ref().map(|server| format!("ws://{}", server.local_addr()));
+        let urls = servers.each_ref().map(|server| format!("ws://{}", server.local_addr().unwrap()));
         let mut select = Select::new();
         servers.into_iter().for_each(|server| select.serve(server));
         let (ws, mut peer) = pair();
@@ -294,7 +294,7 @@ fn servers_and_connections_share_a_thread() {
                 }
                 Selected::Message(message) => {
                     *messages.entry(key).or_default() += 1;
-                    select[key].send_or(&message, WhenFull::Close).unwrap();
+                    select[key].send_with(&message, WhenFull::Close).unwrap();
                 }
                 Selected::Closed(how) => {
                     assert!(how.is_normal(), "{how}");
@@ -313,7 +313,7 @@ fn servers_and_connections_share_a_thread() {
 fn a_dropped_select_closes_its_connections_and_its_servers() {
     bounded(|| {
         let server = Server::bind("127.0.0.1:0").unwrap();
-        let addr = server.local_addr();
+        let addr = server.local_addr().unwrap();
         let mut select = Select::new();
         select.serve(server);
         let (ws, mut peer) = pair();

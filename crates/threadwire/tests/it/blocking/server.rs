@@ -24,7 +24,7 @@ fn echo(ws: &mut Connection) -> Result<(), Error> {
 }
 
 fn url(serving: &Serving) -> String {
-    format!("ws://{}/", serving.local_addr())
+    format!("ws://{}/", serving.local_addr().unwrap())
 }
 
 fn finish(serving: Serving) {
@@ -36,7 +36,7 @@ fn finish(serving: Serving) {
 fn accepts_one_by_one() {
     bounded(|| {
         let mut server = bind();
-        let url = format!("ws://{}", server.local_addr());
+        let url = format!("ws://{}", server.local_addr().unwrap());
         let clients = thread::spawn(move || {
             for _ in 0..3 {
                 let mut ws = blocking::connect(&url).unwrap();
@@ -56,7 +56,7 @@ fn accepts_one_by_one() {
 fn connections_that_were_not_accepted_yet_keep_what_they_say() {
     bounded(|| {
         let mut server = bind();
-        let addr = server.local_addr();
+        let addr = server.local_addr().unwrap();
         let (go, gone) = mpsc::channel();
         let clients = thread::spawn(move || {
             let peers: Vec<Peer> = (0..3)
@@ -85,7 +85,7 @@ fn connections_that_were_not_accepted_yet_keep_what_they_say() {
 fn a_dropped_server_closes_those_that_nobody_accepted() {
     bounded(|| {
         let mut server = bind();
-        let addr = server.local_addr();
+        let addr = server.local_addr().unwrap();
         let (give, given) = mpsc::channel();
         thread::spawn(move || (0..2).for_each(|_| give.send(Peer::open(addr, "/")).unwrap()));
         let accepted = server.accept().unwrap();
@@ -130,7 +130,8 @@ fn says_what_becomes_of_a_request() {
             _ => Reply::status(403).header("X-Why", "no"),
         };
         let serving = bind().on_request(hook).serve(1, echo).unwrap();
-        let connect = |path: &str| blocking::connect(&format!("ws://{}{path}", serving.local_addr()));
+        let connect =
+            |path: &str| blocking::connect(&format!("ws://{}{path}", serving.local_addr().unwrap()));
         let mut ws = connect("/blocking").unwrap();
         assert_eq!(ws.response_headers().unwrap().get("X-Face"), Some("blocking"));
         ws.send("by a handler").unwrap();
@@ -185,7 +186,7 @@ fn serves_more_connections_than_it_has_threads_one_after_the_other() {
 fn a_connection_that_waits_for_a_thread_is_open_and_answers_pings() {
     bounded(|| {
         let serving = bind().serve(1, echo).unwrap();
-        let mut peers: Vec<Peer> = (0..4).map(|_| Peer::open(serving.local_addr(), "/")).collect();
+        let mut peers: Vec<Peer> = (0..4).map(|_| Peer::open(serving.local_addr().unwrap(), "/")).collect();
         for peer in &mut peers {
             peer.send(PING, b"am I here?");
             assert_eq!(peer.frame(), (PONG, b"am I here?".to_vec()));
@@ -208,10 +209,10 @@ fn a_connection_that_is_long_in_closing_holds_up_nobody_who_waits_for_a_thread()
         socket.set_send_buffer_size(4096).unwrap();
         socket.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
         socket.listen(16).unwrap();
-        let server = Server::on(threadwire::server::Listening::given_tcp(socket.into()).unwrap());
+        let server = Server::from_socket(threadwire::server::ListenSocket::given_tcp(socket.into()).unwrap());
         let config = patient().high_watermark(1 << 20);
         let serving = server.config(config).serve(1, echo).unwrap();
-        let addr = serving.local_addr();
+        let addr = serving.local_addr().unwrap();
         let mut first = Peer::open(addr, "/");
         first.send(TEXT, b"hello");
         assert_eq!(first.text(), "hello", "it has the thread");
@@ -283,12 +284,12 @@ fn there_are_no_other_threads_than_those_asked_for() {
 /// What a client sees at the end of a connection whose handler does this.
 fn end_of(handler: impl Fn(&mut Connection) -> Result<(), Error> + Send + Sync + 'static) -> u16 {
     let serving = bind().serve(1, handler).unwrap();
-    let mut peer = Peer::open(serving.local_addr(), "/");
+    let mut peer = Peer::open(serving.local_addr().unwrap(), "/");
     let code = peer.code();
     peer.close(code, "");
     assert!(peer.ended());
     // The thread is there for the next one.
-    let mut peer = Peer::open(serving.local_addr(), "/");
+    let mut peer = Peer::open(serving.local_addr().unwrap(), "/");
     assert_eq!(peer.code(), code);
     peer.close(code, "");
     finish(serving);
@@ -310,7 +311,7 @@ fn a_handler_whose_connection_ends_abnormally_does_no_harm() {
     bounded(|| {
         let serving = bind().serve(1, echo).unwrap();
         for end in [Peer::reset, drop] {
-            let mut peer = Peer::open(serving.local_addr(), "/");
+            let mut peer = Peer::open(serving.local_addr().unwrap(), "/");
             peer.send(TEXT, b"hello");
             assert_eq!(peer.text(), "hello");
             end(peer);
@@ -337,7 +338,7 @@ fn a_stop_ends_the_waits_of_all_handlers_and_join_waits_for_them() {
                 result
             })
             .unwrap();
-        let mut peers: Vec<Peer> = (0..2).map(|_| Peer::open(serving.local_addr(), "/")).collect();
+        let mut peers: Vec<Peer> = (0..2).map(|_| Peer::open(serving.local_addr().unwrap(), "/")).collect();
         for peer in &mut peers {
             peer.send(TEXT, b"hello");
             assert_eq!(peer.text(), "hello");
@@ -352,7 +353,7 @@ fn a_stop_ends_the_waits_of_all_handlers_and_join_waits_for_them() {
                 })
             })
             .collect();
-        let addr = serving.local_addr();
+        let addr = serving.local_addr().unwrap();
         finish(serving);
         assert_eq!(ended.load(Ordering::SeqCst), 2, "join did not wait for the handlers");
         peers.into_iter().for_each(|peer| peer.join().unwrap());
@@ -364,7 +365,7 @@ fn a_stop_ends_the_waits_of_all_handlers_and_join_waits_for_them() {
 fn a_stop_tells_those_that_wait_for_a_thread_too() {
     bounded(|| {
         let serving = bind().serve(1, echo).unwrap();
-        let mut peers: Vec<Peer> = (0..5).map(|_| Peer::open(serving.local_addr(), "/")).collect();
+        let mut peers: Vec<Peer> = (0..5).map(|_| Peer::open(serving.local_addr().unwrap(), "/")).collect();
         peers[0].send(TEXT, b"hello");
         assert_eq!(peers[0].text(), "hello");
         let peers: Vec<_> = peers
@@ -388,7 +389,7 @@ fn a_peer_that_does_not_answer_does_not_hold_the_join_up_for_long() {
     bounded(|| {
         let config = patient().close_timeout(SOON);
         let serving = Server::bind("127.0.0.1:0").unwrap().config(config).serve(1, echo).unwrap();
-        let mut peer = Peer::open(serving.local_addr(), "/");
+        let mut peer = Peer::open(serving.local_addr().unwrap(), "/");
         peer.send(TEXT, b"hello");
         assert_eq!(peer.text(), "hello");
         finish(serving);
@@ -418,7 +419,7 @@ fn the_wait_of_a_join_ends_with_a_stop() {
 fn a_server_that_accepts_here_is_not_served_by_others() {
     bounded(|| {
         let mut server = bind();
-        let addr = server.local_addr();
+        let addr = server.local_addr().unwrap();
         let client = thread::spawn(move || Peer::open(addr, "/"));
         drop(server.accept().unwrap());
         assert!(matches!(server.serve(1, echo), Err(Error::Other(_))));
@@ -434,7 +435,7 @@ fn a_handler_that_panics_closes_with_1011() {
             panic!("on purpose")
         });
         let serving = serving.unwrap();
-        let mut peer = Peer::open(serving.local_addr(), "/");
+        let mut peer = Peer::open(serving.local_addr().unwrap(), "/");
         peer.send(TEXT, b"panic");
         assert_eq!(peer.code(), 1011);
         peer.close(1011, "");

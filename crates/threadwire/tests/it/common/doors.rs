@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 
-use threadwire::server::{Admission, ListenAddr, Listening};
+use threadwire::server::{Admission, ListenAddr, ListenSocket};
 use threadwire::{Config, Connection, Error, Message, Reply, Request, Running, Server, blocking};
 
 use super::patient;
@@ -96,16 +96,17 @@ impl Face {
 
     /// Serves at a port that the system chooses.
     pub fn serve(self, plan: Plan) -> Served {
-        self.serve_on(vec![Listening::tcp("127.0.0.1:0").unwrap()], plan)
+        self.serve_on(vec![ListenSocket::tcp("127.0.0.1:0").unwrap()], plan)
     }
 
     /// Serves on these sockets.
-    pub fn serve_on(self, mut sockets: Vec<Listening>, plan: Plan) -> Served {
+    pub fn serve_on(self, mut sockets: Vec<ListenSocket>, plan: Plan) -> Served {
         let addrs = sockets.iter().map(|socket| socket.local_addr().clone()).collect();
         let first = sockets.remove(0);
         let stop: Box<dyn FnOnce() + Send> = match self {
             Face::Listener => {
-                let server = sockets.into_iter().fold(Server::on(first), Server::listen_also).workers(2);
+                let server =
+                    sockets.into_iter().fold(Server::from_socket(first), Server::add_socket).workers(2);
                 let server = server.config(plan.config).admission(plan.admission);
                 #[cfg(feature = "tls")]
                 let server = if let Some(tls) = plan.tls { server.tls(tls) } else { server };
@@ -114,8 +115,9 @@ impl Face {
                 Box::new(move || stop(running))
             }
             Face::Blocking => {
-                let server =
-                    sockets.into_iter().fold(blocking::Server::on(first), blocking::Server::listen_also);
+                let server = sockets
+                    .into_iter()
+                    .fold(blocking::Server::from_socket(first), blocking::Server::add_socket);
                 let server = server.config(plan.config).admission(plan.admission);
                 #[cfg(feature = "tls")]
                 let server = if let Some(tls) = plan.tls { server.tls(tls) } else { server };
@@ -159,15 +161,19 @@ mod aio {
     use threadwire::aio;
     use tokio::sync::oneshot;
 
-    use super::{Listening, Note, Plan, note, thread};
+    use super::{ListenSocket, Note, Plan, note, thread};
 
-    pub(super) fn serve(first: Listening, others: Vec<Listening>, plan: Plan) -> Box<dyn FnOnce() + Send> {
+    pub(super) fn serve(
+        first: ListenSocket,
+        others: Vec<ListenSocket>,
+        plan: Plan,
+    ) -> Box<dyn FnOnce() + Send> {
         let (stop, stopped) = oneshot::channel::<()>();
         let runtime = thread::spawn(move || {
             super::super::tasks::several().block_on(async move {
-                let mut server = aio::Server::on(first).unwrap();
+                let mut server = aio::Server::from_socket(first);
                 for other in others {
-                    server = server.listen_also(other).unwrap();
+                    server = server.add_socket(other);
                 }
                 let server = server.config(plan.config).admission(plan.admission);
                 #[cfg(feature = "tls")]

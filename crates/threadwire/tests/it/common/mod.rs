@@ -72,7 +72,7 @@ impl Serving {
         accept: impl Fn(&Request) -> R + Send + Sync + 'static,
     ) -> Serving {
         let running = server.serve(accept).unwrap();
-        Serving { addr: running.local_addr(), running: Some(running) }
+        Serving { addr: running.local_addr().unwrap(), running: Some(running) }
     }
 
     /// A server on one worker. At `/echo` it echoes; everywhere else it writes down what it hears, and does with it

@@ -43,7 +43,7 @@ impl Secure {
 
     /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
-        self.running.local_addr()
+        self.running.local_addr().unwrap()
     }
 
     /// Its URL with this host.

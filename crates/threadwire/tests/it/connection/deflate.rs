@@ -93,7 +93,7 @@ fn the_listener_and_the_blocking_face_understand_each_other() {
     bounded(|| {
         let sent = Wire::default();
         let server = blocking::Server::bind("127.0.0.1:0").unwrap().config(traced(&sent));
-        let url = format!("ws://{}", server.local_addr());
+        let url = format!("ws://{}", server.local_addr().unwrap());
         let running = server
             .serve(2, |ws| {
                 while let Some(message) = ws.recv()? {

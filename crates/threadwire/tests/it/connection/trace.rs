@@ -174,7 +174,7 @@ fn each_connection_has_a_number_of_its_own() {
         let numbers = Arc::new(Mutex::new(Vec::new()));
         let write = Arc::clone(&numbers);
         let trace = Trace::to(move |line| write.lock().unwrap().push(line.stream));
-        let client = Client::new(&format!("ws://{}", server.local_addr())).unwrap();
+        let client = Client::new(&format!("ws://{}", server.local_addr().unwrap())).unwrap();
         let client = client.config(patient().trace(trace));
         for _ in 0..2 {
             let ws = client.connect(quiet).unwrap();

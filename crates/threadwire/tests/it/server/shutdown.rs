@@ -116,7 +116,7 @@ fn the_close_frame_has_the_code_and_reason_of_choice_and_comes_behind_what_was_s
         let (running, _) = meeting(bind().workers(2).config(patient()), |ws, _| {
             (0..3).try_for_each(|number| ws.send(&*number.to_string()))
         });
-        let mut peer = Peer::open(running.local_addr(), "/");
+        let mut peer = Peer::open(running.local_addr().unwrap(), "/");
         // From another thread: it is with the connection's worker, and not on the wire yet.
         peer.send(TEXT, b"go");
         assert_eq!(peer.text(), "0");
@@ -182,7 +182,7 @@ fn the_report_says_of_each_how_it_stood() {
             }
             _ => ws.send(text),
         });
-        let addr = running.local_addr();
+        let addr = running.local_addr().unwrap();
         // In this order: quiet, not reading, waiting, leaving, breaking a rule, answering.
         let quiet = Peer::open(addr, "/");
         let mut narrow = Peer::connect_narrow(addr).upgrade("/");
@@ -256,7 +256,7 @@ fn those_that_close_already_are_waited_for_too() {
     bounded(|| {
         let (running, _) =
             meeting(bind().config(patient()), |ws, _| ws.close_with(CloseCode::new(4000), "bye"));
-        let mut peer = Peer::open(running.local_addr(), "/");
+        let mut peer = Peer::open(running.local_addr().unwrap(), "/");
         peer.send(TEXT, b"go");
         assert_eq!(peer.code(), 4000);
         let shutting = shut_down(&running.stopper(), within(NEVER));
@@ -330,7 +330,7 @@ fn in_a_callback_it_waits_for_all_but_the_callback_which_can_say_what_came_of_it
             let code = CloseCode::new(4001);
             let shutdown = within(NEVER).code(code).reason("by order".to_owned());
             let (running, go, report) = controlled(bind().workers(workers).config(patient()), shutdown);
-            let addr = running.local_addr();
+            let addr = running.local_addr().unwrap();
             let mut admin = Peer::open(addr, "/");
             let peers = (0..5).map(|_| answering(Peer::open(addr, "/"), 4001, "by order")).collect();
             admin.send(TEXT, b"shut down");
@@ -350,7 +350,7 @@ fn what_waits_to_be_accepted_and_half_handshakes_are_answered_with_503() {
     bounded(|| {
         let shutdown = within(NEVER).retry_after(Some(Duration::from_millis(1001)));
         let (running, go, report) = controlled(bind().config(patient()), shutdown);
-        let addr = running.local_addr();
+        let addr = running.local_addr().unwrap();
         let mut half = Peer::connect(addr);
         half.bytes("GET / HTTP/1.1\r\nHost");
         let mut mute = Peer::connect(addr);
@@ -398,10 +398,10 @@ fn a_refused_peer_that_does_not_leave_and_a_hook_that_does_not_answer_have_only_
                 Reply::with(echo)
             })
             .unwrap();
-        let mut asking = Peer::connect(running.local_addr());
+        let mut asking = Peer::connect(running.local_addr().unwrap());
         asking.bytes(request("/"));
         log.wait_for(&Call::Note("asked".to_owned()));
-        let mut half = Peer::connect(running.local_addr());
+        let mut half = Peer::connect(running.local_addr().unwrap());
         half.bytes("GET / HTTP/1.1\r\n");
         let report = running.shutdown(within(SOON)).unwrap();
         assert_eq!((report.connections, report.refused, report.stuck.len()), (0, 1, 0));
@@ -482,7 +482,7 @@ fn a_worker_whose_thread_is_blocked_is_named_and_the_others_shut_down() {
             }
             ws.send(text)
         });
-        let addr = running.local_addr();
+        let addr = running.local_addr().unwrap();
         // They are handed round: each has a worker to itself.
         let mut blocked = Peer::open(addr, "/");
         let other = answering(Peer::open(addr, "/"), 1001, "");
@@ -512,7 +512,7 @@ fn a_worker_whose_thread_is_blocked_is_named_and_the_others_shut_down() {
 fn a_second_shutdown_waits_for_the_same_and_the_earlier_deadline_holds() {
     bounded(|| {
         let (running, met) = meeting(bind().workers(3).config(patient()), |_, _| Ok(()));
-        let addr = running.local_addr();
+        let addr = running.local_addr().unwrap();
         let quiet = Peer::open(addr, "/");
         let stopper = running.stopper();
         let first = shut_down(&stopper, within(NEVER).code(CloseCode::new(4002)));
@@ -546,7 +546,7 @@ fn two_callbacks_that_shut_down_at_once_do_not_wait_for_each_other() {
             notes.note(&report.to_string());
             Ok(())
         });
-        let mut peers: Vec<Peer> = (0..2).map(|_| Peer::open(running.local_addr(), "/")).collect();
+        let mut peers: Vec<Peer> = (0..2).map(|_| Peer::open(running.local_addr().unwrap(), "/")).collect();
         for peer in &mut peers {
             peer.send(TEXT, b"go");
         }
@@ -563,8 +563,8 @@ fn a_stop_cuts_it_short() {
     bounded(|| {
         let config = patient().close_timeout(SOON);
         let (running, met) = meeting(bind().workers(2).config(config), |_, _| Ok(()));
-        let quiet = Peer::open(running.local_addr(), "/");
-        let good = answering(Peer::open(running.local_addr(), "/"), 1001, "");
+        let quiet = Peer::open(running.local_addr().unwrap(), "/");
+        let good = answering(Peer::open(running.local_addr().unwrap(), "/"), 1001, "");
         let shutting = shut_down(&running.stopper(), within(NEVER));
         let mut quiet = silent(quiet, 1001);
         good.join().unwrap();
@@ -583,7 +583,7 @@ fn a_caller_that_is_stopped_stops_the_server() {
     bounded(|| {
         let config = patient().close_timeout(SOON);
         let (running, _) = meeting(bind().config(config), |_, _| Ok(()));
-        let quiet = Peer::open(running.local_addr(), "/");
+        let quiet = Peer::open(running.local_addr().unwrap(), "/");
         let stopper = running.stopper();
         let caller = Worker::spawn(move || Ok(stopper.shutdown(within(NEVER))));
         let mut quiet = silent(quiet, 1001);
@@ -614,8 +614,8 @@ fn a_callback_that_waits_above_the_caller_does_not_hold_it_beyond_the_time() {
                 Ok(wait_forever()?)
             }
         });
-        let mut caller = Peer::open(running.local_addr(), "/");
-        let mut waiting = Peer::open(running.local_addr(), "/");
+        let mut caller = Peer::open(running.local_addr().unwrap(), "/");
+        let mut waiting = Peer::open(running.local_addr().unwrap(), "/");
         // The timer waits for the shutdown, and what waits inside of it is waited for, until the time has passed.
         caller.send(TEXT, b"later");
         assert_eq!(caller.text(), "soon");
@@ -641,8 +641,8 @@ fn a_hook_that_shuts_the_server_down_is_not_waited_for_and_its_peer_is_refused()
             Reply::with(echo)
         };
         let running = server.serve(accept).unwrap();
-        let other = answering(Peer::open(running.local_addr(), "/"), 1001, "");
-        let mut asking = Peer::connect(running.local_addr());
+        let other = answering(Peer::open(running.local_addr().unwrap(), "/"), 1001, "");
+        let mut asking = Peer::connect(running.local_addr().unwrap());
         asking.bytes(request("/shutdown"));
         assert!(asking.head().starts_with("HTTP/1.1 503 "));
         let report = told.recv().unwrap();
@@ -661,7 +661,7 @@ fn it_ends_in_time_also_if_nobody_is_left_to_stop_the_workers() {
             notes.note("waits");
             Ok(wait_forever()?)
         });
-        let mut waiting = Peer::open(running.local_addr(), "/");
+        let mut waiting = Peer::open(running.local_addr().unwrap(), "/");
         waiting.send(TEXT, b"wait");
         log.wait_for(&Call::Note("waits".to_owned()));
         // A caller that can't return: another of its waits has begun inside of this one.
@@ -727,7 +727,7 @@ fn clients_on_the_thread_of_a_server_are_no_connections_of_it() {
             let there = connect(&url, move |_: &Connection, message: Message<'_>| back.send(message))?;
             there.send("by way of another")
         });
-        let mut peer = Peer::open(running.local_addr(), "/");
+        let mut peer = Peer::open(running.local_addr().unwrap(), "/");
         peer.send(TEXT, b"go");
         assert_eq!(peer.text(), "by way of another");
         assert_eq!(running.connections(), 1);

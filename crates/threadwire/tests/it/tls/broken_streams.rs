@@ -304,7 +304,7 @@ fn garbage_in_the_middle_ends_that_connection_with_an_error() {
         let tls = authority.sign(&["localhost"]).server();
         let serve = move |_: &threadwire::Request| threadwire::Reply::with(Ends(told.clone()));
         let running = Server::bind("127.0.0.1:0").unwrap().config(patient()).tls(tls).serve(serve).unwrap();
-        let addr = running.local_addr();
+        let addr = running.local_addr().unwrap();
         let mut bystander = TlsPeer::open(addr, &authority);
         let garbage: [(&[u8], &str); 4] = [
             (b"GET / HTTP/1.1\r\n", "InvalidContentType"),

@@ -196,7 +196,7 @@ fn servers_know_who_has_shown_what() {
             })
         };
         let running = crate::common::bind().tls(tls).serve(answer).unwrap();
-        let url = format!("wss://localhost:{}/", running.local_addr().port());
+        let url = format!("wss://localhost:{}/", running.local_addr().unwrap().port());
         let identity = people.sign(&["someone"]);
         let showing = authority.trusted().identity(identity.chain(), identity.key()).unwrap();
         for (tls, expected) in [(authority.trusted(), "0"), (showing, "1")] {

@@ -82,7 +82,7 @@ fn the_blocking_face_speaks_it_on_both_sides() {
         let authority = Authority::new("authority");
         let tls = authority.sign(&["localhost"]).server();
         let mut server = blocking::Server::bind("127.0.0.1:0").unwrap().tls(tls);
-        let url = format!("wss://localhost:{}/", server.local_addr().port());
+        let url = format!("wss://localhost:{}/", server.local_addr().unwrap().port());
         let trusted = authority.trusted();
         let client = thread::spawn(move || {
             let client = Client::new(&url).unwrap().tls(trusted);
@@ -115,7 +115,7 @@ fn a_blocking_server_gives_it_to_other_threads() {
                 Ok(())
             })
             .unwrap();
-        let url = format!("wss://localhost:{}/", server.local_addr().port());
+        let url = format!("wss://localhost:{}/", server.local_addr().unwrap().port());
         let client = Client::new(&url).unwrap().tls(authority.trusted());
         let (ws, got) = gather(&client);
         for size in [10, 100_000] {
@@ -134,7 +134,7 @@ fn a_connection_takes_what_is_half_there_along_to_another_thread() {
         let authority = Authority::new("authority");
         let tls = authority.sign(&["localhost"]).server();
         let mut server = blocking::Server::bind("127.0.0.1:0").unwrap().tls(tls).config(patient());
-        let addr = server.local_addr();
+        let addr = server.local_addr().unwrap();
         let (go_on, may_go_on) = mpsc::channel::<()>();
         let client = thread::spawn(move || {
             let mut peer = TlsPeer::open(addr, &authority);
@@ -192,7 +192,7 @@ fn rooms_reach_members_who_are_slow_in_reading() {
             .serve(move |_| Reply::with(Member { room: members.clone(), opened: opened.clone() }))
             .unwrap();
         let mut peers: Vec<TlsPeer> =
-            (0..3).map(|_| TlsPeer::open(running.local_addr(), &authority)).collect();
+            (0..3).map(|_| TlsPeer::open(running.local_addr().unwrap(), &authority)).collect();
         (0..3).for_each(|_| has_opened.recv().unwrap());
         // More than sockets take while nobody reads.
         let sent: Vec<Vec<u8>> = (0..400).map(|number| pattern(10 + number * 97)).collect();
@@ -225,13 +225,13 @@ fn what_a_slow_reader_is_sent_waits_and_what_may_be_dropped_is_dropped_whole() {
                         Err(error) => return Err(error),
                     }
                 }
-                ws.send_or("the end", WhenFull::DropOldest).or_else(|_| ws.ping(b""))?;
+                ws.send_with("the end", WhenFull::DropOldest).or_else(|_| ws.ping(b""))?;
                 done.send(()).unwrap();
                 Ok(())
             };
             let tls = authority.sign(&["localhost"]).server();
             let running = bind().tls(tls).config(config).serve(move |_| Reply::with(flood.clone())).unwrap();
-            let mut peer = TlsPeer::open(running.local_addr(), &authority);
+            let mut peer = TlsPeer::open(running.local_addr().unwrap(), &authority);
             peer.send(TEXT, b"go");
             is_done.recv().unwrap();
             let (mut last, mut count) = (None, 0);
@@ -278,7 +278,7 @@ fn closing_is_clean_on_both_sides_whoever_begins() {
         let tls = authority.sign(&["localhost"]).server();
         let serve = move |_: &threadwire::Request| Reply::with(Closer(told.clone()));
         let running = bind().tls(tls).config(patient()).serve(serve).unwrap();
-        let url = format!("wss://localhost:{}/", running.local_addr().port());
+        let url = format!("wss://localhost:{}/", running.local_addr().unwrap().port());
         let (ws, _) = gather(&Client::new(&url).unwrap().tls(authority.trusted()).config(patient()));
         ws.send("close, please").unwrap();
         ws.wait_closed().unwrap();

@@ -1,0 +1,6 @@
+//! Sessions in virtual time: a simulated pair over pipes that take and give as little as they like, replayable by its seed.
+
+mod closing;
+mod flow;
+mod keepalive;
+mod pair;
