@@ -1,4 +1,4 @@
-//! The lane under a model checker, which tries the orders in which threads can run. It is the same source file as the
+//! Lane of a handle under a model checker, which tries the orders in which threads can run. It is the same source file as the
 //! library's, with the checker's locks and atomics under it.
 
 /// What the lane finds under this name.
