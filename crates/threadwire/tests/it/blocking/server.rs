@@ -303,7 +303,7 @@ fn the_end_of_a_handler_closes_its_connection() {
         assert_eq!(end_of(|_| Ok(())), 1000);
         assert_eq!(end_of(|_| Err(Error::other("this is part of the test"))), 1011);
         assert_eq!(end_of(|_| panic!("this is part of the test")), 1011);
-        assert_eq!(end_of(|ws| ws.connection().close_with(threadwire::CloseCode::new(4001), "")), 4001);
+        assert_eq!(end_of(|ws| ws.connection().close_with(CloseCode::new(4001), "")), 4001);
     });
 }
 
