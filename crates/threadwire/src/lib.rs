@@ -95,7 +95,7 @@ pub use handle::Handle;
 pub use listener::running::Running;
 pub use listener::server::Server;
 pub use room::Room;
-pub use threadwire_core::config::{Config, WhenFull};
+pub use threadwire_core::config::{Config, SendOptions, WhenFull};
 pub use threadwire_core::error::{Closed, Error};
 pub use threadwire_core::server::Request;
 pub use threadwire_core::trace;

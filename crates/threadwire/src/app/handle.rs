@@ -4,12 +4,12 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use threadwire_proto::{CloseCode, CloseFrame, Compress, Message, OwnedMessage};
+use threadwire_proto::{CloseCode, CloseFrame, Message, OwnedMessage};
 use threadwire_worker::{EventLoop, Remote};
 
 use super::request::{PendingReply, RequestId, RequestRefused, Requests};
 use crate::reconnect::{ReconnectHandle, State};
-use crate::{Closed, Error, Handle, WhenFull};
+use crate::{Closed, Error, Handle, SendOptions};
 
 /// What an app shares with its handles.
 #[derive(Default)]
@@ -162,15 +162,14 @@ impl AppHandle {
         self.connection().ok_or(Error::Closed)?.send(message)
     }
 
-    /// Sends a message, and says what is to happen if there is no room for it: see [`WhenFull`], and
-    /// [`send`](AppHandle::send).
-    pub fn send_or<'a>(&self, message: impl Into<Message<'a>>, when_full: WhenFull) -> Result<(), Error> {
-        self.connection().ok_or(Error::Closed)?.send_or(message, when_full)
-    }
-
-    /// Sends a message, and chooses whether it is compressed: see [`Handle::send_with`], and [`send`](AppHandle::send).
-    pub fn send_with<'a>(&self, message: impl Into<Message<'a>>, compress: Compress) -> Result<(), Error> {
-        self.connection().ok_or(Error::Closed)?.send_with(message, compress)
+    /// Sends a message, and chooses what is to happen if there is no room for it, or whether it is compressed: see
+    /// [`SendOptions`], and [`send`](AppHandle::send).
+    pub fn send_with<'a>(
+        &self,
+        message: impl Into<Message<'a>>,
+        options: impl Into<SendOptions>,
+    ) -> Result<(), Error> {
+        self.connection().ok_or(Error::Closed)?.send_with(message, options)
     }
 
     /// Closes with 1000. See [`close_with`](AppHandle::close_with).

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use threadwire_proto::deflate::Agreement;
 use threadwire_proto::handshake::Headers;
-use threadwire_proto::{CloseCode, Compress, Message, OwnedMessage};
+use threadwire_proto::{CloseCode, Message, OwnedMessage};
 use threadwire_worker::{EventLoop, Stopped, checkpoint};
 
 use super::mailbox::Mailbox;
@@ -19,7 +19,7 @@ use threadwire_core::session::outcome::EndOfReceiving;
 use crate::error::TimeoutKind;
 #[cfg(feature = "tls")]
 use crate::tls::TlsInfo;
-use crate::{Closed, Error, Handle, WhenFull};
+use crate::{Closed, Error, Handle, SendOptions, WhenFull};
 
 /// How long replies may be gathered while there is more to receive.
 const GATHERING: Duration = Duration::from_micros(200);
@@ -241,32 +241,32 @@ impl Connection {
     /// thread's worker is stopped; in both cases what was taken before may still leave.
     pub fn send<'a>(&mut self, message: impl Into<Message<'a>>) -> Result<(), Error> {
         self.mailbox.intake.while_sending(&self.ws, || {
-            self.ws.send_or(message, WhenFull::Wait)?;
+            self.ws.send_with(message, WhenFull::Wait)?;
             self.after_send();
             Ok(())
         })
     }
 
-    /// Sends a message, and chooses whether it is compressed, where that was agreed on
-    /// ([`Config::deflate`](crate::Config::deflate)). Otherwise it is as [`send`](Connection::send).
+    /// Sends a message, and chooses what is to happen if there is no room for it, or whether it is compressed: see
+    /// [`SendOptions`]. Where no policy is chosen, it waits as [`send`](Connection::send) does.
     pub fn send_with<'a>(
         &mut self,
         message: impl Into<Message<'a>>,
-        compress: Compress,
+        options: impl Into<SendOptions>,
     ) -> Result<(), Error> {
-        let message = message.into();
-        self.mailbox.intake.while_sending(&self.ws, || {
-            self.ws.send_by(message, WhenFull::Wait, compress)?;
-            self.after_send();
-            Ok(())
-        })
-    }
-
-    /// Sends a message if there is room for it, and otherwise does what `when_full` says: see [`WhenFull`].
-    pub fn send_or<'a>(&mut self, message: impl Into<Message<'a>>, when_full: WhenFull) -> Result<(), Error> {
-        self.ws.send_or(message, when_full)?;
-        self.after_send();
-        Ok(())
+        let (message, options) = (message.into(), options.into());
+        match options.when_full {
+            None | Some(WhenFull::Wait) => self.mailbox.intake.while_sending(&self.ws, || {
+                self.ws.send_with(message, options.when_full(WhenFull::Wait))?;
+                self.after_send();
+                Ok(())
+            }),
+            Some(_) => {
+                self.ws.send_with(message, options)?;
+                self.after_send();
+                Ok(())
+            }
+        }
     }
 
     /// Sends a ping, with a payload of at most 125 bytes. Its pong only counts as a sign of life; see

@@ -125,7 +125,7 @@ impl Streaming {
     /// Sends a message: see [`Connection::send`](super::Connection::send).
     pub fn send<'a>(&mut self, message: impl Into<Message<'a>>) -> Result<(), Error> {
         self.frames.intake.while_sending(&self.ws, || {
-            self.ws.send_or(message, WhenFull::Wait)?;
+            self.ws.send_with(message, WhenFull::Wait)?;
             self.ws.flush();
             Ok(())
         })

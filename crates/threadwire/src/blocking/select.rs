@@ -48,7 +48,7 @@ const LONGEST_RUN: usize = 16;
 ///         Selected::Connected => println!("welcome, {:?}", select[key].peer_addr()),
 ///         // A send that waits for one peer to read would keep all of them waiting.
 ///         Selected::Message(message) => {
-///             if let Err(error) = select[key].send_or(&message, WhenFull::Close) {
+///             if let Err(error) = select[key].send_with(&message, WhenFull::Close) {
 ///                 println!("it did not get its answer: {error}");
 ///             }
 ///         }

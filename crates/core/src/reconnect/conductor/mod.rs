@@ -1,7 +1,7 @@
 //! The conductor of reconnecting: events in, effects out, without a loop, a runtime or a clock.
 //!
 //! A driver tells it what has happened ([`on`](Conductor::on)), and then carries out one effect after the other, until there
-//! are none ([`next`](Conductor::next)). Effects are handed out one at a time because the program's callbacks run in between:
+//! are none ([`next_effect`](Conductor::next_effect)). Effects are handed out one at a time because the program's callbacks run in between:
 //! a command that arrives meanwhile goes ahead of what would have followed.
 //!
 //! | effect | the events that answer it |
@@ -309,7 +309,7 @@ impl Conductor {
     }
 
     /// The next thing to do. `None` until something happens again.
-    pub fn next(&mut self) -> Option<Effect> {
+    pub fn next_effect(&mut self) -> Option<Effect> {
         loop {
             if let Some(change) = self.untold.take() {
                 return Some(Effect::Tell(change));

@@ -43,7 +43,7 @@ impl Driver {
 
     /// Carries effects out until nothing is to be done.
     fn run(&mut self) -> Vec<String> {
-        while let Some(effect) = self.conductor.next() {
+        while let Some(effect) = self.conductor.next_effect() {
             self.done.push(match effect {
                 Effect::Tell(change) => {
                     if let Some(place) = self.meanwhile.iter().position(|(state, _)| *state == change.state) {

@@ -208,7 +208,7 @@ impl Driver {
     }
 
     fn next(&self) -> Option<Effect> {
-        self.conductor.borrow_mut().next()
+        self.conductor.borrow_mut().next_effect()
     }
 
     fn carry_out(self: &Rc<Self>) {
