@@ -136,8 +136,9 @@ pub mod server {
 
     pub use crate::connection::reply::Reply;
     pub use crate::listener::router::Router;
-    pub use crate::listener::running::{Running, Stopper};
+    pub use crate::listener::running::Running;
     pub use crate::listener::server::{Server, Spread};
+    pub use crate::on_loop::server::Stopper;
     pub use threadwire_core::server::{
         Admission, BasicAuth, BasicUser, Bearer, Check, Forwarded, Hosts, ListenAddr, ListenSocket, Origins,
         Proxied, ProxyProtocol, Request, Shutdown, ShutdownReport, Standing, StuckWorker, Unanswered,

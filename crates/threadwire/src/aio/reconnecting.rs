@@ -14,7 +14,7 @@ use threadwire_core::client::settings::Settings;
 use threadwire_core::panic::{catch, contain};
 use threadwire_core::reconnect::conductor::{Conductor, Effect, Event};
 use threadwire_core::reconnect::hooks::{is_worth_it, random};
-use threadwire_core::reconnect::shared::{ConnectionHandle, Shared};
+use threadwire_core::reconnect::shared::{ConnectionHandle, SharedState};
 use threadwire_proto::{CloseCode, Message, OwnedMessage, RoundTrips};
 use tokio::time::{Sleep, sleep};
 
@@ -101,7 +101,7 @@ pub struct Reconnecting {
     under_way: UnderWay,
     /// The attempt that the program has allowed.
     allowed: Option<Attempt>,
-    shared: Arc<Shared<Handle>>,
+    shared: Arc<SharedState<Handle>>,
     /// Who was last seen to receive.
     receiver: Option<Waker>,
     /// Those that were not told yet.
@@ -177,7 +177,7 @@ pub fn reconnect(target: impl AsClient, backoff: Backoff) -> Reconnecting {
     let conductor = Conductor::new(backoff);
     Reconnecting {
         settings: target.client().map(|client| client.settings().clone()).map_err(Some),
-        shared: Shared::new((), conductor.state()),
+        shared: SharedState::new((), conductor.state()),
         conductor,
         hooks: Hooks::default(),
         under_way: UnderWay::Nothing,

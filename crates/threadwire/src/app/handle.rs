@@ -2,10 +2,10 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use threadwire_proto::{CloseCode, CloseFrame, Message, OwnedMessage};
-use threadwire_worker::{EventLoop, Remote};
+use threadwire_worker::{EventLoop, Lock, Remote};
 
 use super::request::{PendingReply, RequestId, RequestRefused, Requests};
 use crate::reconnect::{ReconnectHandle, State};
@@ -13,8 +13,8 @@ use crate::{Closed, Error, Handle, SendOptions};
 
 /// What an app shares with its handles.
 #[derive(Default)]
-pub(super) struct Shared {
-    inner: Mutex<Inner>,
+pub(super) struct AppState {
+    inner: Lock<Inner>,
     /// Whether a callback of the app is running.
     is_busy: AtomicBool,
     /// Whether a request may be waiting: so that messages need not be looked into for ids in vain.
@@ -24,7 +24,7 @@ pub(super) struct Shared {
 #[derive(Default)]
 struct Inner {
     /// The run that is under way. Nobody gets a clone of it, or the error that ended it could not be handed out.
-    feed: Option<ReconnectHandle>,
+    reconnect: Option<ReconnectHandle>,
     /// On which thread.
     owner: Option<Remote>,
     /// The connection that is open.
@@ -39,30 +39,30 @@ struct Inner {
 }
 
 /// What the app does.
-impl Shared {
+impl AppState {
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 
     /// A run begins.
-    pub(super) fn begin(&self, feed: &ReconnectHandle, has_ids: bool) {
+    pub(super) fn begin(&self, reconnect: &ReconnectHandle, has_ids: bool) {
         let mut inner = self.lock();
-        inner.feed = Some(feed.clone());
+        inner.reconnect = Some(reconnect.clone());
         inner.owner = Some(EventLoop::current().remote());
         inner.closed = None;
         inner.has_ids = has_ids;
         if let Some((code, reason)) = inner.closing.take() {
             // It was checked.
-            let _ = feed.close_with(code, &reason);
+            let _ = reconnect.close_with(code, &reason);
         }
     }
 
     /// It is over. Returns how its last connection ended.
     pub(super) fn end(&self) -> Option<Arc<Closed>> {
         let mut inner = self.lock();
-        let (feed, closed) = (inner.feed.take(), inner.closed.clone());
+        let (reconnect, closed) = (inner.reconnect.take(), inner.closed.clone());
         drop(inner);
-        drop(feed);
+        drop(reconnect);
         closed
     }
 
@@ -149,7 +149,7 @@ impl Shared {
 /// # Ok::<(), Error>(())
 /// ```
 #[derive(Clone)]
-pub struct AppHandle(pub(super) Arc<Shared>);
+pub struct AppHandle(pub(super) Arc<AppState>);
 
 impl AppHandle {
     pub(super) fn new() -> AppHandle {
@@ -197,8 +197,8 @@ impl AppHandle {
     pub fn close_with(&self, code: CloseCode, reason: &str) -> Result<(), Error> {
         CloseFrame { code: Some(code), reason }.check()?;
         let mut inner = self.0.lock();
-        match &inner.feed {
-            Some(feed) => feed.close_with(code, reason)?,
+        match &inner.reconnect {
+            Some(reconnect) => reconnect.close_with(code, reason)?,
             None => inner.closing = Some((code, reason.to_owned())),
         }
         let connection = inner.connection.clone();
@@ -217,7 +217,7 @@ impl AppHandle {
 
     /// Where the run stands; `None` while the app does not run.
     pub fn state(&self) -> Option<State> {
-        self.0.lock().feed.as_ref().map(ReconnectHandle::state)
+        self.0.lock().reconnect.as_ref().map(ReconnectHandle::state)
     }
 
     /// The connection that is open: for pings, messages in parts, and what else a [`Handle`] can do. It stays with that

@@ -11,7 +11,7 @@ use std::time::Duration;
 use threadwire_proto::OwnedMessage;
 use threadwire_worker::{Defer, PromiseError};
 
-use super::handle::Shared;
+use super::handle::AppState;
 use crate::error::TimeoutKind;
 use crate::{Closed, Error};
 
@@ -100,12 +100,12 @@ impl fmt::Display for RequestRefused {
 impl std::error::Error for RequestRefused {}
 
 /// An answer, or how the connection ended (if that is known) before there was one.
-type Answer = Result<OwnedMessage, Option<Arc<Closed>>>;
+type ReplyResult = Result<OwnedMessage, Option<Arc<Closed>>>;
 
 /// The requests that wait. Some are of replies that nobody has any more, for a moment.
 #[derive(Default)]
 pub(super) struct Requests {
-    waiting: HashMap<RequestId, (u64, Defer<Answer>)>,
+    waiting: HashMap<RequestId, (u64, Defer<ReplyResult>)>,
     count: u64,
 }
 
@@ -115,7 +115,7 @@ impl Requests {
     }
 
     /// Begins to wait for an answer. Returns a number for it.
-    pub(super) fn add(&mut self, id: &RequestId) -> Result<(u64, Defer<Answer>), RequestRefused> {
+    pub(super) fn add(&mut self, id: &RequestId) -> Result<(u64, Defer<ReplyResult>), RequestRefused> {
         if self.waiting.contains_key(id) {
             return Err(RequestRefused::Duplicate { id: id.clone() });
         }
@@ -125,7 +125,7 @@ impl Requests {
         Ok((self.count, answer))
     }
 
-    pub(super) fn take(&mut self, id: &RequestId) -> Option<Defer<Answer>> {
+    pub(super) fn take(&mut self, id: &RequestId) -> Option<Defer<ReplyResult>> {
         self.waiting.remove(id).map(|(_, answer)| answer)
     }
 
@@ -136,7 +136,7 @@ impl Requests {
         }
     }
 
-    pub(super) fn take_all(&mut self) -> Vec<Defer<Answer>> {
+    pub(super) fn take_all(&mut self) -> Vec<Defer<ReplyResult>> {
         self.waiting.drain().map(|(_, (_, answer))| answer).collect()
     }
 }
@@ -153,16 +153,16 @@ impl Requests {
 pub struct PendingReply {
     id: RequestId,
     number: u64,
-    answer: Defer<Answer>,
-    shared: Arc<Shared>,
+    answer: Defer<ReplyResult>,
+    shared: Arc<AppState>,
 }
 
 impl PendingReply {
     pub(super) fn new(
         id: RequestId,
         number: u64,
-        answer: Defer<Answer>,
-        shared: Arc<Shared>,
+        answer: Defer<ReplyResult>,
+        shared: Arc<AppState>,
     ) -> PendingReply {
         PendingReply { id, number, answer, shared }
     }
@@ -213,7 +213,7 @@ impl PendingReply {
     }
 }
 
-fn open(answer: Result<Answer, PromiseError>) -> Result<OwnedMessage, Error> {
+fn open(answer: Result<ReplyResult, PromiseError>) -> Result<OwnedMessage, Error> {
     match answer {
         Ok(Ok(message)) => Ok(message),
         Ok(Err(Some(closed))) => Err(Error::Ended(closed)),

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::Waker;
 
-use threadwire_core::reconnect::command::Wish;
-use threadwire_core::reconnect::shared::{ConnectionHandle, Shared};
+use threadwire_core::reconnect::command::Command;
+use threadwire_core::reconnect::shared::{ConnectionHandle, SharedState};
 use threadwire_proto::{CloseCode, CloseFrame, Compress, Message};
 use threadwire_worker::{EventLoop, Remote};
 
@@ -47,7 +47,7 @@ use crate::{Connection, Error, Handle, SendOptions, WhenFull};
 /// assert_eq!(handle.wait_ended()?.state, State::Stopped);
 /// # Ok::<(), threadwire::Error>(())
 /// ```
-pub struct ReconnectHandle<H: ConnectionHandle = Handle>(pub(crate) Arc<Shared<H>>);
+pub struct ReconnectHandle<H: ConnectionHandle = Handle>(pub(crate) Arc<SharedState<H>>);
 
 impl<H: ConnectionHandle> ReconnectHandle<H> {
     /// Sends a message over the connection that is open, as [`Handle::send`] and
@@ -105,7 +105,7 @@ impl<H: ConnectionHandle> ReconnectHandle<H> {
     /// Fails with [`Error::Send`], and does nothing, as [`Connection::close_with`] does.
     pub fn close_with(&self, code: CloseCode, reason: &str) -> Result<(), Error> {
         CloseFrame { code: Some(code), reason }.check()?;
-        match self.0.wish(Wish::Close(code, reason.to_owned())) {
+        match self.0.wish(Command::Close(code, reason.to_owned())) {
             Some(connection) => connection.close_by(code, reason),
             None => Ok(()),
         }
@@ -114,7 +114,7 @@ impl<H: ConnectionHandle> ReconnectHandle<H> {
     /// Ends it now, whatever it is at. A connection that is open is closed with 1001 without waiting for the peer's answer
     /// (the peer may see that it broke). Returns at once.
     pub fn stop(&self) {
-        if let Some(connection) = self.0.wish(Wish::Stop) {
+        if let Some(connection) = self.0.wish(Command::Stop) {
             connection.drop_now();
         }
     }
@@ -141,7 +141,7 @@ impl<H: ConnectionHandle> ReconnectHandle<H> {
     /// # Ok::<(), threadwire::Error>(())
     /// ```
     pub fn reconnect(&self) {
-        if let Some(connection) = self.0.wish(Wish::Renew) {
+        if let Some(connection) = self.0.wish(Command::Renew) {
             connection.drop_now();
         }
     }
