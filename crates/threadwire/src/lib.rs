@@ -71,14 +71,9 @@ pub mod app;
 pub mod blocking;
 pub mod client;
 mod connection;
-pub mod events;
-
-mod handle;
 
 mod listener;
-pub mod messages;
 mod on_loop;
-pub mod room;
 pub mod tls;
 
 /// The protocol without I/O: the `threadwire-proto` crate.
@@ -89,12 +84,13 @@ pub use threadwire_worker as worker;
 pub use app::App;
 pub use client::{Client, connect};
 pub use connection::Connection;
+pub use connection::handle::Handle;
 pub use connection::listener::Listener;
 pub use connection::reply::Reply;
-pub use handle::Handle;
+pub use connection::room::Room;
+pub use connection::{events, messages, room};
 pub use listener::running::Running;
 pub use listener::server::Server;
-pub use room::Room;
 pub use threadwire_core::config::{Config, SendOptions, WhenFull};
 pub use threadwire_core::error::{Closed, Error};
 pub use threadwire_core::server::Request;
@@ -140,8 +136,9 @@ pub mod server {
 
     pub use crate::connection::reply::Reply;
     pub use crate::listener::router::Router;
-    pub use crate::listener::running::{Running, Stopper};
+    pub use crate::listener::running::Running;
     pub use crate::listener::server::{Server, Spread};
+    pub use crate::on_loop::server::Stopper;
     pub use threadwire_core::server::{
         Admission, BasicAuth, BasicUser, Bearer, Check, Forwarded, Hosts, ListenAddr, ListenSocket, Origins,
         Proxied, ProxyProtocol, Request, Shutdown, ShutdownReport, Standing, StuckWorker, Unanswered,

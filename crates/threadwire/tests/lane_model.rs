@@ -8,7 +8,7 @@ pub mod sync {
     pub(crate) use std::sync::PoisonError;
 }
 
-#[path = "../src/handle/lane.rs"]
+#[path = "../src/connection/handle/lane.rs"]
 pub mod lane;
 
 use std::sync::Mutex;

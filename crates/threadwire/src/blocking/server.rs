@@ -15,8 +15,8 @@ use threadwire_worker::{Ended, EventLoop, Pool, Remote, Worker};
 
 use super::inbox::{Arrived, InboxListener};
 use super::{Connection, Detached};
-use crate::on_loop::server::{Control, Hook, ServerWorker, Service, Setup};
-use crate::server::{Admission, ListenAddr, ListenSocket, Shutdown, ShutdownReport, Stopper};
+use crate::on_loop::server::{Control, Hook, ServerWorker, Service, Setup, Stopper};
+use crate::server::{Admission, ListenAddr, ListenSocket, Shutdown, ShutdownReport};
 #[cfg(feature = "tls")]
 use crate::tls::ServerTls;
 use crate::{Config, Error, Reply, Request};
