@@ -165,7 +165,7 @@ fn measure(subject: &Subject, core: usize, count: usize) -> Result<Cost> {
         None => Crowd::Echoing { streams: Vec::with_capacity(count), tls: subject.tls },
         Some((takeover, kind)) => Crowd::Compressing { load: Box::new(Load::new(count)), takeover, kind },
     };
-    // What a server allocates once, for the first connection, is not the price of one more.
+    // One-time allocations for the first connection don't count for the others.
     crowd.join(running.port)?;
     thread::sleep(SETTLE);
     let (heap, resident) = (running.heap()?, measure::resident(running.id())?);

@@ -80,7 +80,7 @@ impl Results {
 
     fn column(&self, scenario: Scenario, server: &str, metric: Metric) -> Column {
         let of = |server: &str| -> Vec<f64> {
-            // They are in the order of their rounds already.
+            // Measurements are already in the order of their rounds.
             self.measurements
                 .iter()
                 .filter(|measurement| measurement.scenario == scenario && measurement.server == server)

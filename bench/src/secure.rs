@@ -300,7 +300,7 @@ impl<S: Read + Write> Read for Secure<S> {
 impl<S: Read + Write> Write for Secure<S> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         while self.is_handshaking() {
-            // Only streams that block are written to before they are read.
+            // Only blocking streams are written to before they are read.
             let mut input = std::mem::take(&mut self.kept);
             let (done, _) = self.open(&mut input, &mut [])?;
             self.kept = input.split_off(done);

@@ -55,7 +55,7 @@ impl Load {
             Ok(stream)
         };
         let members = (0..members).map(join).collect::<Result<_>>()?;
-        // One byte more, for what comes too much.
+        // One byte of room more shows surplus bytes.
         let buffer = vec![0; expected.len() + 1];
         Ok(Load { members, said, expected, buffer, waiting: Vec::new() })
     }

@@ -188,7 +188,7 @@ mod tests {
         for arm in ARMS {
             for bytes in [1, 64, 16_384] {
                 let port = process::free_port().unwrap();
-                // It ends with the process of the tests.
+                // The server ends with the process of the tests.
                 thread::spawn(move || (arm.run)(port));
                 while TcpStream::connect(("127.0.0.1", port)).is_err() {
                     thread::yield_now();

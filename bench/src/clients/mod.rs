@@ -202,7 +202,7 @@ mod tests {
     fn every_client_gets_its_echoes() {
         let port = process::free_port().unwrap();
         let server = servers::find(BASELINE).unwrap().run;
-        // It ends with the process of the tests.
+        // The server ends with the process of the tests.
         thread::spawn(move || server(port));
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             thread::yield_now();

@@ -70,7 +70,7 @@ impl Market {
         self.sequence += 1 + self.below(3);
         self.time += 40 + self.below(90_000);
         let symbol = self.below(SYMBOLS.len() as u64) as usize;
-        // It moves by a few hundredths of a percent.
+        // The price moves by a few hundredths of a percent.
         self.prices[symbol] *= 1.0 + 0.0006 * (self.unit() - 0.5);
         match kind {
             Kind::Trade => self.trade(symbol),

@@ -191,11 +191,11 @@ mod tests {
     #[test]
     fn client_and_server_of_every_arm_understand_each_other() {
         for arm in ARMS {
-            // One that spins would do so until the last test ends; in nothing else does it differ.
+            // A spinning server would spin until the last test ends; otherwise it is the same.
             let server = if arm.name == "threadwire busy" { ARMS[2].server } else { arm.server };
             for bytes in [1, 64, 65_536] {
                 let port = process::free_port().unwrap();
-                // It ends with the process of the tests.
+                // The server ends with the process of the tests.
                 thread::spawn(move || server(port, bytes));
                 while TcpStream::connect(("127.0.0.1", port)).is_err() {
                     thread::yield_now();

@@ -126,7 +126,7 @@ fn accept<W: Wire>(
         stream.set_nodelay(true)?;
         let mut stream = wire(stream)?;
         let entry = connections.vacant_entry();
-        // Both directions once: a change of interest at every short write would cost a system call.
+        // Registered once, for both directions: a change of interest at every short write would cost a system call.
         let interest = Interest::READABLE | Interest::WRITABLE;
         poll.registry().register(stream.socket(), Token(entry.key()), interest)?;
         entry.insert(Connection::new(stream));

@@ -67,14 +67,14 @@ impl<A: Arm> Duty<A> {
         match &mut self.work {
             Work::Tally(tally, done) => {
                 if tally.count(event) {
-                    // Nobody waits for it if the measurement was given up. The same below.
+                    // A measurement that was given up has no receiver. The same below.
                     let _ = done.send((std::mem::take(tally), Instant::now()));
                 }
             }
             Work::Ping(ping) => ping.on(event),
             Work::Pong(peer) => {
                 let peer = peer.get().expect("the peer is known before it fires");
-                // Whoever does not get it back says so.
+                // A peer that misses the event reports that itself.
                 let _ = A::fire(peer, event);
             }
             Work::Idle(idle) => {

@@ -46,7 +46,7 @@ pub fn offload<T: 'static>(
     if pool.threads < MOST {
         match thread::Builder::new().name("threadwire resolver".to_owned()).spawn(work_on) {
             Ok(_) => pool.threads += 1,
-            // Then it waits for those that there are; and if there are none, it has to be done here.
+            // Without another thread the job waits for one of the pool; with none at all it is done here.
             Err(error) if pool.threads == 0 => {
                 tracing::debug!(%error, "can't start a thread to resolve names");
                 let job = pool.waiting.pop_back();

@@ -109,7 +109,7 @@ impl Exchange {
                     ProxyExchange::Socks5(socks) => socks.look(received, output),
                 };
                 let is_open = is_open.and_then(|is_open| match (is_open, ended) {
-                    // Nothing can come from the server before it is spoken to: it would be taken for its first bytes.
+                    // The server sends nothing before the client: these bytes would be taken for its first ones.
                     (true, _) if !received.is_empty() => {
                         let what = format!("{} bytes too many behind it", received.len());
                         Err(ProxyProblem::BadReply(what))
@@ -146,7 +146,7 @@ impl Exchange {
             Counterpart::Proxy { proxy, .. } => {
                 Error::Proxy { proxy: proxy.clone(), problem: ProxyProblem::Io(error) }
             }
-            // That a server does not like a client's certificate is heard of only behind the handshake (RFC 8446, section
+            // A refused client certificate is reported only after the TLS handshake (RFC 8446, section
             // 4.4.2.4).
             #[cfg(feature = "tls")]
             Counterpart::Upgrade(upgrade) => crate::tls::TlsFailure::explain(error, &upgrade.host),

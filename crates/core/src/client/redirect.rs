@@ -30,7 +30,7 @@ pub(super) fn follow(from: &Target, answer: &Answer) -> Result<Target, Error> {
         "https" | "wss" => "wss",
         _ => return fail(url.into(), RedirectProblem::BadLocation),
     };
-    // Who is asked, and as whom, is not for the server to say.
+    // The server must not choose the scheme or the credentials.
     url.set_fragment(None);
     if url.set_scheme(scheme).is_err() || url.set_username("").is_err() || url.set_password(None).is_err() {
         return fail(url.into(), RedirectProblem::BadLocation);

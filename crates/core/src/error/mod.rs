@@ -222,7 +222,7 @@ impl std::error::Error for Error {
             Error::Tls { source, .. } | Error::TlsFile { source, .. } => {
                 source.as_deref().map(|source| source as &(dyn std::error::Error + 'static))
             }
-            // They read as what they hold.
+            // Both print the error that they hold.
             Error::Io(error) => error.source(),
             Error::Other(error) => error.source(),
             _ => None,
@@ -325,7 +325,7 @@ impl Error {
         match self {
             Error::Timeout(_) | Error::Lost | Error::Resolve { .. } => true,
             Error::Limit { .. } => true,
-            // It may have had too much to do.
+            // The peer may have been overloaded.
             Error::Tls { problem, .. } => *problem == TlsProblem::Refused,
             Error::Handshake(HandshakeError::Status(answer)) => matches!(answer.status(), 429 | 500..=599),
             Error::Connect { source, .. }

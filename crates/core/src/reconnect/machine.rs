@@ -106,7 +106,7 @@ pub fn is_wanted(closed: &Closed, callback_failed: bool) -> bool {
     match &closed.error {
         Some(Error::Stopped) => true,
         _ if closed.initiator == Initiator::Peer || callback_failed => false,
-        // What failed is the closing handshake.
+        // Only the close handshake failed.
         Some(Error::Closed | Error::Lost | Error::Timeout(TimeoutKind::Close) | Error::Io(_)) => true,
         Some(_) => false,
         None => reason != TOO_SLOW,

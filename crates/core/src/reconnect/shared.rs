@@ -140,7 +140,7 @@ impl<H: ConnectionHandle> SharedState<H> {
         inner.is_closing |= change.state.is_final();
         let before = std::mem::replace(&mut inner.change, change);
         drop(inner);
-        // It may hold the program's errors.
+        // The cause may hold errors of the program: dropped without the lock.
         drop(before);
     }
 
@@ -180,7 +180,7 @@ impl<H: ConnectionHandle> SharedState<H> {
                         return;
                     }
                 }
-                // It has ended already.
+                // The connection has ended already.
                 Err(_) => return,
             }
         }

@@ -223,7 +223,7 @@ mod tests {
         }
         for code in [1002, 1003, 1007, 1008, 1009, 1010, 1015] {
             assert!(!closed(Initiator::Peer, code, None).is_transient(), "{code}");
-            // It said why, and then went away before it had our answer.
+            // The peer sent its close frame, and left before it had the answer.
             assert!(!closed(Initiator::Peer, code, Some(Error::Lost)).is_transient(), "{code}");
         }
     }

@@ -86,7 +86,7 @@ impl Forwarded {
         } else {
             common_list(headers)
         };
-        // Whoever wrote the entry that is looked at is trusted.
+        // The proxy that wrote the current entry is trusted.
         let mut client = peer;
         for (trusted, entry) in (1..).zip(list.into_iter().rev()) {
             client = entry;

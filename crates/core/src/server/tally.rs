@@ -210,7 +210,7 @@ mod tests {
         tally.ended(None, Some(Standing::Broken));
         tally.opened();
         tally.begin();
-        // It is not waited for from here on, and so not when it ends.
+        // From here on a shutdown does not wait for the connection, and so not for its end either.
         tally.one_less();
         assert!(tally.is_done());
         tally.ended(Some(MemberNote { is_excused: true, ..MemberNote::default() }), None);

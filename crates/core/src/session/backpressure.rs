@@ -32,7 +32,7 @@ impl Session {
         let overflow = overflow::overflow(kind, self.outbox.len() + beside, limit, when_full);
         match overflow {
             Overflow::DropNewest => self.count_dropped(),
-            // What has begun to leave can't be dropped, but that is never more than one message.
+            // A frame that is partly written can't be dropped, and is never more than one message.
             Overflow::DropOldest => {
                 while !self.has_room(beside, length, limit) && self.outbox.drop_oldest() {
                     self.count_dropped();
@@ -62,7 +62,7 @@ impl Session {
         let (left, config) = (self.outbox.len(), env.config);
         if self.is_throttled {
             if self.is_timed {
-                // What the peer says is not read: that it takes what it is sent shows that it lives.
+                // Nothing is read from the peer now: taking bytes is its sign of life.
                 self.heard_by_taking(now());
             }
             self.is_throttled =

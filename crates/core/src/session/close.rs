@@ -65,7 +65,7 @@ impl Session {
             return EndStep::Wait;
         }
         if state == State::Closed && io.is_plain() && !self.may_have_more && !is_unread {
-            // Nothing of the peer's is left unread, and nothing more will come: closing TCP can't reset it.
+            // No input of the peer is unread, and none will follow: closing TCP can't reset the connection.
             return EndStep::HangUp;
         }
         if !Linger::begin(io) {

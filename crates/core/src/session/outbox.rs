@@ -183,7 +183,7 @@ impl Outbox {
         buffers: &Buffers,
     ) -> io::Result<()> {
         if self.marks.is_some() {
-            // What waits lies in pieces.
+            // The waiting bytes are not contiguous.
             self.write(stream, buffers)?;
         }
         let mut written = 0;
@@ -204,7 +204,7 @@ impl Outbox {
             self.clear(buffers);
         }
         if written < header.len() + payload.len() {
-            // What has begun to leave can't be dropped any more.
+            // A frame that is partly written can't be dropped any more.
             let droppable = droppable && written == 0;
             self.before_frame(droppable);
             let end = self.end(buffers);

@@ -171,7 +171,7 @@ impl ServerTls {
             (&settings.clients, &changed.clients),
             (ClientCertificates::None, ClientCertificates::None)
         ) {
-            // Who was verified by other roots is verified anew.
+            // Clients verified by other roots must be verified again, not resumed.
             changed.sessions = match changed.tickets {
                 Some(_) => ServerSessionMemoryCache::new(SESSIONS),
                 None => changed.sessions,

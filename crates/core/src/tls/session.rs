@@ -191,7 +191,7 @@ fn work<P: Peer>(peer: &mut P, bytes: &mut [u8], sink: &mut Sink<'_, '_>, answer
                 encode(data, answers);
                 true
             }
-            // It leaves before anything that comes later.
+            // These bytes leave before all later ones.
             Ok(ConnectionState::TransmitTlsData(data)) => {
                 data.done();
                 true
@@ -200,7 +200,7 @@ fn work<P: Peer>(peer: &mut P, bytes: &mut [u8], sink: &mut Sink<'_, '_>, answer
                 worked.ended = true;
                 true
             }
-            // There is nothing more in these bytes.
+            // The bytes hold nothing more.
             Ok(_) => false,
             Err(error) => {
                 worked.error = Some(error);
@@ -255,7 +255,7 @@ fn seal(
                 end += own.len();
             }
             ConnectionState::TransmitTlsData(data) => data.done(),
-            // Whoever reads finds it out.
+            // The next read finds the end.
             ConnectionState::PeerClosed => {}
             ConnectionState::WriteTraffic(mut traffic) => loop {
                 let room = &mut output[end..];
@@ -349,9 +349,9 @@ impl Session {
     /// Goes on with the handshake as far as it can, with what arrives and what can leave. Whether it is done.
     pub fn handshake(&mut self, io: &mut impl Transport) -> io::Result<bool> {
         while self.is_handshaking() {
-            // What comes behind the handshake is kept for whoever reads.
+            // Data behind the handshake is kept for the next read.
             match self.fill(io, &mut []) {
-                // The end may have come together with what ended the handshake: whoever reads finds it out, behind the data.
+                // The end may have come together with the last bytes of the handshake: the next read finds it, behind the data.
                 Ok(0) if self.is_handshaking() && !matches!(self.input, Input::Open) => {
                     return Err(early_end());
                 }
@@ -374,7 +374,7 @@ impl Session {
 
     /// Hands out what was decrypted before.
     fn hand_out(&mut self, buffers: &mut [IoSliceMut<'_>]) -> usize {
-        // It may be that the stream has become ready again, and that we are called because of that.
+        // This call may answer new readiness of the stream.
         self.may_have_more = true;
         let mut total = 0;
         for buffer in buffers {
@@ -429,7 +429,7 @@ impl Session {
         loop {
             let start = self.kept.len();
             if start + RECORD > scratch.len() {
-                // So much of the handshake is incomplete: the next call takes more memory.
+                // The incomplete part of the handshake fills the scratch memory: the next call takes more.
                 self.may_have_more = true;
                 return if start > MOST_KEPT {
                     Err(self.break_off(too_long(), io))
@@ -475,14 +475,14 @@ impl Session {
             }
             if let Some(error) = worked.error {
                 self.input = Input::Broken(error);
-                // As far as that is possible: what the error is, is known.
+                // The alert is sent if the stream takes it; the error itself is known.
                 let _ = self.push(io);
             } else if (self.sealed.len() > had || was_handshaking)
                 && let Err(error) = self.push(io)
                 && total == 0
                 && self.plain.is_empty()
             {
-                // Otherwise what the peer has sent before it went away is read first: the next write fails as well.
+                // With data at hand the peer's last bytes are read first: the next write fails as well.
                 return Err(error);
             }
             if total > 0 || buffers.is_empty() && !self.plain.is_empty() {
@@ -497,8 +497,8 @@ impl Session {
             if was_handshaking && !self.is_handshaking() && buffers.is_empty() {
                 return Ok(0);
             }
-            // Nothing for the caller: the stream itself has to say that there is no more. Its end may have been announced with these
-            // bytes, and would not be a second time.
+            // There is nothing for the caller, so the stream itself has to report that there is no more. Its end may have been
+            // announced with these bytes, and would not be announced a second time.
             if for_nothing > MOST_FOR_NOTHING {
                 return Err(self.break_off(for_nothing_at_all(), io));
             }

@@ -259,7 +259,7 @@ fn after(head: &str, asks: bool) -> ParserState {
     match status {
         "101" => ParserState::Header(PartialHeader::default()),
         _ if asks => ParserState::Header(PartialHeader::default()),
-        // It only announces another (RFC 9110, section 15.2).
+        // An interim response only announces another (RFC 9110, section 15.2).
         _ if status.starts_with('1') => ParserState::Head(Vec::new()),
         _ => ParserState::Other,
     }

@@ -52,7 +52,7 @@ impl AppState {
         inner.closed = None;
         inner.has_ids = has_ids;
         if let Some((code, reason)) = inner.closing.take() {
-            // It was checked.
+            // Code and reason were checked when they were set.
             let _ = reconnect.close_with(code, &reason);
         }
     }
@@ -204,7 +204,7 @@ impl AppHandle {
         let connection = inner.connection.clone();
         drop(inner);
         match connection {
-            // What arrives is dropped from now on, and not only from the loop's next turn on.
+            // Closing the connection itself drops messages that arrive from now on, not only from the loop's next turn on.
             Some(connection) => connection.close_with(code, reason),
             None => Ok(()),
         }
@@ -274,7 +274,7 @@ impl AppHandle {
         self.0.has_requests.store(true, Ordering::Release);
         drop(inner);
         let reply = PendingReply::new(id, number, answer, Arc::clone(&self.0));
-        // Where that fails, the reply is dropped, and forgotten.
+        // A failed send drops the reply, which removes the request.
         connection.send(message)?;
         Ok(reply)
     }

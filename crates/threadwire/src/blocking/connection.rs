@@ -406,11 +406,11 @@ impl<'a> IntoIterator for &'a mut Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         if self.ws.is_open() {
-            // It can be sent.
+            // The code 1001 is valid, so this can't fail.
             let _ = self.ws.close_with(CloseCode::GOING_AWAY, "");
             self.flush();
         }
-        // What still comes is for nobody.
+        // Messages that still arrive wake no `Select`.
         self.inbox.set_select_slot(None);
     }
 }

@@ -62,7 +62,7 @@ impl Inbox {
             self.announce();
         }
         if message.len() >= LARGE {
-            // One by one: many of them at once are more memory than need be.
+            // Large messages are received one by one, to save memory.
             EventLoop::current().interrupt();
         }
     }

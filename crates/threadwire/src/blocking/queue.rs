@@ -94,7 +94,7 @@ impl Store {
         self.text.clear();
         self.bytes.clear();
         (self.text_gone, self.bytes_gone) = (0, 0);
-        // Not where the thread is ending.
+        // At the end of the thread the spare memory is gone.
         let _ = SPARE.try_with(|spare| {
             let mut spare = spare.borrow_mut();
             if spare.len() < KEPT {

@@ -260,7 +260,7 @@ impl Server {
         if let Some(worker) = begun {
             worker.close();
         }
-        // Also if the closure above was not run to its end.
+        // The workers are stopped even if the closure above did not run to its end.
         others.stop();
         others.join()?;
         match ended {

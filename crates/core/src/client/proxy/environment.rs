@@ -42,7 +42,7 @@ impl Environment {
         }
         match ProxyServer::parse(url) {
             Ok(server) => Ok(Some(Arc::new(server))),
-            // Nobody has called for this URL: it is to be found.
+            // The error names the variable, as no code of the program mentions this URL.
             Err(Error::Url { url, part, problem }) => {
                 Err(Error::Url { url: format!("{name}={url}"), part, problem })
             }

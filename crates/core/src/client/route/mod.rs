@@ -375,7 +375,7 @@ impl Route {
         let request = match stored {
             None => self.settings.request(&self.target, &self.headers)?,
             Some(stored) => {
-                // There is one such header, with the program's own in front (RFC 6265, section 5.4).
+                // One Cookie header holds all, the program's own in front (RFC 6265, section 5.4).
                 let mut headers = self.headers.clone();
                 let own: Vec<&str> = self.headers.get_all("Cookie").collect();
                 headers.set("Cookie", [own, vec![&stored]].concat().join("; "))?;

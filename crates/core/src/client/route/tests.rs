@@ -151,7 +151,7 @@ fn each_kind_of_way_has_its_steps() {
             &[SOCKS4, OPEN],
             &["connect 192.0.2.9:1080", "SOCKS4 to socks4a://192.0.2.9:1080", "GET / to feed.test"],
         ),
-        // Both answers of the proxy come at once here.
+        // Here both answers of the proxy come at once.
         (
             proxied("ws://feed.test/", "socks5://proxy.test"),
             &[SOCKS5, OPEN],

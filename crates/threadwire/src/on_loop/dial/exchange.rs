@@ -82,7 +82,7 @@ impl OpenExchange {
             Err(error) => return Err(self.failed(error)),
         };
         let looked = match (self.exchange.look(count == 0), self.broken.take()) {
-            // It ended without a word: then what writing failed with says more.
+            // The stream ended without an answer: the error of the write says more.
             (Err(Error::Lost), Some(broken)) => Err(self.exchange.broken(broken)),
             (looked, broken) => {
                 self.broken = broken;

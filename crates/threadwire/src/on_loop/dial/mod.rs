@@ -179,7 +179,7 @@ fn attach(attempt: &Rc<Attempt>, stream: Stream) -> Result<(), Error> {
     let mut taken = None;
     EventLoop::current().attach(stream, Interest::READABLE | Interest::WRITABLE, |stream, token| {
         taken = Some(AttachedStream { stream, token, ready: Ready::default() });
-        // It has the place until the next step.
+        // A placeholder keeps the place until the next step.
         let attempt = Rc::clone(attempt);
         Rc::new(Placeholder(move || attempt.fail(Error::Stopped)))
     })?;
