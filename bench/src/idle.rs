@@ -22,7 +22,7 @@ const SETTLE: Duration = Duration::from_millis(200);
 /// One connection in so many is used again after the measurement, to see that they were still open.
 const SAMPLE: usize = 100;
 
-/// What to do.
+/// Options of the command.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// How many connections are opened to each server.
@@ -52,7 +52,7 @@ struct Cost {
     heap: Option<f64>,
     /// In memory.
     resident: f64,
-    /// What the engines of compression hold in all.
+    /// Memory of all compression engines.
     engines: Option<i64>,
 }
 

@@ -124,7 +124,7 @@ fn launcher(this: &Path, core: usize) -> Command {
 /// This process sleeps meanwhile.
 ///
 /// # Errors
-/// It fails, or takes longer than `limit`: then it is killed.
+/// The process fails, or takes longer than `limit` and is killed.
 pub(crate) fn output(core: usize, arguments: &[String], limit: Duration) -> Result<String> {
     let this = env::current_exe()?;
     let mut command = launcher(&this, core);

@@ -114,9 +114,9 @@ pub(crate) struct Secure<S> {
     side: Side,
     /// The beginning of a record.
     kept: Vec<u8>,
-    /// What the caller had no room for.
+    /// Decrypted bytes for which the caller had no room.
     plain: Vec<u8>,
-    /// What the stream did not take.
+    /// Encrypted bytes that the stream did not take.
     unsent: Vec<u8>,
     may_have_more: bool,
 }

@@ -15,7 +15,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-/// Whose silence ends a measurement.
+/// The silence that ends a measurement.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long nothing is called after each turn.
 const PAUSE: Duration = Duration::from_micros(20);
@@ -32,7 +32,7 @@ pub(crate) struct Load {
     waiting: Vec<(usize, usize)>,
 }
 
-/// What one run came to.
+/// The result of one run.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Outcome {
     /// Messages that were said and heard by all.

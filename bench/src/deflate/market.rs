@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-/// What is traded, and about what it costs.
+/// Traded symbols, and their approximate prices.
 const SYMBOLS: [(&str, f64); 8] = [
     ("BTC-USD", 67_250.0),
     ("ETH-USD", 3_480.0),
@@ -30,7 +30,7 @@ impl Kind {
     /// All of them.
     pub(crate) const ALL: [Kind; 2] = [Kind::Trade, Kind::Book];
 
-    /// What tables call it.
+    /// The name in tables.
     pub(crate) fn title(self) -> &'static str {
         match self {
             Kind::Trade => "300 B",

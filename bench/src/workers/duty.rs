@@ -8,10 +8,10 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-/// What is fired at a worker.
+/// An event that is fired at a worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Event {
-    /// Who fired it.
+    /// The sender.
     pub(crate) producer: u32,
     /// Whether it is the producer's last one.
     pub(crate) last: bool,

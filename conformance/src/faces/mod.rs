@@ -124,7 +124,7 @@ pub(crate) struct Step {
     pub(crate) payload: Vec<u8>,
 }
 
-/// What came back.
+/// The messages that came back.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     /// The messages: whether it is text, and the payload.
@@ -135,7 +135,7 @@ pub(crate) struct Seen {
     pub(crate) hides_pongs: bool,
     /// How the connection was closed: the code, and whether cleanly. None if it was not.
     pub(crate) closed: Option<(CloseCode, bool)>,
-    /// What went wrong on our side.
+    /// The error of this side.
     pub(crate) error: Option<String>,
 }
 

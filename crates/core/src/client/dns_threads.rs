@@ -30,10 +30,10 @@ fn pool() -> MutexGuard<'static, Pool> {
     POOL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// As long as this lives, somebody waits for the result.
+/// A waiting caller: dropped, the work is not begun any more.
 pub struct Waiter(#[allow(dead_code, reason = "it is there to be dropped")] Arc<()>);
 
-/// Does some work elsewhere, and has its result told there.
+/// Does some work on a DNS thread, and calls `tell` with the result there.
 pub fn offload<T: 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
     tell: impl FnOnce(io::Result<T>) + Send + 'static,

@@ -13,23 +13,23 @@ use super::tunnel::Tunnel;
 use crate::config::Config;
 use crate::error::{Error, ProxyProblem};
 
-/// An exchange, its bytes, and who it is with.
+/// An exchange, its bytes, and its counterpart.
 pub struct Exchange {
-    /// What is still to be written.
+    /// Bytes still to be written.
     pub output: Vec<u8>,
-    /// What was read, and not understood yet: to be appended to.
+    /// Bytes read and not parsed yet: to be appended to.
     pub received: Vec<u8>,
     counterpart: Counterpart,
 }
 
 enum Counterpart {
-    /// A way through a proxy, whose URL may be shown.
+    /// A tunnel through a proxy, whose URL may be shown.
     Proxy { exchange: ProxyExchange, proxy: String },
     /// The upgrade.
     Upgrade(Box<Upgrade>),
 }
 
-/// How a proxy is asked.
+/// The protocol of a proxy.
 pub(super) enum ProxyExchange {
     Tunnel(Tunnel),
     Socks4(Socks4),
@@ -42,11 +42,11 @@ struct Upgrade {
     request: ClientRequest,
     answer: AnswerReader,
     follows_redirects: bool,
-    /// What was offered.
+    /// The offered compression.
     deflate: Option<Deflate>,
 }
 
-/// What client and server have agreed on.
+/// The result of an upgrade.
 pub struct Upgraded {
     pub subprotocol: Option<String>,
     /// The headers of the server's answer.
@@ -57,7 +57,7 @@ pub struct Upgraded {
     pub head: usize,
 }
 
-/// What an exchange comes to.
+/// The outcome of an exchange.
 pub enum Outcome {
     /// The stream leads to the server from now on.
     TunnelOpen,
@@ -140,7 +140,7 @@ impl Exchange {
         }
     }
 
-    /// What reading or writing has failed with.
+    /// The error of a failed read or write.
     pub fn broken(&self, error: std::io::Error) -> Error {
         match &self.counterpart {
             Counterpart::Proxy { proxy, .. } => {

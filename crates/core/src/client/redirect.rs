@@ -6,7 +6,7 @@ use super::redact::redacted;
 use super::target::Target;
 use crate::error::{Error, RedirectProblem};
 
-/// What belongs to the origin that it was meant for, and must not be told to another.
+/// Headers that must not be sent to another origin than the one they were meant for.
 const PRIVATE: [&str; 4] = ["Authorization", "Cookie", "Proxy-Authorization", "Host"];
 
 /// Whether an answer sends elsewhere. One without a `Location` is an answer as any other.
@@ -42,7 +42,7 @@ pub(super) fn follow(from: &Target, answer: &Answer) -> Result<Target, Error> {
     }
 }
 
-/// What of the headers may go to another origin.
+/// Removes the headers that must not go to another origin.
 pub(super) fn forget_private(headers: &mut Headers) {
     for name in PRIVATE {
         headers.remove(name);

@@ -112,21 +112,21 @@ pub enum Error {
         url: String,
         /// The part of it that is wrong.
         part: UrlPart,
-        /// What is wrong with it, and what was expected.
+        /// The problem, and what was expected.
         problem: String,
     },
     /// A host name could not be resolved.
     Resolve {
         /// The name.
         host: String,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
     /// No address of a server could be reached.
     Connect {
         /// The address that failed last.
         addr: SocketAddr,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
         /// The addresses that failed before it, in that order, and what the system said of each. They are part of the message.
         others: Vec<(SocketAddr, io::Error)>,
@@ -135,7 +135,7 @@ pub enum Error {
     ConnectUnix {
         /// Its path.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
     /// The way through a proxy failed.
@@ -158,25 +158,25 @@ pub enum Error {
     Tls {
         /// The server's host, as it is in the URL.
         host: String,
-        /// What is wrong.
+        /// The problem.
         problem: TlsProblem,
-        /// What the TLS library said.
+        /// The error of the TLS library.
         source: Option<Source>,
     },
     /// A certificate or a key of one's own can't be used.
     TlsFile {
         /// The file it is in, if it is in one.
         name: String,
-        /// What is wrong with it, and what was expected.
+        /// The problem, and what was expected.
         problem: String,
-        /// What lies underneath.
+        /// The underlying error.
         source: Option<Source>,
     },
     /// A server could not listen at an address.
     Listen {
         /// The address, as it was given.
         addr: String,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
     /// The connection has ended, and not with one of the codes that say that all is well (see [`Closed::is_normal`]): what a
@@ -197,7 +197,7 @@ pub enum Error {
     Route {
         /// The pattern.
         pattern: String,
-        /// What is wrong with it.
+        /// The problem.
         problem: String,
     },
     /// Something that must not be sent (RFC 6455, sections 5.4, 5.5 and 7.4).
@@ -231,7 +231,7 @@ impl std::error::Error for Error {
 }
 
 impl Error {
-    /// What was tried, without what lies underneath.
+    /// The error's own message, without its source.
     fn headline(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Closed => f.write_str("the connection is closed"),

@@ -68,7 +68,7 @@ pub enum TlsProblem {
     ClientCertificate,
     /// The peer has ended the handshake for a reason of its own.
     Refused,
-    /// What the peer says is not TLS: a server that listens for `ws://`, perhaps.
+    /// The peer does not speak TLS: a server that listens for `ws://`, perhaps.
     NotTls,
     /// The peer's TLS and ours have no version, cipher or protocol in common.
     Incompatible,

@@ -17,7 +17,7 @@ use std::fmt;
 pub enum UrlPart {
     /// Its form as a whole.
     Form,
-    /// What stands in front of the first colon.
+    /// The scheme, in front of the first colon.
     Scheme,
     /// The host.
     Host,
@@ -27,9 +27,9 @@ pub enum UrlPart {
     UserInfo,
     /// The path.
     Path,
-    /// What follows a `?`.
+    /// The query, behind a `?`.
     Query,
-    /// What follows a `#`.
+    /// The fragment, behind a `#`.
     Fragment,
 }
 

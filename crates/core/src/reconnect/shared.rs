@@ -46,7 +46,7 @@ pub trait ConnectionHandle: Clone + PartialEq + Send + Sync + 'static {
     fn drop_now(&self);
 }
 
-/// What a driver and its handles share.
+/// The state that a driver shares with its handles.
 pub struct SharedState<H: ConnectionHandle> {
     pub owner: H::Owner,
     inner: Mutex<Inner<H>>,
@@ -161,7 +161,7 @@ impl<H: ConnectionHandle> SharedState<H> {
         drop(before);
     }
 
-    /// Sends what is held, as far as there is room, and lets others send when all of it has left.
+    /// Sends the offline queue while there is room, and lets others send when it is empty.
     pub fn release(self: &Arc<Self>) {
         let mut inner = self.lock();
         if inner.gate.is_some() {

@@ -42,7 +42,7 @@ pub enum State {
     Open,
     /// The connection has ended, and `Listener::on_close` has returned.
     Closed,
-    /// It waits before the next attempt.
+    /// The connection waits before the next attempt.
     Waiting {
         /// Which attempt that will be.
         attempt: u32,
@@ -103,7 +103,7 @@ pub struct Change {
     pub state: State,
     /// How many connections have been opened so far, with the one that is open: while that is 1, it is no re-connection.
     pub connections: u64,
-    /// What ended the last connection or attempt; `None` while there was none. It stays until the next end.
+    /// The end of the last connection or attempt; `None` while there was none. It stays until the next end.
     pub cause: Option<Arc<Cause>>,
 }
 
@@ -126,7 +126,7 @@ impl fmt::Display for Change {
     }
 }
 
-/// What ended a connection, or an attempt at one.
+/// The end of a connection, or of an attempt at one.
 ///
 /// ```
 /// use threadwire::reconnect::Cause;
@@ -189,7 +189,7 @@ impl Cause {
     }
 }
 
-/// It says all there is by itself, and has no source.
+/// The message is complete by itself; there is no source.
 impl std::error::Error for Cause {}
 
 impl fmt::Display for Cause {

@@ -10,11 +10,11 @@ use threadwire_proto::handshake::Response;
 use super::shutdown::{Shutdown, ShutdownReport, Standing, StuckWorker, Unanswered};
 use crate::error::Error;
 
-/// What a shutdown asks of every worker.
+/// The order of a shutdown to every worker.
 #[derive(Debug)]
 pub struct ShutdownOrder {
     pub shutdown: Shutdown,
-    /// What handshakes are answered.
+    /// The answer to handshakes.
     pub refusal: Response,
 }
 
@@ -62,7 +62,7 @@ impl Drop for Watching {
 pub struct WorkerTally {
     /// Its connections.
     open: AtomicUsize,
-    /// What a shutdown has to wait for: connections, handshakes, and those that are on their way to this worker.
+    /// The count that a shutdown waits for: connections, handshakes, and sockets that are on their way to this worker.
     pending: AtomicUsize,
     /// Whether its shutdown has begun, or it has ended without.
     begun: AtomicBool,
@@ -70,7 +70,7 @@ pub struct WorkerTally {
     watchers: Arc<Watchers>,
 }
 
-/// What a shutdown has to report.
+/// The result of a shutdown on one worker.
 #[derive(Debug, Default)]
 struct Counts {
     clean: usize,
@@ -167,7 +167,7 @@ impl Drop for Pending {
     }
 }
 
-/// What a shutdown knows of a connection.
+/// A shutdown's note of a connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MemberNote {
     pub peer: Option<std::net::SocketAddr>,

@@ -59,7 +59,7 @@ impl DroppableFrames {
         self.gap = 0;
     }
 
-    /// As far as this the bytes can be written in one go.
+    /// The end of the bytes that can be written in one go.
     pub(super) fn end_of_run(&self, end: usize) -> usize {
         if self.gap > 0 { self.from - self.gap } else { end }
     }

@@ -91,7 +91,7 @@ impl Outbox {
         self.mark(false);
     }
 
-    /// What was appended since then, or since the last frame, is that frame.
+    /// The bytes appended since then, or since the last frame, are that frame.
     #[inline]
     pub fn mark(&mut self, droppable: bool) {
         if let Some(marks) = &mut self.marks {
@@ -140,7 +140,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// As far as this what waits lies in one piece.
+    /// The length of the first contiguous piece of the waiting bytes.
     #[inline]
     fn end_of_run(&self) -> usize {
         let end = self.bytes.len();
@@ -215,7 +215,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// What a write has come to: how many bytes have left. After an error none ever will.
+    /// Counts the bytes that a write has taken. After an error no more will ever leave.
     #[inline]
     fn count(&mut self, result: io::Result<usize>, buffers: &Buffers) -> io::Result<usize> {
         match result {

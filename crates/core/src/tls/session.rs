@@ -30,7 +30,7 @@ use crate::transport::Transport;
 
 /// How much is encrypted for one system call: four of the longest records.
 const PIECE: usize = 64 << 10;
-/// What the headers and tags of that many records need at most, with some to spare for records of TLS itself.
+/// Upper bound of the headers and tags of that many records, with some to spare for records of TLS itself.
 const OVERHEAD: usize = 2 << 10;
 /// Room for a record that is incomplete, so that the rest of it can be read: 2^14 and what encryption adds (RFC 8446,
 /// section 5.2).
@@ -43,14 +43,14 @@ const MOST_FOR_NOTHING: usize = 1 << 20;
 /// One side of a TLS connection.
 pub struct Session {
     side: Side,
-    /// What was read of records, or of messages of the handshake, that are not complete.
+    /// Bytes of records or handshake messages that are not complete.
     kept: Vec<u8>,
     /// Whether that was read by somebody else, and was not looked at.
     is_unseen: bool,
-    /// What was decrypted and found no room, and how much of it was handed out.
+    /// Decrypted bytes for which the caller had no room, and how many of them were handed out.
     plain: Vec<u8>,
     taken: usize,
-    /// What was encrypted and has not left, and how much of it has.
+    /// Encrypted bytes that have not left, and how many of them have.
     sealed: Vec<u8>,
     left: usize,
     /// Whether the last byte that was encrypted is still to be counted.
@@ -64,7 +64,7 @@ pub struct Session {
 /// How far the peer's half is.
 enum Input {
     Open,
-    /// It has said that nothing more will come, or the stream has ended.
+    /// The peer has sent `close_notify`, or the stream has ended.
     Ended,
     /// Nothing of it can be understood any more.
     Broken(rustls::Error),
@@ -75,7 +75,7 @@ enum Side {
     Server(UnbufferedServerConnection),
 }
 
-/// What both sides of rustls have in common, which has no name there.
+/// The common interface of both sides of rustls, which has no trait for it.
 trait Peer {
     type Data;
 
@@ -84,7 +84,7 @@ trait Peer {
     /// Whether something of TLS itself is to be sent.
     fn has_output(&self) -> bool;
 
-    /// What a client has sent before the handshake was done, where a program's own settings allow that.
+    /// Early data of a client, if a program's own settings allow it.
     fn read_early(_data: ReadEarlyData<'_, '_, Self::Data>, _sink: &mut Sink<'_, '_>) {}
 }
 
@@ -155,7 +155,7 @@ impl Sink<'_, '_> {
     }
 }
 
-/// What came of records.
+/// The result of processing records.
 #[derive(Default)]
 struct Worked {
     /// How many bytes are done with.
@@ -313,7 +313,7 @@ impl Session {
         self.common().is_handshaking()
     }
 
-    /// What the handshake has come to.
+    /// The result of the handshake.
     pub fn info(&self) -> TlsInfo {
         let common = self.common();
         TlsInfo {
@@ -346,7 +346,7 @@ impl Session {
 
 /// Reading.
 impl Session {
-    /// Goes on with the handshake as far as it can, with what arrives and what can leave. Whether it is done.
+    /// Goes on with the handshake until it needs to wait for the stream. Returns whether it is done.
     pub fn handshake(&mut self, io: &mut impl Transport) -> io::Result<bool> {
         while self.is_handshaking() {
             // Data behind the handshake is kept for the next read.
@@ -543,7 +543,7 @@ fn for_nothing_at_all() -> rustls::Error {
 
 /// Writing.
 impl Session {
-    /// Writes, as far as the stream takes it; nothing before the handshake is done.
+    /// Writes until the stream takes no more; nothing before the handshake is done.
     pub fn write(&mut self, io: &mut impl Transport, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         if self.is_handshaking() && !self.handshake(io)? {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -625,7 +625,7 @@ impl Session {
         Ok(())
     }
 
-    /// Sends what was kept, as far as the stream takes it. Whether all has left.
+    /// Sends encrypted bytes that wait, until the stream takes no more. Returns whether all have left.
     #[inline]
     pub fn push(&mut self, io: &mut impl Transport) -> io::Result<bool> {
         while self.left < self.sealed.len() {

@@ -11,13 +11,13 @@ use super::request::{PendingReply, RequestId, RequestRefused, Requests};
 use crate::reconnect::{ReconnectHandle, State};
 use crate::{Closed, Error, Handle, SendOptions};
 
-/// What an app shares with its handles.
+/// The state that an app shares with its handles.
 #[derive(Default)]
 pub(super) struct AppState {
     inner: Lock<Inner>,
     /// Whether a callback of the app is running.
     is_busy: AtomicBool,
-    /// Whether a request may be waiting: so that messages need not be looked into for ids in vain.
+    /// Whether a request may be waiting; without one, messages are not searched for ids.
     has_requests: AtomicBool,
 }
 
@@ -38,7 +38,7 @@ struct Inner {
     has_ids: bool,
 }
 
-/// What the app does.
+/// Calls of the app.
 impl AppState {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock()
@@ -57,7 +57,7 @@ impl AppState {
         }
     }
 
-    /// It is over. Returns how its last connection ended.
+    /// The run is over. Returns the end of its last connection.
     pub(super) fn end(&self) -> Option<Arc<Closed>> {
         let mut inner = self.lock();
         let (reconnect, closed) = (inner.reconnect.take(), inner.closed.clone());
@@ -85,7 +85,7 @@ impl AppState {
         }
     }
 
-    /// Has `call` count as a callback.
+    /// Counts `call` as a callback.
     pub(super) fn busy<R>(&self, call: impl FnOnce() -> R) -> R {
         struct Busy<'a>(&'a AtomicBool);
 
@@ -109,7 +109,7 @@ impl AppState {
         self.has_requests.load(Ordering::Acquire)
     }
 
-    /// Gives a message to whoever waits for it. False if nobody does.
+    /// Gives a message to the request that waits for it. False if none does.
     pub(super) fn answer(&self, id: &RequestId, message: Message<'_>) -> bool {
         let Some(answer) = self.with_requests(|requests| requests.take(id)) else { return false };
         let message: OwnedMessage = message.into();
@@ -210,7 +210,7 @@ impl AppHandle {
         }
     }
 
-    /// Whether messages can be sent, as far as is known here.
+    /// Whether messages can be sent, as this thread knows it.
     pub fn is_open(&self) -> bool {
         self.connection().is_some_and(|connection| connection.is_open())
     }

@@ -11,7 +11,7 @@ use super::handle::AppState;
 use crate::{Closed, Connection, Error, Listener};
 use threadwire_core::panic::catch;
 
-/// Where the callbacks are while no run has them.
+/// The callbacks while no run has them.
 pub(super) type CallbackSlot = Rc<RefCell<Option<Callbacks>>>;
 
 pub(super) struct AppListener {

@@ -35,7 +35,7 @@ struct Store {
     entries: VecDeque<Entry>,
     text: String,
     bytes: Vec<u8>,
-    /// As far as here they were taken out.
+    /// Ends of the parts that were taken out.
     text_gone: usize,
     bytes_gone: usize,
 }

@@ -111,7 +111,7 @@ impl Server {
         self
     }
 
-    /// Whom it lets in, and how many; [`Admission::default`] without this.
+    /// The limits for clients; [`Admission::default`] without this.
     pub fn admission(mut self, admission: Admission) -> Server {
         self.settings.set_admission(admission);
         self
@@ -375,7 +375,7 @@ fn is_settled(connection: &Connection) -> bool {
 /// A thread that has something to do, until this is dropped.
 struct Seat {
     busy: Arc<AtomicUsize>,
-    /// Who may wait for it.
+    /// The workers that may wait for it.
     accepting: Remote,
 }
 
@@ -479,7 +479,7 @@ impl Serving {
         self.control.connections()
     }
 
-    /// What stops the server, or shuts it down, from any thread.
+    /// The means to stop the server, or to shut it down, from any thread.
     pub fn stopper(&self) -> Stopper {
         Stopper::new(self.control.clone())
     }

@@ -153,7 +153,7 @@ impl Server {
         self
     }
 
-    /// Whom it lets in, and how many; [`Admission::default`] without this.
+    /// The limits for clients; [`Admission::default`] without this.
     pub fn admission(mut self, admission: Admission) -> Server {
         self.settings.set_admission(admission);
         self
@@ -289,7 +289,7 @@ impl Server {
     }
 }
 
-/// Who is going to listen where.
+/// The sockets of each worker.
 struct Plan {
     addrs: Vec<ListenAddr>,
     service: Service,
@@ -300,7 +300,7 @@ struct Plan {
     others: usize,
 }
 
-/// What one worker listens on, and to whom it hands on what it accepts there.
+/// The sockets of one worker, and the workers to which it hands on accepted connections.
 #[derive(Default)]
 pub(super) struct Sockets(Vec<(ListenSocket, Vec<WorkerRemote>)>);
 

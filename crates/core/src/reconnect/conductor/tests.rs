@@ -12,11 +12,11 @@ const SECOND: Duration = Duration::from_secs(1);
 struct Driver {
     conductor: Conductor,
     now: Instant,
-    /// What was done since the last look, in a few words.
+    /// The effects since the last look, in a few words.
     done: Vec<String>,
     forbids: bool,
     retries: bool,
-    /// What happens while the program is told of a change.
+    /// An event that happens while the program is told of a change.
     meanwhile: Vec<(State, Event)>,
 }
 

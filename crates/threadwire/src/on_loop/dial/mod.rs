@@ -26,7 +26,7 @@ use crate::on_loop::stream::Stream;
 use crate::{Config, Connection, Error, Listener};
 use exchange::LoopExchange;
 
-/// What is told when an attempt has come to its end: the listener is given back if it failed.
+/// The callback for the end of an attempt: a failed one gives the listener back.
 type Done = Box<dyn FnOnce(Result<Connection, (Box<dyn Listener>, Error)>)>;
 
 /// An attempt to open a connection.
@@ -37,7 +37,7 @@ pub(crate) struct Attempt {
     pending: RefCell<Option<(Box<dyn Listener>, Done)>>,
     /// The exchange that is under way, which may have been refused already when its time is up.
     exchange: RefCell<Weak<LoopExchange>>,
-    /// Drops what the step that is under way has.
+    /// Drops the resources of the current step.
     cancel: RefCell<Option<Box<dyn FnOnce()>>>,
     timer: Cell<Option<TimerId>>,
     /// For the step.

@@ -11,9 +11,9 @@ use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::pki_types::ServerName;
 
 use super::{ClientTls, Pem, ServerTls};
-use threadwire_core::session::{buffers::Buffers, outbox::Outbox};
-use threadwire_core::tls::session::Session;
-use threadwire_core::transport::Transport;
+use crate::session::{buffers::Buffers, outbox::Outbox};
+use crate::tls::session::Session;
+use crate::transport::Transport;
 
 /// One direction: what is under way, and how much may be.
 struct Half {
