@@ -1,4 +1,4 @@
-//! The server and the client of the async face: requests, refusals, slow peers, shutting down.
+//! Server and client of the async face: requests, refusals, slow peers, shutdown.
 
 use std::net::TcpListener;
 use std::sync::Arc;
