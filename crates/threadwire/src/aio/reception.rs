@@ -191,6 +191,7 @@ pub(super) async fn receive(
     let (deadline, step) = (doorway.deadline(), doorway.begin());
     in_time(deadline, async move {
         let (mut reception, came) = Reception { stream, doorway }.follow(step, closing).await;
+        #[cfg_attr(not(feature = "tls"), allow(unused_mut, reason = "only TLS has something to add to it"))]
         let (mut request, early) = match came {
             Came::Asked(request, early) => (request, early),
             Came::Over(result) => return result.map(|()| None),

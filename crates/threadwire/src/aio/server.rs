@@ -321,10 +321,13 @@ impl Server {
     /// Accepts no more: who waits to be accepted, and whose handshake is under way, is answered with 503. Returns when those have ended.
     pub(super) async fn turn_away(&mut self, order: &Arc<ShutdownOrder>) {
         let mut late = JoinSet::new();
-        while order.shutdown.keep_listening {
-            let request = poll_fn(|cx| self.poll_accept(cx)).await;
-            self.control.count_refused();
-            late.spawn(request.turn_away(Arc::clone(order)));
+        if order.shutdown.keep_listening {
+            // To the end, which whoever awaits this decides on.
+            loop {
+                let request = poll_fn(|cx| self.poll_accept(cx)).await;
+                self.control.count_refused();
+                late.spawn(request.turn_away(Arc::clone(order)));
+            }
         }
         for socket in std::mem::take(&mut self.sockets) {
             for (stream, peer) in socket.close() {
