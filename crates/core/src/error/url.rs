@@ -1,4 +1,4 @@
-//! Parts of a URL that can be wrong.
+//! Bad parts of a URL.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Files of a test.
+//! Temporary files of a test.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! A peer made by hand: blocking, and able to break every rule.
+//! Scripted peer: blocking, and able to break every rule.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
