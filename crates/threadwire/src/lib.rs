@@ -50,6 +50,8 @@
 //! and handles for all tasks and threads. With the features `hyper` and `axum` they are also made from requests that such a
 //! server has received.
 //!
+//! What each of the faces can is told by the tables of [`faces`].
+//!
 //! # Threads and tasks on one connection
 //!
 //! | from | to | there is |
@@ -146,6 +148,10 @@ pub mod server {
     #[cfg(feature = "tls")]
     pub use threadwire_core::tls::ServerTls;
 }
+
+#[cfg(doc)]
+#[doc = include_str!("../docs/faces.md")]
+pub mod faces {}
 
 /// The examples of the README are tests too. One of them needs the async face.
 #[cfg(all(doctest, feature = "aio"))]

@@ -8,6 +8,8 @@ mod client;
 pub mod common;
 mod connection;
 pub mod examples;
+#[cfg(all(feature = "aio", feature = "tls"))]
+mod faces;
 mod handle;
 mod reconnecting;
 mod rooms;

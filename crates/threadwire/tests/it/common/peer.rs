@@ -134,6 +134,11 @@ impl Peer {
         self.stream.local_addr().unwrap()
     }
 
+    /// The address of the other end.
+    pub fn peer_addr(&self) -> SocketAddr {
+        self.stream.peer_addr().unwrap()
+    }
+
     /// Writes bytes as they are.
     pub fn bytes(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).unwrap();
