@@ -174,7 +174,7 @@ impl<H: ConnectionHandle> Shared<H> {
                     inner.gate = Some(handle);
                     return;
                 }
-                Err(Error::Limit { .. }) => {
+                Err(Error::Limit(_)) => {
                     let waker = Waker::from(Arc::clone(self));
                     if !handle.has_room(inner.held.first(), &waker) {
                         return;

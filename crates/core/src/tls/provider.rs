@@ -13,7 +13,7 @@ use rustls::{AlertDescription, CertificateError, OtherError};
 
 use super::Pem;
 use super::verify::Found;
-use crate::error::{Error, TlsProblem};
+use crate::error::{Error, TlsError, TlsProblem};
 
 /// What is spoken inside of TLS, as ALPN has it.
 pub(super) const HTTP: &[u8] = b"http/1.1";
@@ -67,7 +67,7 @@ impl Failed {
 
     /// What the error of a handshake means, where the peer is this host.
     pub fn explain(error: io::Error, host: &str) -> Error {
-        let tls = |problem, source| Error::Tls { host: host.to_owned(), problem, source };
+        let tls = |problem, source| Error::from(TlsError { host: host.to_owned(), problem, source });
         match error.downcast::<Failed>() {
             Ok(Failed(error)) => tls(problem(&error), Some(error.into())),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
