@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use threadwire::server::{
     Admission, ListenAddr, ListenSocket, Origins, Router, ServerTls, Shutdown, ShutdownReport, Stopper,
 };
 use threadwire::tls::Pem;
+use threadwire::worker::Lock;
 use threadwire::{Connection, Error, Message, Reply, Response, Server};
 
 /// Leaves time to spare within the second in which the server ends.
@@ -50,7 +51,7 @@ pub(crate) struct Options {
 }
 
 /// A shutdown that was begun, on a thread of its own so that the next signal is heard.
-type Shutting = Arc<Mutex<Option<JoinHandle<Result<ShutdownReport, Error>>>>>;
+type Shutting = Arc<Lock<Option<JoinHandle<Result<ShutdownReport, Error>>>>>;
 
 pub(crate) fn run(options: &Options) -> ExitCode {
     match serve(options) {
@@ -85,7 +86,7 @@ fn serve(options: &Options) -> Result<(), Error> {
         }
     }
     server.join()?;
-    let shutting = shutting.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let shutting = shutting.lock().take();
     if let Some(Ok(report)) = shutting.map(JoinHandle::join) {
         print(&report?);
     }
@@ -110,7 +111,7 @@ fn router(options: &Options) -> Result<Router, Error> {
 
 /// The first signal shuts down, and the second ends it at once.
 fn on_signal(shutting: &Shutting, stopper: &Stopper) {
-    let mut shutting = shutting.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut shutting = shutting.lock();
     if shutting.is_some() {
         std::process::exit(INTERRUPTED);
     }

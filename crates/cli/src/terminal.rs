@@ -3,17 +3,16 @@
 
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::sync::mpsc::{self, Receiver};
-use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use threadwire::worker::{EventLoop, Remote};
+use threadwire::worker::{EventLoop, Lock, Remote};
 use threadwire_printer::{Input, Printer, Typed};
 
 /// The printer, as long as there is an input line. Log messages have to go through it, too.
-static PRINTER: Mutex<Option<Printer>> = Mutex::new(None);
+static PRINTER: Lock<Option<Printer>> = Lock::new(None);
 
 fn printer() -> Option<Printer> {
-    PRINTER.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    PRINTER.lock().clone()
 }
 
 /// Where what is typed comes from. Dropping it leaves the terminal as it was.
@@ -27,7 +26,7 @@ impl Keyboard {
         if io::stdin().is_terminal() && io::stdout().is_terminal() {
             let (printer, input) = Printer::builder().input("> ").open_with_input()?;
             if let Some(input) = input {
-                *PRINTER.lock().unwrap_or_else(PoisonError::into_inner) = Some(printer);
+                *PRINTER.lock() = Some(printer);
                 return Ok(Keyboard::Line(input));
             }
         }
@@ -85,7 +84,7 @@ pub(crate) struct Closes;
 
 impl Drop for Closes {
     fn drop(&mut self) {
-        let printer = PRINTER.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let printer = PRINTER.lock().take();
         if let Some(Err(error)) = printer.map(|printer| printer.close()) {
             let _ = writeln!(io::stderr(), "threadwire: {error}");
         }

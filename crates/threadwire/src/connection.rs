@@ -38,7 +38,9 @@ use threadwire_proto::deflate::Agreement;
 use threadwire_proto::handshake::Headers;
 use threadwire_proto::keepalive::Hold;
 use threadwire_proto::state::State;
-use threadwire_proto::{CloseCode, CloseFrame, Compress, Level, Message, OpCode, Role, SendOptions};
+use threadwire_proto::{
+    CloseCode, CloseFrame, Compress, Level, Message, OpCode, Role, SendOptions as FrameOptions,
+};
 use threadwire_worker::{EventLoop, Ready, Remote, Source, TimerId, Token};
 
 use crate::error::TimeoutKind;
@@ -47,7 +49,7 @@ use crate::on_loop::stream::Stream;
 use crate::room::branch::Seat;
 #[cfg(feature = "tls")]
 use crate::tls::TlsInfo;
-use crate::{Closed, Config, Error, Listener, WhenFull};
+use crate::{Closed, Config, Error, Listener, SendOptions, WhenFull};
 use bound::BoundSession;
 pub(crate) use detach::{Moving, Remains};
 use flags::Flags;
@@ -188,34 +190,24 @@ impl Connection {
         self.send_frame(message.opcode(), true, message.as_bytes())
     }
 
-    /// Sends a message, and says what is to happen if there is no room for it: see [`WhenFull`]. Fails as
-    /// [`send`](Connection::send) does.
-    #[inline]
-    pub fn send_or<'a>(&self, message: impl Into<Message<'a>>, when_full: WhenFull) -> Result<(), Error> {
-        let message = message.into();
-        self.send_frame_or(message.opcode(), true, message.as_bytes(), when_full, Compress::Auto)
-    }
-
-    /// Sends a message, and chooses whether it is compressed, where that was agreed on ([`Config::deflate`]). Fails as
-    /// [`send`](Connection::send) does.
+    /// Sends a message, and chooses what is to happen if there is no room for it, or whether it is compressed: see
+    /// [`SendOptions`]. Fails as [`send`](Connection::send) does.
     ///
     /// ```
-    /// use threadwire::{Compress, Connection, Error};
+    /// use threadwire::{Compress, Connection, Error, WhenFull};
     ///
-    /// fn show(ws: &Connection, jpeg: &[u8]) -> Result<(), Error> {
-    ///     ws.send_with(jpeg, Compress::Never) // it does not get smaller
+    /// fn show(ws: &Connection, jpeg: &[u8], price: &str) -> Result<(), Error> {
+    ///     ws.send_with(jpeg, Compress::Never)?; // it does not get smaller
+    ///     ws.send_with(price, WhenFull::DropOldest) // who is slow gets the newest
     /// }
     /// ```
-    pub fn send_with<'a>(&self, message: impl Into<Message<'a>>, compress: Compress) -> Result<(), Error> {
-        self.send_by(message.into(), self.0.site.config.when_full, compress)
-    }
-
-    pub(crate) fn send_by(
+    pub fn send_with<'a>(
         &self,
-        message: Message<'_>,
-        when_full: WhenFull,
-        compress: Compress,
+        message: impl Into<Message<'a>>,
+        options: impl Into<SendOptions>,
     ) -> Result<(), Error> {
+        let (message, SendOptions { when_full, compress, .. }) = (message.into(), options.into());
+        let when_full = when_full.unwrap_or(self.0.site.config.when_full);
         self.send_frame_or(message.opcode(), true, message.as_bytes(), when_full, compress)
     }
 
@@ -253,7 +245,7 @@ impl Connection {
     #[inline]
     pub fn send_frame(&self, opcode: OpCode, fin: bool, payload: &[u8]) -> Result<(), Error> {
         if !self.has(Flags::SENDS_SPECIALLY) && self.has_room(payload.len()) {
-            return self.send_now(opcode, fin, payload, SendOptions::default());
+            return self.send_now(opcode, fin, payload, FrameOptions::default());
         }
         self.send_frame_or(opcode, fin, payload, self.0.site.config.when_full, Compress::Auto)
     }
@@ -273,7 +265,7 @@ impl Connection {
         let is_shared = self.has(Flags::SHARED);
         // Whole messages only: without one of its fragments a message is none, and control frames are exempt.
         let is_whole = fin && matches!(opcode, OpCode::Text | OpCode::Binary);
-        let options = SendOptions { compress, droppable: is_whole && when_full == WhenFull::DropOldest };
+        let options = FrameOptions { compress, droppable: is_whole && when_full == WhenFull::DropOldest };
         if is_shared && !opcode.is_control() && self.is_mid_message_of_another() {
             return Ok(self.hold(opcode, fin, payload, options)?);
         }
@@ -288,7 +280,13 @@ impl Connection {
     }
 
     #[inline]
-    fn send_now(&self, opcode: OpCode, fin: bool, payload: &[u8], options: SendOptions) -> Result<(), Error> {
+    fn send_now(
+        &self,
+        opcode: OpCode,
+        fin: bool,
+        payload: &[u8],
+        options: FrameOptions,
+    ) -> Result<(), Error> {
         let mut session = self.0.session.borrow_mut();
         let sent = session.send_frame(opcode, fin, payload, options, &self.0.registry.buffers);
         let gathered = session.buffered();

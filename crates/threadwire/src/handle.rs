@@ -22,7 +22,7 @@ use threadwire_proto::{CloseCode, CloseFrame, Compress, Message, OpCode, SendErr
 use threadwire_worker::{EventLoop, Remote, WorkerId};
 
 use crate::connection::registry::Registry;
-use crate::{Closed, Config, Connection, Error, WhenFull, events};
+use crate::{Closed, Config, Connection, Error, SendOptions, WhenFull, events};
 use lane::{Lane, LeftFrame, Pushed};
 pub use parts::Parts;
 use waiting::{Below, Ended};
@@ -83,42 +83,30 @@ impl Handle {
     ///
     /// Fails with [`Error::Closed`] if the connection is not open, and with [`Error::Limit`] if too much waits.
     pub fn send<'a>(&self, message: impl Into<Message<'a>>) -> Result<(), Error> {
-        self.send_or(message, self.0.config.when_full)
+        self.send_with(message, SendOptions::default())
     }
 
-    /// Sends a message, and says what is to happen if there is no room for it: see [`WhenFull`].
+    /// Sends a message, and chooses what is to happen if there is no room for it, or whether it is compressed: see
+    /// [`SendOptions`].
     ///
     /// ```
     /// use threadwire::{Error, Handle, WhenFull};
     ///
     /// fn tick(feed: &Handle, price: f64) -> Result<(), Error> {
-    ///     feed.send_or(&price.to_string(), WhenFull::DropOldest)
+    ///     feed.send_with(&price.to_string(), WhenFull::DropOldest)
     /// }
     /// ```
-    pub fn send_or<'a>(&self, message: impl Into<Message<'a>>, when_full: WhenFull) -> Result<(), Error> {
-        let message = message.into();
+    pub fn send_with<'a>(
+        &self,
+        message: impl Into<Message<'a>>,
+        options: impl Into<SendOptions>,
+    ) -> Result<(), Error> {
+        let (message, options) = (message.into(), options.into());
         if let Some(connection) = self.connection() {
-            return connection.send_or(message, when_full);
+            return connection.send_with(message, options);
         }
-        self.leave_frame((message.opcode(), true), message.as_bytes(), 0, when_full, Compress::Auto)
-    }
-
-    /// Sends a message, and chooses whether it is compressed: see [`Connection::send_with`].
-    ///
-    /// ```
-    /// use threadwire::{Compress, Error, Handle};
-    ///
-    /// fn show(screen: &Handle, jpeg: &[u8]) -> Result<(), Error> {
-    ///     screen.send_with(jpeg, Compress::Never) // it does not get smaller
-    /// }
-    /// ```
-    pub fn send_with<'a>(&self, message: impl Into<Message<'a>>, compress: Compress) -> Result<(), Error> {
-        let message = message.into();
-        if let Some(connection) = self.connection() {
-            return connection.send_with(message, compress);
-        }
-        let when_full = self.0.config.when_full;
-        self.leave_frame((message.opcode(), true), message.as_bytes(), 0, when_full, compress)
+        let when_full = options.when_full.unwrap_or(self.0.config.when_full);
+        self.leave_frame((message.opcode(), true), message.as_bytes(), 0, when_full, options.compress)
     }
 
     /// Begins a text message that is sent in parts: see [`Parts`].
@@ -254,7 +242,7 @@ impl Handle {
         async move {
             let most = self.0.config.max_buffered.saturating_sub(message.as_bytes().len());
             loop {
-                match self.send_or(message, WhenFull::Error) {
+                match self.send_with(message, WhenFull::Error) {
                     Err(Error::Limit(_)) => {
                         Below::new(self, Some(most)).await;
                         // It may be that there are too many messages, and not too many bytes.

@@ -95,7 +95,7 @@ pub use handle::Handle;
 pub use listener::running::Running;
 pub use listener::server::Server;
 pub use room::Room;
-pub use threadwire_core::config::{Config, WhenFull};
+pub use threadwire_core::config::{Config, SendOptions, WhenFull};
 pub use threadwire_core::error::{Closed, Error};
 pub use threadwire_core::server::Request;
 pub use threadwire_core::trace;
@@ -141,8 +141,9 @@ pub mod server {
 
     pub use crate::connection::reply::Reply;
     pub use crate::listener::router::Router;
-    pub use crate::listener::running::{Running, Stopper};
+    pub use crate::listener::running::Running;
     pub use crate::listener::server::{Server, Spread};
+    pub use crate::on_loop::server::Stopper;
     pub use threadwire_core::server::{
         Admission, BasicAuth, BasicUser, Bearer, Check, Forwarded, Hosts, ListenAddr, ListenSocket, Origins,
         Proxied, ProxyProtocol, Request, Shutdown, ShutdownReport, Standing, StuckWorker, Unanswered,

@@ -26,7 +26,7 @@ pub(super) struct AnswerReader {
 /// An answer that has arrived.
 pub(super) enum Arrived {
     /// The answer that was hoped for, and the length of its head: what follows in the buffer does not belong to it.
-    Consent(Answer, usize),
+    Accepted(Answer, usize),
     /// Another one, with as much of its body as is kept.
     Refusal(Box<Answer>),
 }
@@ -56,7 +56,7 @@ impl AnswerReader {
             }
             let Some((answer, head)) = self.head.answer(received)? else { return Ok(None) };
             if is_consent(&answer) {
-                return Ok(Some(Arrived::Consent(answer, head)));
+                return Ok(Some(Arrived::Accepted(answer, head)));
             }
             received.drain(..head);
             self.interim += u32::from(answer.is_interim());
@@ -99,7 +99,7 @@ mod tests {
             match reader.look(&mut received, false, |_| false, |_| true).unwrap() {
                 None => {}
                 Some(Arrived::Refusal(answer)) => return Some((answer.body().to_vec(), count)),
-                Some(Arrived::Consent(..)) => panic!("it is none"),
+                Some(Arrived::Accepted(..)) => panic!("it is none"),
             }
         }
         None

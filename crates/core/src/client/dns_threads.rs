@@ -32,13 +32,13 @@ fn pool() -> MutexGuard<'static, Pool> {
 }
 
 /// As long as this lives, somebody waits for the result.
-pub struct Wanted(#[allow(dead_code, reason = "it is there to be dropped")] Arc<()>);
+pub struct Waiter(#[allow(dead_code, reason = "it is there to be dropped")] Arc<()>);
 
 /// Does some work elsewhere, and has its result told there.
-pub fn ask<T: 'static>(
+pub fn offload<T: 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
     tell: impl FnOnce(io::Result<T>) + Send + 'static,
-) -> Wanted {
+) -> Waiter {
     let wanted = Arc::new(());
     let job = Job { work: Box::new(move || tell(contained(work))), wanted: Arc::downgrade(&wanted) };
     let mut pool = pool();
@@ -59,7 +59,7 @@ pub fn ask<T: 'static>(
             Err(error) => tracing::debug!(%error, "can't start another thread to resolve names"),
         }
     }
-    Wanted(wanted)
+    Waiter(wanted)
 }
 
 /// The work may be the program's own, and panic.
@@ -104,21 +104,23 @@ mod tests {
         let (release, gate) = mpsc::channel::<()>();
         let gate = Arc::new(Mutex::new(gate));
         let (tell, told) = mpsc::channel();
-        let held: Vec<Wanted> = (0..MOST + 5)
+        let held: Vec<Waiter> = (0..MOST + 5)
             .map(|number| {
                 let (gate, tell) = (Arc::clone(&gate), tell.clone());
                 let hold = move || {
                     let _ = gate.lock().unwrap().recv();
                     Ok(number)
                 };
-                ask(hold, move |result| tell.send(result.unwrap()).unwrap())
+                offload(hold, move |result| tell.send(result.unwrap()).unwrap())
             })
             .collect();
-        let unwanted = ask(|| Ok(()), |_| panic!("nobody waits for it"));
+        let unwanted = offload(|| Ok(()), |_| panic!("nobody waits for it"));
         drop(unwanted);
         let (tell_last, last) = mpsc::channel();
-        let _wanted =
-            ask(|| Err::<(), _>(io::ErrorKind::NotFound.into()), move |result| drop(tell_last.send(result)));
+        let _wanted = offload(
+            || Err::<(), _>(io::ErrorKind::NotFound.into()),
+            move |result| drop(tell_last.send(result)),
+        );
         assert!(pool().threads <= MOST);
         drop(release);
         let mut done: Vec<usize> = (0..held.len()).map(|_| told.recv_timeout(PATIENCE).unwrap()).collect();
@@ -128,7 +130,7 @@ mod tests {
 
         // A panic is a result as well.
         let (tell, told) = mpsc::channel();
-        let _wanted = ask::<()>(|| panic!("a bug"), move |result| drop(tell.send(result)));
+        let _wanted = offload::<()>(|| panic!("a bug"), move |result| drop(tell.send(result)));
         let error = told.recv_timeout(PATIENCE).unwrap().unwrap_err();
         assert!(error.to_string().contains("a bug"), "{error}");
     }

@@ -1,5 +1,5 @@
 //! What is said on a stream before it is a connection, without I/O: with a proxy, for a way through, and with the server, for the
-//! upgrade. A talk has bytes to be written and looks at those that were read; who moves them is another's concern.
+//! upgrade. An exchange has bytes to be written and looks at those that were read; who moves them is another's concern.
 
 use threadwire_proto::Deflate;
 use threadwire_proto::deflate::Agreement;
@@ -13,24 +13,24 @@ use super::tunnel::Tunnel;
 use crate::config::Config;
 use crate::error::{Error, ProxyError, ProxyProblem};
 
-/// A talk, its bytes, and who it is with.
-pub struct Talk {
+/// An exchange, its bytes, and who it is with.
+pub struct Exchange {
     /// What is still to be written.
     pub output: Vec<u8>,
     /// What was read, and not understood yet: to be appended to.
     pub received: Vec<u8>,
-    about: About,
+    counterpart: Counterpart,
 }
 
-enum About {
+enum Counterpart {
     /// A way through a proxy, whose URL may be shown.
-    Way { through: Through, proxy: String },
+    Proxy { exchange: ProxyExchange, proxy: String },
     /// The upgrade.
     Upgrade(Box<Upgrade>),
 }
 
 /// How a proxy is asked.
-pub(super) enum Through {
+pub(super) enum ProxyExchange {
     Tunnel(Tunnel),
     Socks4(Socks4),
     Socks5(Socks5),
@@ -47,7 +47,7 @@ struct Upgrade {
 }
 
 /// What client and server have agreed on.
-pub struct Consent {
+pub struct Upgraded {
     pub subprotocol: Option<String>,
     /// The headers of the server's answer.
     pub headers: Headers,
@@ -57,72 +57,72 @@ pub struct Consent {
     pub head: usize,
 }
 
-/// What a talk comes to.
+/// What an exchange comes to.
 pub enum Outcome {
     /// The stream leads to the server from now on.
-    Through,
+    TunnelOpen,
     /// The server agrees.
-    Open(Consent),
+    Open(Upgraded),
     /// The server sends elsewhere.
     Redirect(Box<Answer>),
 }
 
-impl Talk {
-    pub(super) fn with_proxy(through: Through, proxy: String) -> Talk {
-        let mut talk =
-            Talk { output: Vec::new(), received: Vec::new(), about: About::Way { through, proxy } };
-        if let About::Way { through, .. } = &mut talk.about {
-            match through {
-                Through::Tunnel(tunnel) => tunnel.begin(&mut talk.output),
-                Through::Socks4(socks) => socks.begin(&mut talk.output),
-                Through::Socks5(socks) => socks.begin(&mut talk.output),
+impl Exchange {
+    pub(super) fn with_proxy(exchange: ProxyExchange, proxy: String) -> Exchange {
+        let counterpart = Counterpart::Proxy { exchange, proxy };
+        let mut exchange = Exchange { output: Vec::new(), received: Vec::new(), counterpart };
+        if let Counterpart::Proxy { exchange: with_proxy, .. } = &mut exchange.counterpart {
+            match with_proxy {
+                ProxyExchange::Tunnel(tunnel) => tunnel.begin(&mut exchange.output),
+                ProxyExchange::Socks4(socks) => socks.begin(&mut exchange.output),
+                ProxyExchange::Socks5(socks) => socks.begin(&mut exchange.output),
             }
         }
-        talk
+        exchange
     }
 
     /// Asks for the upgrade. Redirects are an answer as any other, unless they are to be followed.
-    pub fn upgrade(host: &str, request: ClientRequest, config: &Config, follows_redirects: bool) -> Talk {
+    pub fn upgrade(host: &str, request: ClientRequest, config: &Config, follows_redirects: bool) -> Exchange {
         let mut output = Vec::new();
         request.encode(&mut output);
         let answer = AnswerReader::new(config);
         let deflate = config.deflate.clone();
         let host = host.to_owned();
         let upgrade = Box::new(Upgrade { host, request, answer, follows_redirects, deflate });
-        Talk { output, received: Vec::new(), about: About::Upgrade(upgrade) }
+        Exchange { output, received: Vec::new(), counterpart: Counterpart::Upgrade(upgrade) }
     }
 
     /// Whether the stream is a connection when it is over.
     pub fn is_last(&self) -> bool {
-        matches!(self.about, About::Upgrade(_))
+        matches!(self.counterpart, Counterpart::Upgrade(_))
     }
 
     /// Looks at what was received. `None` if more has to be written, or has to arrive, which it won't if the stream has `ended`:
     /// then it fails.
     pub fn look(&mut self, ended: bool) -> Result<Option<Outcome>, Error> {
-        let Talk { output, received, about } = self;
-        match about {
-            About::Way { through, proxy } => {
-                let is_through = match through {
-                    Through::Tunnel(tunnel) => tunnel.look(received, ended),
-                    Through::Socks4(socks) => socks.look(received),
-                    Through::Socks5(socks) => socks.look(received, output),
+        let Exchange { output, received, counterpart } = self;
+        match counterpart {
+            Counterpart::Proxy { exchange, proxy } => {
+                let is_open = match exchange {
+                    ProxyExchange::Tunnel(tunnel) => tunnel.look(received, ended),
+                    ProxyExchange::Socks4(socks) => socks.look(received),
+                    ProxyExchange::Socks5(socks) => socks.look(received, output),
                 };
-                let is_through = is_through.and_then(|is_through| match (is_through, ended) {
+                let is_open = is_open.and_then(|is_open| match (is_open, ended) {
                     // Nothing can come from the server before it is spoken to: it would be taken for its first bytes.
                     (true, _) if !received.is_empty() => {
                         let what = format!("{} bytes too many behind it", received.len());
                         Err(ProxyProblem::BadReply(what))
                     }
                     (false, true) => Err(ProxyProblem::Ended),
-                    (is_through, _) => Ok(is_through),
+                    (is_open, _) => Ok(is_open),
                 });
-                match is_through {
-                    Ok(is_through) => Ok(is_through.then_some(Outcome::Through)),
+                match is_open {
+                    Ok(is_open) => Ok(is_open.then_some(Outcome::TunnelOpen)),
                     Err(problem) => Err(Error::from(ProxyError { proxy: proxy.clone(), problem })),
                 }
             }
-            About::Upgrade(upgrade) => match upgrade.look(received, ended)? {
+            Counterpart::Upgrade(upgrade) => match upgrade.look(received, ended)? {
                 None if ended => Err(Error::Lost),
                 outcome => Ok(outcome),
             },
@@ -142,16 +142,16 @@ impl Talk {
 
     /// What reading or writing has failed with.
     pub fn broken(&self, error: std::io::Error) -> Error {
-        match &self.about {
-            About::Way { proxy, .. } => {
+        match &self.counterpart {
+            Counterpart::Proxy { proxy, .. } => {
                 Error::from(ProxyError { proxy: proxy.clone(), problem: ProxyProblem::Io(error) })
             }
             // That a server does not like a client's certificate is heard of only behind the handshake (RFC 8446, section
             // 4.4.2.4).
             #[cfg(feature = "tls")]
-            About::Upgrade(upgrade) => crate::tls::Failed::explain(error, &upgrade.host),
+            Counterpart::Upgrade(upgrade) => crate::tls::TlsFailure::explain(error, &upgrade.host),
             #[cfg(not(feature = "tls"))]
-            About::Upgrade(upgrade) => {
+            Counterpart::Upgrade(upgrade) => {
                 let _ = &upgrade.host;
                 Error::Io(error)
             }
@@ -167,14 +167,14 @@ impl Upgrade {
             answer.look(received, ended, |answer| answer.status() == 101, |answer| !is_redirect(answer))?;
         match arrived {
             None => Ok(None),
-            Some(Arrived::Consent(answer, head)) => {
+            Some(Arrived::Accepted(answer, head)) => {
                 let accepted = request.verify(answer)?;
                 let deflate = match deflate {
                     Some(deflate) => deflate.accept(&accepted.extensions)?,
                     None => None,
                 };
                 let (subprotocol, headers) = (accepted.subprotocol, accepted.headers);
-                Ok(Some(Outcome::Open(Consent { subprotocol, headers, deflate, head })))
+                Ok(Some(Outcome::Open(Upgraded { subprotocol, headers, deflate, head })))
             }
             Some(Arrived::Refusal(answer)) if is_redirect(&answer) => Ok(Some(Outcome::Redirect(answer))),
             Some(Arrived::Refusal(answer)) => Err(Error::Status(answer)),

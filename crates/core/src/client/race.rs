@@ -31,7 +31,7 @@ pub struct Race {
 
 /// What is to be done.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Move {
+pub enum RaceStep {
     /// Begin to connect to this one.
     Start(SocketAddr),
     /// Drop this attempt: it has taken too long. It counts as failed.
@@ -56,7 +56,7 @@ impl Race {
     }
 
     /// What to do next; to be asked again until it is to wait, and whenever something has changed.
-    pub fn advance(&mut self, now: Instant) -> Move {
+    pub fn advance(&mut self, now: Instant) -> RaceStep {
         let is_late = |(_, deadline): &(SocketAddr, Option<Instant>)| deadline.is_some_and(|due| due <= now);
         if let Some(position) = self.running.iter().position(is_late) {
             let (address, _) = self.running.remove(position);
@@ -65,7 +65,7 @@ impl Race {
             self.late += 1;
             self.is_due = true;
             self.failed.push((address, error));
-            return Move::GiveUp(address);
+            return RaceStep::GiveUp(address);
         }
         if (self.is_due || self.next.is_some_and(|next| next <= now))
             && let Some(address) = self.waiting.pop_front()
@@ -73,13 +73,13 @@ impl Race {
             self.running.push((address, self.limit.and_then(|limit| now.checked_add(limit))));
             self.next = (!self.waiting.is_empty()).then(|| now + HEAD_START);
             self.is_due = false;
-            return Move::Start(address);
+            return RaceStep::Start(address);
         }
         if self.running.is_empty() {
-            return Move::Lost;
+            return RaceStep::Lost;
         }
         let deadlines = self.running.iter().filter_map(|(_, deadline)| *deadline);
-        Move::Wait(deadlines.chain(self.next).min())
+        RaceStep::Wait(deadlines.chain(self.next).min())
     }
 
     /// An attempt has failed: the next need not wait any longer (RFC 8305, section 5).
@@ -136,8 +136,8 @@ mod tests {
     const A6: &str = "[2001:db8::1]:80";
     const B6: &str = "[2001:db8::2]:80";
 
-    fn start(address: &str) -> Move {
-        Move::Start(address.parse().unwrap())
+    fn start(address: &str) -> RaceStep {
+        RaceStep::Start(address.parse().unwrap())
     }
 
     #[test]
@@ -158,12 +158,12 @@ mod tests {
         let now = Instant::now();
         let mut race = Race::new(addresses(&[A6, A4, B6]), None);
         assert_eq!(race.advance(now), start(A6));
-        assert_eq!(race.advance(now), Move::Wait(Some(now + HEAD_START)));
+        assert_eq!(race.advance(now), RaceStep::Wait(Some(now + HEAD_START)));
         let almost = now + HEAD_START - Duration::from_nanos(1);
-        assert_eq!(race.advance(almost), Move::Wait(Some(now + HEAD_START)));
+        assert_eq!(race.advance(almost), RaceStep::Wait(Some(now + HEAD_START)));
         assert_eq!(race.advance(now + HEAD_START), start(A4));
         assert_eq!(race.advance(now + 2 * HEAD_START), start(B6));
-        assert_eq!(race.advance(now + 2 * HEAD_START), Move::Wait(None));
+        assert_eq!(race.advance(now + 2 * HEAD_START), RaceStep::Wait(None));
     }
 
     #[test]
@@ -175,9 +175,9 @@ mod tests {
         assert_eq!(race.advance(now), start(A4));
         assert_eq!(race.advance(now + HEAD_START), start(B6));
         race.failed(B6.parse().unwrap(), refused());
-        assert_eq!(race.advance(now + HEAD_START), Move::Wait(None));
+        assert_eq!(race.advance(now + HEAD_START), RaceStep::Wait(None));
         race.failed(A4.parse().unwrap(), refused());
-        assert_eq!(race.advance(now + HEAD_START), Move::Lost);
+        assert_eq!(race.advance(now + HEAD_START), RaceStep::Lost);
         let (failed, all_late) = race.into_failures();
         assert_eq!(failed.iter().map(|(address, _)| *address).collect::<Vec<_>>(), addresses(&[A6, B6, A4]));
         assert!(!all_late);
@@ -189,17 +189,17 @@ mod tests {
         let mut race = Race::new(addresses(&[A6, A4]), Some(limit));
         assert_eq!(race.advance(now), start(A6));
         assert_eq!(race.advance(now + HEAD_START), start(A4));
-        assert_eq!(race.advance(now + HEAD_START), Move::Wait(Some(now + limit)));
-        assert_eq!(race.advance(now + limit), Move::GiveUp(A6.parse().unwrap()));
-        assert_eq!(race.advance(now + limit), Move::Wait(Some(now + HEAD_START + limit)));
-        assert_eq!(race.advance(now + HEAD_START + limit), Move::GiveUp(A4.parse().unwrap()));
-        assert_eq!(race.advance(now + HEAD_START + limit), Move::Lost);
+        assert_eq!(race.advance(now + HEAD_START), RaceStep::Wait(Some(now + limit)));
+        assert_eq!(race.advance(now + limit), RaceStep::GiveUp(A6.parse().unwrap()));
+        assert_eq!(race.advance(now + limit), RaceStep::Wait(Some(now + HEAD_START + limit)));
+        assert_eq!(race.advance(now + HEAD_START + limit), RaceStep::GiveUp(A4.parse().unwrap()));
+        assert_eq!(race.advance(now + HEAD_START + limit), RaceStep::Lost);
         let (failed, all_late) = race.into_failures();
         assert!(all_late && failed.iter().all(|(_, error)| error.kind() == io::ErrorKind::TimedOut));
     }
 
     #[test]
     fn without_addresses_it_is_lost() {
-        assert_eq!(Race::new(Vec::new(), None).advance(Instant::now()), Move::Lost);
+        assert_eq!(Race::new(Vec::new(), None).advance(Instant::now()), RaceStep::Lost);
     }
 }

@@ -37,7 +37,7 @@ impl Tunnel {
         let is_consent = |answer: &Answer| matches!(answer.status(), 200..=299);
         match self.answer.look(received, ended, is_consent, |_| true) {
             Ok(None) => Ok(false),
-            Ok(Some(Arrived::Consent(_, head))) => {
+            Ok(Some(Arrived::Accepted(_, head))) => {
                 received.drain(..head);
                 Ok(true)
             }

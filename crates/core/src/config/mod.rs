@@ -1,5 +1,6 @@
 //! The settings of connections, on either side.
 
+mod send_options;
 mod when_full;
 
 use std::time::Duration;
@@ -10,6 +11,7 @@ use threadwire_proto::{Connection as Protocol, Deflate, Keepalive, Level, Limits
 use crate::trace::Trace;
 
 #[doc(hidden)]
+pub use send_options::SendOptions;
 pub use when_full::TOO_SLOW;
 pub use when_full::WhenFull;
 

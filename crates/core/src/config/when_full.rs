@@ -3,7 +3,7 @@
 /// What happens to a message for which there is no room, because the peer does not read what was sent before
 /// ([`Config::max_buffered`](crate::Config::max_buffered)). A connection has one such policy
 /// ([`Config::when_full`](crate::Config::when_full)), and each send may have another
-/// (`Connection::send_or`). Pings, pongs and close frames are exempt.
+/// (`Connection::send_with`). Pings, pongs and close frames are exempt.
 ///
 /// ```
 /// use threadwire::{Config, Connection, Error, WhenFull};
@@ -13,7 +13,7 @@
 ///
 /// // Somebody's typing is not worth to wait for.
 /// fn typing(ws: &Connection) -> Result<(), Error> {
-///     ws.send_or("typing", WhenFull::DropNewest)
+///     ws.send_with("typing", WhenFull::DropNewest)
 /// }
 /// # let _ = (config, typing);
 /// ```

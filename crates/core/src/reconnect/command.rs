@@ -4,7 +4,7 @@ use threadwire_proto::CloseCode;
 
 /// What is wanted of the driver.
 #[derive(Debug, Default)]
-pub enum Wish {
+pub enum Command {
     #[default]
     Nothing,
     /// Another connection.
@@ -15,19 +15,19 @@ pub enum Wish {
     Stop,
 }
 
-impl Wish {
+impl Command {
     /// What ranks higher goes ahead of the others.
     fn rank(&self) -> u8 {
         match self {
-            Wish::Nothing => 0,
-            Wish::Renew => 1,
-            Wish::Close(..) => 2,
-            Wish::Stop => 3,
+            Command::Nothing => 0,
+            Command::Renew => 1,
+            Command::Close(..) => 2,
+            Command::Stop => 3,
         }
     }
 
     /// Wants this, too.
-    pub fn raise(&mut self, other: Wish) {
+    pub fn raise(&mut self, other: Command) {
         if other.rank() > self.rank() {
             *self = other;
         }
@@ -35,6 +35,6 @@ impl Wish {
 
     /// Whether it is the end that is wanted.
     pub fn is_end(&self) -> bool {
-        matches!(self, Wish::Close(..) | Wish::Stop)
+        matches!(self, Command::Close(..) | Command::Stop)
     }
 }

@@ -11,7 +11,7 @@ const MOST: usize = 1 << 20;
 
 /// A bounded queue of whole messages, oldest first.
 #[derive(Debug)]
-pub struct Held {
+pub struct OfflineQueue {
     /// How many bytes may wait; none if nothing may.
     limit: Option<usize>,
     messages: VecDeque<(OwnedMessage, Compress)>,
@@ -19,9 +19,9 @@ pub struct Held {
     bytes: usize,
 }
 
-impl Held {
-    pub fn new(limit: Option<usize>) -> Held {
-        Held { limit, messages: VecDeque::new(), bytes: 0 }
+impl OfflineQueue {
+    pub fn new(limit: Option<usize>) -> OfflineQueue {
+        OfflineQueue { limit, messages: VecDeque::new(), bytes: 0 }
     }
 
     /// Whether messages may wait here at all.
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn takes_whole_messages_up_to_its_limit() {
-        let mut held = Held::new(Some(6));
+        let mut held = OfflineQueue::new(Some(6));
         held.push("four".into(), Compress::Auto).unwrap();
         assert!(matches!(
             held.push("abc".into(), Compress::Auto),
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn gives_them_out_in_order_and_keeps_what_is_not_taken() {
-        let mut held = Held::new(Some(100));
+        let mut held = OfflineQueue::new(Some(100));
         for text in ["1", "22", "333"] {
             held.push(text.into(), Compress::Auto).unwrap();
         }
@@ -109,6 +109,6 @@ mod tests {
 
     #[test]
     fn without_a_limit_it_takes_nothing() {
-        assert!(matches!(Held::new(None).push("".into(), Compress::Auto), Err(Error::Closed)));
+        assert!(matches!(OfflineQueue::new(None).push("".into(), Compress::Auto), Err(Error::Closed)));
     }
 }

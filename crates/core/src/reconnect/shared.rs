@@ -10,8 +10,8 @@ use std::task::{Wake, Waker};
 
 use threadwire_proto::{CloseCode, Compress, Message};
 
-use super::command::Wish;
-use super::offline_queue::Held;
+use super::command::Command;
+use super::offline_queue::OfflineQueue;
 use super::{Change, State};
 use crate::config::WhenFull;
 use crate::error::Error;
@@ -47,7 +47,7 @@ pub trait ConnectionHandle: Clone + PartialEq + Send + Sync + 'static {
 }
 
 /// What a driver and its handles share.
-pub struct Shared<H: ConnectionHandle> {
+pub struct SharedState<H: ConnectionHandle> {
     pub owner: H::Owner,
     inner: Mutex<Inner<H>>,
     /// Has the driver take a turn.
@@ -63,8 +63,8 @@ struct Inner<H> {
     connection: Option<H>,
     /// The same, where messages can be sent straight to it.
     gate: Option<H>,
-    held: Held,
-    wish: Wish,
+    offline: OfflineQueue,
+    wish: Command,
     /// Whether the end was asked for.
     is_closing: bool,
     /// Whether the end has come, and everybody was told of it.
@@ -73,19 +73,19 @@ struct Inner<H> {
     waiting: Vec<Waker>,
 }
 
-impl<H: ConnectionHandle> Shared<H> {
-    pub fn new(owner: H::Owner, state: State) -> Arc<Shared<H>> {
+impl<H: ConnectionHandle> SharedState<H> {
+    pub fn new(owner: H::Owner, state: State) -> Arc<SharedState<H>> {
         let inner = Inner {
             change: Change::new(state, 0, None),
             connection: None,
             gate: None,
-            held: Held::new(None),
-            wish: Wish::Nothing,
+            offline: OfflineQueue::new(None),
+            wish: Command::Nothing,
             is_closing: false,
             has_ended: false,
             waiting: Vec::new(),
         };
-        Arc::new(Shared {
+        Arc::new(SharedState {
             owner,
             inner: Mutex::new(inner),
             driver: Mutex::new(None),
@@ -100,10 +100,10 @@ impl<H: ConnectionHandle> Shared<H> {
 }
 
 /// For the driver.
-impl<H: ConnectionHandle> Shared<H> {
+impl<H: ConnectionHandle> SharedState<H> {
     /// Bounds the offline queue, in bytes.
     pub fn hold(&self, bytes: usize) {
-        self.lock().held = Held::new(Some(bytes));
+        self.lock().offline = OfflineQueue::new(Some(bytes));
     }
 
     /// Has this waker woken for news from now on.
@@ -116,7 +116,7 @@ impl<H: ConnectionHandle> Shared<H> {
 
     /// Takes out the command, if there is one, and whether there may be room for the offline queue.
     #[inline]
-    pub fn take_news(&self) -> Option<(Wish, bool)> {
+    pub fn take_news(&self) -> Option<(Command, bool)> {
         // Looked at by every receive.
         if !self.has_news.load(Ordering::Acquire) {
             return None;
@@ -147,7 +147,7 @@ impl<H: ConnectionHandle> Shared<H> {
     /// A connection is open. Messages go straight to it, unless they are held until the program's callback has returned.
     pub fn opened(&self, handle: H) {
         let mut inner = self.lock();
-        let gate = Some(handle.clone()).filter(|_| !inner.held.holds());
+        let gate = Some(handle.clone()).filter(|_| !inner.offline.holds());
         let before = (std::mem::replace(&mut inner.gate, gate), inner.connection.replace(handle));
         drop(inner);
         drop(before);
@@ -169,14 +169,14 @@ impl<H: ConnectionHandle> Shared<H> {
         }
         let Some(handle) = inner.connection.clone() else { return };
         loop {
-            match inner.held.drain(|message, compress| handle.offer(message, compress)) {
+            match inner.offline.drain(|message, compress| handle.offer(message, compress)) {
                 Ok(()) => {
                     inner.gate = Some(handle);
                     return;
                 }
                 Err(Error::Limit(_)) => {
                     let waker = Waker::from(Arc::clone(self));
-                    if !handle.has_room(inner.held.first(), &waker) {
+                    if !handle.has_room(inner.offline.first(), &waker) {
                         return;
                     }
                 }
@@ -199,7 +199,7 @@ impl<H: ConnectionHandle> Shared<H> {
         if !inner.change.state.is_final() {
             inner.change.state = State::Stopped;
         }
-        let left = (inner.connection.take(), inner.gate.take(), inner.held.clear());
+        let left = (inner.connection.take(), inner.gate.take(), inner.offline.clear());
         let waiting = std::mem::take(&mut inner.waiting);
         drop(inner);
         let driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -209,14 +209,14 @@ impl<H: ConnectionHandle> Shared<H> {
 }
 
 /// For handles.
-impl<H: ConnectionHandle> Shared<H> {
+impl<H: ConnectionHandle> SharedState<H> {
     /// Where a message is to be sent; `None` if it was kept.
     fn route(&self, message: Message<'_>, compress: Compress) -> Result<Option<H>, Error> {
         let mut inner = self.lock();
         match &inner.gate {
             _ if inner.is_closing => Err(Error::Closed),
             Some(handle) => Ok(Some(handle.clone())),
-            None => inner.held.push(message, compress).map(|()| None),
+            None => inner.offline.push(message, compress).map(|()| None),
         }
     }
 
@@ -254,7 +254,7 @@ impl<H: ConnectionHandle> Shared<H> {
     }
 
     /// Asks the driver for something. Returns the connection that is open.
-    pub fn wish(&self, wish: Wish) -> Option<H> {
+    pub fn wish(&self, wish: Command) -> Option<H> {
         let mut inner = self.lock();
         inner.is_closing |= wish.is_end();
         inner.wish.raise(wish);
@@ -277,7 +277,7 @@ impl<H: ConnectionHandle> Shared<H> {
     }
 
     pub fn held(&self) -> usize {
-        self.lock().held.bytes()
+        self.lock().offline.bytes()
     }
 
     pub fn connection(&self) -> Option<H> {
@@ -295,7 +295,7 @@ impl<H: ConnectionHandle> Shared<H> {
 }
 
 /// There may be room for what is held.
-impl<H: ConnectionHandle> Wake for Shared<H> {
+impl<H: ConnectionHandle> Wake for SharedState<H> {
     fn wake(self: Arc<Self>) {
         self.has_room.store(true, Ordering::SeqCst);
         self.nudge();

@@ -101,17 +101,17 @@ mod tests {
     use proptest::prelude::*;
 
     #[derive(Clone, Debug)]
-    enum Step {
+    enum QueueChange {
         Append(usize, bool),
         Drop,
         Write(usize),
     }
 
-    fn step() -> impl Strategy<Value = Step> {
+    fn step() -> impl Strategy<Value = QueueChange> {
         prop_oneof![
-            (1..9usize, any::<bool>()).prop_map(|(length, droppable)| Step::Append(length, droppable)),
-            Just(Step::Drop),
-            (1..12usize).prop_map(Step::Write),
+            (1..9usize, any::<bool>()).prop_map(|(length, droppable)| QueueChange::Append(length, droppable)),
+            Just(QueueChange::Drop),
+            (1..12usize).prop_map(QueueChange::Write),
         ]
     }
 
@@ -128,13 +128,13 @@ mod tests {
             let mut expected = VecDeque::from([(vec![0; head], false)]);
             for step in steps {
                 match step {
-                    Step::Append(length, droppable) => {
+                    QueueChange::Append(length, droppable) => {
                         number += 1;
                         bytes.extend(std::iter::repeat_n(number, length));
                         marks.mark(bytes.len(), droppable);
                         expected.push_back((vec![number; length], droppable));
                     }
-                    Step::Drop => {
+                    QueueChange::Drop => {
                         let oldest = expected.iter().position(|(_, droppable)| *droppable);
                         prop_assert_eq!(marks.drop_oldest(&mut bytes), oldest.is_some());
                         oldest.map(|at| expected.remove(at));
@@ -143,7 +143,7 @@ mod tests {
                             marks.close_gap(&mut bytes);
                         }
                     }
-                    Step::Write(most) => {
+                    QueueChange::Write(most) => {
                         let run = &bytes[sent..marks.end_of_run(bytes.len())];
                         let run = &run[..most.min(run.len())];
                         prop_assert!(!run.is_empty() || expected.is_empty());

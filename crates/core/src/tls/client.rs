@@ -46,16 +46,16 @@ pub struct ClientTls {
     /// Whether the identity is not to be shown.
     is_anonymous: bool,
     /// What it comes to.
-    made: Arc<Made>,
+    made: Arc<CachedConfig>,
     /// The same without the identity.
-    made_anonymous: Arc<Made>,
+    made_anonymous: Arc<CachedConfig>,
 }
 
 /// Settings for rustls, made when they are needed: the system's roots are not at hand. What fails is tried again the next time.
 #[derive(Default)]
-struct Made(Mutex<Option<Arc<ClientConfig>>>);
+struct CachedConfig(Mutex<Option<Arc<ClientConfig>>>);
 
-impl Made {
+impl CachedConfig {
     /// Others wait as long as they are made: they would have the same to do.
     fn get(
         &self,
@@ -76,14 +76,14 @@ enum Trust {
     /// These roots.
     Only(Vec<CertificateDer<'static>>),
     /// Whoever it is; if keys are pinned, whoever has one of them.
-    Anybody,
+    AnyServer,
 }
 
 /// Has no certificate for anybody.
 #[derive(Debug)]
-struct Nobody;
+struct NoClientCertificate;
 
-impl ResolvesClientCert for Nobody {
+impl ResolvesClientCert for NoClientCertificate {
     fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<rustls::sign::CertifiedKey>> {
         None
     }
@@ -175,12 +175,12 @@ impl ClientTls {
     pub fn extra_roots(self, roots: Pem) -> Result<ClientTls, Error> {
         self.check_can_change("extra_roots")?;
         let more = checked_roots(&roots)?;
-        if matches!(self.trust, Trust::Anybody) {
+        if matches!(self.trust, Trust::AnyServer) {
             return Err(Error::other("roots can't be added where none is asked: see `only_roots`"));
         }
         Ok(self.changed("extra_roots", |tls| match &mut tls.trust {
             Trust::System(roots) | Trust::Only(roots) => roots.extend(more),
-            Trust::Anybody => {}
+            Trust::AnyServer => {}
         }))
     }
 
@@ -221,7 +221,7 @@ impl ClientTls {
     /// host's. Connecting fails with [`TlsProblem::Settings`] if none is pinned.
     pub fn only_pins(self) -> ClientTls {
         self.changed("only_pins", |tls| {
-            tls.trust = Trust::Anybody;
+            tls.trust = Trust::AnyServer;
             tls.accepts_any = false;
         })
     }
@@ -230,7 +230,7 @@ impl ClientTls {
     /// self-signed certificate, [pin](ClientTls::pin) its key or make it a [root](ClientTls::only_roots).
     pub fn danger_accept_any_certificate(self) -> ClientTls {
         self.changed("danger_accept_any_certificate", |tls| {
-            tls.trust = Trust::Anybody;
+            tls.trust = Trust::AnyServer;
             tls.pins.clear();
             tls.accepts_any = true;
         })
@@ -301,12 +301,12 @@ impl ClientTls {
                 );
                 Some(verifier.build().map_err(|error| rustls::Error::General(error.to_string()))?)
             }
-            Trust::Anybody if self.pins.is_empty() && !self.accepts_any => {
+            Trust::AnyServer if self.pins.is_empty() && !self.accepts_any => {
                 return Err(rustls::Error::General(
                     "only pinned keys are trusted, and none is pinned".into(),
                 ));
             }
-            Trust::Anybody => None,
+            Trust::AnyServer => None,
         };
         let verifier = Verifier { inner, pins: self.pins.clone(), provider: Arc::clone(&provider) };
         let builder = ClientConfig::builder_with_provider(provider)
@@ -336,7 +336,7 @@ fn beside_own(setting: &str) -> String {
 /// The same without a certificate to show, and without sessions that were agreed on with one.
 fn anonymous(config: &ClientConfig) -> ClientConfig {
     let mut config = config.clone();
-    config.client_auth_cert_resolver = Arc::new(Nobody);
+    config.client_auth_cert_resolver = Arc::new(NoClientCertificate);
     config.resumption = Resumption::disabled();
     config
 }
@@ -368,8 +368,8 @@ impl fmt::Debug for ClientTls {
         let trust = match &self.trust {
             Trust::System(extra) => format!("the system's roots and {} more", extra.len()),
             Trust::Only(roots) => format!("{} roots", roots.len()),
-            Trust::Anybody if self.accepts_any => "anybody".to_owned(),
-            Trust::Anybody => "pinned keys".to_owned(),
+            Trust::AnyServer if self.accepts_any => "anybody".to_owned(),
+            Trust::AnyServer => "pinned keys".to_owned(),
         };
         f.debug_struct("ClientTls")
             .field("trust", &trust)
@@ -386,7 +386,7 @@ mod tests {
 
     #[test]
     fn what_failed_is_tried_again_and_what_was_made_is_kept() {
-        let made = Made::default();
+        let made = CachedConfig::default();
         let failed = || Err(rustls::Error::General("the roots can't be read".to_owned()));
         assert!(made.get(failed).is_err());
         let config = made.get(|| ClientTls::new().danger_accept_any_certificate().make()).unwrap();

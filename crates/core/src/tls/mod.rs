@@ -16,7 +16,7 @@ pub use client::ClientTls;
 pub use info::TlsInfo;
 pub use pem::Pem;
 #[doc(hidden)]
-pub use provider::Failed;
+pub use provider::TlsFailure;
 use provider::{HTTP, certified, provider, tickets};
 pub use rustls;
 pub use rustls::pki_types::CertificateDer;

@@ -21,10 +21,10 @@ use crate::error::{Error, TlsFileError};
 /// assert_eq!(format!("{file:?}, {bytes:?}"), "/etc/ssl/private/example.key, PEM bytes");
 /// ```
 #[derive(Clone)]
-pub struct Pem(Place);
+pub struct Pem(PemSource);
 
 #[derive(Clone)]
-enum Place {
+enum PemSource {
     File(PathBuf),
     Bytes(Vec<u8>),
 }
@@ -32,21 +32,21 @@ enum Place {
 impl Pem {
     /// A file. It is read when it is used, and again by [`ServerTls::reload`](super::ServerTls::reload).
     pub fn file(path: impl AsRef<Path>) -> Pem {
-        Pem(Place::File(path.as_ref().to_owned()))
+        Pem(PemSource::File(path.as_ref().to_owned()))
     }
 
     /// Bytes.
     pub fn bytes(bytes: impl Into<Vec<u8>>) -> Pem {
-        Pem(Place::Bytes(bytes.into()))
+        Pem(PemSource::Bytes(bytes.into()))
     }
 
     fn read(&self) -> Result<Cow<'_, [u8]>, Error> {
         match &self.0 {
-            Place::File(path) => match fs::read(path) {
+            PemSource::File(path) => match fs::read(path) {
                 Ok(bytes) => Ok(bytes.into()),
                 Err(error) => Err(self.error("can't be read", Some(error.into()))),
             },
-            Place::Bytes(bytes) => Ok(bytes.into()),
+            PemSource::Bytes(bytes) => Ok(bytes.into()),
         }
     }
 
@@ -99,8 +99,8 @@ fn plain(error: pem::Error) -> Box<dyn std::error::Error + Send + Sync> {
 impl fmt::Debug for Pem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Place::File(path) => write!(f, "{}", path.display()),
-            Place::Bytes(_) => f.write_str("PEM bytes"),
+            PemSource::File(path) => write!(f, "{}", path.display()),
+            PemSource::Bytes(_) => f.write_str("PEM bytes"),
         }
     }
 }

@@ -12,7 +12,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{AlertDescription, CertificateError, OtherError};
 
 use super::Pem;
-use super::verify::Found;
+use super::verify::CertificateRefused;
 use crate::error::{Error, TlsError, TlsProblem};
 
 /// What is spoken inside of TLS, as ALPN has it.
@@ -57,19 +57,19 @@ pub(super) fn certified(
 
 /// What rustls has said, as an error of a stream.
 #[derive(Debug)]
-pub struct Failed(rustls::Error);
+pub struct TlsFailure(rustls::Error);
 
-impl Failed {
+impl TlsFailure {
     /// The error of a session as one of a stream.
     pub fn io(error: rustls::Error) -> io::Error {
-        io::Error::new(io::ErrorKind::InvalidData, Failed(error))
+        io::Error::new(io::ErrorKind::InvalidData, TlsFailure(error))
     }
 
     /// What the error of a handshake means, where the peer is this host.
     pub fn explain(error: io::Error, host: &str) -> Error {
         let tls = |problem, source| Error::from(TlsError { host: host.to_owned(), problem, source });
-        match error.downcast::<Failed>() {
-            Ok(Failed(error)) => tls(problem(&error), Some(error.into())),
+        match error.downcast::<TlsFailure>() {
+            Ok(TlsFailure(error)) => tls(problem(&error), Some(error.into())),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 tls(TlsProblem::Refused, Some(error.into()))
             }
@@ -78,13 +78,13 @@ impl Failed {
     }
 }
 
-impl fmt::Display for Failed {
+impl fmt::Display for TlsFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "TLS failed: {}", self.0)
     }
 }
 
-impl std::error::Error for Failed {}
+impl std::error::Error for TlsFailure {}
 
 fn date(time: UnixTime) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(time.as_secs())
@@ -103,8 +103,8 @@ fn problem(error: &rustls::Error) -> TlsProblem {
             }
             Bad::UnknownIssuer => TlsProblem::UnknownIssuer,
             Bad::Revoked => TlsProblem::Revoked,
-            Bad::Other(OtherError(other)) => match other.downcast_ref::<Found>() {
-                Some(Found(problem)) => problem.clone(),
+            Bad::Other(OtherError(other)) => match other.downcast_ref::<CertificateRefused>() {
+                Some(CertificateRefused(problem)) => problem.clone(),
                 None => TlsProblem::Certificate,
             },
             _ => TlsProblem::Certificate,

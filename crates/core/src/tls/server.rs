@@ -49,9 +49,9 @@ const SESSIONS: usize = 1024;
 /// # Ok::<(), threadwire::Error>(())
 /// ```
 #[derive(Clone)]
-pub struct ServerTls(Arc<Shared>);
+pub struct ServerTls(Arc<Reloadable>);
 
-struct Shared {
+struct Reloadable {
     settings: Mutex<Settings>,
     /// What they have come to.
     current: RwLock<Arc<ServerConfig>>,
@@ -96,7 +96,7 @@ impl ServerTls {
         }
         .with_tickets()?;
         let current = RwLock::new(settings.make()?);
-        Ok(ServerTls(Arc::new(Shared { settings: Mutex::new(settings), current })))
+        Ok(ServerTls(Arc::new(Reloadable { settings: Mutex::new(settings), current })))
     }
 
     /// Settings of rustls as they are, for what the others don't cover. To exchange them, see
@@ -110,7 +110,7 @@ impl ServerTls {
             sessions: Arc::new(NoServerSessionStorage {}),
             own: Some(Arc::clone(&config)),
         };
-        ServerTls(Arc::new(Shared { settings: Mutex::new(settings), current: RwLock::new(config) }))
+        ServerTls(Arc::new(Reloadable { settings: Mutex::new(settings), current: RwLock::new(config) }))
     }
 
     /// Exchanges all settings for these.

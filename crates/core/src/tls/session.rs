@@ -25,7 +25,7 @@ use rustls::unbuffered::{
 use rustls::{ClientConfig, CommonState, ServerConfig};
 
 use super::scratch::{self, SIZE};
-use super::{Failed, TlsInfo};
+use super::{TlsFailure, TlsInfo};
 use crate::transport::Transport;
 
 /// How much is encrypted for one system call: four of the longest records.
@@ -394,7 +394,7 @@ impl Session {
         match &self.input {
             Input::Open => {}
             Input::Ended => return Ok(0),
-            Input::Broken(error) => return Err(Failed::io(error.clone())),
+            Input::Broken(error) => return Err(TlsFailure::io(error.clone())),
         }
         if self.is_handshaking() {
             self.begin()?;
@@ -491,7 +491,7 @@ impl Session {
             match &self.input {
                 Input::Open => {}
                 Input::Ended => return Ok(0),
-                Input::Broken(error) => return Err(Failed::io(error.clone())),
+                Input::Broken(error) => return Err(TlsFailure::io(error.clone())),
             }
             for_nothing += count;
             if was_handshaking && !self.is_handshaking() && buffers.is_empty() {
@@ -525,7 +525,7 @@ impl Session {
     fn break_off(&mut self, error: rustls::Error, io: &mut impl Transport) -> io::Error {
         self.input = Input::Broken(error.clone());
         let _ = self.push(io);
-        Failed::io(error)
+        TlsFailure::io(error)
     }
 }
 
@@ -606,7 +606,7 @@ impl Session {
 
     fn seal_one(&mut self, bytes: &[u8], output: &mut Vec<u8>) -> io::Result<usize> {
         let sealed = with_peer!(&mut self.side, peer => seal(peer, &mut self.kept, Some(bytes), output));
-        sealed.map_err(Failed::io)
+        sealed.map_err(TlsFailure::io)
     }
 
     /// Sends what is encrypted; keeps what the stream does not take.

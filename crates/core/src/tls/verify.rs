@@ -37,18 +37,18 @@ pub(super) struct Verifier {
 
 /// A problem that rustls has no words for.
 #[derive(Debug)]
-pub(super) struct Found(pub(super) TlsProblem);
+pub(super) struct CertificateRefused(pub(super) TlsProblem);
 
-impl fmt::Display for Found {
+impl fmt::Display for CertificateRefused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
 }
 
-impl std::error::Error for Found {}
+impl std::error::Error for CertificateRefused {}
 
 fn found(problem: TlsProblem) -> Error {
-    CertificateError::Other(OtherError(Arc::new(Found(problem)))).into()
+    CertificateError::Other(OtherError(Arc::new(CertificateRefused(problem)))).into()
 }
 
 /// Whether a certificate is signed by whoever it is for.

@@ -18,23 +18,23 @@ const MAX_HEAD: usize = 64 << 10;
 pub struct Tap {
     trace: Trace,
     number: u64,
-    sent: Half,
-    received: Half,
+    sent: DirectionParser,
+    received: DirectionParser,
 }
 
 impl Tap {
     /// For a stream on which the handshake is still to come.
     pub fn new(trace: &Trace, role: Role) -> Tap {
         let is_client = role == Role::Client;
-        let (sent, received) = (Half::new(is_client), Half::new(!is_client));
+        let (sent, received) = (DirectionParser::new(is_client), DirectionParser::new(!is_client));
         Tap { trace: trace.clone(), number: next_number(), sent, received }
     }
 
     /// Shows these bytes, which went that way.
     pub fn watch(&mut self, direction: Direction, bytes: &[u8]) {
         let (trace, stream) = (&self.trace, self.number);
-        let half = if direction == Direction::Sent { &mut self.sent } else { &mut self.received };
-        half.watch(bytes, trace.payload, &mut |event| trace.tell(&TraceLine { stream, direction, event }));
+        let parser = if direction == Direction::Sent { &mut self.sent } else { &mut self.received };
+        parser.watch(bytes, trace.payload, &mut |event| trace.tell(&TraceLine { stream, direction, event }));
     }
 
     /// Watches the first `count` bytes of these.
@@ -99,8 +99,8 @@ impl<S> Traced<S> {
     /// The same for a stream on which somebody else has done the handshake.
     pub fn upgraded(stream: S, trace: &Trace, role: Role) -> Traced<S> {
         let mut tap = Tap::new(trace, role);
-        for half in [&mut tap.sent, &mut tap.received] {
-            half.step = Step::Header(Header::default());
+        for parser in [&mut tap.sent, &mut tap.received] {
+            parser.state = ParserState::Header(PartialHeader::default());
         }
         Traced { stream, tap }
     }
@@ -108,20 +108,20 @@ impl<S> Traced<S> {
 
 /// One direction.
 #[derive(Debug)]
-struct Half {
+struct DirectionParser {
     /// Whether its heads are requests.
     asks: bool,
-    step: Step,
+    state: ParserState,
     /// Whether the message that is under way is a text.
     is_text: bool,
 }
 
 #[derive(Debug)]
-enum Step {
+enum ParserState {
     Head(Vec<u8>),
-    Header(Header),
+    Header(PartialHeader),
     Payload {
-        header: Header,
+        header: PartialHeader,
         left: u64,
         shown: Vec<u8>,
     },
@@ -131,12 +131,12 @@ enum Step {
 
 /// The header of a frame, as far as it is there.
 #[derive(Clone, Copy, Debug, Default)]
-struct Header {
+struct PartialHeader {
     bytes: [u8; 14],
     have: usize,
 }
 
-impl Header {
+impl PartialHeader {
     /// How long it is, as far as can be told.
     fn len(&self) -> usize {
         if self.have < 2 {
@@ -178,15 +178,15 @@ impl Header {
     }
 }
 
-impl Half {
-    fn new(asks: bool) -> Half {
-        Half { asks, step: Step::Head(Vec::new()), is_text: false }
+impl DirectionParser {
+    fn new(asks: bool) -> DirectionParser {
+        DirectionParser { asks, state: ParserState::Head(Vec::new()), is_text: false }
     }
 
     fn watch(&mut self, mut bytes: &[u8], shows: usize, tell: &mut dyn FnMut(TraceEvent<'_>)) {
         while !bytes.is_empty() {
-            bytes = match &mut self.step {
-                Step::Head(head) => {
+            bytes = match &mut self.state {
+                ParserState::Head(head) => {
                     let before = head.len();
                     head.extend_from_slice(bytes);
                     let start = before.saturating_sub(3);
@@ -194,16 +194,16 @@ impl Half {
                     let Some(end) = end.map(|end| start + end + 4) else {
                         if head.len() > MAX_HEAD {
                             tell(TraceEvent::Head(&redact::head(&String::from_utf8_lossy(head))));
-                            self.step = Step::Other;
+                            self.state = ParserState::Other;
                         }
                         return;
                     };
                     let text = String::from_utf8_lossy(&head[..end]).into_owned();
                     tell(TraceEvent::Head(&redact::head(&text)));
-                    self.step = after(&text, self.asks);
+                    self.state = after(&text, self.asks);
                     &bytes[end - before..]
                 }
-                Step::Header(header) => {
+                ParserState::Header(header) => {
                     let mut used = 0;
                     while header.have < header.len() && used < bytes.len() {
                         header.bytes[header.have] = bytes[used];
@@ -213,12 +213,12 @@ impl Half {
                     if header.have == header.len() {
                         let header = *header;
                         let left = header.length();
-                        self.step = Step::Payload { header, left, shown: Vec::new() };
+                        self.state = ParserState::Payload { header, left, shown: Vec::new() };
                         self.end_of_frame(tell);
                     }
                     &bytes[used..]
                 }
-                Step::Payload { header, left, shown } => {
+                ParserState::Payload { header, left, shown } => {
                     let here = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
                     let (payload, rest) = bytes.split_at(here);
                     let room = shows - shown.len();
@@ -229,14 +229,14 @@ impl Half {
                     self.end_of_frame(tell);
                     rest
                 }
-                Step::Other => return,
+                ParserState::Other => return,
             };
         }
     }
 
     /// Tells of the frame, if it is there as a whole.
     fn end_of_frame(&mut self, tell: &mut dyn FnMut(TraceEvent<'_>)) {
-        let Step::Payload { header, left: 0, shown } = &self.step else { return };
+        let ParserState::Payload { header, left: 0, shown } = &self.state else { return };
         let opcode = header.opcode();
         if matches!(opcode, 1 | 2) {
             self.is_text = opcode == 1;
@@ -249,19 +249,19 @@ impl Half {
             payload: shown,
             is_text: opcode <= 2 && self.is_text,
         });
-        self.step = Step::Header(Header::default());
+        self.state = ParserState::Header(PartialHeader::default());
     }
 }
 
 /// What follows a head.
-fn after(head: &str, asks: bool) -> Step {
+fn after(head: &str, asks: bool) -> ParserState {
     let status = head.split(' ').nth(1).unwrap_or_default();
     match status {
-        "101" => Step::Header(Header::default()),
-        _ if asks => Step::Header(Header::default()),
+        "101" => ParserState::Header(PartialHeader::default()),
+        _ if asks => ParserState::Header(PartialHeader::default()),
         // It only announces another (RFC 9110, section 15.2).
-        _ if status.starts_with('1') => Step::Head(Vec::new()),
-        _ => Step::Other,
+        _ if status.starts_with('1') => ParserState::Head(Vec::new()),
+        _ => ParserState::Other,
     }
 }
 
@@ -273,10 +273,10 @@ mod tests {
     fn told(asks: bool, bytes: &[u8]) -> Vec<String> {
         let mut all = Vec::new();
         for size in 1..=bytes.len() {
-            let mut half = Half::new(asks);
+            let mut parser = DirectionParser::new(asks);
             let mut told = Vec::new();
             for piece in bytes.chunks(size) {
-                half.watch(piece, 4, &mut |event| told.push(event.to_string()));
+                parser.watch(piece, 4, &mut |event| told.push(event.to_string()));
             }
             all.push(told);
         }
@@ -315,12 +315,12 @@ mod tests {
 
     #[test]
     fn a_head_without_end_is_given_up() {
-        let mut half = Half::new(false);
+        let mut parser = DirectionParser::new(false);
         let mut told = 0;
         for _ in 0..20 {
-            half.watch(&[b'a'; 8 << 10], 4, &mut |_| told += 1);
+            parser.watch(&[b'a'; 8 << 10], 4, &mut |_| told += 1);
         }
-        assert!(matches!(half.step, Step::Other));
+        assert!(matches!(parser.state, ParserState::Other));
         assert_eq!(told, 1);
     }
 }

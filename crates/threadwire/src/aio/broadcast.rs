@@ -41,7 +41,7 @@ pub fn broadcast<'h, 'm>(
             WhenFull::Wait => WhenFull::Error,
             policy => policy,
         };
-        match handle.send_or(message, when_full) {
+        match handle.send_with(message, when_full) {
             Ok(()) => result.sent += 1,
             Err(Error::Limit(_)) => result.full += 1,
             Err(_) => result.closed += 1,

@@ -14,7 +14,7 @@ use futures_core::stream::FusedStream;
 use futures_sink::Sink;
 use threadwire_proto::deflate::Agreement;
 use threadwire_proto::handshake::Headers;
-use threadwire_proto::{CloseCode, Compress, Message, OpCode, OwnedMessage, RoundTripSummary};
+use threadwire_proto::{CloseCode, Message, OpCode, OwnedMessage, RoundTripSummary};
 
 use super::core::{Core, Opening};
 use super::handle::Handle;
@@ -25,7 +25,7 @@ use super::sending::Sending;
 use super::split::{Receiver, Sender};
 #[cfg(feature = "tls")]
 use crate::tls::TlsInfo;
-use crate::{Closed, Error};
+use crate::{Closed, Error, SendOptions};
 
 /// An open connection.
 ///
@@ -142,15 +142,17 @@ impl Connection {
         Sending::new(self.core(), (message.opcode(), true, message.as_bytes()), true)
     }
 
-    /// Sends a message, and chooses whether it is compressed, where that was agreed on
-    /// ([`Config::deflate`](crate::Config::deflate)). Otherwise it is as [`send`](Connection::send).
+    /// Sends a message, and chooses what is to happen if there is no room for it, or whether it is compressed: see
+    /// [`SendOptions`]. Where no policy is chosen, or [`WhenFull::Wait`](crate::WhenFull::Wait), it waits as
+    /// [`send`](Connection::send) does; any other policy is for messages past [`Config::max_buffered`](crate::Config::max_buffered),
+    /// and waits for nothing.
     pub fn send_with<'a>(
         &'a self,
         message: impl Into<Message<'a>>,
-        compress: Compress,
+        options: impl Into<SendOptions>,
     ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
         let message = message.into();
-        Sending::new(self.core(), (message.opcode(), true, message.as_bytes()), true).with(compress)
+        Sending::new(self.core(), (message.opcode(), true, message.as_bytes()), true).with(options.into())
     }
 
     /// Sends one frame: a message, a fragment of one (`fin` false on all but the last, the opcode

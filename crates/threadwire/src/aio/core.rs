@@ -12,7 +12,8 @@ use std::time::Instant;
 
 use threadwire_proto::deflate::Agreement;
 use threadwire_proto::{
-    CloseCode, CloseFrame, Compress, Level, OpCode, OwnedMessage, Role, RoundTripSummary, SendOptions,
+    CloseCode, CloseFrame, Compress, Level, OpCode, OwnedMessage, Role, RoundTripSummary,
+    SendOptions as FrameOptions,
 };
 use tokio::runtime;
 use tokio::task::coop;
@@ -24,7 +25,7 @@ use super::state::{After, Env, State};
 use super::stream::Stream;
 #[cfg(feature = "tls")]
 use crate::tls::TlsInfo;
-use crate::{Closed, Config, Error, WhenFull};
+use crate::{Closed, Config, Error, SendOptions, WhenFull};
 use threadwire_core::agreed::Agreed;
 use threadwire_core::session::buffers::Buffers;
 use threadwire_core::session::unparsed::Unparsed;
@@ -180,7 +181,7 @@ impl Core {
         &self,
         cx: &mut Context<'_>,
         (opcode, fin, payload): (OpCode, bool, &[u8]),
-        compress: Compress,
+        options: SendOptions,
         number: &mut Option<u64>,
         reads: bool,
     ) -> Poll<Result<(), Error>> {
@@ -199,9 +200,14 @@ impl Core {
                 opcode,
                 payload,
                 WhenFull::Error,
-                compress,
+                Compress::Never,
                 self.env(&buffers),
             ));
+        }
+        let compress = options.compress;
+        if let Some(when_full) = options.when_full.filter(|when_full| *when_full != WhenFull::Wait) {
+            turn.made_progress();
+            return Poll::Ready(state.send_or(opcode, payload, when_full, compress, self.env(&buffers)));
         }
         if state.is_paused() {
             if reads {
@@ -240,7 +246,7 @@ impl Core {
     /// Sends a message at once.
     pub(super) fn send_now(&self, opcode: OpCode, fin: bool, payload: &[u8]) -> Result<(), Error> {
         let buffers = Buffers::current();
-        self.lock().send_frame(opcode, fin, payload, SendOptions::default(), self.env(&buffers))
+        self.lock().send_frame(opcode, fin, payload, FrameOptions::default(), self.env(&buffers))
     }
 
     /// Waits until all that was sent has left, or the connection has ended.

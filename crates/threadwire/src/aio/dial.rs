@@ -21,52 +21,52 @@ use crate::on_loop::dial::UNIX_PAUSE;
 use crate::{Config, Error};
 use threadwire_core::agreed::Agreed;
 use threadwire_core::client::dns_threads;
-use threadwire_core::client::exchange::{Consent, Outcome, Talk};
-use threadwire_core::client::race::{Move, Race};
+use threadwire_core::client::exchange::{Exchange, Outcome, Upgraded};
+use threadwire_core::client::race::{Race, RaceStep};
 use threadwire_core::client::route::{Next, Route, Secure, Task};
 use threadwire_core::client::socket::{Own, Sockets};
 #[cfg(feature = "tls")]
-use threadwire_core::tls::Failed;
+use threadwire_core::tls::TlsFailure;
 
 /// Opens a connection in time, over a stream if there is one already.
 pub(super) async fn drive(mut route: Route, stream: Option<Stream>) -> Result<Connection, Error> {
     let config = Arc::new(route.config().clone());
-    let mut talk = None;
-    let opened = timeout(config.open_timeout, go(&mut route, stream, &mut talk, &config)).await;
-    opened.unwrap_or_else(|_| Err(refusal(&mut talk).unwrap_or_else(|| route.too_late())))
+    let mut exchange = None;
+    let opened = timeout(config.open_timeout, go(&mut route, stream, &mut exchange, &config)).await;
+    opened.unwrap_or_else(|_| Err(refusal(&mut exchange).unwrap_or_else(|| route.too_late())))
 }
 
 /// What was refused already when the time is up: it says more.
-fn refusal(talk: &mut Option<Talk>) -> Option<Error> {
-    talk.as_mut()?.refusal()
+fn refusal(exchange: &mut Option<Exchange>) -> Option<Error> {
+    exchange.as_mut()?.refusal()
 }
 
 async fn go(
     route: &mut Route,
     mut stream: Option<Stream>,
-    talk: &mut Option<Talk>,
+    exchange: &mut Option<Exchange>,
     config: &Arc<Config>,
 ) -> Result<Connection, Error> {
     loop {
         let task = route.task()?;
-        let step = step(route, task, &mut stream, talk, config);
+        let step = step(route, task, &mut stream, exchange, config);
         if let Some(connection) = step.await? {
             return Ok(connection);
         }
     }
 }
 
-/// Does what is to be done, in its time. The talk that is under way is left in `talk`.
+/// Does what is to be done, in its time. The exchange that is under way is left in `exchange`.
 async fn step(
     route: &mut Route,
     task: Task,
     stream: &mut Option<Stream>,
-    talk: &mut Option<Talk>,
+    exchange: &mut Option<Exchange>,
     config: &Arc<Config>,
 ) -> Result<Option<Connection>, Error> {
     match task {
         Task::Resolve { host, port } => {
-            let found = limited(route, ask(move || dns_threads::look_up(&host, port))).await?;
+            let found = limited(route, offload(move || dns_threads::look_up(&host, port))).await?;
             route.found(found)?;
         }
         Task::Connect(race) => *stream = Some(connect(route, race).await?),
@@ -75,7 +75,7 @@ async fn step(
             *stream = Some(Stream::of(socket.map_err(|error| route.unix_failed(path, error))?));
         }
         Task::Open(open, target) => {
-            let socket = limited(route, ask(move || Ok(open(&target)?.0))).await??;
+            let socket = limited(route, offload(move || Ok(open(&target)?.0))).await??;
             *stream = Some(own(socket, route.sockets())?);
         }
         Task::Secure(task) => {
@@ -83,21 +83,21 @@ async fn step(
             let secured = limited(route, secure(task, below)).await?;
             *stream = Some(secured.map_err(|error| route.failed(error))?);
         }
-        Task::Talk(begun) => {
+        Task::Exchange(begun) => {
             let mut below = stream.take().ok_or(Error::Lost)?;
             if begun.is_last() {
                 below = below.traced(config, Role::Client);
             }
-            let spoken = limited(route, converse(talk.insert(begun), &mut below)).await;
+            let spoken = limited(route, converse(exchange.insert(begun), &mut below)).await;
             let outcome = match spoken {
                 Ok(outcome) => outcome?,
-                Err(late) => return Err(refusal(talk).unwrap_or(late)),
+                Err(late) => return Err(refusal(exchange).unwrap_or(late)),
             };
-            let received = talk.take().map(|talk| talk.received).unwrap_or_default();
+            let received = exchange.take().map(|exchange| exchange.received).unwrap_or_default();
             match route.said(outcome)? {
                 Next::GoOn => *stream = Some(below),
                 Next::Elsewhere => {}
-                Next::Open(Consent { subprotocol, headers, deflate, head }) => {
+                Next::Open(Upgraded { subprotocol, headers, deflate, head }) => {
                     let agreed = Box::new(Agreed { subprotocol, headers, guest: None });
                     return Ok(Some(Connection::open(Opening {
                         role: Role::Client,
@@ -125,10 +125,10 @@ async fn limited<T>(route: &Route, step: impl Future<Output = T>) -> Result<T, E
 }
 
 /// Has some work done elsewhere that would block.
-async fn ask<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+async fn offload<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     let (tell, told) = oneshot::channel();
     // Whoever does not wait any more does not want it.
-    let _wanted = dns_threads::ask(work, move |result| drop(tell.send(result)));
+    let _wanted = dns_threads::offload(work, move |result| drop(tell.send(result)));
     told.await.unwrap_or_else(|_| Err(io::ErrorKind::Interrupted.into()))
 }
 
@@ -140,13 +140,13 @@ async fn connect(route: &Route, mut race: Race) -> Result<Stream, Error> {
     let mut running: Vec<(SocketAddr, Running)> = Vec::new();
     loop {
         match race.advance(Instant::now().into_std()) {
-            Move::Start(address) => match begin(sockets, address) {
+            RaceStep::Start(address) => match begin(sockets, address) {
                 Ok(attempt) => running.push((address, attempt)),
                 Err(error) => race.failed(address, error),
             },
-            Move::GiveUp(address) => running.retain(|(other, _)| *other != address),
-            Move::Lost => return Err(route.lost(race)),
-            Move::Wait(until) => {
+            RaceStep::GiveUp(address) => running.retain(|(other, _)| *other != address),
+            RaceStep::Lost => return Err(route.lost(race)),
+            RaceStep::Wait(until) => {
                 let first = first(&mut running);
                 let first = match until {
                     None => Some(first.await),
@@ -213,7 +213,7 @@ fn own(socket: Own, sockets: &Sockets) -> io::Result<Stream> {
 #[cfg(feature = "tls")]
 async fn secure(secure: Secure, below: Stream) -> Result<Stream, Error> {
     let secured = below.secured(secure.session()?).await;
-    secured.map_err(|(_, error)| Failed::explain(error, &secure.host))
+    secured.map_err(|(_, error)| TlsFailure::explain(error, &secure.host))
 }
 
 #[cfg(not(feature = "tls"))]
@@ -222,25 +222,25 @@ async fn secure(secure: Secure, _below: Stream) -> Result<Stream, Error> {
 }
 
 /// Writes and reads, until it is over.
-async fn converse(talk: &mut Talk, stream: &mut Stream) -> Result<Outcome, Error> {
+async fn converse(exchange: &mut Exchange, stream: &mut Stream) -> Result<Outcome, Error> {
     loop {
         // One that takes no more may still have said why.
-        let output = std::mem::take(&mut talk.output);
+        let output = std::mem::take(&mut exchange.output);
         let mut written = stream.write_all(&output).await;
         if written.is_ok() {
             written = stream.flush().await;
         }
-        let count = match stream.read_buf(&mut talk.received).await {
+        let count = match stream.read_buf(&mut exchange.received).await {
             Ok(count) => count,
-            Err(error) => return Err(talk.refusal().unwrap_or_else(|| talk.broken(error))),
+            Err(error) => return Err(exchange.refusal().unwrap_or_else(|| exchange.broken(error))),
         };
-        match talk.look(count == 0) {
+        match exchange.look(count == 0) {
             Ok(Some(outcome)) => return Ok(outcome),
             Ok(None) => {}
             Err(error) => {
                 // It ended without a word: then what writing failed with says more.
                 return match written {
-                    Err(written) if matches!(error, Error::Lost) => Err(talk.broken(written)),
+                    Err(written) if matches!(error, Error::Lost) => Err(exchange.broken(written)),
                     _ => Err(error),
                 };
             }

@@ -14,7 +14,7 @@ use tokio::runtime;
 use super::core::Core;
 use super::round_trip;
 use super::sending::{Ending, Sending, forget_sender};
-use crate::{Closed, Error, WhenFull};
+use crate::{Closed, Error, SendOptions, WhenFull};
 use threadwire_core::reconnect::shared::ConnectionHandle;
 
 /// A connection from any task and any thread, also from native ones: a cheap clone, `Send` and `Sync`.
@@ -66,29 +66,26 @@ impl Handle {
     /// [`Error::Send`] between the fragments of a message
     /// ([`Sender::send_frame`](super::Sender::send_frame)).
     pub fn send<'a>(&self, message: impl Into<Message<'a>>) -> Result<(), Error> {
-        self.send_or(message, self.0.config.when_full)
+        self.send_with(message, SendOptions::default())
     }
 
-    /// Sends a message, and says what is to happen if there is no room for it: see [`WhenFull`].
+    /// Sends a message, and chooses what is to happen if there is no room for it, or whether it is compressed: see
+    /// [`SendOptions`]. Otherwise it is as [`send`](Handle::send).
     ///
     /// ```
     /// use threadwire::{Error, WhenFull, aio};
     ///
     /// fn tick(feed: &aio::Handle, price: f64) -> Result<(), Error> {
-    ///     feed.send_or(&price.to_string(), WhenFull::DropOldest)
+    ///     feed.send_with(&price.to_string(), WhenFull::DropOldest)
     /// }
     /// ```
-    pub fn send_or<'a>(&self, message: impl Into<Message<'a>>, when_full: WhenFull) -> Result<(), Error> {
-        self.send_by(message.into(), when_full, Compress::Auto)
-    }
-
-    /// Sends a message, and chooses whether it is compressed: see [`crate::Connection::send_with`]. Otherwise it is as
-    /// [`send`](Handle::send).
-    pub fn send_with<'a>(&self, message: impl Into<Message<'a>>, compress: Compress) -> Result<(), Error> {
-        self.send_by(message.into(), self.0.config.when_full, compress)
-    }
-
-    fn send_by(&self, message: Message<'_>, when_full: WhenFull, compress: Compress) -> Result<(), Error> {
+    pub fn send_with<'a>(
+        &self,
+        message: impl Into<Message<'a>>,
+        options: impl Into<SendOptions>,
+    ) -> Result<(), Error> {
+        let (message, SendOptions { when_full, compress, .. }) = (message.into(), options.into());
+        let when_full = when_full.unwrap_or(self.0.config.when_full);
         let (opcode, payload) = (message.opcode(), message.as_bytes());
         loop {
             match self.0.send_or(opcode, payload, when_full, compress) {
@@ -192,7 +189,8 @@ impl ConnectionHandle for Handle {
         when_full: Option<WhenFull>,
         compress: Compress,
     ) -> Result<(), Error> {
-        Handle::send_by(self, message, when_full.unwrap_or(self.0.config.when_full), compress)
+        let options = SendOptions::default().compress(compress);
+        self.send_with(message, when_full.map_or(options, |when_full| options.when_full(when_full)))
     }
 
     fn send_later<'a>(&'a self, message: Message<'a>) -> impl Future<Output = Result<(), Error>> + Send + 'a {

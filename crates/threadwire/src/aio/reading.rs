@@ -56,15 +56,16 @@ impl State {
             return Poll::Ready(Some(event));
         }
         loop {
-            if let Some(event) = self.look_at_unparsed(env.session.buffers, Some(ahead)) {
-                return Poll::Ready(Some(event));
+            let mut event = self.look_at_unparsed(env.session.buffers, Some(ahead));
+            if event.is_none() {
+                if !self.session.is_open() {
+                    return Poll::Ready(None);
+                }
+                event = ready!(self.poll_read(cx, env, Some(ahead)));
             }
-            if !self.session.is_open() {
-                return Poll::Ready(None);
-            }
-            if let Some(event) = ready!(self.poll_read(cx, env, Some(ahead))) {
+            if event.is_some() {
                 self.session.leaves_unread(Instant::now);
-                return Poll::Ready(Some(event));
+                return Poll::Ready(event);
             }
         }
     }

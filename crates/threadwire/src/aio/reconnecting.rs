@@ -14,7 +14,7 @@ use threadwire_core::client::settings::Settings;
 use threadwire_core::panic::{catch, contain};
 use threadwire_core::reconnect::conductor::{Conductor, Effect, Event};
 use threadwire_core::reconnect::hooks::{is_worth_it, random};
-use threadwire_core::reconnect::shared::{ConnectionHandle, Shared};
+use threadwire_core::reconnect::shared::{ConnectionHandle, SharedState};
 use threadwire_proto::{CloseCode, Message, OwnedMessage, RoundTrips};
 use tokio::time::{Sleep, sleep};
 
@@ -63,17 +63,17 @@ struct Probe {
 }
 
 impl Probe {
-    /// Sends the ping of the next round. `None` if it can't be sent.
-    fn begin(mut self, handle: &Handle) -> Option<Probe> {
+    /// Sends the ping of the next round. False if it can't be sent.
+    fn begin(&mut self, handle: &Handle) -> bool {
         let payload = self.trips.begin(Instant::now());
-        handle.ping(&payload).is_ok().then_some(self)
+        handle.ping(&payload).is_ok()
     }
 
-    /// A pong has arrived. Whether all rounds are over.
-    fn pong(mut self, payload: &[u8], handle: &Handle) -> Result<Vec<Duration>, Option<Probe>> {
-        let Some(time) = self.trips.pong(payload, Instant::now()) else { return Err(Some(self)) };
+    /// A pong has arrived. Whether the measurement goes on: a round is left, or this pong belongs to another ping.
+    fn pong(&mut self, payload: &[u8], handle: &Handle) -> bool {
+        let Some(time) = self.trips.pong(payload, Instant::now()) else { return true };
         self.times.push(time);
-        if self.times.len() < self.rounds { Err(self.begin(handle)) } else { Ok(self.times) }
+        self.times.len() < self.rounds && self.begin(handle)
     }
 }
 
@@ -101,7 +101,7 @@ pub struct Reconnecting {
     under_way: UnderWay,
     /// The attempt that the program has allowed.
     allowed: Option<Attempt>,
-    shared: Arc<Shared<Handle>>,
+    shared: Arc<SharedState<Handle>>,
     /// Who was last seen to receive.
     receiver: Option<Waker>,
     /// Those that were not told yet.
@@ -177,7 +177,7 @@ pub fn reconnect(target: impl AsClient, backoff: Backoff) -> Reconnecting {
     let conductor = Conductor::new(backoff);
     Reconnecting {
         settings: target.client().map(|client| client.settings().clone()).map_err(Some),
-        shared: Shared::new((), conductor.state()),
+        shared: SharedState::new((), conductor.state()),
         conductor,
         hooks: Hooks::default(),
         under_way: UnderWay::Nothing,
@@ -298,7 +298,7 @@ impl Reconnecting {
         self.note_receiver(cx);
         loop {
             self.take_news();
-            while let Some(effect) = self.conductor.next() {
+            while let Some(effect) = self.conductor.next_effect() {
                 self.perform(effect);
                 self.take_news();
             }
@@ -376,7 +376,7 @@ impl Reconnecting {
         let handle = ws.handle();
         self.under_way = UnderWay::Connection(Box::new(Connected { ws, probe: None }));
         self.conductor.on(Event::Opened(Instant::now()));
-        while let Some(effect) = self.conductor.next() {
+        while let Some(effect) = self.conductor.next_effect() {
             self.perform(effect);
         }
         let begun = self.hooks.on_open.as_deref_mut().map_or(Ok(()), |hook| catch(|| hook(&handle)));
@@ -488,20 +488,18 @@ impl Connected {
     fn measure(&mut self, rounds: usize) {
         if rounds > 0 {
             self.ws.receiver().hand_out_control();
-            let probe = Probe { trips: RoundTrips::new(), rounds, times: Vec::new() };
-            self.probe = probe.begin(&self.ws.handle());
+            let mut probe = Probe { trips: RoundTrips::new(), rounds, times: Vec::new() };
+            self.probe = probe.begin(&self.ws.handle()).then_some(probe);
         }
     }
 
     /// A pong has arrived. What was measured, if that was the last round.
     fn pong(&mut self, payload: &[u8]) -> Option<Vec<Duration>> {
-        match self.probe.take()?.pong(payload, &self.ws.handle()) {
-            Ok(times) => Some(times),
-            Err(probe) => {
-                self.probe = probe;
-                None
-            }
+        let probe = self.probe.as_mut()?;
+        if probe.pong(payload, &self.ws.handle()) {
+            return None;
         }
+        self.probe.take().filter(|probe| probe.times.len() == probe.rounds).map(|probe| probe.times)
     }
 }
 

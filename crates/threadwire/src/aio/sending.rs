@@ -5,17 +5,17 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use threadwire_proto::{Compress, OpCode};
+use threadwire_proto::OpCode;
 
 use super::core::Core;
-use crate::{Closed, Error};
+use crate::{Closed, Error, SendOptions};
 
 /// Sends a frame. Dropped before it is ready, it has sent nothing; ready, it has sent all of it.
 #[must_use = "nothing is sent before it is awaited"]
 pub(super) struct Sending<'a> {
     core: &'a Core,
     frame: (OpCode, bool, &'a [u8]),
-    compress: Compress,
+    options: SendOptions,
     reads: bool,
     number: Option<u64>,
 }
@@ -23,14 +23,14 @@ pub(super) struct Sending<'a> {
 impl<'a> Sending<'a> {
     #[inline]
     pub(super) fn new(core: &'a Core, frame: (OpCode, bool, &'a [u8]), reads: bool) -> Sending<'a> {
-        Sending { core, frame, compress: Compress::Auto, reads, number: None }
+        Sending { core, frame, options: SendOptions::default(), reads, number: None }
     }
 }
 
 impl<'a> Sending<'a> {
-    /// The same, with a choice whether its message is compressed.
-    pub(super) fn with(mut self, compress: Compress) -> Sending<'a> {
-        self.compress = compress;
+    /// The same, with what is chosen for its message.
+    pub(super) fn with(mut self, options: SendOptions) -> Sending<'a> {
+        self.options = options;
         self
     }
 }
@@ -41,7 +41,7 @@ impl Future for Sending<'_> {
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.get_mut();
-        this.core.poll_send(cx, this.frame, this.compress, &mut this.number, this.reads)
+        this.core.poll_send(cx, this.frame, this.options, &mut this.number, this.reads)
     }
 }
 

@@ -11,14 +11,14 @@ use std::time::Duration;
 use futures_core::Stream;
 use futures_core::stream::FusedStream;
 use futures_sink::Sink;
-use threadwire_proto::{CloseCode, Compress, Message, OpCode, OwnedMessage};
+use threadwire_proto::{CloseCode, Message, OpCode, OwnedMessage};
 
 use super::core::Core;
 use super::handle::Handle;
 use super::received::Event;
 use super::round_trip;
 use super::sending::{Ending, Flushing, Sending, forget_sender};
-use crate::{Closed, Error};
+use crate::{Closed, Error, SendOptions};
 
 /// The half that receives: see [`Connection::split`](super::Connection::split).
 ///
@@ -125,15 +125,17 @@ impl Sender {
         Sending::new(&self.core, (message.opcode(), true, message.as_bytes()), false)
     }
 
-    /// Sends a message, and chooses whether it is compressed, where that was agreed on
-    /// ([`Config::deflate`](crate::Config::deflate)). Otherwise it is as [`send`](Sender::send).
+    /// Sends a message, and chooses what is to happen if there is no room for it, or whether it is compressed: see
+    /// [`SendOptions`]. Where no policy is chosen, or [`WhenFull::Wait`](crate::WhenFull::Wait), it waits as
+    /// [`send`](Sender::send) does; any other policy is for messages past [`Config::max_buffered`](crate::Config::max_buffered),
+    /// and waits for nothing.
     pub fn send_with<'a>(
         &'a self,
         message: impl Into<Message<'a>>,
-        compress: Compress,
+        options: impl Into<SendOptions>,
     ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
         let message = message.into();
-        Sending::new(&self.core, (message.opcode(), true, message.as_bytes()), false).with(compress)
+        Sending::new(&self.core, (message.opcode(), true, message.as_bytes()), false).with(options.into())
     }
 
     /// Sends a frame: see [`Connection::send_frame`](super::Connection::send_frame).

@@ -9,8 +9,8 @@ use threadwire_proto::{CloseCode, Initiator, Keepalive, Message};
 
 use super::HeaderList;
 use super::callbacks::{Callbacks, Outcome};
-use super::handle::Shared;
-use super::session::{Place, Session};
+use super::handle::AppState;
+use super::listener::{AppListener, CallbackSlot};
 use super::{AppHandle, RequestId};
 use crate::client::AsClient;
 use crate::reconnect::{Attempt, Backoff, Cause, Change, Reconnect, ReconnectHandle, State};
@@ -39,7 +39,7 @@ pub struct App {
     keepalive: Option<Keepalive>,
     trace: Option<Trace>,
     backoff: Option<Backoff>,
-    place: Place,
+    callbacks: CallbackSlot,
     before: Option<Rc<RefCell<Box<Before>>>>,
     headers: Option<Rc<RefCell<Box<Before>>>>,
     retry_if: Option<Rc<RefCell<Box<RetryIf>>>>,
@@ -62,8 +62,8 @@ impl App {
     ///
     /// ```
     /// use threadwire::{App, Client};
-    /// let app = App::new("ws://example.com/feed")?;
-    /// let app = App::new(&Client::new("ws://example.com/feed")?.subprotocols(["prices.v2"])?)?;
+    /// let app = App::new("ws://example.com/reconnect")?;
+    /// let app = App::new(&Client::new("ws://example.com/reconnect")?.subprotocols(["prices.v2"])?)?;
     /// # Ok::<(), threadwire::Error>(())
     /// ```
     pub fn new(target: impl AsClient) -> Result<App, Error> {
@@ -72,7 +72,7 @@ impl App {
             keepalive: None,
             trace: None,
             backoff: None,
-            place: Rc::new(RefCell::new(Some(Callbacks::default()))),
+            callbacks: Rc::new(RefCell::new(Some(Callbacks::default()))),
             before: None,
             headers: None,
             retry_if: None,
@@ -181,7 +181,7 @@ impl App {
     /// use threadwire::reconnect::Backoff;
     /// use threadwire::App;
     ///
-    /// let app = App::new("ws://example.com/feed")?
+    /// let app = App::new("ws://example.com/reconnect")?
     ///     .reconnect(Backoff::default())
     ///     .on_open(|ws| ws.send("subscribe"))
     ///     .on_reconnect(|ws| ws.send("subscribe, and send what I have missed"));
@@ -273,7 +273,7 @@ impl App {
     }
 
     fn set(self, set: impl FnOnce(&mut Callbacks)) -> App {
-        if let Some(callbacks) = &mut *self.place.borrow_mut() {
+        if let Some(callbacks) = &mut *self.callbacks.borrow_mut() {
             set(callbacks);
         }
         self
@@ -303,14 +303,15 @@ impl App {
     /// connection is closed with 1001, and `on_close` called, when the worker ends.
     pub fn run_forever(&mut self) -> Result<Ended, Error> {
         // A run that was stopped may still have them.
-        let Some(callbacks) = self.place.borrow_mut().take() else { return Err(Error::Stopped) };
+        let Some(callbacks) = self.callbacks.borrow_mut().take() else { return Err(Error::Stopped) };
         let (shared, has_ids) = (Arc::clone(&self.handle.0), callbacks.identify.is_some());
         let has_told = Rc::new(Cell::new(false));
-        let session = Session::new(Rc::clone(&self.place), callbacks, shared, Rc::clone(&has_told));
-        let feed = self.set_up(&has_told).start(session);
-        self.handle.0.begin(&feed, has_ids);
+        let listener = AppListener::new(Rc::clone(&self.callbacks), callbacks, shared, Rc::clone(&has_told));
+        let reconnect = self.set_up(&has_told).start(listener);
+        self.handle.0.begin(&reconnect, has_ids);
 
-        let (change, closed) = Run { feed: Some(feed), shared: Arc::clone(&self.handle.0) }.wait()?;
+        let (change, closed) =
+            Run { reconnect: Some(reconnect), shared: Arc::clone(&self.handle.0) }.wait()?;
         let ended = Ended { closed, connections: change.connections };
         let Change { state: State::GaveUp, cause: Some(cause), .. } = change else { return Ok(ended) };
         match &*cause {
@@ -324,7 +325,7 @@ impl App {
             }
             Cause::Error(error) => {
                 if !has_told.get()
-                    && let Some(callbacks) = &mut *self.place.borrow_mut()
+                    && let Some(callbacks) = &mut *self.callbacks.borrow_mut()
                 {
                     callbacks.tell(None, error);
                 }
@@ -360,25 +361,25 @@ impl App {
 /// A run, which does not go on when nobody waits for its end any more.
 struct Run {
     /// There until the end.
-    feed: Option<ReconnectHandle>,
-    shared: Arc<Shared>,
+    reconnect: Option<ReconnectHandle>,
+    shared: Arc<AppState>,
 }
 
 impl Run {
     /// Waits for the end; the last connection's is returned with it.
     fn wait(mut self) -> Result<(Change, Option<Arc<Closed>>), Error> {
-        let Some(feed) = &self.feed else { return Err(Error::Stopped) };
-        let change = feed.wait_ended()?;
-        self.feed = None;
+        let Some(reconnect) = &self.reconnect else { return Err(Error::Stopped) };
+        let change = reconnect.wait_ended()?;
+        self.reconnect = None;
         Ok((change, self.shared.end()))
     }
 }
 
 impl Drop for Run {
     fn drop(&mut self) {
-        if let Some(feed) = self.feed.take() {
+        if let Some(reconnect) = self.reconnect.take() {
             // That may be sent.
-            let _ = feed.close_with(CloseCode::GOING_AWAY, "");
+            let _ = reconnect.close_with(CloseCode::GOING_AWAY, "");
             self.shared.end();
         }
     }

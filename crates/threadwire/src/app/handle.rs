@@ -2,21 +2,21 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use threadwire_core::error::RequestId;
-use threadwire_proto::{CloseCode, CloseFrame, Compress, Message, OwnedMessage};
-use threadwire_worker::{EventLoop, Remote};
+use threadwire_proto::{CloseCode, CloseFrame, Message, OwnedMessage};
+use threadwire_worker::{EventLoop, Lock, Remote};
 
 use super::request::{PendingReply, Requests};
 use crate::error::RequestRefused;
 use crate::reconnect::{ReconnectHandle, State};
-use crate::{Closed, Error, Handle, WhenFull};
+use crate::{Closed, Error, Handle, SendOptions};
 
 /// What an app shares with its handles.
 #[derive(Default)]
-pub(super) struct Shared {
-    inner: Mutex<Inner>,
+pub(super) struct AppState {
+    inner: Lock<Inner>,
     /// Whether a callback of the app is running.
     is_busy: AtomicBool,
     /// Whether a request may be waiting: so that messages need not be looked into for ids in vain.
@@ -26,7 +26,7 @@ pub(super) struct Shared {
 #[derive(Default)]
 struct Inner {
     /// The run that is under way. Nobody gets a clone of it, or the error that ended it could not be handed out.
-    feed: Option<ReconnectHandle>,
+    reconnect: Option<ReconnectHandle>,
     /// On which thread.
     owner: Option<Remote>,
     /// The connection that is open.
@@ -41,30 +41,30 @@ struct Inner {
 }
 
 /// What the app does.
-impl Shared {
+impl AppState {
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 
     /// A run begins.
-    pub(super) fn begin(&self, feed: &ReconnectHandle, has_ids: bool) {
+    pub(super) fn begin(&self, reconnect: &ReconnectHandle, has_ids: bool) {
         let mut inner = self.lock();
-        inner.feed = Some(feed.clone());
+        inner.reconnect = Some(reconnect.clone());
         inner.owner = Some(EventLoop::current().remote());
         inner.closed = None;
         inner.has_ids = has_ids;
         if let Some((code, reason)) = inner.closing.take() {
             // It was checked.
-            let _ = feed.close_with(code, &reason);
+            let _ = reconnect.close_with(code, &reason);
         }
     }
 
     /// It is over. Returns how its last connection ended.
     pub(super) fn end(&self) -> Option<Arc<Closed>> {
         let mut inner = self.lock();
-        let (feed, closed) = (inner.feed.take(), inner.closed.clone());
+        let (reconnect, closed) = (inner.reconnect.take(), inner.closed.clone());
         drop(inner);
-        drop(feed);
+        drop(reconnect);
         closed
     }
 
@@ -151,7 +151,7 @@ impl Shared {
 /// # Ok::<(), Error>(())
 /// ```
 #[derive(Clone)]
-pub struct AppHandle(pub(super) Arc<Shared>);
+pub struct AppHandle(pub(super) Arc<AppState>);
 
 impl AppHandle {
     pub(super) fn new() -> AppHandle {
@@ -164,15 +164,14 @@ impl AppHandle {
         self.connection().ok_or(Error::Closed)?.send(message)
     }
 
-    /// Sends a message, and says what is to happen if there is no room for it: see [`WhenFull`], and
-    /// [`send`](AppHandle::send).
-    pub fn send_or<'a>(&self, message: impl Into<Message<'a>>, when_full: WhenFull) -> Result<(), Error> {
-        self.connection().ok_or(Error::Closed)?.send_or(message, when_full)
-    }
-
-    /// Sends a message, and chooses whether it is compressed: see [`Handle::send_with`], and [`send`](AppHandle::send).
-    pub fn send_with<'a>(&self, message: impl Into<Message<'a>>, compress: Compress) -> Result<(), Error> {
-        self.connection().ok_or(Error::Closed)?.send_with(message, compress)
+    /// Sends a message, and chooses what is to happen if there is no room for it, or whether it is compressed: see
+    /// [`SendOptions`], and [`send`](AppHandle::send).
+    pub fn send_with<'a>(
+        &self,
+        message: impl Into<Message<'a>>,
+        options: impl Into<SendOptions>,
+    ) -> Result<(), Error> {
+        self.connection().ok_or(Error::Closed)?.send_with(message, options)
     }
 
     /// Closes with 1000. See [`close_with`](AppHandle::close_with).
@@ -200,8 +199,8 @@ impl AppHandle {
     pub fn close_with(&self, code: CloseCode, reason: &str) -> Result<(), Error> {
         CloseFrame { code: Some(code), reason }.check()?;
         let mut inner = self.0.lock();
-        match &inner.feed {
-            Some(feed) => feed.close_with(code, reason)?,
+        match &inner.reconnect {
+            Some(reconnect) => reconnect.close_with(code, reason)?,
             None => inner.closing = Some((code, reason.to_owned())),
         }
         let connection = inner.connection.clone();
@@ -220,7 +219,7 @@ impl AppHandle {
 
     /// Where the run stands; `None` while the app does not run.
     pub fn state(&self) -> Option<State> {
-        self.0.lock().feed.as_ref().map(ReconnectHandle::state)
+        self.0.lock().reconnect.as_ref().map(ReconnectHandle::state)
     }
 
     /// The connection that is open: for pings, messages in parts, and what else a [`Handle`] can do. It stays with that

@@ -50,9 +50,9 @@
 mod callbacks;
 mod client;
 mod handle;
+mod listener;
 mod request;
 mod running;
-mod session;
 
 pub use callbacks::Outcome;
 pub use client::{App, Ended};

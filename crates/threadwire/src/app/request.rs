@@ -12,17 +12,17 @@ use threadwire_core::error::RequestId;
 use threadwire_proto::OwnedMessage;
 use threadwire_worker::{Defer, PromiseError};
 
-use super::handle::Shared;
+use super::handle::AppState;
 use crate::error::{RequestRefused, TimeoutKind};
 use crate::{Closed, Error};
 
 /// An answer, or how the connection ended (if that is known) before there was one.
-type Answer = Result<OwnedMessage, Option<Arc<Closed>>>;
+type ReplyResult = Result<OwnedMessage, Option<Arc<Closed>>>;
 
 /// The requests that wait. Some are of replies that nobody has any more, for a moment.
 #[derive(Default)]
 pub(super) struct Requests {
-    waiting: HashMap<RequestId, (u64, Defer<Answer>)>,
+    waiting: HashMap<RequestId, (u64, Defer<ReplyResult>)>,
     count: u64,
 }
 
@@ -32,7 +32,7 @@ impl Requests {
     }
 
     /// Begins to wait for an answer. Returns a number for it.
-    pub(super) fn add(&mut self, id: &RequestId) -> Result<(u64, Defer<Answer>), RequestRefused> {
+    pub(super) fn add(&mut self, id: &RequestId) -> Result<(u64, Defer<ReplyResult>), RequestRefused> {
         if self.waiting.contains_key(id) {
             return Err(RequestRefused::Duplicate { id: id.clone() });
         }
@@ -42,7 +42,7 @@ impl Requests {
         Ok((self.count, answer))
     }
 
-    pub(super) fn take(&mut self, id: &RequestId) -> Option<Defer<Answer>> {
+    pub(super) fn take(&mut self, id: &RequestId) -> Option<Defer<ReplyResult>> {
         self.waiting.remove(id).map(|(_, answer)| answer)
     }
 
@@ -53,7 +53,7 @@ impl Requests {
         }
     }
 
-    pub(super) fn take_all(&mut self) -> Vec<Defer<Answer>> {
+    pub(super) fn take_all(&mut self) -> Vec<Defer<ReplyResult>> {
         self.waiting.drain().map(|(_, (_, answer))| answer).collect()
     }
 }
@@ -70,16 +70,16 @@ impl Requests {
 pub struct PendingReply {
     id: RequestId,
     number: u64,
-    answer: Defer<Answer>,
-    shared: Arc<Shared>,
+    answer: Defer<ReplyResult>,
+    shared: Arc<AppState>,
 }
 
 impl PendingReply {
     pub(super) fn new(
         id: RequestId,
         number: u64,
-        answer: Defer<Answer>,
-        shared: Arc<Shared>,
+        answer: Defer<ReplyResult>,
+        shared: Arc<AppState>,
     ) -> PendingReply {
         PendingReply { id, number, answer, shared }
     }
@@ -130,7 +130,7 @@ impl PendingReply {
     }
 }
 
-fn open(answer: Result<Answer, PromiseError>) -> Result<OwnedMessage, Error> {
+fn open(answer: Result<ReplyResult, PromiseError>) -> Result<OwnedMessage, Error> {
     match answer {
         Ok(Ok(message)) => Ok(message),
         Ok(Err(Some(closed))) => Err(Error::Ended(closed)),

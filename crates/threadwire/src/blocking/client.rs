@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use super::Connection;
-use super::mailbox::{Mailbox, Receiver};
-use super::parts::{self, Streaming};
+use super::inbox::{Inbox, InboxListener};
+use super::partial::{self, PartialReceiver};
 use crate::Error;
 use crate::client::AsClient;
 
@@ -25,12 +25,12 @@ use crate::client::AsClient;
 /// # Ok::<(), threadwire::Error>(())
 /// ```
 pub fn connect(target: impl AsClient) -> Result<Connection, Error> {
-    let mailbox = Rc::new(Mailbox::default());
-    let ws = target.client()?.connect(Receiver::new(Rc::clone(&mailbox)))?;
-    Ok(Connection::new(ws, mailbox))
+    let inbox = Rc::new(Inbox::default());
+    let ws = target.client()?.connect(InboxListener::new(Rc::clone(&inbox)))?;
+    Ok(Connection::new(ws, inbox))
 }
 
-/// As [`connect`], for messages that are received in parts, as they come: see [`Streaming`].
-pub fn connect_in_parts(target: impl AsClient) -> Result<Streaming, Error> {
-    parts::connect(&*target.client()?)
+/// As [`connect`], for messages that are received in parts, as they come: see [`PartialReceiver`].
+pub fn connect_in_parts(target: impl AsClient) -> Result<PartialReceiver, Error> {
+    partial::connect(&*target.client()?)
 }

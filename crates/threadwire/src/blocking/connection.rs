@@ -10,16 +10,16 @@ use std::time::{Duration, Instant};
 
 use threadwire_proto::deflate::Agreement;
 use threadwire_proto::handshake::Headers;
-use threadwire_proto::{CloseCode, Compress, Message, OwnedMessage};
+use threadwire_proto::{CloseCode, Message, OwnedMessage};
 use threadwire_worker::{EventLoop, Stopped, checkpoint};
 
-use super::mailbox::Mailbox;
+use super::inbox::Inbox;
 use threadwire_core::session::outcome::EndOfReceiving;
 
 use crate::error::TimeoutKind;
 #[cfg(feature = "tls")]
 use crate::tls::TlsInfo;
-use crate::{Closed, Error, Handle, WhenFull};
+use crate::{Closed, Error, Handle, SendOptions, WhenFull};
 
 /// How long replies may be gathered while there is more to receive.
 const GATHERING: Duration = Duration::from_micros(200);
@@ -100,7 +100,7 @@ impl Quick {
 /// ```
 pub struct Connection {
     pub(super) ws: crate::Connection,
-    pub(super) mailbox: Rc<Mailbox>,
+    pub(super) inbox: Rc<Inbox>,
     /// What is gathered.
     gathering: Cell<Option<Gathering>>,
     /// Whether a message was received since something was last sent: what is sent next is likely its answer.
@@ -111,10 +111,10 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(ws: crate::Connection, mailbox: Rc<Mailbox>) -> Connection {
+    pub(super) fn new(ws: crate::Connection, inbox: Rc<Inbox>) -> Connection {
         Connection {
             ws,
-            mailbox,
+            inbox,
             gathering: Cell::new(None),
             is_asked: Cell::new(false),
             quick: Quick::default(),
@@ -157,7 +157,7 @@ impl Connection {
     /// }
     /// ```
     pub fn try_recv(&mut self) -> Result<Option<OwnedMessage>, Error> {
-        if self.mailbox.is_empty() {
+        if self.inbox.is_empty() {
             EventLoop::current().update()?;
         }
         self.recv_until(Some(Instant::now()))
@@ -165,7 +165,7 @@ impl Connection {
 
     fn recv_until(&self, until: Option<Instant>) -> Result<Option<OwnedMessage>, Error> {
         self.catch_up();
-        if !self.mailbox.is_empty() {
+        if !self.inbox.is_empty() {
             self.quick.count()?;
         } else if !self.has_something() {
             // The wait begins with a flush.
@@ -183,7 +183,7 @@ impl Connection {
     /// The program wants more. If that is all that was received, and answered, a rule that the peer broke behind it is told.
     #[inline]
     pub(super) fn catch_up(&self) {
-        if self.mailbox.is_empty() {
+        if self.inbox.is_empty() {
             self.ws.defer_failures(false);
             if self.ws.has_failed() {
                 self.ws.fail_deferred();
@@ -194,7 +194,7 @@ impl Connection {
     /// What is there, without a turn of the loop.
     #[inline]
     pub(super) fn take(&self) -> Option<OwnedMessage> {
-        if self.mailbox.is_empty() {
+        if self.inbox.is_empty() {
             return None;
         }
         if let Some(gathering) = self.gathering.get() {
@@ -204,14 +204,14 @@ impl Connection {
             }
         }
         self.is_asked.set(true);
-        self.mailbox.take(&self.ws)
+        self.inbox.take(&self.ws)
     }
 
     /// Something was sent: it leaves at once, unless it may be gathered.
     #[inline]
     fn after_send(&self) {
         let is_answer = self.is_asked.replace(false);
-        if self.mailbox.is_empty() {
+        if self.inbox.is_empty() {
             return self.flush();
         }
         match self.gathering.get() {
@@ -223,7 +223,7 @@ impl Connection {
     }
 
     pub(super) fn has_something(&self) -> bool {
-        !self.mailbox.is_empty() || self.ws.is_reported()
+        !self.inbox.is_empty() || self.ws.is_reported()
     }
 
     /// What a receive ends with.
@@ -240,33 +240,33 @@ impl Connection {
     /// Fails with [`Error::Closed`] if the connection is not open, or closes while this waits, and with [`Error::Stopped`] if the
     /// thread's worker is stopped; in both cases what was taken before may still leave.
     pub fn send<'a>(&mut self, message: impl Into<Message<'a>>) -> Result<(), Error> {
-        self.mailbox.intake.while_sending(&self.ws, || {
-            self.ws.send_or(message, WhenFull::Wait)?;
+        self.inbox.window.while_sending(&self.ws, || {
+            self.ws.send_with(message, WhenFull::Wait)?;
             self.after_send();
             Ok(())
         })
     }
 
-    /// Sends a message, and chooses whether it is compressed, where that was agreed on
-    /// ([`Config::deflate`](crate::Config::deflate)). Otherwise it is as [`send`](Connection::send).
+    /// Sends a message, and chooses what is to happen if there is no room for it, or whether it is compressed: see
+    /// [`SendOptions`]. Where no policy is chosen, it waits as [`send`](Connection::send) does.
     pub fn send_with<'a>(
         &mut self,
         message: impl Into<Message<'a>>,
-        compress: Compress,
+        options: impl Into<SendOptions>,
     ) -> Result<(), Error> {
-        let message = message.into();
-        self.mailbox.intake.while_sending(&self.ws, || {
-            self.ws.send_by(message, WhenFull::Wait, compress)?;
-            self.after_send();
-            Ok(())
-        })
-    }
-
-    /// Sends a message if there is room for it, and otherwise does what `when_full` says: see [`WhenFull`].
-    pub fn send_or<'a>(&mut self, message: impl Into<Message<'a>>, when_full: WhenFull) -> Result<(), Error> {
-        self.ws.send_or(message, when_full)?;
-        self.after_send();
-        Ok(())
+        let (message, options) = (message.into(), options.into());
+        match options.when_full {
+            None | Some(WhenFull::Wait) => self.inbox.window.while_sending(&self.ws, || {
+                self.ws.send_with(message, options.when_full(WhenFull::Wait))?;
+                self.after_send();
+                Ok(())
+            }),
+            Some(_) => {
+                self.ws.send_with(message, options)?;
+                self.after_send();
+                Ok(())
+            }
+        }
     }
 
     /// Sends a ping, with a payload of at most 125 bytes. Its pong only counts as a sign of life; see
@@ -411,7 +411,7 @@ impl Drop for Connection {
             self.flush();
         }
         // What still comes is for nobody.
-        self.mailbox.set_place(None);
+        self.inbox.set_select_slot(None);
     }
 }
 

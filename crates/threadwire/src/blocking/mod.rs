@@ -31,19 +31,19 @@
 
 mod client;
 mod connection;
-mod intake;
-mod mailbox;
-mod moving;
-mod parts;
+mod detached;
+mod inbox;
+mod partial;
 mod queue;
 mod select;
 mod server;
 mod split;
+mod window;
 
 pub use client::{connect, connect_in_parts};
 pub use connection::{Connection, Iter};
-pub use moving::Detached;
-pub use parts::{Incoming, Streaming};
+pub use detached::Detached;
+pub use partial::{Incoming, PartialReceiver};
 pub use select::{Key, Select, Selected};
 pub use server::{Server, Serving};
 pub use split::Sender;

@@ -48,7 +48,7 @@ const LONGEST_RUN: usize = 16;
 ///         Selected::Connected => println!("welcome, {:?}", select[key].peer_addr()),
 ///         // A send that waits for one peer to read would keep all of them waiting.
 ///         Selected::Message(message) => {
-///             if let Err(error) = select[key].send_or(&message, WhenFull::Close) {
+///             if let Err(error) = select[key].send_with(&message, WhenFull::Close) {
 ///                 println!("it did not get its answer: {error}");
 ///             }
 ///         }
@@ -91,14 +91,14 @@ pub enum Selected {
 #[derive(Default)]
 struct Ready(RefCell<VecDeque<usize>>);
 
-/// A connection's place among them.
-pub(super) struct Place {
+/// A connection's slot among them.
+pub(super) struct SelectSlot {
     ready: Rc<Ready>,
     key: usize,
     is_queued: Cell<bool>,
 }
 
-impl Place {
+impl SelectSlot {
     #[inline]
     pub(super) fn announce(&self) {
         if !self.is_queued.replace(true) {
@@ -122,11 +122,11 @@ impl Select {
     pub fn add(&mut self, connection: Connection) -> Key {
         let entry = self.members.vacant_entry();
         let key = entry.key();
-        let place = Place { ready: Rc::clone(&self.ready), key, is_queued: Cell::new(false) };
+        let slot = SelectSlot { ready: Rc::clone(&self.ready), key, is_queued: Cell::new(false) };
         if connection.has_something() {
-            place.announce();
+            slot.announce();
         }
-        connection.mailbox.set_place(Some(place));
+        connection.inbox.set_select_slot(Some(slot));
         entry.insert(connection);
         Key(key)
     }
@@ -134,7 +134,7 @@ impl Select {
     /// Takes a connection out; it goes on by itself.
     pub fn remove(&mut self, key: Key) -> Option<Connection> {
         let connection = self.members.try_remove(key.0)?;
-        connection.mailbox.set_place(None);
+        connection.inbox.set_select_slot(None);
         let mut ready = self.ready.0.borrow_mut();
         if ready.front() == Some(&key.0) {
             self.run = 0;
@@ -230,7 +230,7 @@ impl Select {
                 ready.push_back(key);
             }
         }
-        connection.mailbox.served(goes_on);
+        connection.inbox.served(goes_on);
         if let Some(message) = message {
             self.last = Some(key);
             return Some((Key(key), Selected::Message(message)));

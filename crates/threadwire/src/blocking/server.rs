@@ -13,10 +13,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use threadwire_proto::CloseCode;
 use threadwire_worker::{Ended, EventLoop, Pool, Remote, Worker};
 
-use super::mailbox::{Arrived, Receiver};
+use super::inbox::{Arrived, InboxListener};
 use super::{Connection, Detached};
-use crate::on_loop::server::{Control, Hook, ServerWorker, Service, Setup};
-use crate::server::{Admission, ListenAddr, ListenSocket, Shutdown, ShutdownReport, Stopper};
+use crate::on_loop::server::{Control, Hook, ServerWorker, Service, Setup, Stopper};
+use crate::server::{Admission, ListenAddr, ListenSocket, Shutdown, ShutdownReport};
 #[cfg(feature = "tls")]
 use crate::tls::ServerTls;
 use crate::{Config, Error, Reply, Request};
@@ -217,7 +217,7 @@ impl Server {
         }
         let worker = self.service().begin(self.owns_thread);
         let arrived = Rc::downgrade(&self.arrived);
-        worker.listen_with(move || Box::new(Receiver::of_server(arrived.clone())));
+        worker.listen_with(move || Box::new(InboxListener::of_server(arrived.clone())));
         for socket in sockets {
             let addr = socket.local_addr().to_string();
             if let Err(source) = worker.listen(socket, Vec::new()) {

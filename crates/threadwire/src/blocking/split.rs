@@ -45,7 +45,7 @@ impl Sender {
     /// [`Config::max_buffered`](crate::Config::max_buffered) bytes wait for the peer. Fails with [`Error::Closed`] if the
     /// connection is not open.
     pub fn send<'a>(&self, message: impl Into<Message<'a>>) -> Result<(), Error> {
-        self.0.send_or(message, WhenFull::Wait)
+        self.0.send_with(message, WhenFull::Wait)
     }
 
     /// Closes, and waits until the connection has ended: see [`Connection::close_with`]. The thread that reads has to be waiting

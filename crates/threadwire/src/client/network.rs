@@ -4,7 +4,9 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::BorrowedFd;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use threadwire_worker::Lock;
 
 use super::Client;
 #[cfg(doc)]
@@ -181,9 +183,9 @@ impl Client {
     /// # Ok::<(), threadwire::Error>(())
     /// ```
     pub fn over(self, socket: impl Into<Socket>) -> Client {
-        let socket = Mutex::new(Some(socket.into()));
+        let socket = Lock::new(Some(socket.into()));
         self.open_socket(move |_target| {
-            let socket = socket.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let socket = socket.lock().take();
             socket.ok_or_else(|| {
                 io::Error::new(io::ErrorKind::NotConnected, "the socket that was given has been used")
             })

@@ -8,7 +8,7 @@ use threadwire_worker::{Ended, Worker, wait_forever};
 
 use super::server::Sockets;
 use crate::Error;
-use crate::on_loop::server::{Control, Service, WorkerRemote};
+use crate::on_loop::server::{Control, Service, Stopper, WorkerRemote};
 use crate::server::{ListenAddr, Shutdown, ShutdownReport};
 
 /// A server at work. Dropping it does not stop it.
@@ -181,32 +181,5 @@ impl Running {
             }
         }
         result
-    }
-}
-
-/// Stops a server from any thread: see [`Running::stopper`] and [`Server::stopper`](crate::Server::stopper), with examples.
-#[derive(Clone, Debug)]
-pub struct Stopper {
-    control: Control,
-}
-
-impl Stopper {
-    pub(crate) fn new(control: Control) -> Stopper {
-        Stopper { control }
-    }
-
-    /// As [`Running::stop`].
-    pub fn stop(&self) {
-        self.control.stop();
-    }
-
-    /// As [`Running::shutdown`]. Of a server that does not serve yet, or has ended, nothing is left to report.
-    pub fn shutdown(&self, shutdown: Shutdown) -> Result<ShutdownReport, Error> {
-        self.control.shutdown(shutdown)
-    }
-
-    /// As [`Running::connections`].
-    pub fn connections(&self) -> usize {
-        self.control.connections()
     }
 }

@@ -7,8 +7,8 @@ use std::rc::Rc;
 
 use threadwire_worker::{Ended, EventLoop, Worker, wait_forever};
 
-use super::running::{Running, Stopper};
-use crate::on_loop::server::{Control, Hook, ServerWorker, Service, Setup, WorkerRemote};
+use super::running::Running;
+use crate::on_loop::server::{Control, Hook, ServerWorker, Service, Setup, Stopper, WorkerRemote};
 use crate::server::{Admission, ListenAddr, ListenSocket};
 #[cfg(feature = "tls")]
 use crate::tls::ServerTls;

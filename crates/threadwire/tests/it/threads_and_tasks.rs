@@ -291,7 +291,7 @@ fn a_task_that_sends_to_a_peer_which_does_not_read_waits_and_holds_nobody() {
         let handle = handles.recv_timeout(PATIENCE).unwrap();
         let filler = vec![0; FILLER];
         let mut count = 0;
-        while handle.send_or(&filler, WhenFull::Error).is_ok() {
+        while handle.send_with(&filler, WhenFull::Error).is_ok() {
             count += 1;
         }
         let waiting = tokio::spawn({

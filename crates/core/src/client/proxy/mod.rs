@@ -220,7 +220,7 @@ impl fmt::Debug for Proxy {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ProxyScheme {
     Http,
     Https,
     Socks4,
@@ -232,7 +232,7 @@ pub(super) enum Kind {
 /// A proxy's URL, taken apart.
 #[derive(PartialEq, Eq)]
 pub(super) struct ProxyServer {
-    pub(super) kind: Kind,
+    pub(super) scheme: ProxyScheme,
     pub(super) host: String,
     pub(super) port: u16,
     /// User name and password.
@@ -245,13 +245,13 @@ impl ProxyServer {
             Err(Error::from(UrlError { url: redacted_proxy(url), part, problem: problem.to_owned() }))
         };
         let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
-        let kind = match &*scheme.to_ascii_lowercase() {
-            "http" => Kind::Http,
-            "https" => Kind::Https,
-            "socks4" => Kind::Socks4,
-            "socks4a" => Kind::Socks4a,
-            "socks5" => Kind::Socks5,
-            "socks5h" => Kind::Socks5h,
+        let scheme = match &*scheme.to_ascii_lowercase() {
+            "http" => ProxyScheme::Http,
+            "https" => ProxyScheme::Https,
+            "socks4" => ProxyScheme::Socks4,
+            "socks4a" => ProxyScheme::Socks4a,
+            "socks5" => ProxyScheme::Socks5,
+            "socks5h" => ProxyScheme::Socks5h,
             _ if is_scheme(scheme) => {
                 return fail(UrlPart::Scheme, &format!("is {scheme:?}, expected {SCHEMES}"));
             }
@@ -271,9 +271,9 @@ impl ProxyServer {
             })
         };
         let (parsed, port) = (parse("http")?, parse("https")?.port());
-        let port = parsed.port().or(port).unwrap_or(match kind {
-            Kind::Http => 80,
-            Kind::Https => 443,
+        let port = parsed.port().or(port).unwrap_or(match scheme {
+            ProxyScheme::Http => 80,
+            ProxyScheme::Https => 443,
             _ => 1080,
         });
         let host = match parsed.host() {
@@ -292,17 +292,17 @@ impl ProxyServer {
             return fail(UrlPart::Fragment, "has no meaning for a proxy");
         }
         let (user, password) = credentials(&parsed);
-        match kind {
-            Kind::Http | Kind::Https if user.contains(&b':') => {
+        match scheme {
+            ProxyScheme::Http | ProxyScheme::Https if user.contains(&b':') => {
                 return fail(
                     UrlPart::UserInfo,
                     "has a colon in the user name, which Basic authentication can't carry",
                 );
             }
-            Kind::Socks4 | Kind::Socks4a if parsed.password().is_some() => {
+            ProxyScheme::Socks4 | ProxyScheme::Socks4a if parsed.password().is_some() => {
                 return fail(UrlPart::UserInfo, "has a password, which SOCKS4 can't carry");
             }
-            Kind::Socks5 | Kind::Socks5h if user.len() > 255 || password.len() > 255 => {
+            ProxyScheme::Socks5 | ProxyScheme::Socks5h if user.len() > 255 || password.len() > 255 => {
                 return fail(UrlPart::UserInfo, "is longer than the 255 bytes that SOCKS5 can carry");
             }
             _ if user.iter().chain(&password).any(u8::is_ascii_control) => {
@@ -311,7 +311,7 @@ impl ProxyServer {
             _ => {}
         }
         let has_login = !user.is_empty() || parsed.password().is_some();
-        Ok(ProxyServer { kind, host, port, login: has_login.then_some((user, password)) })
+        Ok(ProxyServer { scheme, host, port, login: has_login.then_some((user, password)) })
     }
 
     pub(super) fn ip(&self) -> Option<IpAddr> {
@@ -320,7 +320,7 @@ impl ProxyServer {
 
     /// Whether this side has to find the server's address.
     pub(super) fn needs_address(&self) -> bool {
-        matches!(self.kind, Kind::Socks4 | Kind::Socks5)
+        matches!(self.scheme, ProxyScheme::Socks4 | ProxyScheme::Socks5)
     }
 
     pub(super) fn login(&self) -> Option<(&[u8], &[u8])> {
@@ -336,13 +336,13 @@ impl ProxyServer {
 /// Its URL, without user name and password.
 impl fmt::Display for ProxyServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = match self.kind {
-            Kind::Http => "http",
-            Kind::Https => "https",
-            Kind::Socks4 => "socks4",
-            Kind::Socks4a => "socks4a",
-            Kind::Socks5 => "socks5",
-            Kind::Socks5h => "socks5h",
+        let scheme = match self.scheme {
+            ProxyScheme::Http => "http",
+            ProxyScheme::Https => "https",
+            ProxyScheme::Socks4 => "socks4",
+            ProxyScheme::Socks4a => "socks4a",
+            ProxyScheme::Socks5 => "socks5",
+            ProxyScheme::Socks5h => "socks5h",
         };
         let ProxyServer { host, port, .. } = self;
         if host.contains(':') {
@@ -365,20 +365,20 @@ mod tests {
 
     #[test]
     fn takes_urls_apart() {
-        for (url, kind, host, port) in [
-            ("http://proxy.example", Kind::Http, "proxy.example", 80),
-            ("proxy.example:3128", Kind::Http, "proxy.example", 3128),
-            ("127.0.0.1", Kind::Http, "127.0.0.1", 80),
-            ("https://proxy.example/", Kind::Https, "proxy.example", 443),
-            ("https://proxy.example:80", Kind::Https, "proxy.example", 80),
-            ("SOCKS4://Proxy.Example", Kind::Socks4, "proxy.example", 1080),
-            ("socks4a://a:80", Kind::Socks4a, "a", 80),
-            ("socks5://a:443", Kind::Socks5, "a", 443),
-            ("socks5h://[::1]:9", Kind::Socks5h, "::1", 9),
-            ("socks5h://bücher.example", Kind::Socks5h, "xn--bcher-kva.example", 1080),
+        for (url, scheme, host, port) in [
+            ("http://proxy.example", ProxyScheme::Http, "proxy.example", 80),
+            ("proxy.example:3128", ProxyScheme::Http, "proxy.example", 3128),
+            ("127.0.0.1", ProxyScheme::Http, "127.0.0.1", 80),
+            ("https://proxy.example/", ProxyScheme::Https, "proxy.example", 443),
+            ("https://proxy.example:80", ProxyScheme::Https, "proxy.example", 80),
+            ("SOCKS4://Proxy.Example", ProxyScheme::Socks4, "proxy.example", 1080),
+            ("socks4a://a:80", ProxyScheme::Socks4a, "a", 80),
+            ("socks5://a:443", ProxyScheme::Socks5, "a", 443),
+            ("socks5h://[::1]:9", ProxyScheme::Socks5h, "::1", 9),
+            ("socks5h://bücher.example", ProxyScheme::Socks5h, "xn--bcher-kva.example", 1080),
         ] {
             let server = ProxyServer::parse(url).unwrap();
-            assert_eq!((server.kind, &*server.host, server.port), (kind, host, port), "{url}");
+            assert_eq!((server.scheme, &*server.host, server.port), (scheme, host, port), "{url}");
             assert_eq!(server.login(), None);
         }
         assert_eq!(ProxyServer::parse("socks5h://u:p@[::1]").unwrap().to_string(), "socks5h://[::1]:1080");

@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use threadwire_proto::handshake::{Answer, Headers};
 
-use super::exchange::{Consent, Outcome, Talk, Through};
-use super::proxy::{Kind, ProxyServer};
+use super::exchange::{Exchange, Outcome, ProxyExchange, Upgraded};
+use super::proxy::{ProxyScheme, ProxyServer};
 use super::race::Race;
 use super::redirect::{follow, forget_private};
 use super::settings::Settings;
@@ -31,7 +31,7 @@ use crate::error::{
     ResolveError, Stage, Step, TimeoutKind,
 };
 #[cfg(feature = "tls")]
-use crate::tls::{Failed, session::Session};
+use crate::tls::{TlsFailure, session::Session};
 
 /// An attempt to open a connection.
 pub struct Route {
@@ -83,7 +83,7 @@ pub enum Task {
     /// Secure the stream.
     Secure(Secure),
     /// Write and read, and say what it [came to](Route::said).
-    Talk(Talk),
+    Exchange(Exchange),
 }
 
 /// TLS to be begun.
@@ -99,8 +99,8 @@ impl Secure {
     /// The session that is to be agreed on.
     pub fn session(&self) -> Result<Session, Error> {
         let (config, name) = self.tls.prepare(&self.host)?;
-        let session = Session::client(config, name).map_err(Failed::io);
-        session.map_err(|error| Failed::explain(error, &self.host))
+        let session = Session::client(config, name).map_err(TlsFailure::io);
+        session.map_err(|error| TlsFailure::explain(error, &self.host))
     }
 }
 
@@ -116,12 +116,12 @@ impl Secure {
     }
 }
 
-/// What a talk means for the stream that it was on.
+/// What an exchange means for the stream that it was on.
 pub enum Next {
     /// It leads on.
     GoOn,
     /// It is a connection.
-    Open(Consent),
+    Open(Upgraded),
     /// Another one is needed.
     Elsewhere,
 }
@@ -193,7 +193,7 @@ impl Route {
             self.legs.extend([Leg::FindFirst, Leg::Connect]);
         }
         if let Some(proxy) = &self.proxy {
-            if proxy.kind == Kind::Https {
+            if proxy.scheme == ProxyScheme::Https {
                 self.legs.push_back(Leg::SecureProxy);
             }
             self.legs.push_back(Leg::AskProxy);
@@ -254,7 +254,7 @@ impl Route {
                     None => continue,
                 },
                 Leg::AskProxy => match self.proxy.clone() {
-                    Some(proxy) => Task::Talk(self.ask(&proxy)?),
+                    Some(proxy) => Task::Exchange(self.ask(&proxy)?),
                     None => continue,
                 },
                 Leg::SecureServer => Task::Secure(Secure {
@@ -265,7 +265,7 @@ impl Route {
                         false => self.settings.tls.clone(),
                     },
                 }),
-                Leg::Upgrade => Task::Talk(self.upgrade()?),
+                Leg::Upgrade => Task::Exchange(self.upgrade()?),
             });
         }
     }
@@ -330,50 +330,52 @@ impl Route {
         }
     }
 
-    fn ask(&self, proxy: &ProxyServer) -> Result<Talk, Error> {
+    fn ask(&self, proxy: &ProxyServer) -> Result<Exchange, Error> {
         let target = &self.target;
         let (host, port) = (target.host(), target.port());
         let ip: Option<IpAddr> = if target.is_ip() { host.parse().ok() } else { None };
         let (user, _) = proxy.login().unwrap_or_default();
-        let through = match proxy.kind {
-            Kind::Http | Kind::Https => {
+        let through = match proxy.scheme {
+            ProxyScheme::Http | ProxyScheme::Https => {
                 let (login, headers) = (proxy.basic(), self.settings.options.proxy.headers());
                 let authority = target.host_and_port();
-                Ok(Through::Tunnel(Tunnel::new(&authority, login.as_deref(), headers, self.config())))
+                Ok(ProxyExchange::Tunnel(Tunnel::new(&authority, login.as_deref(), headers, self.config())))
             }
-            Kind::Socks4 => {
+            ProxyScheme::Socks4 => {
                 let v4 = self.server.iter().find_map(|address| match address.ip().to_canonical() {
                     IpAddr::V4(ip) => Some((ip, address.port())),
                     IpAddr::V6(_) => None,
                 });
                 match v4 {
-                    Some((ip, port)) => Socks4::new(Ok(ip), port, user).map(Through::Socks4),
+                    Some((ip, port)) => Socks4::new(Ok(ip), port, user).map(ProxyExchange::Socks4),
                     None => {
                         Err(ProxyProblem::Host(format!("{host} has no IPv4 address, SOCKS4 knows no other")))
                     }
                 }
             }
-            Kind::Socks4a => match ip.map(|ip| ip.to_canonical()) {
-                None => Socks4::new(Err(host), port, user).map(Through::Socks4),
-                Some(IpAddr::V4(ip)) => Socks4::new(Ok(ip), port, user).map(Through::Socks4),
+            ProxyScheme::Socks4a => match ip.map(|ip| ip.to_canonical()) {
+                None => Socks4::new(Err(host), port, user).map(ProxyExchange::Socks4),
+                Some(IpAddr::V4(ip)) => Socks4::new(Ok(ip), port, user).map(ProxyExchange::Socks4),
                 Some(IpAddr::V6(_)) => {
                     Err(ProxyProblem::Host(format!("{host} is an IPv6 address, SOCKS4a knows none")))
                 }
             },
-            Kind::Socks5 => {
+            ProxyScheme::Socks5 => {
                 let to = self.server.first().map(|address| (Ok(address.ip()), address.port()));
                 let (to, port) = to.unwrap_or((Err(host), port));
-                Socks5::new(to, port, proxy.login()).map(Through::Socks5)
+                Socks5::new(to, port, proxy.login()).map(ProxyExchange::Socks5)
             }
-            Kind::Socks5h => Socks5::new(ip.ok_or(host), port, proxy.login()).map(Through::Socks5),
+            ProxyScheme::Socks5h => {
+                Socks5::new(ip.ok_or(host), port, proxy.login()).map(ProxyExchange::Socks5)
+            }
         };
         match through {
-            Ok(through) => Ok(Talk::with_proxy(through, proxy.to_string())),
+            Ok(through) => Ok(Exchange::with_proxy(through, proxy.to_string())),
             Err(problem) => Err(Error::from(ProxyError { proxy: proxy.to_string(), problem })),
         }
     }
 
-    fn upgrade(&self) -> Result<Talk, Error> {
+    fn upgrade(&self) -> Result<Exchange, Error> {
         let jar = self.settings.options.cookies.as_ref();
         let stored = jar.and_then(|jar| jar.header(&self.target));
         let request = match stored {
@@ -387,16 +389,16 @@ impl Route {
             }
         };
         let follows = self.settings.options.redirects > 0 && !self.is_own;
-        Ok(Talk::upgrade(self.target.host(), request, self.config(), follows))
+        Ok(Exchange::upgrade(self.target.host(), request, self.config(), follows))
     }
 
     /// What was said.
     pub fn said(&mut self, outcome: Outcome) -> Result<Next, Error> {
         match outcome {
-            Outcome::Through => Ok(Next::GoOn),
-            Outcome::Open(consent) => {
-                self.take_cookies(&consent.headers);
-                Ok(Next::Open(consent))
+            Outcome::TunnelOpen => Ok(Next::GoOn),
+            Outcome::Open(upgraded) => {
+                self.take_cookies(&upgraded.headers);
+                Ok(Next::Open(upgraded))
             }
             Outcome::Redirect(answer) => {
                 self.take_cookies(answer.headers());

@@ -36,7 +36,7 @@ impl Script<'_> {
                     route.found(Ok(found))?;
                 }
                 Task::Connect(mut race) => match race.advance(std::time::Instant::now()) {
-                    crate::client::race::Move::Start(address) => {
+                    crate::client::race::RaceStep::Start(address) => {
                         self.notes.push(format!("connect {address}"))
                     }
                     other => panic!("{other:?}"),
@@ -44,19 +44,19 @@ impl Script<'_> {
                 Task::ConnectUnix(path) => self.notes.push(format!("connect {}", path.display())),
                 Task::Open(_, target) => self.notes.push(format!("open for {target}")),
                 Task::Secure(secure) => self.notes.push(format!("TLS with {}", secure.host)),
-                Task::Talk(mut talk) => {
-                    let asked = String::from_utf8_lossy(&talk.output).into_owned();
+                Task::Exchange(mut exchange) => {
+                    let asked = String::from_utf8_lossy(&exchange.output).into_owned();
                     let asked = match asked.split_once("\r\n") {
                         Some((line, _)) => line.trim_end_matches(" HTTP/1.1").to_owned(),
-                        None => format!("SOCKS{}", talk.output[0]),
+                        None => format!("SOCKS{}", exchange.output[0]),
                     };
                     self.notes.push(format!("{asked} to {}", stage.at));
-                    let key = String::from_utf8_lossy(&talk.output).into_owned();
+                    let key = String::from_utf8_lossy(&exchange.output).into_owned();
                     let key = key.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "));
                     let accept = accept_key(key.unwrap_or_default());
                     let says = self.says.next().expect("somebody who says something");
-                    talk.received.extend(says.replace("KEY", &accept).chars().map(|byte| byte as u8));
-                    let outcome = talk.look(false)?.expect("all was said");
+                    exchange.received.extend(says.replace("KEY", &accept).chars().map(|byte| byte as u8));
+                    let outcome = exchange.look(false)?.expect("all was said");
                     match route.said(outcome)? {
                         Next::GoOn => {}
                         Next::Elsewhere => self.notes.push("elsewhere".to_owned()),
@@ -300,8 +300,8 @@ fn each_step_has_a_limit_of_its_own_and_a_name() {
         match task {
             Task::Resolve { .. } => route.found(Ok(addresses(&[SERVER]))).unwrap(),
             Task::Connect(_) => {}
-            Task::Talk(talk) if talk.is_last() => break,
-            Task::Talk(_) => drop(route.said(Outcome::Through).unwrap()),
+            Task::Exchange(exchange) if exchange.is_last() => break,
+            Task::Exchange(_) => drop(route.said(Outcome::TunnelOpen).unwrap()),
             _ => panic!("another step"),
         }
     }
@@ -345,5 +345,5 @@ fn over_a_stream_of_ones_own_no_proxy_is_sought() {
     let client = client("ws://server.test/").with(|options| options.proxy = broken);
     assert!(matches!(Route::new(&client), Err(Error::Url(_))));
     let mut route = Route::over_stream(&client).unwrap();
-    assert!(matches!(route.task(), Ok(Task::Talk(_))));
+    assert!(matches!(route.task(), Ok(Task::Exchange(_))));
 }

@@ -1,7 +1,7 @@
 //! The conductor of reconnecting: events in, effects out, without a loop, a runtime or a clock.
 //!
 //! A driver tells it what has happened ([`on`](Conductor::on)), and then carries out one effect after the other, until there
-//! are none ([`next`](Conductor::next)). Effects are handed out one at a time because the program's callbacks run in between:
+//! are none ([`next_effect`](Conductor::next_effect)). Effects are handed out one at a time because the program's callbacks run in between:
 //! a command that arrives meanwhile goes ahead of what would have followed.
 //!
 //! | effect | the events that answer it |
@@ -22,7 +22,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use threadwire_proto::CloseCode;
 
-use super::command::Wish;
+use super::command::Command;
 use super::hooks::retry_after;
 use super::machine::{Machine, Verdict, is_wanted};
 use super::{Backoff, Cause, Change, State};
@@ -32,7 +32,7 @@ use crate::error::{Closed, Error};
 #[derive(Debug)]
 pub enum Event {
     /// A handle has asked for something.
-    Wanted(Wish),
+    Wanted(Command),
     /// The thread of the driver stops: an attempt or a wait is over, and a connection closes by itself.
     Stopping,
     /// The program lets the attempt begin.
@@ -97,7 +97,7 @@ pub enum Effect {
 }
 
 #[derive(Debug)]
-enum Step {
+enum Phase {
     /// The next attempt is due.
     Due,
     /// `Connecting` was told.
@@ -144,7 +144,7 @@ struct Connected {
     release: bool,
     measure: Option<usize>,
     /// A command that was not carried out yet.
-    wish: Wish,
+    wish: Command,
     failure: Option<Option<Error>>,
     /// What this side drops the connection for, which would otherwise count as closed by the program.
     dropped_for: Option<Cause>,
@@ -154,7 +154,7 @@ struct Connected {
 #[derive(Debug)]
 pub struct Conductor {
     machine: Machine,
-    step: Step,
+    phase: Phase,
     untold: Option<Change>,
     /// What ended the last connection or attempt.
     cause: Option<Arc<Cause>>,
@@ -170,7 +170,7 @@ impl Conductor {
     pub fn new(backoff: Backoff) -> Conductor {
         Conductor {
             machine: Machine::new(backoff),
-            step: Step::Due,
+            phase: Phase::Due,
             untold: None,
             cause: None,
             is_ending: false,
@@ -199,64 +199,64 @@ impl Conductor {
 
     /// Whether the last effect was handed out.
     pub fn is_over(&self) -> bool {
-        matches!(self.step, Step::Over)
+        matches!(self.phase, Phase::Over)
     }
 
     /// Takes an event in. One that does not fit the moment, such as a timer that rings late, changes nothing.
     pub fn on(&mut self, event: Event) {
         let is_interrupted = self.wanted().is_some();
-        match (event, &mut self.step) {
+        match (event, &mut self.phase) {
             (Event::Wanted(wish), _) => self.want(wish),
             (Event::Stopping, _) => self.is_ending = true,
-            (Event::Allowed, step @ Step::Asking) => *step = Step::Allowed,
-            (Event::Forbidden(error), step @ Step::Asking) => {
+            (Event::Allowed, phase @ Phase::Asking) => *phase = Phase::Allowed,
+            (Event::Forbidden(error), phase @ Phase::Asking) => {
                 let cause = Some(Arc::new(Cause::Error(error)));
-                *step = Step::Decided(Decision::new(Verdict::GiveUp, cause));
+                *phase = Phase::Decided(Decision::new(Verdict::GiveUp, cause));
             }
-            (Event::Opened(now), Step::Dialing { .. }) => {
-                self.step = Step::Connected(Box::default());
+            (Event::Opened(now), Phase::Dialing { .. }) => {
+                self.phase = Phase::Connected(Box::default());
                 let state = self.machine.opened(now);
                 self.tell(state, self.cause.clone());
             }
-            (Event::Ready, Step::Connected(connected)) => {
+            (Event::Ready, Phase::Connected(connected)) => {
                 connected.is_ready = true;
                 connected.release = true;
                 connected.measure = self.slowest.map(|(_, rounds)| rounds);
             }
-            (Event::Room, Step::Connected(connected)) => connected.release = connected.is_ready,
-            (Event::Measured(mut times), Step::Connected(connected)) if !is_interrupted => {
+            (Event::Room, Phase::Connected(connected)) => connected.release = connected.is_ready,
+            (Event::Measured(mut times), Phase::Connected(connected)) if !is_interrupted => {
                 times.sort_unstable();
                 if let Some(&round_trip) = times.get(times.len() / 2)
                     && self.slowest.is_some_and(|(slowest, _)| round_trip > slowest)
                 {
                     connected.dropped_for = Some(Cause::TooSlow { round_trip });
-                    connected.wish.raise(Wish::Renew);
+                    connected.wish.raise(Command::Renew);
                 }
             }
-            (Event::CallbackFailed(error), Step::Connected(connected)) => connected.failure = Some(error),
-            (Event::Failed(error), Step::Dialing { .. }) => self.failed(error),
-            (Event::Ended { now, closed }, Step::Connected(connected)) => {
+            (Event::CallbackFailed(error), Phase::Connected(connected)) => connected.failure = Some(error),
+            (Event::Failed(error), Phase::Dialing { .. }) => self.failed(error),
+            (Event::Ended { now, closed }, Phase::Connected(connected)) => {
                 let connected = std::mem::take(&mut **connected);
                 self.ended(connected, now, closed);
             }
-            (Event::Retry { random, now }, Step::Judging { cause, .. }) => {
+            (Event::Retry { random, now }, Phase::Judging { cause, .. }) => {
                 let at_least = retry_after(Some(cause), now);
                 let (verdict, cause) = (Verdict::Retry, Some(Arc::clone(cause)));
-                self.step = Step::Decided(Decision { verdict, cause, random, at_least });
+                self.phase = Phase::Decided(Decision { verdict, cause, random, at_least });
             }
-            (Event::GiveUp, Step::Judging { cause, .. }) => {
+            (Event::GiveUp, Phase::Judging { cause, .. }) => {
                 let cause = Some(Arc::clone(cause));
-                self.step = Step::Decided(Decision::new(Verdict::GiveUp, cause));
+                self.phase = Phase::Decided(Decision::new(Verdict::GiveUp, cause));
             }
-            (Event::Rung, step @ Step::Waiting) => *step = Step::Due,
+            (Event::Rung, phase @ Phase::Waiting) => *phase = Phase::Due,
             _ => {}
         }
     }
 
-    fn want(&mut self, wish: Wish) {
+    fn want(&mut self, wish: Command) {
         self.is_ending |= wish.is_end();
-        self.is_renewing |= matches!(wish, Wish::Renew);
-        if let Step::Connected(connected) = &mut self.step {
+        self.is_renewing |= matches!(wish, Command::Renew);
+        if let Phase::Connected(connected) = &mut self.phase {
             connected.wish.raise(wish);
         }
     }
@@ -273,12 +273,12 @@ impl Conductor {
     /// The attempt has opened no connection.
     fn failed(&mut self, error: Error) {
         self.machine.failed();
-        self.step = match error {
-            _ if self.wanted().is_some() => Step::Decided(Decision::new(Verdict::Stop, self.cause.clone())),
+        self.phase = match error {
+            _ if self.wanted().is_some() => Phase::Decided(Decision::new(Verdict::Stop, self.cause.clone())),
             Error::Stopped => {
-                Step::Decided(Decision::new(Verdict::Stop, Some(Arc::new(Cause::Error(error)))))
+                Phase::Decided(Decision::new(Verdict::Stop, Some(Arc::new(Cause::Error(error)))))
             }
-            error => Step::Judging { cause: Arc::new(Cause::Error(error)), is_asked: false },
+            error => Phase::Judging { cause: Arc::new(Cause::Error(error)), is_asked: false },
         };
     }
 
@@ -297,9 +297,9 @@ impl Conductor {
         let cause = dropped_for.or(failure).or(closed.map(Cause::Closed)).map(Arc::new);
         let state = self.machine.closed(now);
         self.tell(state, cause.clone());
-        self.step = match cause {
-            Some(cause) if was_dropped || !is_wanted => Step::Judging { cause, is_asked: false },
-            cause => Step::Decided(Decision::new(Verdict::Stop, cause)),
+        self.phase = match cause {
+            Some(cause) if was_dropped || !is_wanted => Phase::Judging { cause, is_asked: false },
+            cause => Phase::Decided(Decision::new(Verdict::Stop, cause)),
         };
     }
 
@@ -309,59 +309,63 @@ impl Conductor {
     }
 
     /// The next thing to do. `None` until something happens again.
-    pub fn next(&mut self) -> Option<Effect> {
+    pub fn next_effect(&mut self) -> Option<Effect> {
         loop {
             if let Some(change) = self.untold.take() {
                 return Some(Effect::Tell(change));
             }
             let is_interrupted = self.wanted().is_some();
-            match &mut self.step {
-                Step::Due | Step::Announced | Step::Allowed | Step::Pausing(_) | Step::Waiting
+            match &mut self.phase {
+                Phase::Due | Phase::Announced | Phase::Allowed | Phase::Pausing(_) | Phase::Waiting
                     if is_interrupted =>
                 {
                     self.follow(Decision::new(Verdict::Stop, self.cause.clone()));
                 }
-                Step::Due => {
-                    self.step = Step::Announced;
+                Phase::Due => {
+                    self.phase = Phase::Announced;
                     let state = self.machine.connecting();
                     self.tell(state, self.cause.clone());
                 }
-                Step::Announced => {
+                Phase::Announced => {
                     let State::Connecting { attempt: number } = self.machine.state() else { return None };
-                    self.step = Step::Asking;
+                    self.phase = Phase::Asking;
                     return Some(Effect::Ask { number, cause: self.cause.clone() });
                 }
-                Step::Allowed => {
-                    self.step = Step::Dialing { is_cancelled: false };
+                Phase::Allowed => {
+                    self.phase = Phase::Dialing { is_cancelled: false };
                     return Some(Effect::Dial);
                 }
-                Step::Dialing { is_cancelled: is_cancelled @ false } if is_interrupted => {
+                Phase::Dialing { is_cancelled: is_cancelled @ false } if is_interrupted => {
                     *is_cancelled = true;
                     return Some(Effect::Cancel);
                 }
-                Step::Connected(connected) => return connected.next(),
-                Step::Judging { cause, is_asked: false } if is_interrupted => {
+                Phase::Connected(connected) => return connected.next(),
+                Phase::Judging { cause, is_asked: false } if is_interrupted => {
                     let cause = Some(Arc::clone(cause));
                     self.follow(Decision::new(Verdict::Stop, cause));
                 }
-                Step::Judging { cause, is_asked: is_asked @ false } => {
+                Phase::Judging { cause, is_asked: is_asked @ false } => {
                     *is_asked = true;
                     return Some(Effect::Judge(Arc::clone(cause)));
                 }
-                Step::Decided(decision) => {
+                Phase::Decided(decision) => {
                     let decision = std::mem::replace(decision, Decision::new(Verdict::Stop, None));
                     self.follow(decision);
                 }
-                Step::Pausing(delay) => {
+                Phase::Pausing(delay) => {
                     let delay = *delay;
-                    self.step = Step::Waiting;
+                    self.phase = Phase::Waiting;
                     return Some(Effect::Wait(delay));
                 }
-                Step::Ending => {
-                    self.step = Step::Over;
+                Phase::Ending => {
+                    self.phase = Phase::Over;
                     return Some(Effect::End);
                 }
-                Step::Asking | Step::Dialing { .. } | Step::Judging { .. } | Step::Waiting | Step::Over => {
+                Phase::Asking
+                | Phase::Dialing { .. }
+                | Phase::Judging { .. }
+                | Phase::Waiting
+                | Phase::Over => {
                     return None;
                 }
             }
@@ -374,11 +378,11 @@ impl Conductor {
         let verdict = self.wanted().unwrap_or(verdict);
         self.is_renewing = false;
         let state = self.machine.next(verdict, random, at_least);
-        self.step = match state {
-            State::Waiting { delay, .. } => Step::Pausing(delay),
-            State::GaveUp | State::Stopped => Step::Ending,
+        self.phase = match state {
+            State::Waiting { delay, .. } => Phase::Pausing(delay),
+            State::GaveUp | State::Stopped => Phase::Ending,
             // Commands that come again and again leave the driver's thread its other work.
-            _ => Step::Pausing(Duration::ZERO),
+            _ => Phase::Pausing(Duration::ZERO),
         };
         match state {
             State::Connecting { .. } => self.cause = cause,
@@ -390,9 +394,9 @@ impl Conductor {
 impl Connected {
     fn next(&mut self) -> Option<Effect> {
         match std::mem::take(&mut self.wish) {
-            Wish::Close(code, reason) => return Some(Effect::Close(code, reason)),
-            Wish::Renew | Wish::Stop => return Some(Effect::DropNow),
-            Wish::Nothing => {}
+            Command::Close(code, reason) => return Some(Effect::Close(code, reason)),
+            Command::Renew | Command::Stop => return Some(Effect::DropNow),
+            Command::Nothing => {}
         }
         if std::mem::take(&mut self.release) {
             return Some(Effect::Release);

@@ -29,7 +29,7 @@ use crate::agreed::Agreed;
 use crate::config::Config;
 use crate::error::{Error, TimeoutKind};
 #[cfg(feature = "tls")]
-use crate::tls::{Failed, session::Session};
+use crate::tls::{TlsFailure, session::Session};
 
 pub struct Doorway {
     settings: Arc<ServerSettings>,
@@ -161,7 +161,7 @@ impl Doorway {
     pub fn session(&mut self) -> Result<Option<Session>, Error> {
         let Some(tls) = &self.settings.tls else { return Ok(None) };
         let early = std::mem::take(&mut self.received);
-        Ok(Some(Session::server(tls.current(), early).map_err(Failed::io)?))
+        Ok(Some(Session::server(tls.current(), early).map_err(TlsFailure::io)?))
     }
 
     /// What was read before the stream was wrapped, and is not for TLS.

@@ -63,7 +63,7 @@ impl Transport for Sealing {
 }
 
 #[derive(Clone, Debug)]
-enum Step {
+enum Action {
     Append(usize, bool),
     Direct(usize, bool),
     Shared(Vec<usize>, bool),
@@ -71,14 +71,14 @@ enum Step {
     Write(usize),
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = Action> {
     prop_oneof![
-        3 => (2..9_usize, any::<bool>()).prop_map(|(length, droppable)| Step::Append(length, droppable)),
-        1 => (2..20_usize, any::<bool>()).prop_map(|(length, droppable)| Step::Direct(length, droppable)),
+        3 => (2..9_usize, any::<bool>()).prop_map(|(length, droppable)| Action::Append(length, droppable)),
+        1 => (2..20_usize, any::<bool>()).prop_map(|(length, droppable)| Action::Direct(length, droppable)),
         1 => (prop::collection::vec(2..9_usize, 1..4), any::<bool>())
-            .prop_map(|(lengths, droppable)| Step::Shared(lengths, droppable)),
-        2 => Just(Step::Drop),
-        3 => (0..20_usize).prop_map(Step::Write),
+            .prop_map(|(lengths, droppable)| Action::Shared(lengths, droppable)),
+        2 => Just(Action::Drop),
+        3 => (0..20_usize).prop_map(Action::Write),
     ]
 }
 
@@ -106,14 +106,14 @@ proptest! {
                 outbox.mark(droppable);
             };
             match step {
-                Step::Append(length, droppable) => {
+                Action::Append(length, droppable) => {
                     append(&mut outbox, &frame(length, droppable), droppable);
                 }
-                Step::Direct(length, droppable) => {
+                Action::Direct(length, droppable) => {
                     let frame = frame(length, droppable);
                     outbox.write_frame(&frame[..1], &frame[1..], droppable, &mut stream, &buffers).unwrap();
                 }
-                Step::Shared(lengths, droppable) => {
+                Action::Shared(lengths, droppable) => {
                     let shared: Vec<_> = lengths.iter().map(|length| frame(*length, droppable)).collect();
                     let mut written = outbox.write_shared(&shared.concat(), &mut stream, &buffers).unwrap();
                     for frame in &shared {
@@ -124,8 +124,8 @@ proptest! {
                         }
                     }
                 }
-                Step::Drop => dropped += usize::from(outbox.drop_oldest()),
-                Step::Write(room) => {
+                Action::Drop => dropped += usize::from(outbox.drop_oldest()),
+                Action::Write(room) => {
                     stream.room += room;
                     outbox.unblock();
                     outbox.write(&mut stream, &buffers).unwrap();

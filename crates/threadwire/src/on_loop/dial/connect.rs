@@ -10,40 +10,40 @@ use mio::Interest;
 use mio::net::TcpStream;
 use threadwire_worker::{EventLoop, Ready, Source, TimerId, Token};
 
-use super::{Attempt, Held};
+use super::{AttachedStream, Attempt};
 use crate::Error;
 use crate::on_loop::stream::Stream;
-use threadwire_core::client::race::{Move, Race};
+use threadwire_core::client::race::{Race, RaceStep};
 
 /// A race that is under way.
-struct Racing {
+struct ConnectRace {
     attempt: Rc<Attempt>,
     race: RefCell<Option<Race>>,
-    runners: RefCell<Vec<Rc<Runner>>>,
+    connecting: RefCell<Vec<Rc<Connecting>>>,
     timer: Cell<Option<TimerId>>,
 }
 
 /// A socket that is being connected.
-struct Runner {
-    racing: Rc<Racing>,
+struct Connecting {
+    race: Rc<ConnectRace>,
     token: Token,
     stream: RefCell<Option<Stream>>,
     address: SocketAddr,
 }
 
 pub(super) fn start(attempt: &Rc<Attempt>, race: Race) {
-    let racing = Rc::new(Racing {
+    let race = Rc::new(ConnectRace {
         attempt: Rc::clone(attempt),
         race: RefCell::new(Some(race)),
-        runners: RefCell::default(),
+        connecting: RefCell::default(),
         timer: Cell::default(),
     });
-    let cancelled = Rc::clone(&racing);
+    let cancelled = Rc::clone(&race);
     attempt.set_cancel(move || cancelled.end());
-    racing.advance();
+    race.advance();
 }
 
-impl Racing {
+impl ConnectRace {
     /// Does what is to be done now.
     fn advance(self: &Rc<Self>) {
         self.cancel_timer();
@@ -53,23 +53,23 @@ impl Racing {
                 None => return,
             };
             match next {
-                Move::Start(address) => {
+                RaceStep::Start(address) => {
                     if let Err(error) = self.run(address) {
                         self.failed(address, error);
                     }
                 }
-                Move::GiveUp(address) => self.drop_runner(address),
-                Move::Wait(until) => {
-                    let racing = Rc::downgrade(self);
+                RaceStep::GiveUp(address) => self.drop_connecting(address),
+                RaceStep::Wait(until) => {
+                    let race = Rc::downgrade(self);
                     let turn = move || {
-                        if let Some(racing) = racing.upgrade() {
-                            racing.timer.set(None);
-                            racing.advance();
+                        if let Some(race) = race.upgrade() {
+                            race.timer.set(None);
+                            race.advance();
                         }
                     };
                     return self.timer.set(until.map(|until| EventLoop::current().at(until, turn)));
                 }
-                Move::Lost => {
+                RaceStep::Lost => {
                     let race = self.race.borrow_mut().take();
                     self.end();
                     if let Some(race) = race {
@@ -94,29 +94,29 @@ impl Racing {
         }
         let stream = Stream::tcp_with(TcpStream::from_std(socket.into()), leaves_at_once);
         EventLoop::current().attach(stream, Interest::READABLE | Interest::WRITABLE, |stream, token| {
-            let (racing, stream) = (Rc::clone(self), RefCell::new(Some(stream)));
-            let runner = Rc::new(Runner { racing, token, stream, address });
-            self.runners.borrow_mut().push(Rc::clone(&runner));
-            runner
+            let (race, stream) = (Rc::clone(self), RefCell::new(Some(stream)));
+            let connecting = Rc::new(Connecting { race, token, stream, address });
+            self.connecting.borrow_mut().push(Rc::clone(&connecting));
+            connecting
         })?;
         Ok(())
     }
 
     fn failed(&self, address: SocketAddr, error: io::Error) {
-        self.drop_runner(address);
+        self.drop_connecting(address);
         if let Some(race) = &mut *self.race.borrow_mut() {
             race.failed(address, error);
         }
     }
 
-    fn drop_runner(&self, address: SocketAddr) {
-        let runner = {
-            let mut runners = self.runners.borrow_mut();
-            let position = runners.iter().position(|runner| runner.address == address);
-            position.map(|position| runners.swap_remove(position))
+    fn drop_connecting(&self, address: SocketAddr) {
+        let connecting = {
+            let mut connecting = self.connecting.borrow_mut();
+            let position = connecting.iter().position(|connecting| connecting.address == address);
+            position.map(|position| connecting.swap_remove(position))
         };
-        if let Some(runner) = runner {
-            runner.leave();
+        if let Some(connecting) = connecting {
+            connecting.leave();
         }
     }
 
@@ -124,8 +124,8 @@ impl Racing {
     fn end(&self) {
         self.cancel_timer();
         self.race.borrow_mut().take();
-        let runners = std::mem::take(&mut *self.runners.borrow_mut());
-        runners.iter().for_each(|runner| runner.leave());
+        let connecting = std::mem::take(&mut *self.connecting.borrow_mut());
+        connecting.iter().for_each(|connecting| connecting.leave());
     }
 
     fn cancel_timer(&self) {
@@ -141,7 +141,7 @@ fn is_under_way(error: &io::Error) -> bool {
         || matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
-impl Runner {
+impl Connecting {
     fn leave(&self) {
         let stream = self.stream.borrow_mut().take();
         if let Some(mut stream) = stream {
@@ -150,7 +150,7 @@ impl Runner {
     }
 }
 
-impl Source for Runner {
+impl Source for Connecting {
     fn ready(self: Rc<Self>, ready: Ready) {
         let state = match &*self.stream.borrow() {
             None => return,
@@ -167,24 +167,24 @@ impl Source for Runner {
         match state {
             Ok(true) => {
                 let stream = self.stream.borrow_mut().take();
-                self.racing.end();
+                self.race.end();
                 if let Some(stream) = stream {
-                    self.racing.attempt.go_on(Some(Held { stream, token: self.token, ready }));
+                    self.race.attempt.go_on(Some(AttachedStream { stream, token: self.token, ready }));
                 }
             }
             Ok(false) => {}
             Err(error) => {
-                self.racing.failed(self.address, error);
-                self.racing.advance();
+                self.race.failed(self.address, error);
+                self.race.advance();
             }
         }
     }
 
     fn stop(self: Rc<Self>) {
-        self.racing.attempt.fail(Error::Stopped);
+        self.race.attempt.fail(Error::Stopped);
     }
 
     fn abandon(self: Rc<Self>) {
-        self.racing.attempt.fail(Error::Stopped);
+        self.race.attempt.fail(Error::Stopped);
     }
 }

@@ -25,7 +25,7 @@ pub(super) fn start(attempt: &Rc<Attempt>, path: PathBuf) {
             }
         }
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            Pausing::start(attempt, path);
+            QueueFullPause::start(attempt, path);
         }
         Err(error) => {
             let error = attempt.route.borrow().unix_failed(path, error);
@@ -36,34 +36,34 @@ pub(super) fn start(attempt: &Rc<Attempt>, path: PathBuf) {
 
 /// The place on the loop of an attempt that waits for room in the queue: who has the attempt there, so that it is told of the end of
 /// the loop.
-struct Pausing {
+struct QueueFullPause {
     attempt: Rc<Attempt>,
     token: Token,
     timer: Cell<Option<TimerId>>,
     is_over: Cell<bool>,
 }
 
-impl Pausing {
+impl QueueFullPause {
     fn start(attempt: &Rc<Attempt>, path: PathBuf) {
-        let mut pausing = None;
+        let mut pause = None;
         EventLoop::current().attach_idle(|token| {
             let (timer, is_over) = Default::default();
-            let source = Rc::new(Pausing { attempt: Rc::clone(attempt), token, timer, is_over });
-            pausing = Some(Rc::clone(&source));
+            let source = Rc::new(QueueFullPause { attempt: Rc::clone(attempt), token, timer, is_over });
+            pause = Some(Rc::clone(&source));
             source
         });
-        let Some(pausing) = pausing else { return };
-        let late = Rc::downgrade(&pausing);
-        pausing.timer.set(Some(EventLoop::current().after(PAUSE, move || {
-            if let Some(pausing) = late.upgrade() {
-                pausing.timer.set(None);
-                pausing.leave();
-                if !pausing.attempt.is_over() {
-                    start(&pausing.attempt, path);
+        let Some(pause) = pause else { return };
+        let late = Rc::downgrade(&pause);
+        pause.timer.set(Some(EventLoop::current().after(PAUSE, move || {
+            if let Some(pause) = late.upgrade() {
+                pause.timer.set(None);
+                pause.leave();
+                if !pause.attempt.is_over() {
+                    start(&pause.attempt, path);
                 }
             }
         })));
-        attempt.set_cancel(move || pausing.leave());
+        attempt.set_cancel(move || pause.leave());
     }
 
     fn leave(&self) {
@@ -76,7 +76,7 @@ impl Pausing {
     }
 }
 
-impl Source for Pausing {
+impl Source for QueueFullPause {
     fn ready(self: Rc<Self>, _ready: Ready) {}
 
     fn stop(self: Rc<Self>) {

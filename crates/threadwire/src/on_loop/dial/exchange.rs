@@ -1,16 +1,16 @@
-//! A talk with a proxy or with the server, on a loop: its bytes are moved as the socket takes and gives them.
+//! An exchange with a proxy or with the server, on a loop: its bytes are moved as the socket takes and gives them.
 
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use threadwire_core::client::exchange::{Consent, Outcome, Talk};
+use threadwire_core::client::exchange::{Exchange, Outcome, Upgraded};
 use threadwire_core::client::route::Next;
 use threadwire_proto::Role;
 use threadwire_worker::{EventLoop, Ready, Source, Token};
 
-use super::{Attempt, Held, drop_held};
+use super::{AttachedStream, Attempt, drop_attached};
 use crate::connection::Opening;
 use crate::connection::membership::Site;
 use crate::on_loop::stream::Stream;
@@ -21,39 +21,39 @@ use threadwire_core::transport::Transport as _;
 /// How much is read at once.
 const PIECE: usize = 4 << 10;
 
-/// A talk under way.
-pub(super) struct Talking {
+/// An exchange under way.
+pub(super) struct LoopExchange {
     attempt: Rc<Attempt>,
     token: Token,
-    state: RefCell<Option<State>>,
+    state: RefCell<Option<OpenExchange>>,
     /// Whether the end of the stream was announced.
     ends: Cell<bool>,
 }
 
-struct State {
+struct OpenExchange {
     stream: Stream,
-    talk: Talk,
+    exchange: Exchange,
     /// Why no more can be written.
     broken: Option<io::Error>,
 }
 
 /// Talks over a connected stream, in the place that the stream has on the loop.
-pub(super) fn start(attempt: &Rc<Attempt>, talk: Talk, held: Held) {
-    let Held { stream, token, ready } = held;
-    let talking = Rc::new(Talking {
+pub(super) fn start(attempt: &Rc<Attempt>, exchange: Exchange, attached: AttachedStream) {
+    let AttachedStream { stream, token, ready } = attached;
+    let exchange = Rc::new(LoopExchange {
         attempt: Rc::clone(attempt),
         token,
-        state: RefCell::new(Some(State { stream, talk, broken: None })),
+        state: RefCell::new(Some(OpenExchange { stream, exchange, broken: None })),
         ends: Cell::new(false),
     });
-    EventLoop::current().replace(token, Rc::clone(&talking) as Rc<dyn Source>);
-    let cancelled = Rc::clone(&talking);
-    *attempt.talking.borrow_mut() = Rc::downgrade(&talking);
-    attempt.set_cancel(move || drop_held(cancelled.take(Ready::default()).map(|(held, _)| held)));
-    talking.ready(ready);
+    EventLoop::current().replace(token, Rc::clone(&exchange) as Rc<dyn Source>);
+    let cancelled = Rc::clone(&exchange);
+    *attempt.exchange.borrow_mut() = Rc::downgrade(&exchange);
+    attempt.set_cancel(move || drop_attached(cancelled.take(Ready::default()).map(|(attached, _)| attached)));
+    exchange.ready(ready);
 }
 
-/// How far the talk has come.
+/// How far the exchange has come.
 enum Progress {
     /// More has to arrive.
     Waiting,
@@ -63,10 +63,10 @@ enum Progress {
     Over { outcome: Outcome, may_have_more: bool },
 }
 
-impl State {
+impl OpenExchange {
     fn step(&mut self) -> Result<Progress, Error> {
         self.write();
-        let received = &mut self.talk.received;
+        let received = &mut self.exchange.received;
         let start = received.len();
         received.resize(start + PIECE, 0);
         let read = self.stream.read(&mut received[start..]);
@@ -81,9 +81,9 @@ impl State {
             }
             Err(error) => return Err(self.failed(error)),
         };
-        let looked = match (self.talk.look(count == 0), self.broken.take()) {
+        let looked = match (self.exchange.look(count == 0), self.broken.take()) {
             // It ended without a word: then what writing failed with says more.
-            (Err(Error::Lost), Some(broken)) => Err(self.talk.broken(broken)),
+            (Err(Error::Lost), Some(broken)) => Err(self.exchange.broken(broken)),
             (looked, broken) => {
                 self.broken = broken;
                 looked
@@ -103,17 +103,17 @@ impl State {
 
     /// What it means that the stream does not go on. One that takes no more may still have said why.
     fn failed(&mut self, error: io::Error) -> Error {
-        self.talk.refusal().unwrap_or_else(|| self.talk.broken(error))
+        self.exchange.refusal().unwrap_or_else(|| self.exchange.broken(error))
     }
 
     /// Writes what can be written.
     fn write(&mut self) {
-        while !self.talk.output.is_empty() {
-            match self.stream.write(&self.talk.output) {
-                Ok(count) => drop(self.talk.output.drain(..count)),
+        while !self.exchange.output.is_empty() {
+            match self.stream.write(&self.exchange.output) {
+                Ok(count) => drop(self.exchange.output.drain(..count)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => {
-                    self.talk.output.clear();
+                    self.exchange.output.clear();
                     self.broken = Some(error);
                 }
             }
@@ -121,16 +121,16 @@ impl State {
     }
 }
 
-impl Talking {
+impl LoopExchange {
     /// The refusal that has begun to arrive.
     pub(super) fn refusal(&self) -> Option<Error> {
-        self.state.try_borrow_mut().ok()?.as_mut()?.talk.refusal()
+        self.state.try_borrow_mut().ok()?.as_mut()?.exchange.refusal()
     }
 
     /// Takes the stream out, and what was received over it.
-    fn take(&self, ready: Ready) -> Option<(Held, Vec<u8>)> {
-        let State { stream, talk, .. } = self.state.borrow_mut().take()?;
-        Some((Held { stream, token: self.token, ready }, talk.received))
+    fn take(&self, ready: Ready) -> Option<(AttachedStream, Vec<u8>)> {
+        let OpenExchange { stream, exchange, .. } = self.state.borrow_mut().take()?;
+        Some((AttachedStream { stream, token: self.token, ready }, exchange.received))
     }
 
     fn over(&self, outcome: Outcome, may_have_more: bool) {
@@ -139,21 +139,23 @@ impl Talking {
             writable: false,
             read_closed: self.ends.get(),
         };
-        let Some((held, mut received)) = self.take(unread) else { return };
+        let Some((attached, mut received)) = self.take(unread) else { return };
         let said = self.attempt.route.borrow_mut().said(outcome);
         match said {
-            Ok(Next::GoOn) => self.attempt.go_on(Some(held)),
+            Ok(Next::GoOn) => self.attempt.go_on(Some(attached)),
             Ok(Next::Elsewhere) => {
-                drop_held(Some(held));
+                drop_attached(Some(attached));
                 self.attempt.go_on(None);
             }
-            Ok(Next::Open(Consent { subprotocol, headers, deflate, head })) => {
+            Ok(Next::Open(Upgraded { subprotocol, headers, deflate, head })) => {
                 let agreed = Box::new(Agreed { subprotocol, headers, guest: None });
                 self.attempt.end_step();
-                let Some((listener, done)) = self.attempt.finish() else { return drop_held(Some(held)) };
+                let Some((listener, done)) = self.attempt.finish() else {
+                    return drop_attached(Some(attached));
+                };
                 done(Ok(Connection::open(Opening {
                     role: Role::Client,
-                    stream: held.stream,
+                    stream: attached.stream,
                     token: self.token,
                     listener,
                     site: Site::alone(Arc::clone(&self.attempt.config)),
@@ -161,18 +163,18 @@ impl Talking {
                     deflate,
                     output: Vec::new(),
                     early: &mut received[head..],
-                    unread: held.ready,
+                    unread: attached.ready,
                 })));
             }
             Err(error) => {
-                drop_held(Some(held));
+                drop_attached(Some(attached));
                 self.attempt.fail(error);
             }
         }
     }
 }
 
-impl Source for Talking {
+impl Source for LoopExchange {
     fn ready(self: Rc<Self>, ready: Ready) {
         self.ends.set(self.ends.get() | ready.read_closed);
         let progress = match &mut *self.state.borrow_mut() {

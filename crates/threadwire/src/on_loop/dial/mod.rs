@@ -24,7 +24,7 @@ use threadwire_worker::{EventLoop, Placeholder, Ready, Source, TimerId, Token};
 
 use crate::on_loop::stream::Stream;
 use crate::{Config, Connection, Error, Listener};
-use exchange::Talking;
+use exchange::LoopExchange;
 
 /// What is told when an attempt has come to its end: the listener is given back if it failed.
 type Done = Box<dyn FnOnce(Result<Connection, (Box<dyn Listener>, Error)>)>;
@@ -35,8 +35,8 @@ pub(crate) struct Attempt {
     config: Arc<Config>,
     /// Missing once the attempt has ended.
     pending: RefCell<Option<(Box<dyn Listener>, Done)>>,
-    /// The talk that is under way, which may have been refused already when its time is up.
-    talking: RefCell<Weak<Talking>>,
+    /// The exchange that is under way, which may have been refused already when its time is up.
+    exchange: RefCell<Weak<LoopExchange>>,
     /// Drops what the step that is under way has.
     cancel: RefCell<Option<Box<dyn FnOnce()>>>,
     timer: Cell<Option<TimerId>>,
@@ -45,7 +45,7 @@ pub(crate) struct Attempt {
 }
 
 /// A stream, its place on the loop, and what it is ready for.
-struct Held {
+struct AttachedStream {
     stream: Stream,
     token: Token,
     ready: Ready,
@@ -65,7 +65,7 @@ impl Attempt {
             route: RefCell::new(route),
             config,
             pending: RefCell::new(Some((listener, Box::new(done)))),
-            talking: RefCell::default(),
+            exchange: RefCell::default(),
             cancel: RefCell::default(),
             timer: Cell::default(),
             step_timer: Cell::default(),
@@ -75,7 +75,7 @@ impl Attempt {
             let error = attempt.route.borrow().too_late();
             attempt.time_is_up(error);
         })));
-        Beginning::start(&attempt);
+        AttemptStart::start(&attempt);
         Ok(attempt)
     }
 
@@ -90,13 +90,13 @@ impl Attempt {
     }
 
     /// Goes on with the next step, over the stream that there is by now.
-    fn go_on(self: &Rc<Self>, held: Option<Held>) {
+    fn go_on(self: &Rc<Self>, attached: Option<AttachedStream>) {
         self.end_step();
         let task = self.route.borrow_mut().task();
         let task = match task {
             Ok(task) => task,
             Err(error) => {
-                drop_held(held);
+                drop_attached(attached);
                 return self.fail(error);
             }
         };
@@ -108,19 +108,19 @@ impl Attempt {
                 attempt.time_is_up(error);
             })));
         }
-        match (task, held) {
+        match (task, attached) {
             (Task::Resolve { host, port }, _) => resolve::start(self, host, port),
             (Task::Connect(race), _) => connect::start(self, race),
             (Task::ConnectUnix(path), _) => connect_unix::start(self, path),
             (Task::Open(open, target), _) => socket::start(self, open, target),
-            (Task::Secure(secure), Some(held)) => tls::start(self, secure, held),
-            (Task::Talk(talk), Some(mut held)) => {
-                if talk.is_last() {
-                    held.stream = held.stream.traced(self.config.trace.as_ref(), Role::Client);
+            (Task::Secure(secure), Some(attached)) => tls::start(self, secure, attached),
+            (Task::Exchange(exchange), Some(mut attached)) => {
+                if exchange.is_last() {
+                    attached.stream = attached.stream.traced(self.config.trace.as_ref(), Role::Client);
                 }
-                exchange::start(self, talk, held);
+                exchange::start(self, exchange, attached);
             }
-            (Task::Secure(_) | Task::Talk(_), None) => self.fail(Error::Lost),
+            (Task::Secure(_) | Task::Exchange(_), None) => self.fail(Error::Lost),
         }
     }
 
@@ -139,7 +139,7 @@ impl Attempt {
 
     /// Ends it, unless it has ended: with a refusal if there is one, which says more.
     fn time_is_up(&self, error: Error) {
-        let refusal = self.talking.borrow().upgrade().and_then(|talking| talking.refusal());
+        let refusal = self.exchange.borrow().upgrade().and_then(|exchange| exchange.refusal());
         self.fail(refusal.unwrap_or(error));
     }
 
@@ -168,9 +168,9 @@ impl Attempt {
 }
 
 /// Takes a stream from its loop, and drops it.
-fn drop_held(held: Option<Held>) {
-    if let Some(mut held) = held {
-        EventLoop::current().detach(held.token, &mut held.stream);
+fn drop_attached(attached: Option<AttachedStream>) {
+    if let Some(mut attached) = attached {
+        EventLoop::current().detach(attached.token, &mut attached.stream);
     }
 }
 
@@ -178,7 +178,7 @@ fn drop_held(held: Option<Held>) {
 fn attach(attempt: &Rc<Attempt>, stream: Stream) -> Result<(), Error> {
     let mut taken = None;
     EventLoop::current().attach(stream, Interest::READABLE | Interest::WRITABLE, |stream, token| {
-        taken = Some(Held { stream, token, ready: Ready::default() });
+        taken = Some(AttachedStream { stream, token, ready: Ready::default() });
         // It has the place until the next step.
         let attempt = Rc::clone(attempt);
         Rc::new(Placeholder(move || attempt.fail(Error::Stopped)))
@@ -189,23 +189,24 @@ fn attach(attempt: &Rc<Attempt>, stream: Stream) -> Result<(), Error> {
 
 /// The begin of an attempt, for which there is a turn of the loop: nobody is to be called back before the call returns that
 /// began it.
-struct Beginning {
+struct AttemptStart {
     attempt: Rc<Attempt>,
     token: Token,
     is_over: Cell<bool>,
 }
 
-impl Beginning {
+impl AttemptStart {
     fn start(attempt: &Rc<Attempt>) {
         let event_loop = EventLoop::current();
-        let mut beginning = None;
+        let mut start = None;
         let token = event_loop.attach_idle(|token| {
-            let source = Rc::new(Beginning { attempt: Rc::clone(attempt), token, is_over: Cell::default() });
-            beginning = Some(Rc::clone(&source));
+            let source =
+                Rc::new(AttemptStart { attempt: Rc::clone(attempt), token, is_over: Cell::default() });
+            start = Some(Rc::clone(&source));
             source
         });
-        if let Some(beginning) = beginning {
-            attempt.set_cancel(move || beginning.leave());
+        if let Some(start) = start {
+            attempt.set_cancel(move || start.leave());
         }
         event_loop.requeue(token, Ready::READABLE);
     }
@@ -217,7 +218,7 @@ impl Beginning {
     }
 }
 
-impl Source for Beginning {
+impl Source for AttemptStart {
     fn ready(self: Rc<Self>, _ready: Ready) {
         if !self.is_over.get() {
             self.leave();

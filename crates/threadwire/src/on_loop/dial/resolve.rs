@@ -3,32 +3,32 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use threadwire_worker::{EventLoop, Ready, Source, Token};
+use threadwire_worker::{EventLoop, Lock, Ready, Source, Token};
 
 use super::Attempt;
 use crate::Error;
-use threadwire_core::client::dns_threads::{self, Wanted};
+use threadwire_core::client::dns_threads::{self, Waiter};
 
 /// What is done with an answer.
 type Take<T> = fn(&Rc<Attempt>, io::Result<T>);
 
 /// Where an answer is left.
-type Answer<T> = Arc<Mutex<Option<io::Result<T>>>>;
+type ResultSlot<T> = Arc<Lock<Option<io::Result<T>>>>;
 
 /// Something that others have been asked for.
-struct Asking<T> {
+struct OffloadedWork<T> {
     attempt: Rc<Attempt>,
     token: Token,
-    answer: Answer<T>,
+    answer: ResultSlot<T>,
     take: Take<T>,
-    wanted: RefCell<Option<Wanted>>,
+    wanted: RefCell<Option<Waiter>>,
     is_over: Cell<bool>,
 }
 
 pub(super) fn start(attempt: &Rc<Attempt>, host: String, port: u16) {
-    ask(
+    offload(
         attempt,
         move || dns_threads::look_up(&host, port),
         |attempt, addresses| {
@@ -42,16 +42,16 @@ pub(super) fn start(attempt: &Rc<Attempt>, host: String, port: u16) {
 }
 
 /// Has some work done elsewhere that would block, and goes on with its result.
-pub(super) fn ask<T: Send + 'static>(
+pub(super) fn offload<T: Send + 'static>(
     attempt: &Rc<Attempt>,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
     take: Take<T>,
 ) {
-    let answer = Answer::default();
+    let answer = ResultSlot::default();
     let event_loop = EventLoop::current();
-    let mut asking = None;
+    let mut offloaded = None;
     let token = event_loop.attach_idle(|token| {
-        let source = Rc::new(Asking {
+        let source = Rc::new(OffloadedWork {
             attempt: Rc::clone(attempt),
             token,
             answer: Arc::clone(&answer),
@@ -59,22 +59,22 @@ pub(super) fn ask<T: Send + 'static>(
             wanted: RefCell::default(),
             is_over: Cell::default(),
         });
-        asking = Some(Rc::clone(&source));
+        offloaded = Some(Rc::clone(&source));
         source
     });
-    let Some(asking) = asking else { return };
-    let cancelled = Rc::clone(&asking);
+    let Some(offloaded) = offloaded else { return };
+    let cancelled = Rc::clone(&offloaded);
     attempt.set_cancel(move || cancelled.leave());
     let remote = event_loop.remote();
-    let wanted = dns_threads::ask(work, move |result| {
-        *answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+    let wanted = dns_threads::offload(work, move |result| {
+        *answer.lock() = Some(result);
         // A loop that has ended wants no answer.
         let _ = remote.post(move |event_loop| event_loop.requeue(token, Ready::READABLE));
     });
-    *asking.wanted.borrow_mut() = Some(wanted);
+    *offloaded.wanted.borrow_mut() = Some(wanted);
 }
 
-impl<T: Send + 'static> Asking<T> {
+impl<T: Send + 'static> OffloadedWork<T> {
     fn leave(&self) {
         if !self.is_over.replace(true) {
             self.wanted.borrow_mut().take();
@@ -83,9 +83,9 @@ impl<T: Send + 'static> Asking<T> {
     }
 }
 
-impl<T: Send + 'static> Source for Asking<T> {
+impl<T: Send + 'static> Source for OffloadedWork<T> {
     fn ready(self: Rc<Self>, _ready: Ready) {
-        let answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let answer = self.answer.lock().take();
         if let Some(answer) = answer.filter(|_| !self.is_over.get()) {
             self.leave();
             (self.take)(&self.attempt, answer);

@@ -17,7 +17,7 @@ pub(super) fn start(attempt: &Rc<Attempt>, open: Arc<Open>, target: Target) {
         }
         Ok(socket)
     };
-    resolve::ask(attempt, work, |attempt, socket| {
+    resolve::offload(attempt, work, |attempt, socket| {
         let attached = match socket {
             Ok(Own::Tcp(socket)) => {
                 let leaves_at_once = attempt.route.borrow().sockets().leaves_at_once();

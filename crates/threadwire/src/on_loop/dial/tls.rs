@@ -2,12 +2,12 @@
 
 use std::rc::Rc;
 
-use super::{Attempt, Held};
+use super::{AttachedStream, Attempt};
 use threadwire_core::client::route::Secure;
 
 #[cfg(not(feature = "tls"))]
-pub(super) fn start(attempt: &Rc<Attempt>, secure: Secure, held: Held) {
-    super::drop_held(Some(held));
+pub(super) fn start(attempt: &Rc<Attempt>, secure: Secure, attached: AttachedStream) {
+    super::drop_attached(Some(attached));
     attempt.fail(secure.impossible());
 }
 
@@ -22,12 +22,12 @@ mod with_tls {
 
     use super::*;
     use crate::Error;
-    use crate::on_loop::dial::drop_held;
+    use crate::on_loop::dial::drop_attached;
     use crate::on_loop::stream::Stream;
-    use threadwire_core::tls::{Failed, stream::TlsStream};
+    use threadwire_core::tls::{TlsFailure, stream::TlsStream};
 
     /// A TLS handshake under way.
-    struct Securing {
+    struct TlsHandshake {
         attempt: Rc<Attempt>,
         token: Token,
         host: String,
@@ -35,25 +35,26 @@ mod with_tls {
     }
 
     /// Makes TLS on a connected stream, in the place that the stream has on the loop.
-    pub(in crate::on_loop::dial) fn start(attempt: &Rc<Attempt>, secure: Secure, held: Held) {
+    pub(in crate::on_loop::dial) fn start(attempt: &Rc<Attempt>, secure: Secure, attached: AttachedStream) {
         let session = match secure.session() {
             Ok(session) => session,
             Err(error) => {
-                drop_held(Some(held));
+                drop_attached(Some(attached));
                 let error = attempt.route.borrow().failed(error);
                 return attempt.fail(error);
             }
         };
-        let Held { stream, token, ready } = held;
+        let AttachedStream { stream, token, ready } = attached;
         let stream = RefCell::new(Some(Box::new(TlsStream::of(session, stream))));
-        let securing = Rc::new(Securing { attempt: Rc::clone(attempt), token, host: secure.host, stream });
-        EventLoop::current().replace(token, Rc::clone(&securing) as Rc<dyn Source>);
-        let cancelled = Rc::clone(&securing);
+        let handshake =
+            Rc::new(TlsHandshake { attempt: Rc::clone(attempt), token, host: secure.host, stream });
+        EventLoop::current().replace(token, Rc::clone(&handshake) as Rc<dyn Source>);
+        let cancelled = Rc::clone(&handshake);
         attempt.set_cancel(move || cancelled.detach());
-        securing.ready(ready);
+        handshake.ready(ready);
     }
 
-    impl Securing {
+    impl TlsHandshake {
         fn detach(&self) {
             let stream = self.stream.borrow_mut().take();
             if let Some(mut stream) = stream {
@@ -62,7 +63,7 @@ mod with_tls {
         }
     }
 
-    impl Source for Securing {
+    impl Source for TlsHandshake {
         fn ready(self: Rc<Self>, ready: Ready) {
             let progress = match &mut *self.stream.borrow_mut() {
                 Some(secured) => secured.tls.handshake(&mut secured.stream),
@@ -73,12 +74,13 @@ mod with_tls {
                 Ok(true) => {
                     let stream = self.stream.borrow_mut().take();
                     if let Some(stream) = stream {
-                        let held = Held { stream: Stream::Tls(stream), token: self.token, ready };
-                        self.attempt.go_on(Some(held));
+                        let attached =
+                            AttachedStream { stream: Stream::Tls(stream), token: self.token, ready };
+                        self.attempt.go_on(Some(attached));
                     }
                 }
                 Err(error) => {
-                    let error = Failed::explain(error, &self.host);
+                    let error = TlsFailure::explain(error, &self.host);
                     let error = self.attempt.route.borrow().failed(error);
                     self.attempt.fail(error);
                 }

@@ -14,7 +14,7 @@ use threadwire_core::client::settings::Settings;
 use threadwire_core::panic::{catch, contain};
 use threadwire_core::reconnect::conductor::{Conductor, Effect, Event};
 use threadwire_core::reconnect::hooks::{is_worth_it, random};
-use threadwire_core::reconnect::shared::Shared;
+use threadwire_core::reconnect::shared::SharedState;
 use threadwire_worker::{EventLoop, Placeholder, Ready, Remote, Source, TimerId, Token};
 
 use super::handle::drop_now;
@@ -25,7 +25,7 @@ use crate::{Connection, Error, Handle, Listener};
 
 pub(super) struct Driver {
     token: Token,
-    shared: Arc<Shared<Handle>>,
+    shared: Arc<SharedState<Handle>>,
     settings: Settings,
     conductor: RefCell<Conductor>,
     hooks: RefCell<Hooks>,
@@ -71,7 +71,7 @@ impl Driver {
             Rc::new(Placeholder(move || EventLoop::current().detach_idle(token)))
         });
         let owner = event_loop.remote();
-        let shared = Shared::new(owner.clone(), conductor.state());
+        let shared = SharedState::new(owner.clone(), conductor.state());
         shared.set_driver(Waker::from(Arc::new(Nudge { owner, token })));
         if let Some(bytes) = hold {
             shared.hold(bytes);
@@ -208,7 +208,7 @@ impl Driver {
     }
 
     fn next(&self) -> Option<Effect> {
-        self.conductor.borrow_mut().next()
+        self.conductor.borrow_mut().next_effect()
     }
 
     fn carry_out(self: &Rc<Self>) {

@@ -4,14 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::Waker;
 
-use threadwire_core::reconnect::command::Wish;
-use threadwire_core::reconnect::shared::{ConnectionHandle, Shared};
+use threadwire_core::reconnect::command::Command;
+use threadwire_core::reconnect::shared::{ConnectionHandle, SharedState};
 use threadwire_proto::{CloseCode, CloseFrame, Compress, Message};
 use threadwire_worker::{EventLoop, Remote};
 
 use super::{Change, State};
 use crate::handle::waker_of_this_thread;
-use crate::{Connection, Error, Handle, WhenFull};
+use crate::{Connection, Error, Handle, SendOptions, WhenFull};
 
 /// A reconnecting connection from any thread: a cheap clone, `Send` and `Sync`. It stands for one connection after the other,
 /// where a [`Handle`] stands for one.
@@ -47,7 +47,7 @@ use crate::{Connection, Error, Handle, WhenFull};
 /// assert_eq!(handle.wait_ended()?.state, State::Stopped);
 /// # Ok::<(), threadwire::Error>(())
 /// ```
-pub struct ReconnectHandle<H: ConnectionHandle = Handle>(pub(crate) Arc<Shared<H>>);
+pub struct ReconnectHandle<H: ConnectionHandle = Handle>(pub(crate) Arc<SharedState<H>>);
 
 impl<H: ConnectionHandle> ReconnectHandle<H> {
     /// Sends a message over the connection that is open, as [`Handle::send`] and
@@ -64,25 +64,24 @@ impl<H: ConnectionHandle> ReconnectHandle<H> {
         self.0.send(message.into(), None, Compress::Auto)
     }
 
-    /// Sends a message, and says what is to happen if the peer does not read and there is no room for it: see
-    /// [`WhenFull`], and [`send`](ReconnectHandle::send). What is held is not concerned by that.
+    /// Sends a message, and chooses what is to happen if the peer does not read and there is no room for it, or whether it is
+    /// compressed: see [`SendOptions`], and [`send`](ReconnectHandle::send). What is held is not concerned by the first.
     ///
     /// ```
     /// use threadwire::reconnect::ReconnectHandle;
     /// use threadwire::{Error, WhenFull};
     ///
     /// fn tick(feed: &ReconnectHandle, price: f64) -> Result<(), Error> {
-    ///     feed.send_or(&price.to_string(), WhenFull::DropOldest)
+    ///     feed.send_with(&price.to_string(), WhenFull::DropOldest)
     /// }
     /// ```
-    pub fn send_or<'a>(&self, message: impl Into<Message<'a>>, when_full: WhenFull) -> Result<(), Error> {
-        self.0.send(message.into(), Some(when_full), Compress::Auto)
-    }
-
-    /// Sends a message, and chooses whether it is compressed: see [`Connection::send_with`], and
-    /// [`send`](ReconnectHandle::send).
-    pub fn send_with<'a>(&self, message: impl Into<Message<'a>>, compress: Compress) -> Result<(), Error> {
-        self.0.send(message.into(), None, compress)
+    pub fn send_with<'a>(
+        &self,
+        message: impl Into<Message<'a>>,
+        options: impl Into<SendOptions>,
+    ) -> Result<(), Error> {
+        let SendOptions { when_full, compress, .. } = options.into();
+        self.0.send(message.into(), when_full, compress)
     }
 
     /// Sends a message in a task, after waiting while there is no room: as [`Handle::send_async`] and
@@ -106,7 +105,7 @@ impl<H: ConnectionHandle> ReconnectHandle<H> {
     /// Fails with [`Error::Send`], and does nothing, as [`Connection::close_with`] does.
     pub fn close_with(&self, code: CloseCode, reason: &str) -> Result<(), Error> {
         CloseFrame { code: Some(code), reason }.check()?;
-        match self.0.wish(Wish::Close(code, reason.to_owned())) {
+        match self.0.wish(Command::Close(code, reason.to_owned())) {
             Some(connection) => connection.close_by(code, reason),
             None => Ok(()),
         }
@@ -115,7 +114,7 @@ impl<H: ConnectionHandle> ReconnectHandle<H> {
     /// Ends it now, whatever it is at. A connection that is open is closed with 1001 without waiting for the peer's answer
     /// (the peer may see that it broke). Returns at once.
     pub fn stop(&self) {
-        if let Some(connection) = self.0.wish(Wish::Stop) {
+        if let Some(connection) = self.0.wish(Command::Stop) {
             connection.drop_now();
         }
     }
@@ -142,7 +141,7 @@ impl<H: ConnectionHandle> ReconnectHandle<H> {
     /// # Ok::<(), threadwire::Error>(())
     /// ```
     pub fn reconnect(&self) {
-        if let Some(connection) = self.0.wish(Wish::Renew) {
+        if let Some(connection) = self.0.wish(Command::Renew) {
             connection.drop_now();
         }
     }
@@ -201,10 +200,8 @@ impl ConnectionHandle for Handle {
         when_full: Option<WhenFull>,
         compress: Compress,
     ) -> Result<(), Error> {
-        match when_full {
-            Some(when_full) => self.send_or(message, when_full),
-            None => self.send_with(message, compress),
-        }
+        let options = SendOptions::default().compress(compress);
+        self.send_with(message, when_full.map_or(options, |when_full| options.when_full(when_full)))
     }
 
     fn send_later<'a>(&'a self, message: Message<'a>) -> impl Future<Output = Result<(), Error>> + Send + 'a {

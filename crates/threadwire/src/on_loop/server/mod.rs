@@ -3,6 +3,7 @@
 mod accept;
 mod control;
 mod hook;
+mod stopper;
 mod upgrade;
 mod worker;
 
@@ -17,6 +18,7 @@ use threadwire_worker::EventLoop;
 
 pub(crate) use control::{Control, WorkerRemote};
 pub(crate) use hook::Hook;
+pub use stopper::Stopper;
 pub(crate) use worker::ServerWorker;
 
 use crate::server::ListenSocket;

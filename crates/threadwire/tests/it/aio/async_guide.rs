@@ -118,7 +118,7 @@ fn a_thread_that_only_sends_holds_up_no_pong() {
         let stopped = Arc::clone(&stop);
         let sending = thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
-                handle.send_or("more", threadwire::WhenFull::Wait).unwrap();
+                handle.send_with("more", threadwire::WhenFull::Wait).unwrap();
             }
         });
         assert_eq!(peer.text(), "more");

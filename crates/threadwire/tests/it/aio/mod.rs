@@ -12,6 +12,7 @@ mod http_servers;
 mod messages;
 mod reconnecting;
 mod runtimes;
+mod same_as_on_loops;
 mod server;
 #[cfg(feature = "tls")]
 mod tls;

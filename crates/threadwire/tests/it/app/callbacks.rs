@@ -392,7 +392,7 @@ fn a_close_from_another_thread_goes_behind_what_it_sent() {
             opened.recv().unwrap();
             assert!(handle.is_open());
             handle.send("one")?;
-            handle.send_or("two", threadwire::WhenFull::Wait)?;
+            handle.send_with("two", threadwire::WhenFull::Wait)?;
             handle.close_with(CloseCode::new(4000), "enough")?;
             assert!(!handle.is_open());
             assert!(matches!(handle.send("three"), Err(Error::Closed)));

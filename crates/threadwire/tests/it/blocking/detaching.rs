@@ -121,7 +121,7 @@ fn unsent_output_goes_along() {
         let message = vec![5u8; 256 << 10];
         let mut count = 0;
         while ws.connection().buffered() < 1 << 20 {
-            ws.send_or(&message[..], WhenFull::Error).unwrap();
+            ws.send_with(&message[..], WhenFull::Error).unwrap();
             count += 1;
         }
         let detached = ws.detach().unwrap();

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use crate::common::peer::{CLOSE, Host, PING, PONG, Peer, TEXT, farewell, frame};
 use crate::common::{SOON, bounded, patient};
-use threadwire::blocking::{self, Streaming};
+use threadwire::blocking::{self, PartialReceiver};
 use threadwire::{Client, Config, Error, Limits};
 
 const BEGIN: u8 = 0x01;
 const MORE: u8 = 0x00;
 const LAST: u8 = 0x80;
 
-fn pair_with(config: Config) -> (Streaming, Peer) {
+fn pair_with(config: Config) -> (PartialReceiver, Peer) {
     let host = Host::listen();
     let client = Client::new(&host.url()).unwrap().config(config);
     let host = host.run(|host| host.upgrade(b""));
@@ -21,7 +21,7 @@ fn pair_with(config: Config) -> (Streaming, Peer) {
     (ws, host.join().unwrap())
 }
 
-fn pair() -> (Streaming, Peer) {
+fn pair() -> (PartialReceiver, Peer) {
     pair_with(patient())
 }
 

@@ -294,7 +294,7 @@ fn servers_and_connections_share_a_thread() {
                 }
                 Selected::Message(message) => {
                     *messages.entry(key).or_default() += 1;
-                    select[key].send_or(&message, WhenFull::Close).unwrap();
+                    select[key].send_with(&message, WhenFull::Close).unwrap();
                 }
                 Selected::Closed(how) => {
                     assert!(how.is_normal(), "{how}");

@@ -29,7 +29,7 @@ fn pair() -> (Connection, Peer) {
 /// Fills what the system takes, without waiting.
 fn fill(ws: &mut Connection) {
     while ws.connection().buffered() <= Config::default().high_watermark {
-        ws.send_or(&vec![1u8; 256 << 10][..], WhenFull::Error).unwrap();
+        ws.send_with(&vec![1u8; 256 << 10][..], WhenFull::Error).unwrap();
     }
 }
 
@@ -41,7 +41,7 @@ fn what_is_sent_leaves_at_once() {
         assert_eq!(ws.connection().buffered(), 0);
         assert!(!peer.is_silent(), "it has not left before the loop turns");
         assert_eq!(peer.text(), "first this, then the long sums");
-        ws.send_or("and this", WhenFull::Error).unwrap();
+        ws.send_with("and this", WhenFull::Error).unwrap();
         assert!(!peer.is_silent());
         assert_eq!(peer.text(), "and this");
         ws.ping(b"1").unwrap();
@@ -202,11 +202,11 @@ fn sending_with_another_policy_does_not_wait() {
     bounded(|| {
         let (mut ws, _peer) = pair_with(patient().max_buffered(1 << 20));
         fill(&mut ws);
-        let refused = (0..40).find_map(|_| ws.send_or(&vec![1u8; 256 << 10][..], WhenFull::Error).err());
+        let refused = (0..40).find_map(|_| ws.send_with(&vec![1u8; 256 << 10][..], WhenFull::Error).err());
         assert!(matches!(refused, Some(Error::Limit(_))), "{refused:?}");
-        ws.send_or(&vec![1u8; 256 << 10][..], WhenFull::DropNewest).unwrap();
+        ws.send_with(&vec![1u8; 256 << 10][..], WhenFull::DropNewest).unwrap();
         assert_eq!(ws.connection().dropped(), 1);
-        assert!(ws.send_or(&vec![1u8; 256 << 10][..], WhenFull::Close).is_err());
+        assert!(ws.send_with(&vec![1u8; 256 << 10][..], WhenFull::Close).is_err());
         assert!(!ws.is_open());
         ws.connection().abort();
     });

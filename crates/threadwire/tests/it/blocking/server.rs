@@ -9,8 +9,9 @@ use std::time::Duration;
 use crate::common::peer::{PING, PONG, Peer, TEXT};
 use crate::common::{SOON, bounded, patient};
 use threadwire::blocking::{self, Connection, Server, Serving};
+use threadwire::server::{Shutdown, Standing};
 use threadwire::worker::{Ended, Worker, later};
-use threadwire::{Connection as Callback, Error, Message, Reply, Request};
+use threadwire::{CloseCode, Connection as Callback, Error, Message, Reply, Request};
 
 fn bind() -> Server {
     Server::bind("127.0.0.1:0").unwrap().config(patient())
@@ -302,7 +303,7 @@ fn the_end_of_a_handler_closes_its_connection() {
         assert_eq!(end_of(|_| Ok(())), 1000);
         assert_eq!(end_of(|_| Err(Error::other("this is part of the test"))), 1011);
         assert_eq!(end_of(|_| panic!("this is part of the test")), 1011);
-        assert_eq!(end_of(|ws| ws.connection().close_with(threadwire::CloseCode::new(4001), "")), 4001);
+        assert_eq!(end_of(|ws| ws.connection().close_with(CloseCode::new(4001), "")), 4001);
     });
 }
 
@@ -440,5 +441,97 @@ fn a_handler_that_panics_closes_with_1011() {
         assert_eq!(peer.code(), 1011);
         peer.close(1011, "");
         finish(serving);
+    });
+}
+
+fn within(timeout: Duration) -> Shutdown {
+    Shutdown::default().timeout(timeout)
+}
+
+#[test]
+fn a_shutdown_closes_the_connections_of_all_handlers_and_reports_them() {
+    bounded(|| {
+        // Two are handled, and one waits for a thread.
+        let serving = bind().serve(2, echo).unwrap();
+        let mut peers: Vec<Peer> = (0..3).map(|_| Peer::open(serving.local_addr().unwrap(), "/")).collect();
+        while serving.connections() < 3 {
+            thread::sleep(Duration::from_millis(1));
+        }
+        let silent = peers.pop().unwrap();
+        let answering = peers.into_iter().map(|mut peer| {
+            thread::spawn(move || {
+                assert_eq!(peer.closed(), (1012, "back soon".to_owned()));
+                peer.close(1012, "");
+            })
+        });
+        let answering: Vec<_> = answering.collect();
+        let shutdown =
+            within(Duration::from_millis(500)).code(CloseCode::SERVICE_RESTART).reason("back soon");
+        let report = serving.stopper().shutdown(shutdown).unwrap();
+        assert_eq!((report.connections, report.clean), (3, 2), "{report}");
+        assert_eq!(report.unanswered[0].standing, Standing::Silent);
+        assert_eq!((report.stuck.len(), serving.connections()), (0, 0));
+        answering.into_iter().for_each(|peer| peer.join().unwrap());
+        serving.join().unwrap();
+        drop(silent);
+    });
+}
+
+#[test]
+fn a_handler_that_computes_is_named_as_stuck() {
+    bounded(|| {
+        let (go, goes) = mpsc::channel::<()>();
+        let goes = Mutex::new(goes);
+        let serving = bind()
+            .serve(1, move |_ws| {
+                let _ = goes.lock().unwrap().recv();
+                Ok(())
+            })
+            .unwrap();
+        let peer = Peer::open(serving.local_addr().unwrap(), "/");
+        thread::sleep(SOON);
+        let report = serving.shutdown(within(Duration::from_millis(1))).unwrap();
+        assert_eq!((report.clean, report.stuck.len()), (0, 1), "{report:?}");
+        assert!(report.stuck[0].name.starts_with("threadwire handler"), "{report:?}");
+        drop(go);
+        drop(peer);
+        serving.join().unwrap();
+    });
+}
+
+#[test]
+fn a_shutdown_on_the_accepting_thread_ends_its_connections_and_leaves_the_thread() {
+    bounded(|| {
+        let mut server = bind();
+        let addr = server.local_addr().unwrap();
+        let peer = thread::spawn(move || {
+            let mut peer = Peer::open(addr, "/");
+            let mut half = Peer::connect(addr);
+            half.bytes("GET / HTTP/1.1\r\nHost");
+            assert_eq!(peer.code(), 1001);
+            peer.close(1001, "");
+            assert!(half.rest().starts_with("HTTP/1.1 503 "));
+        });
+        let ws = server.accept().unwrap();
+        assert_eq!(server.connections(), 1);
+        // The half request has come.
+        threadwire::sleep(SOON).unwrap();
+        let report = server.shutdown(within(Duration::from_secs(5))).unwrap();
+        assert_eq!((report.connections, report.clean, report.refused), (1, 1, 1), "{report}");
+        assert!(!ws.is_open());
+        assert!(matches!(server.accept(), Err(Error::Stopped)));
+        peer.join().unwrap();
+        threadwire::sleep(Duration::from_millis(1)).expect("the thread goes on");
+    });
+}
+
+#[test]
+fn a_stopper_ends_an_accept_on_another_thread() {
+    bounded(|| {
+        let mut server = bind();
+        let stopper = server.stopper();
+        let other = thread::spawn(move || stopper.stop());
+        assert!(matches!(server.accept(), Err(Error::Stopped)));
+        other.join().unwrap();
     });
 }

@@ -293,7 +293,7 @@ fn both_ways(
     let other = if when_full == WhenFull::DropNewest { WhenFull::Close } else { WhenFull::DropNewest };
     let log = Log::new();
     let (ws, peer) = pair(narrow(other), &log);
-    test(ws, peer, log, |ws, bytes, when_full| ws.send_or(bytes, when_full));
+    test(ws, peer, log, |ws, bytes, when_full| ws.send_with(bytes, when_full));
 }
 
 #[test]
@@ -340,12 +340,12 @@ fn only_messages_that_may_be_dropped_are_dropped() {
         let (ws, peer) = pair(narrow(WhenFull::Error), &Log::new());
         let count = fill(&ws);
         for number in 0..4 {
-            ws.send_or(&numbered(number), WhenFull::DropOldest).unwrap();
+            ws.send_with(&numbered(number), WhenFull::DropOldest).unwrap();
         }
         ws.send(&numbered(100)).unwrap();
         ws.ping(b"stays").unwrap();
         for number in 4..40 {
-            ws.send_or(&numbered(number), WhenFull::DropOldest).unwrap();
+            ws.send_with(&numbered(number), WhenFull::DropOldest).unwrap();
         }
         assert!(ws.send(&numbered(101)).is_err(), "the others don't drop");
         let dropped = u32::try_from(ws.dropped()).unwrap();
@@ -535,7 +535,7 @@ fn pings_and_pongs_are_exempt() {
             let count = fill(&ws);
             // Not even a few bytes more.
             for length in [LONG, 1000, 1] {
-                while ws.send_or(&numbered(0)[..length], WhenFull::Error).is_ok() {}
+                while ws.send_with(&numbered(0)[..length], WhenFull::Error).is_ok() {}
             }
             let before = ws.buffered();
             ws.ping(b"ping").unwrap();
@@ -576,7 +576,7 @@ fn both_ways_elsewhere<R: Send + 'static>(
         let result = elsewhere(move || {
             let send_one = |bytes: &[u8]| match is_own {
                 true => handle.send(bytes),
-                false => handle.send_or(bytes, when_full),
+                false => handle.send_with(bytes, when_full),
             };
             send(&send_one, &handle)
         });
@@ -758,7 +758,7 @@ fn from_elsewhere_a_send_that_waits_fails_when_the_connection_ends() {
         let same = handle.clone();
         let thread = thread::spawn(move || {
             waiting.send(()).unwrap();
-            same.send_or(&vec![0; WIDE - LIMIT], WhenFull::Wait)
+            same.send_with(&vec![0; WIDE - LIMIT], WhenFull::Wait)
         });
         waits.recv().unwrap();
         peer.reset();
@@ -871,7 +871,7 @@ fn a_message_longer_than_the_limit_is_taken_from_a_handle_when_nothing_waits() {
         // For the answer to the handshake.
         handle.wait_drained().unwrap();
         for when_full in POLICIES {
-            handle.send_or(&[1; 1000], when_full).unwrap();
+            handle.send_with(&[1; 1000], when_full).unwrap();
             assert_eq!(peer.frame(), (BINARY, vec![1; 1000]));
             // It has left, but that has to be known here as well.
             handle.wait_drained().unwrap();

@@ -88,7 +88,7 @@ fn eight_threads_send_a_ninth_pings_and_a_tenth_closes() {
                         if number == LEAST {
                             enough.send(()).unwrap();
                         }
-                        match handle.send_or(&message(sender, number), WhenFull::Wait) {
+                        match handle.send_with(&message(sender, number), WhenFull::Wait) {
                             Ok(()) => {}
                             Err(Error::Closed) if number >= LEAST => break,
                             Err(error) => panic!("{error}"),

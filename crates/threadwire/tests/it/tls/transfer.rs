@@ -225,7 +225,7 @@ fn what_a_slow_reader_is_sent_waits_and_what_may_be_dropped_is_dropped_whole() {
                         Err(error) => return Err(error),
                     }
                 }
-                ws.send_or("the end", WhenFull::DropOldest).or_else(|_| ws.ping(b""))?;
+                ws.send_with("the end", WhenFull::DropOldest).or_else(|_| ws.ping(b""))?;
                 done.send(()).unwrap();
                 Ok(())
             };

@@ -7,18 +7,18 @@ use std::sync::Arc;
 use threadwire_proto::{Initiator, Message};
 
 use super::callbacks::Callbacks;
-use super::handle::Shared;
+use super::handle::AppState;
 use crate::{Closed, Connection, Error, Listener};
 use threadwire_core::panic::catch;
 
 /// Where the callbacks are while no run has them.
-pub(super) type Place = Rc<RefCell<Option<Callbacks>>>;
+pub(super) type CallbackSlot = Rc<RefCell<Option<Callbacks>>>;
 
-pub(super) struct Session {
-    place: Place,
+pub(super) struct AppListener {
+    slot: CallbackSlot,
     /// There until the drop.
     callbacks: Option<Callbacks>,
-    shared: Arc<Shared>,
+    shared: Arc<AppState>,
     /// Whether the program knows of the error that the last attempt failed with.
     has_told: Rc<Cell<bool>>,
     /// Whether the next connection is the first of the run.
@@ -27,22 +27,22 @@ pub(super) struct Session {
     has_failed: bool,
 }
 
-impl Session {
+impl AppListener {
     pub(super) fn new(
-        place: Place,
+        slot: CallbackSlot,
         callbacks: Callbacks,
-        shared: Arc<Shared>,
+        shared: Arc<AppState>,
         has_told: Rc<Cell<bool>>,
-    ) -> Session {
+    ) -> AppListener {
         let callbacks = Some(callbacks);
-        Session { place, callbacks, shared, has_told, is_first: true, has_failed: false }
+        AppListener { slot, callbacks, shared, has_told, is_first: true, has_failed: false }
     }
 
     /// Runs a callback, and tells the program if it fails.
     fn call(
         &mut self,
         ws: &Connection,
-        call: impl FnOnce(&mut Callbacks, &Shared) -> Result<(), Error>,
+        call: impl FnOnce(&mut Callbacks, &AppState) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let Some(callbacks) = &mut self.callbacks else { return Ok(()) };
         let shared = &*self.shared;
@@ -62,7 +62,7 @@ impl Session {
     }
 }
 
-impl Listener for Session {
+impl Listener for AppListener {
     fn name(&self) -> &'static str {
         "an app"
     }
@@ -141,10 +141,10 @@ impl Listener for Session {
     }
 }
 
-impl Drop for Session {
+impl Drop for AppListener {
     fn drop(&mut self) {
         // Usually nothing is left: the connection's end was told.
         self.shared.closed(None);
-        *self.place.borrow_mut() = self.callbacks.take();
+        *self.slot.borrow_mut() = self.callbacks.take();
     }
 }

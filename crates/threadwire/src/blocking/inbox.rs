@@ -7,9 +7,9 @@ use std::rc::{Rc, Weak};
 use threadwire_proto::{Message, OwnedMessage};
 use threadwire_worker::EventLoop;
 
-use super::intake::Intake;
 use super::queue::Queue;
-use super::select::Place;
+use super::select::SelectSlot;
+use super::window::ReceiveWindow;
 use crate::{Closed, Connection, Error, Listener};
 
 /// Messages of this many bytes are received before others are read.
@@ -17,20 +17,20 @@ const LARGE: usize = 64 << 10;
 
 /// A queue of messages, and how full it is. It belongs to a connection and to the listener that fills it.
 #[derive(Default)]
-pub(super) struct Mailbox {
+pub(super) struct Inbox {
     queue: RefCell<Queue>,
-    pub(super) intake: Intake,
+    pub(super) window: ReceiveWindow,
     /// Where to say that there is something.
-    place: RefCell<Option<Place>>,
+    slot: RefCell<Option<SelectSlot>>,
 }
 
-impl Mailbox {
+impl Inbox {
     /// With what arrived before.
-    pub(super) fn with(queue: VecDeque<OwnedMessage>) -> Mailbox {
-        let mailbox =
-            Mailbox { intake: Intake::with(queue.iter().map(OwnedMessage::len)), ..Mailbox::default() };
-        queue.into_iter().for_each(|message| mailbox.queue.borrow_mut().push_own(message));
-        mailbox
+    pub(super) fn with(queue: VecDeque<OwnedMessage>) -> Inbox {
+        let inbox =
+            Inbox { window: ReceiveWindow::with(queue.iter().map(OwnedMessage::len)), ..Inbox::default() };
+        queue.into_iter().for_each(|message| inbox.queue.borrow_mut().push_own(message));
+        inbox
     }
 
     #[inline]
@@ -42,20 +42,20 @@ impl Mailbox {
     #[inline]
     pub(super) fn take(&self, ws: &Connection) -> Option<OwnedMessage> {
         let message = self.queue.borrow_mut().pop()?;
-        self.intake.remove(ws, message.len());
+        self.window.remove(ws, message.len());
         Some(message)
     }
 
     /// All that is left.
     pub(super) fn take_all(&self) -> VecDeque<OwnedMessage> {
-        self.intake.clear();
+        self.window.clear();
         let mut queue = self.queue.take();
         std::iter::from_fn(|| queue.pop()).collect()
     }
 
     #[inline]
     fn put(&self, ws: &Connection, message: Message<'_>) {
-        self.intake.add(ws, message.len());
+        self.window.add(ws, message.len());
         let is_first = self.queue.borrow_mut().push(message);
         if is_first {
             ws.defer_failures(true);
@@ -70,8 +70,8 @@ impl Mailbox {
     /// Says that there is something, to those who wait for several.
     #[inline]
     pub(super) fn announce(&self) {
-        if let Some(place) = &*self.place.borrow() {
-            place.announce();
+        if let Some(slot) = &*self.slot.borrow() {
+            slot.announce();
         }
     }
 
@@ -79,20 +79,20 @@ impl Mailbox {
     /// next.
     #[inline]
     pub(super) fn served(&self, is_queued: bool) {
-        if let Some(place) = &*self.place.borrow() {
-            place.served(is_queued);
+        if let Some(slot) = &*self.slot.borrow() {
+            slot.served(is_queued);
         }
     }
 
     /// Where to say so from now on.
-    pub(super) fn set_place(&self, place: Option<Place>) {
-        self.place.replace(place);
+    pub(super) fn set_select_slot(&self, slot: Option<SelectSlot>) {
+        self.slot.replace(slot);
     }
 }
 
 /// The listener of a blocking connection.
-pub(super) struct Receiver {
-    pub(super) mailbox: Rc<Mailbox>,
+pub(super) struct InboxListener {
+    pub(super) inbox: Rc<Inbox>,
     /// Where the connection is to be accepted, if a server has opened it. Gone with the server.
     arrived: Option<Weak<Arrived>>,
 }
@@ -101,21 +101,21 @@ pub(super) struct Receiver {
 #[derive(Default)]
 pub(super) struct Arrived(pub(super) RefCell<VecDeque<super::Connection>>);
 
-impl Receiver {
-    pub(super) fn new(mailbox: Rc<Mailbox>) -> Receiver {
-        Receiver { mailbox, arrived: None }
+impl InboxListener {
+    pub(super) fn new(inbox: Rc<Inbox>) -> InboxListener {
+        InboxListener { inbox, arrived: None }
     }
 
     /// For a connection that a server on this thread opens.
-    pub(super) fn of_server(arrived: Weak<Arrived>) -> Receiver {
-        Receiver { mailbox: Rc::default(), arrived: Some(arrived) }
+    pub(super) fn of_server(arrived: Weak<Arrived>) -> InboxListener {
+        InboxListener { inbox: Rc::default(), arrived: Some(arrived) }
     }
 }
 
-impl Listener for Receiver {
+impl Listener for InboxListener {
     fn on_open(&mut self, ws: &Connection) -> Result<(), Error> {
         let Some(arrived) = &self.arrived else { return Ok(()) };
-        let connection = super::Connection::new(ws.clone(), Rc::clone(&self.mailbox));
+        let connection = super::Connection::new(ws.clone(), Rc::clone(&self.inbox));
         match arrived.upgrade() {
             Some(arrived) => arrived.0.borrow_mut().push_back(connection),
             // The server was dropped while this was on its way: so is the connection.
@@ -125,11 +125,11 @@ impl Listener for Receiver {
     }
 
     fn on_message(&mut self, ws: &Connection, message: Message<'_>) -> Result<(), Error> {
-        self.mailbox.put(ws, message);
+        self.inbox.put(ws, message);
         Ok(())
     }
 
     fn on_close(&mut self, _ws: &Connection, _closed: &Closed) {
-        self.mailbox.announce();
+        self.inbox.announce();
     }
 }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use threadwire_proto::OwnedMessage;
 
 use super::Connection;
-use super::mailbox::{Mailbox, Receiver};
+use super::inbox::{Inbox, InboxListener};
 use crate::Error;
 use crate::connection::{Moving, Remains};
 use crate::on_loop::server::ServerWorker;
@@ -15,12 +15,12 @@ use crate::on_loop::server::ServerWorker;
 /// A connection that belongs to no thread, so that it can be given to another one: see [`Connection::detach`]. Nothing is read or
 /// written meanwhile; what its handles send waits. Dropped, it breaks the connection off.
 pub struct Detached {
-    connection: Place,
+    connection: DetachedState,
     queue: VecDeque<OwnedMessage>,
 }
 
 /// What is on its way.
-enum Place {
+enum DetachedState {
     Open(Box<Moving>),
     Ended(Box<Remains>),
 }
@@ -53,10 +53,10 @@ impl Connection {
     /// ```
     pub fn detach(self) -> Result<Detached, Error> {
         let connection = match self.ws.remains() {
-            Some(remains) => Place::Ended(Box::new(remains)),
-            None => Place::Open(Box::new(self.ws.take_off()?)),
+            Some(remains) => DetachedState::Ended(Box::new(remains)),
+            None => DetachedState::Open(Box::new(self.ws.take_off()?)),
         };
-        Ok(Detached { connection, queue: self.mailbox.take_all() })
+        Ok(Detached { connection, queue: self.inbox.take_all() })
     }
 }
 
@@ -69,18 +69,18 @@ impl Detached {
 
     /// The same, as a connection of this thread's worker of a server.
     pub(super) fn attach_to(self, worker: Option<&ServerWorker>) -> Result<Connection, Error> {
-        let mailbox = Rc::new(Mailbox::with(self.queue));
+        let inbox = Rc::new(Inbox::with(self.queue));
         let ws = match self.connection {
-            Place::Ended(remains) => crate::Connection::of_remains(*remains),
-            Place::Open(moving) => {
+            DetachedState::Ended(remains) => crate::Connection::of_remains(*remains),
+            DetachedState::Open(moving) => {
                 let site = worker.map(|worker| Rc::clone(worker.site()));
-                crate::Connection::put_on(*moving, Box::new(Receiver::new(Rc::clone(&mailbox))), site)?
+                crate::Connection::put_on(*moving, Box::new(InboxListener::new(Rc::clone(&inbox))), site)?
             }
         };
-        if !mailbox.intake.is_full() {
+        if !inbox.window.is_full() {
             ws.resume_reading();
         }
-        Ok(Connection::new(ws, mailbox))
+        Ok(Connection::new(ws, inbox))
     }
 }
 

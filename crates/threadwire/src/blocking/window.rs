@@ -14,7 +14,7 @@ const OVERHEAD: usize = 64;
 
 /// Counts what waits to be received, and pauses reading while that is much.
 #[derive(Default)]
-pub(super) struct Intake {
+pub(super) struct ReceiveWindow {
     /// In bytes, with the overhead.
     size: Cell<usize>,
     /// Whether reading was paused because of that.
@@ -24,11 +24,15 @@ pub(super) struct Intake {
     is_sending: Cell<bool>,
 }
 
-impl Intake {
+impl ReceiveWindow {
     /// Of a connection on which payloads of these lengths wait already.
-    pub(super) fn with(lengths: impl Iterator<Item = usize>) -> Intake {
+    pub(super) fn with(lengths: impl Iterator<Item = usize>) -> ReceiveWindow {
         let size = lengths.map(|length| length + OVERHEAD).sum();
-        Intake { size: Cell::new(size), is_full: Cell::new(size >= ENOUGH), ..Intake::default() }
+        ReceiveWindow {
+            size: Cell::new(size),
+            is_full: Cell::new(size >= ENOUGH),
+            ..ReceiveWindow::default()
+        }
     }
 
     /// Whether nothing more is read.
@@ -94,17 +98,17 @@ impl Intake {
 }
 
 /// Somebody sends, until this is dropped.
-struct Sending<'a>(&'a Intake);
+struct Sending<'a>(&'a ReceiveWindow);
 
 impl Sending<'_> {
     #[inline]
-    fn begin<'a>(intake: &'a Intake, ws: &Connection) -> Sending<'a> {
-        intake.is_sending.set(true);
-        if intake.is_full.get() && intake.size.get() < intake.limit(ws) {
-            intake.is_full.set(false);
+    fn begin<'a>(window: &'a ReceiveWindow, ws: &Connection) -> Sending<'a> {
+        window.is_sending.set(true);
+        if window.is_full.get() && window.size.get() < window.limit(ws) {
+            window.is_full.set(false);
             ws.resume_reading();
         }
-        Sending(intake)
+        Sending(window)
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use threadwire_proto::{CloseCode, Frame, Level, Message, OpCode};
 use threadwire_worker::EventLoop;
 
-use super::intake::Intake;
+use super::window::ReceiveWindow;
 use threadwire_core::session::outcome::EndOfReceiving;
 
 use crate::{Client, Closed, Connection, Error, Handle, Listener, WhenFull};
@@ -38,54 +38,54 @@ use crate::{Client, Closed, Connection, Error, Handle, Listener, WhenFull};
 /// ws.close()?;
 /// # Ok::<(), threadwire::Error>(())
 /// ```
-pub struct Streaming {
+pub struct PartialReceiver {
     ws: Connection,
-    frames: Rc<Frames>,
+    fragments: Rc<Fragments>,
     end: RefCell<EndOfReceiving>,
 }
 
-/// A message that is arriving: see [`Streaming`]. Dropped before its end, the rest of it is skipped when the next one is
+/// A message that is arriving: see [`PartialReceiver`]. Dropped before its end, the rest of it is skipped when the next one is
 /// received.
 #[derive(Debug)]
 pub struct Incoming<'a> {
-    connection: &'a mut Streaming,
+    connection: &'a mut PartialReceiver,
     is_text: bool,
 }
 
 #[derive(Default)]
-struct Frames {
-    queue: RefCell<VecDeque<Part>>,
-    intake: Intake,
+struct Fragments {
+    queue: RefCell<VecDeque<Fragment>>,
+    window: ReceiveWindow,
     /// Whether the message that was received last has not come to its end.
     is_mid_message: Cell<bool>,
 }
 
-struct Part {
+struct Fragment {
     is_text: bool,
     is_last: bool,
     bytes: Vec<u8>,
 }
 
-pub(super) fn connect(client: &Client) -> Result<Streaming, Error> {
-    let frames = Rc::new(Frames::default());
-    let ws = client.connect(Receiver(Rc::clone(&frames)))?;
-    Ok(Streaming { ws, frames, end: RefCell::default() })
+pub(super) fn connect(client: &Client) -> Result<PartialReceiver, Error> {
+    let fragments = Rc::new(Fragments::default());
+    let ws = client.connect(FragmentListener(Rc::clone(&fragments)))?;
+    Ok(PartialReceiver { ws, fragments, end: RefCell::default() })
 }
 
-impl Streaming {
+impl PartialReceiver {
     /// Receives the beginning of a message; what was not taken of the one before is skipped. Ends as
     /// [`Connection::recv`](super::Connection::recv) does.
     pub fn recv(&mut self) -> Result<Option<Incoming<'_>>, Error> {
-        while self.frames.is_mid_message.get() {
+        while self.fragments.is_mid_message.get() {
             if self.next_part()?.is_none() {
                 break;
             }
         }
         self.wait()?;
-        let first = self.frames.queue.borrow().front().map(|part| part.is_text);
+        let first = self.fragments.queue.borrow().front().map(|part| part.is_text);
         match first {
             Some(is_text) => {
-                self.frames.is_mid_message.set(true);
+                self.fragments.is_mid_message.set(true);
                 Ok(Some(Incoming { connection: self, is_text }))
             }
             None => self.end().map(|()| None),
@@ -94,23 +94,23 @@ impl Streaming {
 
     /// The next part of the message, `None` behind its last one.
     fn next_part(&mut self) -> Result<Option<Vec<u8>>, Error> {
-        if !self.frames.is_mid_message.get() {
+        if !self.fragments.is_mid_message.get() {
             return Ok(None);
         }
         self.wait()?;
-        let Some(part) = self.frames.queue.borrow_mut().pop_front() else {
+        let Some(part) = self.fragments.queue.borrow_mut().pop_front() else {
             // It broke off. Also where the peer has closed: a message without an end is not a whole one.
-            self.frames.is_mid_message.set(false);
+            self.fragments.is_mid_message.set(false);
             self.end()?;
             return Err(Error::Lost);
         };
-        self.frames.intake.remove(&self.ws, part.bytes.len());
-        self.frames.is_mid_message.set(!part.is_last);
+        self.fragments.window.remove(&self.ws, part.bytes.len());
+        self.fragments.is_mid_message.set(!part.is_last);
         Ok(Some(part.bytes))
     }
 
     fn wait(&self) -> Result<(), Error> {
-        let has_something = || !self.frames.queue.borrow().is_empty() || self.ws.is_reported();
+        let has_something = || !self.fragments.queue.borrow().is_empty() || self.ws.is_reported();
         EventLoop::current().wait(None, has_something)?;
         Ok(())
     }
@@ -124,8 +124,8 @@ impl Streaming {
 
     /// Sends a message: see [`Connection::send`](super::Connection::send).
     pub fn send<'a>(&mut self, message: impl Into<Message<'a>>) -> Result<(), Error> {
-        self.frames.intake.while_sending(&self.ws, || {
-            self.ws.send_or(message, WhenFull::Wait)?;
+        self.fragments.window.while_sending(&self.ws, || {
+            self.ws.send_with(message, WhenFull::Wait)?;
             self.ws.flush();
             Ok(())
         })
@@ -164,9 +164,9 @@ impl Incoming<'_> {
 }
 
 /// The listener of such a connection.
-struct Receiver(Rc<Frames>);
+struct FragmentListener(Rc<Fragments>);
 
-impl Listener for Receiver {
+impl Listener for FragmentListener {
     fn level(&self) -> Level {
         Level::Frames
     }
@@ -175,18 +175,18 @@ impl Listener for Receiver {
         if frame.opcode().is_control() {
             return Ok(());
         }
-        let part = Part {
+        let part = Fragment {
             is_text: frame.opcode() == OpCode::Text,
             is_last: frame.fin(),
             bytes: frame.payload().to_vec(),
         };
-        self.0.intake.add(ws, part.bytes.len());
+        self.0.window.add(ws, part.bytes.len());
         self.0.queue.borrow_mut().push_back(part);
         Ok(())
     }
 }
 
-impl Drop for Streaming {
+impl Drop for PartialReceiver {
     fn drop(&mut self) {
         if self.ws.is_open() {
             // It can be sent.
@@ -196,8 +196,8 @@ impl Drop for Streaming {
     }
 }
 
-impl fmt::Debug for Streaming {
+impl fmt::Debug for PartialReceiver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Streaming").field("is_open", &self.ws.is_open()).finish_non_exhaustive()
+        f.debug_struct("PartialReceiver").field("is_open", &self.ws.is_open()).finish_non_exhaustive()
     }
 }
