@@ -1,4 +1,4 @@
-//! The `idle` command: what a connection costs that does nothing.
+//! The `idle` command: the memory of a connection that does nothing.
 
 use crate::client::{self, Stream};
 use crate::deflate;

@@ -1,4 +1,4 @@
-//! The load: connections that keep a number of messages in flight, and check and time what comes back.
+//! Load of the `echo` command: connections that keep a number of messages in flight, and check and time their echoes.
 //!
 //! It must cost less than the server, so it does per wake-up what the baseline does: one `recv` per ready connection,
 //! one `send` with as many new messages as echoes came. The frames are built and masked once, and shared by all

@@ -1,4 +1,4 @@
-//! What a process has used, from /proc.
+//! Resource usage of a process, from `/proc`.
 
 use crate::fail;
 use crate::fail::Result;

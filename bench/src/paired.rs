@@ -1,4 +1,4 @@
-//! Tables of servers that were measured in rounds, beside the first of them.
+//! Tables of servers measured in rounds, each beside the first of them.
 
 use crate::stats::{median, quantile, ratios};
 use std::fmt::Write as _;

@@ -1,4 +1,4 @@
-//! Servers as processes of their own: started for one measurement, and ended with it or with this program.
+//! Servers as child processes: started for one measurement, and ended with it or with this program.
 
 use crate::fail;
 use crate::fail::Result;

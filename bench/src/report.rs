@@ -1,4 +1,4 @@
-//! Tables of what was measured.
+//! Tables of the `echo` command.
 
 use crate::pin::Cores;
 use crate::scenario::Scenario;

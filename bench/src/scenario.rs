@@ -1,4 +1,4 @@
-//! What is measured: how many connections, how many messages in flight on each, how long, and of what.
+//! Scenarios: how many connections, how many messages in flight on each, how long, and of what kind.
 
 use crate::frame::{BINARY, TEXT};
 use serde::Serialize;

@@ -1,5 +1,5 @@
-//! TLS without a library but rustls, for the load and for the raw server: what is read is decrypted out of one shared buffer, what
-//! is written is encrypted into another, and each takes one system call.
+//! TLS with nothing but rustls, for the load and the raw server: a read is decrypted out of one shared buffer, a write is
+//! encrypted into another, and each takes one system call.
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use std::cell::RefCell;

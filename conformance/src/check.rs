@@ -1,4 +1,4 @@
-//! Checks an echo server: what goes out must come back, whatever its size, type and pieces.
+//! Check of an echo server: messages of all sizes, types and fragmentations must come back as they were sent.
 
 use threadwire::frame::OpCode;
 use threadwire::{CloseCode, Error};

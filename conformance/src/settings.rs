@@ -1,4 +1,4 @@
-//! The settings of compression, as they are written on the command line.
+//! Compression settings, as given on the command line.
 
 use std::sync::OnceLock;
 

@@ -1,4 +1,4 @@
-//! Clients that connect, upgrade, close and connect again, all on one thread.
+//! Load of the `accept` command: clients that connect, upgrade, close and connect again, all on one thread.
 
 use crate::fail;
 use crate::fail::Result;

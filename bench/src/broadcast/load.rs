@@ -1,4 +1,4 @@
-//! The load: members of a room, of whom the first speaks, and all must hear.
+//! Load of the `broadcast` command: members of a room, of whom the first speaks and all must receive.
 //!
 //! It must not be what the server waits for, nor what the server's system calls wait on. So nobody is polled for: all
 //! that have not heard yet are looked at in turn, and after each turn nothing is called for a while. A load that slept

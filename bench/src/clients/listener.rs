@@ -1,4 +1,4 @@
-//! Threadwire's callback face.
+//! Client of Threadwire's callback face.
 
 use super::arm::payload;
 use super::meter::Meter;

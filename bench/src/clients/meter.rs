@@ -1,4 +1,4 @@
-//! The clock of a client, and its CPU time.
+//! Meter of one client: elapsed time and CPU time.
 
 use crate::fail;
 use crate::fail::Result;

@@ -1,4 +1,4 @@
-//! The `clients` command: what a client costs, against one fast server.
+//! The `clients` command: the cost of a client, against one fast server.
 //!
 //! Every client talks to the raw server of `echo`, and keeps one message in flight, or sixteen: for each echo it sends
 //! another message, as a user of its library would write that. It is a process of its own and measures itself; this

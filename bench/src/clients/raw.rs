@@ -1,4 +1,4 @@
-//! Without a library: ready frames are written, and as many bytes read as their echoes have.
+//! Client without a library: writes ready frames, and reads as many bytes as their echoes have.
 
 use super::arm::payload;
 use super::meter::Meter;

@@ -1,4 +1,4 @@
-//! The codec and nothing else: zlib-rs, with the settings that Threadwire has by default.
+//! Codec of the raw server: zlib-rs, with the settings that Threadwire has by default.
 
 use crate::fail;
 use crate::fail::Result;

@@ -1,4 +1,4 @@
-//! The load: clients that compress, each of which sends a message and checks what comes back.
+//! Load of the `deflate` command: clients that compress, each of which sends a message and checks the answer.
 //!
 //! All send at once, and again when all have heard: so the server finds as much to do at each wake-up whether it is fast or
 //! slow, and what the clients' own compression takes, which is as much as the server's, is not in between. Like the load of

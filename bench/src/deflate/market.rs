@@ -1,4 +1,4 @@
-//! Messages as a stock exchange sends them, made by a generator: the same for the same seed.
+//! Market data: messages as a stock exchange sends them, generated, and the same for the same seed.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! The `deflate` command: what it costs a server to inflate a message and to compress its answer.
+//! The `deflate` command: the cost of inflating a message and compressing its answer on a server.
 //!
 //! The server is an echo of messages that are all compressed, both ways. What the codec itself takes is most of it: so the
 //! baseline calls the same codec with the same settings, and what is above it is the price of a library.

@@ -1,6 +1,6 @@
-//! Without a library: epoll, and the codec. Each connection has engines of its own; what arrives is unmasked, inflated,
-//! compressed and written, each once. Nothing is checked and nothing kept for a socket that has no room: that ends the server,
-//! as the load never lets anything queue.
+//! Compression without a library: epoll, and the codec. Each connection has engines of its own; a message is unmasked, inflated,
+//! compressed and written, each once. Nothing is checked, and nothing is kept for a socket without room: that ends the server, as
+//! the load never lets anything queue.
 
 use super::codec::{Codec, Settings, TAIL};
 use crate::fail;

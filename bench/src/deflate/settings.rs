@@ -1,4 +1,4 @@
-//! What each setting of the codec is worth: size, time and memory.
+//! Settings of the codec, and what each is worth: size, time and memory.
 
 use super::codec::{Codec, Settings, TAIL};
 use super::market::{Kind, Market};

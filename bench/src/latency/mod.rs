@@ -1,4 +1,4 @@
-//! The `latency` command: how long one message takes to a server and back, when nothing else is under way.
+//! The `latency` command: the time of one message to a server and back, with nothing else under way.
 //!
 //! Client and server of an arm are of the same library, each a process of its own on its own core; this process sleeps
 //! meanwhile. The client measures its own round trips.

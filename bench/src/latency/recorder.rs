@@ -1,4 +1,4 @@
-//! The clock of a client: one reading of it a round trip.
+//! Recorder of round trips: one reading of the clock for each.
 
 use crate::fail;
 use crate::fail::Result;

@@ -1,4 +1,4 @@
-//! Tables of round trips.
+//! Tables of the `latency` command.
 
 use super::recorder::Outcome;
 use crate::stats::{median, quantile, ratios};

@@ -1,4 +1,4 @@
-//! Threadwire's blocking face with all connections on one thread, as its users write an echo.
+//! Echo server of Threadwire's blocking face, as its users write it, with all connections on one thread.
 
 use super::Outcome;
 use crate::secure::server_tls;

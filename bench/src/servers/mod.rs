@@ -1,4 +1,4 @@
-//! The servers under test that are built into this program, by name.
+//! Servers under test that are built into this program, by name.
 //!
 //! Each is an echo server as its library's users would write it, on one thread, with `TCP_NODELAY`. To add one: write
 //! `fn run(port: u16) -> Outcome` in a file of its own and give it a line in [`BUILTIN`].

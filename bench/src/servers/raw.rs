@@ -1,4 +1,4 @@
-//! The yardstick: an echo on bare epoll (mio) that speaks the frames correctly and does nothing else.
+//! Raw echo server, the yardstick: bare epoll (mio) that speaks the frames correctly and does nothing else.
 //!
 //! No library is between it and the kernel, and it validates next to nothing: no UTF-8, no reserved bits, no assembly
 //! of fragments (each is echoed as it came), no limit but one on a frame's length. What it costs is what the kernel,

@@ -1,4 +1,4 @@
-//! Actors of actix, each the only one on an `Arbiter`, which is a thread of its own. (More often many share one.)
+//! Workers as actors of actix, each alone on an `Arbiter`, which is a thread of its own. (More often many share one.)
 
 use super::arm::Arm;
 use super::duty::{Duty, Event};

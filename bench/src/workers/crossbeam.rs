@@ -1,4 +1,4 @@
-//! A thread that runs boxed closures out of a crossbeam channel, whose receivers spin and yield a little before they
+//! Workers as threads that run boxed closures out of a crossbeam channel, whose receivers spin and yield a little before they
 //! park.
 
 use super::arm::Arm;

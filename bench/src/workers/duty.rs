@@ -1,4 +1,4 @@
-//! What the workers of every arm do: the same code, so that arms differ only in how events reach it.
+//! Duties of the workers of every arm: the same code, so that arms differ only in how events reach it.
 
 use super::arm::Arm;
 use crate::fail::Result;

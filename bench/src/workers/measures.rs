@@ -1,4 +1,4 @@
-//! What is measured of every arm.
+//! Measurements of every arm of the `workers` command.
 
 use super::arm::Arm;
 use super::duty::{Duty, Event, Trips};

@@ -1,5 +1,5 @@
-//! The first arm: a thread that runs boxed closures out of a channel of the standard library, which parks a receiver
-//! that finds nothing.
+//! Workers as threads that run boxed closures out of a channel of the standard library, which parks a receiver that finds
+//! nothing.
 
 use super::arm::Arm;
 use super::duty::{Duty, Event};

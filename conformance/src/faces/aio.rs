@@ -1,4 +1,4 @@
-//! The async face.
+//! Echo server and client of the async face.
 
 use std::time::Duration;
 

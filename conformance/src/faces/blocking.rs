@@ -1,4 +1,4 @@
-//! The blocking face.
+//! Echo server and client of the blocking face.
 
 use std::sync::mpsc;
 

@@ -1,4 +1,4 @@
-//! What a face has to be able to do here. Each face is a file.
+//! Faces under test, a file for each, and what each of them must offer to be tested.
 
 mod aio;
 mod app;

@@ -1,4 +1,4 @@
-//! `threadwire connect`
+//! The `threadwire connect` command.
 
 use std::cell::RefCell;
 use std::fmt::Write as _;

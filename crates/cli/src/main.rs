@@ -1,4 +1,4 @@
-//! The `threadwire` command.
+//! The `threadwire` command and its subcommands.
 
 mod connect;
 mod ping;

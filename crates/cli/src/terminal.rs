@@ -1,5 +1,4 @@
-//! The terminal of `threadwire connect`: an input line below what arrives, where a person sits at both ends of it. Where
-//! the input or the output is something else, it is plain lines.
+//! Terminal of `threadwire connect`: an input line below what arrives, if a person sits at both ends; otherwise plain lines.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::sync::mpsc::{self, Receiver};

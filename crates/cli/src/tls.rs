@@ -1,4 +1,4 @@
-//! How a client of the command speaks TLS.
+//! TLS options of the client commands.
 
 use std::path::PathBuf;
 

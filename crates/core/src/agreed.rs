@@ -1,4 +1,4 @@
-//! The outcome of an opening handshake: subprotocol, headers, and what a server knows of its client.
+//! Outcome of an opening handshake: subprotocol, headers, and the server's permit for its client.
 
 use std::sync::Arc;
 

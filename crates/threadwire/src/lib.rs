@@ -50,6 +50,8 @@
 //! and handles for all tasks and threads. With the features `hyper` and `axum` they are also made from requests that such a
 //! server has received.
 //!
+//! What each of the faces can is told by the tables of [`faces`].
+//!
 //! # Threads and tasks on one connection
 //!
 //! | from | to | there is |
@@ -71,14 +73,9 @@ pub mod app;
 pub mod blocking;
 pub mod client;
 mod connection;
-pub mod events;
-
-mod handle;
 
 mod listener;
-pub mod messages;
 mod on_loop;
-pub mod room;
 pub mod tls;
 
 /// The protocol without I/O: the `threadwire-proto` crate.
@@ -89,12 +86,13 @@ pub use threadwire_worker as worker;
 pub use app::App;
 pub use client::{Client, connect};
 pub use connection::Connection;
+pub use connection::handle::Handle;
 pub use connection::listener::Listener;
 pub use connection::reply::Reply;
-pub use handle::Handle;
+pub use connection::room::Room;
+pub use connection::{events, messages, room};
 pub use listener::running::Running;
 pub use listener::server::Server;
-pub use room::Room;
 pub use threadwire_core::config::{Config, SendOptions, WhenFull};
 pub use threadwire_core::error::{Closed, Error};
 pub use threadwire_core::server::Request;
@@ -151,6 +149,10 @@ pub mod server {
     #[cfg(feature = "tls")]
     pub use threadwire_core::tls::ServerTls;
 }
+
+#[cfg(doc)]
+#[doc = include_str!("../docs/faces.md")]
+pub mod faces {}
 
 /// The examples of the README are tests too. One of them needs the async face.
 #[cfg(all(doctest, feature = "aio"))]

@@ -1,4 +1,4 @@
-//! The lane under a model checker, which tries the orders in which threads can run. It is the same source file as the
+//! Lane of a handle under a model checker, which tries the orders in which threads can run. It is the same source file as the
 //! library's, with the checker's locks and atomics under it.
 
 /// What the lane finds under this name.
@@ -8,7 +8,7 @@ pub mod sync {
     pub(crate) use std::sync::PoisonError;
 }
 
-#[path = "../src/handle/lane.rs"]
+#[path = "../src/connection/handle/lane.rs"]
 pub mod lane;
 
 use std::sync::Mutex;

@@ -1,4 +1,4 @@
-//! The command as a person uses it: what it prints, and how it exits.
+//! Output and exit codes of the commands.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -1,4 +1,4 @@
-//! The answer to a request of HTTP, as it arrives: for every face, so without I/O.
+//! HTTP response reader: the answer to a request of a client, as it arrives, without I/O.
 
 use threadwire_proto::handshake::{Answer, HandshakeError, HeadReader};
 

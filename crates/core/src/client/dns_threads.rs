@@ -1,5 +1,4 @@
-//! What would block a loop or a task is done on threads of its own: above all asking the system for the addresses of a host, as
-//! only it knows all of its rules.
+//! DNS threads: look-ups of host names by the system, and other work that would block a loop or a task.
 //!
 //! There are at most 16 such threads in a process. They come with the work and go when there is none; what is more waits for its
 //! turn, and is not begun any more when nobody waits for it. A name server that does not answer thus costs threads, but not many.

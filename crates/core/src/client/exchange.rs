@@ -1,5 +1,5 @@
-//! What is said on a stream before it is a connection, without I/O: with a proxy, for a way through, and with the server, for the
-//! upgrade. An exchange has bytes to be written and looks at those that were read; who moves them is another's concern.
+//! Exchanges before a stream is a connection, without I/O: a proxy is asked for a tunnel, the server for the upgrade. An exchange
+//! has bytes to write, and looks at those that were read.
 
 use threadwire_proto::Deflate;
 use threadwire_proto::deflate::Agreement;

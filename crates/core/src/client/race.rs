@@ -1,4 +1,4 @@
-//! Which addresses to try, and when: happy eyeballs (RFC 8305), without I/O and without a clock.
+//! Happy eyeballs (RFC 8305): which addresses to try, and when, without I/O and without a clock.
 //!
 //! The addresses alternate between the families, begun with the one that the resolver prefers. Each attempt has a head start of
 //! 250 ms over the next, unless it fails before; the first that connects wins, and the others are dropped.

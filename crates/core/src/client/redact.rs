@@ -1,4 +1,4 @@
-//! URLs as they may be shown: in errors, in logs.
+//! Redaction of credentials in URLs, for errors and logs.
 
 /// A URL without user name, password, query and fragment, whether it is well formed or not: what can't be told apart is hidden.
 pub(super) fn redacted(url: &str) -> String {

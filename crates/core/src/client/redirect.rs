@@ -1,4 +1,4 @@
-//! Where a redirect leads, and whether it may be followed (RFC 9110, section 15.4).
+//! Redirects (RFC 9110, section 15.4): the new target, and whether it may be followed.
 
 use threadwire_proto::handshake::{Answer, Headers};
 

@@ -1,4 +1,4 @@
-//! The settings of a client: where to connect to, what to ask for, and by which way.
+//! Client settings: target, request headers, and way to the server.
 
 use std::fmt;
 use std::net::SocketAddr;

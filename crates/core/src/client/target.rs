@@ -1,4 +1,4 @@
-//! Where a URL leads.
+//! Target of a client: scheme, host, port and path of a WebSocket URL.
 
 use std::fmt;
 use std::os::unix::ffi::OsStringExt;

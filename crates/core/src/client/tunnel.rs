@@ -1,4 +1,4 @@
-//! Asking an HTTP proxy for a tunnel (RFC 9110, section 9.3.6), without I/O.
+//! HTTP proxy tunnel: `CONNECT` (RFC 9110, section 9.3.6), without I/O.
 
 use threadwire_proto::handshake::{Answer, Headers};
 

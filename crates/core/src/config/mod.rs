@@ -1,4 +1,4 @@
-//! The settings of connections, on either side.
+//! Connection settings, on either side.
 
 mod send_options;
 mod when_full;

@@ -1,4 +1,4 @@
-//! Errors of the operating system: which are for good, and how they read.
+//! Errors of the operating system: which are transient, and how they read.
 
 use std::io;
 

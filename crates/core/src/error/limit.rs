@@ -1,4 +1,4 @@
-//! Limits of this side that can be reached.
+//! Limits of this side.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Errors of all faces.
+//! The error type of all faces.
 
 use std::any::Any;
 use std::fmt;

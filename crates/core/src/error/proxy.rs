@@ -1,4 +1,4 @@
-//! Failures on the way through a proxy.
+//! Proxy failures.
 
 use std::error::Error as StdError;
 use std::fmt;

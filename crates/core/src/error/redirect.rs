@@ -1,4 +1,4 @@
-//! Redirects that are not followed.
+//! Refused redirects.
 
 use std::fmt;
 

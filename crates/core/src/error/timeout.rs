@@ -1,4 +1,4 @@
-//! Timeouts, and the steps of opening a connection at which they can strike.
+//! Timeouts, and the steps of opening a connection at which they strike.
 
 use std::fmt;
 use std::time::Duration;

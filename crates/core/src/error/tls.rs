@@ -1,4 +1,4 @@
-//! What can be wrong with a TLS connection, in words.
+//! TLS failures in words.
 
 use std::fmt;
 use std::time::SystemTime;

@@ -1,4 +1,4 @@
-//! URLs that can't be connected to, and the part that is wrong.
+//! Bad parts of a URL.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! An attempt to reconnect that is about to begin, and may be changed.
+//! Reconnect attempt that is about to begin, and may still be changed.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Commands of other threads and tasks to a reconnecting connection.
+//! Commands to a reconnecting connection, from other threads and tasks.
 
 use threadwire_proto::CloseCode;
 

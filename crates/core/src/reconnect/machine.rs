@@ -1,4 +1,4 @@
-//! The state machine of reconnecting: what follows what, without clock, network or callback.
+//! State machine of reconnecting: the state after each attempt and each end, without clock, network or callback.
 
 use std::time::{Duration, Instant};
 

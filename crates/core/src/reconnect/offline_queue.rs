@@ -1,4 +1,4 @@
-//! The offline queue: messages that wait for the next connection.
+//! Offline queue: messages that wait for the next connection.
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,4 @@
-//! The state that a reconnecting connection shares with its handles: commands one way, the open connection the other.
+//! State that a reconnecting connection shares with its handles: commands one way, the open connection the other.
 //!
 //! The driver is woken for commands and for room; it looks whether there are any without taking a lock. Handles of
 //! connections are cloned under the lock and used, and dropped, without it, but for the offline queue: that is drained under

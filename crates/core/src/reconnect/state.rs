@@ -1,4 +1,4 @@
-//! What can be known about a reconnecting connection: where it stands, and what ended the last connection.
+//! States of a reconnecting connection, and causes of their changes.
 
 use std::fmt;
 use std::sync::Arc;

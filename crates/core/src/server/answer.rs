@@ -1,4 +1,4 @@
-//! The answer to a request: an upgrade with all that goes with it, or a plain response.
+//! Answer to an upgrade request: an upgrade with its headers and listener, or a plain response.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Whose request a proxy has passed on: `X-Forwarded-For` and `Forwarded` (RFC 7239).
+//! Forwarding headers of proxies: `X-Forwarded-For` and `Forwarded` (RFC 7239).
 //!
 //! Every proxy adds who came to it at the end; what stands before was there already, and may be the client's invention. So the list is
 //! read from its end, and only as far as whoever wrote the next entry is trusted.

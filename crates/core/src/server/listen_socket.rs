@@ -1,4 +1,4 @@
-//! Sockets that listen: addresses, paths, and what was given.
+//! Listening sockets: by address, by path, or given by the program.
 
 use std::fmt;
 use std::fs::{self, File};

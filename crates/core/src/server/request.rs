@@ -1,4 +1,4 @@
-//! A request that asks for a connection.
+//! Upgrade request of a client, as hooks and checks see it.
 
 use std::any::Any;
 use std::fmt;

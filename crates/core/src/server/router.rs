@@ -1,4 +1,4 @@
-//! The router of a server: paths, their parameters, and what answers them.
+//! Router of a server: paths, their parameters, and the hook behind each.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -54,7 +54,11 @@ pub struct Watching {
 
 impl Drop for Watching {
     fn drop(&mut self) {
-        lock(&self.watchers.0).retain(|waker| !waker.will_wake(&self.waker));
+        let mut wakers = lock(&self.watchers.0);
+        // One of them: another call of the same task may watch too.
+        if let Some(place) = wakers.iter().position(|waker| waker.will_wake(&self.waker)) {
+            wakers.swap_remove(place);
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! TLS of clients.
+//! TLS settings of clients: trust, pinned keys, client certificates.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};

@@ -1,4 +1,4 @@
-//! Certificates and keys as they lie in files.
+//! PEM files: certificates and private keys.
 
 use std::borrow::Cow;
 use std::fmt;

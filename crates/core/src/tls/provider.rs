@@ -1,4 +1,4 @@
-//! What clients and servers need of rustls, and what its errors mean.
+//! Crypto provider of rustls, and its errors in this library's words.
 
 use std::fmt;
 use std::io;

@@ -1,4 +1,4 @@
-//! TLS of servers.
+//! TLS settings of servers: certificates by name, client certificates, reload.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! One side of a TLS connection, over whatever the caller reads and writes: for every face.
+//! TLS session: one side of a TLS connection, over any byte stream, for every face.
 //!
 //! rustls holds no buffers here (its "unbuffered" interface): what is read lies in memory that the connections of a thread
 //! share, is decrypted there, and goes from there into the caller's buffer; what is written is gathered into as few records

@@ -1,4 +1,4 @@
-//! TLS as a layer between a connection and a stream, whatever drives the stream.
+//! TLS layer between a connection and its stream.
 
 use std::io::{self, IoSlice, IoSliceMut};
 

@@ -1,4 +1,4 @@
-//! Whether a server is who it should be, beyond what verifiers of rustls say.
+//! Certificate verification beyond that of rustls: pinned keys, and self-signed certificates by name.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The lines of a trace, as data and as text.
+//! Lines of a trace, as data and as text.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Redaction of secrets in the heads of handshakes, for traces.
+//! Redaction of secrets in handshake heads, for traces.
 
 use threadwire_proto::handshake::redact::{HIDDEN, header, url};
 

@@ -1,4 +1,4 @@
-//! The parser behind a trace: bytes of a stream in, lines out.
+//! Trace parser: bytes of a stream in, lines out.
 //!
 //! Each direction is a small state machine that reads heads until the one that agrees to the upgrade, and then the headers of
 //! frames. It judges nothing: rules are the protocol's. Of a payload it keeps what is shown.

@@ -1,4 +1,4 @@
-//! The app: its settings, its callbacks, and a run.
+//! App: settings, callbacks, and a run.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;

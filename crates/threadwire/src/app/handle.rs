@@ -1,4 +1,4 @@
-//! An app from any thread, and what its threads share with it.
+//! App handle for any thread, and the state that an app shares with its handles.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};

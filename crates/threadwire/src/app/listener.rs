@@ -1,4 +1,4 @@
-//! The listener of a run: has the program's closures called.
+//! Listener of an app's run: calls the program's callbacks.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

@@ -1,4 +1,4 @@
-//! Requests and their answers, told apart by ids.
+//! Requests and replies over an app, paired by ids.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! A connection, on its thread.
+//! Blocking connection: receive, send, close, on its thread.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;

@@ -1,4 +1,4 @@
-//! A connection on its way to another thread.
+//! Detached connection, on its way to another thread.
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! The inbox of a blocking connection: messages that have arrived and were not received.
+//! Inbox of a blocking connection: messages that have arrived and were not received, and the listener that fills it.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;

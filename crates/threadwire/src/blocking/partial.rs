@@ -1,4 +1,4 @@
-//! Messages in parts, as they come.
+//! Messages in parts: fragments as they arrive, for messages too long for memory.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

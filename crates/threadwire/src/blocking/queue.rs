@@ -1,4 +1,4 @@
-//! Messages in the order in which they came.
+//! Message queue in pooled memory.
 //!
 //! Short ones lie one behind the other in a piece of memory that connections of the thread lend each other, and get memory of
 //! their own only when they are taken out: a program that is done with one before it takes the next then gets the same piece of

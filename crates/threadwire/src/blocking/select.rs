@@ -1,4 +1,4 @@
-//! Waiting for several connections at once, and for those to come.
+//! Select: one thread waits for several connections, and for new ones of servers.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

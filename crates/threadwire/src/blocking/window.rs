@@ -1,4 +1,4 @@
-//! How much has arrived and was not received, and when that is enough.
+//! Receive window (backpressure for the peer): how much may wait to be received before reading is paused.
 
 use std::cell::Cell;
 

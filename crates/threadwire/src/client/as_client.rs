@@ -1,4 +1,4 @@
-//! What can be connected to.
+//! Targets of `connect`: a URL, or a client.
 
 use std::borrow::Cow;
 

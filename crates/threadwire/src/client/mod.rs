@@ -1,5 +1,5 @@
-//! The client of every face: a builder around its settings, and what it can be told about the way to a server: proxies, cookies,
-//! TLS, sockets, addresses, timeouts.
+//! Client of every face: a builder around its settings; and the types of the way to a server: proxies, cookies, TLS, sockets,
+//! addresses, timeouts.
 
 mod as_client;
 mod network;

@@ -8,7 +8,7 @@ use threadwire_proto::keepalive::Hold;
 
 use super::Connection;
 use super::flags::Flags;
-use crate::messages::inbox::{Inbox, Put};
+use crate::connection::messages::inbox::{Inbox, Put};
 use crate::{Closed, Handle};
 
 impl Connection {

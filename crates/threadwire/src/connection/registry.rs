@@ -6,7 +6,7 @@ use std::rc::Rc;
 use slab::Slab;
 
 use super::{Connection, WeakConnection};
-use crate::room::table::Rooms;
+use crate::connection::room::table::Rooms;
 use threadwire_core::session::buffers::Buffers;
 
 thread_local! {

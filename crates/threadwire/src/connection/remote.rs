@@ -14,8 +14,8 @@ use threadwire_worker::{EventLoop, Ready};
 
 use super::flags::Flags;
 use super::{Connection, WeakConnection};
-use crate::handle::lane::{Batch, LeftFrame};
-use crate::handle::{self, Handle};
+use crate::connection::handle::lane::{Batch, LeftFrame};
+use crate::connection::handle::{self, Handle};
 use crate::{Closed, Error, WhenFull};
 use threadwire_core::session::overflow::{FrameKind, Overflow};
 

@@ -9,7 +9,7 @@ use super::Connection;
 use super::flags::Flags;
 use crate::WhenFull;
 use crate::connection::registry::Registry;
-use crate::room::branch::{Branch, Seat};
+use crate::connection::room::branch::{Branch, Seat};
 use threadwire_core::session::overflow::{FrameKind, Overflow};
 use threadwire_core::session::send::Framed;
 

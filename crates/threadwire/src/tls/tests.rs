@@ -1,4 +1,4 @@
-//! Two sessions, and a pipe between them that takes and gives as little as it likes.
+//! TLS sessions of a client and a server over a pipe that takes and gives as little as it likes.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;

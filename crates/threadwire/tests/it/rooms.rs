@@ -1,4 +1,4 @@
-//! What is sent to a room reaches its members, in order, on whatever workers they live, and waits for none of them.
+//! Rooms: messages reach all members in order, on all workers, without waiting for any.
 
 use std::collections::HashMap;
 use std::sync::mpsc::{self, Receiver, Sender};

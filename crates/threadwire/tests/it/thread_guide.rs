@@ -1,5 +1,5 @@
-//! A guide to threads of another client library, sentence by sentence: what it warns of, what it leaves open, and the programs
-//! that it shows. Each test says in our words what is claimed or asked there. Those that are tested elsewhere:
+//! Guide to threads of another client library, sentence by sentence: its warnings, its gaps, and its programs. Each test says in
+//! our words what is claimed or asked there. Those that are tested elsewhere:
 //!
 //! - The two programs that close in the callback for messages, on its own thread and on another, of which the first never hears of
 //!   the end: `connection::closing_races`, a thousand times each.

@@ -1,4 +1,4 @@
-//! What an environment says of proxies, by the rules of curl.
+//! Proxy variables of the environment (`HTTP_PROXY` and others), by the rules of curl.
 
 use std::fmt;
 use std::net::IpAddr;

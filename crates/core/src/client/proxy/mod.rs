@@ -1,4 +1,4 @@
-//! Through which proxy a server is reached.
+//! Proxy choice: the program's own proxy, the environment's, or none.
 
 mod environment;
 mod no_proxy;

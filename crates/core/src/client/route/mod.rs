@@ -1,4 +1,4 @@
-//! From a URL to an open connection, in steps and without I/O: what comes next, whoever does it.
+//! Route from a URL to an open connection, in steps and without I/O: resolve, connect, TLS, proxy, upgrade.
 //!
 //! A driver asks for the [task](Route::task), does it, says how it went, and asks again. For each server on the way (there are
 //! several where redirects are followed) the steps are: find the addresses of whoever is asked first, the server or its proxy;

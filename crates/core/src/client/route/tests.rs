@@ -1,4 +1,4 @@
-//! What follows what, for every kind of way: no network, no clock.
+//! Steps of every kind of route: no network, no clock.
 
 use threadwire_proto::handshake::accept_key;
 

@@ -1,4 +1,4 @@
-//! The conductor of reconnecting: events in, effects out, without a loop, a runtime or a clock.
+//! Conductor of reconnecting: events in, effects out, without a loop, a runtime or a clock.
 //!
 //! A driver tells it what has happened ([`on`](Conductor::on)), and then carries out one effect after the other, until there
 //! are none ([`next_effect`](Conductor::next_effect)). Effects are handed out one at a time because the program's callbacks run in between:

@@ -1,4 +1,4 @@
-//! A conductor in virtual time: a driver that plays a script of attempts.
+//! Conductor in virtual time: a driver plays a script of attempts.
 
 use threadwire_proto::{Initiator, Violation};
 

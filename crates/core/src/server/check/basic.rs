@@ -1,4 +1,4 @@
-//! Names and passwords (RFC 7617).
+//! Basic authentication: names and passwords (RFC 7617).
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Connecting to one of several addresses, on a loop: each attempt is a source, and the first that connects is handed on.
+//! TCP connect on a loop, with happy eyeballs: each address tried is a source, and the first that connects is handed on.
 
 use std::cell::{Cell, RefCell};
 use std::io;

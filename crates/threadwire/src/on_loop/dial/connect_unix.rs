@@ -1,4 +1,4 @@
-//! Connecting to a unix socket, on a loop.
+//! Unix socket connect on a loop.
 
 use std::cell::Cell;
 use std::io;

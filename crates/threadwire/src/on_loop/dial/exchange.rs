@@ -1,4 +1,4 @@
-//! An exchange with a proxy or with the server, on a loop: its bytes are moved as the socket takes and gives them.
+//! Proxy tunnel and upgrade on a loop: moves the bytes of an exchange as the socket takes and gives them.
 
 use std::cell::{Cell, RefCell};
 use std::io;

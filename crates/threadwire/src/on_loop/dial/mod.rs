@@ -1,6 +1,6 @@
-//! From a URL to an open connection. What comes next is said by [`Route`], which does no I/O and serves every face; the steps on
-//! the way are files of their own. The rest drives it on a loop: each step that waits is a source there, gets a stream from the
-//! one before, in its place on the loop, and hands it on to the next.
+//! Dialing on a loop: from a URL to an open connection. [`Route`] decides the next step, without I/O, for every face; each step
+//! that waits is a source of the loop, in a file of its own. A step takes the stream of the one before, in its place on the loop,
+//! and hands it on to the next.
 
 mod connect;
 mod connect_unix;

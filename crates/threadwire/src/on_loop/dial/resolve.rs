@@ -1,4 +1,4 @@
-//! Finding the addresses of a host, on a loop: others ask the system, and the loop goes on meanwhile.
+//! Name resolution on a loop: DNS threads ask the system, and the loop goes on meanwhile.
 
 use std::cell::{Cell, RefCell};
 use std::io;

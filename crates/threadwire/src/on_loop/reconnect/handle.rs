@@ -10,7 +10,7 @@ use threadwire_proto::{CloseCode, CloseFrame, Compress, Message};
 use threadwire_worker::{EventLoop, Remote};
 
 use super::{Change, State};
-use crate::handle::waker_of_this_thread;
+use crate::connection::handle::waker_of_this_thread;
 use crate::{Connection, Error, Handle, SendOptions, WhenFull};
 
 /// A reconnecting connection from any thread: a cheap clone, `Send` and `Sync`. It stands for one connection after the other,

@@ -1,5 +1,5 @@
-//! Questions that users of an async library ask again and again, and the answers of its guide, which are mostly that it can't be
-//! had. Each test says in our words what is asked or claimed there. Those that are tested elsewhere:
+//! Questions of users of an async library, and the answers of its guide, which are mostly that it can't be had. Each test says in
+//! our words what is asked or claimed there. Those that are tested elsewhere:
 //!
 //! - A loop of sends gives other tasks their turn, and pings are answered meanwhile: `aio::fairness`.
 //! - Who blocks a runtime is named: `aio::blocked_tasks`.

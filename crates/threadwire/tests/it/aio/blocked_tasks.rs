@@ -1,4 +1,4 @@
-//! Tasks and runtimes that are held by what blocks where it should wait.
+//! Stall reports: tasks and runtimes that are held by blocking code.
 
 use std::sync::mpsc;
 use std::thread;

@@ -1,4 +1,4 @@
-//! Futures of the async face may be dropped at any time.
+//! Cancellation: futures of the async face may be dropped at any time.
 
 use std::pin::pin;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! However a connection of the async face ends, there is one outcome, and it comes in bounded time.
+//! Close handshake and loss on the async face: one outcome, in bounded time.
 
 use std::sync::Arc;
 use std::time::Duration;

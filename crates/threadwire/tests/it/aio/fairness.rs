@@ -1,4 +1,4 @@
-//! Loops on the async face leave others their turn, and slow readers are waited for.
+//! Fairness on the async face: other tasks get their turn, and slow readers are waited for.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! A connection of the async face from any task and any thread.
+//! Handles of async connections, from any task and any thread.
 
 use std::collections::HashMap;
 use std::sync::Arc;

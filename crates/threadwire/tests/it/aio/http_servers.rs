@@ -1,4 +1,4 @@
-//! Connections from requests that an HTTP server has received.
+//! Upgrades of requests that another HTTP server has received.
 
 use std::convert::Infallible;
 

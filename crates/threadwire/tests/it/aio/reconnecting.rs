@@ -1,4 +1,4 @@
-//! Connections of the async face that come back: what follows what, who is asked, and how it ends.
+//! Reconnecting on the async face: order of events, hooks, and ends.
 
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex, mpsc};

@@ -1,4 +1,4 @@
-//! The async face belongs to a runtime, not to the process; and keepalive on it.
+//! Runtimes: a connection belongs to one, not to the process; and keepalive on them.
 
 use std::future::pending;
 use std::time::{Duration, Instant};

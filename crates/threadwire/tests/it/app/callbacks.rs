@@ -1,4 +1,4 @@
-//! Apps: the order of their callbacks, and how and where they end.
+//! Callbacks of apps: their order, and how and where a run ends.
 
 use std::cell::{Cell, RefCell};
 use std::net::TcpListener;

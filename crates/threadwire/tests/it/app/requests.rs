@@ -1,4 +1,4 @@
-//! Requests over an app: which answer is whose, and what becomes of requests that are not answered.
+//! Requests over an app: replies by id, and the end of unanswered requests.
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -1,4 +1,4 @@
-//! The blocking face: connections that change their thread.
+//! Detach and attach: blocking connections that change their thread.
 
 use std::thread;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The blocking face: messages in parts.
+//! Messages in parts on the blocking face.
 
 use std::sync::mpsc;
 use std::thread;

@@ -1,4 +1,4 @@
-//! What a client has said is for a handler, also if it has left before a thread was free.
+//! Clients that leave before a thread is free: what they said is received all the same.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};

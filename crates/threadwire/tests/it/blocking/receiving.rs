@@ -1,4 +1,4 @@
-//! The blocking face: receiving, and how it ends.
+//! Receive on the blocking face, and how it ends.
 
 use std::cell::Cell;
 use std::rc::Rc;

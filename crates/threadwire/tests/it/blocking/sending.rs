@@ -1,4 +1,4 @@
-//! The blocking face: sending, what leaves when, and what is waited for.
+//! Send on the blocking face: flushing, and waiting for room.
 
 use std::sync::mpsc;
 use std::thread;

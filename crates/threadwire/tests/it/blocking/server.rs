@@ -1,4 +1,4 @@
-//! The blocking face: servers.
+//! Servers of the blocking face.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! Ways to a server: several addresses, addresses and sockets of the program's own, unix sockets; and what is asked for there.
+//! Addresses and sockets of a client: several addresses, the program's own, unix sockets; and the requests sent over them.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -1,5 +1,4 @@
-//! Servers that break before the connection is open: the attempt has one outcome, and a neighbour on the same loop goes
-//! on.
+//! Servers that break during the opening handshake: the attempt has one outcome, and a neighbour on the same loop goes on.
 
 use std::io::ErrorKind;
 use std::sync::mpsc;

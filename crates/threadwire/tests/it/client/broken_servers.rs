@@ -1,5 +1,5 @@
-//! Servers that break in every way once the connection is open: the client hears of it once, with how it was, and its
-//! neighbour on the same loop goes on.
+//! Servers that break an open connection, in every way: the client is told once, with the right outcome, and its neighbour on the
+//! same loop goes on.
 
 use std::cell::Cell;
 use std::rc::Rc;

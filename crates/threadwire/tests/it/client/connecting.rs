@@ -1,4 +1,4 @@
-//! Opening connections, and what can go wrong with it.
+//! Opening connections, and the failures of it.
 
 use std::cell::RefCell;
 use std::net::TcpListener;

@@ -1,4 +1,4 @@
-//! Credentials in the log of attempts to connect: there are none.
+//! Redaction: the log of connection attempts holds no credentials.
 
 use std::fmt::{Debug, Write};
 use std::sync::{Arc, Mutex};

@@ -1,4 +1,4 @@
-//! Proxies that refuse, break, or say nothing; and whom they are asked for.
+//! Proxy failures: refusals, breaks, silence; and the target that a proxy is asked for.
 
 use std::io::ErrorKind;
 use std::sync::{Arc, Mutex};

@@ -1,4 +1,4 @@
-//! Servers that send elsewhere, and the cookies that they set.
+//! Redirects, and the cookies that come with them.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

@@ -1,4 +1,4 @@
-//! A server of each face that does the same: what is in front of its connections is tested once for all of them.
+//! Test servers of each face that do the same, so that the opening handshake is tested once for all of them.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -1,5 +1,5 @@
-//! What the tests share: a bound on their time, a listener that writes down what it hears, a peer whose every byte is
-//! made by hand, and somebody who must not notice any of it.
+//! Shared parts of the tests: a bound on their time, a recording listener, a scripted peer, and a neighbour that must not notice
+//! anything.
 
 #[cfg(feature = "tls")]
 pub mod certificates;

@@ -1,4 +1,4 @@
-//! A peer made by hand: blocking, and able to break every rule.
+//! Scripted peer: blocking, and able to break every rule.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -132,6 +132,11 @@ impl Peer {
     /// The address of this end.
     pub fn local_addr(&self) -> SocketAddr {
         self.stream.local_addr().unwrap()
+    }
+
+    /// The address of the other end.
+    pub fn peer_addr(&self) -> SocketAddr {
+        self.stream.peer_addr().unwrap()
     }
 
     /// Writes bytes as they are.

@@ -1,4 +1,4 @@
-//! A process of its own for a test, and what is counted of a process.
+//! Process of its own for a test, and counts of a process: descriptors, threads, memory.
 
 use std::any::type_name;
 use std::process::{Command, Stdio};

@@ -1,4 +1,4 @@
-//! Proxies made by hand: they write down what they are asked for, and let through what a table says.
+//! Scripted proxies: they record what they are asked for, and let through what a table says.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};

@@ -1,4 +1,4 @@
-//! A listener that writes down what it hears, where any thread can read it.
+//! Recording listener, readable from any thread.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;

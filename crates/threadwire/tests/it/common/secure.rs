@@ -1,4 +1,4 @@
-//! TLS servers of this library, attempts of every face to connect to them, and a peer by hand that speaks TLS.
+//! TLS test servers, TLS clients of every face, and a scripted peer that speaks TLS.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -1,4 +1,4 @@
-//! What the tests of the async face share.
+//! Shared parts of the tests of the async face.
 
 use std::io;
 use std::pin::Pin;

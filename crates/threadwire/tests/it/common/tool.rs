@@ -1,4 +1,4 @@
-//! Programs that speak TLS, as the other side.
+//! Other programs that speak TLS, as the peer.
 
 use std::io::{ErrorKind, Read, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};

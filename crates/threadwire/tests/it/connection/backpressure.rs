@@ -1,4 +1,4 @@
-//! What happens where more is sent than the peer reads: watermarks, and what becomes of messages without room.
+//! Backpressure: watermarks, and overflow policies for a peer that does not read.
 
 use std::cell::Cell;
 use std::rc::Rc;

@@ -1,4 +1,4 @@
-//! However a connection ends, `on_close` is called once, last, and with how it was.
+//! Close handshake from both sides, and loss: `on_close` is called once, last, with the right outcome.
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -1,4 +1,4 @@
-//! Compression (permessage-deflate) on every face: what is agreed on, what goes over the wire, and what comes out.
+//! Compression (permessage-deflate) on every face: negotiation, bytes on the wire, and messages.
 
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};

@@ -1,4 +1,4 @@
-//! File descriptors: none is left behind, whatever peers do.
+//! File descriptors: none leaks, whatever peers do.
 
 use std::fs::read_dir;
 use std::net::{SocketAddr, TcpListener};

@@ -1,4 +1,4 @@
-//! Errors of the program's own whose `drop` calls the library again.
+//! Errors of the program whose `drop` calls the library again.
 
 use std::fmt::{self, Display, Formatter};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Workers that hear of connections by events: those that subscribe, and those to which a connection is forwarded.
+//! Events of connections for other workers: subscriptions, and forwarding.
 
 use std::collections::HashMap;
 use std::sync::mpsc::{self, Receiver, Sender};

@@ -1,4 +1,4 @@
-//! Whatever happens to one connection: the others on its worker go on, and it ends with the right code, once.
+//! Isolation: a broken connection ends once, with the right code, and the others on its worker go on.
 
 use std::sync::{Arc, Mutex, mpsc};
 

@@ -1,4 +1,4 @@
-//! Keepalive: who is pinged, what counts as life, and when somebody is given up.
+//! Keepalive: when pings are sent, what counts as a sign of life, and when a silent peer is given up.
 //!
 //! That a byte counted as life is seen by the next ping: as long as nothing has come since the last one, there is no other.
 

@@ -1,4 +1,4 @@
-//! Round trips that end with their connection, or whose pong nobody has read yet.
+//! Round trips that end with their connection, or whose pong was not read yet.
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -1,4 +1,4 @@
-//! Reading that stops for a while: because the program wants so, and because the peer does not read either.
+//! Paused reading: by the program, and by the throttle where the peer does not read either.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! Several that receive on one connection: beside its listener, on any thread.
+//! Receivers beside the listener of one connection, on any thread.
 
 use std::sync::mpsc;
 use std::thread;

@@ -1,4 +1,4 @@
-//! Round trips that a program asks for, here and from other threads.
+//! Round trips on demand, from this thread and from others.
 
 use std::cell::RefCell;
 use std::rc::Rc;

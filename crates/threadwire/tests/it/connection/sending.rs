@@ -1,4 +1,4 @@
-//! What is sent leaves in order, gathered where it can be, and within bounds.
+//! Sending: order, gathered writes, bounded buffers.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

@@ -1,4 +1,4 @@
-//! Callbacks that hold the loop are reported by the names of their connections.
+//! Stall reports: callbacks that hold the loop, by the names of their connections.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

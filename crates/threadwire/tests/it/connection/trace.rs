@@ -1,4 +1,4 @@
-//! Traces: what is shown of what goes over the wire, on either side, and what is not.
+//! Traces on either side: what is shown of the wire, and what is redacted.
 
 use std::sync::{Arc, Mutex};
 use std::thread;

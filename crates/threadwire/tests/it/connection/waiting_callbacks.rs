@@ -1,4 +1,4 @@
-//! A callback that waits: its own connection waits with it, and everything else goes on.
+//! Waiting callbacks: a connection waits for its own callback, and everything else goes on.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

@@ -1,4 +1,4 @@
-//! Backpressure for handles: what counts as waiting, what is bounded, and who is paused.
+//! Backpressure for handles: waiting bytes, bounds, and paused readers.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

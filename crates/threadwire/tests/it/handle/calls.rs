@@ -1,4 +1,4 @@
-//! Calls to a connection's thread (`Handle::run`): nesting, order, and the turns of others.
+//! Calls to a connection's thread (`Handle::run`): nesting, order, and turns of others.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;

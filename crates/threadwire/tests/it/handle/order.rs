@@ -1,4 +1,4 @@
-//! In which order it leaves what several threads send through one connection, and that nothing of it is torn.
+//! Order of messages that several threads send through one connection; none is torn.
 
 use std::io::Write;
 use std::sync::mpsc;

@@ -1,4 +1,4 @@
-//! A connection from any thread: what handles do, and what becomes of them with the end of their connection.
+//! Handles on other threads: all that they do, and their end with the connection.
 
 use std::cell::RefCell;
 use std::collections::HashSet;

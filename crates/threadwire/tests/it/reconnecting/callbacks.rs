@@ -1,4 +1,4 @@
-//! Connections that come back: what follows what, who hears of it, and how it ends.
+//! Reconnecting with callbacks: order of events, who is told, and ends.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

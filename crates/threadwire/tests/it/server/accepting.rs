@@ -1,4 +1,4 @@
-//! Servers: listening, spreading, and what becomes of requests.
+//! Accepting: listening, spreading over workers, and answers to requests.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;

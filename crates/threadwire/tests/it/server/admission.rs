@@ -1,4 +1,4 @@
-//! How many a server lets in, on all faces.
+//! Admission limits, on all faces.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Behind a balancer: whose connections those are, by the PROXY protocol and by headers, on all faces.
+//! Servers behind a balancer, on all faces: the PROXY protocol and forwarding headers.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! Clients that break in every way: a server hears of each connection once, and the others on its worker go on.
+//! Clients that break in every way: a server is told of each connection once, and the others on its worker go on.
 
 use std::time::Instant;
 

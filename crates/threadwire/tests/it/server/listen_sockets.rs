@@ -1,4 +1,4 @@
-//! What servers listen on, on all faces: Unix sockets, several sockets, sockets that were given.
+//! Listening sockets, on all faces: Unix sockets, several sockets, given sockets.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};

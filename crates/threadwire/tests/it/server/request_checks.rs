@@ -1,4 +1,4 @@
-//! What a request must be before it is looked at further, on all faces.
+//! Request checks on all faces: origins, host names, authentication.
 
 use crate::common::bounded;
 use crate::common::doors::{FACES, Face, Plan, attach};

@@ -1,4 +1,4 @@
-//! A server that shuts down: who is told what, who is waited for, and what is said of those who did not answer.
+//! Graceful shutdown: close codes, grace, and the report of who did not answer.
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::mpsc::{self, Receiver, Sender};

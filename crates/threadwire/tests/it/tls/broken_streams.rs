@@ -1,4 +1,4 @@
-//! What is no TLS, or ends as it should not, on either side.
+//! Broken TLS streams, on either side: no TLS at all, and bad ends.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};

@@ -1,4 +1,4 @@
-//! Whom a client trusts, on every face, and what it says of those whom it does not.
+//! Certificate verification by clients, on every face, and the errors of refused certificates.
 
 use std::sync::Arc;
 use std::time::SystemTime;

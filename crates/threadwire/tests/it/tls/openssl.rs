@@ -1,4 +1,4 @@
-//! TLS with OpenSSL on the other side: by its own commands, and in Python.
+//! TLS against OpenSSL: its own commands, and Python.
 
 use std::net::SocketAddr;
 use std::path::Path;

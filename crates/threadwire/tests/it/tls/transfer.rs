@@ -1,4 +1,4 @@
-//! TLS between this library's own ends, on the faces that run on loops: what is carried, however much it is.
+//! TLS transfer between this library's own ends on loops, of any length.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

@@ -11,15 +11,19 @@ mod bound;
 mod callbacks;
 mod closing;
 mod detach;
+pub mod events;
 mod flags;
+pub(crate) mod handle;
 mod keepalive;
 pub(crate) mod listener;
 pub(crate) mod membership;
+pub mod messages;
 mod reading;
 mod receivers;
 pub(crate) mod registry;
 mod remote;
 pub(crate) mod reply;
+pub mod room;
 pub(crate) mod rooms;
 mod round_trip;
 mod subscribers;
@@ -43,10 +47,10 @@ use threadwire_proto::{
 };
 use threadwire_worker::{EventLoop, Ready, Remote, Source, TimerId, Token};
 
+use crate::connection::messages::inbox::Inbox;
+use crate::connection::room::branch::Seat;
 use crate::error::TimeoutKind;
-use crate::messages::inbox::Inbox;
 use crate::on_loop::stream::Stream;
-use crate::room::branch::Seat;
 #[cfg(feature = "tls")]
 use crate::tls::TlsInfo;
 use crate::{Closed, Config, Error, Listener, SendOptions, WhenFull};

@@ -2,7 +2,7 @@
 
 pub(crate) mod inbox;
 
-pub use crate::handle::Parts;
+pub use crate::connection::handle::Parts;
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -17,8 +17,8 @@ use threadwire_worker::EventLoop;
 
 use threadwire_core::session::outcome::EndOfReceiving;
 
+use crate::connection::handle::waker_of_this_thread;
 use crate::error::TimeoutKind;
-use crate::handle::waker_of_this_thread;
 use crate::{Closed, Error, Handle};
 use inbox::{Filter, Inbox, Taken};
 

@@ -188,7 +188,7 @@ mod tests {
     use threadwire_worker::update;
 
     use super::*;
-    use crate::room::Room;
+    use crate::connection::room::Room;
     use crate::{Client, Message, Reply, Server};
 
     /// Two clients on this thread, which has no rooms.
