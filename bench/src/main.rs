@@ -186,7 +186,7 @@ fn serve(name: &str, port: u16, tls: bool, control: bool) -> fail::Result<()> {
 fn serve_controlled(control: bool, run: impl FnOnce() -> fail::Result<()>) -> fail::Result<()> {
     if control {
         counting_allocator::start();
-        // Only here: with a second thread the kernel counts references at each system call, which `echo` would see.
+        // A second thread is started only here, as the kernel then counts references at each system call, which `echo` would see.
         thread::spawn(answer);
     }
     run()

@@ -114,9 +114,9 @@ pub(crate) struct Secure<S> {
     side: Side,
     /// The beginning of a record.
     kept: Vec<u8>,
-    /// What the caller had no room for.
+    /// Decrypted bytes for which the caller had no room.
     plain: Vec<u8>,
-    /// What the stream did not take.
+    /// Encrypted bytes that the stream did not take.
     unsent: Vec<u8>,
     may_have_more: bool,
 }
@@ -300,7 +300,7 @@ impl<S: Read + Write> Read for Secure<S> {
 impl<S: Read + Write> Write for Secure<S> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         while self.is_handshaking() {
-            // Only streams that block are written to before they are read.
+            // Only blocking streams are written to before they are read.
             let mut input = std::mem::take(&mut self.kept);
             let (done, _) = self.open(&mut input, &mut [])?;
             self.kept = input.split_off(done);

@@ -108,7 +108,7 @@ impl Check {
         Check { name, steps, messages, pongs: Vec::new(), close: CloseCode::NORMAL }
     }
 
-    /// What is not as it must be.
+    /// A failed check.
     fn compare(&self, seen: &Seen) -> Vec<String> {
         let mut differences = Vec::new();
         if self.messages.len() != seen.messages.len() {

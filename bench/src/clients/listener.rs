@@ -14,7 +14,7 @@ struct Asker {
     progress: Rc<RefCell<Progress>>,
 }
 
-/// What the caller of `ask` gets back.
+/// The result for the caller of `ask`.
 struct Progress {
     meter: Meter,
     is_wrong: bool,

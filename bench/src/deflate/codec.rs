@@ -4,10 +4,10 @@ use crate::fail;
 use crate::fail::Result;
 use zlib_rs::{DeflateConfig, DeflateFlush, InflateFlush};
 
-/// What is left out at the end of a message (RFC 7692, section 7.2.1).
+/// Bytes left out at the end of a message (RFC 7692, section 7.2.1).
 pub(crate) const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 
-/// What is chosen of an engine that compresses.
+/// Settings of an engine that compresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Settings {
     /// 1 to 9.

@@ -40,7 +40,7 @@ fn serve(port: u16, bytes: usize, busy: bool) -> Outcome {
     loop {
         let (stream, _) = listener.accept()?;
         match echo(stream, bytes, busy) {
-            // That of whoever looked whether this listens, or of a client that has enough.
+            // The connection of a check that this server listens, or of a client that has ended.
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => {}
             Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
             other => other?,

@@ -18,7 +18,7 @@ struct Asker {
     progress: Rc<RefCell<Progress>>,
 }
 
-/// What the caller of `ask` gets back.
+/// The result for the caller of `ask`.
 struct Progress {
     recorder: Recorder,
     failure: Option<String>,

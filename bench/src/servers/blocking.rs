@@ -22,7 +22,7 @@ fn serve(server: Server) -> Outcome {
     while let Some((key, what)) = select.recv()? {
         let Selected::Message(message) = what else { continue };
         match select[key].send(&message) {
-            // It has closed behind its message.
+            // The client has closed behind its message.
             Ok(()) | Err(Error::Closed) => {}
             Err(error) => return Err(error.into()),
         }

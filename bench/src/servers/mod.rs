@@ -20,7 +20,7 @@ pub(crate) mod upgrade;
 
 use std::error::Error;
 
-/// What a server returns. It runs until it is killed, so it returns only when it cannot go on.
+/// The result of a server. A server runs until it is killed, so it returns only when it cannot go on.
 pub(crate) type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
 
 /// A server that is built into this program.

@@ -53,7 +53,7 @@ fn fire<A: Arm>(actor: &ActorRef<Worker<A>>, event: Event) -> Result<()> {
 
 fn stop<A: Arm>(actor: &ActorRef<Worker<A>>) {
     if let Ok(runtime) = tokio_runtime() {
-        // One that has ended needs no stop.
+        // An ended actor needs no stop.
         let _ = runtime.block_on(actor.stop_gracefully());
     }
 }

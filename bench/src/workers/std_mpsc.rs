@@ -50,7 +50,7 @@ impl Arm for StdMpsc {
 
     fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
-        // Only to wake it; one that has ended needs no waking.
+        // The empty call only wakes the thread; an ended one needs no waking.
         let _ = self.calls.send(Box::new(|_| {}));
     }
 

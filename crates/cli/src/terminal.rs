@@ -32,7 +32,7 @@ impl Keyboard {
         Ok(Keyboard::Plain(read_lines(EventLoop::current().remote())))
     }
 
-    /// What was typed and not yet read. The loop of the calling thread turns when there is more.
+    /// Typed lines that were not read yet. The loop of the calling thread turns when there is more.
     pub(crate) fn try_read(&self) -> Option<Typed> {
         match self {
             Keyboard::Line(input) => input.try_read(),

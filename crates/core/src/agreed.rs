@@ -6,7 +6,7 @@ use threadwire_proto::handshake::Headers;
 
 use crate::server::admission::Guest;
 
-/// What the opening handshake came to.
+/// The result of the opening handshake.
 #[derive(Clone)]
 pub struct Agreed {
     pub subprotocol: Option<String>,

@@ -6,7 +6,7 @@ use super::redact::redacted;
 use super::target::Target;
 use crate::error::{Error, RedirectError, RedirectProblem};
 
-/// What belongs to the origin that it was meant for, and must not be told to another.
+/// Headers that must not be sent to another origin than the one they were meant for.
 const PRIVATE: [&str; 4] = ["Authorization", "Cookie", "Proxy-Authorization", "Host"];
 
 /// Whether an answer sends elsewhere. One without a `Location` is an answer as any other.
@@ -31,7 +31,7 @@ pub(super) fn follow(from: &Target, answer: &Answer) -> Result<Target, Error> {
         "https" | "wss" => "wss",
         _ => return fail(url.into(), RedirectProblem::BadLocation),
     };
-    // Who is asked, and as whom, is not for the server to say.
+    // The server must not choose the scheme or the credentials.
     url.set_fragment(None);
     if url.set_scheme(scheme).is_err() || url.set_username("").is_err() || url.set_password(None).is_err() {
         return fail(url.into(), RedirectProblem::BadLocation);
@@ -43,7 +43,7 @@ pub(super) fn follow(from: &Target, answer: &Answer) -> Result<Target, Error> {
     }
 }
 
-/// What of the headers may go to another origin.
+/// Removes the headers that must not go to another origin.
 pub(super) fn forget_private(headers: &mut Headers) {
     for name in PRIVATE {
         headers.remove(name);

@@ -27,7 +27,7 @@ pub type MakeHeaders = dyn Fn() -> Result<Vec<(String, String)>, Error> + Send +
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub target: Target,
-    /// What is added to the request.
+    /// The headers added to the request.
     headers: Headers,
     subprotocols: Vec<String>,
     pub config: Config,

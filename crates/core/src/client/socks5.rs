@@ -14,7 +14,7 @@ pub(super) struct Socks5 {
     awaits: Awaits,
 }
 
-/// What the proxy has to say next.
+/// The reply that the proxy owes.
 #[derive(Clone, Copy)]
 enum Awaits {
     Method,

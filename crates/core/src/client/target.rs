@@ -12,7 +12,7 @@ use url::{Host, ParseError, Url};
 use super::redact::redacted;
 use crate::error::{Error, UrlError, UrlPart};
 
-/// What a URL may begin with.
+/// The schemes of WebSocket URLs.
 const SCHEMES: &str = "ws, wss, ws+unix or wss+unix";
 
 /// A URL that can be connected to, taken apart (RFC 6455, section 3).
@@ -200,7 +200,7 @@ fn unix_parts(url: &Url) -> Result<(PathBuf, String), &'static str> {
     Ok((PathBuf::from(std::ffi::OsString::from_vec(socket)), resource(path, url.query())))
 }
 
-/// What user name and password come to as Basic authentication (RFC 7617).
+/// User name and password as Basic authentication (RFC 7617).
 fn login(url: &Url) -> Result<Option<String>, &'static str> {
     let (user, password) = credentials(url);
     if user.is_empty() && url.password().is_none() {
@@ -228,7 +228,7 @@ pub(super) fn basic(user: &[u8], password: &[u8]) -> String {
     format!("Basic {}", STANDARD.encode([user, b":", password].concat()))
 }
 
-/// What is wrong with a URL that can't be taken apart.
+/// The error for a URL that can't be parsed.
 pub(super) fn explain(url: &str, error: ParseError) -> Error {
     let has_zone = url
         .split(['/', '?', '#'])

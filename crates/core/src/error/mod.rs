@@ -168,7 +168,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Error::Handshake(source) => Some(&**source),
-            // They read as what they hold.
+            // Each prints the error that it holds.
             Error::Resolve(error) => error.source(),
             Error::Connect(error) => error.source(),
             Error::ConnectUnix(error) => error.source(),
@@ -184,7 +184,7 @@ impl std::error::Error for Error {
 }
 
 impl Error {
-    /// What was tried, without what lies underneath.
+    /// The error's own message, without its source.
     fn headline(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Closed => f.write_str("the connection is closed"),
@@ -278,7 +278,7 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         match self {
             Error::Timeout(_) | Error::Lost | Error::Resolve(_) | Error::Limit(_) => true,
-            // It may have had too much to do.
+            // The peer may have been overloaded.
             Error::Tls(error) => error.problem == TlsProblem::Refused,
             Error::Status(answer) => matches!(answer.status(), 429 | 500..=599),
             Error::Connect(error) => !is_forbidden(&error.source),

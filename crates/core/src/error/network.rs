@@ -14,7 +14,7 @@ use super::io_kind::plain;
 pub struct ResolveError {
     /// The name.
     pub host: String,
-    /// What the system said.
+    /// The error of the system.
     pub source: io::Error,
 }
 
@@ -24,7 +24,7 @@ pub struct ResolveError {
 pub struct ConnectError {
     /// The address that failed last.
     pub addr: SocketAddr,
-    /// What the system said.
+    /// The error of the system.
     pub source: io::Error,
     /// The addresses that failed before it, in that order, and what the system said of each. They are part of the message.
     pub others: Vec<(SocketAddr, io::Error)>,
@@ -52,7 +52,7 @@ impl fmt::Display for ConnectError {
 pub struct ConnectUnixError {
     /// Its path.
     pub path: PathBuf,
-    /// What the system said.
+    /// The error of the system.
     pub source: io::Error,
 }
 
@@ -63,6 +63,6 @@ pub struct ConnectUnixError {
 pub struct ListenError {
     /// The address, as it was given.
     pub addr: String,
-    /// What the system said.
+    /// The error of the system.
     pub source: io::Error,
 }

@@ -60,7 +60,7 @@ impl fmt::Display for ProxyError {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ProxyProblem {
-    /// It could not be reached: its name has no address, nobody listens, or its certificate is not accepted.
+    /// The proxy could not be reached: its name has no address, nobody listens, or its certificate is not accepted.
     Unreachable(Error),
     /// An HTTP proxy answered with another status than 200 to 299: its answer, with up to 4 KiB of the body. 407 asks for a
     /// user name and a password.
@@ -73,15 +73,15 @@ pub enum ProxyProblem {
     NoLogin,
     /// A SOCKS5 proxy does not accept the user name and the password.
     LoginRefused,
-    /// What an HTTP proxy answered is no answer.
+    /// The answer of an HTTP proxy is no HTTP response.
     BadAnswer(HandshakeError),
-    /// What a SOCKS proxy answered is no answer: what it is, and what was expected.
+    /// The answer of a SOCKS proxy is not valid: what it is, and what was expected.
     BadReply(String),
-    /// It ended the connection before it had answered.
+    /// The proxy ended the connection before it had answered.
     Ended,
     /// Writing to it, or reading from it, failed.
     Io(io::Error),
-    /// It can't be asked for this host: why.
+    /// The proxy can't be asked for this host: why.
     Host(String),
 }
 

@@ -19,12 +19,12 @@ pub struct RedirectError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RedirectProblem {
-    /// It is one more than are followed.
+    /// One redirect more than are followed.
     TooMany {
         /// As many as are: see `Client::redirects`.
         limit: u32,
     },
-    /// It leads from an encrypted connection to one that is not.
+    /// A redirect from an encrypted connection to one that is not.
     Insecure,
     /// The `Location` is no URL that can be connected to.
     BadLocation,

@@ -7,6 +7,6 @@
 pub struct RouteError {
     /// The pattern.
     pub pattern: String,
-    /// What is wrong with it.
+    /// The problem.
     pub problem: String,
 }

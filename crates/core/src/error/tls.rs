@@ -12,9 +12,9 @@ use super::Source;
 pub struct TlsError {
     /// The server's host, as it is in the URL.
     pub host: String,
-    /// What is wrong.
+    /// The problem.
     pub problem: TlsProblem,
-    /// What the TLS library said.
+    /// The error of the TLS library.
     pub source: Option<Source>,
 }
 
@@ -25,9 +25,9 @@ pub struct TlsError {
 pub struct TlsFileError {
     /// The file it is in, if it is in one.
     pub name: String,
-    /// What is wrong with it, and what was expected.
+    /// The problem, and what was expected.
     pub problem: String,
-    /// What lies underneath.
+    /// The underlying error.
     pub source: Option<Source>,
 }
 
@@ -97,7 +97,7 @@ pub enum TlsProblem {
     ClientCertificate,
     /// The peer has ended the handshake for a reason of its own.
     Refused,
-    /// What the peer says is not TLS: a server that listens for `ws://`, perhaps.
+    /// The peer does not speak TLS: a server that listens for `ws://`, perhaps.
     NotTls,
     /// The peer's TLS and ours have no version, cipher or protocol in common.
     Incompatible,

@@ -11,7 +11,7 @@ pub struct UrlError {
     pub url: String,
     /// The part of it that is wrong.
     pub part: UrlPart,
-    /// What is wrong with it, and what was expected.
+    /// The problem, and what was expected.
     pub problem: String,
 }
 
@@ -30,7 +30,7 @@ pub struct UrlError {
 pub enum UrlPart {
     /// Its form as a whole.
     Form,
-    /// What stands in front of the first colon.
+    /// The scheme, in front of the first colon.
     Scheme,
     /// The host.
     Host,
@@ -40,9 +40,9 @@ pub enum UrlPart {
     UserInfo,
     /// The path.
     Path,
-    /// What follows a `?`.
+    /// The query, behind a `?`.
     Query,
-    /// What follows a `#`.
+    /// The fragment, behind a `#`.
     Fragment,
 }
 

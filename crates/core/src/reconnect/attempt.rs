@@ -48,7 +48,7 @@ impl Attempt {
         self.number
     }
 
-    /// What ended the last connection or attempt; `None` for the very first.
+    /// The end of the last connection or attempt; `None` for the very first.
     pub fn cause(&self) -> Option<&Cause> {
         self.cause.as_deref()
     }

@@ -184,7 +184,7 @@ impl Gate {
     }
 }
 
-/// What counts as one client.
+/// The key by which clients are counted.
 fn network(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
@@ -260,7 +260,7 @@ impl Drop for Permit {
     }
 }
 
-/// What a connection of a server has, if its program or its server has a use for that.
+/// The permit and attached values of a server's connection, if there are any.
 #[derive(Clone)]
 #[doc(hidden)]
 pub struct Guest {

@@ -243,7 +243,7 @@ fn lock_directory(path: &Path) -> Option<File> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let lock = || -> io::Result<File> {
         let directory = File::open(parent.unwrap_or(Path::new(".")))?;
-        // Whoever may read the directory can lock it: that must not keep us for ever.
+        // Every process that may read the directory can lock it; such a lock must not block this one for ever.
         for _ in 1..TRIES {
             match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
                 Err(Errno::WOULDBLOCK | Errno::INTR) => thread::sleep(APART),
@@ -263,7 +263,7 @@ fn lock_directory(path: &Path) -> Option<File> {
 /// Whether there is a socket that nobody listens on.
 fn is_left_over(path: &Path) -> bool {
     let is_socket = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
-    // Not blocking: a server whose queue is full would keep us waiting.
+    // Connecting must not block: a server whose queue is full would hold this thread.
     let connect = || {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;

@@ -15,7 +15,7 @@ use crate::error::{Error, RouteError};
 pub struct Router<A> {
     routes: matchit::Router<Route<A>>,
     fallback: Option<Route<A>>,
-    /// What holds for the routes that will be added.
+    /// The settings of the routes that will be added.
     checks: Vec<Arc<dyn Check>>,
 }
 
@@ -71,7 +71,7 @@ impl<A: From<Response> + 'static> Router<A> {
         self.add(pattern, Arc::new(move |request| A::from(hook(request))), true)
     }
 
-    /// What becomes of requests that no route is for. Without this, they are answered with 404.
+    /// The hook for requests without a route. Without this, they are answered with 404.
     pub fn fallback<R: Into<A>>(mut self, hook: impl Fn(&Request) -> R + Send + Sync + 'static) -> Router<A> {
         let hook: Arc<Hook<A>> = Arc::new(move |request| hook(request).into());
         self.fallback = Some(Route { checks: self.checks.clone(), hook, is_page: false });
@@ -96,7 +96,7 @@ impl<A: From<Response> + 'static> Router<A> {
         Ok(self)
     }
 
-    /// What becomes of a request.
+    /// The answer to a request.
     pub fn answer(&self, request: &Request) -> A {
         let Some(path) = decode(request.path()) else {
             return A::from(plain(400, "the path can't be read\n"));

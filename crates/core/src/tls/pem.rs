@@ -50,7 +50,7 @@ impl Pem {
         }
     }
 
-    /// What is wrong with it.
+    /// The error for this file.
     pub(super) fn error(
         &self,
         problem: impl Into<String>,

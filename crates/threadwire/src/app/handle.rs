@@ -13,13 +13,13 @@ use crate::error::RequestRefused;
 use crate::reconnect::{ReconnectHandle, State};
 use crate::{Closed, Error, Handle, SendOptions};
 
-/// What an app shares with its handles.
+/// The state that an app shares with its handles.
 #[derive(Default)]
 pub(super) struct AppState {
     inner: Lock<Inner>,
     /// Whether a callback of the app is running.
     is_busy: AtomicBool,
-    /// Whether a request may be waiting: so that messages need not be looked into for ids in vain.
+    /// Whether a request may be waiting; without one, messages are not searched for ids.
     has_requests: AtomicBool,
 }
 
@@ -40,7 +40,7 @@ struct Inner {
     has_ids: bool,
 }
 
-/// What the app does.
+/// Calls of the app.
 impl AppState {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock()
@@ -54,12 +54,12 @@ impl AppState {
         inner.closed = None;
         inner.has_ids = has_ids;
         if let Some((code, reason)) = inner.closing.take() {
-            // It was checked.
+            // Code and reason were checked when they were set.
             let _ = reconnect.close_with(code, &reason);
         }
     }
 
-    /// It is over. Returns how its last connection ended.
+    /// The run is over. Returns the end of its last connection.
     pub(super) fn end(&self) -> Option<Arc<Closed>> {
         let mut inner = self.lock();
         let (reconnect, closed) = (inner.reconnect.take(), inner.closed.clone());
@@ -87,7 +87,7 @@ impl AppState {
         }
     }
 
-    /// Has `call` count as a callback.
+    /// Counts `call` as a callback.
     pub(super) fn busy<R>(&self, call: impl FnOnce() -> R) -> R {
         struct Busy<'a>(&'a AtomicBool);
 
@@ -111,7 +111,7 @@ impl AppState {
         self.has_requests.load(Ordering::Acquire)
     }
 
-    /// Gives a message to whoever waits for it. False if nobody does.
+    /// Gives a message to the request that waits for it. False if none does.
     pub(super) fn answer(&self, id: &RequestId, message: Message<'_>) -> bool {
         let Some(answer) = self.with_requests(|requests| requests.take(id)) else { return false };
         let message: OwnedMessage = message.into();
@@ -206,13 +206,13 @@ impl AppHandle {
         let connection = inner.connection.clone();
         drop(inner);
         match connection {
-            // What arrives is dropped from now on, and not only from the loop's next turn on.
+            // Closing the connection itself drops messages that arrive from now on, not only from the loop's next turn on.
             Some(connection) => connection.close_with(code, reason),
             None => Ok(()),
         }
     }
 
-    /// Whether messages can be sent, as far as is known here.
+    /// Whether messages can be sent, as this thread knows it.
     pub fn is_open(&self) -> bool {
         self.connection().is_some_and(|connection| connection.is_open())
     }
@@ -276,7 +276,7 @@ impl AppHandle {
         self.0.has_requests.store(true, Ordering::Release);
         drop(inner);
         let reply = PendingReply::new(id, number, answer, Arc::clone(&self.0));
-        // Where that fails, the reply is dropped, and forgotten.
+        // A failed send drops the reply, which removes the request.
         connection.send(message)?;
         Ok(reply)
     }

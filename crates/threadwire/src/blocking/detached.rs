@@ -19,7 +19,7 @@ pub struct Detached {
     queue: VecDeque<OwnedMessage>,
 }
 
-/// What is on its way.
+/// The connection on its way.
 enum DetachedState {
     Open(Box<Moving>),
     Ended(Box<Remains>),

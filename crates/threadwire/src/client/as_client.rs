@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::{Client, Error};
 
-/// What can be connected to: a URL, or a [`Client`] with its settings. Only these: the trait is sealed.
+/// A target of `connect`: a URL, or a [`Client`] with its settings. Only these: the trait is sealed.
 ///
 /// ```
 /// use threadwire::client::AsClient;

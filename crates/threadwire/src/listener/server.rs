@@ -153,7 +153,7 @@ impl Server {
         self
     }
 
-    /// Whom it lets in, and how many; [`Admission::default`] without this.
+    /// The limits for clients; [`Admission::default`] without this.
     pub fn admission(mut self, admission: Admission) -> Server {
         self.settings.set_admission(admission);
         self
@@ -260,7 +260,7 @@ impl Server {
         if let Some(worker) = begun {
             worker.close();
         }
-        // Also if the closure above was not run to its end.
+        // The workers are stopped even if the closure above did not run to its end.
         others.stop();
         others.join()?;
         match ended {
@@ -288,7 +288,7 @@ impl Server {
     }
 }
 
-/// Who is going to listen where.
+/// The sockets of each worker.
 struct Plan {
     addrs: Vec<ListenAddr>,
     service: Service,
@@ -299,7 +299,7 @@ struct Plan {
     others: usize,
 }
 
-/// What one worker listens on, and to whom it hands on what it accepts there.
+/// The sockets of one worker, and the workers to which it hands on accepted connections.
 #[derive(Default)]
 pub(super) struct Sockets(Vec<(ListenSocket, Vec<WorkerRemote>)>);
 

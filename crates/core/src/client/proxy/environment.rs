@@ -15,7 +15,7 @@ const PLAIN: [&str; 5] = ["ws_proxy", "WS_PROXY", "http_proxy", "all_proxy", "AL
 /// The same for `wss`.
 const SECURE: [&str; 6] = ["wss_proxy", "WSS_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
 
-/// What was read of an environment.
+/// The proxy variables of an environment.
 pub(super) struct Environment {
     plain: Option<Variable>,
     secure: Option<Variable>,
@@ -42,7 +42,7 @@ impl Environment {
         }
         match ProxyServer::parse(url) {
             Ok(server) => Ok(Some(Arc::new(server))),
-            // Nobody has called for this URL: it is to be found.
+            // The error names the variable, as no code of the program mentions this URL.
             Err(Error::Url(mut error)) => {
                 error.url = format!("{name}={}", error.url);
                 Err(Error::Url(error))

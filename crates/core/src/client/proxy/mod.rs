@@ -16,7 +16,7 @@ use crate::error::{Error, UrlError, UrlPart};
 use environment::Environment;
 use no_proxy::NoProxy;
 
-/// What a proxy's URL may begin with.
+/// The schemes of proxy URLs.
 const SCHEMES: &str = "http, https, socks4, socks4a, socks5 or socks5h";
 
 /// The proxy through which a `Client` reaches its server, if any. By default it is what the environment says
@@ -58,9 +58,9 @@ pub struct Proxy {
 
 #[derive(Clone)]
 enum Choice {
-    /// What the environment of the process says at each attempt.
+    /// The process's environment, read at each attempt.
     Process,
-    /// What was read from an environment.
+    /// An environment read before.
     Environment(Arc<Environment>),
     None,
     Server(Arc<ProxyServer>),
@@ -97,7 +97,7 @@ impl Proxy {
         Proxy::of(Choice::None)
     }
 
-    /// What the environment of this process says when a connection is opened; the default. The rules are those of curl:
+    /// The proxy that the environment of this process names when a connection is opened; the default. The rules are those of curl:
     ///
     /// - for `ws`, the first that is there of `ws_proxy`, `WS_PROXY`, `http_proxy`, `all_proxy` and `ALL_PROXY`. `HTTP_PROXY` is
     ///   not looked at, as in programs that are run by a web server anybody may set it, by a header `Proxy`;
@@ -110,7 +110,7 @@ impl Proxy {
         Proxy::of(Choice::Process)
     }
 
-    /// What an environment of one's own says, by the same rules: `lookup` is asked for each name, once and now.
+    /// The proxy of another environment, by the same rules: `lookup` is called for each variable, once and now.
     ///
     /// ```
     /// use threadwire::client::Proxy;
@@ -131,7 +131,7 @@ impl Proxy {
     /// Reaches these hosts without the proxy: a list of names (each with all that is below it), addresses, networks as
     /// `10.0.0.0/8` and `2001:db8::/32`, each perhaps with a port behind a colon, or `*` for all, with commas or spaces in
     /// between. A leading dot changes nothing. Names are not resolved: one that leads into such a network is not in the list.
-    /// It is added to `no_proxy` of the environment, where that is asked.
+    /// These hosts are added to `no_proxy` of the environment, if that is used.
     ///
     /// ```
     /// use threadwire::client::Proxy;

@@ -13,10 +13,10 @@ fn addresses(list: &[&str]) -> Vec<SocketAddr> {
     list.iter().map(|address| address.parse().unwrap()).collect()
 }
 
-/// What the proxy and the server say, one after the other.
+/// The answers of the proxy and the server, one after the other.
 struct Script<'a> {
     says: std::slice::Iter<'a, String>,
-    /// What was done.
+    /// The steps done so far.
     notes: Vec<String>,
 }
 
@@ -68,7 +68,7 @@ impl Script<'_> {
     }
 }
 
-/// What is done to connect, where this is said.
+/// The steps taken with these answers, and the result.
 fn way(client: &Settings, says: &[&str]) -> (Vec<String>, Result<(), Error>) {
     let says: Vec<String> = says.iter().map(|says| (*says).to_owned()).collect();
     let mut script = Script { says: says.iter(), notes: Vec::new() };
@@ -151,7 +151,7 @@ fn each_kind_of_way_has_its_steps() {
             &[SOCKS4, OPEN],
             &["connect 192.0.2.9:1080", "SOCKS4 to socks4a://192.0.2.9:1080", "GET / to feed.test"],
         ),
-        // Both answers of the proxy come at once here.
+        // Here both answers of the proxy come at once.
         (
             proxied("ws://feed.test/", "socks5://proxy.test"),
             &[SOCKS5, OPEN],

@@ -15,7 +15,7 @@ use crate::Error;
 use crate::on_loop::stream::Stream;
 use threadwire_core::client::race::{Race, RaceStep};
 
-/// A race that is under way.
+/// A race under way, as sources of the loop.
 struct ConnectRace {
     attempt: Rc<Attempt>,
     race: RefCell<Option<Race>>,

@@ -26,7 +26,7 @@ use crate::on_loop::stream::Stream;
 use crate::{Config, Connection, Error, Listener};
 use exchange::LoopExchange;
 
-/// What is told when an attempt has come to its end: the listener is given back if it failed.
+/// The callback for the end of an attempt: a failed one gives the listener back.
 type Done = Box<dyn FnOnce(Result<Connection, (Box<dyn Listener>, Error)>)>;
 
 /// An attempt to open a connection.
@@ -37,7 +37,7 @@ pub(crate) struct Attempt {
     pending: RefCell<Option<(Box<dyn Listener>, Done)>>,
     /// The exchange that is under way, which may have been refused already when its time is up.
     exchange: RefCell<Weak<LoopExchange>>,
-    /// Drops what the step that is under way has.
+    /// Drops the resources of the current step.
     cancel: RefCell<Option<Box<dyn FnOnce()>>>,
     timer: Cell<Option<TimerId>>,
     /// For the step.
@@ -179,7 +179,7 @@ fn attach(attempt: &Rc<Attempt>, stream: Stream) -> Result<(), Error> {
     let mut taken = None;
     EventLoop::current().attach(stream, Interest::READABLE | Interest::WRITABLE, |stream, token| {
         taken = Some(AttachedStream { stream, token, ready: Ready::default() });
-        // It has the place until the next step.
+        // A placeholder keeps the place until the next step.
         let attempt = Rc::clone(attempt);
         Rc::new(Placeholder(move || attempt.fail(Error::Stopped)))
     })?;
