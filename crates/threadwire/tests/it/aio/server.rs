@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::common::peer::{Peer, TEXT, request, request_with};
 use crate::common::tasks::{echo, join, on_runtimes};
 use crate::common::{SOON, patient};
-use threadwire::error::{HandshakeError, TimeoutKind};
+use threadwire::error::TimeoutKind;
 use threadwire::server::{Admission, Shutdown, Standing};
 use threadwire::{Client, CloseCode, Config, Error, Headers, Response, aio};
 
@@ -48,7 +48,7 @@ fn a_request_is_answered_as_the_program_wants() {
         ws.close().await.unwrap();
         for status in [403, 500] {
             match aio::connect(&client).await {
-                Err(Error::Handshake(HandshakeError::Status(answer))) => assert_eq!(answer.status(), status),
+                Err(Error::Status(answer)) => assert_eq!(answer.status(), status),
                 other => panic!("{other:?}"),
             }
         }
@@ -192,24 +192,22 @@ fn a_panic_in_a_handler_ends_its_own_connection_only() {
 #[test]
 fn connecting_says_what_is_wrong() {
     on_runtimes(|| async {
-        assert!(matches!(aio::connect("http://127.0.0.1/").await, Err(Error::Url { .. })));
-        assert!(matches!(aio::connect("ws://no-such-host.invalid/").await, Err(Error::Resolve { .. })));
+        assert!(matches!(aio::connect("http://127.0.0.1/").await, Err(Error::Url(_))));
+        assert!(matches!(aio::connect("ws://no-such-host.invalid/").await, Err(Error::Resolve(_))));
         let silent = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = silent.local_addr().unwrap();
         let hasty = Client::new(&format!("ws://{addr}")).unwrap();
         let hasty = hasty.config(Config::default().open_timeout(SOON));
         assert!(matches!(aio::connect(&hasty).await, Err(Error::Timeout(TimeoutKind::Open { .. }))));
         drop(silent);
-        assert!(
-            matches!(aio::connect(&hasty).await, Err(Error::Connect { addr: tried, .. }) if tried == addr)
-        );
+        assert!(matches!(aio::connect(&hasty).await, Err(Error::Connect(error)) if error.addr == addr));
         let host = crate::common::peer::Host::listen();
         let url = host.url();
         let gone = host.run(|host| drop(host.accept().head()));
         assert!(matches!(aio::connect(&url).await, Err(Error::Lost)));
         join(gone).await;
         let taken = aio::Server::bind(addr).await.unwrap();
-        assert!(matches!(aio::Server::bind(addr).await, Err(Error::Listen { .. })));
+        assert!(matches!(aio::Server::bind(addr).await, Err(Error::Listen(_))));
         drop(taken);
     });
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::common::peer::{Host, Peer, TEXT};
 use crate::common::{PATIENCE, SOON, bounded, patient};
-use threadwire::app::{self, AppHandle, PendingReply, RequestId, RequestRefused, Running};
-use threadwire::error::TimeoutKind;
+use threadwire::app::{self, AppHandle, PendingReply, RequestId, Running};
+use threadwire::error::{RequestRefused, TimeoutKind};
 use threadwire::reconnect::Backoff;
 use threadwire::worker::{Worker, block_on};
 use threadwire::{App, CloseCode, Connection, Error, Initiator, Message};
@@ -45,7 +45,7 @@ fn until_closed(mut peer: Peer) {
 
 fn refusal(error: Error) -> RequestRefused {
     match error {
-        Error::Other(error) => *error.downcast().unwrap(),
+        Error::Request(refused) => *refused,
         error => panic!("{error:?}"),
     }
 }

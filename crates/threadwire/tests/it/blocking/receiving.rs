@@ -574,7 +574,7 @@ fn round_trips_are_measured() {
 fn a_connection_that_is_refused_says_so() {
     bounded(|| {
         let serving = Serving::with(bind(), |_| Reply::status(404));
-        assert!(matches!(blocking::connect(&serving.url("/")), Err(Error::Handshake(_))));
+        assert!(matches!(blocking::connect(&serving.url("/")), Err(Error::Status(_))));
         assert!(blocking::connect("not a url").is_err());
     });
 }

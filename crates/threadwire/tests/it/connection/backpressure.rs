@@ -64,7 +64,7 @@ fn join<R>(thread: JoinHandle<R>) -> R {
 #[track_caller]
 fn assert_full(result: Result<(), Error>) {
     assert!(
-        matches!(result, Err(Error::Limit { kind: LimitKind::Buffered, limit: LIMIT })),
+        matches!(result, Err(Error::Limit(error)) if (error.kind, error.limit) == (LimitKind::Buffered, LIMIT)),
         "there was room: {result:?}"
     );
 }

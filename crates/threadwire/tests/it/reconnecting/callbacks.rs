@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::common::peer::{CLOSE, Host, TEXT, farewell, frame, upgraded};
 use crate::common::recorder::{Call, End, Log, Recorder};
 use crate::common::{Serving, bind, bounded, ignore, patient, vacant};
-use threadwire::error::{HandshakeError, LimitKind, TimeoutKind};
+use threadwire::error::{LimitKind, TimeoutKind};
 use threadwire::reconnect::{Attempt, Backoff, Cause, Change, Reconnect, ReconnectHandle, State};
 use threadwire::worker::{EventLoop, Remote, Worker};
 use threadwire::{
@@ -100,7 +100,7 @@ fn goes_from_state_to_state_and_tells_of_each_in_order() {
         let end = handle.wait_ended().unwrap();
         host.join().unwrap();
 
-        let failed = "the opening handshake failed: the server answered with status 503, expected 101 (RFC 6455, \
+        let failed = "the server answered the opening handshake with status 503, expected 101 (RFC 6455, \
                       section 4.1)";
         let expected = [
             note("connecting (attempt 1)"),
@@ -255,7 +255,7 @@ fn a_refusal_gives_up_and_says_why() {
         drop(host.join().unwrap());
         assert_eq!(end.state, State::GaveUp);
         let cause = end.cause.unwrap();
-        let Some(Error::Handshake(HandshakeError::Status(answer))) = cause.error() else {
+        let Some(Error::Status(answer)) = cause.error() else {
             panic!("{cause:?}");
         };
         assert_eq!(
@@ -363,7 +363,7 @@ fn the_program_decides_what_is_worth_another_attempt() {
         });
         let log = Log::new();
         let is_worth_it = |cause: &Cause| match cause.error() {
-            Some(Error::Handshake(HandshakeError::Status(answer))) => answer.status() == 403,
+            Some(Error::Status(answer)) => answer.status() == 403,
             _ => false,
         };
         let handle = reconnect(&url, at_once(), &log).retry_if(is_worth_it).start(log.listener(ignore));
@@ -607,7 +607,9 @@ fn what_is_held_has_a_bound() {
             .hold(10)
             .start(Log::new().listener(ignore));
         handle.send("12345").unwrap();
-        assert!(matches!(handle.send("123456"), Err(Error::Limit { kind: LimitKind::Held, limit: 10 })));
+        assert!(
+            matches!(handle.send("123456"), Err(Error::Limit(error)) if (error.kind, error.limit) == (LimitKind::Held, 10))
+        );
         handle.send("12345").unwrap();
         assert_eq!(handle.held(), 10);
         handle.stop();

@@ -128,7 +128,7 @@ fn two_servers_cannot_listen_on_the_same_port() {
             let serving = Serving::with(bind().workers(2).spread(spread), |_| Reply::with(echo));
             let addr = serving.addr.to_string();
             match Server::bind(&*addr) {
-                Err(error @ Error::Listen { .. }) => {
+                Err(error @ Error::Listen(_)) => {
                     let text = format!("{error:#}");
                     assert!(text.starts_with(&format!("can't listen on {addr}: ")), "{text}");
                     assert!(text.contains("in use") && !text.contains("os error"), "{text}");
@@ -145,10 +145,10 @@ fn two_servers_cannot_listen_on_the_same_port() {
 #[test]
 fn an_address_that_is_none_is_named() {
     let error = Server::bind("127.0.0.1:http").unwrap_err();
-    assert!(matches!(&error, Error::Listen { addr, .. } if addr == "127.0.0.1:http"), "{error:?}");
+    assert!(matches!(&error, Error::Listen(error) if error.addr == "127.0.0.1:http"), "{error:?}");
     // 192.0.2.0/24 belongs to nobody (RFC 5737).
     let error = Server::bind("192.0.2.1:0").unwrap_err();
-    assert!(matches!(&error, Error::Listen { addr, .. } if addr == "192.0.2.1:0"), "{error:?}");
+    assert!(matches!(&error, Error::Listen(error) if error.addr == "192.0.2.1:0"), "{error:?}");
 }
 
 #[test]

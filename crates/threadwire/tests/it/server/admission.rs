@@ -248,7 +248,6 @@ fn a_request_that_comes_byte_by_byte_is_as_good_as_any() {
 #[cfg(feature = "tls")]
 #[test]
 fn a_server_that_is_full_says_so_through_tls_too() {
-    use threadwire::error::HandshakeError;
     use threadwire::{Client, Error, blocking};
 
     for &face in FACES {
@@ -261,7 +260,7 @@ fn a_server_that_is_full_says_so_through_tls_too() {
             let client = Client::new(&url).unwrap().tls(authority.trusted());
             let mut first = blocking::connect(&client).unwrap();
             match blocking::connect(&client) {
-                Err(Error::Handshake(HandshakeError::Status(answer))) => assert_eq!(answer.status(), 503),
+                Err(Error::Status(answer)) => assert_eq!(answer.status(), 503),
                 other => panic!("{face:?}: {other:?}"),
             }
             first.send("hello").unwrap();

@@ -15,10 +15,10 @@ use threadwire::{Client, Error};
 /// Has every face connect, and says what is wrong.
 fn problems(client: &Client) -> Vec<TlsProblem> {
     let problem = |(face, connect): &(&str, crate::common::secure::Attempt)| match connect(client) {
-        Err(Error::Tls { host, problem, source }) => {
-            assert!(source.is_some(), "{face}: {problem}");
-            assert_eq!(host, client_host(client), "{face}");
-            problem
+        Err(Error::Tls(error)) => {
+            assert!(error.source.is_some(), "{face}: {error}");
+            assert_eq!(error.host, client_host(client), "{face}");
+            error.problem
         }
         other => panic!("{face}: {other:?}"),
     };
@@ -157,7 +157,7 @@ fn a_pinned_key_is_required_beside_the_certificate_or_instead_of_it() {
         // Pinning without pins trusts no server.
         assert_problem(&server.client(ClientTls::new().only_pins()), &TlsProblem::Settings);
         assert_connects(&server.client(ClientTls::new().danger_accept_any_certificate()));
-        assert!(matches!(ClientTls::new().pin("sha256/abc"), Err(Error::TlsFile { .. })));
+        assert!(matches!(ClientTls::new().pin("sha256/abc"), Err(Error::TlsFile(_))));
     });
 }
 
