@@ -299,7 +299,7 @@ fn a_refused_peer_that_stays_does_not_hold_a_shutdown_up() {
             silent
         });
         serving.await.unwrap().unwrap();
-        // It has been there until now.
+        // The silent client stayed connected until now.
         let mut silent = join(peers).await;
         let dropped = std::thread::spawn(move || while silent.try_bytes(b"am I here?") {});
         join(dropped).await;
@@ -329,7 +329,7 @@ fn peers_that_were_answered_and_stay_count_as_handshakes_and_the_oldest_are_drop
         });
         let peers = std::thread::spawn(move || {
             let mut stayers: Vec<Peer> = (0..8).map(|_| stay(addr, &request("/"), "404")).collect();
-            // Nobody reads from it any more, nor holds its socket.
+            // The server neither reads from the client nor holds its socket any more.
             while stayers[0].try_bytes(b"am I here?") {
                 std::thread::yield_now();
             }

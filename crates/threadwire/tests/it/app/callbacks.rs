@@ -16,7 +16,7 @@ use threadwire::reconnect::{Backoff, State};
 use threadwire::worker::{Ended as WorkerEnded, EventLoop, Worker};
 use threadwire::{App, Client, CloseCode, Error, Keepalive, Limits, Reply, sleep, wait_forever, wait_until};
 
-/// What callbacks have written down.
+/// The notes of callbacks.
 #[derive(Clone, Default)]
 struct Notes(Arc<Mutex<Vec<String>>>);
 
@@ -406,7 +406,7 @@ fn a_close_from_another_thread_goes_behind_what_it_sent() {
     });
 }
 
-/// What closes in which callback.
+/// Callbacks that close the app.
 type Close = fn(App, AppHandle) -> App;
 
 #[test]
@@ -427,7 +427,7 @@ fn a_handle_may_close_in_every_callback() {
                 peer.send(PONG, b"");
                 peer.send(TEXT, b"one");
                 peer.end();
-                // Whatever it says.
+                // The peer reads to the end.
                 while peer.frame_or_end().is_some() {}
             });
             let notes = Notes::default();
@@ -577,7 +577,7 @@ fn the_rest_of_the_thread_goes_on() {
 fn keepalive_is_on_if_ping_says_so() {
     bounded(|| {
         let (url, host) = host(1, |_, peer| {
-            // It never answers.
+            // The peer never answers.
             assert_eq!(peer.frame().0, PING);
             while peer.frame_or_end().is_some() {}
         });
@@ -593,7 +593,7 @@ fn keepalive_is_on_if_ping_says_so() {
     });
 }
 
-/// What fails in which callback.
+/// Callbacks that fail.
 type Fail = fn(App) -> App;
 
 #[test]

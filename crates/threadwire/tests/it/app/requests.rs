@@ -19,7 +19,7 @@ fn id(message: Message<'_>) -> Option<u64> {
     message.as_text()?.split(' ').next()?.parse().ok()
 }
 
-/// What on_message gets.
+/// The messages that `on_message` gets.
 type Rest = mpsc::Receiver<String>;
 
 /// An app on a worker of its own, whose server does this. Its connection is open.

@@ -117,7 +117,7 @@ fn sending_waits_above_the_watermark_while_messages_still_arrive() {
         let (mut ws, mut peer) = pair();
         let mut writer = peer.writer();
         let reader = thread::spawn(move || {
-            // It says something, and asks whether the loop turns, before it reads the first byte.
+            // The peer sends a message and a ping before it reads the first byte.
             writer.send(TEXT, b"meanwhile");
             writer.send(PING, b"");
             thread::sleep(SOON);

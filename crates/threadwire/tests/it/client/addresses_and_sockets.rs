@@ -190,7 +190,7 @@ fn each_socket_is_prepared_by_the_program() {
             let client = named(&[refusing, server.addr]).prepare_socket(move |socket, address| {
                 notes.lock().unwrap().push(address);
                 kept.lock().unwrap().push(socket.try_clone_to_owned()?);
-                // It is the socket that will be connected.
+                // The socket is the one that will be connected.
                 SockRef::from(&socket).bind(&SockAddr::from("127.0.0.3:0".parse::<SocketAddr>().unwrap()))
             });
             for leaves_at_once in [true, false] {
@@ -219,7 +219,7 @@ fn a_socket_of_the_programs_own_is_used_for_each_attempt() {
         });
         let addr = server.addr;
         for face in FACES {
-            // Where the URL leads to is the program's concern: there is no such host.
+            // The program opens the socket: no such host needs to exist.
             let opened = Arc::new(AtomicU32::new(0));
             let count = Arc::clone(&opened);
             let client = Client::new("ws://feed.test/").unwrap().open_socket(move |target| {
@@ -241,7 +241,7 @@ fn a_socket_of_the_programs_own_is_used_for_each_attempt() {
             );
             assert!(error.to_string().contains("has been used"), "{error}");
 
-            // It leads to the proxy, where the program has named one.
+            // With a proxy the program's socket leads to the proxy.
             let proxy = Proxying::start(Kind::Socks5, "feed.test", SocketAddr::new(addr.ip(), addr.port()));
             let url = format!("ws://feed.test:{}/", addr.port());
             let to_proxy = Client::new(&url)
@@ -374,7 +374,7 @@ fn a_unix_socket_whose_queue_is_full_is_waited_for() {
                 drop(server.accept().unwrap());
                 drop(server.accept().unwrap());
             });
-            // It got there, and then was let down.
+            // The client connected, and then lost the connection.
             let error = face.fails(&client);
             assert!(matches!(error, Error::Lost | Error::Io(_)), "{error:?}");
             accept.join().unwrap();
@@ -383,7 +383,7 @@ fn a_unix_socket_whose_queue_is_full_is_waited_for() {
     });
 }
 
-/// What a client asks for, without what is the same for all.
+/// The request of a client, without the parts that are the same for all.
 fn request(face: crate::common::faces::Face, client: impl FnOnce(&str) -> Client) -> Vec<String> {
     let host = Host::listen();
     let client = client(&format!("127.0.0.1:{}", host.addr().port())).config(patient());
@@ -446,7 +446,7 @@ fn the_request_says_what_the_program_says() {
                     "User-Agent: mine/1"
                 ]
             );
-            // What the URL says counts where the program does not.
+            // Credentials in the URL count if the program sets none.
             let from_url =
                 request(*face, |addr| Client::new(&format!("ws://Aladdin:open%20sesame@{addr}")).unwrap());
             assert!(from_url.contains(&"Authorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==".to_owned()));
@@ -552,7 +552,7 @@ fn a_host_is_resolved_by_the_name_that_it_has_on_the_wire() {
     });
 }
 
-/// What the server's refusal was, with its body.
+/// The server's refusal, with its body.
 fn refusal(error: Error) -> (u16, String) {
     match error {
         Error::Status(answer) => (answer.status(), String::from_utf8_lossy(answer.body()).into_owned()),
@@ -575,7 +575,7 @@ fn a_refusal_is_told_of_though_the_server_keeps_the_connection() {
                 ),
                 ("204 Nothing\r\n\r\n", patient(), Timeouts::default(), (204, "")),
                 ("304 Same\r\nContent-Length: 5\r\n\r\n", patient(), Timeouts::default(), (304, "")),
-                // Where the end is not known, it is waited for, but not in vain.
+                // A body of unknown length is waited for, and kept if the wait times out.
                 ("403 Forbidden\r\n\r\nno", soon.clone(), Timeouts::default(), (403, "no")),
                 ("403 Forbidden\r\nContent-Length: 9\r\n\r\nno", patient(), limited.clone(), (403, "no")),
             ] {
@@ -685,7 +685,7 @@ fn an_attempt_that_waits_for_room_in_a_queue_is_told_of_its_end() {
             }
         }
 
-        // It goes on when there is room.
+        // The attempt goes on when there is room.
         let log = Log::new();
         let theirs = log.clone();
         let worker = Worker::spawn(move || {

@@ -143,7 +143,7 @@ fn a_refusal_whose_body_never_comes_is_given_up_in_time() {
     };
     attempts(patient().open_timeout(SOON), vec![()], serve, |error, ()| {
         match error {
-            // What it says is what it has come to, however little of it that is.
+            // The refusal has as much of the body as has arrived.
             Error::Status(answer) => {
                 assert_eq!((answer.status(), answer.body()), (503, &b"half of"[..]));
             }
@@ -152,7 +152,7 @@ fn a_refusal_whose_body_never_comes_is_given_up_in_time() {
     });
 }
 
-/// What is glued to the answer: each kind of frame, and a character that is cut in two.
+/// Bytes glued to the answer: each kind of frame, and a character that is cut in two.
 fn frames() -> Vec<u8> {
     let (start, end) = "\u{1f980}".as_bytes().split_at(2);
     [
@@ -202,7 +202,7 @@ fn in_pieces(neighbour: &Neighbour, pieces: impl Fn(Vec<u8>) -> Vec<Vec<u8>> + S
     log.calls()
 }
 
-/// What is heard, however it was cut.
+/// The calls, however the bytes were cut.
 fn glued() -> Vec<Call> {
     let end = Call::Closed(End::clean(Initiator::Peer, 4000, "four"));
     vec![Call::Open, Call::text("one"), Call::Ping(b"two".to_vec()), Call::text("\u{1f980}"), end]

@@ -463,7 +463,7 @@ fn many_broken_connections_of_one_thread_end_once_each() {
                     }
                 }
             }
-            // Those that stay neither read nor leave before all are through.
+            // Servers that stay neither read nor leave before all are through.
             let _ = released.recv();
         },
         move |neighbour, url| {

@@ -47,7 +47,7 @@ fn attempt_beside(serve: impl FnOnce(Peer) + Send + 'static) -> Result<Connectio
     result
 }
 
-/// What an attempt fails with where the server answers with these bytes; it then stays, or ends the stream.
+/// The error of an attempt if the server answers with these bytes, and then stays or ends the stream.
 fn answered(answer: impl Into<Vec<u8>>, stays: bool) -> Error {
     let answer = answer.into();
     let result = attempt(patient(), move |mut peer| {
@@ -118,7 +118,7 @@ fn a_refusal_keeps_status_headers_and_body() {
         assert_eq!((answer.status(), answer.header("x-reason")), (404, Some("gone")));
         assert!(answer.body().starts_with(b"not here"));
 
-        // It leads nowhere.
+        // A redirect without a target.
         let answer = refused("HTTP/1.1 301 Moved Permanently\r\n\r\n", false);
         assert_eq!((answer.status(), answer.header("Location")), (301, None));
         assert_eq!(answer.body(), b"");

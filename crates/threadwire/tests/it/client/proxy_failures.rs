@@ -14,7 +14,7 @@ use threadwire::trace::Trace;
 use threadwire::worker::EventLoop;
 use threadwire::{Client, Error, Reply};
 
-/// Where nobody has to be.
+/// A host that is never reached.
 const URL: &str = "ws://user:pass-of-server@feed.test/?token=secret";
 
 /// A client that goes through a proxy of this scheme.
@@ -25,7 +25,7 @@ fn client(scheme: &str, addr: std::net::SocketAddr) -> Client {
     Client::new(URL).unwrap().config(patient()).proxy(proxy).resolve("feed.test", [here])
 }
 
-/// What the clients of each driver fail with, where a proxy does this with each connection. It stays until the client is done.
+/// The errors of each driver's clients if a proxy does this with each connection. The proxy stays until the client is done.
 fn each(scheme: &str, serve: fn(&mut Peer)) -> Vec<Error> {
     let fail = |face: &crate::common::faces::Face| {
         let host = Host::listen();
@@ -61,7 +61,7 @@ macro_rules! answers {
     };
 }
 
-/// What a proxy's fault comes to.
+/// The error expected for a proxy's fault.
 fn problem(error: Error) -> ProxyProblem {
     match error {
         Error::Proxy(error) => {
@@ -179,7 +179,7 @@ fn what_is_no_answer_of_http_is_told_of() {
                 "{problem:?}"
             );
         }
-        // What comes before the server was spoken to can't be the server's.
+        // Bytes behind the proxy's answer can't be the server's, which was not asked yet.
         for error in each("http", |peer| {
             peer.head();
             peer.bytes("HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 101 Switching Protocols\r\n\r\n");
@@ -367,7 +367,7 @@ fn the_environment_says_which_hosts_go_through_a_proxy() {
             assert_eq!(face.echo(&direct, "direct").unwrap(), "direct");
             let direct = client("feed.test").proxy(Proxy::none()).resolve("feed.test", [server.addr]);
             assert_eq!(face.echo(&direct, "direct").unwrap(), "direct");
-            // It would find itself there.
+            // Through the proxy this address would be the proxy's own host.
             assert_eq!(face.echo(&client("127.0.0.1"), "here").unwrap(), "here");
         }
         assert_eq!(proxy.asked().len(), FACES.len());
@@ -407,7 +407,7 @@ fn an_http_proxy_is_told_the_headers_that_are_meant_for_it_and_the_server_is_not
             );
             assert!(!connect.contains("X-Feed") && upgrade.contains("\r\nX-Feed: prices\r\n"));
             assert!(!upgrade.contains("X-Team") && !upgrade.contains("Proxy-Authorization"), "{upgrade}");
-            // It is the server that has refused.
+            // The refusal is the server's.
             assert!(matches!(error, Error::Status(_)), "{error:?}");
         }
         let proxy = Proxy::new("http://proxy.test").unwrap();

@@ -329,7 +329,7 @@ fn a_jar_is_filled_by_a_101_and_by_a_redirect_and_nothing_is_kept_without_one() 
             let host = Host::listen();
             let jar = CookieJar::new();
             let client = Client::new(&host.url()).unwrap().config(patient()).cookies(&jar);
-            // What the program sends itself goes in front.
+            // A cookie of the program's own goes in front.
             let client = client.header("Cookie", "own=0").unwrap();
             let answer =
                 "HTTP/1.1 302 Found\r\nLocation: /\r\nSet-Cookie: session=3\r\nContent-Length: 0\r\n\r\n";

@@ -127,7 +127,7 @@ scenarios! {
         listener blocking app aio: client_of |face| {
             let host = Host::listen();
             let client = Client::new(&host.url()).unwrap().config(patient());
-            // Nobody answers.
+            // The server never answers.
             let error = face.fails(&client.timeouts(Timeouts::default().upgrade(SOON)));
             assert!(matches!(error, Error::Timeout(TimeoutKind::Step(_))), "{error}");
         };

@@ -47,7 +47,7 @@ fn note(text: &str) -> Call {
     Call::Note(text.to_owned())
 }
 
-/// Only what was noted.
+/// The notes alone.
 fn notes(log: &Log) -> Vec<String> {
     let note = |call| if let Call::Note(note) = call { Some(note) } else { None };
     log.calls().into_iter().filter_map(note).collect()
@@ -380,7 +380,7 @@ fn a_peer_that_falls_silent_is_connected_to_again() {
         let host = Host::listen();
         let url = host.url();
         let host = host.run(|host| {
-            // It neither says anything nor answers.
+            // The peer neither sends anything nor answers.
             let silent = host.upgrade(b"");
             // This one is no sooner open than it is closed.
             let mut peer = host.upgrade(&frame(CLOSE, false, &farewell(1008, "enough")));
@@ -541,7 +541,7 @@ fn what_is_held_leaves_in_order_after_what_on_open_sends() {
             peer.close(1001, "");
             assert_eq!(peer.code(), 1001);
             drop(peer);
-            // What is sent while nobody here knows of the end is lost with the connection.
+            // Messages sent before the end is known are lost with the connection.
             heard.wait(|calls| calls.iter().filter(|call| matches!(call, Call::Closed(_))).count() > round);
         }
         handle.stop();
@@ -618,10 +618,10 @@ fn what_is_held_has_a_bound() {
     });
 }
 
-/// Where something comes upon a handle.
+/// The state of a reconnecting connection when a handle is used.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum When {
-    /// It has not had a turn yet.
+    /// The driver has not had a turn yet.
     Begun,
     /// The hook before the attempt waits.
     Before,
@@ -692,7 +692,7 @@ fn interrupt(when: When, what: impl FnOnce(&ReconnectHandle, &Remote)) -> (Recon
             .start(listener);
         tell.send(handle).unwrap();
         if when == When::Begun {
-            // It has its first turn when everything has happened already.
+            // The driver has its first turn when everything has happened already.
             heard.note("here");
             heard.wait(|calls| calls.contains(&note("done")));
         }
@@ -719,7 +719,7 @@ fn interrupt(when: When, what: impl FnOnce(&ReconnectHandle, &Remote)) -> (Recon
     (handle, log)
 }
 
-/// What must be so after every end that this side wanted.
+/// Holds after every end that this side wanted.
 fn assert_stopped(when: When, handle: &ReconnectHandle, log: &Log) {
     assert_eq!(handle.state(), State::Stopped, "{when:?}");
     assert!(handle.connection().is_none());
@@ -801,7 +801,7 @@ fn can_be_told_to_connect_anew_while_it_is_open() {
         log.wait_for(&Call::Open);
         handle.reconnect();
         let mut second = host.upgrade(b"");
-        // It does not wait for an answer.
+        // The old connection is dropped without waiting for an answer.
         assert_eq!((first.code(), first.ended()), (1001, true));
         log.wait(|calls| calls.iter().filter(|call| **call == Call::Open).count() == 2);
         assert!(matches!(handle.last_change().cause.as_deref(), Some(Cause::Requested)));

@@ -166,7 +166,7 @@ fn of_servers_that_start_at_once_one_gets_the_path_and_keeps_it() {
     bounded(|| {
         let dir = Dir::new();
         for _ in 0..50 {
-            // What the last one has left behind is in the way of all of them.
+            // A left-over socket file is in the way of all of them.
             drop(UnixListener::bind(dir.path()).unwrap());
             let (start, end) = (Barrier::new(SERVERS), Barrier::new(SERVERS));
             let listening = |_| {

@@ -322,7 +322,7 @@ fn garbage_in_the_middle_ends_that_connection_with_an_error() {
             peer.0.sock.write_all(bytes).unwrap();
             let said = is_told.recv().unwrap();
             assert!(said.starts_with("TLS failed: ") && said.contains(expected), "{said}");
-            // It hears of it.
+            // The peer gets an alert or a reset.
             assert!(peer.0.read(&mut [0]).is_err());
         }
         bystander.send(TEXT, b"well");
@@ -341,7 +341,7 @@ fn frames_that_break_rules_are_answered_in_tls() {
         let (first, payload) = peer.frame();
         assert_eq!((first, &payload[..2]), (CLOSE, &1002_u16.to_be_bytes()[..]));
         assert!(peer.ends());
-        // What it goes on sending is read, so that nothing is reset.
+        // Later bytes of the peer are read, so that nothing is reset.
         let _ = peer.0.write_all(&masked(TEXT, &[0; 100_000]));
     });
 }
