@@ -85,10 +85,7 @@ impl Hall {
 }
 
 /// Does something on a connection's thread, and returns what comes of it.
-fn on<R: Send + 'static>(
-    handle: &Handle,
-    work: impl FnOnce(&Connection) -> R + Send + 'static,
-) -> R {
+fn on<R: Send + 'static>(handle: &Handle, work: impl FnOnce(&Connection) -> R + Send + 'static) -> R {
     let (done, result) = mpsc::channel();
     handle.run(move |ws| done.send(work(ws)).unwrap());
     result.recv().unwrap()
