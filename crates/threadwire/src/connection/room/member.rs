@@ -1,15 +1,15 @@
-//! A connection as a member of rooms: where it sits, and how it takes what is sent to all of them.
+//! Membership of a connection in rooms: where it sits, and how it takes what is sent to all of them.
 
 use std::rc::Rc;
 
 use threadwire_proto::SendOptions;
 use threadwire_proto::deflate::Sharing;
 
-use super::Connection;
-use super::flags::Flags;
+use super::branch::{Branch, Seat};
+use super::table::Rooms;
+use crate::Connection;
 use crate::WhenFull;
-use crate::connection::registry::Registry;
-use crate::connection::room::branch::{Branch, Seat};
+use crate::connection::flags::Flags;
 use threadwire_core::session::overflow::{FrameKind, Overflow};
 use threadwire_core::session::send::Framed;
 
@@ -111,35 +111,29 @@ impl Connection {
 
     /// Has what was gathered in this connection's rooms leave, before something else does.
     #[inline]
-    pub(super) fn flush_rooms(&self) {
-        if self.has(Flags::IN_ROOMS) && self.0.registry.rooms.has_gathered() {
+    pub(in crate::connection) fn flush_rooms(&self) {
+        if self.has(Flags::IN_ROOMS) && Rooms::current().has_gathered() {
             self.flush_own_rooms();
         }
     }
 
     #[cold]
     fn flush_own_rooms(&self) {
-        let registry = &self.0.registry;
         while let Some(branch) = self.find_seat(|seat| seat.branch.has_gathered()) {
-            branch.flush(registry);
+            branch.flush(&self.0.registry.buffers);
         }
     }
 
     /// The end: leaves all rooms.
-    pub(super) fn leave_rooms(&self) {
+    pub(in crate::connection) fn leave_rooms(&self) {
         if self.has(Flags::IN_ROOMS) {
-            self.registry().leave_rooms(self);
+            Rooms::current().leave_rooms(self);
         }
     }
 }
 
 /// Where it sits.
 impl Connection {
-    /// What its thread's connections share.
-    pub(crate) fn registry(&self) -> Rc<Registry> {
-        Rc::clone(&self.0.registry)
-    }
-
     /// What no other connection of this thread has as long as this one is there.
     #[inline]
     pub(crate) fn address(&self) -> usize {
