@@ -1,4 +1,4 @@
-//! A blocking client: the upgrade that every connection of the load begins with, and the check of a server.
+//! Opening handshake of a blocking client, for every connection of the load, and the check of a server.
 
 use crate::fail;
 use crate::fail::Result;

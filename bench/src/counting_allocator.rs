@@ -1,4 +1,4 @@
-//! An allocator that can count what is live: the only `unsafe` of this program.
+//! Counting allocator: live heap bytes of the process. The only `unsafe` of this program.
 //!
 //! It counts only in a server that is asked for its heap (`idle`). Elsewhere it costs one load and a branch, the same
 //! for every built-in server.

@@ -20,12 +20,12 @@ use std::time::Duration;
 const WARM_UP: Duration = Duration::from_millis(100);
 /// Seconds for which a server is loaded before it is the next one's turn, at most.
 const SLICE: f64 = 0.1;
-/// What starting a server, connecting to it and ending it take, for the announcement.
+/// Time to start a server, to connect to it and to end it, for the announcement.
 const AROUND: Duration = Duration::from_millis(60);
 /// After the last echo a server has at most this to do until it sleeps.
 const SETTLE: Duration = Duration::from_millis(2);
 
-/// What to do.
+/// Options of the command.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// How often each server is measured in each scenario.

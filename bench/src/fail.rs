@@ -1,4 +1,4 @@
-//! Errors of this program: sentences for whoever runs it.
+//! Errors of the benchmarks, as sentences for a person.
 
 use std::error::Error;
 

@@ -1,4 +1,4 @@
-//! The few bytes of RFC 6455 that a client which only echoes needs: masked frames out, expected headers in.
+//! Frames of a client that only echoes (RFC 6455, section 5.2): masked frames out, expected headers in.
 
 /// Opcode of a text message (section 5.6).
 pub(crate) const TEXT: u8 = 0x1;

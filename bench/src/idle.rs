@@ -1,4 +1,4 @@
-//! The `idle` command: what a connection costs that does nothing.
+//! The `idle` command: the memory of a connection that does nothing.
 
 use crate::client::{self, Stream};
 use crate::deflate;
@@ -22,7 +22,7 @@ const SETTLE: Duration = Duration::from_millis(200);
 /// One connection in so many is used again after the measurement, to see that they were still open.
 const SAMPLE: usize = 100;
 
-/// What to do.
+/// Options of the command.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// How many connections are opened to each server.
@@ -52,7 +52,7 @@ struct Cost {
     heap: Option<f64>,
     /// In memory.
     resident: f64,
-    /// What the engines of compression hold in all.
+    /// Memory of all compression engines.
     engines: Option<i64>,
 }
 
@@ -165,7 +165,7 @@ fn measure(subject: &Subject, core: usize, count: usize) -> Result<Cost> {
         None => Crowd::Echoing { streams: Vec::with_capacity(count), tls: subject.tls },
         Some((takeover, kind)) => Crowd::Compressing { load: Box::new(Load::new(count)), takeover, kind },
     };
-    // What a server allocates once, for the first connection, is not the price of one more.
+    // One-time allocations for the first connection don't count for the others.
     crowd.join(running.port)?;
     thread::sleep(SETTLE);
     let (heap, resident) = (running.heap()?, measure::resident(running.id())?);

@@ -1,4 +1,4 @@
-//! The load: connections that keep a number of messages in flight, and check and time what comes back.
+//! Load of the `echo` command: connections that keep a number of messages in flight, and check and time their echoes.
 //!
 //! It must cost less than the server, so it does per wake-up what the baseline does: one `recv` per ready connection,
 //! one `send` with as many new messages as echoes came. The frames are built and masked once, and shared by all
@@ -20,7 +20,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-/// Whose silence ends a measurement.
+/// The silence that ends a measurement.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The longest round trip that is told from longer ones, in nanoseconds.
 const LONGEST: u64 = 10_000_000_000;
@@ -39,7 +39,7 @@ pub(crate) struct Load {
     start: Instant,
 }
 
-/// What one run came to.
+/// The result of one run.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     /// Messages sent and echoed.
@@ -53,7 +53,7 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    /// That of no run at all.
+    /// The result of no run at all.
     pub(crate) fn none() -> Result<Outcome> {
         let round_trips = Histogram::new_with_max(LONGEST, 3)?;
         Ok(Outcome { messages: 0, elapsed: Duration::ZERO, round_trips, cpu: 0 })
@@ -268,7 +268,7 @@ impl Client {
         self.flush(messages)
     }
 
-    /// Writes what is due, as far as the socket takes it.
+    /// Writes due messages until the socket takes no more.
     fn flush(&mut self, messages: &Messages) -> Result<()> {
         loop {
             if self.unsent.is_empty() {

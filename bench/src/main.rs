@@ -90,7 +90,7 @@ enum Command {
         /// Which one.
         #[arg(value_parser = builtin_names())]
         name: String,
-        /// Where it listens.
+        /// The listening address.
         #[arg(long)]
         port: u16,
         /// Speaks TLS, with a certificate that it makes.
@@ -186,7 +186,7 @@ fn serve(name: &str, port: u16, tls: bool, control: bool) -> fail::Result<()> {
 fn serve_controlled(control: bool, run: impl FnOnce() -> fail::Result<()>) -> fail::Result<()> {
     if control {
         counting_allocator::start();
-        // Only here: with a second thread the kernel counts references at each system call, which `echo` would see.
+        // A second thread is started only here, as the kernel then counts references at each system call, which `echo` would see.
         thread::spawn(answer);
     }
     run()

@@ -1,4 +1,4 @@
-//! What a process has used, from /proc.
+//! Resource usage of a process, from `/proc`.
 
 use crate::fail;
 use crate::fail::Result;
@@ -9,7 +9,7 @@ use std::path::Path;
 /// Whether this system tells what a process uses.
 ///
 /// # Errors
-/// It does not; the message says what is missing.
+/// The machine does not; the message says what is missing.
 pub(crate) fn supported() -> Result<()> {
     if !Path::new("/proc/self/smaps_rollup").exists() {
         return Err(fail!(

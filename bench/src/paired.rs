@@ -1,4 +1,4 @@
-//! Tables of servers that were measured in rounds, beside the first of them.
+//! Tables of servers measured in rounds, each beside the first of them.
 
 use crate::stats::{median, quantile, ratios};
 use std::fmt::Write as _;
@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sample {
     pub(crate) arm: &'static str,
-    /// What it was measured with: its place among all that a run has.
+    /// The scenario, by its index in the run.
     pub(crate) case: usize,
     /// Nanoseconds of CPU that the server took for one unit of work.
     pub(crate) cpu_ns: f64,
@@ -17,11 +17,11 @@ pub(crate) struct Sample {
     pub(crate) wire: Option<f64>,
 }
 
-/// What is told of an arm: medians over the rounds.
+/// The figures of an arm: medians over the rounds.
 struct Row {
     arm: &'static str,
     cpu_ns: f64,
-    /// That as multiple of the first arm's of the same round, and the quartiles of it.
+    /// The ratio to the first arm of the same round, and its quartiles.
     ratio: [f64; 3],
     per_second: f64,
     wire: Option<f64>,

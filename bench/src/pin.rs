@@ -1,4 +1,4 @@
-//! Which core runs what: the server and the load must not take each other's.
+//! CPU affinity: the server and the load must not take each other's core.
 
 use crate::fail::Result;
 

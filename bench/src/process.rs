@@ -1,4 +1,4 @@
-//! Servers as processes of their own: started for one measurement, and ended with it or with this program.
+//! Servers as child processes: started for one measurement, and ended with it or with this program.
 
 use crate::fail;
 use crate::fail::Result;
@@ -124,7 +124,7 @@ fn launcher(this: &Path, core: usize) -> Command {
 /// This process sleeps meanwhile.
 ///
 /// # Errors
-/// It fails, or takes longer than `limit`: then it is killed.
+/// The process fails, or takes longer than `limit` and is killed.
 pub(crate) fn output(core: usize, arguments: &[String], limit: Duration) -> Result<String> {
     let this = env::current_exe()?;
     let mut command = launcher(&this, core);
@@ -135,12 +135,12 @@ pub(crate) fn output(core: usize, arguments: &[String], limit: Duration) -> Resu
     let reader = thread::spawn(move || {
         let mut text = String::new();
         let read = pipe.read_to_string(&mut text);
-        // Nobody listens any more if it took too long.
+        // After the limit nobody receives this.
         let _ = done.send(read.map(|_| text));
     });
     let printed = wait.recv_timeout(limit);
     if printed.is_err() {
-        // It may end by itself at this moment; then there is nothing to do.
+        // The process may end by itself at this moment: then there is nothing to kill.
         let _ = child.kill();
     }
     let status = child.wait()?;
@@ -199,7 +199,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended by itself; then there is nothing to do.
+        // The process may have ended by itself: then there is nothing to kill.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

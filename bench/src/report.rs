@@ -1,4 +1,4 @@
-//! Tables of what was measured.
+//! Tables of the `echo` command.
 
 use crate::pin::Cores;
 use crate::scenario::Scenario;
@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 /// One server, in one scenario, in one round.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Measurement {
-    /// What it was loaded with.
+    /// The scenario.
     pub(crate) scenario: Scenario,
     /// Its name.
     pub(crate) server: String,
@@ -37,13 +37,13 @@ pub(crate) struct Results {
     pub(crate) rounds: u32,
     /// Seconds that each server is loaded in a round.
     pub(crate) seconds: f64,
-    /// What ran where.
+    /// The cores in use.
     pub(crate) cores: Cores,
     /// In the order they were made.
     pub(crate) measurements: Vec<Measurement>,
 }
 
-/// What is compared.
+/// A compared figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Metric {
     Rate,
@@ -80,7 +80,7 @@ impl Results {
 
     fn column(&self, scenario: Scenario, server: &str, metric: Metric) -> Column {
         let of = |server: &str| -> Vec<f64> {
-            // They are in the order of their rounds already.
+            // Measurements are already in the order of their rounds.
             self.measurements
                 .iter()
                 .filter(|measurement| measurement.scenario == scenario && measurement.server == server)
@@ -91,7 +91,7 @@ impl Results {
         Column { ratios: ratios(&values, &of(BASELINE)), values }
     }
 
-    /// What `name` says of the measurements, each once, in order of appearance.
+    /// The values of `name` over the measurements, each once, in order of appearance.
     fn distinct<T: PartialEq>(&self, name: impl Fn(&Measurement) -> Option<T>) -> Vec<T> {
         let mut all = Vec::new();
         for one in self.measurements.iter().filter_map(name) {

@@ -1,10 +1,10 @@
-//! What is measured: how many connections, how many messages in flight on each, how long, and of what.
+//! Scenarios: how many connections, how many messages in flight on each, how long, and of what kind.
 
 use crate::frame::{BINARY, TEXT};
 use serde::Serialize;
 use std::fmt;
 
-/// What the messages are made of.
+/// The kind of the messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Kind {
@@ -25,7 +25,7 @@ pub(crate) struct Scenario {
     pub(crate) in_flight: usize,
     /// The payload of each message.
     pub(crate) bytes: usize,
-    /// What that is made of.
+    /// The content of the messages.
     pub(crate) kind: Kind,
 }
 

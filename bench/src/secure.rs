@@ -1,5 +1,5 @@
-//! TLS without a library but rustls, for the load and for the raw server: what is read is decrypted out of one shared buffer, what
-//! is written is encrypted into another, and each takes one system call.
+//! TLS with nothing but rustls, for the load and the raw server: a read is decrypted out of one shared buffer, a write is
+//! encrypted into another, and each takes one system call.
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use std::cell::RefCell;
@@ -114,9 +114,9 @@ pub(crate) struct Secure<S> {
     side: Side,
     /// The beginning of a record.
     kept: Vec<u8>,
-    /// What the caller had no room for.
+    /// Decrypted bytes for which the caller had no room.
     plain: Vec<u8>,
-    /// What the stream did not take.
+    /// Encrypted bytes that the stream did not take.
     unsent: Vec<u8>,
     may_have_more: bool,
 }
@@ -300,7 +300,7 @@ impl<S: Read + Write> Read for Secure<S> {
 impl<S: Read + Write> Write for Secure<S> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         while self.is_handshaking() {
-            // Only streams that block are written to before they are read.
+            // Only blocking streams are written to before they are read.
             let mut input = std::mem::take(&mut self.kept);
             let (done, _) = self.open(&mut input, &mut [])?;
             self.kept = input.split_off(done);

@@ -1,4 +1,4 @@
-//! Checks an echo server: what goes out must come back, whatever its size, type and pieces.
+//! Check of an echo server: messages of all sizes, types and fragmentations must come back as they were sent.
 
 use threadwire::frame::OpCode;
 use threadwire::{CloseCode, Error};
@@ -108,7 +108,7 @@ impl Check {
         Check { name, steps, messages, pongs: Vec::new(), close: CloseCode::NORMAL }
     }
 
-    /// What is not as it must be.
+    /// A failed check.
     fn compare(&self, seen: &Seen) -> Vec<String> {
         let mut differences = Vec::new();
         if self.messages.len() != seen.messages.len() {

@@ -1,5 +1,4 @@
-//! The client side of a fuzzing server: it says how many cases it has, runs each over a connection of its own on which we
-//! echo, and writes its reports when asked.
+//! Client of a fuzzing server: asks for the number of cases, echoes over a connection for each, and lets the reports be written.
 
 use threadwire::Error;
 

@@ -1,10 +1,10 @@
-//! The settings of compression, as they are written on the command line.
+//! Compression settings, as given on the command line.
 
 use std::sync::OnceLock;
 
 use threadwire::Deflate;
 
-/// What this run was told; nothing if it was not.
+/// The compression settings of this run, if given.
 static CHOSEN: OnceLock<Option<Deflate>> = OnceLock::new();
 
 /// Takes `deflate` for all connections of this run. Has no effect the second time.
@@ -12,7 +12,7 @@ pub(crate) fn choose(Settings(deflate): Settings) {
     let _ = CHOSEN.set(deflate);
 }
 
-/// What connections of this run offer or agree to.
+/// The compression that connections of this run offer or accept.
 pub(crate) fn deflate() -> Option<Deflate> {
     CHOSEN.get().cloned().unwrap_or_else(|| Some(Deflate::default()))
 }

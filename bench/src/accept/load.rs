@@ -1,4 +1,4 @@
-//! Clients that connect, upgrade, close and connect again, all on one thread.
+//! Load of the `accept` command: clients that connect, upgrade, close and connect again, all on one thread.
 
 use crate::fail;
 use crate::fail::Result;
@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The opcode of a close frame (RFC 6455, section 5.5.1).
 const CLOSE: u8 = 0x8;
 
-/// What a run came to.
+/// The result of one run.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Outcome {
     /// Connections that came and went.
@@ -180,7 +180,7 @@ impl Client {
         }
     }
 
-    /// Goes on as far as it can. Whether the connection has gone.
+    /// Goes on until it has to wait for the socket. Returns whether the connection has gone.
     fn go_on(&mut self, request: &[u8], farewell: &[u8]) -> Result<bool> {
         if let Stage::Connecting = self.stage {
             match self.write(request) {

@@ -27,12 +27,12 @@ const PARALLEL: [usize; 2] = [1, 64];
 /// Files that each of the two processes may have open.
 const FILES: u64 = 1024;
 
-/// What is told of it.
+/// The reported figures.
 pub(crate) const ABOUT: &str = "Each connection is opened, upgraded, closed by the client with 1000, and ended by the server; \
                                 then the next one comes. Where the load's core is busy, as it is in most of this, connections \
                                 per second say what both sides cost together; the CPU time is the server's alone.";
 
-/// What to do.
+/// Options of the command.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// How often each server is measured.

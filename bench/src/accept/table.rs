@@ -1,4 +1,4 @@
-//! What was measured, as a table.
+//! Table of the `accept` command.
 
 use super::Measurement;
 use crate::servers::BASELINE;

@@ -1,4 +1,4 @@
-//! The load: members of a room, of whom the first speaks, and all must hear.
+//! Load of the `broadcast` command: members of a room, of whom the first speaks and all must receive.
 //!
 //! It must not be what the server waits for, nor what the server's system calls wait on. So nobody is polled for: all
 //! that have not heard yet are looked at in turn, and after each turn nothing is called for a while. A load that slept
@@ -15,7 +15,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-/// Whose silence ends a measurement.
+/// The silence that ends a measurement.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long nothing is called after each turn.
 const PAUSE: Duration = Duration::from_micros(20);
@@ -32,7 +32,7 @@ pub(crate) struct Load {
     waiting: Vec<(usize, usize)>,
 }
 
-/// What one run came to.
+/// The result of one run.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Outcome {
     /// Messages that were said and heard by all.
@@ -55,7 +55,7 @@ impl Load {
             Ok(stream)
         };
         let members = (0..members).map(join).collect::<Result<_>>()?;
-        // One byte more, for what comes too much.
+        // One byte of room more shows surplus bytes.
         let buffer = vec![0; expected.len() + 1];
         Ok(Load { members, said, expected, buffer, waiting: Vec::new() })
     }

@@ -23,7 +23,7 @@ use load::Load;
 use std::thread;
 use std::time::Duration;
 
-/// What is said below the options.
+/// Help text below the options.
 pub(crate) const ABOUT: &str = "\
 Arms:
   raw         epoll: the message is framed once, and written to one socket after the other; all others are compared with it
@@ -39,7 +39,7 @@ const WARM_UP: usize = 3;
 const OTHER_FILES: u64 = 100;
 /// After the last delivery a server has at most this to do until it sleeps.
 const SETTLE: Duration = Duration::from_millis(2);
-/// What a connection takes to open and to close, for the announcement.
+/// Time to open and to close a connection, for the announcement.
 const OPENING: Duration = Duration::from_micros(130);
 
 /// All servers; the others are compared with the first.
@@ -52,7 +52,7 @@ const ARMS: &[Builtin] = &[
     Builtin { name: "sockudo-ws", run: sockudo_ws::run, run_in_tls: None },
 ];
 
-/// What to do.
+/// Options of the command.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// How many connections hear each message. May be repeated.
@@ -188,7 +188,7 @@ mod tests {
         for arm in ARMS {
             for bytes in [1, 64, 16_384] {
                 let port = process::free_port().unwrap();
-                // It ends with the process of the tests.
+                // The server ends with the process of the tests.
                 thread::spawn(move || (arm.run)(port));
                 while TcpStream::connect(("127.0.0.1", port)).is_err() {
                     thread::yield_now();

@@ -1,4 +1,4 @@
-//! Without a library: what a member says is framed once, and written to one socket after the other.
+//! Broadcast without a library: each message is framed once, and written to one socket after the other.
 //!
 //! Nothing is kept for a socket that has no room: that ends the server, as the load never lets anything queue.
 

@@ -1,4 +1,5 @@
-//! sockudo-ws: its publish and subscribe, with one topic; each connection is a task that sends what its channel gets.
+//! Broadcast with sockudo-ws: its publish and subscribe, with one topic; each connection is a task that sends what its channel
+//! receives.
 //!
 //! The socket is not split, as its example does: the halves share a lock and a task for control frames, and cost more.
 //! Its own pings and timeouts are off, which the other arms do not have.

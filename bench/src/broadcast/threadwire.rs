@@ -1,4 +1,4 @@
-//! Threadwire: a room, to which the listener of each member sends what that says.
+//! Broadcast with Threadwire: a room, to which each listener sends the messages of its member.
 
 use crate::servers::Outcome;
 use std::net::Ipv4Addr;

@@ -1,4 +1,4 @@
-//! tokio-tungstenite: each connection is a task that sends what it gets from a `tokio::sync::broadcast` channel.
+//! Broadcast with tokio-tungstenite: each connection is a task that sends what its `tokio::sync::broadcast` channel receives.
 
 use crate::servers::{Outcome, tokio_echo};
 use futures_util::{SinkExt as _, StreamExt as _};

@@ -1,4 +1,4 @@
-//! Threadwire's async face, on a runtime of one thread.
+//! Client of Threadwire's async face, on a runtime of one thread.
 
 use super::arm::payload;
 use super::meter::Meter;

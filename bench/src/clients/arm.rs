@@ -1,4 +1,4 @@
-//! What is compared: a client of each face and of each library.
+//! Arms of the `clients` command: a client of each face and of each library.
 
 use super::meter::Meter;
 use super::{aio, blocking, listener, raw};

@@ -1,4 +1,4 @@
-//! Threadwire's blocking face.
+//! Client of Threadwire's blocking face.
 
 use super::arm::payload;
 use super::meter::Meter;

@@ -1,4 +1,4 @@
-//! fastwebsockets on a runtime of one thread.
+//! Client of fastwebsockets, on a runtime of one thread.
 
 use super::arm::payload;
 use super::meter::Meter;

@@ -1,4 +1,4 @@
-//! Threadwire's callback face.
+//! Client of Threadwire's callback face.
 
 use super::arm::payload;
 use super::meter::Meter;
@@ -14,7 +14,7 @@ struct Asker {
     progress: Rc<RefCell<Progress>>,
 }
 
-/// What the caller of `ask` gets back.
+/// The result for the caller of `ask`.
 struct Progress {
     meter: Meter,
     is_wrong: bool,

@@ -1,4 +1,4 @@
-//! The clock of a client, and its CPU time.
+//! Meter of one client: elapsed time and CPU time.
 
 use crate::fail;
 use crate::fail::Result;
@@ -12,7 +12,7 @@ const WARM_UP: u32 = 10;
 /// The longest round trip that is told from longer ones, in nanoseconds.
 const LONGEST: u64 = 10_000_000_000;
 
-/// What a client has measured.
+/// The measurements of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Outcome {
     /// Messages that were sent and came back.
@@ -23,7 +23,7 @@ pub(crate) struct Outcome {
     pub(crate) cpu: u64,
     /// The median of the round trips, in nanoseconds.
     pub(crate) p50: u64,
-    /// What 99 of 100 stayed within.
+    /// The 99th percentile.
     pub(crate) p99: u64,
 }
 
@@ -106,7 +106,7 @@ impl Meter {
         self.total.is_none()
     }
 
-    /// What was measured.
+    /// The measurements.
     ///
     /// # Errors
     /// The connection ended before the time was over.

@@ -1,4 +1,4 @@
-//! The `clients` command: what a client costs, against one fast server.
+//! The `clients` command: the cost of a client, against one fast server.
 //!
 //! Every client talks to the raw server of `echo`, and keeps one message in flight, or sixteen: for each echo it sends
 //! another message, as a user of its library would write that. It is a process of its own and measures itself; this
@@ -30,7 +30,7 @@ use meter::{Meter, Outcome};
 use std::time::Duration;
 use table::Sample;
 
-/// What is said below the options.
+/// Help text below the options.
 pub(crate) const ABOUT: &str = "\
 Arms:
   raw       a blocking socket on which ready frames are written and read; all others are compared with it
@@ -44,12 +44,12 @@ Each number is the median of the rounds, each ratio the median of the rounds' ra
 const IN_FLIGHT: [u32; 2] = [1, 16];
 /// Seconds that a client may take longer than it measures.
 const LIMIT: f64 = 10.0;
-/// What starting a server and a client takes, and the client's warm-up: for the announcement.
+/// Time to start a server and a client, and the client's warm-up: for the announcement.
 const AROUND: f64 = 0.1;
 /// How long a client measures that shall only show that it can.
 const TRIAL: f64 = 0.01;
 
-/// What to do.
+/// Options of the command.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// How often each arm is measured.
@@ -69,7 +69,7 @@ pub(crate) struct Options {
     markdown: bool,
 }
 
-/// What a client is told.
+/// The task of a client.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Task {
     /// Of which arm.
@@ -202,7 +202,7 @@ mod tests {
     fn every_client_gets_its_echoes() {
         let port = process::free_port().unwrap();
         let server = servers::find(BASELINE).unwrap().run;
-        // It ends with the process of the tests.
+        // The server ends with the process of the tests.
         thread::spawn(move || server(port));
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             thread::yield_now();

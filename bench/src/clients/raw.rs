@@ -1,4 +1,4 @@
-//! Without a library: ready frames are written, and as many bytes read as their echoes have.
+//! Client without a library: writes ready frames, and reads as many bytes as their echoes have.
 
 use super::arm::payload;
 use super::meter::Meter;
@@ -18,7 +18,7 @@ pub(super) fn ask(port: u16, bytes: usize, mut meter: Meter) -> Result<Meter> {
     frame::push_client_frame(&mut question, BINARY, &payload, [0x9d, 0x01, 0x37, 0xe1]);
     frame::push_server_header(&mut answer, BINARY, bytes);
     answer.extend(&payload);
-    // As many as can be due at once.
+    // As many questions as can be due at once.
     let questions = question.repeat(meter.in_flight as usize);
     let mut buffer = vec![0; BUFFER];
     meter.start();

@@ -1,4 +1,4 @@
-//! Tables of clients.
+//! Tables of the `clients` command.
 
 use super::meter::Outcome;
 use crate::stats::{median, quantile, ratios};

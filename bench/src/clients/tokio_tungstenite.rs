@@ -1,4 +1,4 @@
-//! tokio-tungstenite on a runtime of one thread.
+//! Client of tokio-tungstenite, on a runtime of one thread.
 
 use super::arm::payload;
 use super::meter::Meter;

@@ -1,4 +1,4 @@
-//! tungstenite on a blocking socket.
+//! Client of tungstenite, on a blocking socket.
 
 use super::arm::payload;
 use super::meter::Meter;

@@ -1,4 +1,4 @@
-//! The codec in this process: no sockets, no frames.
+//! The codec alone, in this process: no sockets, no frames.
 
 use super::codec::{Codec, Settings, TAIL};
 use super::market::{Kind, Market};

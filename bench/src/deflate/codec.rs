@@ -1,13 +1,13 @@
-//! The codec and nothing else: zlib-rs, with the settings that Threadwire has by default.
+//! Codec of the raw server: zlib-rs, with the settings that Threadwire has by default.
 
 use crate::fail;
 use crate::fail::Result;
 use zlib_rs::{DeflateConfig, DeflateFlush, InflateFlush};
 
-/// What is left out at the end of a message (RFC 7692, section 7.2.1).
+/// Bytes left out at the end of a message (RFC 7692, section 7.2.1).
 pub(crate) const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 
-/// What is chosen of an engine that compresses.
+/// Settings of an engine that compresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Settings {
     /// 1 to 9.

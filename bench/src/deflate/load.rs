@@ -1,4 +1,4 @@
-//! The load: clients that compress, each of which sends a message and checks what comes back.
+//! Load of the `deflate` command: clients that compress, each of which sends a message and checks the answer.
 //!
 //! All send at once, and again when all have heard: so the server finds as much to do at each wake-up whether it is fast or
 //! slow, and what the clients' own compression takes, which is as much as the server's, is not in between. Like the load of
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use threadwire::proto::handshake::{Answer, Limits, RequestBuilder};
 use threadwire::proto::{Config, Connection, Deflate, Event, Message, Role, Shared};
 
-/// Whose silence ends a measurement.
+/// The silence that ends a measurement.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long nothing is called after each turn.
 const PAUSE: Duration = Duration::from_micros(20);
@@ -29,7 +29,7 @@ struct Client {
     protocol: Connection,
     market: Market,
     said: String,
-    /// What is to be sent.
+    /// The message to send.
     output: Vec<u8>,
     /// Bytes that have come.
     heard: u64,
@@ -117,7 +117,7 @@ pub(crate) struct Load {
     waiting: Vec<usize>,
 }
 
-/// What one run came to.
+/// The result of one run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outcome {
     /// Messages that came back.
@@ -138,7 +138,7 @@ impl Load {
         Ok(load)
     }
 
-    /// Nobody yet, with room for so many.
+    /// An empty load with room for so many clients.
     pub(crate) fn new(clients: usize) -> Load {
         Load {
             clients: Vec::with_capacity(clients),

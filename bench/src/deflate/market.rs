@@ -1,8 +1,8 @@
-//! Messages as a stock exchange sends them, made by a generator: the same for the same seed.
+//! Market data: messages as a stock exchange sends them, generated, and the same for the same seed.
 
 use std::fmt::Write as _;
 
-/// What is traded, and about what it costs.
+/// Traded symbols, and their approximate prices.
 const SYMBOLS: [(&str, f64); 8] = [
     ("BTC-USD", 67_250.0),
     ("ETH-USD", 3_480.0),
@@ -30,7 +30,7 @@ impl Kind {
     /// All of them.
     pub(crate) const ALL: [Kind; 2] = [Kind::Trade, Kind::Book];
 
-    /// What tables call it.
+    /// The name in tables.
     pub(crate) fn title(self) -> &'static str {
         match self {
             Kind::Trade => "300 B",
@@ -70,7 +70,7 @@ impl Market {
         self.sequence += 1 + self.below(3);
         self.time += 40 + self.below(90_000);
         let symbol = self.below(SYMBOLS.len() as u64) as usize;
-        // It moves by a few hundredths of a percent.
+        // The price moves by a few hundredths of a percent.
         self.prices[symbol] *= 1.0 + 0.0006 * (self.unit() - 0.5);
         match kind {
             Kind::Trade => self.trade(symbol),

@@ -1,4 +1,4 @@
-//! The `deflate` command: what it costs a server to inflate a message and to compress its answer.
+//! The `deflate` command: the cost of inflating a message and compressing its answer on a server.
 //!
 //! The server is an echo of messages that are all compressed, both ways. What the codec itself takes is most of it: so the
 //! baseline calls the same codec with the same settings, and what is above it is the price of a library.
@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-/// What is said below the options.
+/// Help text below the options.
 pub(crate) const ABOUT: &str = "\
 Arms:
   raw         epoll and zlib-rs, with engines for each connection: all others are compared with it
@@ -72,7 +72,7 @@ const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/deflate/websocket
 /// Whether messages refer to earlier ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Takeover {
-    /// They do, both ways.
+    /// Both sides keep their window.
     Yes,
     /// Each stands alone.
     No,
@@ -95,13 +95,13 @@ impl Takeover {
     }
 }
 
-/// What to do.
+/// Options of the command.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// How many connections there are, each with one message under way.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     connections: u32,
-    /// What is sent: trades of about 300 bytes, order books of about 16 KiB. Both if it is not given. May be repeated.
+    /// Messages to send: trades of about 300 bytes, order books of about 16 KiB. Both if not given. May be repeated.
     #[arg(long, value_name = "KIND", value_enum)]
     kind: Vec<Kind>,
     /// Whether messages refer to earlier ones.
@@ -158,7 +158,7 @@ fn yes_or_no(yes: bool) -> &'static str {
     if yes { "yes" } else { "no" }
 }
 
-/// What each server is measured with.
+/// The cases that each server is measured with.
 #[derive(Clone, Copy, Debug)]
 struct Case {
     kind: Kind,
@@ -283,7 +283,7 @@ mod tests {
         for arm in ARMS {
             for takeover in [true, false] {
                 let port = process::free_port().unwrap();
-                // It ends with the process of the tests.
+                // The server ends with the process of the tests.
                 thread::spawn(move || (arm.run)(port, takeover));
                 while TcpStream::connect(("127.0.0.1", port)).is_err() {
                     thread::yield_now();

@@ -1,6 +1,6 @@
-//! Without a library: epoll, and the codec. Each connection has engines of its own; what arrives is unmasked, inflated,
-//! compressed and written, each once. Nothing is checked and nothing kept for a socket that has no room: that ends the server,
-//! as the load never lets anything queue.
+//! Compression without a library: epoll, and the codec. Each connection has engines of its own; a message is unmasked, inflated,
+//! compressed and written, each once. Nothing is checked, and nothing is kept for a socket without room: that ends the server, as
+//! the load never lets anything queue.
 
 use super::codec::{Codec, Settings, TAIL};
 use crate::fail;
@@ -15,7 +15,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 
 const LISTENER: Token = Token(usize::MAX);
-/// What is read at once: more than a message of a run.
+/// Bytes of one read: more than a message of a run.
 const BUFFER: usize = 64 * 1024;
 /// The longest header of a server's frame.
 const HEADER: usize = 10;
@@ -30,7 +30,7 @@ struct Connection {
     rest: Vec<u8>,
 }
 
-/// What all connections use in turn.
+/// Buffers that all connections use in turn.
 struct Scratch {
     input: Vec<u8>,
     message: Vec<u8>,
@@ -165,7 +165,7 @@ fn reply(codec: &mut Codec, message: &[u8], output: &mut Vec<u8>) -> Result<()> 
     Ok(())
 }
 
-/// What it answers to whatever is offered.
+/// The answer to every offer of compression.
 fn extension(takeover: bool) -> String {
     let without = if takeover { "" } else { "; server_no_context_takeover; client_no_context_takeover" };
     format!(

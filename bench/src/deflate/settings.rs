@@ -1,4 +1,4 @@
-//! What each setting of the codec is worth: size, time and memory.
+//! Settings of the codec, and what each is worth: size, time and memory.
 
 use super::codec::{Codec, Settings, TAIL};
 use super::market::{Kind, Market};
@@ -14,7 +14,7 @@ const MEM_LEVELS: [u8; 3] = [1, 5, 8];
 /// Messages of which sizes and times are the mean, at least: enough to fill any window.
 const MESSAGES: usize = 300;
 
-/// What a setting comes to for one kind of message.
+/// The cost of a setting for one kind of message.
 struct Cost {
     /// Bytes on the wire, without headers, as a part of the message.
     wire: f64,

@@ -1,6 +1,6 @@
-//! sockudo-ws, at level 1 and with windows of 12 bits. Its memory level is that of flate2, 8, and can't be chosen. Its own pings
-//! and timeouts are off, which the other arms do not have. It negotiates compression by itself only behind axum: here its parts are
-//! put together.
+//! Compression with sockudo-ws, at level 1 and with windows of 12 bits. Its memory level is that of flate2, 8, and can't be
+//! chosen. Its own pings and timeouts are off, as the other arms have none. It negotiates compression by itself only behind axum:
+//! here its parts are put together.
 
 use crate::fail;
 use crate::fail::Result;

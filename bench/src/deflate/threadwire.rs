@@ -1,4 +1,4 @@
-//! Threadwire's callback face, with compression as it is by default.
+//! Compression with Threadwire's callback face, with default settings.
 
 use crate::servers::{Outcome, listener};
 use threadwire::{Config, Deflate};

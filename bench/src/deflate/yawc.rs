@@ -1,5 +1,5 @@
-//! yawc, with zlib-rs, at level 1 and with windows of 12 bits. Its memory level is that of flate2, 8, and can't be chosen. Without
-//! takeover its engines come from a pool, as its documentation advises.
+//! Compression with yawc, with zlib-rs, at level 1 and with windows of 12 bits. Its memory level is that of flate2, 8, and can't
+//! be chosen. Without takeover its engines come from a pool, as its documentation advises.
 
 use crate::servers::{Outcome, tokio_echo};
 use futures_util::{SinkExt as _, StreamExt as _};

@@ -1,4 +1,4 @@
-//! What is compared: a client and a server of the same library.
+//! Arms of the `latency` command: a client and a server of the same library.
 
 use super::recorder::Recorder;
 use super::{raw, threadwire};

@@ -1,4 +1,4 @@
-//! fastwebsockets on both sides, each on a runtime of one thread: the server is the one of `echo`.
+//! Round trips with fastwebsockets on both sides, each on a runtime of one thread. The server is that of `echo`.
 
 use super::arm::payload;
 use super::recorder::Recorder;

@@ -1,4 +1,4 @@
-//! The `latency` command: how long one message takes to a server and back, when nothing else is under way.
+//! The `latency` command: the time of one message to a server and back, with nothing else under way.
 //!
 //! Client and server of an arm are of the same library, each a process of its own on its own core; this process sleeps
 //! meanwhile. The client measures its own round trips.
@@ -24,7 +24,7 @@ use recorder::{Outcome, Recorder};
 use std::time::Duration;
 use table::Sample;
 
-/// What is said below the options.
+/// Help text below the options.
 pub(crate) const ABOUT: &str = "\
 Arms:
   raw              blocking sockets on which ready frames are written and read; all others are compared with it
@@ -37,12 +37,12 @@ Each number is the median of the rounds, each ratio the median of the rounds' ra
 
 /// Seconds that a client may take longer than it measures.
 const LIMIT: f64 = 10.0;
-/// What starting a server and a client takes, and the client's warm-up: for the announcement.
+/// Time to start a server and a client, and the client's warm-up: for the announcement.
 const AROUND: f64 = 0.1;
 /// How long a client measures that shall only show that it can.
 const TRIAL: f64 = 0.01;
 
-/// What to do.
+/// Options of the command.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// How often each arm is measured.
@@ -62,7 +62,7 @@ pub(crate) struct Options {
     markdown: bool,
 }
 
-/// What one of the two processes of an arm is told.
+/// The task of one of the two processes of an arm.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Side {
     /// Of which arm.
@@ -191,11 +191,11 @@ mod tests {
     #[test]
     fn client_and_server_of_every_arm_understand_each_other() {
         for arm in ARMS {
-            // One that spins would do so until the last test ends; in nothing else does it differ.
+            // A spinning server would spin until the last test ends; otherwise it is the same.
             let server = if arm.name == "threadwire busy" { ARMS[2].server } else { arm.server };
             for bytes in [1, 64, 65_536] {
                 let port = process::free_port().unwrap();
-                // It ends with the process of the tests.
+                // The server ends with the process of the tests.
                 thread::spawn(move || server(port, bytes));
                 while TcpStream::connect(("127.0.0.1", port)).is_err() {
                     thread::yield_now();

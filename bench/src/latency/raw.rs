@@ -1,4 +1,5 @@
-//! Without a library: both sides know every byte beforehand, and only read and write, on blocking sockets or spinning.
+//! Round trips without a library: both sides know every byte beforehand, and only read and write, on blocking sockets or
+//! spinning.
 //!
 //! No protocol is spoken after the upgrade: the client writes a ready frame, the server reads as many bytes and writes a
 //! ready answer. That is the price of the kernel. Busy, neither side ever sleeps: what remains is the lower bound of
@@ -39,7 +40,7 @@ fn serve(port: u16, bytes: usize, busy: bool) -> Outcome {
     loop {
         let (stream, _) = listener.accept()?;
         match echo(stream, bytes, busy) {
-            // That of whoever looked whether this listens, or of a client that has enough.
+            // The connection of a check that this server listens, or of a client that has ended.
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => {}
             Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
             other => other?,

@@ -1,4 +1,4 @@
-//! The clock of a client: one reading of it a round trip.
+//! Recorder of round trips: one reading of the clock for each.
 
 use crate::fail;
 use crate::fail::Result;
@@ -11,16 +11,16 @@ const WARM_UP: u32 = 10;
 /// The longest round trip that is told from longer ones, in nanoseconds.
 const LONGEST: u64 = 10_000_000_000;
 
-/// What a client has measured.
+/// The measurements of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Outcome {
     /// Round trips recorded.
     pub(crate) count: u64,
     /// The median, in nanoseconds.
     pub(crate) p50: u64,
-    /// What 99 of 100 stayed within.
+    /// The 99th percentile.
     pub(crate) p99: u64,
-    /// What 999 of 1000 stayed within.
+    /// The 99.9th percentile.
     pub(crate) p999: u64,
 }
 
@@ -64,7 +64,7 @@ impl Recorder {
         !self.done
     }
 
-    /// What was recorded.
+    /// The recorded times.
     ///
     /// # Errors
     /// The connection ended before the time was over.

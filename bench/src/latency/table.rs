@@ -1,4 +1,4 @@
-//! Tables of round trips.
+//! Tables of the `latency` command.
 
 use super::recorder::Outcome;
 use crate::stats::{median, quantile, ratios};
@@ -13,7 +13,7 @@ pub(crate) struct Sample {
     pub(crate) outcome: Outcome,
 }
 
-/// What is told of an arm: medians over the rounds.
+/// The figures of an arm: medians over the rounds.
 struct Row {
     arm: &'static str,
     /// Of p50, p99 and p99.9, in microseconds.

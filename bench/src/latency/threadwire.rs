@@ -1,5 +1,5 @@
-//! Threadwire's callback face on both sides, as its users write it: the server is the one of `echo`. Busy, the loops of
-//! both sides never sleep.
+//! Round trips with Threadwire's callback face on both sides, as its users write it. The server is that of `echo`. Busy, the
+//! loops of both sides never sleep.
 
 use super::arm::payload;
 use super::recorder::Recorder;
@@ -18,7 +18,7 @@ struct Asker {
     progress: Rc<RefCell<Progress>>,
 }
 
-/// What the caller of `ask` gets back.
+/// The result for the caller of `ask`.
 struct Progress {
     recorder: Recorder,
     failure: Option<String>,

@@ -1,4 +1,4 @@
-//! Threadwire's async face, as its users write an echo: on a runtime of one thread, a task for each connection.
+//! Echo server of Threadwire's async face, as its users write it: on a runtime of one thread, a task for each connection.
 
 use super::Outcome;
 use crate::secure::server_tls;

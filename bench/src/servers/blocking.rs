@@ -1,4 +1,4 @@
-//! Threadwire's blocking face with all connections on one thread, as its users write an echo.
+//! Echo server of Threadwire's blocking face, as its users write it, with all connections on one thread.
 
 use super::Outcome;
 use crate::secure::server_tls;
@@ -22,7 +22,7 @@ fn serve(server: Server) -> Outcome {
     while let Some((key, what)) = select.recv()? {
         let Selected::Message(message) = what else { continue };
         match select[key].send(&message) {
-            // It has closed behind its message.
+            // The client has closed behind its message.
             Ok(()) | Err(Error::Closed) => {}
             Err(error) => return Err(error.into()),
         }

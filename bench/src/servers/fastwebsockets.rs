@@ -1,4 +1,4 @@
-//! fastwebsockets: hyper upgrades the connection, and each message is written back as a frame.
+//! Echo server of fastwebsockets: hyper upgrades the connection, and each message is written back as a frame.
 
 use super::{Outcome, tokio_echo};
 use crate::secure::server_config;

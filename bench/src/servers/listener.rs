@@ -1,4 +1,4 @@
-//! Threadwire's callback face, as its users write an echo.
+//! Echo server of Threadwire's callback face, as its users write it.
 
 use super::Outcome;
 use crate::secure::server_tls;

@@ -1,4 +1,4 @@
-//! The servers under test that are built into this program, by name.
+//! Servers under test that are built into this program, by name.
 //!
 //! Each is an echo server as its library's users would write it, on one thread, with `TCP_NODELAY`. To add one: write
 //! `fn run(port: u16) -> Outcome` in a file of its own and give it a line in [`BUILTIN`].
@@ -20,7 +20,7 @@ pub(crate) mod upgrade;
 
 use std::error::Error;
 
-/// What a server returns. It runs until it is killed, so it returns only when it cannot go on.
+/// The result of a server. A server runs until it is killed, so it returns only when it cannot go on.
 pub(crate) type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
 
 /// A server that is built into this program.

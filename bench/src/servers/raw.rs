@@ -1,4 +1,4 @@
-//! The yardstick: an echo on bare epoll (mio) that speaks the frames correctly and does nothing else.
+//! Raw echo server, the yardstick: bare epoll (mio) that speaks the frames correctly and does nothing else.
 //!
 //! No library is between it and the kernel, and it validates next to nothing: no UTF-8, no reserved bits, no assembly
 //! of fragments (each is echoed as it came), no limit but one on a frame's length. What it costs is what the kernel,
@@ -32,12 +32,12 @@ const BUFFER: usize = 32 * 1024;
 /// Frames of this many bytes and more keep the buffer while they are incomplete; of shorter ones, their beginning is
 /// copied.
 const LONG: usize = BUFFER / 2;
-/// What a kept buffer has more than its frame, so that a read that ends with the frame is a short one.
+/// Spare room of a kept buffer behind its frame, so that a read that ends with the frame is a short one.
 const SLACK: usize = 4096;
 /// The longest frame.
 const LONGEST: usize = 64 << 20;
 
-/// What the connections run over.
+/// The stream under a connection.
 trait Wire: Read + Write + Sized {
     fn socket(&mut self) -> &mut TcpStream;
 
@@ -126,7 +126,7 @@ fn accept<W: Wire>(
         stream.set_nodelay(true)?;
         let mut stream = wire(stream)?;
         let entry = connections.vacant_entry();
-        // Both directions once: a change of interest at every short write would cost a system call.
+        // Registered once, for both directions: a change of interest at every short write would cost a system call.
         let interest = Interest::READABLE | Interest::WRITABLE;
         poll.registry().register(stream.socket(), Token(entry.key()), interest)?;
         entry.insert(Connection::new(stream));
@@ -152,7 +152,7 @@ impl Shared {
     }
 }
 
-/// What to do with a connection after its turn.
+/// The state of a connection after its turn.
 enum Next {
     Wait,
     Drop,
@@ -168,7 +168,7 @@ struct Connection<W> {
     /// `held` (else 0) of its bytes have arrived.
     own: Vec<u8>,
     held: usize,
-    /// What the socket had no room for. While there is some, nothing more is read.
+    /// Bytes that the socket did not take. While there are some, nothing more is read.
     unsent: Vec<u8>,
     rest: Range<usize>,
 }
@@ -349,7 +349,7 @@ impl<W: Wire> Connection<W> {
     }
 }
 
-/// What one read came to.
+/// The result of one read.
 #[derive(Default)]
 struct Work {
     reply: Reply,
@@ -363,9 +363,9 @@ struct Work {
 enum Reply {
     #[default]
     None,
-    /// It lies in the input.
+    /// The reply lies in the input.
     InPlace(Range<usize>),
-    /// It is this much of the output.
+    /// The reply is this much of the output.
     Gathered(usize),
 }
 

@@ -1,4 +1,4 @@
-//! What the servers on tokio have in common: a runtime on one thread, and a task for each connection.
+//! Shared part of the servers on tokio: a runtime of one thread, and a task for each connection.
 
 use super::Outcome;
 use std::net::Ipv4Addr;

@@ -1,4 +1,4 @@
-//! tokio-tungstenite: the messages of the stream are forwarded to its sink, which flushes when no more are there.
+//! Echo server of tokio-tungstenite: the stream's messages are forwarded to its sink, which flushes when no more are there.
 
 use super::{Outcome, tokio_echo};
 use crate::secure::server_config;

@@ -1,4 +1,4 @@
-//! tokio-websockets: each message of the stream is sent back; a message is a single frame whatever its length.
+//! Echo server of tokio-websockets: each message of the stream is sent back, as a single frame of any length.
 
 use super::{Outcome, tokio_echo};
 use futures_util::{SinkExt as _, StreamExt as _};

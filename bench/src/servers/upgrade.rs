@@ -1,4 +1,4 @@
-//! The server's side of the opening handshake (RFC 6455, section 4.2), for servers that are no library.
+//! Opening handshake of a server (RFC 6455, section 4.2), for servers without a library.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;

@@ -1,4 +1,4 @@
-//! Actors of actix, each the only one on an `Arbiter`, which is a thread of its own. (More often many share one.)
+//! Workers as actors of actix, each alone on an `Arbiter`, which is a thread of its own. (More often many share one.)
 
 use super::arm::Arm;
 use super::duty::{Duty, Event};
@@ -44,7 +44,7 @@ fn system() -> Result<System> {
     let (started, start) = mpsc::channel();
     thread::Builder::new().spawn(move || {
         let runner = System::new();
-        // Whoever started this thread waits.
+        // The thread that started this one waits.
         let _ = started.send(System::current());
         let _ = runner.run();
     })?;
@@ -72,7 +72,7 @@ impl Arm for Actix {
 
     #[inline]
     fn fire(remote: &Addr<Worker>, event: Event) -> Result<()> {
-        // It does not tell whether the actor still lives.
+        // `do_send` does not report a dead actor.
         remote.do_send(event);
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What is compared: ways to have workers, and to reach them.
+//! Arms of the `workers` command: ways to have workers, and to reach them.
 
 use super::duty::{Duty, Event};
 use crate::fail::Result;

@@ -1,4 +1,4 @@
-//! A thread that runs boxed closures out of a crossbeam channel, whose receivers spin and yield a little before they
+//! Workers as threads that run boxed closures out of a crossbeam channel, whose receivers spin and yield a little before they
 //! park.
 
 use super::arm::Arm;
@@ -50,7 +50,7 @@ impl Arm for Crossbeam {
 
     fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
-        // Only to wake it; one that has ended needs no waking.
+        // The empty call only wakes the thread; an ended one needs no waking.
         let _ = self.calls.send(Box::new(|_| {}));
     }
 

@@ -1,4 +1,4 @@
-//! What the workers of every arm do: the same code, so that arms differ only in how events reach it.
+//! Duties of the workers of every arm: the same code, so that arms differ only in how events reach it.
 
 use super::arm::Arm;
 use crate::fail::Result;
@@ -8,10 +8,10 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-/// What is fired at a worker.
+/// An event that is fired at a worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Event {
-    /// Who fired it.
+    /// The sender.
     pub(crate) producer: u32,
     /// Whether it is the producer's last one.
     pub(crate) last: bool,
@@ -67,14 +67,14 @@ impl<A: Arm> Duty<A> {
         match &mut self.work {
             Work::Tally(tally, done) => {
                 if tally.count(event) {
-                    // Nobody waits for it if the measurement was given up. The same below.
+                    // A measurement that was given up has no receiver. The same below.
                     let _ = done.send((std::mem::take(tally), Instant::now()));
                 }
             }
             Work::Ping(ping) => ping.on(event),
             Work::Pong(peer) => {
                 let peer = peer.get().expect("the peer is known before it fires");
-                // Whoever does not get it back says so.
+                // A peer that misses the event reports that itself.
                 let _ = A::fire(peer, event);
             }
             Work::Idle(idle) => {

@@ -1,5 +1,5 @@
-//! Actors of kameo, with unbounded mailboxes: as it is mostly used, tasks on a runtime of two threads, and each on a
-//! thread of its own (`spawn_in_thread`).
+//! Workers as actors of kameo, with unbounded mailboxes: tasks on a runtime of two threads, as kameo is mostly used, and each on
+//! a thread of its own (`spawn_in_thread`).
 
 use super::arm::Arm;
 use super::duty::{Duty, Event};
@@ -53,7 +53,7 @@ fn fire<A: Arm>(actor: &ActorRef<Worker<A>>, event: Event) -> Result<()> {
 
 fn stop<A: Arm>(actor: &ActorRef<Worker<A>>) {
     if let Ok(runtime) = tokio_runtime() {
-        // One that has ended needs no stop.
+        // An ended actor needs no stop.
         let _ = runtime.block_on(actor.stop_gracefully());
     }
 }

@@ -1,4 +1,4 @@
-//! What is measured of every arm.
+//! Measurements of every arm of the `workers` command.
 
 use super::arm::Arm;
 use super::duty::{Duty, Event, Trips};
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 /// How many workers are alive at the same time, of those that are made and ended.
 pub(crate) const BATCH: u64 = 100;
-/// What has not come to its end by then never will.
+/// A measurement that has not ended by then never will.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Time for threads to fall asleep.
 const SETTLE: Duration = Duration::from_millis(5);
@@ -38,7 +38,7 @@ pub(crate) enum Measure {
 /// One of the numbers it gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Metric {
-    /// What it counts, with its unit.
+    /// The counted quantity, with its unit.
     pub(crate) title: &'static str,
     /// How many decimals are worth printing.
     pub(crate) digits: usize,
@@ -96,7 +96,7 @@ impl Measure {
         }
     }
 
-    /// What it is, in a line.
+    /// A description in one line.
     pub(crate) fn title(self) -> &'static str {
         match self {
             Measure::OneToOne => "events from one thread to one worker, a core for each",

@@ -29,7 +29,7 @@ use arm::Arm;
 use measures::{BATCH, Extent, MEASURES, Measure};
 use table::Sample;
 
-/// What is said below the options.
+/// Help text below the options.
 pub(crate) const ABOUT: &str = "\
 Measures:
   1-to-1              a million events (or as many as half a second allows) from one thread, a core for each side
@@ -47,7 +47,7 @@ What an arm cannot do is a dash. Every event is counted, and must come in order.
 end, but for threadwire and ractor, which tell the end of what ran on it.
 Each number is the median of the rounds, its ratio the median of the rounds' ratios, with their quartiles.";
 
-/// What to do.
+/// Options of the command.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// How often each arm is measured.

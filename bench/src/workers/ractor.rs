@@ -1,5 +1,5 @@
-//! Actors of ractor: as it is mostly used, tasks on a runtime of two threads, and each on a thread of its own, by a
-//! `ThreadLocalActorSpawner` for each.
+//! Workers as actors of ractor: tasks on a runtime of two threads, as ractor is mostly used, and each on a thread of its own, by
+//! a `ThreadLocalActorSpawner` for each.
 
 use super::arm::Arm;
 use super::duty::{Duty, Event};

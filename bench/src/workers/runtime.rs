@@ -1,4 +1,4 @@
-//! The runtime of the arms that need one.
+//! Tokio runtime of the arms that need one.
 
 use crate::fail::Result;
 use std::sync::OnceLock;

@@ -1,5 +1,5 @@
-//! The first arm: a thread that runs boxed closures out of a channel of the standard library, which parks a receiver
-//! that finds nothing.
+//! Workers as threads that run boxed closures out of a channel of the standard library, which parks a receiver that finds
+//! nothing.
 
 use super::arm::Arm;
 use super::duty::{Duty, Event};
@@ -50,7 +50,7 @@ impl Arm for StdMpsc {
 
     fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
-        // Only to wake it; one that has ended needs no waking.
+        // The empty call only wakes the thread; an ended one needs no waking.
         let _ = self.calls.send(Box::new(|_| {}));
     }
 

@@ -1,4 +1,4 @@
-//! Tables of what was measured of workers.
+//! Tables of the `workers` command.
 
 use super::measures::{Measure, Metric};
 use crate::stats::{median, quantile, ratios};

@@ -1,4 +1,4 @@
-//! Workers of Threadwire: with closures that are posted to them, and with events that they listen to.
+//! Workers of Threadwire: with posted closures, and with events that they listen to.
 
 use super::arm::Arm;
 use super::duty::{Duty, Event};

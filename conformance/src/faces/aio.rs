@@ -1,4 +1,4 @@
-//! The async face.
+//! Echo server and client of the async face.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::settings;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn config() -> Config {
-    // As large as what the suites send; and a server that does not answer a close frame should not hold them up.
+    // Limits as large as the messages of the suites; and a close timeout short enough not to hold them up.
     let limits = Limits::default().max_message(16 << 20);
     let (close_timeout, deflate) = (Duration::from_secs(2), settings::deflate());
     Config::default().limits(limits).close_timeout(close_timeout).deflate(deflate)

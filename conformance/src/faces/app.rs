@@ -1,4 +1,4 @@
-//! The app face, which has clients only.
+//! Echo client of the app face, which has no servers.
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -1,4 +1,4 @@
-//! The blocking face.
+//! Echo server and client of the blocking face.
 
 use std::sync::mpsc;
 
@@ -42,7 +42,7 @@ pub(super) fn serve_with_threads(listen: &str) -> Result<(), Error> {
     let server = bind(listen)?.serve(THREADS, echo_all)?;
     let (signal, signals) = mpsc::channel();
     let handler = move || {
-        // Nobody listens any more if it is a second one.
+        // A second signal has no receiver.
         let _ = signal.send(());
     };
     ctrlc::set_handler(handler).map_err(Error::other)?;
@@ -105,7 +105,7 @@ pub(super) fn exchange(url: &str, steps: &[Step], expected: usize, code: CloseCo
         }
     }
     let closed = ws.close_with(code, "")?;
-    // What came although nothing was missing.
+    // Messages that came although nothing was missing.
     while let Ok(Some(message)) = ws.try_recv() {
         messages.push(keep(message));
     }

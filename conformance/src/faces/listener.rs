@@ -1,4 +1,4 @@
-//! The callback face.
+//! Echo server and client of the callback face.
 
 use std::cell::RefCell;
 use std::rc::Rc;

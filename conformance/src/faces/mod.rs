@@ -1,4 +1,4 @@
-//! What a face has to be able to do here. Each face is a file.
+//! Faces under test, a file for each, and what each of them must offer to be tested.
 
 mod aio;
 mod app;
@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The settings of all faces.
 fn config() -> Config {
-    // As large as what the suites send; and a server that does not answer a close frame should not hold them up.
+    // Limits as large as the messages of the suites; and a close timeout short enough not to hold them up.
     let limits = Limits::default().max_frame(16 << 20).max_message(16 << 20);
     let (close_timeout, deflate) = (Duration::from_secs(2), settings::deflate());
     Config::default().limits(limits).max_buffered(64 << 20).close_timeout(close_timeout).deflate(deflate)
@@ -124,7 +124,7 @@ pub(crate) struct Step {
     pub(crate) payload: Vec<u8>,
 }
 
-/// What came back.
+/// The messages that came back.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     /// The messages: whether it is text, and the payload.
@@ -135,7 +135,7 @@ pub(crate) struct Seen {
     pub(crate) hides_pongs: bool,
     /// How the connection was closed: the code, and whether cleanly. None if it was not.
     pub(crate) closed: Option<(CloseCode, bool)>,
-    /// What went wrong on our side.
+    /// The error of this side.
     pub(crate) error: Option<String>,
 }
 

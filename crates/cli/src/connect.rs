@@ -1,4 +1,4 @@
-//! `threadwire connect`
+//! The `threadwire connect` command.
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
@@ -52,7 +52,7 @@ impl Options {
             Some(url) => client.proxy(Proxy::new(url)?),
         };
         for header in &self.header {
-            // What stands there may be secret.
+            // The header may be secret: the error does not show it.
             let expected = || Error::other("a header has no colon, expected NAME: VALUE");
             let (name, value) = header.split_once(':').ok_or_else(expected)?;
             client = client.header(name, value)?;

@@ -1,4 +1,4 @@
-//! The `threadwire` command.
+//! The `threadwire` command and its subcommands.
 
 mod connect;
 mod ping;
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
                 .with_env_var("THREADWIRE_LOG")
                 .from_env_lossy(),
         )
-        // What is printed above an input line does nothing to the terminal, nor does it change colours.
+        // Text above an input line is printed without escape sequences, so without colours.
         .with_ansi(matches!(command, Command::Serve(_)))
         .with_writer(|| terminal::Log)
         .init();

@@ -1,4 +1,4 @@
-//! `threadwire ping`
+//! The `threadwire ping` command.
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! `threadwire serve`
+//! The `threadwire serve` command.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;

@@ -1,5 +1,4 @@
-//! The terminal of `threadwire connect`: an input line below what arrives, where a person sits at both ends of it. Where
-//! the input or the output is something else, it is plain lines.
+//! Terminal of `threadwire connect`: an input line below what arrives, if a person sits at both ends; otherwise plain lines.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::sync::mpsc::{self, Receiver};
@@ -33,7 +32,7 @@ impl Keyboard {
         Ok(Keyboard::Plain(read_lines(EventLoop::current().remote())))
     }
 
-    /// What was typed and not yet read. The loop of the calling thread turns when there is more.
+    /// Typed lines that were not read yet. The loop of the calling thread turns when there is more.
     pub(crate) fn try_read(&self) -> Option<Typed> {
         match self {
             Keyboard::Line(input) => input.try_read(),

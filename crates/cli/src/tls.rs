@@ -1,4 +1,4 @@
-//! How a client of the command speaks TLS.
+//! TLS options of the client commands.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ pub(crate) struct TlsOptions {
     /// Trust the roots in this file (PEM), and not the system's: for wss:// only.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// Talk to whoever answers, whatever its certificate says: for wss:// only.
+    /// Accept any certificate: for wss:// only.
     #[arg(long, conflicts_with = "ca")]
     insecure: bool,
 }

@@ -1,4 +1,4 @@
-//! The outcome of an opening handshake: subprotocol, headers, and what a server knows of its client.
+//! Outcome of an opening handshake: subprotocol, headers, and the server's permit for its client.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use threadwire_proto::handshake::Headers;
 
 use crate::server::admission::Guest;
 
-/// What the opening handshake came to.
+/// The result of the opening handshake.
 #[derive(Clone)]
 pub struct Agreed {
     pub subprotocol: Option<String>,

@@ -1,4 +1,4 @@
-//! Panics in the program's code, contained where its callbacks are called.
+//! Panics in the program's callbacks, caught where these are called.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -82,7 +82,7 @@ pub trait Transport {
     #[inline]
     fn writable(&mut self) {}
 
-    /// The stream is about to be dropped: TLS says so, as far as that can leave at once.
+    /// The stream is about to be dropped: TLS sends `close_notify`, if the stream takes it at once.
     #[inline]
     fn say_goodbye(&mut self) {}
 

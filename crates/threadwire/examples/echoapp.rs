@@ -1,4 +1,4 @@
-//! An app, and a thread that sends three messages over it and closes.
+//! Echo app: a thread sends three messages over the app and closes it.
 //!
 //! `cargo run --example echoapp -- ws://HOST:PORT/PATH`, with an echo server's URL. Without one, it serves the echo itself.
 

@@ -1,5 +1,5 @@
-//! Receiving without being held up by it, in three programs: one that has a loop of its own and only takes what is there, one
-//! that receives on another thread, and one that sleeps in somebody else's poll.
+//! Receiving without waiting, in three programs: one with a loop of its own that only takes what is there, one that receives on
+//! another thread, and one that sleeps in another loop's poll.
 
 use std::sync::mpsc;
 use std::thread;

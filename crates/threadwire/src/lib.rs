@@ -50,6 +50,8 @@
 //! and handles for all tasks and threads. With the features `hyper` and `axum` they are also made from requests that such a
 //! server has received.
 //!
+//! What each of the faces can is told by the tables of [`faces`].
+//!
 //! # Threads and tasks on one connection
 //!
 //! | from | to | there is |
@@ -107,8 +109,9 @@ pub mod error {
     //! a handshake. `threadwire::Error` itself is at the root.
 
     pub use threadwire_core::error::{
-        Closed, Error, LimitKind, ProxyProblem, RedirectProblem, Stage, Step, TimeoutKind, TlsProblem,
-        UrlPart,
+        Closed, ConnectError, ConnectUnixError, Error, LimitError, LimitKind, ListenError, ProxyError,
+        ProxyProblem, RedirectError, RedirectProblem, RequestRefused, ResolveError, RouteError, Stage, Step,
+        TimeoutKind, TlsError, TlsFileError, TlsProblem, UrlError, UrlPart,
     };
     pub use threadwire_proto::handshake::{HandshakeError, HeaderError};
     pub use threadwire_proto::{SendError, Violation};
@@ -147,6 +150,10 @@ pub mod server {
     #[cfg(feature = "tls")]
     pub use threadwire_core::tls::ServerTls;
 }
+
+#[cfg(doc)]
+#[doc = include_str!("../docs/faces.md")]
+pub mod faces {}
 
 /// The examples of the README are tests too. One of them needs the async face.
 #[cfg(all(doctest, feature = "aio"))]

@@ -1,4 +1,4 @@
-//! The integration tests of the command, in one program.
+//! Integration tests of the command, in one program.
 #![cfg(unix)]
 
 mod commands;

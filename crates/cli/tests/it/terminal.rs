@@ -1,4 +1,4 @@
-//! `threadwire connect` in front of a person: on a pseudo-terminal.
+//! `threadwire connect` on a pseudo-terminal.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};

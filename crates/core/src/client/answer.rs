@@ -1,4 +1,4 @@
-//! The answer to a request of HTTP, as it arrives: for every face, so without I/O.
+//! HTTP response reader: the answer to a request of a client, as it arrives, without I/O.
 
 use threadwire_proto::handshake::{Answer, HandshakeError, HeadReader};
 
@@ -90,7 +90,7 @@ fn body(refusal: &Answer, received: &[u8], is_to_be: bool) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
-    /// What is known once this has arrived byte by byte: the body, and how many bytes that took.
+    /// Feeds these bytes one by one: the body, and how many bytes it took.
     fn refused(answer: &str) -> Option<(Vec<u8>, usize)> {
         let mut reader = AnswerReader::new(&Config::default());
         let mut received = Vec::new();

@@ -1,4 +1,4 @@
-//! Bodies in chunks (RFC 9112, section 7.1), as far as a refusal needs them: what is in the chunks, and whether there are more.
+//! Chunked transfer coding (RFC 9112, section 7.1), for the body of a refusal.
 
 use httparse::{Status, parse_chunk_size};
 

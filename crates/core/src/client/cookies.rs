@@ -1,4 +1,4 @@
-//! Cookies (RFC 6265): kept where the program asks for it, and nowhere else.
+//! Cookie jar (RFC 6265), for programs that want one.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,5 +1,4 @@
-//! What would block a loop or a task is done on threads of its own: above all asking the system for the addresses of a host, as
-//! only it knows all of its rules.
+//! DNS threads: look-ups of host names by the system, and other work that would block a loop or a task.
 //!
 //! There are at most 16 such threads in a process. They come with the work and go when there is none; what is more waits for its
 //! turn, and is not begun any more when nobody waits for it. A name server that does not answer thus costs threads, but not many.
@@ -31,10 +30,10 @@ fn pool() -> MutexGuard<'static, Pool> {
     POOL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// As long as this lives, somebody waits for the result.
+/// A waiting caller: dropped, the work is not begun any more.
 pub struct Waiter(#[allow(dead_code, reason = "it is there to be dropped")] Arc<()>);
 
-/// Does some work elsewhere, and has its result told there.
+/// Does some work on a DNS thread, and calls `tell` with the result there.
 pub fn offload<T: 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
     tell: impl FnOnce(io::Result<T>) + Send + 'static,
@@ -47,7 +46,7 @@ pub fn offload<T: 'static>(
     if pool.threads < MOST {
         match thread::Builder::new().name("threadwire resolver".to_owned()).spawn(work_on) {
             Ok(_) => pool.threads += 1,
-            // Then it waits for those that there are; and if there are none, it has to be done here.
+            // Without another thread the job waits for one of the pool; with none at all it is done here.
             Err(error) if pool.threads == 0 => {
                 tracing::debug!(%error, "can't start a thread to resolve names");
                 let job = pool.waiting.pop_back();

@@ -1,9 +1,9 @@
-//! What is said on a stream before it is a connection, without I/O: with a proxy, for a way through, and with the server, for the
-//! upgrade. An exchange has bytes to be written and looks at those that were read; who moves them is another's concern.
+//! Exchanges before a stream is a connection, without I/O: a proxy is asked for a tunnel, the server for the upgrade. An exchange
+//! has bytes to write, and looks at those that were read.
 
 use threadwire_proto::Deflate;
 use threadwire_proto::deflate::Agreement;
-use threadwire_proto::handshake::{Answer, ClientRequest, HandshakeError, Headers};
+use threadwire_proto::handshake::{Answer, ClientRequest, Headers};
 
 use super::answer::{AnswerReader, Arrived};
 use super::redirect;
@@ -11,25 +11,25 @@ use super::socks4::Socks4;
 use super::socks5::Socks5;
 use super::tunnel::Tunnel;
 use crate::config::Config;
-use crate::error::{Error, ProxyProblem};
+use crate::error::{Error, ProxyError, ProxyProblem};
 
-/// An exchange, its bytes, and who it is with.
+/// An exchange, its bytes, and its counterpart.
 pub struct Exchange {
-    /// What is still to be written.
+    /// Bytes still to be written.
     pub output: Vec<u8>,
-    /// What was read, and not understood yet: to be appended to.
+    /// Bytes read and not parsed yet: to be appended to.
     pub received: Vec<u8>,
     counterpart: Counterpart,
 }
 
 enum Counterpart {
-    /// A way through a proxy, whose URL may be shown.
+    /// A tunnel through a proxy, whose URL may be shown.
     Proxy { exchange: ProxyExchange, proxy: String },
     /// The upgrade.
     Upgrade(Box<Upgrade>),
 }
 
-/// How a proxy is asked.
+/// The protocol of a proxy.
 pub(super) enum ProxyExchange {
     Tunnel(Tunnel),
     Socks4(Socks4),
@@ -42,11 +42,11 @@ struct Upgrade {
     request: ClientRequest,
     answer: AnswerReader,
     follows_redirects: bool,
-    /// What was offered.
+    /// The offered compression.
     deflate: Option<Deflate>,
 }
 
-/// What client and server have agreed on.
+/// The result of an upgrade.
 pub struct Upgraded {
     pub subprotocol: Option<String>,
     /// The headers of the server's answer.
@@ -57,7 +57,7 @@ pub struct Upgraded {
     pub head: usize,
 }
 
-/// What an exchange comes to.
+/// The outcome of an exchange.
 pub enum Outcome {
     /// The stream leads to the server from now on.
     TunnelOpen,
@@ -109,7 +109,7 @@ impl Exchange {
                     ProxyExchange::Socks5(socks) => socks.look(received, output),
                 };
                 let is_open = is_open.and_then(|is_open| match (is_open, ended) {
-                    // Nothing can come from the server before it is spoken to: it would be taken for its first bytes.
+                    // The server sends nothing before the client: these bytes would be taken for its first ones.
                     (true, _) if !received.is_empty() => {
                         let what = format!("{} bytes too many behind it", received.len());
                         Err(ProxyProblem::BadReply(what))
@@ -119,7 +119,7 @@ impl Exchange {
                 });
                 match is_open {
                     Ok(is_open) => Ok(is_open.then_some(Outcome::TunnelOpen)),
-                    Err(problem) => Err(Error::Proxy { proxy: proxy.clone(), problem }),
+                    Err(problem) => Err(Error::from(ProxyError { proxy: proxy.clone(), problem })),
                 }
             }
             Counterpart::Upgrade(upgrade) => match upgrade.look(received, ended)? {
@@ -131,22 +131,22 @@ impl Exchange {
 
     /// The refusal that has begun to arrive, of which no more is waited for: it says more than what ended the wait.
     pub fn refusal(&mut self) -> Option<Error> {
-        match self.look(true) {
-            Err(
-                error @ (Error::Handshake(HandshakeError::Status(_))
-                | Error::Proxy { problem: ProxyProblem::Refused(_), .. }),
-            ) => Some(error),
-            _ => None,
-        }
+        let error = self.look(true).err()?;
+        let is_refusal = match &error {
+            Error::Status(_) => true,
+            Error::Proxy(error) => matches!(error.problem, ProxyProblem::Refused(_)),
+            _ => false,
+        };
+        is_refusal.then_some(error)
     }
 
-    /// What reading or writing has failed with.
+    /// The error of a failed read or write.
     pub fn broken(&self, error: std::io::Error) -> Error {
         match &self.counterpart {
             Counterpart::Proxy { proxy, .. } => {
-                Error::Proxy { proxy: proxy.clone(), problem: ProxyProblem::Io(error) }
+                Error::from(ProxyError { proxy: proxy.clone(), problem: ProxyProblem::Io(error) })
             }
-            // That a server does not like a client's certificate is heard of only behind the handshake (RFC 8446, section
+            // A refused client certificate is reported only after the TLS handshake (RFC 8446, section
             // 4.4.2.4).
             #[cfg(feature = "tls")]
             Counterpart::Upgrade(upgrade) => crate::tls::TlsFailure::explain(error, &upgrade.host),
@@ -177,7 +177,7 @@ impl Upgrade {
                 Ok(Some(Outcome::Open(Upgraded { subprotocol, headers, deflate, head })))
             }
             Some(Arrived::Refusal(answer)) if is_redirect(&answer) => Ok(Some(Outcome::Redirect(answer))),
-            Some(Arrived::Refusal(answer)) => Err(HandshakeError::Status(answer).into()),
+            Some(Arrived::Refusal(answer)) => Err(Error::Status(answer)),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Lists of headers that a program makes for a request.
+//! Header lists that a program makes for a request.
 
 use std::error::Error as StdError;
 

@@ -1,4 +1,4 @@
-//! Clients without I/O: their settings, and the way from a URL to an open connection as a plan.
+//! Clients without I/O: settings, and the route from a URL to an open connection.
 
 mod answer;
 mod chunked;

@@ -1,4 +1,4 @@
-//! Which addresses to try, and when: happy eyeballs (RFC 8305), without I/O and without a clock.
+//! Happy eyeballs (RFC 8305): which addresses to try, and when, without I/O and without a clock.
 //!
 //! The addresses alternate between the families, begun with the one that the resolver prefers. Each attempt has a head start of
 //! 250 ms over the next, unless it fails before; the first that connects wins, and the others are dropped.
@@ -29,7 +29,7 @@ pub struct Race {
     late: usize,
 }
 
-/// What is to be done.
+/// The next step of the race.
 #[derive(Debug, PartialEq, Eq)]
 pub enum RaceStep {
     /// Begin to connect to this one.
@@ -38,7 +38,7 @@ pub enum RaceStep {
     GiveUp(SocketAddr),
     /// Wait for one of those under way, until then at most.
     Wait(Option<Instant>),
-    /// None is left.
+    /// No address is left.
     Lost,
 }
 
@@ -55,7 +55,7 @@ impl Race {
         }
     }
 
-    /// What to do next; to be asked again until it is to wait, and whenever something has changed.
+    /// The next step; to be called again until the step is to wait, and whenever something has changed.
     pub fn advance(&mut self, now: Instant) -> RaceStep {
         let is_late = |(_, deadline): &(SocketAddr, Option<Instant>)| deadline.is_some_and(|due| due <= now);
         if let Some(position) = self.running.iter().position(is_late) {

@@ -1,9 +1,9 @@
-//! URLs as they may be shown: in errors, in logs.
+//! Redaction of credentials in URLs, for errors and logs.
 
 /// A URL without user name, password, query and fragment, whether it is well formed or not: what can't be told apart is hidden.
 pub(super) fn redacted(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
-        // It may be a URL without its scheme.
+        // The text may be a URL without its scheme.
         let shown = &url[url.rfind('@').map_or(0, |at| at + 1)..];
         return shown.split(['?', '#']).next().unwrap_or_default().to_owned();
     };

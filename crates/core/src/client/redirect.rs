@@ -1,12 +1,12 @@
-//! Where a redirect leads, and whether it may be followed (RFC 9110, section 15.4).
+//! Redirects (RFC 9110, section 15.4): the new target, and whether it may be followed.
 
 use threadwire_proto::handshake::{Answer, Headers};
 
 use super::redact::redacted;
 use super::target::Target;
-use crate::error::{Error, RedirectProblem};
+use crate::error::{Error, RedirectError, RedirectProblem};
 
-/// What belongs to the origin that it was meant for, and must not be told to another.
+/// Headers that must not be sent to another origin than the one they were meant for.
 const PRIVATE: [&str; 4] = ["Authorization", "Cookie", "Proxy-Authorization", "Host"];
 
 /// Whether an answer sends elsewhere. One without a `Location` is an answer as any other.
@@ -17,8 +17,9 @@ pub(super) fn is_one(answer: &Answer) -> bool {
 /// Where it leads, seen from where it came.
 pub(super) fn follow(from: &Target, answer: &Answer) -> Result<Target, Error> {
     let location = answer.header("Location").unwrap_or_default();
-    let fail =
-        |to: String, problem| Err(Error::Redirect { from: from.to_string(), to: redacted(&to), problem });
+    let fail = |to: String, problem| {
+        Err(Error::from(RedirectError { from: from.to_string(), to: redacted(&to), problem }))
+    };
     let Some(base) = from.as_http() else {
         return fail(location.to_owned(), RedirectProblem::BadLocation);
     };
@@ -30,7 +31,7 @@ pub(super) fn follow(from: &Target, answer: &Answer) -> Result<Target, Error> {
         "https" | "wss" => "wss",
         _ => return fail(url.into(), RedirectProblem::BadLocation),
     };
-    // Who is asked, and as whom, is not for the server to say.
+    // The server must not choose the scheme or the credentials.
     url.set_fragment(None);
     if url.set_scheme(scheme).is_err() || url.set_username("").is_err() || url.set_password(None).is_err() {
         return fail(url.into(), RedirectProblem::BadLocation);
@@ -42,7 +43,7 @@ pub(super) fn follow(from: &Target, answer: &Answer) -> Result<Target, Error> {
     }
 }
 
-/// What of the headers may go to another origin.
+/// Removes the headers that must not go to another origin.
 pub(super) fn forget_private(headers: &mut Headers) {
     for name in PRIVATE {
         headers.remove(name);
@@ -79,9 +80,9 @@ mod tests {
                 let shown = format!("{scheme}://{}{}", to.authority(), to.resource());
                 Ok((shown, !from.is_same_origin(&to)))
             }
-            Err(Error::Redirect { problem, to, .. }) => {
-                assert!(!to.contains("secret"), "{to}");
-                Err(problem)
+            Err(Error::Redirect(error)) => {
+                assert!(!error.to.contains("secret"), "{error}");
+                Err(error.problem)
             }
             Err(other) => panic!("{other:?}"),
         }

@@ -1,4 +1,4 @@
-//! The settings of a client: where to connect to, what to ask for, and by which way.
+//! Client settings: target, request headers, and way to the server.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -27,7 +27,7 @@ pub type MakeHeaders = dyn Fn() -> Result<Vec<(String, String)>, Error> + Send +
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub target: Target,
-    /// What is added to the request.
+    /// The headers added to the request.
     headers: Headers,
     subprotocols: Vec<String>,
     pub config: Config,

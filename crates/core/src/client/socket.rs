@@ -1,4 +1,4 @@
-//! Sockets on their way to be connected: made by us and prepared by the program, or made by the program.
+//! Client sockets: made here and prepared by the program, or made by the program.
 
 use std::fmt;
 use std::io;

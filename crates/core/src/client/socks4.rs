@@ -1,4 +1,4 @@
-//! Asking a SOCKS4 proxy for a way through, and a SOCKS4a proxy, which finds the address itself; without I/O.
+//! SOCKS4 and SOCKS4a, without I/O: a tunnel is asked for; a SOCKS4a proxy finds the address itself.
 
 use std::net::Ipv4Addr;
 

@@ -1,4 +1,4 @@
-//! Asking a SOCKS5 proxy for a way through (RFC 1928), with a user name and a password if need be (RFC 1929); without I/O.
+//! SOCKS5 (RFC 1928), without I/O: a tunnel is asked for, with user name and password (RFC 1929) if there are any.
 
 use std::net::IpAddr;
 
@@ -14,7 +14,7 @@ pub(super) struct Socks5 {
     awaits: Awaits,
 }
 
-/// What the proxy has to say next.
+/// The reply that the proxy owes.
 #[derive(Clone, Copy)]
 enum Awaits {
     Method,

@@ -1,4 +1,4 @@
-//! Where a URL leads.
+//! Target of a client: scheme, host, port and path of a WebSocket URL.
 
 use std::fmt;
 use std::os::unix::ffi::OsStringExt;
@@ -10,9 +10,9 @@ use percent_encoding::percent_decode_str;
 use url::{Host, ParseError, Url};
 
 use super::redact::redacted;
-use crate::error::{Error, UrlPart};
+use crate::error::{Error, UrlError, UrlPart};
 
-/// What a URL may begin with.
+/// The schemes of WebSocket URLs.
 const SCHEMES: &str = "ws, wss, ws+unix or wss+unix";
 
 /// A URL that can be connected to, taken apart (RFC 6455, section 3).
@@ -52,7 +52,7 @@ pub struct Target {
 impl Target {
     /// Takes a URL apart. Fails with [`Error::Url`], which names the part that is wrong.
     pub fn parse(url: &str) -> Result<Target, Error> {
-        let fail = |part, problem: String| Error::Url { url: redacted(url), part, problem };
+        let fail = |part, problem: String| Error::from(UrlError { url: redacted(url), part, problem });
         let parsed = Url::parse(url).map_err(|error| explain(url, error))?;
         if parsed.fragment().is_some() {
             return Err(fail(UrlPart::Fragment, "has no meaning here (RFC 6455, section 3)".to_owned()));
@@ -200,7 +200,7 @@ fn unix_parts(url: &Url) -> Result<(PathBuf, String), &'static str> {
     Ok((PathBuf::from(std::ffi::OsString::from_vec(socket)), resource(path, url.query())))
 }
 
-/// What user name and password come to as Basic authentication (RFC 7617).
+/// User name and password as Basic authentication (RFC 7617).
 fn login(url: &Url) -> Result<Option<String>, &'static str> {
     let (user, password) = credentials(url);
     if user.is_empty() && url.password().is_none() {
@@ -228,7 +228,7 @@ pub(super) fn basic(user: &[u8], password: &[u8]) -> String {
     format!("Basic {}", STANDARD.encode([user, b":", password].concat()))
 }
 
-/// What is wrong with a URL that can't be taken apart.
+/// The error for a URL that can't be parsed.
 pub(super) fn explain(url: &str, error: ParseError) -> Error {
     let has_zone = url
         .split(['/', '?', '#'])
@@ -252,7 +252,7 @@ pub(super) fn explain(url: &str, error: ParseError) -> Error {
         | ParseError::IdnaError => (UrlPart::Host, format!("is wrong: {error}")),
         error => (UrlPart::Form, format!("is no URL: {error}")),
     };
-    Error::Url { url: redacted(url), part, problem }
+    Error::from(UrlError { url: redacted(url), part, problem })
 }
 
 impl fmt::Debug for Target {
@@ -304,7 +304,7 @@ mod tests {
             ("ws+unix:/a%00b", UrlPart::Path),
         ] {
             match Target::parse(url) {
-                Err(Error::Url { part: found, .. }) => assert_eq!(found, part, "{url}"),
+                Err(Error::Url(error)) => assert_eq!(error.part, part, "{url}"),
                 other => panic!("{url}: {other:?}"),
             }
         }

@@ -1,4 +1,4 @@
-//! Time limits for the steps of opening a connection.
+//! Timeouts of the steps of opening a connection.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Asking an HTTP proxy for a tunnel (RFC 9110, section 9.3.6), without I/O.
+//! HTTP proxy tunnel: `CONNECT` (RFC 9110, section 9.3.6), without I/O.
 
 use threadwire_proto::handshake::{Answer, Headers};
 
@@ -33,7 +33,7 @@ impl Tunnel {
 
     /// Whether the tunnel is there.
     pub(super) fn look(&mut self, received: &mut Vec<u8>, ended: bool) -> Result<bool, ProxyProblem> {
-        // Such an answer has no body, whatever it says.
+        // A successful answer to CONNECT has no body, whatever its headers say (RFC 9110, section 9.3.6).
         let is_consent = |answer: &Answer| matches!(answer.status(), 200..=299);
         match self.answer.look(received, ended, is_consent, |_| true) {
             Ok(None) => Ok(false),

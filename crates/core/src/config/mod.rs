@@ -1,4 +1,4 @@
-//! The settings of connections, on either side.
+//! Connection settings, on either side.
 
 mod send_options;
 mod when_full;
@@ -65,7 +65,7 @@ pub struct Config {
     /// says what happens. A message of any size is taken when nothing waits; pings and pongs are taken up to 1 MiB past the
     /// limit, and a close frame always is.
     pub max_buffered: usize,
-    /// What happens to a message for which there is no room. It is refused by default.
+    /// The overflow policy: what happens to a message for which there is no room. It is refused by default.
     pub when_full: WhenFull,
     /// With more bytes than this waiting to be written, `Listener::on_pause_writing` is
     /// called. 64 KiB by default.
@@ -85,7 +85,7 @@ pub struct Config {
     pub max_head: usize,
     /// The most header fields in such a head; 128 by default. Past it, the same happens.
     pub max_headers: usize,
-    /// Who is shown what goes over the wire: see [`trace`](crate::trace). Nobody by default.
+    /// The trace of what goes over the wire: see [`trace`](crate::trace). None by default.
     pub trace: Option<Trace>,
 }
 
@@ -131,7 +131,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// What of it concerns the protocol.
+    /// The part of the settings that concerns the protocol.
     #[doc(hidden)]
     pub fn protocol(&self, level: Level) -> threadwire_proto::Config {
         threadwire_proto::Config::default()
@@ -151,7 +151,7 @@ impl Config {
         }
     }
 
-    /// What of it concerns the heads of opening handshakes.
+    /// The part of the settings that concerns heads of opening handshakes.
     #[doc(hidden)]
     pub fn head_limits(&self) -> handshake::Limits {
         handshake::Limits::default().max_head(self.max_head).max_headers(self.max_headers)

@@ -1,4 +1,4 @@
-//! The overflow policy: what happens to a message for which there is no room.
+//! Overflow policy: what happens to a message for which there is no room.
 
 /// What happens to a message for which there is no room, because the peer does not read what was sent before
 /// ([`Config::max_buffered`](crate::Config::max_buffered)). A connection has one such policy

@@ -1,4 +1,4 @@
-//! The end of a connection: close code, reason, who began it.
+//! End of a connection: close code, reason, and the side that began it.
 
 use std::fmt;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Errors of the operating system: which are for good, and how they read.
+//! Errors of the operating system: which are transient, and how they read.
 
 use std::io;
 
@@ -8,7 +8,7 @@ pub(super) fn is_forbidden(error: &io::Error) -> bool {
     matches!(error.kind(), PermissionDenied | InvalidInput | Unsupported)
 }
 
-/// What the system said, in its words but without its numbers.
+/// The system's message without its number.
 pub(super) fn plain(error: &io::Error) -> String {
     let text = error.to_string();
     match text.rfind(" (os error") {

@@ -1,4 +1,4 @@
-//! Failures on the way through a proxy.
+//! Proxy failures.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -8,6 +8,28 @@ use threadwire_proto::handshake::{Answer, HandshakeError};
 
 use super::Error;
 use super::io_kind::is_forbidden;
+
+/// The way through a proxy failed.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct ProxyError {
+    /// The proxy's URL, without user name and password.
+    pub proxy: String,
+    /// Why.
+    pub problem: ProxyProblem,
+}
+
+impl StdError for ProxyError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.problem.source()
+    }
+}
+
+impl fmt::Display for ProxyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the proxy {} {}", self.proxy, self.problem)
+    }
+}
 
 /// Why the way through a proxy failed: see [`Error::Proxy`].
 ///
@@ -26,7 +48,10 @@ use super::io_kind::is_forbidden;
 ///
 /// let client = Client::new("ws://example.com/")?.proxy(Proxy::new(&format!("http://{address}"))?);
 /// match client.connect(|_ws: &threadwire::Connection, _message: threadwire::Message<'_>| Ok(())) {
-///     Err(Error::Proxy { problem: ProxyProblem::Refused(answer), .. }) => assert_eq!(answer.status(), 407),
+///     Err(Error::Proxy(error)) => {
+///         let ProxyProblem::Refused(answer) = &error.problem else { panic!("{error}") };
+///         assert_eq!(answer.status(), 407);
+///     }
 ///     other => panic!("{other:?}"),
 /// }
 /// # proxy.join().unwrap();
@@ -35,8 +60,8 @@ use super::io_kind::is_forbidden;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ProxyProblem {
-    /// It could not be reached: its name has no address, nobody listens, or its certificate is not accepted.
-    Unreachable(Box<Error>),
+    /// The proxy could not be reached: its name has no address, nobody listens, or its certificate is not accepted.
+    Unreachable(Error),
     /// An HTTP proxy answered with another status than 200 to 299: its answer, with up to 4 KiB of the body. 407 asks for a
     /// user name and a password.
     Refused(Box<Answer>),
@@ -48,15 +73,15 @@ pub enum ProxyProblem {
     NoLogin,
     /// A SOCKS5 proxy does not accept the user name and the password.
     LoginRefused,
-    /// What an HTTP proxy answered is no answer.
+    /// The answer of an HTTP proxy is no HTTP response.
     BadAnswer(HandshakeError),
-    /// What a SOCKS proxy answered is no answer: what it is, and what was expected.
+    /// The answer of a SOCKS proxy is not valid: what it is, and what was expected.
     BadReply(String),
-    /// It ended the connection before it had answered.
+    /// The proxy ended the connection before it had answered.
     Ended,
     /// Writing to it, or reading from it, failed.
     Io(io::Error),
-    /// It can't be asked for this host: why.
+    /// The proxy can't be asked for this host: why.
     Host(String),
 }
 
@@ -81,10 +106,9 @@ impl ProxyProblem {
         }
     }
 
-    #[doc(hidden)]
-    pub fn source(&self) -> Option<&(dyn StdError + 'static)> {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match self {
-            ProxyProblem::Unreachable(error) => Some(&**error),
+            ProxyProblem::Unreachable(error) => Some(error),
             ProxyProblem::BadAnswer(error) => Some(error),
             ProxyProblem::Io(error) => Some(error),
             _ => None,

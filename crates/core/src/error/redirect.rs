@@ -1,17 +1,30 @@
-//! Redirects that are not followed.
+//! Refused redirects.
 
 use std::fmt;
+
+/// The server answered with a redirect that must not be followed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{from} redirects to {to}, which is not followed: {problem}")]
+#[non_exhaustive]
+pub struct RedirectError {
+    /// The URL that answered, without user name, password and query.
+    pub from: String,
+    /// Where it sends to, likewise.
+    pub to: String,
+    /// Why not.
+    pub problem: RedirectProblem,
+}
 
 /// Why a redirect is not followed: see [`Error::Redirect`](super::Error::Redirect).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RedirectProblem {
-    /// It is one more than are followed.
+    /// One redirect more than are followed.
     TooMany {
         /// As many as are: see `Client::redirects`.
         limit: u32,
     },
-    /// It leads from an encrypted connection to one that is not.
+    /// A redirect from an encrypted connection to one that is not.
     Insecure,
     /// The `Location` is no URL that can be connected to.
     BadLocation,

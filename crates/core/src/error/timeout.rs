@@ -1,9 +1,9 @@
-//! Timeouts, and the steps of opening a connection at which they can strike.
+//! Timeouts, and the steps of opening a connection at which they strike.
 
 use std::fmt;
 use std::time::Duration;
 
-/// What took too long.
+/// The step that took too long.
 ///
 /// ```
 /// use std::{net::TcpListener, time::Duration};
@@ -22,7 +22,7 @@ use std::time::Duration;
 pub enum TimeoutKind {
     /// Opening, as a whole ([`Config::open_timeout`](crate::Config::open_timeout)): reaching the server, and the opening handshake.
     Open {
-        /// What was under way when the time was up, on a client.
+        /// The step that was under way when the time was up, on a client.
         during: Option<Box<Stage>>,
     },
     /// One step of opening a connection, which has a limit of its own ([`Timeouts`](crate::Timeouts)).

@@ -1,6 +1,19 @@
-//! Parts of a URL that can be wrong.
+//! Bad parts of a URL.
 
 use std::fmt;
+
+/// A URL that can't be connected to.
+#[derive(Debug, thiserror::Error)]
+#[error("can't connect to {url:?}: {part} {problem}")]
+#[non_exhaustive]
+pub struct UrlError {
+    /// The URL, without user name and password.
+    pub url: String,
+    /// The part of it that is wrong.
+    pub part: UrlPart,
+    /// The problem, and what was expected.
+    pub problem: String,
+}
 
 /// A part of a URL.
 ///
@@ -9,15 +22,15 @@ use std::fmt;
 /// use threadwire::error::UrlPart;
 /// use threadwire::Error;
 ///
-/// let Err(Error::Url { part, .. }) = Target::parse("ws://example.com:99999/") else { panic!("a port too far") };
-/// assert_eq!(part, UrlPart::Port);
+/// let Err(Error::Url(error)) = Target::parse("ws://example.com:99999/") else { panic!("a port too far") };
+/// assert_eq!(error.part, UrlPart::Port);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UrlPart {
     /// Its form as a whole.
     Form,
-    /// What stands in front of the first colon.
+    /// The scheme, in front of the first colon.
     Scheme,
     /// The host.
     Host,
@@ -27,9 +40,9 @@ pub enum UrlPart {
     UserInfo,
     /// The path.
     Path,
-    /// What follows a `?`.
+    /// The query, behind a `?`.
     Query,
-    /// What follows a `#`.
+    /// The fragment, behind a `#`.
     Fragment,
 }
 

@@ -1,4 +1,4 @@
-//! An attempt to reconnect that is about to begin, and may be changed.
+//! Reconnect attempt that is about to begin, and may still be changed.
 
 use std::sync::Arc;
 
@@ -48,7 +48,7 @@ impl Attempt {
         self.number
     }
 
-    /// What ended the last connection or attempt; `None` for the very first.
+    /// The end of the last connection or attempt; `None` for the very first.
     pub fn cause(&self) -> Option<&Cause> {
         self.cause.as_deref()
     }

@@ -1,8 +1,8 @@
-//! Commands of other threads and tasks to a reconnecting connection.
+//! Commands to a reconnecting connection, from other threads and tasks.
 
 use threadwire_proto::CloseCode;
 
-/// What is wanted of the driver.
+/// A command to the driver.
 #[derive(Debug, Default)]
 pub enum Command {
     #[default]
@@ -16,7 +16,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// What ranks higher goes ahead of the others.
+    /// The rank: a higher command goes ahead of the others.
     fn rank(&self) -> u8 {
         match self {
             Command::Nothing => 0,

@@ -1,4 +1,4 @@
-//! The state machine of reconnecting: what follows what, without clock, network or callback.
+//! State machine of reconnecting: the state after each attempt and each end, without clock, network or callback.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use super::{Backoff, State};
 use crate::config::TOO_SLOW;
 use crate::error::{Closed, Error, TimeoutKind};
 
-/// What an end is to be followed by, before the backoff is asked.
+/// The verdict about an end, before the backoff is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Another attempt, after a wait.
@@ -57,7 +57,7 @@ impl Machine {
         self.enter(State::Connecting { attempt: self.failures.saturating_add(1) })
     }
 
-    /// It has opened a connection.
+    /// The attempt has opened a connection.
     pub fn opened(&mut self, now: Instant) -> State {
         self.opened = Some(now);
         self.connections += 1;
@@ -106,7 +106,7 @@ pub fn is_wanted(closed: &Closed, callback_failed: bool) -> bool {
     match &closed.error {
         Some(Error::Stopped) => true,
         _ if closed.initiator == Initiator::Peer || callback_failed => false,
-        // What failed is the closing handshake.
+        // Only the close handshake failed.
         Some(Error::Closed | Error::Lost | Error::Timeout(TimeoutKind::Close) | Error::Io(_)) => true,
         Some(_) => false,
         None => reason != TOO_SLOW,
@@ -223,7 +223,7 @@ mod tests {
         let silent_for = 40 * SECOND;
         assert!(!by_us(Some(Error::Timeout(TimeoutKind::Silence { silent_for }))), "keepalive gave it up");
         assert!(!by_us(Some(Error::other("a callback failed"))));
-        assert!(!by_us(Some(Error::Protocol { rule: threadwire_proto::Violation::Masked })));
+        assert!(!by_us(Some(Error::Protocol(threadwire_proto::Violation::Masked))));
 
         assert!(!is_wanted(&end(Initiator::Local, Some(""), Some(Error::Lost)), true), "a callback said so");
         assert!(!is_wanted(&end(Initiator::Peer, Some(""), None), false), "the peer's close was answered");

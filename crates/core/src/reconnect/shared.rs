@@ -1,4 +1,4 @@
-//! The state that a reconnecting connection shares with its handles: commands one way, the open connection the other.
+//! State that a reconnecting connection shares with its handles: commands one way, the open connection the other.
 //!
 //! The driver is woken for commands and for room; it looks whether there are any without taking a lock. Handles of
 //! connections are cloned under the lock and used, and dropped, without it, but for the offline queue: that is drained under
@@ -46,7 +46,7 @@ pub trait ConnectionHandle: Clone + PartialEq + Send + Sync + 'static {
     fn drop_now(&self);
 }
 
-/// What a driver and its handles share.
+/// The state that a driver shares with its handles.
 pub struct SharedState<H: ConnectionHandle> {
     pub owner: H::Owner,
     inner: Mutex<Inner<H>>,
@@ -140,7 +140,7 @@ impl<H: ConnectionHandle> SharedState<H> {
         inner.is_closing |= change.state.is_final();
         let before = std::mem::replace(&mut inner.change, change);
         drop(inner);
-        // It may hold the program's errors.
+        // The cause may hold errors of the program: dropped without the lock.
         drop(before);
     }
 
@@ -161,7 +161,7 @@ impl<H: ConnectionHandle> SharedState<H> {
         drop(before);
     }
 
-    /// Sends what is held, as far as there is room, and lets others send when all of it has left.
+    /// Sends the offline queue while there is room, and lets others send when it is empty.
     pub fn release(self: &Arc<Self>) {
         let mut inner = self.lock();
         if inner.gate.is_some() {
@@ -174,13 +174,13 @@ impl<H: ConnectionHandle> SharedState<H> {
                     inner.gate = Some(handle);
                     return;
                 }
-                Err(Error::Limit { .. }) => {
+                Err(Error::Limit(_)) => {
                     let waker = Waker::from(Arc::clone(self));
                     if !handle.has_room(inner.offline.first(), &waker) {
                         return;
                     }
                 }
-                // It has ended already.
+                // The connection has ended already.
                 Err(_) => return,
             }
         }

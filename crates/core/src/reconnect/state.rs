@@ -1,4 +1,4 @@
-//! What can be known about a reconnecting connection: where it stands, and what ended the last connection.
+//! States of a reconnecting connection, and causes of their changes.
 
 use std::fmt;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ pub enum State {
     Open,
     /// The connection has ended, and `Listener::on_close` has returned.
     Closed,
-    /// It waits before the next attempt.
+    /// The connection waits before the next attempt.
     Waiting {
         /// Which attempt that will be.
         attempt: u32,
@@ -103,7 +103,7 @@ pub struct Change {
     pub state: State,
     /// How many connections have been opened so far, with the one that is open: while that is 1, it is no re-connection.
     pub connections: u64,
-    /// What ended the last connection or attempt; `None` while there was none. It stays until the next end.
+    /// The end of the last connection or attempt; `None` while there was none. It stays until the next end.
     pub cause: Option<Arc<Cause>>,
 }
 
@@ -126,7 +126,7 @@ impl fmt::Display for Change {
     }
 }
 
-/// What ended a connection, or an attempt at one.
+/// The end of a connection, or of an attempt at one.
 ///
 /// ```
 /// use threadwire::reconnect::Cause;
@@ -189,7 +189,7 @@ impl Cause {
     }
 }
 
-/// It says all there is by itself, and has no source.
+/// The message is complete by itself; there is no source.
 impl std::error::Error for Cause {}
 
 impl fmt::Display for Cause {
@@ -223,7 +223,7 @@ mod tests {
         }
         for code in [1002, 1003, 1007, 1008, 1009, 1010, 1015] {
             assert!(!closed(Initiator::Peer, code, None).is_transient(), "{code}");
-            // It said why, and then went away before it had our answer.
+            // The peer sent its close frame, and left before it had the answer.
             assert!(!closed(Initiator::Peer, code, Some(Error::Lost)).is_transient(), "{code}");
         }
     }
@@ -239,6 +239,6 @@ mod tests {
         // The peer repeats the code that it was told.
         assert!(closed(Initiator::Local, 1008, Some(Error::too_much_buffered(1))).is_transient());
         let rule = threadwire_proto::Violation::Masked;
-        assert!(!closed(Initiator::Local, 1002, Some(Error::Protocol { rule })).is_transient());
+        assert!(!closed(Initiator::Local, 1002, Some(Error::Protocol(rule))).is_transient());
     }
 }

@@ -11,7 +11,7 @@ const FAILURES_PER_TURN: usize = 16;
 /// How long accepting rests when the system can't give another socket: until connections end, trying again is no use.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What an error of `accept` tells of.
+/// The meaning of an error of `accept`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The connection that was to be accepted: others may be well.
@@ -52,7 +52,7 @@ impl Fault {
     }
 }
 
-/// What follows from an error of `accept`.
+/// The consequence of an error of `accept`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AfterError {
     /// The next connection is accepted at once.

@@ -15,7 +15,7 @@ use super::proxy_protocol::Demand;
 use super::proxy_protocol::ProxyProtocol;
 use super::request::Request;
 use super::request::{Attached, Caller};
-use crate::error::{Error, LimitKind};
+use crate::error::{Error, LimitError, LimitKind};
 
 /// Whom a server lets in, and how many of them: limits, each with a default and with what happens past it; and whom to believe, if there is a
 /// proxy in front. The limits count for the whole server, over all its workers and all that it listens on.
@@ -184,7 +184,7 @@ impl Gate {
     }
 }
 
-/// What counts as one client.
+/// The key by which clients are counted.
 fn network(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
@@ -223,7 +223,7 @@ impl TooMany {
 
 impl From<TooMany> for Error {
     fn from(TooMany { kind, limit }: TooMany) -> Error {
-        Error::Limit { kind, limit }
+        Error::Limit(LimitError { kind, limit })
     }
 }
 
@@ -260,7 +260,7 @@ impl Drop for Permit {
     }
 }
 
-/// What a connection of a server has, if its program or its server has a use for that.
+/// The permit and attached values of a server's connection, if there are any.
 #[derive(Clone)]
 #[doc(hidden)]
 pub struct Guest {

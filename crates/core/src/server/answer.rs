@@ -1,4 +1,4 @@
-//! The answer to a request: an upgrade with all that goes with it, or a plain response.
+//! Answer to an upgrade request: an upgrade with its headers and listener, or a plain response.
 
 use std::fmt;
 
@@ -6,11 +6,11 @@ use threadwire_proto::handshake::{Headers, Response, refuse_reserved};
 
 use crate::error::Error;
 
-/// What becomes of a request. `L` is what listens to the connection, where a face has such a thing.
+/// The answer to a request. `L` is the listener of the connection, on faces that have listeners.
 pub enum Answer<L> {
-    /// It is upgraded to a connection, if it asks for that as it must.
+    /// An upgrade to a connection, if the request is a valid one.
     Upgrade { listener: Option<L>, headers: Headers, subprotocol: Subprotocol },
-    /// It is answered, and that is all.
+    /// A plain response.
     Respond(Response),
 }
 

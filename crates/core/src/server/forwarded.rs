@@ -1,4 +1,4 @@
-//! Whose request a proxy has passed on: `X-Forwarded-For` and `Forwarded` (RFC 7239).
+//! Forwarding headers of proxies: `X-Forwarded-For` and `Forwarded` (RFC 7239).
 //!
 //! Every proxy adds who came to it at the end; what stands before was there already, and may be the client's invention. So the list is
 //! read from its end, and only as far as whoever wrote the next entry is trusted.
@@ -86,7 +86,7 @@ impl Forwarded {
         } else {
             common_list(headers)
         };
-        // Whoever wrote the entry that is looked at is trusted.
+        // The proxy that wrote the current entry is trusted.
         let mut client = peer;
         for (trusted, entry) in (1..).zip(list.into_iter().rev()) {
             client = entry;
@@ -103,14 +103,14 @@ impl Forwarded {
     }
 }
 
-/// The entries of `X-Forwarded-For`, as far as they are addresses.
+/// The entries of `X-Forwarded-For` that are addresses.
 fn common_list(headers: &Headers) -> Vec<Option<IpAddr>> {
     let values = headers.get_all_bytes("X-Forwarded-For");
     let entries = values.flat_map(|value| value.split(|byte| *byte == b','));
     entries.map(|entry| str::from_utf8(entry).ok().and_then(|entry| address(entry.trim()))).collect()
 }
 
-/// The entries of `Forwarded`, as far as they are addresses. `None` if they can't be told from each other.
+/// The entries of `Forwarded` that are addresses. `None` if the header can't be parsed.
 fn standard_list(headers: &Headers) -> Option<Vec<Option<IpAddr>>> {
     let mut list = Vec::new();
     for value in headers.get_all_bytes("Forwarded") {

@@ -1,4 +1,4 @@
-//! Sockets that listen: addresses, paths, and what was given.
+//! Listening sockets: by address, by path, or given by the program.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -114,7 +114,7 @@ impl ListenSocket {
     /// Fails with [`Error::Listen`].
     pub fn tcp(addr: impl ToSocketAddrs + fmt::Debug) -> Result<ListenSocket, Error> {
         let name = format!("{addr:?}").trim_matches('"').to_owned();
-        let fail = |source| Error::Listen { addr: name.clone(), source };
+        let fail = |source| Error::listen(name.clone(), source);
         ListenSocket::first(addr.to_socket_addrs().map_err(fail)?).map_err(fail)
     }
 
@@ -170,7 +170,7 @@ impl ListenSocket {
             let socket = RawSocket::Unix { file: Some(file), socket: socket.into() };
             Ok(ListenSocket { socket, addr: ListenAddr::Unix(path.to_owned()) })
         };
-        listen().map_err(|source| Error::Listen { addr: format!("unix:{}", path.display()), source })
+        listen().map_err(|source| Error::listen(format!("unix:{}", path.display()), source))
     }
 
     /// A socket that listens already. Fails with [`Error::Io`] if it can't be used.
@@ -243,7 +243,7 @@ fn lock_directory(path: &Path) -> Option<File> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let lock = || -> io::Result<File> {
         let directory = File::open(parent.unwrap_or(Path::new(".")))?;
-        // Whoever may read the directory can lock it: that must not keep us for ever.
+        // Every process that may read the directory can lock it; such a lock must not block this one for ever.
         for _ in 1..TRIES {
             match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
                 Err(Errno::WOULDBLOCK | Errno::INTR) => thread::sleep(APART),
@@ -263,7 +263,7 @@ fn lock_directory(path: &Path) -> Option<File> {
 /// Whether there is a socket that nobody listens on.
 fn is_left_over(path: &Path) -> bool {
     let is_socket = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
-    // Not blocking: a server whose queue is full would keep us waiting.
+    // Connecting must not block: a server whose queue is full would hold this thread.
     let connect = || {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;

@@ -1,4 +1,4 @@
-//! Servers without I/O: what they answer, whom they let in, and whom they believe.
+//! Servers without I/O: opening handshake, admission, routing, trust in proxies, shutdown.
 
 #[doc(hidden)]
 pub mod accept_errors;

@@ -70,7 +70,7 @@ mod tests {
         assert_eq!(none, None);
         let (third, oldest) = pending.enter(Some("third"), take);
         assert_eq!(oldest, Some("first"));
-        // It has not gone yet, and is not dropped twice.
+        // The first has not gone yet, and is not dropped twice.
         let (_, oldest) = pending.enter(Some("fourth"), take);
         assert_eq!(oldest, Some("second"));
         assert!(gate.has_too_many_handshakes());

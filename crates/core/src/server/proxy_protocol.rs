@@ -16,7 +16,7 @@ const LONGEST: usize = 4096;
 
 /// How version 2 begins.
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
-/// What version 2 has before its addresses, the last two of them their length.
+/// Bytes of version 2 before its addresses; the last two are their length.
 const FIXED: usize = 16;
 /// How version 1 begins.
 const WORD: &[u8] = b"PROXY ";
@@ -64,15 +64,15 @@ pub struct Proxied {
     pub destination: SocketAddr,
 }
 
-/// What is to be done with a connection.
+/// How a connection is to be treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[doc(hidden)]
 pub enum Demand {
-    /// It must begin with a header.
+    /// The connection must begin with a header.
     Header,
-    /// It is as any other.
+    /// The connection is treated as any other.
     Nothing,
-    /// It is to be dropped.
+    /// The connection is to be dropped.
     Drop,
 }
 

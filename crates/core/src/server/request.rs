@@ -1,4 +1,4 @@
-//! A request that asks for a connection.
+//! Upgrade request of a client, as hooks and checks see it.
 
 use std::any::Any;
 use std::fmt;
@@ -35,20 +35,20 @@ pub struct Request {
     tls: Option<TlsInfo>,
 }
 
-/// Where a connection comes from, as far as that is known before its request.
+/// The origin of a connection, before its request is read.
 #[derive(Clone, Copy, Debug, Default)]
 #[doc(hidden)]
 pub struct Caller {
     /// The other end of the socket. A Unix socket has none.
     #[doc(hidden)]
     pub peer: Option<SocketAddr>,
-    /// What a trusted proxy has said in front of everything else.
+    /// The PROXY header of a trusted proxy.
     #[doc(hidden)]
     pub proxied: Option<Proxied>,
 }
 
 impl Caller {
-    /// Whoever is at the other end, if not a proxy then the client.
+    /// The address of the other end: the client, or a proxy in front of it.
     #[doc(hidden)]
     pub fn ip(&self) -> Option<IpAddr> {
         let addr = self.proxied.map(|proxied| proxied.source).or(self.peer);
@@ -60,7 +60,7 @@ impl Caller {
 #[doc(hidden)]
 pub type Params = Vec<(Box<str>, Box<str>)>;
 
-/// What a program knows of a request, and then of its connection: at most one value of each type.
+/// Values that a program attaches to a request, and so to its connection: at most one of each type.
 #[derive(Clone, Default)]
 #[doc(hidden)]
 pub struct Attached(Vec<Arc<dyn Any + Send + Sync>>);
@@ -201,7 +201,7 @@ impl Request {
         self.lock().set(Arc::new(value));
     }
 
-    /// What was attached of that type.
+    /// The attached value of that type.
     pub fn attached<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
         self.lock().get()
     }

@@ -1,4 +1,4 @@
-//! The router of a server: paths, their parameters, and what answers them.
+//! Router of a server: paths, their parameters, and the hook behind each.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,13 +9,13 @@ use threadwire_proto::handshake::Response;
 
 use super::check::{Check, plain};
 use super::request::Request;
-use crate::error::Error;
+use crate::error::{Error, RouteError};
 
 /// Which path leads to what: what answers a request of a server (`threadwire::server::Router`, with `A` for the sort of answer).
 pub struct Router<A> {
     routes: matchit::Router<Route<A>>,
     fallback: Option<Route<A>>,
-    /// What holds for the routes that will be added.
+    /// The settings of the routes that will be added.
     checks: Vec<Arc<dyn Check>>,
 }
 
@@ -71,7 +71,7 @@ impl<A: From<Response> + 'static> Router<A> {
         self.add(pattern, Arc::new(move |request| A::from(hook(request))), true)
     }
 
-    /// What becomes of requests that no route is for. Without this, they are answered with 404.
+    /// The hook for requests without a route. Without this, they are answered with 404.
     pub fn fallback<R: Into<A>>(mut self, hook: impl Fn(&Request) -> R + Send + Sync + 'static) -> Router<A> {
         let hook: Arc<Hook<A>> = Arc::new(move |request| hook(request).into());
         self.fallback = Some(Route { checks: self.checks.clone(), hook, is_page: false });
@@ -87,7 +87,7 @@ impl<A: From<Response> + 'static> Router<A> {
     }
 
     fn add(mut self, pattern: &str, hook: Arc<Hook<A>>, is_page: bool) -> Result<Router<A>, Error> {
-        let fail = |problem: String| Error::Route { pattern: pattern.to_owned(), problem };
+        let fail = |problem: String| Error::from(RouteError { pattern: pattern.to_owned(), problem });
         if !pattern.starts_with('/') {
             return Err(fail("must begin with \"/\"".to_owned()));
         }
@@ -96,7 +96,7 @@ impl<A: From<Response> + 'static> Router<A> {
         Ok(self)
     }
 
-    /// What becomes of a request.
+    /// The answer to a request.
     pub fn answer(&self, request: &Request) -> A {
         let Some(path) = decode(request.path()) else {
             return A::from(plain(400, "the path can't be read\n"));

@@ -30,8 +30,8 @@ pub struct Shutdown {
     /// How long the peers have to answer, from the call on. 5 s by default. During a shutdown it takes the place of
     /// [`Config::close_timeout`](crate::Config::close_timeout), whichever is longer: who has not answered then is dropped.
     pub timeout: Duration,
-    /// What refused handshakes are told in a `Retry-After` header (RFC 9110, section 10.2.3), in whole seconds, rounded up.
-    /// They get none by default.
+    /// The `Retry-After` header of refused handshakes (RFC 9110, section 10.2.3), in whole seconds, rounded up.
+    /// By default there is none.
     pub retry_after: Option<Duration>,
     /// Whether new connections are accepted until the end, to be answered with 503. By default the listening socket is closed
     /// at once, and the system refuses whoever comes: then the address is free for the next server, but a balancer that
@@ -64,7 +64,7 @@ impl Default for Shutdown {
     }
 }
 
-/// What came of a shutdown (`Running::shutdown`). Its text is one line that sums it up.
+/// The result of a shutdown (`Running::shutdown`). Its text is one line that sums it up.
 ///
 /// ```
 /// use threadwire::server::Shutdown;
@@ -85,7 +85,7 @@ pub struct ShutdownReport {
     pub connections: usize,
     /// How many of them closed cleanly: both sides sent a close frame.
     pub clean: usize,
-    /// The others, as far as their workers could tell.
+    /// The others, of those workers that reported.
     pub unanswered: Vec<Unanswered>,
     /// How many handshakes were under way, or waited to be accepted, and were answered with 503. With
     /// [`Shutdown::keep_listening`], also those that came later.
@@ -156,7 +156,7 @@ pub enum Standing {
     Silent,
     /// The time passed before everything was written: the peer does not read.
     Unwritten {
-        /// What was left, with the headers of frames, and the close frame itself.
+        /// Bytes that were not written, with the headers of frames, and the close frame itself.
         bytes: usize,
     },
     /// When the time had passed, a callback of the connection still waited for something; an answer that had come was not

@@ -10,11 +10,11 @@ use threadwire_proto::handshake::Response;
 use super::shutdown::{Shutdown, ShutdownReport, Standing, StuckWorker, Unanswered};
 use crate::error::Error;
 
-/// What a shutdown asks of every worker.
+/// The order of a shutdown to every worker.
 #[derive(Debug)]
 pub struct ShutdownOrder {
     pub shutdown: Shutdown,
-    /// What handshakes are answered.
+    /// The answer to handshakes.
     pub refusal: Response,
 }
 
@@ -54,7 +54,11 @@ pub struct Watching {
 
 impl Drop for Watching {
     fn drop(&mut self) {
-        lock(&self.watchers.0).retain(|waker| !waker.will_wake(&self.waker));
+        let mut wakers = lock(&self.watchers.0);
+        // One of them: another call of the same task may watch too.
+        if let Some(place) = wakers.iter().position(|waker| waker.will_wake(&self.waker)) {
+            wakers.swap_remove(place);
+        }
     }
 }
 
@@ -62,7 +66,7 @@ impl Drop for Watching {
 pub struct WorkerTally {
     /// Its connections.
     open: AtomicUsize,
-    /// What a shutdown has to wait for: connections, handshakes, and those that are on their way to this worker.
+    /// The count that a shutdown waits for: connections, handshakes, and sockets that are on their way to this worker.
     pending: AtomicUsize,
     /// Whether its shutdown has begun, or it has ended without.
     begun: AtomicBool,
@@ -70,7 +74,7 @@ pub struct WorkerTally {
     watchers: Arc<Watchers>,
 }
 
-/// What a shutdown has to report.
+/// The result of a shutdown on one worker.
 #[derive(Debug, Default)]
 struct Counts {
     clean: usize,
@@ -167,7 +171,7 @@ impl Drop for Pending {
     }
 }
 
-/// What a shutdown knows of a connection.
+/// A shutdown's note of a connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MemberNote {
     pub peer: Option<std::net::SocketAddr>,
@@ -210,7 +214,7 @@ mod tests {
         tally.ended(None, Some(Standing::Broken));
         tally.opened();
         tally.begin();
-        // It is not waited for from here on, and so not when it ends.
+        // From here on a shutdown does not wait for the connection, and so not for its end either.
         tally.one_less();
         assert!(tally.is_done());
         tally.ended(Some(MemberNote { is_excused: true, ..MemberNote::default() }), None);

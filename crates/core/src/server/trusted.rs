@@ -30,7 +30,7 @@ impl TrustedNetworks {
         self.0.iter().any(|network| network.contains(&ip))
     }
 
-    /// Whoever can connect to a Unix socket was allowed to by its permissions.
+    /// A peer of a Unix socket is trusted: the socket's permissions let it in.
     pub(super) fn contains_peer(&self, peer: Option<SocketAddr>) -> bool {
         peer.is_none_or(|peer| self.contains(peer.ip()))
     }

@@ -32,7 +32,7 @@ impl Session {
         let overflow = overflow::overflow(kind, self.outbox.len() + beside, limit, when_full);
         match overflow {
             Overflow::DropNewest => self.count_dropped(),
-            // What has begun to leave can't be dropped, but that is never more than one message.
+            // A frame that is partly written can't be dropped, and is never more than one message.
             Overflow::DropOldest => {
                 while !self.has_room(beside, length, limit) && self.outbox.drop_oldest() {
                     self.count_dropped();
@@ -49,7 +49,7 @@ impl Session {
     }
 }
 
-/// What stops and starts with how much waits.
+/// Changes of the watermark and the throttle after a write.
 impl Session {
     /// Whether [`regulate`](Session::regulate) has to be called after a write that has left this much.
     #[inline]
@@ -57,12 +57,12 @@ impl Session {
         self.is_throttled | self.watermark.is_high() || left > env.config.high_watermark
     }
 
-    /// Looks at how much is left after a write. What it says of the watermarks is news for whoever sends.
+    /// Looks at how much is left after a write. The result tells the sender of a change of the watermarks.
     pub fn regulate(&mut self, now: impl FnOnce() -> Instant, env: Env<'_>) -> Flow {
         let (left, config) = (self.outbox.len(), env.config);
         if self.is_throttled {
             if self.is_timed {
-                // What the peer says is not read: that it takes what it is sent shows that it lives.
+                // Nothing is read from the peer now: taking bytes is its sign of life.
                 self.heard_by_taking(now());
             }
             self.is_throttled =
@@ -88,7 +88,7 @@ impl Session {
         self.is_throttled
     }
 
-    /// What the peer has to say to the end is to be heard.
+    /// The rest of the peer's input is to be read again, for the close handshake.
     pub fn end_throttle(&mut self) {
         self.is_throttled = false;
     }

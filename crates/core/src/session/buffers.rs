@@ -19,7 +19,7 @@ thread_local! {
     static BUFFERS: Rc<Buffers> = Rc::default();
 }
 
-/// What is lent to the connections of one thread while they read and write.
+/// Buffers that are lent to the connections of one thread while they read and write.
 #[derive(Default)]
 pub struct Buffers {
     /// Memory of the protocol, and masking keys.

@@ -11,7 +11,7 @@ use super::linger::Linger;
 use super::outbox::Outbox;
 use crate::transport::Transport;
 
-/// What comes next on the way to the end.
+/// The next step on the way to the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndStep {
     /// There is something to wait for: the peer, or the stream that does not take what waits.
@@ -29,7 +29,7 @@ impl Session {
         self.protocol.close(frame, &mut buffers.shared.borrow_mut(), self.outbox.end(buffers))
     }
 
-    /// Closes without waiting for the peer's answer: what waits and a close frame leave as far as the stream takes them at once.
+    /// Closes without waiting for the peer's answer: waiting bytes and a close frame leave if the stream takes them at once.
     pub fn close_now(&mut self, io: &mut impl Transport, code: CloseCode, reason: &str, buffers: &Buffers) {
         // On a connection that is closing already, nothing is added.
         let _ = self.close(CloseFrame { code: Some(code), reason }, buffers);
@@ -65,7 +65,7 @@ impl Session {
             return EndStep::Wait;
         }
         if state == State::Closed && io.is_plain() && !self.may_have_more && !is_unread {
-            // Nothing of the peer's is left unread, and nothing more will come: closing TCP can't reset it.
+            // No input of the peer is unread, and none will follow: closing TCP can't reset the connection.
             return EndStep::HangUp;
         }
         if !Linger::begin(io) {

@@ -59,7 +59,7 @@ impl DroppableFrames {
         self.gap = 0;
     }
 
-    /// As far as this the bytes can be written in one go.
+    /// The end of the bytes that can be written in one go.
     pub(super) fn end_of_run(&self, end: usize) -> usize {
         if self.gap > 0 { self.from - self.gap } else { end }
     }
@@ -71,7 +71,7 @@ impl DroppableFrames {
             self.gap = 0;
         }
         while self.gap == 0 && self.from < sent {
-            // It has begun to leave.
+            // This frame is partly written.
             let Some((length, _)) = self.frames.pop_front() else { break };
             self.from += length;
         }
@@ -124,7 +124,7 @@ mod tests {
             let mut bytes: Vec<u8> = vec![0; head];
             let mut marks = DroppableFrames::new(head);
             let (mut sent, mut number) = (0, 0u8);
-            // What must come out: the bytes of each frame that are left, and whether it may be dropped.
+            // Expected output: the bytes of each frame that are left, and whether the frame is droppable.
             let mut expected = VecDeque::from([(vec![0; head], false)]);
             for step in steps {
                 match step {

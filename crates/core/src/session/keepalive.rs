@@ -21,12 +21,12 @@ const WORTH_TELLING: Duration = Duration::from_secs(1);
 /// what it is sent, and the system tells of that in large pieces.
 const SILENCES_OF_THROTTLED: u32 = 5;
 
-/// What a session has that keeps its peer alive, or keeps round trips.
+/// Keepalive of one session, and its kept round trips.
 pub(super) struct KeepAlive {
     pulse: Option<Pulse>,
     /// The times of keepalive's pings.
     trips: Option<Box<RoundTrips>>,
-    /// What the present ping carries: also if it is one of the program's own, whose pong the program recognises by itself.
+    /// The payload of the ping under way, also of one of the program's own, whose pong the program recognises by itself.
     probe: [u8; 8],
     /// Whether that was not sent yet.
     is_fresh: bool,
@@ -47,7 +47,7 @@ struct Unread {
     lasted: Duration,
 }
 
-/// What is due.
+/// A duty of the keepalive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
     /// Nothing. The timer is to be set anew.
@@ -110,7 +110,7 @@ impl Session {
         if self.is_open() { self.pulse()?.deadline() } else { self.closing_deadline(now) }
     }
 
-    /// What is due now.
+    /// The duty that is due now.
     pub fn tick(&mut self, now: Instant) -> Due {
         if !self.is_open() {
             let was_closing = self.closing_deadline(now).is_some();

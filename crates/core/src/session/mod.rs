@@ -42,7 +42,7 @@ use keepalive::KeepAlive;
 use outbox::Outbox;
 use watermark::Watermark;
 
-/// What most calls need besides the session: its settings, and what its thread lends.
+/// The environment of most calls: the session's settings, and the buffers of its thread.
 #[derive(Clone, Copy)]
 pub struct Env<'a> {
     pub config: &'a Config,
@@ -75,7 +75,7 @@ pub struct Session {
     watermark: Watermark,
 }
 
-/// What most sessions don't have, or only at their end.
+/// State that most sessions don't have, or only at their end.
 #[derive(Default)]
 struct Extras {
     keep_alive: Option<KeepAlive>,
@@ -83,7 +83,7 @@ struct Extras {
     answers: u64,
     /// How many messages were dropped as there was no room.
     dropped: u64,
-    /// What went wrong first.
+    /// The first error.
     error: Option<Error>,
 }
 
@@ -143,7 +143,7 @@ impl Session {
         self.protocol.role()
     }
 
-    /// What was agreed on about compression.
+    /// The negotiated compression.
     pub fn deflate(&self) -> Option<Agreement> {
         self.protocol.deflate()
     }

@@ -91,7 +91,7 @@ impl Outbox {
         self.mark(false);
     }
 
-    /// What was appended since then, or since the last frame, is that frame.
+    /// The bytes appended since then, or since the last frame, are that frame.
     #[inline]
     pub fn mark(&mut self, droppable: bool) {
         if let Some(marks) = &mut self.marks {
@@ -140,7 +140,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// As far as this what waits lies in one piece.
+    /// The length of the first contiguous piece of the waiting bytes.
     #[inline]
     fn end_of_run(&self) -> usize {
         let end = self.bytes.len();
@@ -183,7 +183,7 @@ impl Outbox {
         buffers: &Buffers,
     ) -> io::Result<()> {
         if self.marks.is_some() {
-            // What waits lies in pieces.
+            // The waiting bytes are not contiguous.
             self.write(stream, buffers)?;
         }
         let mut written = 0;
@@ -204,7 +204,7 @@ impl Outbox {
             self.clear(buffers);
         }
         if written < header.len() + payload.len() {
-            // What has begun to leave can't be dropped any more.
+            // A frame that is partly written can't be dropped any more.
             let droppable = droppable && written == 0;
             self.before_frame(droppable);
             let end = self.end(buffers);
@@ -215,7 +215,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// What a write has come to: how many bytes have left. After an error none ever will.
+    /// Counts the bytes that a write has taken. After an error no more will ever leave.
     #[inline]
     fn count(&mut self, result: io::Result<usize>, buffers: &Buffers) -> io::Result<usize> {
         match result {

@@ -31,7 +31,7 @@ pub struct EndOfReceiving {
 }
 
 impl EndOfReceiving {
-    /// What a receive ends with that finds nothing more.
+    /// The result of a receive that finds nothing more.
     pub fn tell(&mut self, closed: &Arc<Closed>) -> Result<(), Error> {
         match self.tell_once() && !closed.is_normal() {
             true => Err(Error::Ended(Arc::clone(closed))),

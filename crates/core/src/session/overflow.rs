@@ -9,7 +9,7 @@ use crate::config::WhenFull;
 /// How much further than messages control frames may go, in bytes, when too much waits to be written.
 pub const CONTROL_ROOM: usize = 1 << 20;
 
-/// What a frame is, where there is no room for it.
+/// The kind of a frame without room, as the overflow policy sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameKind {
     /// A message of its own.
@@ -30,7 +30,7 @@ impl FrameKind {
     }
 }
 
-/// What a policy comes to.
+/// The decision of an overflow policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overflow {
     /// The frame is taken all the same.
@@ -39,7 +39,7 @@ pub enum Overflow {
     DropNewest,
     /// The oldest messages are dropped that may be, and the frame is taken.
     DropOldest,
-    /// Whoever sends waits for room.
+    /// The sender waits for room.
     Wait,
     /// The connection is closed, and the frame refused.
     Close,
@@ -52,7 +52,7 @@ pub fn has_room(waiting: usize, length: usize, limit: usize) -> bool {
     waiting == 0 || waiting + length <= limit
 }
 
-/// What happens to a frame for which there is no room.
+/// Decides about a frame for which there is no room.
 pub fn overflow(kind: FrameKind, waiting: usize, limit: usize, when_full: WhenFull) -> Overflow {
     match (kind, when_full) {
         (FrameKind::Control, _) if waiting <= limit.saturating_add(CONTROL_ROOM) => Overflow::Take,

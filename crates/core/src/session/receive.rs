@@ -16,7 +16,7 @@ const LONG: usize = 64 << 10;
 /// How much of a long message is read before its length is known.
 const FIRST_OF_LONG: usize = 16 << 10;
 
-/// What one read has come to.
+/// The result of one read.
 pub enum Received {
     /// Bytes: `in_input` of them in the receive buffer, others perhaps where a long payload is gathered. `is_full` if
     /// there may be more.
@@ -80,7 +80,7 @@ impl Session {
         self.may_have_more
     }
 
-    /// What the handshake that came before knows of it.
+    /// The state that the opening handshake hands over.
     pub fn set_may_have_more(&mut self, may_have_more: bool) {
         self.may_have_more = may_have_more;
     }
@@ -108,7 +108,7 @@ impl Session {
             Event::Frame(frame) | Event::Close(frame) => Some(frame),
             Event::Failed(rule) => {
                 drop(shared);
-                self.note(Error::Protocol { rule });
+                self.note(Error::Protocol(rule));
                 None
             }
         }
@@ -138,13 +138,13 @@ impl Session {
         self.protocol.has_failed()
     }
 
-    /// What came before the broken rule was dealt with. Whether there was one.
+    /// Fails the connection by the deferred violation, when the messages before it were received. Whether there was one.
     pub fn fail_deferred(&mut self, env: Env<'_>) -> bool {
         let mut shared = env.buffers.shared.borrow_mut();
         let failed: Option<Violation> =
             self.protocol.fail_deferred(&mut shared, self.outbox.end(env.buffers));
         drop(shared);
-        failed.map(|rule| self.note(Error::Protocol { rule })).is_some()
+        failed.map(|rule| self.note(Error::Protocol(rule))).is_some()
     }
 
     /// The peer will send no more, or the stream is broken. If both sides have closed, or the peer broke a rule, it may still

@@ -84,7 +84,7 @@ impl Session {
         self.protocol.sharing().filter(|_| self.role() == Role::Server)
     }
 
-    /// What was compressed for many is written here.
+    /// Writes a message that was compressed for many.
     pub fn sent_shared(&mut self) {
         self.protocol.sent_shared();
     }
@@ -135,7 +135,7 @@ impl Session {
         self.outbox.is_empty() && !self.unflushed
     }
 
-    /// Writes what waits, as far as the system takes it.
+    /// Writes waiting bytes until the system takes no more.
     #[inline]
     pub fn write(&mut self, io: &mut impl Transport, buffers: &Buffers) -> io::Result<()> {
         self.unflushed |= io.is_buffered() && !self.outbox.is_empty();

@@ -1,6 +1,6 @@
 //! Watermarks: when what waits counts as much, and when as little again.
 
-/// What has changed.
+/// A change of the watermark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
     /// More waits than the high watermark.

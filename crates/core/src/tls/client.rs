@@ -1,4 +1,4 @@
-//! TLS of clients.
+//! TLS settings of clients: trust, pinned keys, client certificates.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -10,7 +10,7 @@ use rustls_platform_verifier::Verifier as PlatformVerifier;
 
 use super::verify::{Pin, Verifier, parse_pin};
 use super::{HTTP, Pem, provider};
-use crate::error::{Error, TlsProblem};
+use crate::error::{Error, TlsError, TlsFileError, TlsProblem};
 
 /// How a `Client` speaks TLS, for `wss://` URLs: see `Client::tls`. Each setting has a
 /// default that is right for servers on the internet: certificates are verified as this system does it, by its roots.
@@ -41,11 +41,11 @@ pub struct ClientTls {
     accepts_any: bool,
     /// Settings of the program's own, instead of all of that.
     own: Option<Arc<ClientConfig>>,
-    /// What was set beside them, and can't be.
+    /// The setting that can't be combined with the program's own.
     beside_own: Option<&'static str>,
     /// Whether the identity is not to be shown.
     is_anonymous: bool,
-    /// What it comes to.
+    /// The rustls settings, made once.
     made: Arc<CachedConfig>,
     /// The same without the identity.
     made_anonymous: Arc<CachedConfig>,
@@ -75,11 +75,11 @@ enum Trust {
     System(Vec<CertificateDer<'static>>),
     /// These roots.
     Only(Vec<CertificateDer<'static>>),
-    /// Whoever it is; if keys are pinned, whoever has one of them.
+    /// Any server; if keys are pinned, any that has one of them.
     AnyServer,
 }
 
-/// Has no certificate for anybody.
+/// A client without a certificate.
 #[derive(Debug)]
 struct NoClientCertificate;
 
@@ -131,7 +131,7 @@ impl ClientTls {
         ClientTls { own: Some(config), ..ClientTls::new() }
     }
 
-    /// What all clients share that have no settings of their own.
+    /// The settings shared by all clients that have none of their own.
     #[doc(hidden)]
     pub fn shared() -> ClientTls {
         static SHARED: OnceLock<ClientTls> = OnceLock::new();
@@ -212,7 +212,7 @@ impl ClientTls {
         self.check_can_change("pin")?;
         let Some(pin) = parse_pin(key) else {
             let problem = "is no pin, expected sha256// and 44 characters of BASE64".to_owned();
-            return Err(Error::TlsFile { name: format!("{key:?}"), problem, source: None });
+            return Err(Error::from(TlsFileError { name: format!("{key:?}"), problem, source: None }));
         };
         Ok(self.changed("pin", |tls| tls.pins.push(pin)))
     }
@@ -249,7 +249,7 @@ impl ClientTls {
     }
 
     /// Offers these protocols (ALPN, RFC 7301), the best one first; `http/1.1` by default, as browsers do for WebSockets.
-    /// None at all may be right for a server that knows nothing of it.
+    /// No protocol at all may be right for a server without ALPN.
     pub fn alpn<P: AsRef<[u8]>>(self, protocols: impl IntoIterator<Item = P>) -> ClientTls {
         let protocols = protocols.into_iter().map(|protocol| protocol.as_ref().to_vec()).collect();
         self.changed("alpn", |tls| tls.alpn = protocols)
@@ -273,10 +273,12 @@ impl ClientTls {
             (Some(own), None) => self.made.get(|| Ok(Arc::new(anonymous(own)))),
             (None, _) => self.made.get(|| self.make()),
         };
-        let config = config.map_err(|error| Error::Tls {
-            host: host.to_owned(),
-            problem: TlsProblem::Settings,
-            source: Some(Box::new(error)),
+        let config = config.map_err(|error| {
+            Error::from(TlsError {
+                host: host.to_owned(),
+                problem: TlsProblem::Settings,
+                source: Some(Box::new(error)),
+            })
         })?;
         Ok((config, name))
     }
@@ -326,7 +328,7 @@ impl ClientTls {
     }
 }
 
-/// What is wrong with a setting of ours where the others are rustls's.
+/// The error for a setting that can't be combined with settings of rustls.
 fn beside_own(setting: &str) -> String {
     format!("{setting} has no effect beside TLS settings of rustls's own, expected it to be among them")
 }
@@ -352,10 +354,8 @@ fn checked_roots(pem: &Pem) -> Result<Vec<CertificateDer<'static>>, Error> {
 }
 
 fn server_name(host: &str) -> Result<ServerName<'static>, Error> {
-    ServerName::try_from(host.to_owned()).map_err(|error| Error::Tls {
-        host: host.to_owned(),
-        problem: TlsProblem::Name,
-        source: Some(error.into()),
+    ServerName::try_from(host.to_owned()).map_err(|error| {
+        Error::from(TlsError { host: host.to_owned(), problem: TlsProblem::Name, source: Some(error.into()) })
     })
 }
 

@@ -1,4 +1,4 @@
-//! What a TLS handshake has come to.
+//! Result of a TLS handshake: protocol version, cipher suite, ALPN, and the peer's certificates.
 
 use rustls::pki_types::CertificateDer;
 use rustls::{CipherSuite, ProtocolVersion};

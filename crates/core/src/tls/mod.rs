@@ -10,6 +10,8 @@ mod server;
 pub mod session;
 #[doc(hidden)]
 pub mod stream;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 pub use client::ClientTls;

@@ -1,4 +1,4 @@
-//! What clients and servers need of rustls, and what its errors mean.
+//! Crypto provider of rustls, and its errors in this library's words.
 
 use std::fmt;
 use std::io;
@@ -13,9 +13,9 @@ use rustls::{AlertDescription, CertificateError, OtherError};
 
 use super::Pem;
 use super::verify::CertificateRefused;
-use crate::error::{Error, TlsProblem};
+use crate::error::{Error, TlsError, TlsProblem};
 
-/// What is spoken inside of TLS, as ALPN has it.
+/// The ALPN name of the protocol inside of TLS.
 pub(super) const HTTP: &[u8] = b"http/1.1";
 
 /// The cryptography: that of the process, if it has chosen one.
@@ -29,7 +29,7 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
     return Arc::new(rustls::crypto::ring::default_provider());
 }
 
-/// What makes tickets, with a key of its own that changes by and by.
+/// The maker of session tickets, with a key of its own that changes by and by.
 pub(super) fn tickets() -> Result<Arc<dyn ProducesTickets>, rustls::Error> {
     #[cfg(feature = "tls-aws-lc")]
     return rustls::crypto::aws_lc_rs::Ticketer::new();
@@ -55,7 +55,7 @@ pub(super) fn certified(
     })
 }
 
-/// What rustls has said, as an error of a stream.
+/// An error of rustls, as an error of a stream.
 #[derive(Debug)]
 pub struct TlsFailure(rustls::Error);
 
@@ -65,9 +65,9 @@ impl TlsFailure {
         io::Error::new(io::ErrorKind::InvalidData, TlsFailure(error))
     }
 
-    /// What the error of a handshake means, where the peer is this host.
+    /// The error of a handshake with this host, in this library's words.
     pub fn explain(error: io::Error, host: &str) -> Error {
-        let tls = |problem, source| Error::Tls { host: host.to_owned(), problem, source };
+        let tls = |problem, source| Error::from(TlsError { host: host.to_owned(), problem, source });
         match error.downcast::<TlsFailure>() {
             Ok(TlsFailure(error)) => tls(problem(&error), Some(error.into())),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {

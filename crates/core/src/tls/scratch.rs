@@ -1,4 +1,4 @@
-//! Memory that is lent to the connections of a thread in turn, for as long as one call lasts.
+//! Scratch memory of a thread, lent to its TLS sessions for one call each.
 
 use std::cell::RefCell;
 

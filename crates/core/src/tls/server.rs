@@ -1,4 +1,4 @@
-//! TLS of servers.
+//! TLS settings of servers: certificates by name, client certificates, reload.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -53,7 +53,7 @@ pub struct ServerTls(Arc<Reloadable>);
 
 struct Reloadable {
     settings: Mutex<Settings>,
-    /// What they have come to.
+    /// The rustls settings made from them.
     current: RwLock<Arc<ServerConfig>>,
 }
 
@@ -61,10 +61,10 @@ struct Reloadable {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub enum ClientCertificates {
-    /// They are not asked for any. The default.
+    /// Clients are not asked for certificates. The default.
     #[default]
     None,
-    /// They are asked for one, and may have none: see [`TlsInfo`](super::TlsInfo).
+    /// Clients are asked for a certificate, and may have none: see [`TlsInfo`](super::TlsInfo).
     Optional(Pem),
     /// Without one, the handshake fails.
     Required(Pem),
@@ -171,7 +171,7 @@ impl ServerTls {
             (&settings.clients, &changed.clients),
             (ClientCertificates::None, ClientCertificates::None)
         ) {
-            // Who was verified by other roots is verified anew.
+            // Clients verified by other roots must be verified again, not resumed.
             changed.sessions = match changed.tickets {
                 Some(_) => ServerSessionMemoryCache::new(SESSIONS),
                 None => changed.sessions,
@@ -190,7 +190,7 @@ impl ServerTls {
         *self.0.current.write().unwrap_or_else(PoisonError::into_inner) = config;
     }
 
-    /// What a handshake that begins now goes by.
+    /// The settings of a handshake that begins now.
     #[doc(hidden)]
     pub fn current(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.0.current.read().unwrap_or_else(PoisonError::into_inner))

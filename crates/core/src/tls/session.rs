@@ -1,4 +1,4 @@
-//! One side of a TLS connection, over whatever the caller reads and writes: for every face.
+//! TLS session: one side of a TLS connection, over any byte stream, for every face.
 //!
 //! rustls holds no buffers here (its "unbuffered" interface): what is read lies in memory that the connections of a thread
 //! share, is decrypted there, and goes from there into the caller's buffer; what is written is gathered into as few records
@@ -30,7 +30,7 @@ use crate::transport::Transport;
 
 /// How much is encrypted for one system call: four of the longest records.
 const PIECE: usize = 64 << 10;
-/// What the headers and tags of that many records need at most, with some to spare for records of TLS itself.
+/// Upper bound of the headers and tags of that many records, with some to spare for records of TLS itself.
 const OVERHEAD: usize = 2 << 10;
 /// Room for a record that is incomplete, so that the rest of it can be read: 2^14 and what encryption adds (RFC 8446,
 /// section 5.2).
@@ -43,14 +43,14 @@ const MOST_FOR_NOTHING: usize = 1 << 20;
 /// One side of a TLS connection.
 pub struct Session {
     side: Side,
-    /// What was read of records, or of messages of the handshake, that are not complete.
+    /// Bytes of records or handshake messages that are not complete.
     kept: Vec<u8>,
     /// Whether that was read by somebody else, and was not looked at.
     is_unseen: bool,
-    /// What was decrypted and found no room, and how much of it was handed out.
+    /// Decrypted bytes for which the caller had no room, and how many of them were handed out.
     plain: Vec<u8>,
     taken: usize,
-    /// What was encrypted and has not left, and how much of it has.
+    /// Encrypted bytes that have not left, and how many of them have.
     sealed: Vec<u8>,
     left: usize,
     /// Whether the last byte that was encrypted is still to be counted.
@@ -64,7 +64,7 @@ pub struct Session {
 /// How far the peer's half is.
 enum Input {
     Open,
-    /// It has said that nothing more will come, or the stream has ended.
+    /// The peer has sent `close_notify`, or the stream has ended.
     Ended,
     /// Nothing of it can be understood any more.
     Broken(rustls::Error),
@@ -75,7 +75,7 @@ enum Side {
     Server(UnbufferedServerConnection),
 }
 
-/// What both sides of rustls have in common, which has no name there.
+/// The common interface of both sides of rustls, which has no trait for it.
 trait Peer {
     type Data;
 
@@ -84,7 +84,7 @@ trait Peer {
     /// Whether something of TLS itself is to be sent.
     fn has_output(&self) -> bool;
 
-    /// What a client has sent before the handshake was done, where a program's own settings allow that.
+    /// Early data of a client, if a program's own settings allow it.
     fn read_early(_data: ReadEarlyData<'_, '_, Self::Data>, _sink: &mut Sink<'_, '_>) {}
 }
 
@@ -155,7 +155,7 @@ impl Sink<'_, '_> {
     }
 }
 
-/// What came of records.
+/// The result of processing records.
 #[derive(Default)]
 struct Worked {
     /// How many bytes are done with.
@@ -191,7 +191,7 @@ fn work<P: Peer>(peer: &mut P, bytes: &mut [u8], sink: &mut Sink<'_, '_>, answer
                 encode(data, answers);
                 true
             }
-            // It leaves before anything that comes later.
+            // These bytes leave before all later ones.
             Ok(ConnectionState::TransmitTlsData(data)) => {
                 data.done();
                 true
@@ -200,7 +200,7 @@ fn work<P: Peer>(peer: &mut P, bytes: &mut [u8], sink: &mut Sink<'_, '_>, answer
                 worked.ended = true;
                 true
             }
-            // There is nothing more in these bytes.
+            // The bytes hold nothing more.
             Ok(_) => false,
             Err(error) => {
                 worked.error = Some(error);
@@ -255,7 +255,7 @@ fn seal(
                 end += own.len();
             }
             ConnectionState::TransmitTlsData(data) => data.done(),
-            // Whoever reads finds it out.
+            // The next read finds the end.
             ConnectionState::PeerClosed => {}
             ConnectionState::WriteTraffic(mut traffic) => loop {
                 let room = &mut output[end..];
@@ -313,7 +313,7 @@ impl Session {
         self.common().is_handshaking()
     }
 
-    /// What the handshake has come to.
+    /// The result of the handshake.
     pub fn info(&self) -> TlsInfo {
         let common = self.common();
         TlsInfo {
@@ -346,12 +346,12 @@ impl Session {
 
 /// Reading.
 impl Session {
-    /// Goes on with the handshake as far as it can, with what arrives and what can leave. Whether it is done.
+    /// Goes on with the handshake until it needs to wait for the stream. Returns whether it is done.
     pub fn handshake(&mut self, io: &mut impl Transport) -> io::Result<bool> {
         while self.is_handshaking() {
-            // What comes behind the handshake is kept for whoever reads.
+            // Data behind the handshake is kept for the next read.
             match self.fill(io, &mut []) {
-                // The end may have come together with what ended the handshake: whoever reads finds it out, behind the data.
+                // The end may have come together with the last bytes of the handshake: the next read finds it, behind the data.
                 Ok(0) if self.is_handshaking() && !matches!(self.input, Input::Open) => {
                     return Err(early_end());
                 }
@@ -374,7 +374,7 @@ impl Session {
 
     /// Hands out what was decrypted before.
     fn hand_out(&mut self, buffers: &mut [IoSliceMut<'_>]) -> usize {
-        // It may be that the stream has become ready again, and that we are called because of that.
+        // This call may answer new readiness of the stream.
         self.may_have_more = true;
         let mut total = 0;
         for buffer in buffers {
@@ -429,7 +429,7 @@ impl Session {
         loop {
             let start = self.kept.len();
             if start + RECORD > scratch.len() {
-                // So much of the handshake is incomplete: the next call takes more memory.
+                // The incomplete part of the handshake fills the scratch memory: the next call takes more.
                 self.may_have_more = true;
                 return if start > MOST_KEPT {
                     Err(self.break_off(too_long(), io))
@@ -475,14 +475,14 @@ impl Session {
             }
             if let Some(error) = worked.error {
                 self.input = Input::Broken(error);
-                // As far as that is possible: what the error is, is known.
+                // The alert is sent if the stream takes it; the error itself is known.
                 let _ = self.push(io);
             } else if (self.sealed.len() > had || was_handshaking)
                 && let Err(error) = self.push(io)
                 && total == 0
                 && self.plain.is_empty()
             {
-                // Otherwise what the peer has sent before it went away is read first: the next write fails as well.
+                // With data at hand the peer's last bytes are read first: the next write fails as well.
                 return Err(error);
             }
             if total > 0 || buffers.is_empty() && !self.plain.is_empty() {
@@ -497,8 +497,8 @@ impl Session {
             if was_handshaking && !self.is_handshaking() && buffers.is_empty() {
                 return Ok(0);
             }
-            // Nothing for the caller: the stream itself has to say that there is no more. Its end may have been announced with these
-            // bytes, and would not be a second time.
+            // There is nothing for the caller, so the stream itself has to report that there is no more. Its end may have been
+            // announced with these bytes, and would not be announced a second time.
             if for_nothing > MOST_FOR_NOTHING {
                 return Err(self.break_off(for_nothing_at_all(), io));
             }
@@ -543,7 +543,7 @@ fn for_nothing_at_all() -> rustls::Error {
 
 /// Writing.
 impl Session {
-    /// Writes, as far as the stream takes it; nothing before the handshake is done.
+    /// Writes until the stream takes no more; nothing before the handshake is done.
     pub fn write(&mut self, io: &mut impl Transport, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         if self.is_handshaking() && !self.handshake(io)? {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -625,7 +625,7 @@ impl Session {
         Ok(())
     }
 
-    /// Sends what was kept, as far as the stream takes it. Whether all has left.
+    /// Sends encrypted bytes that wait, until the stream takes no more. Returns whether all have left.
     #[inline]
     pub fn push(&mut self, io: &mut impl Transport) -> io::Result<bool> {
         while self.left < self.sealed.len() {

@@ -1,4 +1,4 @@
-//! TLS as a layer between a connection and a stream, whatever drives the stream.
+//! TLS layer between a connection and its stream.
 
 use std::io::{self, IoSlice, IoSliceMut};
 
@@ -75,7 +75,7 @@ impl Tls {
         self.push(io).map(drop)
     }
 
-    /// Says that nothing more will come, as far as that can leave at once.
+    /// Sends `close_notify`, if the stream takes it at once.
     pub fn say_goodbye(&mut self, io: &mut impl Transport) {
         // The peer has gone perhaps, and nobody needs to know.
         let _ = self.session.say_goodbye(io);

@@ -1,4 +1,4 @@
-//! Whether a server is who it should be, beyond what verifiers of rustls say.
+//! Certificate verification beyond that of rustls: pinned keys, and self-signed certificates by name.
 
 use std::fmt;
 use std::sync::Arc;
@@ -51,7 +51,7 @@ fn found(problem: TlsProblem) -> Error {
     CertificateError::Other(OtherError(Arc::new(CertificateRefused(problem)))).into()
 }
 
-/// Whether a certificate is signed by whoever it is for.
+/// Whether a certificate is self-signed.
 fn is_self_signed(certificate: &CertificateDer<'_>) -> bool {
     EndEntityCert::try_from(certificate).is_ok_and(|cert| cert.issuer() == cert.subject())
 }

@@ -1,4 +1,4 @@
-//! The lines of a trace, as data and as text.
+//! Lines of a trace, as data and as text.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ pub struct TraceLine<'a> {
     pub stream: u64,
     /// Which way it went.
     pub direction: Direction,
-    /// What it was.
+    /// The event.
     pub event: TraceEvent<'a>,
 }
 
@@ -25,7 +25,7 @@ pub enum Direction {
     Received,
 }
 
-/// What went over the wire.
+/// An event on the wire.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum TraceEvent<'a> {
@@ -35,7 +35,7 @@ pub enum TraceEvent<'a> {
     /// secrets, passwords, signatures or sessions (`Sec-WebSocket-Key` is none of these); user names and passwords in URLs;
     /// parameters in queries whose name speaks of such things; and subprotocols that do, or that are too long for a name.
     ///
-    /// What follows a response that is no upgrade is not shown.
+    /// Bytes behind a response that is no upgrade are not shown.
     Head(&'a str),
     /// A frame (RFC 6455, section 5.2).
     Frame {

@@ -1,4 +1,4 @@
-//! The trace of a connection, for debugging: the heads of the opening handshake and every frame, as lines.
+//! Trace of a connection, for debugging: the heads of the opening handshake and every frame, as lines.
 //!
 //! A connection is traced if its [`Config`](crate::Config) says so, whatever face it has, on either side. Costs nothing
 //! otherwise. It is the bytes of the stream that are watched, and nobody's word for them: what is shown as sent was taken by

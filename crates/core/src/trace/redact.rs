@@ -1,4 +1,4 @@
-//! Redaction of secrets in the heads of handshakes, for traces.
+//! Redaction of secrets in handshake heads, for traces.
 
 use threadwire_proto::handshake::redact::{HIDDEN, header, url};
 
@@ -15,7 +15,7 @@ pub(super) fn head(head: &str) -> String {
     let mut was_secret = false;
     for line in lines {
         let Some((name, value)) = line.split_once(':').filter(|_| !line.starts_with([' ', '\t'])) else {
-            // It goes on with the line before (RFC 9112, section 5.2), or is no header.
+            // The line continues the one before (RFC 9112, section 5.2), or is no header.
             push_line(&mut shown, if was_secret { HIDDEN } else { line });
             continue;
         };

@@ -1,4 +1,4 @@
-//! The parser behind a trace: bytes of a stream in, lines out.
+//! Trace parser: bytes of a stream in, lines out.
 //!
 //! Each direction is a small state machine that reads heads until the one that agrees to the upgrade, and then the headers of
 //! frames. It judges nothing: rules are the protocol's. Of a payload it keeps what is shown.
@@ -10,7 +10,7 @@ use threadwire_proto::Role;
 use super::{Direction, Trace, TraceEvent, TraceLine, next_number, redact};
 use crate::transport::Transport;
 
-/// What is kept of a head that does not end, in bytes.
+/// The most bytes kept of an endless head.
 const MAX_HEAD: usize = 64 << 10;
 
 /// Watches both directions of a stream, and shows them.
@@ -125,11 +125,11 @@ enum ParserState {
         left: u64,
         shown: Vec<u8>,
     },
-    /// What comes now is no WebSocket.
+    /// The bytes that follow are no WebSocket frames.
     Other,
 }
 
-/// The header of a frame, as far as it is there.
+/// The header of a frame, possibly incomplete.
 #[derive(Clone, Copy, Debug, Default)]
 struct PartialHeader {
     bytes: [u8; 14],
@@ -137,7 +137,7 @@ struct PartialHeader {
 }
 
 impl PartialHeader {
-    /// How long it is, as far as can be told.
+    /// Its length, or as much of it as the bytes so far tell.
     fn len(&self) -> usize {
         if self.have < 2 {
             return 2;
@@ -253,13 +253,13 @@ impl DirectionParser {
     }
 }
 
-/// What follows a head.
+/// The state after a head.
 fn after(head: &str, asks: bool) -> ParserState {
     let status = head.split(' ').nth(1).unwrap_or_default();
     match status {
         "101" => ParserState::Header(PartialHeader::default()),
         _ if asks => ParserState::Header(PartialHeader::default()),
-        // It only announces another (RFC 9110, section 15.2).
+        // An interim response only announces another (RFC 9110, section 15.2).
         _ if status.starts_with('1') => ParserState::Head(Vec::new()),
         _ => ParserState::Other,
     }
@@ -269,7 +269,7 @@ fn after(head: &str, asks: bool) -> ParserState {
 mod tests {
     use super::*;
 
-    /// What is told of these bytes, in pieces of every size.
+    /// The trace of these bytes, fed in pieces of every size.
     fn told(asks: bool, bytes: &[u8]) -> Vec<String> {
         let mut all = Vec::new();
         for size in 1..=bytes.len() {

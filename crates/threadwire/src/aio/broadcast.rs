@@ -43,7 +43,7 @@ pub fn broadcast<'h, 'm>(
         };
         match handle.send_with(message, when_full) {
             Ok(()) => result.sent += 1,
-            Err(Error::Limit { .. }) => result.full += 1,
+            Err(Error::Limit(_)) => result.full += 1,
             Err(_) => result.closed += 1,
         }
     }

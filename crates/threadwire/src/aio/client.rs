@@ -14,12 +14,11 @@ use threadwire_core::client::settings::Settings;
 
 /// Opens a connection to a URL, or as a [`Client`](crate::Client) says.
 ///
-/// Fails with [`Error::Url`], [`Error::Resolve`], [`Error::Connect`], [`Error::Proxy`], [`Error::Redirect`], [`Error::Handshake`], or
+/// Fails with [`Error::Url`], [`Error::Resolve`], [`Error::Connect`], [`Error::Proxy`], [`Error::Redirect`], [`Error::Status`], [`Error::Handshake`], or
 /// [`Error::Timeout`] after [`Config::open_timeout`](crate::Config::open_timeout); with [`Error::Lost`] or [`Error::Io`] if the server goes away before it has answered. Dropped before
 /// it is ready, it lets go of all.
 ///
 /// ```
-/// use threadwire::error::HandshakeError;
 /// use threadwire::{Client, Error, aio};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Error> {
@@ -33,7 +32,7 @@ use threadwire_core::client::settings::Settings;
 /// # });
 ///
 /// match aio::connect(&url).await {
-///     Err(Error::Handshake(HandshakeError::Status(answer))) => assert_eq!(answer.status(), 401),
+///     Err(Error::Status(answer)) => assert_eq!(answer.status(), 401),
 ///     other => panic!("{other:?}"),
 /// }
 /// let client = Client::new(&url)?.header("Authorization", "Bearer 1234")?;

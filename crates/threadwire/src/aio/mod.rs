@@ -79,6 +79,7 @@ mod scope;
 mod sending;
 mod serve;
 mod server;
+mod shutdown;
 mod split;
 mod state;
 mod stream;
@@ -99,6 +100,7 @@ pub use reconnecting::{ReconnectHandle, Reconnecting, Update, reconnect};
 pub use request::{Request, accept, accept_request};
 pub use scope::Scope;
 pub use server::Server;
+pub use shutdown::Stopper;
 pub use split::{Receiver, Sender};
 #[cfg(feature = "hyper")]
 pub use upgrade::Upgrade;

@@ -7,6 +7,7 @@ use tokio::task::AbortHandle;
 
 use threadwire_core::server::admission::Gate;
 use threadwire_core::server::pending::PendingHandshakes;
+use threadwire_core::server::tally::Pending;
 
 /// The task of a handshake. While its request is the program's, that is one that has finished.
 type Task = Option<AbortHandle>;
@@ -15,10 +16,11 @@ type Task = Option<AbortHandle>;
 pub(super) struct HandshakeTasks(Mutex<PendingHandshakes<Task>>);
 
 /// One of them. It counts as long as this is there.
-#[derive(Debug)]
 pub(super) struct Place {
     tasks: Weak<HandshakeTasks>,
     number: u64,
+    /// A shutdown waits for it.
+    _pending: Pending,
 }
 
 /// Takes a task out that can be dropped. Requests that are the program's are left to it.
@@ -43,11 +45,11 @@ impl HandshakeTasks {
     }
 
     /// One more was accepted. If there are too many now, the oldest is dropped.
-    pub(super) fn enter(self: &Arc<HandshakeTasks>) -> Place {
+    pub(super) fn enter(self: &Arc<HandshakeTasks>, pending: Pending) -> Place {
         let (number, oldest) = self.lock().enter(None, take_running);
         // What is dropped may give its place back right here.
         drop_handshake(oldest);
-        Place { tasks: Arc::downgrade(self), number }
+        Place { tasks: Arc::downgrade(self), number, _pending: pending }
     }
 
     /// Which task deals with one of them, if that has not ended meanwhile.

@@ -8,17 +8,16 @@ use std::task::Poll;
 use std::time::Instant;
 
 use threadwire_proto::Role;
-use threadwire_proto::handshake::Response;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout_at;
 
 use super::pending::Place;
 use super::request::{Given, Request};
+use super::shutdown::{Control, Ending};
 use super::stream::Stream;
 use crate::Error;
 use crate::on_loop::server::Hook;
-use threadwire_core::server::check::plain;
 use threadwire_core::server::doorway::{Doorway, Step};
 use threadwire_core::server::settings::ServerSettings;
 
@@ -26,7 +25,16 @@ use threadwire_core::server::settings::ServerSettings;
 const ROOM_FOR_HEAD: usize = 2048;
 
 /// Says when the server shuts down.
-pub(super) type Closing = watch::Receiver<bool>;
+pub(super) struct Closing {
+    control: Arc<Control>,
+    ending: watch::Receiver<Option<Ending>>,
+}
+
+impl Closing {
+    pub(super) fn new(control: &Arc<Control>) -> Closing {
+        Closing { control: Arc::clone(control), ending: control.subscribe() }
+    }
+}
 
 /// A socket that is no connection, or not yet.
 pub(super) struct Reception {
@@ -66,10 +74,7 @@ impl Reception {
                                 step
                             }
                         }
-                        None => {
-                            closing = None;
-                            self.doorway.shut_down(&shutting_down()).unwrap_or(Step::Read)
-                        }
+                        None => self.refuse_for_shutdown(closing.take()),
                     }
                 }
                 Step::Wrap => {
@@ -90,6 +95,14 @@ impl Reception {
                 Step::Over(result) => return (self, Came::Over(result)),
             };
         }
+    }
+
+    fn refuse_for_shutdown(&mut self, closing: Option<Closing>) -> Step {
+        let ending = closing.as_ref().and_then(|closing| closing.control.ending());
+        let (Some(closing), Some(Ending { order, .. })) = (closing, ending) else { return Step::Read };
+        let Some(step) = self.doorway.shut_down(&order.refusal) else { return Step::Read };
+        closing.control.count_refused();
+        step
     }
 
     /// Puts TLS and the trace around the stream.
@@ -151,7 +164,7 @@ async fn in_time<T>(deadline: Option<Instant>, work: impl Future<Output = T>) ->
 async fn unless_closing<T>(work: impl Future<Output = T>, closing: Option<&mut Closing>) -> Option<T> {
     let Some(closing) = closing else { return Some(work.await) };
     let closed = async {
-        if closing.wait_for(|closing| *closing).await.is_err() {
+        if closing.ending.wait_for(Option::is_some).await.is_err() {
             // Nobody is left to say so: it never does.
             std::future::pending::<()>().await;
         }
@@ -178,6 +191,7 @@ pub(super) async fn receive(
     let (deadline, step) = (doorway.deadline(), doorway.begin());
     in_time(deadline, async move {
         let (mut reception, came) = Reception { stream, doorway }.follow(step, closing).await;
+        #[cfg_attr(not(feature = "tls"), allow(unused_mut, reason = "only TLS has something to add to it"))]
         let (mut request, early) = match came {
             Came::Asked(request, early) => (request, early),
             Came::Over(result) => return result.map(|()| None),
@@ -194,9 +208,4 @@ pub(super) async fn receive(
         }
     })
     .await?
-}
-
-/// What a request is answered while the server shuts down.
-pub(super) fn shutting_down() -> Response {
-    plain(503, "the server is shutting down\n")
 }

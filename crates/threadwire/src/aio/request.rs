@@ -15,13 +15,14 @@ use tokio::sync::oneshot;
 use super::connection::Connection;
 use super::core::Opening;
 use super::pending::{Place, go_on};
-use super::reception::{Reception, receive, shutting_down};
+use super::reception::{Reception, receive};
 use super::stream::Stream;
 use crate::{Config, Error, Reply};
 use threadwire_core::server::answer::{Answer, Subprotocol};
 use threadwire_core::server::check::plain;
 use threadwire_core::server::doorway::Refusal;
 use threadwire_core::server::settings::ServerSettings;
+use threadwire_core::server::tally::ShutdownOrder;
 
 /// A request that waits for its answer: everything that [`threadwire::Request`](crate::Request) knows, to which this
 /// dereferences. Dropped unanswered, it ends the connection.
@@ -182,9 +183,9 @@ impl Request {
     }
 
     /// The server shuts down. Returns when the peer has seen that.
-    pub(super) async fn turn_away(mut self) {
+    pub(super) async fn turn_away(mut self, order: Arc<ShutdownOrder>) {
         self.reception.doorway.restart(Instant::now());
-        let step = self.reception.doorway.refuse(&shutting_down(), Ok(()));
+        let step = self.reception.doorway.refuse(&order.refusal, Ok(()));
         if let Err(error) = self.reception.finish(step).await {
             tracing::debug!(%error, "a request was not answered");
         }

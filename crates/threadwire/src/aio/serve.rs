@@ -2,19 +2,17 @@
 
 use std::future::{Future, pending, poll_fn};
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use slab::Slab;
-use threadwire_proto::CloseCode;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 
 use super::connection::Connection;
-use super::handle::Handle;
 use super::request::Request;
 use super::server::Server;
+use super::shutdown::{Control, Ending};
 use crate::Error;
 
 /// How much longer than closing may take the tasks are given to end.
@@ -74,27 +72,31 @@ impl Server {
     {
         self.watch()?;
         let handler = Arc::new(handler);
-        let open = Arc::new(Open::default());
+        let control = Arc::clone(&self.control);
         let mut tasks = JoinSet::new();
+        let mut ending = control.subscribe();
+        let mut ending = pin!(ending.wait_for(Option::is_some));
         let mut signal = pin!(signal);
         let mut next = async |server: &mut Server, tasks: &mut JoinSet<()>| {
             poll_fn(|cx| {
                 while let Poll::Ready(Some(ended)) = tasks.poll_join_next(cx) {
                     log(ended);
                 }
-                match signal.as_mut().poll(cx) {
-                    Poll::Ready(_) => Poll::Ready(None),
-                    Poll::Pending => server.poll_accept(cx).map(Some),
+                if signal.as_mut().poll(cx).is_ready() || ending.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(None);
                 }
+                server.poll_accept(cx).map(Some)
             })
             .await
         };
         while let Some(request) = next(&mut self, &mut tasks).await {
-            tasks.spawn(run(request, Arc::clone(&open), Arc::clone(&handler)));
+            tasks.spawn(run(request, Arc::clone(&control), Arc::clone(&handler)));
         }
-        let grace = self.settings().close_timeout.saturating_add(GRACE);
-        open.close();
-        let mut refusing = pin!(self.turn_away());
+        if control.ending().is_none() {
+            self.stopper().stop();
+        }
+        let Some(Ending { order, deadline, .. }) = control.ending() else { return Ok(()) };
+        let mut refusing = pin!(self.turn_away(&order));
         let mut is_refused = false;
         let handled = poll_fn(|cx| {
             is_refused = is_refused || refusing.as_mut().poll(cx).is_ready();
@@ -103,7 +105,7 @@ impl Server {
             }
             Poll::Ready(())
         });
-        if timeout(grace, handled).await.is_err() {
+        if !in_time(deadline.and_then(|deadline| deadline.checked_add(GRACE)), handled).await {
             while let Some(ended) = tasks.try_join_next() {
                 log(ended);
             }
@@ -113,11 +115,28 @@ impl Server {
                     "dropped handlers that did not end with their connections"
                 );
             }
-        } else if !is_refused && timeout(FAREWELL.min(grace), refusing).await.is_err() {
-            tracing::debug!("dropped refused handshakes that did not end");
+        } else if !is_refused {
+            let is_stop = control.ending().is_some_and(|ending| ending.is_stop);
+            let soon = Instant::now().checked_add(FAREWELL);
+            let is_short = is_stop || order.shutdown.keep_listening;
+            let until = if is_short { soon.into_iter().chain(deadline).min() } else { deadline };
+            if !in_time(until, refusing).await {
+                tracing::debug!("dropped refused handshakes that did not end");
+            }
         }
         tasks.shutdown().await;
         Ok(())
+    }
+}
+
+/// Whether that is done in time.
+async fn in_time(until: Option<Instant>, work: impl Future<Output = ()>) -> bool {
+    match until {
+        Some(until) => timeout_at(until.into(), work).await.is_ok(),
+        None => {
+            work.await;
+            true
+        }
     }
 }
 
@@ -131,64 +150,19 @@ fn log(ended: Result<(), tokio::task::JoinError>) {
 
 async fn run<F: Future>(
     request: Request,
-    open: Arc<Open>,
+    control: Arc<Control>,
     handler: Arc<impl Fn(crate::Request, Connection) -> F>,
 ) {
+    let pending = control.expect();
     // In a box, as the task lives on: its size is memory of an idle connection.
     match Box::pin(request.open()).await {
         Ok((request, connection)) => {
-            let _place = open.enter(connection.handle());
+            let handle = connection.handle();
+            let membership = control.enter(handle.clone(), request.peer_addr());
+            drop(pending);
             handler(request, connection).await;
+            membership.end(&*handle.wait_closed().await);
         }
         Err(error) => tracing::debug!(%error, "dropped a connection before it was open"),
-    }
-}
-
-/// The connections that are open, to be closed at the end.
-#[derive(Default)]
-struct Open(Mutex<Handles>);
-
-#[derive(Default)]
-struct Handles {
-    list: Slab<Handle>,
-    is_closed: bool,
-}
-
-impl Open {
-    fn lock(&self) -> MutexGuard<'_, Handles> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn enter(self: &Arc<Open>, handle: Handle) -> Place {
-        let mut handles = self.lock();
-        if handles.is_closed {
-            say_goodbye(&handle);
-        }
-        Place { open: Arc::clone(self), key: handles.list.insert(handle) }
-    }
-
-    fn close(&self) {
-        let mut handles = self.lock();
-        handles.is_closed = true;
-        let all: Vec<Handle> = handles.list.iter().map(|(_, handle)| handle.clone()).collect();
-        drop(handles);
-        all.iter().for_each(say_goodbye);
-    }
-}
-
-fn say_goodbye(handle: &Handle) {
-    // The code may be sent.
-    let _ = handle.close_with(CloseCode::GOING_AWAY, "");
-}
-
-struct Place {
-    open: Arc<Open>,
-    key: usize,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let handle = self.open.lock().list.try_remove(self.key);
-        drop(handle);
     }
 }

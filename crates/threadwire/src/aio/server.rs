@@ -1,24 +1,24 @@
 //! The server of the async face: its settings, accepting, and handshakes that are under way.
 
 use std::fmt;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use tokio::net::{ToSocketAddrs, lookup_host};
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep};
 
 use super::listening::{Accepted, Socket};
 use super::pending::HandshakeTasks;
-use super::reception::receive;
+use super::reception::{Closing, receive};
 use super::request::Request;
+use super::shutdown::{Control, Stopper};
 use super::stream::Stream;
 use crate::on_loop::server::Hook;
 use crate::server::{Admission, ListenAddr, ListenSocket};
@@ -27,6 +27,7 @@ use crate::tls::ServerTls;
 use crate::{Config, Error, Reply};
 use threadwire_core::server::accept_errors::{AfterError, Failures};
 use threadwire_core::server::settings::ServerSettings;
+use threadwire_core::server::tally::ShutdownOrder;
 
 /// A server: it listens from [`bind`](Server::bind) on, and accepts with [`accept`](Server::accept) or
 /// [`serve`](Server::serve).
@@ -72,15 +73,14 @@ pub struct Server {
     pending: Option<Arc<HandshakeTasks>>,
     /// Set while the system can't give another socket, or none is to be taken.
     pause: Option<Pin<Box<Sleep>>>,
-    /// Tells handshakes that the server shuts down.
-    closing: watch::Sender<bool>,
+    pub(super) control: Arc<Control>,
 }
 
 impl Server {
     /// Listens at an address, `HOST:PORT` or a [`SocketAddr`]; port 0 has the system choose one. Fails with [`Error::Listen`].
     pub async fn bind(addr: impl ToSocketAddrs + fmt::Debug) -> Result<Server, Error> {
         let name = format!("{addr:?}").trim_matches('"').to_owned();
-        let fail = |source| Error::Listen { addr: name.clone(), source };
+        let fail = |source| Error::listen(name.clone(), source);
         let addrs = lookup_host(addr).await.map_err(fail)?;
         Ok(Server::from_socket(ListenSocket::first(addrs).map_err(fail)?))
     }
@@ -103,7 +103,7 @@ impl Server {
             handshakes: JoinSet::new(),
             pending: None,
             pause: None,
-            closing: watch::Sender::new(false),
+            control: Control::new(),
         };
         server.add_socket(socket)
     }
@@ -178,8 +178,30 @@ impl Server {
         &self.addrs
     }
 
-    pub(super) fn settings(&self) -> &Arc<Config> {
-        &self.settings.config
+    /// What stops the server, or shuts it down, from any task: while [`serve`](Server::serve) is at work, the connections that it has given
+    /// to handlers. Those that a program [accepts](Server::accept) by itself are its own to close.
+    ///
+    /// ```
+    /// use threadwire::server::Shutdown;
+    /// use threadwire::{Error, aio};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// let server = aio::Server::bind("127.0.0.1:0").await?;
+    /// let url = format!("ws://{}", server.local_addr()?);
+    /// let stopper = server.stopper();
+    /// let serving = tokio::spawn(server.serve(|_request, mut ws| async move { ws.recv().await }));
+    /// let mut ws = aio::connect(&url).await?;
+    /// let client = tokio::spawn(async move { ws.recv().await });
+    /// let report = stopper.shutdown(Shutdown::default()).await?;
+    /// assert_eq!((report.connections, report.clean), (1, 1));
+    /// serving.await.unwrap()?;
+    /// # client.await.unwrap()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn stopper(&self) -> Stopper {
+        Stopper::new(&self.control, self.settings.config.close_timeout)
     }
 
     /// The next request, as soon as all of it has arrived: a peer that is slow in sending its own holds up nobody, and is given
@@ -189,17 +211,23 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`Error::Listen`] if the runtime can't watch a socket. What the system refuses later (too many open files) is logged and tried again.
+    /// [`Error::Listen`] if the runtime can't watch a socket, and [`Error::Stopped`] once the server was [stopped](Server::stopper). What the system refuses later (too many open files) is logged and tried again.
     pub async fn accept(&mut self) -> Result<Request, Error> {
         self.watch()?;
-        Ok(poll_fn(|cx| self.poll_accept(cx)).await)
+        let mut ending = self.control.subscribe();
+        let mut ending = pin!(ending.wait_for(Option::is_some));
+        poll_fn(|cx| match ending.as_mut().poll(cx) {
+            Poll::Ready(_) => Poll::Ready(Err(Error::Stopped)),
+            Poll::Pending => self.poll_accept(cx).map(Ok),
+        })
+        .await
     }
 
     /// Has the runtime watch the sockets.
     pub(super) fn watch(&mut self) -> Result<(), Error> {
         for socket in std::mem::take(&mut self.unwatched) {
             let addr = socket.local_addr().to_string();
-            self.sockets.push(Socket::new(socket).map_err(|source| Error::Listen { addr, source })?);
+            self.sockets.push(Socket::new(socket).map_err(|source| Error::listen(addr, source))?);
         }
         Ok(())
     }
@@ -279,10 +307,11 @@ impl Server {
 
     fn begin(&mut self, stream: Stream, peer: Option<SocketAddr>) {
         tracing::debug!(peer = peer.map(tracing::field::display), "accepted");
-        let place = self.pending().enter();
+        let pending = self.control.expect();
+        let place = self.pending().enter(pending);
         let number = place.number();
         let (settings, hook) = (Arc::clone(&self.settings), self.hook.clone());
-        let closing = Some(self.closing.subscribe());
+        let closing = Some(Closing::new(&self.control));
         // In a box: the way into a task is one of copies.
         let receiving = Box::pin(receive(stream, peer, settings, hook, closing, Some(place)));
         let handshake = self.handshakes.spawn(receiving);
@@ -290,17 +319,25 @@ impl Server {
     }
 
     /// Accepts no more: who waits to be accepted, and whose handshake is under way, is answered with 503. Returns when those have ended.
-    pub(super) async fn turn_away(&mut self) {
-        self.closing.send_replace(true);
+    pub(super) async fn turn_away(&mut self, order: &Arc<ShutdownOrder>) {
+        let mut late = JoinSet::new();
+        if order.shutdown.keep_listening {
+            // To the end, which whoever awaits this decides on.
+            loop {
+                let request = poll_fn(|cx| self.poll_accept(cx)).await;
+                self.control.count_refused();
+                late.spawn(request.turn_away(Arc::clone(order)));
+            }
+        }
         for socket in std::mem::take(&mut self.sockets) {
             for (stream, peer) in socket.close() {
                 self.begin(stream, peer);
             }
         }
-        let mut late = JoinSet::new();
         while let Some(request) = poll_fn(|cx| self.poll_handshakes(cx)).await {
             if let Some(request) = request {
-                late.spawn(request.turn_away());
+                self.control.count_refused();
+                late.spawn(request.turn_away(Arc::clone(order)));
             }
         }
         while late.join_next().await.is_some() {}

@@ -1,4 +1,4 @@
-//! The program's closures, and what they may return.
+//! Callbacks of an app, and the values that they may return.
 
 use std::error::Error as StdError;
 

@@ -1,4 +1,4 @@
-//! The app: its settings, its callbacks, and a run.
+//! App: settings, callbacks, and a run.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -378,7 +378,7 @@ impl Run {
 impl Drop for Run {
     fn drop(&mut self) {
         if let Some(reconnect) = self.reconnect.take() {
-            // That may be sent.
+            // The code 1001 is valid, so this can't fail.
             let _ = reconnect.close_with(CloseCode::GOING_AWAY, "");
             self.shared.end();
         }

@@ -1,23 +1,25 @@
-//! An app from any thread, and what its threads share with it.
+//! App handle for any thread, and the state that an app shares with its handles.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard};
 
+use threadwire_core::error::RequestId;
 use threadwire_proto::{CloseCode, CloseFrame, Message, OwnedMessage};
 use threadwire_worker::{EventLoop, Lock, Remote};
 
-use super::request::{PendingReply, RequestId, RequestRefused, Requests};
+use super::request::{PendingReply, Requests};
+use crate::error::RequestRefused;
 use crate::reconnect::{ReconnectHandle, State};
 use crate::{Closed, Error, Handle, SendOptions};
 
-/// What an app shares with its handles.
+/// The state that an app shares with its handles.
 #[derive(Default)]
 pub(super) struct AppState {
     inner: Lock<Inner>,
     /// Whether a callback of the app is running.
     is_busy: AtomicBool,
-    /// Whether a request may be waiting: so that messages need not be looked into for ids in vain.
+    /// Whether a request may be waiting; without one, messages are not searched for ids.
     has_requests: AtomicBool,
 }
 
@@ -38,7 +40,7 @@ struct Inner {
     has_ids: bool,
 }
 
-/// What the app does.
+/// Calls of the app.
 impl AppState {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock()
@@ -52,12 +54,12 @@ impl AppState {
         inner.closed = None;
         inner.has_ids = has_ids;
         if let Some((code, reason)) = inner.closing.take() {
-            // It was checked.
+            // Code and reason were checked when they were set.
             let _ = reconnect.close_with(code, &reason);
         }
     }
 
-    /// It is over. Returns how its last connection ended.
+    /// The run is over. Returns the end of its last connection.
     pub(super) fn end(&self) -> Option<Arc<Closed>> {
         let mut inner = self.lock();
         let (reconnect, closed) = (inner.reconnect.take(), inner.closed.clone());
@@ -85,7 +87,7 @@ impl AppState {
         }
     }
 
-    /// Has `call` count as a callback.
+    /// Counts `call` as a callback.
     pub(super) fn busy<R>(&self, call: impl FnOnce() -> R) -> R {
         struct Busy<'a>(&'a AtomicBool);
 
@@ -109,7 +111,7 @@ impl AppState {
         self.has_requests.load(Ordering::Acquire)
     }
 
-    /// Gives a message to whoever waits for it. False if nobody does.
+    /// Gives a message to the request that waits for it. False if none does.
     pub(super) fn answer(&self, id: &RequestId, message: Message<'_>) -> bool {
         let Some(answer) = self.with_requests(|requests| requests.take(id)) else { return false };
         let message: OwnedMessage = message.into();
@@ -204,13 +206,13 @@ impl AppHandle {
         let connection = inner.connection.clone();
         drop(inner);
         match connection {
-            // What arrives is dropped from now on, and not only from the loop's next turn on.
+            // Closing the connection itself drops messages that arrive from now on, not only from the loop's next turn on.
             Some(connection) => connection.close_with(code, reason),
             None => Ok(()),
         }
     }
 
-    /// Whether messages can be sent, as far as is known here.
+    /// Whether messages can be sent, as this thread knows it.
     pub fn is_open(&self) -> bool {
         self.connection().is_some_and(|connection| connection.is_open())
     }
@@ -229,8 +231,8 @@ impl AppHandle {
     /// Sends a message, to which the answer is the first message of which [`App::id`](super::App::id) says that its id is
     /// this one. Any number may be under way, from any threads; they may be answered in any order.
     ///
-    /// Fails as [`send`](AppHandle::send) does; and with [`Error::Other`], in which there is a [`RequestRefused`], if a request
-    /// of this id waits already, or if `App::id` is not set.
+    /// Fails as [`send`](AppHandle::send) does; and with [`Error::Request`] if a request of this id waits already, or if
+    /// `App::id` is not set.
     ///
     /// ```
     /// use std::time::Duration;
@@ -266,15 +268,15 @@ impl AppHandle {
         let mut inner = self.0.lock();
         let connection = inner.connection.clone().ok_or(Error::Closed)?;
         if !inner.has_ids {
-            return Err(Error::other(RequestRefused::NoIds));
+            return Err(RequestRefused::NoIds.into());
         }
         // Before it is sent, or the answer might come too early; and while it is sure that there is a connection, whose end
         // is the end of this at the latest.
-        let (number, answer) = inner.requests.add(&id).map_err(Error::other)?;
+        let (number, answer) = inner.requests.add(&id)?;
         self.0.has_requests.store(true, Ordering::Release);
         drop(inner);
         let reply = PendingReply::new(id, number, answer, Arc::clone(&self.0));
-        // Where that fails, the reply is dropped, and forgotten.
+        // A failed send drops the reply, which removes the request.
         connection.send(message)?;
         Ok(reply)
     }

@@ -1,4 +1,4 @@
-//! The listener of a run: has the program's closures called.
+//! Listener of an app's run: calls the program's callbacks.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -11,7 +11,7 @@ use super::handle::AppState;
 use crate::{Closed, Connection, Error, Listener};
 use threadwire_core::panic::catch;
 
-/// Where the callbacks are while no run has them.
+/// The callbacks while no run has them.
 pub(super) type CallbackSlot = Rc<RefCell<Option<Callbacks>>>;
 
 pub(super) struct AppListener {
@@ -49,7 +49,7 @@ impl AppListener {
         shared.busy(|| {
             let result = catch(|| call(callbacks, shared));
             match &result {
-                // Neither is a failure of the callback's.
+                // Success and a stop are no failures of the callback.
                 Ok(()) | Err(Error::Stopped) => {}
                 Err(Error::Closed) if !ws.is_open() => {}
                 Err(error) => {
@@ -123,7 +123,7 @@ impl Listener for AppListener {
             }
             let Some(on_close) = &mut callbacks.on_close else { return };
             match catch(|| on_close(ws, closed)) {
-                // It has ended; and a stop is nobody's failure.
+                // The connection has ended: `Closed` is no failure, and neither is a stop.
                 Ok(()) | Err(Error::Closed | Error::Stopped) => {}
                 Err(error) => callbacks.tell(Some(ws), &error),
             }
@@ -131,7 +131,7 @@ impl Listener for AppListener {
     }
 
     fn on_failed(&mut self, error: &Error) {
-        // Nothing has failed that was given up on this side.
+        // An attempt that this side gave up has not failed.
         if !matches!(error, Error::Closed | Error::Stopped)
             && let Some(callbacks) = &mut self.callbacks
         {
@@ -143,7 +143,7 @@ impl Listener for AppListener {
 
 impl Drop for AppListener {
     fn drop(&mut self) {
-        // Usually nothing is left: the connection's end was told.
+        // Usually `on_close` has done this before.
         self.shared.closed(None);
         *self.slot.borrow_mut() = self.callbacks.take();
     }

@@ -1,4 +1,4 @@
-//! An app on a worker of its own.
+//! App on a worker of its own.
 
 use threadwire_worker::{Ended as WorkerEnded, Worker};
 

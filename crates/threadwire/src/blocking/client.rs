@@ -1,4 +1,4 @@
-//! Connections that this side opens.
+//! Blocking clients: `connect`, and `connect_in_parts`.
 
 use std::rc::Rc;
 

@@ -1,4 +1,4 @@
-//! A connection, on its thread.
+//! Blocking connection: receive, send, close, on its thread.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -101,7 +101,7 @@ impl Quick {
 pub struct Connection {
     pub(super) ws: crate::Connection,
     pub(super) inbox: Rc<Inbox>,
-    /// What is gathered.
+    /// The replies that are gathered, if any.
     gathering: Cell<Option<Gathering>>,
     /// Whether a message was received since something was last sent: what is sent next is likely its answer.
     is_asked: Cell<bool>,
@@ -191,7 +191,7 @@ impl Connection {
         }
     }
 
-    /// What is there, without a turn of the loop.
+    /// The oldest message that is there, without a turn of the loop.
     #[inline]
     pub(super) fn take(&self) -> Option<OwnedMessage> {
         if self.inbox.is_empty() {
@@ -226,7 +226,7 @@ impl Connection {
         !self.inbox.is_empty() || self.ws.is_reported()
     }
 
-    /// What a receive ends with.
+    /// The result of a receive after the end.
     fn end(&self) -> Result<Option<OwnedMessage>, Error> {
         match self.closed() {
             Some(closed) => self.end.borrow_mut().tell(&closed).map(|()| None),
@@ -283,7 +283,7 @@ impl Connection {
         self.ws.measure_roundtrip(rounds)
     }
 
-    /// Writes what was gathered, as far as the system takes it.
+    /// Writes gathered replies until the system takes no more.
     pub fn flush(&self) {
         self.gathering.set(None);
         self.ws.flush();
@@ -343,7 +343,7 @@ impl Connection {
         Iter(self)
     }
 
-    /// What was agreed on about compression: see [`Connection::deflate`](crate::Connection::deflate).
+    /// The negotiated compression: see [`Connection::deflate`](crate::Connection::deflate).
     pub fn deflate(&self) -> Option<Agreement> {
         self.ws.deflate()
     }
@@ -359,7 +359,7 @@ impl Connection {
         self.ws.response_headers()
     }
 
-    /// What the TLS handshake came to: see [`Connection::tls`](crate::Connection::tls).
+    /// The result of the TLS handshake: see [`Connection::tls`](crate::Connection::tls).
     #[cfg(feature = "tls")]
     pub fn tls(&self) -> Option<TlsInfo> {
         self.ws.tls()
@@ -406,11 +406,11 @@ impl<'a> IntoIterator for &'a mut Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         if self.ws.is_open() {
-            // It can be sent.
+            // The code 1001 is valid, so this can't fail.
             let _ = self.ws.close_with(CloseCode::GOING_AWAY, "");
             self.flush();
         }
-        // What still comes is for nobody.
+        // Messages that still arrive wake no `Select`.
         self.inbox.set_select_slot(None);
     }
 }

@@ -1,4 +1,4 @@
-//! A connection on its way to another thread.
+//! Detached connection, on its way to another thread.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -19,7 +19,7 @@ pub struct Detached {
     queue: VecDeque<OwnedMessage>,
 }
 
-/// What is on its way.
+/// The connection on its way.
 enum DetachedState {
     Open(Box<Moving>),
     Ended(Box<Remains>),

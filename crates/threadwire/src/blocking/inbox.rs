@@ -1,4 +1,4 @@
-//! The inbox of a blocking connection: messages that have arrived and were not received.
+//! Inbox of a blocking connection: messages that have arrived and were not received, and the listener that fills it.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -20,12 +20,12 @@ const LARGE: usize = 64 << 10;
 pub(super) struct Inbox {
     queue: RefCell<Queue>,
     pub(super) window: ReceiveWindow,
-    /// Where to say that there is something.
+    /// The `Select` to tell of arrivals.
     slot: RefCell<Option<SelectSlot>>,
 }
 
 impl Inbox {
-    /// With what arrived before.
+    /// An inbox with messages that arrived before.
     pub(super) fn with(queue: VecDeque<OwnedMessage>) -> Inbox {
         let inbox =
             Inbox { window: ReceiveWindow::with(queue.iter().map(OwnedMessage::len)), ..Inbox::default() };
@@ -38,7 +38,7 @@ impl Inbox {
         self.queue.borrow().is_empty()
     }
 
-    /// Takes the oldest message out, and has reading go on if there is room again.
+    /// Takes the oldest message out, and resumes reading if there is room again.
     #[inline]
     pub(super) fn take(&self, ws: &Connection) -> Option<OwnedMessage> {
         let message = self.queue.borrow_mut().pop()?;
@@ -46,7 +46,7 @@ impl Inbox {
         Some(message)
     }
 
-    /// All that is left.
+    /// Takes all messages out.
     pub(super) fn take_all(&self) -> VecDeque<OwnedMessage> {
         self.window.clear();
         let mut queue = self.queue.take();
@@ -62,12 +62,12 @@ impl Inbox {
             self.announce();
         }
         if message.len() >= LARGE {
-            // One by one: many of them at once are more memory than need be.
+            // Large messages are received one by one, to save memory.
             EventLoop::current().interrupt();
         }
     }
 
-    /// Says that there is something, to those who wait for several.
+    /// Tells the `Select` of an arrival.
     #[inline]
     pub(super) fn announce(&self) {
         if let Some(slot) = &*self.slot.borrow() {
@@ -84,7 +84,7 @@ impl Inbox {
         }
     }
 
-    /// Where to say so from now on.
+    /// Sets the `Select` to tell of arrivals.
     pub(super) fn set_select_slot(&self, slot: Option<SelectSlot>) {
         self.slot.replace(slot);
     }

@@ -1,4 +1,4 @@
-//! Messages in parts, as they come.
+//! Messages in parts: fragments as they arrive, for messages too long for memory.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -99,7 +99,7 @@ impl PartialReceiver {
         }
         self.wait()?;
         let Some(part) = self.fragments.queue.borrow_mut().pop_front() else {
-            // It broke off. Also where the peer has closed: a message without an end is not a whole one.
+            // The message broke off. That is an error after a normal close too, as the message has no end.
             self.fragments.is_mid_message.set(false);
             self.end()?;
             return Err(Error::Lost);
@@ -189,7 +189,7 @@ impl Listener for FragmentListener {
 impl Drop for PartialReceiver {
     fn drop(&mut self) {
         if self.ws.is_open() {
-            // It can be sent.
+            // The code 1001 is valid, so this can't fail.
             let _ = self.ws.close_with(CloseCode::GOING_AWAY, "");
             self.ws.flush();
         }

@@ -1,4 +1,4 @@
-//! Messages in the order in which they came.
+//! Message queue in pooled memory.
 //!
 //! Short ones lie one behind the other in a piece of memory that connections of the thread lend each other, and get memory of
 //! their own only when they are taken out: a program that is done with one before it takes the next then gets the same piece of
@@ -35,7 +35,7 @@ struct Store {
     entries: VecDeque<Entry>,
     text: String,
     bytes: Vec<u8>,
-    /// As far as here they were taken out.
+    /// Ends of the parts that were taken out.
     text_gone: usize,
     bytes_gone: usize,
 }
@@ -94,7 +94,7 @@ impl Store {
         self.text.clear();
         self.bytes.clear();
         (self.text_gone, self.bytes_gone) = (0, 0);
-        // Not where the thread is ending.
+        // At the end of the thread the spare memory is gone.
         let _ = SPARE.try_with(|spare| {
             let mut spare = spare.borrow_mut();
             if spare.len() < KEPT {

@@ -1,4 +1,4 @@
-//! Waiting for several connections at once, and for those to come.
+//! Select: one thread waits for several connections, and for new ones of servers.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -67,7 +67,7 @@ pub struct Select {
     servers: Vec<Server>,
     /// How many things in a row were those of the first one that is ready.
     run: usize,
-    /// Whose message was received last: by now it was dealt with.
+    /// The connection whose message was received last, and is dealt with by now.
     last: Option<usize>,
     quick: Quick,
 }
@@ -76,18 +76,18 @@ pub struct Select {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key(usize);
 
-/// What has happened to a connection in a [`Select`].
+/// An event of a connection in a [`Select`].
 #[derive(Debug)]
 pub enum Selected {
-    /// It is new, from a server.
+    /// The connection is new, from a server.
     Connected,
     /// A message has arrived.
     Message(OwnedMessage),
-    /// It has ended, and is not in the `Select` any more.
+    /// The connection has ended, and is not in the `Select` any more.
     Closed(Arc<Closed>),
 }
 
-/// Who has something, in the order in which it came.
+/// Connections that have something to receive, in the order in which it came.
 #[derive(Default)]
 struct Ready(RefCell<VecDeque<usize>>);
 

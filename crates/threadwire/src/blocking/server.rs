@@ -111,7 +111,7 @@ impl Server {
         self
     }
 
-    /// Whom it lets in, and how many; [`Admission::default`] without this.
+    /// The limits for clients; [`Admission::default`] without this.
     pub fn admission(mut self, admission: Admission) -> Server {
         self.settings.set_admission(admission);
         self
@@ -223,10 +223,10 @@ impl Server {
             if let Err(source) = worker.listen(socket, Vec::new()) {
                 worker.stop_accepting();
                 self.control.dismiss(&worker);
-                return Err(Error::Listen { addr, source });
+                return Err(Error::listen(addr, source));
             }
         }
-        // It was empty: nothing has begun before.
+        // The cell was empty: checked above.
         let _ = self.worker.set(worker);
         Ok(())
     }
@@ -375,7 +375,7 @@ fn is_settled(connection: &Connection) -> bool {
 /// A thread that has something to do, until this is dropped.
 struct Seat {
     busy: Arc<AtomicUsize>,
-    /// Who may wait for it.
+    /// The workers that may wait for it.
     accepting: Remote,
 }
 
@@ -425,14 +425,14 @@ fn handle(connection: &mut Connection, handler: &dyn Fn(&mut Connection) -> Resu
     let code = match result.unwrap_or_else(|payload| Err(Error::panicked(payload))) {
         Ok(()) => CloseCode::NORMAL,
         Err(Error::Stopped) => CloseCode::GOING_AWAY,
-        // What the connection had to say was told, or would have been.
+        // The end of the connection is known to the handler.
         Err(Error::Closed | Error::Ended(_)) if !connection.is_open() => return,
         Err(error) => {
             tracing::error!(%error, "the handler of a connection failed");
             CloseCode::INTERNAL_ERROR
         }
     };
-    // It may be closed already; and if this thread is stopped, its end waits for the peer's answer.
+    // The connection may be closed already. If this thread is stopped, its end waits for the peer's answer.
     let _ = connection.close_with(code, "");
 }
 
@@ -442,7 +442,7 @@ impl Drop for Server {
             worker.stop_accepting();
             self.control.dismiss(worker);
         }
-        // Those that nobody has accepted are closed.
+        // Connections that were not accepted are closed.
         let left = self.arrived.0.take();
         drop(left);
     }
@@ -479,7 +479,7 @@ impl Serving {
         self.control.connections()
     }
 
-    /// What stops the server, or shuts it down, from any thread.
+    /// The means to stop the server, or to shut it down, from any thread.
     pub fn stopper(&self) -> Stopper {
         Stopper::new(self.control.clone())
     }

@@ -1,4 +1,4 @@
-//! A writing end, for another thread.
+//! Sending half of a connection, for another thread.
 
 use std::sync::Arc;
 

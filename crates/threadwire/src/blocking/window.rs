@@ -1,4 +1,4 @@
-//! How much has arrived and was not received, and when that is enough.
+//! Receive window (backpressure for the peer): how much may wait to be received before reading is paused.
 
 use std::cell::Cell;
 
@@ -9,7 +9,7 @@ use crate::{Connection, Error};
 /// How many bytes may wait to be received before nothing more is read.
 const ENOUGH: usize = 1 << 20;
 
-/// What something costs besides its payload, so that many empty ones are not free.
+/// The cost of a message besides its payload, so that many empty ones are not free.
 const OVERHEAD: usize = 64;
 
 /// Counts what waits to be received, and pauses reading while that is much.
@@ -97,7 +97,7 @@ impl ReceiveWindow {
     }
 }
 
-/// Somebody sends, until this is dropped.
+/// A send under way, until this is dropped.
 struct Sending<'a>(&'a ReceiveWindow);
 
 impl Sending<'_> {

@@ -1,10 +1,10 @@
-//! What can be connected to.
+//! Targets of `connect`: a URL, or a client.
 
 use std::borrow::Cow;
 
 use crate::{Client, Error};
 
-/// What can be connected to: a URL, or a [`Client`] with its settings. Only these: the trait is sealed.
+/// A target of `connect`: a URL, or a [`Client`] with its settings. Only these: the trait is sealed.
 ///
 /// ```
 /// use threadwire::client::AsClient;

@@ -1,4 +1,4 @@
-//! The network settings of a client: proxy, redirects, cookies, addresses and sockets.
+//! Network settings of a client: proxy, redirects, cookies, addresses and sockets.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

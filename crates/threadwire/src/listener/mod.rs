@@ -1,4 +1,4 @@
-//! The callback face: servers and clients whose connections are told to a [`Listener`](crate::Listener).
+//! The callback face: servers and clients whose connections call a [`Listener`](crate::Listener).
 
 pub(crate) mod router;
 pub(crate) mod running;

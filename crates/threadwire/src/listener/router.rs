@@ -1,4 +1,4 @@
-//! The router of servers, and what its hooks answer.
+//! Router of the callback face's answers.
 
 use threadwire_core::server::Router as AnyRouter;
 

@@ -76,7 +76,7 @@ impl Server {
     /// ```
     /// use threadwire::{Error, Server};
     /// let first = Server::bind("127.0.0.1:0")?;
-    /// assert!(matches!(Server::bind(first.local_addr()?), Err(Error::Listen { .. })), "the port is taken");
+    /// assert!(matches!(Server::bind(first.local_addr()?), Err(Error::Listen(_))), "the port is taken");
     /// # Ok::<(), Error>(())
     /// ```
     pub fn bind(addr: impl ToSocketAddrs + std::fmt::Debug) -> Result<Server, Error> {
@@ -153,7 +153,7 @@ impl Server {
         self
     }
 
-    /// Whom it lets in, and how many; [`Admission::default`] without this.
+    /// The limits for clients; [`Admission::default`] without this.
     pub fn admission(mut self, admission: Admission) -> Server {
         self.settings.set_admission(admission);
         self
@@ -260,7 +260,7 @@ impl Server {
         if let Some(worker) = begun {
             worker.close();
         }
-        // Also if the closure above was not run to its end.
+        // The workers are stopped even if the closure above did not run to its end.
         others.stop();
         others.join()?;
         match ended {
@@ -280,8 +280,7 @@ impl Server {
         let mut sockets = Vec::new();
         for socket in self.sockets {
             let shared = if is_shared { socket.share(others) } else { Ok(None) };
-            let shared =
-                shared.map_err(|source| Error::Listen { addr: socket.local_addr().to_string(), source })?;
+            let shared = shared.map_err(|source| Error::listen(socket.local_addr().to_string(), source))?;
             sockets.push((socket, shared));
         }
         let service = Service::new(self.settings, Hook::new(accept), self.control.clone(), self.setup);
@@ -289,7 +288,7 @@ impl Server {
     }
 }
 
-/// Who is going to listen where.
+/// The sockets of each worker.
 struct Plan {
     addrs: Vec<ListenAddr>,
     service: Service,
@@ -300,7 +299,7 @@ struct Plan {
     others: usize,
 }
 
-/// What one worker listens on, and to whom it hands on what it accepts there.
+/// The sockets of one worker, and the workers to which it hands on accepted connections.
 #[derive(Default)]
 pub(super) struct Sockets(Vec<(ListenSocket, Vec<WorkerRemote>)>);
 
@@ -309,7 +308,7 @@ impl Sockets {
     pub(super) fn listen(self, worker: &Rc<ServerWorker>) -> Result<(), Error> {
         for (socket, others) in self.0 {
             let addr = socket.local_addr().to_string();
-            worker.listen(socket, others).map_err(|source| Error::Listen { addr, source })?;
+            worker.listen(socket, others).map_err(|source| Error::listen(addr, source))?;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The example programs run to their ends.
+//! Example programs, run to their ends.
 
 #[path = "../../examples/echoapp.rs"]
 pub mod echoapp;

@@ -1,5 +1,4 @@
-//! The integration tests of all faces, in one program: against peers whose every byte is made by hand, and against
-//! the library itself.
+//! Integration tests of all faces, in one program: against scripted peers, and against the library itself.
 
 #[cfg(feature = "aio")]
 mod aio;
@@ -9,6 +8,8 @@ mod client;
 pub mod common;
 mod connection;
 pub mod examples;
+#[cfg(all(feature = "aio", feature = "tls"))]
+mod faces;
 mod handle;
 mod reconnecting;
 mod rooms;

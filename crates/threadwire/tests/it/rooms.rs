@@ -1,4 +1,4 @@
-//! What is sent to a room reaches its members, in order, on whatever workers they live, and waits for none of them.
+//! Rooms: messages reach all members in order, on all workers, without waiting for any.
 
 use std::collections::HashMap;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -15,7 +15,7 @@ use threadwire::{
     Client, Closed, Config, Connection, Error, Handle, Listener, Message, Reply, Room, WhenFull, update,
 };
 
-/// What a listener does about a message.
+/// The action of a listener on a message.
 type React = Arc<dyn Fn(&Connection, &Room, &str) -> Result<(), Error> + Send + Sync>;
 
 /// A server whose connections are members of a room from the beginning, unless they ask for `/out`.
@@ -419,7 +419,7 @@ fn a_slow_member_misses_what_there_is_no_room_for() {
             let (hall, mut slow, handle, reader) = slow_member(when_full);
             let is_full = hall.room.clone();
             let reports = fill(&hall.room, move || is_full.totals().dropped == 5);
-            // It is short enough for what room there is, or it is not.
+            // The message fits into the room that is left, or it does not.
             let end = report(&hall.room, "end");
             assert!([(2, 0, 0), (1, 1, 0)].contains(&end), "{end:?}");
             let quick = reader.join().unwrap();
@@ -477,7 +477,7 @@ fn a_listener_is_told_when_a_room_fills_its_connection() {
             Ok(())
         }
         fn on_pause_writing(&mut self, ws: &Connection) -> Result<(), Error> {
-            // Whatever it does to the room.
+            // A callback may use the room.
             self.0.leave(ws);
             self.0.send("nobody");
             self.1.send("pause").unwrap();
@@ -595,7 +595,7 @@ fn what_clients_send_to_a_room_is_masked_for_each() {
         assert!(sent.is_over());
         assert_eq!(numbers(sent.report().unwrap()), (2, 0, 0));
         for peer in &mut peers {
-            // It checks that they are masked.
+            // The peer checks that frames are masked.
             assert_eq!(peer.text(), "one");
             assert_eq!(peer.frame(), (BINARY, b"two".to_vec()));
             assert_eq!(peer.text(), "three");

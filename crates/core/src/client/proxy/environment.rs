@@ -1,4 +1,4 @@
-//! What an environment says of proxies, by the rules of curl.
+//! Proxy variables of the environment (`HTTP_PROXY` and others), by the rules of curl.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -15,7 +15,7 @@ const PLAIN: [&str; 5] = ["ws_proxy", "WS_PROXY", "http_proxy", "all_proxy", "AL
 /// The same for `wss`.
 const SECURE: [&str; 6] = ["wss_proxy", "WSS_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
 
-/// What was read of an environment.
+/// The proxy variables of an environment.
 pub(super) struct Environment {
     plain: Option<Variable>,
     secure: Option<Variable>,
@@ -42,9 +42,10 @@ impl Environment {
         }
         match ProxyServer::parse(url) {
             Ok(server) => Ok(Some(Arc::new(server))),
-            // Nobody has called for this URL: it is to be found.
-            Err(Error::Url { url, part, problem }) => {
-                Err(Error::Url { url: format!("{name}={url}"), part, problem })
+            // The error names the variable, as no code of the program mentions this URL.
+            Err(Error::Url(mut error)) => {
+                error.url = format!("{name}={}", error.url);
+                Err(Error::Url(error))
             }
             Err(error) => Err(error),
         }
@@ -142,7 +143,7 @@ mod tests {
         let environment =
             Environment::read(|name| (name == "all_proxy").then(|| "ftp://user:secret@proxy".to_owned()));
         let error = environment.proxy_for(&Target::parse("ws://example.com/").unwrap()).unwrap_err();
-        assert!(matches!(error, Error::Url { .. }) && !format!("{error:?}").contains("secret"), "{error:?}");
+        assert!(matches!(error, Error::Url(_)) && !format!("{error:?}").contains("secret"), "{error:?}");
         assert!(error.to_string().contains("\"all_proxy=ftp://proxy\": its scheme is"), "{error}");
         assert!(!format!("{environment:?}").contains("secret"));
     }

@@ -1,4 +1,4 @@
-//! Through which proxy a server is reached.
+//! Proxy choice: the program's own proxy, the environment's, or none.
 
 mod environment;
 mod no_proxy;
@@ -12,11 +12,11 @@ use url::{Host, Url};
 
 use super::redact::{is_scheme, redacted_proxy};
 use super::target::{Target, basic, credentials, explain};
-use crate::error::{Error, UrlPart};
+use crate::error::{Error, UrlError, UrlPart};
 use environment::Environment;
 use no_proxy::NoProxy;
 
-/// What a proxy's URL may begin with.
+/// The schemes of proxy URLs.
 const SCHEMES: &str = "http, https, socks4, socks4a, socks5 or socks5h";
 
 /// The proxy through which a `Client` reaches its server, if any. By default it is what the environment says
@@ -58,9 +58,9 @@ pub struct Proxy {
 
 #[derive(Clone)]
 enum Choice {
-    /// What the environment of the process says at each attempt.
+    /// The process's environment, read at each attempt.
     Process,
-    /// What was read from an environment.
+    /// An environment read before.
     Environment(Arc<Environment>),
     None,
     Server(Arc<ProxyServer>),
@@ -86,7 +86,7 @@ impl Proxy {
     ///
     /// assert!(Proxy::new("proxy.example:3128").is_ok());
     /// let result = Proxy::new("ftp://proxy.example");
-    /// assert!(matches!(result, Err(Error::Url { part: UrlPart::Scheme, .. })));
+    /// assert!(matches!(result, Err(Error::Url(error)) if error.part == UrlPart::Scheme));
     /// ```
     pub fn new(url: &str) -> Result<Proxy, Error> {
         Ok(Proxy::of(Choice::Server(Arc::new(ProxyServer::parse(url)?))))
@@ -97,7 +97,7 @@ impl Proxy {
         Proxy::of(Choice::None)
     }
 
-    /// What the environment of this process says when a connection is opened; the default. The rules are those of curl:
+    /// The proxy that the environment of this process names when a connection is opened; the default. The rules are those of curl:
     ///
     /// - for `ws`, the first that is there of `ws_proxy`, `WS_PROXY`, `http_proxy`, `all_proxy` and `ALL_PROXY`. `HTTP_PROXY` is
     ///   not looked at, as in programs that are run by a web server anybody may set it, by a header `Proxy`;
@@ -110,7 +110,7 @@ impl Proxy {
         Proxy::of(Choice::Process)
     }
 
-    /// What an environment of one's own says, by the same rules: `lookup` is asked for each name, once and now.
+    /// The proxy of another environment, by the same rules: `lookup` is called for each variable, once and now.
     ///
     /// ```
     /// use threadwire::client::Proxy;
@@ -131,7 +131,7 @@ impl Proxy {
     /// Reaches these hosts without the proxy: a list of names (each with all that is below it), addresses, networks as
     /// `10.0.0.0/8` and `2001:db8::/32`, each perhaps with a port behind a colon, or `*` for all, with commas or spaces in
     /// between. A leading dot changes nothing. Names are not resolved: one that leads into such a network is not in the list.
-    /// It is added to `no_proxy` of the environment, where that is asked.
+    /// These hosts are added to `no_proxy` of the environment, if that is used.
     ///
     /// ```
     /// use threadwire::client::Proxy;
@@ -242,7 +242,7 @@ pub(super) struct ProxyServer {
 impl ProxyServer {
     pub(super) fn parse(url: &str) -> Result<ProxyServer, Error> {
         let fail = |part, problem: &str| {
-            Err(Error::Url { url: redacted_proxy(url), part, problem: problem.to_owned() })
+            Err(Error::from(UrlError { url: redacted_proxy(url), part, problem: problem.to_owned() }))
         };
         let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
         let scheme = match &*scheme.to_ascii_lowercase() {
@@ -260,11 +260,13 @@ impl ProxyServer {
         // All of them are read as HTTP's are, whose port is left out where it is 80; as the one of HTTPS is not.
         let parse = |scheme| {
             Url::parse(&format!("{scheme}://{rest}")).map_err(|error| match explain(url, error) {
-                Error::Url { part: UrlPart::Scheme, .. } => {
-                    let problem = format!("is missing, expected {SCHEMES}");
-                    Error::Url { url: redacted_proxy(url), part: UrlPart::Scheme, problem }
+                Error::Url(mut error) => {
+                    error.url = redacted_proxy(url);
+                    if error.part == UrlPart::Scheme {
+                        error.problem = format!("is missing, expected {SCHEMES}");
+                    }
+                    Error::Url(error)
                 }
-                Error::Url { part, problem, .. } => Error::Url { url: redacted_proxy(url), part, problem },
                 error => error,
             })
         };
@@ -400,12 +402,14 @@ mod tests {
             ("http://user:sec%0Aret@a", UrlPart::UserInfo),
         ] {
             match ProxyServer::parse(url) {
-                Err(Error::Url { part: found, .. }) => assert_eq!(found, part, "{url}"),
+                Err(Error::Url(error)) => assert_eq!(error.part, part, "{url}"),
                 other => panic!("{url}: {other:?}"),
             }
         }
         let long = format!("socks5://{}:secret@a", "u".repeat(256));
-        assert!(matches!(ProxyServer::parse(&long), Err(Error::Url { part: UrlPart::UserInfo, .. })));
+        assert!(
+            matches!(ProxyServer::parse(&long), Err(Error::Url(error)) if error.part == UrlPart::UserInfo)
+        );
     }
 
     #[test]

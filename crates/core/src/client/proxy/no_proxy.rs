@@ -1,4 +1,4 @@
-//! Which hosts are reached without a proxy: the rules of curl's `no_proxy`.
+//! Hosts without a proxy: `NO_PROXY`, by the rules of curl.
 
 use std::net::IpAddr;
 

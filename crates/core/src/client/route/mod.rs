@@ -1,4 +1,4 @@
-//! From a URL to an open connection, in steps and without I/O: what comes next, whoever does it.
+//! Route from a URL to an open connection, in steps and without I/O: resolve, connect, TLS, proxy, upgrade.
 //!
 //! A driver asks for the [task](Route::task), does it, says how it went, and asks again. For each server on the way (there are
 //! several where redirects are followed) the steps are: find the addresses of whoever is asked first, the server or its proxy;
@@ -26,7 +26,10 @@ use super::socks5::Socks5;
 use super::target::Target;
 use super::tunnel::Tunnel;
 use crate::config::Config;
-use crate::error::{Error, ProxyProblem, RedirectProblem, Stage, Step, TimeoutKind};
+use crate::error::{
+    ConnectError, ConnectUnixError, Error, ProxyError, ProxyProblem, RedirectError, RedirectProblem,
+    ResolveError, Stage, Step, TimeoutKind,
+};
 #[cfg(feature = "tls")]
 use crate::tls::{TlsFailure, session::Session};
 
@@ -34,18 +37,18 @@ use crate::tls::{TlsFailure, session::Session};
 pub struct Route {
     settings: Settings,
     target: Target,
-    /// What goes into the request, but for cookies.
+    /// The headers of the request, but for cookies.
     headers: Headers,
     /// How many redirects were followed.
     followed: u32,
     proxy: Option<Arc<ProxyServer>>,
     /// The addresses of the server, where a proxy has to be told one.
     server: Vec<SocketAddr>,
-    /// The addresses of whoever is connected to.
+    /// The addresses of the first host to connect to: the server or its proxy.
     first: Vec<SocketAddr>,
-    /// What is still to be done for this server.
+    /// The remaining legs to this server.
     legs: VecDeque<Leg>,
-    /// What is being done.
+    /// The current leg.
     leg: Leg,
     /// Whether a redirect has led to another origin: what was meant for the first is not for this one.
     #[cfg(feature = "tls")]
@@ -67,7 +70,7 @@ enum Leg {
     Upgrade,
 }
 
-/// What is to be done.
+/// The next task of a driver.
 pub enum Task {
     /// Find the addresses of this host, and say what was [found](Route::found).
     Resolve { host: String, port: u16 },
@@ -103,21 +106,21 @@ impl Secure {
 
 #[cfg(not(feature = "tls"))]
 impl Secure {
-    /// What it comes to in this build. (URLs of `wss` are refused before; those of proxies are not.)
+    /// The error without the feature `tls`. (URLs of `wss` are refused before; those of proxies are not.)
     pub fn impossible(&self) -> Error {
-        Error::Url {
+        Error::from(crate::error::UrlError {
             url: format!("https://{}", self.host),
             part: crate::error::UrlPart::Scheme,
             problem: "wants TLS: this build can't encrypt, its feature `tls` is off".to_owned(),
-        }
+        })
     }
 }
 
-/// What an exchange means for the stream that it was on.
+/// The use of a stream after an exchange.
 pub enum Next {
-    /// It leads on.
+    /// The stream leads on to the next exchange.
     GoOn,
-    /// It is a connection.
+    /// The stream is a connection.
     Open(Upgraded),
     /// Another one is needed.
     Elsewhere,
@@ -130,7 +133,7 @@ impl Route {
         Ok(route)
     }
 
-    /// What does not depend on the way to the server.
+    /// The settings that do not depend on the way to the server.
     fn unplanned(settings: &Settings) -> Result<Route, Error> {
         let mut headers = settings.fixed_headers().clone();
         if let Some(make) = &settings.options.headers {
@@ -171,7 +174,7 @@ impl Route {
         Ok(route)
     }
 
-    /// What is to be done for a server.
+    /// Plans the legs to a server.
     fn plan(&mut self) -> Result<(), Error> {
         let options = &self.settings.options;
         let is_unix = self.target.unix_path().is_some() || options.unix.is_some();
@@ -267,7 +270,7 @@ impl Route {
         }
     }
 
-    /// Whose addresses are to be found.
+    /// The host whose addresses are to be found.
     fn sought(&self) -> (String, u16, Option<IpAddr>) {
         match &self.proxy {
             Some(proxy) if self.leg == Leg::FindFirst => (proxy.host.clone(), proxy.port, proxy.ip()),
@@ -288,38 +291,41 @@ impl Route {
         match addresses {
             Ok(addresses) if self.leg == Leg::FindServer => self.server = addresses,
             Ok(addresses) => self.first = addresses,
-            Err(source) => return Err(self.failed(Error::Resolve { host: self.sought().0, source })),
+            Err(source) => {
+                return Err(self.failed(Error::from(ResolveError { host: self.sought().0, source })));
+            }
         }
         Ok(())
     }
 
-    /// What it means that no address could be connected to.
+    /// The error if no address could be connected to.
     pub fn lost(&self, race: Race) -> Error {
         let (mut failures, all_late) = race.into_failures();
         if all_late {
             return self.late();
         }
         self.failed(match failures.pop() {
-            Some((addr, source)) => Error::Connect { addr, source, others: failures },
+            Some((addr, source)) => Error::from(ConnectError { addr, source, others: failures }),
             None => {
                 let source = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-                Error::Resolve { host: self.stage().at, source }
+                Error::from(ResolveError { host: self.stage().at, source })
             }
         })
     }
 
-    /// What it means that the unix socket could not be connected to.
+    /// The error if the unix socket could not be connected to.
     pub fn unix_failed(&self, path: PathBuf, source: io::Error) -> Error {
-        Error::ConnectUnix { path, source }
+        Error::from(ConnectUnixError { path, source })
     }
 
-    /// What an error of the step that is under way comes to: that it concerns a proxy, if it does.
+    /// The error of the current step, as one of the proxy if it concerns the proxy.
     pub fn failed(&self, error: Error) -> Error {
         let is_proxys = matches!(self.leg, Leg::FindFirst | Leg::Connect | Leg::SecureProxy);
         match &self.proxy {
-            Some(proxy) if is_proxys => {
-                Error::Proxy { proxy: proxy.to_string(), problem: ProxyProblem::Unreachable(Box::new(error)) }
-            }
+            Some(proxy) if is_proxys => Error::from(ProxyError {
+                proxy: proxy.to_string(),
+                problem: ProxyProblem::Unreachable(error),
+            }),
             _ => error,
         }
     }
@@ -365,7 +371,7 @@ impl Route {
         };
         match through {
             Ok(through) => Ok(Exchange::with_proxy(through, proxy.to_string())),
-            Err(problem) => Err(Error::Proxy { proxy: proxy.to_string(), problem }),
+            Err(problem) => Err(Error::from(ProxyError { proxy: proxy.to_string(), problem })),
         }
     }
 
@@ -375,7 +381,7 @@ impl Route {
         let request = match stored {
             None => self.settings.request(&self.target, &self.headers)?,
             Some(stored) => {
-                // There is one such header, with the program's own in front (RFC 6265, section 5.4).
+                // One Cookie header holds all, the program's own in front (RFC 6265, section 5.4).
                 let mut headers = self.headers.clone();
                 let own: Vec<&str> = self.headers.get_all("Cookie").collect();
                 headers.set("Cookie", [own, vec![&stored]].concat().join("; "))?;
@@ -386,7 +392,7 @@ impl Route {
         Ok(Exchange::upgrade(self.target.host(), request, self.config(), follows))
     }
 
-    /// What was said.
+    /// Goes on with the outcome of an exchange.
     pub fn said(&mut self, outcome: Outcome) -> Result<Next, Error> {
         match outcome {
             Outcome::TunnelOpen => Ok(Next::GoOn),
@@ -413,7 +419,7 @@ impl Route {
         let limit = self.settings.options.redirects;
         let (from, to) = (self.target.to_string(), target.to_string());
         if self.followed >= limit {
-            return Err(Error::Redirect { from, to, problem: RedirectProblem::TooMany { limit } });
+            return Err(Error::from(RedirectError { from, to, problem: RedirectProblem::TooMany { limit } }));
         }
         tracing::debug!(status = answer.status(), %from, %to, "following a redirect");
         self.followed += 1;
@@ -428,7 +434,7 @@ impl Route {
         self.plan()
     }
 
-    /// What is being done, and with whom.
+    /// The current step, and the host it is for.
     pub fn stage(&self) -> Stage {
         let step = match self.leg {
             Leg::FindServer | Leg::FindFirst => Step::Resolve,
@@ -461,12 +467,12 @@ impl Route {
         }
     }
 
-    /// What it means that it has taken longer.
+    /// The error if the current step has taken too long.
     pub fn late(&self) -> Error {
         Error::Timeout(TimeoutKind::Step(Box::new(self.stage())))
     }
 
-    /// What it means that all of it has taken too long.
+    /// The error if all steps together have taken too long.
     pub fn too_late(&self) -> Error {
         Error::Timeout(TimeoutKind::Open { during: Some(Box::new(self.stage())) })
     }

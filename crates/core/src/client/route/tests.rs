@@ -1,4 +1,4 @@
-//! What follows what, for every kind of way: no network, no clock.
+//! Steps of every kind of route: no network, no clock.
 
 use threadwire_proto::handshake::accept_key;
 
@@ -13,10 +13,10 @@ fn addresses(list: &[&str]) -> Vec<SocketAddr> {
     list.iter().map(|address| address.parse().unwrap()).collect()
 }
 
-/// What the proxy and the server say, one after the other.
+/// The answers of the proxy and the server, one after the other.
 struct Script<'a> {
     says: std::slice::Iter<'a, String>,
-    /// What was done.
+    /// The steps done so far.
     notes: Vec<String>,
 }
 
@@ -68,7 +68,7 @@ impl Script<'_> {
     }
 }
 
-/// What is done to connect, where this is said.
+/// The steps taken with these answers, and the result.
 fn way(client: &Settings, says: &[&str]) -> (Vec<String>, Result<(), Error>) {
     let says: Vec<String> = says.iter().map(|says| (*says).to_owned()).collect();
     let mut script = Script { says: says.iter(), notes: Vec::new() };
@@ -151,7 +151,7 @@ fn each_kind_of_way_has_its_steps() {
             &[SOCKS4, OPEN],
             &["connect 192.0.2.9:1080", "SOCKS4 to socks4a://192.0.2.9:1080", "GET / to feed.test"],
         ),
-        // Both answers of the proxy come at once here.
+        // Here both answers of the proxy come at once.
         (
             proxied("ws://feed.test/", "socks5://proxy.test"),
             &[SOCKS5, OPEN],
@@ -262,7 +262,8 @@ fn a_redirect_begins_from_the_start() {
     let (notes, result) =
         way(&client("ws://feed.test/a").with(|options| options.redirects = 2), &[elsewhere; 3]);
     assert_eq!(notes.iter().filter(|note| *note == "elsewhere").count(), 2);
-    assert!(matches!(result, Err(Error::Redirect { problem: RedirectProblem::TooMany { limit: 2 }, .. })));
+    let Err(Error::Redirect(error)) = result else { panic!("it went on") };
+    assert_eq!(error.problem, RedirectProblem::TooMany { limit: 2 });
 }
 
 #[test]
@@ -342,7 +343,7 @@ fn a_name_without_addresses_is_told_of_and_whose_it_is() {
 fn over_a_stream_of_ones_own_no_proxy_is_sought() {
     let broken = Proxy::from_vars(|name| (name == "all_proxy").then(|| "ftp://proxy.test".to_owned()));
     let client = client("ws://server.test/").with(|options| options.proxy = broken);
-    assert!(matches!(Route::new(&client), Err(Error::Url { .. })));
+    assert!(matches!(Route::new(&client), Err(Error::Url(_))));
     let mut route = Route::over_stream(&client).unwrap();
     assert!(matches!(route.task(), Ok(Task::Exchange(_))));
 }

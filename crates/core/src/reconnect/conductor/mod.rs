@@ -1,4 +1,4 @@
-//! The conductor of reconnecting: events in, effects out, without a loop, a runtime or a clock.
+//! Conductor of reconnecting: events in, effects out, without a loop, a runtime or a clock.
 //!
 //! A driver tells it what has happened ([`on`](Conductor::on)), and then carries out one effect after the other, until there
 //! are none ([`next_effect`](Conductor::next_effect)). Effects are handed out one at a time because the program's callbacks run in between:
@@ -28,7 +28,7 @@ use super::machine::{Machine, Verdict, is_wanted};
 use super::{Backoff, Cause, Change, State};
 use crate::error::{Closed, Error};
 
-/// What has happened.
+/// An event for the conductor.
 #[derive(Debug)]
 pub enum Event {
     /// A handle has asked for something.
@@ -63,13 +63,13 @@ pub enum Event {
         random: f64,
         now: SystemTime,
     },
-    /// It is not.
+    /// The end is not worth another attempt.
     GiveUp,
     /// The wait is over.
     Rung,
 }
 
-/// What a driver is to do.
+/// An effect that a driver has to carry out.
 #[derive(Debug)]
 pub enum Effect {
     /// Tell everybody of a new state.
@@ -121,7 +121,7 @@ enum Phase {
     Over,
 }
 
-/// What is to follow an end, as long as no command says otherwise.
+/// The decision after an end, as long as no command says otherwise.
 #[derive(Debug)]
 struct Decision {
     verdict: Verdict,
@@ -136,7 +136,7 @@ impl Decision {
     }
 }
 
-/// What is known of the connection that is open.
+/// The state of the open connection.
 #[derive(Debug, Default)]
 struct Connected {
     /// Whether the program's callback has returned, so that others may send.
@@ -146,7 +146,7 @@ struct Connected {
     /// A command that was not carried out yet.
     wish: Command,
     failure: Option<Option<Error>>,
-    /// What this side drops the connection for, which would otherwise count as closed by the program.
+    /// The error for which this side drops the connection; without it, the drop would count as a close of the program.
     dropped_for: Option<Cause>,
 }
 
@@ -156,7 +156,7 @@ pub struct Conductor {
     machine: Machine,
     phase: Phase,
     untold: Option<Change>,
-    /// What ended the last connection or attempt.
+    /// The end of the last connection or attempt.
     cause: Option<Arc<Cause>>,
     /// Whether this side wants the end.
     is_ending: bool,
@@ -192,7 +192,7 @@ impl Conductor {
         self.machine.connections()
     }
 
-    /// What ended the last connection or attempt.
+    /// The end of the last connection or attempt.
     pub fn cause(&self) -> Option<&Arc<Cause>> {
         self.cause.as_ref()
     }
@@ -261,7 +261,7 @@ impl Conductor {
         }
     }
 
-    /// What commands make of every end, whatever ended.
+    /// The decision after an end when a command came first.
     fn wanted(&self) -> Option<Verdict> {
         match (self.is_ending, self.is_renewing) {
             (true, _) => Some(Verdict::Stop),

@@ -1,4 +1,4 @@
-//! A conductor in virtual time: a driver that plays a script of attempts.
+//! Conductor in virtual time: a driver plays a script of attempts.
 
 use threadwire_proto::{Initiator, Violation};
 
@@ -12,11 +12,11 @@ const SECOND: Duration = Duration::from_secs(1);
 struct Driver {
     conductor: Conductor,
     now: Instant,
-    /// What was done since the last look, in a few words.
+    /// The effects since the last look, in a few words.
     done: Vec<String>,
     forbids: bool,
     retries: bool,
-    /// What happens while the program is told of a change.
+    /// An event that happens while the program is told of a change.
     meanwhile: Vec<(State, Event)>,
 }
 
@@ -181,7 +181,7 @@ fn the_program_may_forbid_an_attempt() {
 fn an_end_that_the_program_wanted_stops_and_one_by_the_peer_is_judged() {
     assert_eq!(Driver::open().ends(SECOND, by_us()), ["closed", "stopped", "end"]);
     assert!(Driver::open().ends(SECOND, by_the_peer())[1].starts_with("judge: "));
-    // Nobody said why.
+    // A connection that ends without a reason.
     let mut aborted = Driver::open();
     aborted
         .conductor
@@ -202,7 +202,7 @@ fn a_peer_that_does_not_read_does_not_end_it_though_this_side_closed() {
         Driver::open().ends(SECOND, closed(Initiator::Local, 1011, Some(silence)))[1].starts_with("judge: ")
     );
     let rule = Violation::Masked;
-    let broken = closed(Initiator::Local, 1002, Some(Error::Protocol { rule }));
+    let broken = closed(Initiator::Local, 1002, Some(Error::Protocol(rule)));
     assert!(Driver::open().ends(SECOND, broken)[1].starts_with("judge: "));
 }
 
@@ -218,7 +218,7 @@ fn a_callback_that_fails_or_panics_is_judged_by_its_error() {
     let panicked = Error::panicked(Box::new("a bug"));
     let done = driver.ends(SECOND, closed(Initiator::Local, 1011, Some(panicked)));
     assert!(done[1].starts_with("judge: ") && done[1].contains("a bug"), "{done:?}");
-    // It is forgotten with that connection.
+    // The failure is forgotten with its connection.
     driver.on(Event::Rung);
     driver.opens();
     assert_eq!(driver.ends(SECOND, by_us()), ["closed", "stopped", "end"]);
@@ -297,7 +297,7 @@ fn another_connection_begins_a_new_row_at_the_next_turn_without_being_judged() {
     assert_eq!(driver.fails().last().unwrap(), "wait 2s");
     assert_eq!(driver.on(renew()), ["wait 0ns"]);
     anew(&mut driver);
-    // It came just before the connection ended by itself.
+    // A command just before the connection ends by itself.
     driver.opens();
     driver.conductor.on(renew());
     assert_eq!(driver.ends(SECOND, by_the_peer()), ["closed", "wait 0ns"]);
@@ -344,12 +344,12 @@ fn a_connection_that_is_too_slow_is_dropped_and_judged() {
 
 #[test]
 fn a_server_that_is_busy_says_how_long_to_wait() {
-    use threadwire_proto::handshake::{Answer, HandshakeError, Limits};
+    use threadwire_proto::handshake::{Answer, Limits};
 
     let head = b"HTTP/1.1 503 Busy\r\nRetry-After: 20\r\n\r\n";
     let (answer, _) = Answer::parse(head, &Limits::default()).unwrap().unwrap();
     let mut driver = Driver::new(Backoff::default());
     driver.run();
-    let done = driver.on(Event::Failed(HandshakeError::Status(Box::new(answer)).into()));
+    let done = driver.on(Event::Failed(Error::Status(Box::new(answer))));
     assert_eq!(done.last().unwrap(), "wait 20s");
 }

@@ -1,4 +1,4 @@
-//! Names and passwords (RFC 7617).
+//! Basic authentication: names and passwords (RFC 7617).
 
 use std::fmt;
 use std::sync::Arc;
@@ -56,7 +56,7 @@ struct User {
     password: [u8; 32],
 }
 
-/// Who has said a right name and password: attached by [`BasicAuth`] to the request, and with it to the connection.
+/// The authenticated user: attached by [`BasicAuth`] to the request, and with it to the connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BasicUser(String);
 

@@ -1,4 +1,4 @@
-//! Tokens (RFC 6750).
+//! Bearer tokens (RFC 6750).
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Which names a server answers to.
+//! Host check: the names that a server answers to.
 
 use threadwire_proto::handshake::Response;
 

@@ -1,4 +1,4 @@
-//! What a request must be before it is looked at further.
+//! Checks of upgrade requests: authentication, origins, host names, closures of the program.
 
 mod basic;
 mod bearer;

@@ -1,4 +1,4 @@
-//! Which pages may connect (RFC 6455, section 10.2).
+//! Origin check: the pages that may connect (RFC 6455, section 10.2).
 
 use std::fmt;
 use std::sync::Arc;

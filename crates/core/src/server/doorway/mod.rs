@@ -35,7 +35,7 @@ pub struct Doorway {
     settings: Arc<ServerSettings>,
     caller: Caller,
     stage: Stage,
-    /// What was received and is not used up, if that did not come in one piece.
+    /// Received bytes that are not used up, if they did not come in one piece.
     received: Vec<u8>,
     head: HeadReader,
     /// Whether the request is a HEAD request, whose answer has no body (RFC 9110, section 9.3.2).
@@ -59,7 +59,7 @@ enum Stage {
     Over,
 }
 
-/// What a driver does next.
+/// The next step of a driver.
 #[derive(Debug)]
 pub enum Step {
     /// Read, and [pass on](Doorway::advance) what has come.
@@ -97,7 +97,7 @@ impl Early {
 /// An upgrade that both sides agree to.
 pub struct Granted {
     upgrade: Upgrade,
-    /// What the connection keeps of the handshake; nothing, if that is all.
+    /// The result of the handshake that the connection keeps, if there is more than nothing to keep.
     pub agreed: Option<Box<Agreed>>,
     /// If messages may be compressed.
     pub deflate: Option<Agreement>,
@@ -145,7 +145,7 @@ impl Doorway {
         self.deadline
     }
 
-    /// What is wrong when the deadline has passed.
+    /// The error when the deadline has passed.
     pub fn too_late() -> Error {
         Error::Timeout(TimeoutKind::Open { during: None })
     }
@@ -164,7 +164,7 @@ impl Doorway {
         Ok(Some(Session::server(tls.current(), early).map_err(TlsFailure::io)?))
     }
 
-    /// What was read before the stream was wrapped, and is not for TLS.
+    /// Bytes read before TLS began, which are not TLS.
     pub fn early(&self) -> &[u8] {
         &self.received
     }
@@ -332,7 +332,7 @@ pub fn agree(upgrade: &mut Upgrade, config: &Config) -> Option<Agreement> {
     upgrade.add_extension(agreement.to_extension()).ok().map(|()| agreement)
 }
 
-/// What the connection keeps of the handshake; nothing, if that is all.
+/// The result of the handshake that the connection keeps, if there is more than nothing to keep.
 pub fn agreed(upgrade: &Upgrade, headers: Headers, guest: Option<Guest>) -> Option<Box<Agreed>> {
     let subprotocol = upgrade.subprotocol().map(str::to_owned);
     let is_something = subprotocol.is_some() || !headers.is_empty() || guest.is_some();
@@ -342,9 +342,9 @@ pub fn agreed(upgrade: &Upgrade, headers: Headers, guest: Option<Guest>) -> Opti
 /// Why a request that the program agrees to does not become a connection.
 #[derive(Debug)]
 pub struct Refusal {
-    /// What the peer is told.
+    /// The response to the peer.
     pub response: Response,
-    /// What the program is told, if it waits for that.
+    /// The error for the program, if it waits for one.
     pub error: Error,
 }
 

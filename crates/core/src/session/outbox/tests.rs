@@ -1,4 +1,4 @@
-//! An outbox over a stream that encrypts: frames are dropped whole, wherever its pieces end.
+//! Droppable frames in an outbox over an encrypting stream: dropped whole, wherever its pieces end.
 
 use std::collections::{HashMap, VecDeque};
 

@@ -244,7 +244,7 @@ impl Handle {
             let most = self.0.config.max_buffered.saturating_sub(message.as_bytes().len());
             loop {
                 match self.send_with(message, WhenFull::Error) {
-                    Err(Error::Limit { .. }) => {
+                    Err(Error::Limit(_)) => {
                         Below::new(self, Some(most)).await;
                         // It may be that there are too many messages, and not too many bytes.
                         waiting::leave_others_their_turn().await;

@@ -1,4 +1,4 @@
-//! Connecting to one of several addresses, on a loop: each attempt is a source, and the first that connects is handed on.
+//! TCP connect on a loop, with happy eyeballs: each address tried is a source, and the first that connects is handed on.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -15,7 +15,7 @@ use crate::Error;
 use crate::on_loop::stream::Stream;
 use threadwire_core::client::race::{Race, RaceStep};
 
-/// A race that is under way.
+/// A race under way, as sources of the loop.
 struct ConnectRace {
     attempt: Rc<Attempt>,
     race: RefCell<Option<Race>>,

@@ -1,4 +1,4 @@
-//! Connecting to a unix socket, on a loop.
+//! Unix socket connect on a loop.
 
 use std::cell::Cell;
 use std::io;
@@ -18,7 +18,7 @@ pub(crate) const PAUSE: Duration = Duration::from_millis(5);
 
 pub(super) fn start(attempt: &Rc<Attempt>, path: PathBuf) {
     match UnixStream::connect(&path) {
-        // It is connected at once, or not at all.
+        // A unix socket is connected at once, or not at all.
         Ok(socket) => {
             if let Err(error) = attach(attempt, Stream::Unix(socket)) {
                 attempt.fail(error);

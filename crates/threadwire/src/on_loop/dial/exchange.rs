@@ -1,4 +1,4 @@
-//! An exchange with a proxy or with the server, on a loop: its bytes are moved as the socket takes and gives them.
+//! Proxy tunnel and upgrade on a loop: moves the bytes of an exchange as the socket takes and gives them.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -59,7 +59,7 @@ enum Progress {
     Waiting,
     /// The socket may hold more.
     Again,
-    /// It is over. The flag says whether the last read may have left something behind.
+    /// The exchange is over. The flag says whether the last read may have left something behind.
     Over { outcome: Outcome, may_have_more: bool },
 }
 
@@ -82,7 +82,7 @@ impl OpenExchange {
             Err(error) => return Err(self.failed(error)),
         };
         let looked = match (self.exchange.look(count == 0), self.broken.take()) {
-            // It ended without a word: then what writing failed with says more.
+            // The stream ended without an answer: the error of the write says more.
             (Err(Error::Lost), Some(broken)) => Err(self.exchange.broken(broken)),
             (looked, broken) => {
                 self.broken = broken;
@@ -101,7 +101,7 @@ impl OpenExchange {
         }
     }
 
-    /// What it means that the stream does not go on. One that takes no more may still have said why.
+    /// The error of a stream that does not go on. A server whose stream takes no more may still have said why.
     fn failed(&mut self, error: io::Error) -> Error {
         self.exchange.refusal().unwrap_or_else(|| self.exchange.broken(error))
     }

@@ -1,6 +1,6 @@
-//! From a URL to an open connection. What comes next is said by [`Route`], which does no I/O and serves every face; the steps on
-//! the way are files of their own. The rest drives it on a loop: each step that waits is a source there, gets a stream from the
-//! one before, in its place on the loop, and hands it on to the next.
+//! Dialing on a loop: from a URL to an open connection. [`Route`] decides the next step, without I/O, for every face; each step
+//! that waits is a source of the loop, in a file of its own. A step takes the stream of the one before, in its place on the loop,
+//! and hands it on to the next.
 
 mod connect;
 mod connect_unix;
@@ -26,7 +26,7 @@ use crate::on_loop::stream::Stream;
 use crate::{Config, Connection, Error, Listener};
 use exchange::LoopExchange;
 
-/// What is told when an attempt has come to its end: the listener is given back if it failed.
+/// The callback for the end of an attempt: a failed one gives the listener back.
 type Done = Box<dyn FnOnce(Result<Connection, (Box<dyn Listener>, Error)>)>;
 
 /// An attempt to open a connection.
@@ -37,7 +37,7 @@ pub(crate) struct Attempt {
     pending: RefCell<Option<(Box<dyn Listener>, Done)>>,
     /// The exchange that is under way, which may have been refused already when its time is up.
     exchange: RefCell<Weak<LoopExchange>>,
-    /// Drops what the step that is under way has.
+    /// Drops the resources of the current step.
     cancel: RefCell<Option<Box<dyn FnOnce()>>>,
     timer: Cell<Option<TimerId>>,
     /// For the step.
@@ -179,7 +179,7 @@ fn attach(attempt: &Rc<Attempt>, stream: Stream) -> Result<(), Error> {
     let mut taken = None;
     EventLoop::current().attach(stream, Interest::READABLE | Interest::WRITABLE, |stream, token| {
         taken = Some(AttachedStream { stream, token, ready: Ready::default() });
-        // It has the place until the next step.
+        // A placeholder keeps the place until the next step.
         let attempt = Rc::clone(attempt);
         Rc::new(Placeholder(move || attempt.fail(Error::Stopped)))
     })?;

@@ -1,4 +1,4 @@
-//! Finding the addresses of a host, on a loop: others ask the system, and the loop goes on meanwhile.
+//! Name resolution on a loop: DNS threads ask the system, and the loop goes on meanwhile.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -11,13 +11,13 @@ use super::Attempt;
 use crate::Error;
 use threadwire_core::client::dns_threads::{self, Waiter};
 
-/// What is done with an answer.
+/// The continuation with a result.
 type Take<T> = fn(&Rc<Attempt>, io::Result<T>);
 
-/// Where an answer is left.
+/// The slot for a result.
 type ResultSlot<T> = Arc<Lock<Option<io::Result<T>>>>;
 
-/// Something that others have been asked for.
+/// Work under way on a DNS thread, and the source that waits for its result.
 struct OffloadedWork<T> {
     attempt: Rc<Attempt>,
     token: Token,
@@ -41,7 +41,7 @@ pub(super) fn start(attempt: &Rc<Attempt>, host: String, port: u16) {
     );
 }
 
-/// Has some work done elsewhere that would block, and goes on with its result.
+/// Runs blocking work on a DNS thread, and goes on with its result.
 pub(super) fn offload<T: Send + 'static>(
     attempt: &Rc<Attempt>,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,

@@ -1,4 +1,4 @@
-//! A socket that the program connects itself, on a loop: it may block, so it is called elsewhere.
+//! Sockets that the program connects itself: made on a DNS thread, as they may block.
 
 use std::rc::Rc;
 use std::sync::Arc;

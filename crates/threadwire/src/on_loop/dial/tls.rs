@@ -1,4 +1,4 @@
-//! TLS on a stream of a loop, with the server or with its proxy.
+//! TLS handshake on a loop, with the server or with its proxy.
 
 use std::rc::Rc;
 

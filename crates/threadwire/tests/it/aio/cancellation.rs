@@ -1,4 +1,4 @@
-//! Futures of the async face may be dropped at any time.
+//! Cancellation: futures of the async face may be dropped at any time.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ async fn by_many<F: Future>(mut make: impl FnMut() -> F) -> F::Output {
         if let Poll::Ready(value) = once(make()) {
             return value;
         }
-        // Only a runtime gives a new budget, and has others run.
+        // Only a turn of the runtime gives a new budget, and lets other tasks run.
         tokio::task::yield_now().await;
     }
     panic!("it does not come to an end");
@@ -125,7 +125,7 @@ fn waiting_sends_leave_nothing_behind_when_they_are_dropped() {
             assert!(closed.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
         }
         drop(waker);
-        // Only a stream may keep one: that of a read ahead.
+        // Only a stream may keep a waker: that of a read ahead.
         assert!(Arc::strong_count(&count) <= 2, "{} are left", Arc::strong_count(&count));
         script.stick(false);
         ws.flush().await.unwrap();

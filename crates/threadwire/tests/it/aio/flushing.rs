@@ -1,4 +1,4 @@
-//! What is sent on the async face leaves together, and soon, whatever the task does next.
+//! Flushing on the async face: messages leave together and soon, whatever the task does next.
 
 use std::future::pending;
 use std::time::Duration;

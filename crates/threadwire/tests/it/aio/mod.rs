@@ -1,4 +1,4 @@
-//! The async face.
+//! Tests of the async face.
 
 mod async_guide;
 mod blocked_tasks;

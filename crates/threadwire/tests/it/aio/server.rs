@@ -1,4 +1,4 @@
-//! The server and the client of the async face: requests, refusals, slow peers, shutting down.
+//! Server and client of the async face: requests, refusals, slow peers, shutdown.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -8,9 +8,9 @@ use std::time::Duration;
 use crate::common::peer::{Peer, TEXT, request, request_with};
 use crate::common::tasks::{echo, join, on_runtimes};
 use crate::common::{SOON, patient};
-use threadwire::error::{HandshakeError, TimeoutKind};
-use threadwire::server::Admission;
-use threadwire::{Client, Config, Error, Headers, Response, aio};
+use threadwire::error::TimeoutKind;
+use threadwire::server::{Admission, Shutdown, Standing};
+use threadwire::{Client, CloseCode, Config, Error, Headers, Response, aio};
 
 async fn bind() -> aio::Server {
     aio::Server::bind("127.0.0.1:0").await.unwrap().config(patient())
@@ -48,7 +48,7 @@ fn a_request_is_answered_as_the_program_wants() {
         ws.close().await.unwrap();
         for status in [403, 500] {
             match aio::connect(&client).await {
-                Err(Error::Handshake(HandshakeError::Status(answer))) => assert_eq!(answer.status(), status),
+                Err(Error::Status(answer)) => assert_eq!(answer.status(), status),
                 other => panic!("{other:?}"),
             }
         }
@@ -192,24 +192,22 @@ fn a_panic_in_a_handler_ends_its_own_connection_only() {
 #[test]
 fn connecting_says_what_is_wrong() {
     on_runtimes(|| async {
-        assert!(matches!(aio::connect("http://127.0.0.1/").await, Err(Error::Url { .. })));
-        assert!(matches!(aio::connect("ws://no-such-host.invalid/").await, Err(Error::Resolve { .. })));
+        assert!(matches!(aio::connect("http://127.0.0.1/").await, Err(Error::Url(_))));
+        assert!(matches!(aio::connect("ws://no-such-host.invalid/").await, Err(Error::Resolve(_))));
         let silent = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = silent.local_addr().unwrap();
         let hasty = Client::new(&format!("ws://{addr}")).unwrap();
         let hasty = hasty.config(Config::default().open_timeout(SOON));
         assert!(matches!(aio::connect(&hasty).await, Err(Error::Timeout(TimeoutKind::Open { .. }))));
         drop(silent);
-        assert!(
-            matches!(aio::connect(&hasty).await, Err(Error::Connect { addr: tried, .. }) if tried == addr)
-        );
+        assert!(matches!(aio::connect(&hasty).await, Err(Error::Connect(error)) if error.addr == addr));
         let host = crate::common::peer::Host::listen();
         let url = host.url();
         let gone = host.run(|host| drop(host.accept().head()));
         assert!(matches!(aio::connect(&url).await, Err(Error::Lost)));
         join(gone).await;
         let taken = aio::Server::bind(addr).await.unwrap();
-        assert!(matches!(aio::Server::bind(addr).await, Err(Error::Listen { .. })));
+        assert!(matches!(aio::Server::bind(addr).await, Err(Error::Listen(_))));
         drop(taken);
     });
 }
@@ -301,7 +299,7 @@ fn a_refused_peer_that_stays_does_not_hold_a_shutdown_up() {
             silent
         });
         serving.await.unwrap().unwrap();
-        // It has been there until now.
+        // The silent client stayed connected until now.
         let mut silent = join(peers).await;
         let dropped = std::thread::spawn(move || while silent.try_bytes(b"am I here?") {});
         join(dropped).await;
@@ -331,7 +329,7 @@ fn peers_that_were_answered_and_stay_count_as_handshakes_and_the_oldest_are_drop
         });
         let peers = std::thread::spawn(move || {
             let mut stayers: Vec<Peer> = (0..8).map(|_| stay(addr, &request("/"), "404")).collect();
-            // Nobody reads from it any more, nor holds its socket.
+            // The server neither reads from the client nor holds its socket any more.
             while stayers[0].try_bytes(b"am I here?") {
                 std::thread::yield_now();
             }
@@ -388,5 +386,80 @@ fn a_request_can_be_answered_by_a_router_after_it_was_accepted() {
         let room = ws.attached::<String>().unwrap();
         ws.send(room.as_str()).await.unwrap();
         join(peers).await;
+    });
+}
+
+#[test]
+fn a_shutdown_closes_the_connections_and_reports_them() {
+    on_runtimes(|| async {
+        let server = bind().await;
+        let addr = server.local_addr().unwrap();
+        let stopper = server.stopper();
+        let serving = tokio::spawn(server.serve(|_request, ws| async move {
+            let _ = echo(ws).await;
+        }));
+        let (tell, told) = tokio::sync::oneshot::channel::<()>();
+        let peers = std::thread::spawn(move || {
+            let mut answering = Peer::open(addr, "/");
+            let silent = Peer::open(addr, "/");
+            let mut half = Peer::connect(addr);
+            half.bytes("GET / HTTP/1.1\r\nHost");
+            // All that was sent before this answer has come.
+            answering.send(TEXT, b"here?");
+            answering.frame();
+            std::thread::sleep(SOON);
+            tell.send(()).unwrap();
+            assert_eq!(answering.closed(), (1012, "back soon".to_owned()));
+            answering.close(1012, "");
+            let refused = half.rest();
+            assert!(
+                refused.starts_with("HTTP/1.1 503 ") && refused.contains("Retry-After: 2\r\n"),
+                "{refused}"
+            );
+            silent
+        });
+        told.await.unwrap();
+        assert_eq!(stopper.connections(), 2);
+        let shutdown = Shutdown::default().code(CloseCode::SERVICE_RESTART).reason("back soon");
+        let shutdown = shutdown.timeout(Duration::from_millis(500)).retry_after(Some(Duration::from_secs(2)));
+        let (report, same) = tokio::join!(stopper.shutdown(shutdown), stopper.shutdown(Shutdown::default()));
+        let report = report.unwrap();
+        assert_eq!((report.connections, report.clean, report.refused), (2, 1, 1), "{report:?}");
+        assert_eq!(report.unanswered[0].standing, Standing::Silent);
+        assert!(report.unanswered[0].peer.is_some() && report.stuck.is_empty(), "{report:?}");
+        assert_eq!(same.unwrap().to_string(), report.to_string(), "the first order and its deadline hold");
+        serving.await.unwrap().unwrap();
+        assert_eq!(stopper.connections(), 0);
+        drop(join(peers).await);
+    });
+}
+
+#[test]
+fn a_code_that_must_not_be_sent_shuts_nothing_down() {
+    on_runtimes(|| async {
+        let server = bind().await;
+        let (stopper, addr) = (server.stopper(), server.local_addr().unwrap());
+        let serving = tokio::spawn(server.serve(|_request, ws| async move {
+            let _ = echo(ws).await;
+        }));
+        let wrong = stopper.shutdown(Shutdown::default().code(CloseCode::ABNORMAL)).await;
+        assert!(matches!(wrong, Err(Error::Send(_))));
+        let mut ws = aio::connect(&format!("ws://{addr}")).await.unwrap();
+        ws.send("still here?").await.unwrap();
+        assert_eq!(ws.recv().await.unwrap().unwrap(), "still here?");
+        stopper.stop();
+        assert!(ws.recv().await.unwrap().is_none());
+        serving.await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn a_server_that_was_stopped_accepts_no_more() {
+    on_runtimes(|| async {
+        let mut server = bind().await;
+        let stopper = server.stopper();
+        let accepting = tokio::spawn(async move { server.accept().await.map(drop) });
+        stopper.stop();
+        assert!(matches!(accepting.await.unwrap(), Err(Error::Stopped)));
     });
 }

@@ -1,4 +1,4 @@
-//! TLS on the async face.
+//! TLS on the async face: transfer and close.
 
 use crate::common::certificates::Authority;
 use threadwire::{Client, aio};

@@ -1,4 +1,4 @@
-//! Apps: the order of their callbacks, and how and where they end.
+//! Callbacks of apps: their order, and how and where a run ends.
 
 use std::cell::{Cell, RefCell};
 use std::net::TcpListener;
@@ -16,7 +16,7 @@ use threadwire::reconnect::{Backoff, State};
 use threadwire::worker::{Ended as WorkerEnded, EventLoop, Worker};
 use threadwire::{App, Client, CloseCode, Error, Keepalive, Limits, Reply, sleep, wait_forever, wait_until};
 
-/// What callbacks have written down.
+/// The notes of callbacks.
 #[derive(Clone, Default)]
 struct Notes(Arc<Mutex<Vec<String>>>);
 
@@ -140,7 +140,7 @@ fn the_example_echoes_three_messages_from_a_thread() {
     bounded(|| {
         let server = echo_server();
         assert_eq!(echoapp::run(&server.url("/")).unwrap(), ["Hello 0", "Hello 1", "Hello 2"]);
-        assert!(matches!(echoapp::run(&nobody()), Err(Error::Connect { .. })));
+        assert!(matches!(echoapp::run(&nobody()), Err(Error::Connect(_))));
     });
 }
 
@@ -262,7 +262,7 @@ fn failed_attempts_are_told_of_each_and_the_last_is_the_result() {
         let notes = Notes::default();
         let url = nobody();
         let mut app = notes.app(&url).reconnect(at_once().max_attempts(Some(3)));
-        assert!(matches!(app.run_forever(), Err(Error::Connect { .. })));
+        assert!(matches!(app.run_forever(), Err(Error::Connect(_))));
         let told = format!("error without a connection: can't connect to {}", &url[5..url.len() - 1]);
         assert_eq!(notes.all(), [&told, &told, &told].map(String::as_str));
     });
@@ -272,7 +272,7 @@ fn failed_attempts_are_told_of_each_and_the_last_is_the_result() {
 fn without_reconnect_the_first_end_is_the_end() {
     bounded(|| {
         let notes = Notes::default();
-        assert!(matches!(notes.app(&nobody()).run_forever(), Err(Error::Connect { .. })));
+        assert!(matches!(notes.app(&nobody()).run_forever(), Err(Error::Connect(_))));
         assert_eq!(notes.all().len(), 1);
 
         let (url, host) = host(1, |_, peer| {
@@ -406,7 +406,7 @@ fn a_close_from_another_thread_goes_behind_what_it_sent() {
     });
 }
 
-/// What closes in which callback.
+/// Callbacks that close the app.
 type Close = fn(App, AppHandle) -> App;
 
 #[test]
@@ -427,7 +427,7 @@ fn a_handle_may_close_in_every_callback() {
                 peer.send(PONG, b"");
                 peer.send(TEXT, b"one");
                 peer.end();
-                // Whatever it says.
+                // The peer reads to the end.
                 while peer.frame_or_end().is_some() {}
             });
             let notes = Notes::default();
@@ -577,7 +577,7 @@ fn the_rest_of_the_thread_goes_on() {
 fn keepalive_is_on_if_ping_says_so() {
     bounded(|| {
         let (url, host) = host(1, |_, peer| {
-            // It never answers.
+            // The peer never answers.
             assert_eq!(peer.frame().0, PING);
             while peer.frame_or_end().is_some() {}
         });
@@ -593,7 +593,7 @@ fn keepalive_is_on_if_ping_says_so() {
     });
 }
 
-/// What fails in which callback.
+/// Callbacks that fail.
 type Fail = fn(App) -> App;
 
 #[test]
@@ -848,7 +848,7 @@ fn what_makes_a_spawned_app_may_fail() {
         let running = app::spawn(|| Err(Error::other("no url"))).unwrap();
         assert_eq!(running.join().unwrap_err().to_string(), "no url");
         let running = app::spawn(|| panic!("no app")).unwrap();
-        assert!(matches!(running.join(), Err(Error::Panicked(text)) if text == "no app"));
+        assert!(matches!(running.join(), Err(Error::Panicked(text)) if &*text == "no app"));
     });
 }
 

@@ -1,4 +1,4 @@
-//! Apps.
+//! Tests of the app face.
 
 mod callbacks;
 mod requests;

@@ -1,4 +1,4 @@
-//! The blocking face in programs that wait elsewhere: in another loop, or in an executor's threads.
+//! Blocking connections in other loops, and in an executor's threads.
 
 use std::future::Future;
 use std::pin::pin;

@@ -1,4 +1,4 @@
-//! The blocking face.
+//! Tests of the blocking face.
 
 mod detaching;
 mod foreign_loops;

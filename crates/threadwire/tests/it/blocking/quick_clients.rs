@@ -1,4 +1,4 @@
-//! What a client has said is for a handler, also if it has left before a thread was free.
+//! Clients that leave before a thread is free: what they said is received all the same.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -23,7 +23,7 @@ fn a_handler_hears_what_a_client_said_that_left_while_it_waited_for_a_thread() {
             Ok(())
         });
         let serving = serving.unwrap();
-        // It keeps the only thread busy.
+        // The first client keeps the only thread busy.
         let mut first = Peer::open(serving.local_addr().unwrap(), "/");
         first.send(TEXT, b"first");
         assert_eq!(given.recv_timeout(Duration::from_secs(3)).unwrap(), "first");

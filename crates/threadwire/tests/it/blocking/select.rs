@@ -1,4 +1,4 @@
-//! The blocking face: several connections on one thread.
+//! Select: several blocking connections on one thread.
 
 use std::collections::{HashMap, HashSet};
 use std::thread;

@@ -1,4 +1,4 @@
-//! Every face, through every kind of proxy, with TLS and without: the same echo.
+//! Echo through every kind of proxy, on every face, with TLS and without.
 
 use std::net::SocketAddr;
 

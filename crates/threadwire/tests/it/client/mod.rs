@@ -1,4 +1,4 @@
-//! Clients, until their connection is open.
+//! Tests of clients until their connection is open.
 
 mod addresses_and_sockets;
 mod broken_handshakes;

@@ -1,4 +1,4 @@
-//! Certificates for the tests, made as they are needed.
+//! Test certificates, made as they are needed.
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use threadwire::client::ClientTls;

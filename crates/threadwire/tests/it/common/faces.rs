@@ -1,4 +1,4 @@
-//! The faces by which a client connects, made alike: to connect, to have one message echoed, and to close.
+//! Clients of each face, made alike: connect, echo one message, close.
 
 use std::cell::RefCell;
 use std::rc::Rc;

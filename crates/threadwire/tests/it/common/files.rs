@@ -1,4 +1,4 @@
-//! Files of a test.
+//! Temporary files of a test.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,9 +16,14 @@ impl Files {
         Files(path)
     }
 
+    /// Where a file of this name would be.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
     /// Writes a file, and returns where it is.
     pub fn write(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.0.join(name);
+        let path = self.path(name);
         std::fs::write(&path, text).unwrap();
         path
     }

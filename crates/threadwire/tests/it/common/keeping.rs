@@ -1,4 +1,4 @@
-//! Keepalive as seen from both sides: a connection on this thread's loop, and its peer, made by hand, on the same thread.
+//! Keepalive pair: a connection on this thread's loop, and its scripted peer on the same thread.
 
 use std::sync::Arc;
 use std::time::Duration;

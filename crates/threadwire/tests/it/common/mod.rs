@@ -1,5 +1,5 @@
-//! What the tests share: a bound on their time, a listener that writes down what it hears, a peer whose every byte is
-//! made by hand, and somebody who must not notice any of it.
+//! Shared parts of the tests: a bound on their time, a recording listener, a scripted peer, and a neighbour that must not notice
+//! anything.
 
 #[cfg(feature = "tls")]
 pub mod certificates;
@@ -61,7 +61,7 @@ pub fn bounded(test: impl FnOnce() + Send + 'static) {
 /// A server that stops when the test lets go of it.
 pub struct Serving {
     running: Option<Running>,
-    /// Where it listens.
+    /// The listening address.
     pub addr: SocketAddr,
 }
 

@@ -1,4 +1,4 @@
-//! Somebody whose connection lives on the loop of the test itself, beside the connection that is tested.
+//! Neighbour: an echoing connection on the test's own loop, beside the connection under test.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

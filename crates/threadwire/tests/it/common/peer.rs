@@ -1,4 +1,4 @@
-//! A peer made by hand: blocking, and able to break every rule.
+//! Scripted peer: blocking, and able to break every rule.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -134,6 +134,11 @@ impl Peer {
         self.stream.local_addr().unwrap()
     }
 
+    /// The address of the other end.
+    pub fn peer_addr(&self) -> SocketAddr {
+        self.stream.peer_addr().unwrap()
+    }
+
     /// Writes bytes as they are.
     pub fn bytes(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).unwrap();
@@ -169,7 +174,7 @@ impl Peer {
         }
     }
 
-    /// What one read gives.
+    /// The result of one read.
     pub fn one_read(&mut self) -> Vec<u8> {
         assert!(self.received.is_empty());
         assert!(self.read(), "the stream has ended");
@@ -334,7 +339,7 @@ impl Host {
         Host { listener: TcpListener::bind(addr).unwrap() }
     }
 
-    /// Where it listens.
+    /// The listening address.
     pub fn addr(&self) -> SocketAddr {
         self.listener.local_addr().unwrap()
     }

@@ -1,4 +1,4 @@
-//! A process of its own for a test, and what is counted of a process.
+//! Process of its own for a test, and counts of a process: descriptors, threads, memory.
 
 use std::any::type_name;
 use std::process::{Command, Stdio};
@@ -25,7 +25,7 @@ pub fn alone<F: FnOnce()>(test: F) {
     assert!(is_well, "{said}\n{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// What this process has in memory, in bytes.
+/// Resident memory of this process, in bytes.
 #[cfg(target_os = "linux")]
 pub fn resident() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();

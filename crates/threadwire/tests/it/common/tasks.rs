@@ -1,4 +1,4 @@
-//! What the tests of the async face share.
+//! Shared parts of the tests of the async face.
 
 use std::io;
 use std::pin::Pin;
@@ -37,7 +37,7 @@ where
         bounded(move || {
             let runtime = runtime();
             runtime.block_on(async { timeout(PATIENCE, test()).await.expect("it hangs") });
-            // What waits for a native thread is not waited for, should the test fail.
+            // A failed test does not wait for blocking tasks.
             runtime.shutdown_background();
         });
     }
@@ -155,7 +155,7 @@ impl Script {
         }
     }
 
-    /// What was written since the last time.
+    /// The bytes written since the last time.
     pub fn take_written(&self) -> Vec<u8> {
         std::mem::take(&mut self.0.lock().unwrap().written)
     }

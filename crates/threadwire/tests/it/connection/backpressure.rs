@@ -1,4 +1,4 @@
-//! What happens where more is sent than the peer reads: watermarks, and what becomes of messages without room.
+//! Backpressure: watermarks, and overflow policies for a peer that does not read.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -64,12 +64,12 @@ fn join<R>(thread: JoinHandle<R>) -> R {
 #[track_caller]
 fn assert_full(result: Result<(), Error>) {
     assert!(
-        matches!(result, Err(Error::Limit { kind: LimitKind::Buffered, limit: LIMIT })),
+        matches!(result, Err(Error::Limit(error)) if (error.kind, error.limit) == (LimitKind::Buffered, LIMIT)),
         "there was room: {result:?}"
     );
 }
 
-/// What a listener does when it hears this.
+/// The action of a listener on a call.
 type React = fn(&Connection, &str) -> Result<(), Error>;
 
 /// A listener that also writes down the watermarks, with how much waits.
@@ -108,7 +108,7 @@ impl Listener for Watched {
     }
 }
 
-/// What was heard, without the notes about what was done.
+/// The calls, without the notes about actions.
 fn heard(log: &Log) -> Vec<String> {
     let note = |call| match call {
         Call::Note(text) if !text.ends_with(" done") => Some(text),
@@ -231,7 +231,7 @@ fn the_watermark_callbacks_may_send() {
             let mut peer = peer;
             drain(&mut peer, count + 64 + 20);
             assert_eq!(peer.text(), "pause");
-            // That what is sent then may be too much again is another turn.
+            // The next message may be too much again: that is another round.
             drain(&mut peer, 20);
             assert_eq!(peer.text(), "resume");
         });
@@ -546,7 +546,7 @@ fn pings_and_pongs_are_exempt() {
                 assert_eq!(handle.dropped(), 0);
             });
             assert!(ws.buffered() > before && ws.is_open() && ws.dropped() == 0);
-            // What lies in the lane is not known to the connection yet.
+            // The connection does not know of messages in the lane yet.
             turn();
             let _peer = read_all(&ws, peer, move |peer| {
                 drain(peer, count);
@@ -733,7 +733,7 @@ fn from_elsewhere_a_send_waits_until_the_peer_has_read() {
             })
             .collect();
         (0..3).for_each(|_| waits.recv().unwrap());
-        // They hold nobody else up.
+        // Waiting senders hold up no others.
         handle.ping(b"passes").unwrap();
         has_read.store(true, Ordering::SeqCst);
         drain(&mut peer, count);
@@ -873,7 +873,7 @@ fn a_message_longer_than_the_limit_is_taken_from_a_handle_when_nothing_waits() {
         for when_full in POLICIES {
             handle.send_with(&[1; 1000], when_full).unwrap();
             assert_eq!(peer.frame(), (BINARY, vec![1; 1000]));
-            // It has left, but that has to be known here as well.
+            // The message has left, but the handle has to know that as well.
             handle.wait_drained().unwrap();
         }
         assert_eq!(there(&handle, |ws| ws.dropped()) + handle.dropped(), 0);

@@ -1,4 +1,4 @@
-//! The event `Closed` for those that subscribe late, twice, or from many threads.
+//! The event `Closed`: late subscribers, several, and on many threads.
 
 use std::cell::Cell;
 use std::rc::Rc;

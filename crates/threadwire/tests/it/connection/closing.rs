@@ -1,4 +1,4 @@
-//! However a connection ends, `on_close` is called once, last, and with how it was.
+//! Close handshake from both sides, and loss: `on_close` is called once, last, with the right outcome.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -929,7 +929,7 @@ fn waiting_for_the_end_in_the_connections_own_callback_does_not_hang() {
         let serving = Serving::with(bind().config(patient()), |_| Reply::with(echo));
         let ws = threadwire::connect(&serving.url("/"), |ws: &Connection, _: Message<'_>| {
             ws.close()?;
-            // It may refuse to wait, but must not hang.
+            // The wait may be refused, but must not hang.
             let _ = ws.handle().wait_closed();
             Ok(())
         })

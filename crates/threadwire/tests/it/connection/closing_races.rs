@@ -1,5 +1,5 @@
-//! The two programs that show where callbacks and threads go wrong: a connection that is closed from within its callback
-//! for messages, and one that is closed by another thread. `on_close` is called once, each of a thousand times.
+//! Close races: a connection that is closed from within its callback for messages, and one that is closed by another thread.
+//! `on_close` is called once, each of a thousand times.
 
 use std::cell::Cell;
 use std::rc::Rc;

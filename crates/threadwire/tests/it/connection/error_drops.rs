@@ -1,4 +1,4 @@
-//! Errors of the program's own whose `drop` calls the library again.
+//! Errors of the program whose `drop` calls the library again.
 
 use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use threadwire::{Client, Connection, Error, Handle, Message, blocking};
 #[derive(Debug)]
 struct Dropped<T: Tell>(T);
 
-/// What is told of the drop.
+/// The log of the drop.
 trait Tell: fmt::Debug {
     fn tell(&self);
 }

@@ -1,5 +1,5 @@
-//! Peers that end their half of TCP behind their close frame, as RFC 6455, section 7.1.1 shows, and read on: what was
-//! sent before arrives, and the answer to the close frame behind it.
+//! Half-closed TCP: a peer ends its half behind its close frame (RFC 6455, section 7.1.1) and reads on. Messages sent before
+//! arrive, and the answer to the close frame behind them.
 
 use crate::common::peer::{BINARY, CLOSE, Host, Peer, TEXT, farewell, frame};
 use crate::common::recorder::{Call, End, Log};

@@ -1,4 +1,4 @@
-//! Keepalive: who is pinged, what counts as life, and when somebody is given up.
+//! Keepalive: when pings are sent, what counts as a sign of life, and when a silent peer is given up.
 //!
 //! That a byte counted as life is seen by the next ping: as long as nothing has come since the last one, there is no other.
 
@@ -50,7 +50,7 @@ fn gives_up_a_silent_peer() {
         );
         assert_eq!(ws.handle().closed().unwrap().to_string(), text);
         assert_eq!(EventLoop::current().source_count(), 0, "TCP is still there");
-        // It was asked first, and told why.
+        // The peer was pinged first, and told why.
         assert_eq!(peer.frame(), (PING, Vec::new()));
         let (code, reason) = peer.closed();
         assert_eq!(code, 1001);
@@ -332,7 +332,7 @@ fn periodic_pings_do_not_prolong_a_silent_peers_time() {
 const QUESTION: &str = r#"{"op":"ping"}"#;
 const ANSWER: &str = r#"{"op":"pong"}"#;
 
-/// What the listener of an exchange was asked and told, in order.
+/// The calls of the listener of an application-level ping, in order.
 #[derive(Clone, Default)]
 struct Notes(Rc<RefCell<Vec<String>>>);
 
@@ -380,7 +380,7 @@ fn pongs_of_the_programs_own_are_recognised_and_kept_from_it() {
         for _ in 0..3 {
             assert_eq!(await_frame(&mut peer), (TEXT, QUESTION.into()));
             peer.bytes(texts(&["price 1", ANSWER, "price 2", ANSWER]));
-            // Only between the ping and its answer it is asked; what comes behind is a message like any other.
+            // The listener is asked only between the ping and its answer; later messages are like any other.
             let expected = [
                 "asked price 1".to_owned(),
                 "told price 1".to_owned(),
@@ -636,7 +636,7 @@ fn a_callback_that_waits_is_not_held_against_the_peer() {
         wait_until(None, || count.get() == 1).unwrap();
         assert!(ws.is_open(), "it was given up while nobody listened to it");
         assert!(peer.is_silent(), "it was pinged while nobody listened to it");
-        // It really is silent: from now on it has the same time as ever.
+        // The peer really is silent: from now on the full time counts.
         let silent_for = await_verdict(&ws.handle());
         assert!(silent_for >= 3 * MOMENT, "{silent_for:?}");
         assert!(silent_for < PATIENCE);

@@ -1,4 +1,4 @@
-//! The memory of a connection whose peer does not read.
+//! Memory of a connection whose peer does not read.
 
 use crate::common::process::{alone, resident};
 use crate::common::recorder::Log;

@@ -1,4 +1,4 @@
-//! Open connections on loops.
+//! Tests of open connections on loops.
 
 mod backpressure;
 mod closed_events;

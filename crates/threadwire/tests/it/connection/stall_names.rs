@@ -1,4 +1,4 @@
-//! Names in reports of stalls, of callbacks that are not called for a message.
+//! Names in stall reports, for callbacks that are not called for a message.
 
 use std::cell::RefCell;
 use std::rc::Rc;

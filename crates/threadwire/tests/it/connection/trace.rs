@@ -1,4 +1,4 @@
-//! Traces: what is shown of what goes over the wire, on either side, and what is not.
+//! Traces on either side: what is shown of the wire, and what is redacted.
 
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -11,7 +11,7 @@ use threadwire::trace::Trace;
 use threadwire::trace::{Direction, TraceEvent, TraceLine};
 use threadwire::{App, Client, Connection, Message, Reply, Server, blocking};
 
-/// What was shown.
+/// The lines of the trace.
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<String>>>);
 

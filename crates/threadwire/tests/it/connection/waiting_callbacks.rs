@@ -1,4 +1,4 @@
-//! A callback that waits: its own connection waits with it, and everything else goes on.
+//! Waiting callbacks: a connection waits for its own callback, and everything else goes on.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -14,7 +14,7 @@ use threadwire::frame::OpCode;
 use threadwire::worker::EventLoop;
 use threadwire::{Connection, Error, Initiator, Message, Reply, connect, sleep, wait_until};
 
-/// What callbacks wait for. It is opened by a message to `/open`, so from within the waiting loop.
+/// The gate that callbacks wait for. A message to `/open` opens it, so from within the waiting loop.
 #[derive(Clone, Default)]
 struct Gate(Arc<AtomicBool>);
 

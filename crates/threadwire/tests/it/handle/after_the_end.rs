@@ -1,4 +1,4 @@
-//! Handles of connections that have ended.
+//! Handles of ended connections.
 
 use std::cell::Cell;
 use std::rc::Rc;

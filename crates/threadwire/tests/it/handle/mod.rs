@@ -1,4 +1,4 @@
-//! Handles.
+//! Tests of handles.
 
 mod after_the_end;
 mod backpressure;

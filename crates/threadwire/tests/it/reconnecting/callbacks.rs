@@ -1,4 +1,4 @@
-//! Connections that come back: what follows what, who hears of it, and how it ends.
+//! Reconnecting with callbacks: order of events, who is told, and ends.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::common::peer::{CLOSE, Host, TEXT, farewell, frame, upgraded};
 use crate::common::recorder::{Call, End, Log, Recorder};
 use crate::common::{Serving, bind, bounded, ignore, patient, vacant};
-use threadwire::error::{HandshakeError, LimitKind, TimeoutKind};
+use threadwire::error::{LimitKind, TimeoutKind};
 use threadwire::reconnect::{Attempt, Backoff, Cause, Change, Reconnect, ReconnectHandle, State};
 use threadwire::worker::{EventLoop, Remote, Worker};
 use threadwire::{
@@ -47,7 +47,7 @@ fn note(text: &str) -> Call {
     Call::Note(text.to_owned())
 }
 
-/// Only what was noted.
+/// The notes alone.
 fn notes(log: &Log) -> Vec<String> {
     let note = |call| if let Call::Note(note) = call { Some(note) } else { None };
     log.calls().into_iter().filter_map(note).collect()
@@ -100,7 +100,7 @@ fn goes_from_state_to_state_and_tells_of_each_in_order() {
         let end = handle.wait_ended().unwrap();
         host.join().unwrap();
 
-        let failed = "the opening handshake failed: the server answered with status 503, expected 101 (RFC 6455, \
+        let failed = "the server answered the opening handshake with status 503, expected 101 (RFC 6455, \
                       section 4.1)";
         let expected = [
             note("connecting (attempt 1)"),
@@ -255,7 +255,7 @@ fn a_refusal_gives_up_and_says_why() {
         drop(host.join().unwrap());
         assert_eq!(end.state, State::GaveUp);
         let cause = end.cause.unwrap();
-        let Some(Error::Handshake(HandshakeError::Status(answer))) = cause.error() else {
+        let Some(Error::Status(answer)) = cause.error() else {
             panic!("{cause:?}");
         };
         assert_eq!(
@@ -363,7 +363,7 @@ fn the_program_decides_what_is_worth_another_attempt() {
         });
         let log = Log::new();
         let is_worth_it = |cause: &Cause| match cause.error() {
-            Some(Error::Handshake(HandshakeError::Status(answer))) => answer.status() == 403,
+            Some(Error::Status(answer)) => answer.status() == 403,
             _ => false,
         };
         let handle = reconnect(&url, at_once(), &log).retry_if(is_worth_it).start(log.listener(ignore));
@@ -380,7 +380,7 @@ fn a_peer_that_falls_silent_is_connected_to_again() {
         let host = Host::listen();
         let url = host.url();
         let host = host.run(|host| {
-            // It neither says anything nor answers.
+            // The peer neither sends anything nor answers.
             let silent = host.upgrade(b"");
             // This one is no sooner open than it is closed.
             let mut peer = host.upgrade(&frame(CLOSE, false, &farewell(1008, "enough")));
@@ -541,7 +541,7 @@ fn what_is_held_leaves_in_order_after_what_on_open_sends() {
             peer.close(1001, "");
             assert_eq!(peer.code(), 1001);
             drop(peer);
-            // What is sent while nobody here knows of the end is lost with the connection.
+            // Messages sent before the end is known are lost with the connection.
             heard.wait(|calls| calls.iter().filter(|call| matches!(call, Call::Closed(_))).count() > round);
         }
         handle.stop();
@@ -607,7 +607,9 @@ fn what_is_held_has_a_bound() {
             .hold(10)
             .start(Log::new().listener(ignore));
         handle.send("12345").unwrap();
-        assert!(matches!(handle.send("123456"), Err(Error::Limit { kind: LimitKind::Held, limit: 10 })));
+        assert!(
+            matches!(handle.send("123456"), Err(Error::Limit(error)) if (error.kind, error.limit) == (LimitKind::Held, 10))
+        );
         handle.send("12345").unwrap();
         assert_eq!(handle.held(), 10);
         handle.stop();
@@ -616,10 +618,10 @@ fn what_is_held_has_a_bound() {
     });
 }
 
-/// Where something comes upon a handle.
+/// The state of a reconnecting connection when a handle is used.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum When {
-    /// It has not had a turn yet.
+    /// The driver has not had a turn yet.
     Begun,
     /// The hook before the attempt waits.
     Before,
@@ -690,7 +692,7 @@ fn interrupt(when: When, what: impl FnOnce(&ReconnectHandle, &Remote)) -> (Recon
             .start(listener);
         tell.send(handle).unwrap();
         if when == When::Begun {
-            // It has its first turn when everything has happened already.
+            // The driver has its first turn when everything has happened already.
             heard.note("here");
             heard.wait(|calls| calls.contains(&note("done")));
         }
@@ -717,7 +719,7 @@ fn interrupt(when: When, what: impl FnOnce(&ReconnectHandle, &Remote)) -> (Recon
     (handle, log)
 }
 
-/// What must be so after every end that this side wanted.
+/// Holds after every end that this side wanted.
 fn assert_stopped(when: When, handle: &ReconnectHandle, log: &Log) {
     assert_eq!(handle.state(), State::Stopped, "{when:?}");
     assert!(handle.connection().is_none());
@@ -799,7 +801,7 @@ fn can_be_told_to_connect_anew_while_it_is_open() {
         log.wait_for(&Call::Open);
         handle.reconnect();
         let mut second = host.upgrade(b"");
-        // It does not wait for an answer.
+        // The old connection is dropped without waiting for an answer.
         assert_eq!((first.code(), first.ended()), (1001, true));
         log.wait(|calls| calls.iter().filter(|call| **call == Call::Open).count() == 2);
         assert!(matches!(handle.last_change().cause.as_deref(), Some(Cause::Requested)));

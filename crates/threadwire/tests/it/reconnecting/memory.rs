@@ -1,4 +1,4 @@
-//! The stack and memory that attempts to reconnect take: none, after twenty thousand.
+//! Stack and memory of reconnect attempts: none left after twenty thousand.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;

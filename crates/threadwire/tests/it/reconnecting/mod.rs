@@ -1,4 +1,4 @@
-//! Connections that come back.
+//! Tests of reconnecting.
 
 mod callbacks;
 mod memory;

@@ -1,4 +1,4 @@
-//! Servers: listening, spreading, and what becomes of requests.
+//! Accepting: listening, spreading over workers, and answers to requests.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -25,7 +25,7 @@ fn spread_of(serving: &Serving, count: usize) -> HashMap<String, usize> {
     for peer in &mut peers {
         peer.send(TEXT, b"where?");
         let name = peer.text();
-        // It stays where it is.
+        // The connection stays on its worker.
         peer.send(TEXT, b"and now?");
         assert_eq!(peer.text(), name);
         *threads.entry(name).or_default() += 1;
@@ -128,7 +128,7 @@ fn two_servers_cannot_listen_on_the_same_port() {
             let serving = Serving::with(bind().workers(2).spread(spread), |_| Reply::with(echo));
             let addr = serving.addr.to_string();
             match Server::bind(&*addr) {
-                Err(error @ Error::Listen { .. }) => {
+                Err(error @ Error::Listen(_)) => {
                     let text = format!("{error:#}");
                     assert!(text.starts_with(&format!("can't listen on {addr}: ")), "{text}");
                     assert!(text.contains("in use") && !text.contains("os error"), "{text}");
@@ -145,10 +145,10 @@ fn two_servers_cannot_listen_on_the_same_port() {
 #[test]
 fn an_address_that_is_none_is_named() {
     let error = Server::bind("127.0.0.1:http").unwrap_err();
-    assert!(matches!(&error, Error::Listen { addr, .. } if addr == "127.0.0.1:http"), "{error:?}");
+    assert!(matches!(&error, Error::Listen(error) if error.addr == "127.0.0.1:http"), "{error:?}");
     // 192.0.2.0/24 belongs to nobody (RFC 5737).
     let error = Server::bind("192.0.2.1:0").unwrap_err();
-    assert!(matches!(&error, Error::Listen { addr, .. } if addr == "192.0.2.1:0"), "{error:?}");
+    assert!(matches!(&error, Error::Listen(error) if error.addr == "192.0.2.1:0"), "{error:?}");
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn route(request: &Request) -> Reply {
     }
 }
 
-/// What the server answers to these bytes, up to the end of the stream: head and body.
+/// Head and body of the server's answer to these bytes, up to the end of the stream.
 fn answer_to(serving: &Serving, bytes: &str) -> (String, String) {
     let mut peer = Peer::connect(serving.addr);
     peer.bytes(bytes);
@@ -308,7 +308,7 @@ fn chooses_a_subprotocol_that_is_offered_and_no_other() {
             assert!(!body.contains("chat"), "nothing of our mistake is told: {body}");
         }
 
-        // What is offered and not chosen is not mentioned.
+        // A subprotocol that was offered and not chosen is not mentioned.
         let mut peer = Peer::connect(serving.addr);
         peer.bytes(request_with("/echo", "Sec-WebSocket-Protocol: chat.v1\r\n"));
         assert!(!peer.head().contains("Protocol: "));
@@ -405,7 +405,7 @@ fn frames_behind_a_request_that_came_in_pieces_are_heard() {
             let before = log.calls().len();
             let mut peer = Peer::connect(serving.addr);
             peer.bytes(&bytes[..cut]);
-            // What came so far has been read when this is answered.
+            // The bytes so far have been read when this request is answered.
             Peer::open(serving.addr, "/echo");
             peer.bytes(&bytes[cut..]);
             assert!(peer.head().starts_with("HTTP/1.1 101 "));
@@ -475,7 +475,7 @@ fn run(server: Server) -> (SocketAddr, Remote, thread::JoinHandle<Result<(), Err
         server.run(|_| Reply::with(name_thread))
     });
     let remote = told.recv().unwrap();
-    // It listens when its loop turns.
+    // The server listens when its loop turns.
     let (tell, told) = mpsc::channel();
     remote.post(move |_| tell.send(()).unwrap()).unwrap();
     told.recv().unwrap();

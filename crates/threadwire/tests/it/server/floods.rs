@@ -1,4 +1,4 @@
-//! Clients that flood a server, and many faulty ones at once: the healthy ones on the same worker get all their echoes.
+//! Floods: clients that flood a server, and many broken ones at once; healthy ones on the same worker get all their echoes.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! Servers.
+//! Tests of servers.
 
 mod accepting;
 mod admission;

@@ -1,4 +1,4 @@
-//! TLS.
+//! Tests of TLS.
 
 mod broken_streams;
 mod certificates;

@@ -1,4 +1,4 @@
-//! TLS between this library's own ends, on the faces that run on loops: what is carried, however much it is.
+//! TLS transfer between this library's own ends on loops, of any length.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -221,7 +221,7 @@ fn what_a_slow_reader_is_sent_waits_and_what_may_be_dropped_is_dropped_whole() {
                     message.resize(5000, number as u8);
                     match ws.send(&message) {
                         Ok(()) => {}
-                        Err(Error::Limit { .. }) => break,
+                        Err(Error::Limit(_)) => break,
                         Err(error) => return Err(error),
                     }
                 }

@@ -1,4 +1,4 @@
-//! Two sessions, and a pipe between them that takes and gives as little as it likes.
+//! TLS sessions of a client and a server over a pipe that takes and gives as little as it likes.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -11,9 +11,9 @@ use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::pki_types::ServerName;
 
 use super::{ClientTls, Pem, ServerTls};
-use threadwire_core::session::{buffers::Buffers, outbox::Outbox};
-use threadwire_core::tls::session::Session;
-use threadwire_core::transport::Transport;
+use crate::session::{buffers::Buffers, outbox::Outbox};
+use crate::tls::session::Session;
+use crate::transport::Transport;
 
 /// One direction: what is under way, and how much may be.
 struct Half {
@@ -105,7 +105,7 @@ fn now<T>(result: io::Result<T>) -> Option<T> {
 fn handshake(client: &mut (Session, End), server: &mut (Session, End)) {
     for _ in 0..100_000 {
         let done = client.0.handshake(&mut client.1).unwrap() & server.0.handshake(&mut server.1).unwrap();
-        // What has not left yet is not the end of it.
+        // The handshake ends only when all bytes have left.
         if done && client.0.push(&mut client.1).unwrap() && server.0.push(&mut server.1).unwrap() {
             return;
         }
@@ -148,7 +148,7 @@ proptest! {
         let (mut written, mut read_back) = (0, Vec::new());
         let mut ends: Vec<usize> = sizes.iter().scan(0, |end, size| { *end += size; Some(*end) }).collect();
         while read_back.len() < bytes.len() {
-            // One write for each piece, which goes on with what the last one left, as an outbox does.
+            // One write for each piece, continued where the last one stopped, as an outbox does.
             ends.retain(|end| *end > written);
             if let Some(end) = ends.first() {
                 let waiting = &bytes[written..*end];
@@ -160,7 +160,7 @@ proptest! {
         }
         prop_assert!(read_back == bytes);
         prop_assert!(read(&mut server, 10).is_none());
-        // Whatever was encrypted has left: nothing is kept.
+        // All encrypted bytes have left: nothing is kept.
         prop_assert_eq!(written, bytes.len());
     }
 }
@@ -200,7 +200,7 @@ fn bytes_that_find_no_room_are_handed_out_without_the_stream() {
     assert_eq!(read(&mut server, 10).unwrap(), [5; 10]);
     assert!(server.0.may_have_more());
     while read(&mut server, 1000).is_some_and(|bytes| bytes.len() == 1000) {}
-    // What is ready meanwhile is not told again.
+    // Readiness that comes meanwhile is not announced again.
     assert!(server.0.may_have_more());
     client.0.write(&mut client.1, &[IoSlice::new(&[5; 9990])]).unwrap();
     server.1.receives.borrow_mut().ended = true;

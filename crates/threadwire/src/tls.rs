@@ -11,9 +11,6 @@
 //! A peer that ends its stream without saying so in TLS (`close_notify`) is only a debug line: WebSocket has close frames of its
 //! own, and a connection that ends without one is [reported](crate::Closed) as such.
 
-#[cfg(all(test, feature = "tls"))]
-mod tests;
-
 pub use threadwire_core::error::TlsProblem;
 #[cfg(feature = "tls")]
 pub use threadwire_core::tls::{

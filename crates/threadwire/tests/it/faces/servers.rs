@@ -1,0 +1,141 @@
+//! What servers can, on each face.
+
+use std::thread;
+
+use super::scenarios;
+use crate::common::certificates::Authority;
+use crate::common::doors::{Plan, ask_for_note, attach};
+use crate::common::files::Files;
+use crate::common::patient;
+use crate::common::peer::{Peer, TEXT, request, request_with};
+use threadwire::server::{Admission, Bearer, Forwarded, ListenSocket, ProxyProtocol, Router, ServerTls};
+use threadwire::{Client, Config, Limits, Reply, Request, blocking};
+
+scenarios! {
+    "answer a request" {
+        listener blocking aio: server |face| {
+            let served = face.serve(Plan::new(move |request| match request.path() {
+                "/" => face.accept(),
+                _ => Reply::status(404),
+            }));
+            assert_eq!((served.status("/", ""), served.status("/elsewhere", "")), (101, 404));
+        };
+    }
+    "choose a subprotocol" {
+        listener blocking aio: server |face| {
+            let served = face.serve(Plan::new(move |_| face.accept().subprotocols(["v2", "v1"]).unwrap()));
+            let mut peer = Peer::connect(served.addr());
+            peer.bytes(request_with("/", "Sec-WebSocket-Protocol: v0, v1\r\n"));
+            assert!(peer.head().to_lowercase().contains("sec-websocket-protocol: v1\r\n"));
+        };
+    }
+    "attach values to a connection" {
+        listener blocking aio: server |face| {
+            let served = face.serve(Plan::new(move |request| {
+                attach(request, "attached");
+                face.accept()
+            }));
+            assert_eq!(served.note("/", ""), "attached");
+        };
+    }
+    "route by path" {
+        listener blocking aio: server |face| {
+            let router = Router::new().route("/rooms/{id}", move |request| {
+                attach(request, request.param("id").unwrap());
+                face.accept()
+            });
+            let served = face.serve(Plan::new(router.unwrap().hook()));
+            assert_eq!(served.note("/rooms/7", ""), "7");
+            assert_eq!(served.status("/", ""), 404);
+        };
+    }
+    "check who asks" {
+        listener blocking aio: server |face| {
+            let check = Bearer::new("rooms", |token: &str| (token == "good").then_some(()));
+            let router = Router::new().check(check).route("/", move |_| face.accept()).unwrap();
+            let served = face.serve(Plan::new(router.hook()));
+            assert_eq!(served.status("/", ""), 401);
+            assert_eq!(served.status("/", "Authorization: Bearer good\r\n"), 101);
+        };
+    }
+    "limit how many are let in" {
+        listener blocking aio: server |face| {
+            let plan = Plan::new(move |_| face.accept());
+            let served = face.serve(plan.admission(Admission::default().max_connections(1)));
+            let _first = Peer::open(served.addr(), "/");
+            assert_eq!(served.status("/", ""), 503);
+        };
+    }
+    "who is behind a balancer" {
+        listener blocking aio: server |face| {
+            let said = move |request: &Request| {
+                attach(request, request.client_ip().unwrap());
+                face.accept()
+            };
+            let forwarded = Forwarded::from_peers(["127.0.0.0/8"]).unwrap();
+            let served = face.serve(Plan::new(said).admission(Admission::default().forwarded(forwarded)));
+            assert_eq!(served.note("/", "X-Forwarded-For: 192.0.2.1\r\n"), "192.0.2.1");
+        };
+    }
+    "the PROXY protocol" {
+        listener blocking aio: server |face| {
+            let said = move |request: &Request| {
+                attach(request, request.client_ip().unwrap());
+                face.accept()
+            };
+            let protocol = ProxyProtocol::from_peers(["127.0.0.0/8"]).unwrap();
+            let served = face.serve(Plan::new(said).admission(Admission::default().proxy_protocol(protocol)));
+            let mut peer = Peer::connect(served.addr());
+            peer.bytes(format!("PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n{}", request("/")));
+            assert_eq!(ask_for_note(&mut peer), "192.0.2.1");
+        };
+    }
+    "several sockets, also Unix sockets" {
+        listener blocking aio: server |face| {
+            let files = Files::empty();
+            let unix = ListenSocket::unix(files.path("socket")).unwrap();
+            let sockets = vec![ListenSocket::tcp("127.0.0.1:0").unwrap(), unix];
+            let served = face.serve_on(sockets, Plan::new(move |_| face.accept()));
+            assert_eq!(served.status("/", ""), 101);
+            let client = Client::new("ws://localhost/").unwrap().unix_socket(served.path());
+            assert!(blocking::connect(&client).unwrap().is_open());
+        };
+    }
+    "TLS" {
+        listener blocking aio: server |face| {
+            let authority = Authority::new("authority");
+            let tls: ServerTls = authority.sign(&["localhost"]).server();
+            let served = face.serve(Plan { tls: Some(tls), ..Plan::new(move |_| face.accept()) });
+            let url = format!("wss://localhost:{}/", served.addr().port());
+            let mut ws = blocking::connect(&Client::new(&url).unwrap().tls(authority.trusted())).unwrap();
+            ws.send("hello").unwrap();
+            assert_eq!(ws.recv().unwrap().unwrap(), "hello");
+        };
+    }
+    "accept one by one" {
+        blocking: alone || {
+            let mut server = blocking::Server::bind("127.0.0.1:0").unwrap();
+            let addr = server.local_addr().unwrap();
+            let peer = thread::spawn(move || Peer::open(addr, "/").send(TEXT, b"hello"));
+            assert_eq!(server.accept().unwrap().recv().unwrap().unwrap(), "hello");
+            peer.join().unwrap();
+        };
+        aio: alone async || {
+            let mut server = threadwire::aio::Server::bind("127.0.0.1:0").await.unwrap();
+            let addr = server.local_addr().unwrap();
+            let peer = thread::spawn(move || Peer::open(addr, "/").send(TEXT, b"hello"));
+            let mut ws = server.accept().await.unwrap().upgrade().await.unwrap();
+            assert_eq!(ws.recv().await.unwrap().unwrap(), "hello");
+            peer.join().unwrap();
+        };
+    }
+    "settings of connections" {
+        listener blocking aio: server |face| {
+            let short: Config = patient().limits(Limits::default().max_message(4));
+            let served = face.serve(Plan::new(move |_| face.accept()).config(short));
+            let mut peer = Peer::open(served.addr(), "/");
+            peer.send(TEXT, b"12345");
+            assert_eq!(peer.code(), 1009);
+        };
+    }
+}
