@@ -14,6 +14,7 @@ use super::deflated::{Deflated, Variant, Variants};
 use super::delivery::{Part, Report};
 use super::homes::{Core, Stay};
 use super::member::Given;
+use super::table::Rooms;
 use crate::connection::writing::FLUSH_AT;
 use crate::{Connection, WhenFull};
 use threadwire_core::session::buffers::Buffers;
@@ -238,6 +239,7 @@ impl Member {
 
 /// The place of a member in a room: part of the connection.
 pub(crate) struct Seat {
+    pub(super) rooms: Rc<Rooms>,
     pub(crate) branch: Rc<Branch>,
     pub(crate) place: usize,
 }

@@ -112,7 +112,7 @@ impl Connection {
     /// Has what was gathered in this connection's rooms leave, before something else does.
     #[inline]
     pub(in crate::connection) fn flush_rooms(&self) {
-        if self.has(Flags::IN_ROOMS) && Rooms::current().has_gathered() {
+        if self.has(Flags::IN_ROOMS) && self.rooms().is_some_and(|rooms| rooms.has_gathered()) {
             self.flush_own_rooms();
         }
     }
@@ -126,8 +126,8 @@ impl Connection {
 
     /// The end: leaves all rooms.
     pub(in crate::connection) fn leave_rooms(&self) {
-        if self.has(Flags::IN_ROOMS) {
-            Rooms::current().leave_rooms(self);
+        if let Some(rooms) = self.rooms() {
+            rooms.leave_rooms(self);
         }
     }
 }
@@ -138,6 +138,11 @@ impl Connection {
     #[inline]
     pub(crate) fn address(&self) -> usize {
         Rc::as_ptr(&self.0).addr()
+    }
+
+    /// The rooms of its thread, if it is in any. Held by its seats, as a connection may outlive the thread's own storage.
+    fn rooms(&self) -> Option<Rc<Rooms>> {
+        self.0.extras.borrow().as_ref()?.seats.first().map(|seat| Rc::clone(&seat.rooms))
     }
 
     fn find_seat(&self, mut is_it: impl FnMut(&Seat) -> bool) -> Option<Rc<Branch>> {
@@ -160,11 +165,11 @@ impl Connection {
     }
 
     /// Becomes a member. In how many rooms it is now.
-    pub(crate) fn take_seat(&self, branch: Rc<Branch>, place: usize) -> usize {
+    pub(crate) fn take_seat(&self, rooms: &Rc<Rooms>, branch: Rc<Branch>, place: usize) -> usize {
         self.set(Flags::IN_ROOMS, true);
         let mut extras = self.0.extras.borrow_mut();
         let seats = &mut extras.get_or_insert_default().seats;
-        seats.push(Seat { branch, place });
+        seats.push(Seat { rooms: Rc::clone(rooms), branch, place });
         seats.len()
     }
 

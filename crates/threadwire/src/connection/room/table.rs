@@ -54,7 +54,7 @@ impl Rooms {
 
 impl Rooms {
     /// Takes a member into a room.
-    pub(super) fn join_room(&self, core: &Arc<Core>, ws: &Connection, when_full: Option<WhenFull>) {
+    pub(super) fn join_room(self: &Rc<Self>, core: &Arc<Core>, ws: &Connection, when_full: Option<WhenFull>) {
         if !ws.is_open() {
             return;
         }
@@ -69,7 +69,7 @@ impl Rooms {
             return branch.set_policy(place, when_full);
         }
         let place = branch.add(ws.clone(), when_full);
-        if ws.take_seat(branch, place) == 2 {
+        if ws.take_seat(self, branch, place) == 2 {
             self.shared.update(|count| count + 1);
         }
     }
