@@ -144,8 +144,9 @@ pub mod server {
     pub use crate::listener::server::{Server, Spread};
     pub use crate::on_loop::server::Stopper;
     pub use threadwire_core::server::{
-        Admission, BasicAuth, BasicUser, Bearer, Check, Forwarded, Hosts, ListenAddr, ListenSocket, Origins,
-        Proxied, ProxyProtocol, Request, Shutdown, ShutdownReport, Standing, StuckWorker, Unanswered,
+        Admission, BasicAuth, BasicUser, Bearer, Check, CloseProblem, Forwarded, Hosts, ListenAddr,
+        ListenSocket, Origins, Proxied, ProxyProtocol, Request, Shutdown, ShutdownReport, StuckWorker,
+        UncleanClose,
     };
     #[cfg(feature = "tls")]
     pub use threadwire_core::tls::ServerTls;

@@ -70,13 +70,13 @@ fn drive(route: Result<Route, Error>) -> impl Future<Output = Result<Connection,
 ///
 /// let (here, there) = tokio::io::duplex(4096);
 /// let server = tokio::spawn(async move {
-///     let mut ws = aio::accept(there, Config::default()).await?;
+///     let mut ws = aio::accept_over(there, Config::default()).await?;
 ///     while let Some(message) = ws.recv().await? {
 ///         ws.send(&message).await?;
 ///     }
 ///     Ok::<(), Error>(())
 /// });
-/// let mut ws = aio::client(here, "ws://example.com/").await?;
+/// let mut ws = aio::connect_over(here, "ws://example.com/").await?;
 /// ws.send("through memory").await?;
 /// assert_eq!(ws.recv().await?.unwrap(), "through memory");
 /// ws.close().await?;
@@ -84,7 +84,7 @@ fn drive(route: Result<Route, Error>) -> impl Future<Output = Result<Connection,
 /// # Ok(())
 /// # }
 /// ```
-pub fn client<S>(
+pub fn connect_over<S>(
     stream: S,
     target: impl AsClient,
 ) -> impl Future<Output = Result<Connection, Error>> + Send + 'static

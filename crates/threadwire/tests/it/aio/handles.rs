@@ -131,7 +131,7 @@ fn a_thread_closes_and_the_receiver_learns_of_it() {
 async fn stuck(config: Config) -> (aio::Connection, Script) {
     let script = Script::default();
     script.say(request("/").as_bytes());
-    let ws = aio::accept(script.clone(), config).await.unwrap();
+    let ws = aio::accept_over(script.clone(), config).await.unwrap();
     ws.flush().await.unwrap();
     script.take_written();
     script.stick(true);

@@ -261,7 +261,7 @@ fn one_thread_writes_while_another_one_reads() {
             assert_eq!(receiver.recv().unwrap().unwrap(), format!("{number}").as_str());
         }
         writer.join().unwrap();
-        let closer = thread::spawn(move || other.close(CloseCode::NORMAL, "done").unwrap());
+        let closer = thread::spawn(move || other.close_with(CloseCode::NORMAL, "done").unwrap());
         assert!(receiver.recv().unwrap().is_none());
         assert!(closer.join().unwrap().is_normal());
     });

@@ -82,7 +82,7 @@ pub async fn pair() -> (Connection, Connection) {
 pub async fn pair_over(room: usize, config: Config) -> (Connection, Connection) {
     let (here, there) = tokio::io::duplex(room);
     let client = Client::new("ws://127.0.0.1/").unwrap().config(config.clone());
-    let (client, server) = tokio::join!(aio::client(here, &client), aio::accept(there, config));
+    let (client, server) = tokio::join!(aio::connect_over(here, &client), aio::accept_over(there, config));
     (client.unwrap(), server.unwrap())
 }
 

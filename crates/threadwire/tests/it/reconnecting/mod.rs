@@ -1,4 +1,6 @@
 //! Tests of reconnecting.
 
 mod callbacks;
+mod commands;
 mod memory;
+mod offline_queue;
