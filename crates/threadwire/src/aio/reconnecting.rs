@@ -1,4 +1,4 @@
-//! The driver of reconnecting on tokio: whoever receives carries out what the conductor says.
+//! Driver of reconnecting on tokio: the task that receives carries out the effects of the conductor.
 
 use std::collections::VecDeque;
 use std::fmt;
