@@ -363,8 +363,8 @@ impl Reconnecting {
 
     /// Commands, first of all.
     fn take_news(&mut self) {
-        if let Some((wish, has_room)) = self.shared.take_news() {
-            self.conductor.on(Event::Wanted(wish));
+        if let Some((command, has_room)) = self.shared.take_news() {
+            self.conductor.on(Event::Commanded(command));
             if has_room {
                 self.conductor.on(Event::Room);
             }

@@ -4,6 +4,7 @@
 //! own thread it goes straight to the connection. A message that is sent in parts holds the connection's messages up until
 //! it is finished: those of others wait for it, in order ([`crate::connection`]'s `sharing.rs`).
 
+pub mod events;
 pub(crate) mod lane;
 mod parts;
 mod sync;
@@ -22,7 +23,7 @@ use threadwire_proto::{CloseCode, CloseFrame, Compress, Message, OpCode, SendErr
 use threadwire_worker::{EventLoop, Lock, Remote, WorkerId};
 
 use crate::connection::registry::Registry;
-use crate::{Closed, Config, Connection, Error, SendOptions, WhenFull, events};
+use crate::{Closed, Config, Connection, Error, SendOptions, WhenFull};
 use lane::{Lane, LeftFrame, Pushed};
 pub use parts::Parts;
 use waiting::{Below, Ended};

@@ -172,8 +172,8 @@ impl Driver {
 
     /// Commands, first of all.
     fn take_news(&self) {
-        if let Some((wish, has_room)) = self.shared.take_news() {
-            self.on(Event::Wanted(wish));
+        if let Some((command, has_room)) = self.shared.take_news() {
+            self.on(Event::Commanded(command));
             if has_room {
                 self.on(Event::Room);
             }
