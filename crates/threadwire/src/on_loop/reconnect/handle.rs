@@ -52,8 +52,7 @@ pub struct ReconnectHandle<H: ConnectionHandle = Handle>(pub(crate) Arc<SharedSt
 impl<H: ConnectionHandle> ReconnectHandle<H> {
     /// Sends a message over the connection that is open, as [`Handle::send`] and
     /// [`aio::Handle::send`](crate::aio::Handle::send) do. While none is, it fails with [`Error::Closed`], or takes the message
-    /// to be sent later where `hold` is set ([`Reconnect::hold`](crate::reconnect::Reconnect::hold),
-    /// [`Reconnecting::hold`](crate::aio::Reconnecting::hold)).
+    /// to be sent later where [`Reconnect::hold`](crate::reconnect::Reconnect::hold) is set.
     ///
     /// What was given to a connection is lost if that ends before it has left (nobody knows how much of it the peer has read),
     /// and so is what is sent in the moment in which the end is not known yet on this thread.
