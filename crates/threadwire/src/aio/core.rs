@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::mem;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker, ready};
 use std::time::Instant;
 
@@ -14,6 +14,7 @@ use threadwire_proto::{
     CloseCode, CloseFrame, Compress, Level, OpCode, OwnedMessage, Role, RoundTripSummary,
     SendOptions as FrameOptions,
 };
+use threadwire_worker::Lock;
 use tokio::runtime;
 use tokio::task::coop;
 
@@ -31,7 +32,7 @@ use threadwire_core::session::unparsed::Unparsed;
 use threadwire_core::session::{self, Session};
 
 pub(super) struct Core {
-    state: Mutex<State>,
+    state: Lock<State>,
     kick: Arc<Kick>,
     /// Has the connection flushed.
     waker: Waker,
@@ -69,7 +70,7 @@ impl Core {
             let mut session = Session::new(protocol, output);
             session.begin_keepalive(&config, Instant::now());
             session.set_more_follows(!unparsed.is_empty());
-            let state = Mutex::new(State::new(stream, session, unparsed));
+            let state = Lock::new(State::new(stream, session, unparsed));
             Core { state, waker: Waker::from(Arc::clone(&kick)), kick, runtime, config, agreed }
         });
         core.flush();
@@ -82,7 +83,7 @@ impl Core {
         let buffers = Buffers::current();
         let session = session::Env { config: &self.config, buffers: &buffers };
         let env = Env { session, waker: &self.waker, runtime: &self.runtime };
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         let result = call(&mut state, env);
         // Whoever flushes says so before it takes the lock: what is seen here can't be too old.
         let kick = mem::take(&mut state.needs_flush) && !self.kick.is_queued();
@@ -101,7 +102,7 @@ impl Core {
     fn perform(&self, after: After) {
         let After { woken, drive, stream } = after;
         if stream.is_some() {
-            // It has ended.
+            // The connection has ended: its stream is dropped.
             drop(stream);
             self.agreed.iter().for_each(|agreed| agreed.give_permit_back());
         }
@@ -198,7 +199,7 @@ impl Core {
                 state.read_ahead(cx, env);
             }
             let policy = match opcode.is_control() && fin {
-                // It does not wait, but there is an end to it all the same.
+                // Such a send does not wait, but room for it ends all the same.
                 true => Some(WhenFull::Error),
                 false => options.when_full.filter(|when_full| *when_full != WhenFull::Wait),
             };

@@ -1,4 +1,4 @@
-//! Whether a runtime comes round: a thread asks, and a task of the runtime answers.
+//! Runtime watch: a thread asks, a task of the runtime answers, and late answers are reported.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -220,7 +220,7 @@ impl Pulse {
         };
         let held = asked.elapsed();
         tracing::warn!(what, ?held, "no task of a runtime gets its turn");
-        // It is the program's: nothing is locked.
+        // The hook is the program's: nothing is locked while it runs.
         let hook = self.lock().on_stall.take();
         let Some(mut hook) = hook else { return };
         threadwire_core::panic::contain("on_stall", || hook(&Stalled::new(what, held)));

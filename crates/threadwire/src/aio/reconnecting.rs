@@ -1,4 +1,4 @@
-//! The driver of reconnecting on tokio: whoever receives carries out what the conductor says.
+//! Driver of reconnecting on tokio: the task that receives carries out the effects of the conductor.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -295,7 +295,7 @@ impl Reconnecting {
                 },
                 UnderWay::Connection(connected) => {
                     let received = connected.ws.receiver().poll_recv(cx);
-                    // What came before it is received: it may have been the pong.
+                    // After the receive, which may have brought the pong.
                     if let Some(times) = connected.poll_measured(cx) {
                         self.conductor.on(Event::Measured(times));
                         if received.is_pending() {
@@ -304,7 +304,7 @@ impl Reconnecting {
                     }
                     match ready!(received) {
                         Ok(Some(message)) => return Poll::Ready(Ok(Some(Update::Message(message)))),
-                        // What ended it is told as its end.
+                        // The error is reported with the end of the connection.
                         Ok(None) | Err(_) => self.ended(),
                     }
                 }
@@ -346,8 +346,8 @@ impl Reconnecting {
 
     /// Commands, first of all.
     fn take_news(&mut self) {
-        if let Some((wish, has_room)) = self.shared.take_news() {
-            self.conductor.on(Event::Wanted(wish));
+        if let Some((command, has_room)) = self.shared.take_news() {
+            self.conductor.on(Event::Commanded(command));
             if has_room {
                 self.conductor.on(Event::Room);
             }
@@ -364,7 +364,7 @@ impl Reconnecting {
         }
         let begun = self.hooks.on_open.as_deref_mut().map_or(Ok(()), |hook| catch(|| hook(&handle)));
         match begun {
-            // It is no failure then.
+            // Sending on a closed connection is no failure.
             Err(Error::Closed) if !handle.is_open() => {}
             Err(error) => {
                 let _ = handle.close_with(CloseCode::INTERNAL_ERROR, "");
@@ -468,7 +468,7 @@ impl Connected {
         }
     }
 
-    /// What was measured, if that has come to something.
+    /// The times, when all rounds are measured. Nothing comes of a measurement that fails.
     fn poll_measured(&mut self, cx: &mut Context<'_>) -> Option<Vec<Duration>> {
         match self.measuring.as_mut()?.as_mut().poll(cx) {
             Poll::Ready(measured) => {

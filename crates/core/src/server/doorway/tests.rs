@@ -1,3 +1,5 @@
+//! Opening handshakes on a server without a socket: requests in pieces, refusals, deadlines, the PROXY protocol.
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

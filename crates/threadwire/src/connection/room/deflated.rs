@@ -1,10 +1,9 @@
-//! What a room's members share where they have agreed on compression: a message is compressed once for all of them whose
+//! Compression in rooms: a message is compressed once for all members whose
 //! peers can read the same, on whatever thread they are.
-
-use std::sync::{Mutex, PoisonError};
 
 use threadwire_proto::deflate::Sharing;
 use threadwire_proto::{Compress, OpCode, Pool};
+use threadwire_worker::Lock;
 
 use super::branch::{Gathered, Span};
 use threadwire_core::session::buffers::Buffers;
@@ -12,7 +11,7 @@ use threadwire_core::session::buffers::Buffers;
 /// A message's compressed frames, of which there are as many as there are settings among the members: one, as a rule.
 /// `None` stands for one that is better sent as it is.
 #[derive(Debug, Default)]
-pub(crate) struct Deflated(Mutex<Vec<Known>>);
+pub(crate) struct Deflated(Lock<Vec<Known>>);
 
 /// A frame for members with these settings.
 type Known = (Sharing, Option<Box<[u8]>>);
@@ -27,8 +26,8 @@ impl Deflated {
         pool: &mut Pool,
         out: &mut Vec<u8>,
     ) -> bool {
-        // Whoever comes second waits for the first: it would take as long itself.
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // A second thread waits for the first: compressing would take as long itself.
+        let mut known = self.0.lock();
         if let Some((_, frame)) = known.iter().find(|(its, _)| *its == sharing) {
             frame.iter().for_each(|frame| out.extend_from_slice(frame));
             return frame.is_some();
@@ -115,7 +114,7 @@ mod tests {
         let (twelve, nine) = (Deflate::new(), Deflate::new().server_max_window_bits(9));
         let first = append(sharing(&twelve), &[b'a'; 100]);
         assert!(first.is_some());
-        // What it is given the second time is not looked at.
+        // The payload of the second call is not looked at.
         assert_eq!(append(sharing(&twelve), &[b'b'; 100]), first);
         assert_ne!(append(sharing(&nine), &[b'b'; 100]), first);
         let short = Deflate::new().threshold(1000);

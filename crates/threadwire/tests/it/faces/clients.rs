@@ -1,4 +1,4 @@
-//! What clients can, on each face: a message is echoed, and the setting has left its trace.
+//! Client features on each face: a message is echoed, and the setting has left its trace.
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! What servers can, on each face.
+//! Server features on each face.
 
 use std::thread;
 

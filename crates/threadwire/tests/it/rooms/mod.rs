@@ -18,7 +18,7 @@ use threadwire::{Client, Config, Connection, Error, Handle, Listener, Message, R
 type React = Arc<dyn Fn(&Connection, &Room, &str) -> Result<(), Error> + Send + Sync>;
 
 /// A server whose connections are members of a room from the beginning, unless they ask for `/out`.
-pub(super) struct Hall {
+struct Hall {
     serving: Serving,
     room: Room,
     handles: Receiver<Handle>,
@@ -85,10 +85,7 @@ impl Hall {
 }
 
 /// Does something on a connection's thread, and returns what comes of it.
-pub(super) fn on<R: Send + 'static>(
-    handle: &Handle,
-    work: impl FnOnce(&Connection) -> R + Send + 'static,
-) -> R {
+fn on<R: Send + 'static>(handle: &Handle, work: impl FnOnce(&Connection) -> R + Send + 'static) -> R {
     let (done, result) = mpsc::channel();
     handle.run(move |ws| done.send(work(ws)).unwrap());
     result.recv().unwrap()
@@ -107,22 +104,22 @@ fn hold_up(handle: &Handle) -> Sender<()> {
 }
 
 /// Lets other threads run until it is so.
-pub(super) fn until(is_so: impl Fn() -> bool) {
+fn until(is_so: impl Fn() -> bool) {
     while !is_so() {
         thread::yield_now();
     }
 }
 
-pub(super) fn report(room: &Room, message: &str) -> (u64, u64, u64) {
+fn report(room: &Room, message: &str) -> (u64, u64, u64) {
     numbers(room.send(message).report().unwrap())
 }
 
-pub(super) fn numbers(report: Report) -> (u64, u64, u64) {
+fn numbers(report: Report) -> (u64, u64, u64) {
     (report.delivered, report.dropped, report.skipped)
 }
 
 /// The texts that come next.
-pub(super) fn texts<const N: usize>(peer: &mut Peer) -> [String; N] {
+fn texts<const N: usize>(peer: &mut Peer) -> [String; N] {
     [(); N].map(|()| peer.text())
 }
 
