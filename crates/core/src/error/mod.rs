@@ -51,7 +51,7 @@ type Source = Box<dyn std::error::Error + Send + Sync>;
 /// | [`Status`](Error::Status) | the server answers with another status than 101 | status 429 and 500 to 599 |
 /// | [`Handshake`](Error::Handshake) | anything else is wrong with the opening handshake, or a header can't be sent | no |
 /// | [`Url`](Error::Url) | a URL can't be connected to | no |
-/// | [`Resolve`](Error::Resolve) | the host has no address, as far as the system can tell now | yes |
+/// | [`Resolve`](Error::Resolve) | the system finds no address of the host now | yes |
 /// | [`Connect`](Error::Connect), [`ConnectUnix`](Error::ConnectUnix) | no address of the server can be reached | unless forbidden |
 /// | [`Proxy`](Error::Proxy) | a proxy can't be reached, or does not let through | as [`ProxyProblem::is_transient`] says |
 /// | [`Redirect`](Error::Redirect) | the server sends elsewhere, and there it must not go | no |

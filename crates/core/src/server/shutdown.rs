@@ -34,7 +34,7 @@ pub struct Shutdown {
     /// By default there is none.
     pub retry_after: Option<Duration>,
     /// Whether new connections are accepted until the end, to be answered with 503. By default the listening socket is closed
-    /// at once, and the system refuses whoever comes: then the address is free for the next server, but a balancer that
+    /// at once, and the system refuses new clients: then the address is free for the next server, but a balancer that
     /// tells a server which goes away from one which is gone may want the answer.
     pub keep_listening: bool,
 }

@@ -149,10 +149,10 @@ impl Handle {
     pub fn close_with(&self, code: CloseCode, reason: &str) -> Result<(), Error> {
         CloseFrame { code: Some(code), reason }.check()?;
         let reason = reason.to_owned();
-        // What is sent behind it is too late.
+        // Later messages are too late.
         self.0.lane.shut();
         self.run(move |ws| {
-            // It was checked.
+            // Code and reason were checked above.
             let _ = ws.close_with(code, &reason);
         });
         Ok(())
@@ -246,7 +246,7 @@ impl Handle {
                 match self.send_with(message, WhenFull::Error) {
                     Err(Error::Limit(_)) => {
                         Below::new(self, Some(most)).await;
-                        // It may be that there are too many messages, and not too many bytes.
+                        // The limit on the number of messages may be reached, and not that on bytes.
                         waiting::leave_others_their_turn().await;
                     }
                     sent => return sent,
@@ -447,7 +447,7 @@ impl Handle {
         if told.is_ok() {
             return true;
         }
-        // It may have moved on from a worker that has ended since.
+        // The connection may have moved on from a worker that has ended since.
         if self.worker().as_ref() != Some(&owner) {
             return self.tell_owner(pushed);
         }

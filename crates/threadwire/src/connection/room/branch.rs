@@ -115,7 +115,7 @@ impl Branch {
         let mut members = self.members.borrow_mut();
         let removed = members.swap_remove(place);
         let moved = members.get(place).map(|member| member.ws.clone());
-        // It may be the last that is left of a connection.
+        // The removed member may be the last owner of its connection.
         drop(members);
         drop(removed);
         moved

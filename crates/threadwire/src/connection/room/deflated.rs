@@ -26,7 +26,7 @@ impl Deflated {
         pool: &mut Pool,
         out: &mut Vec<u8>,
     ) -> bool {
-        // Whoever comes second waits for the first: it would take as long itself.
+        // A second thread waits for the first: compressing would take as long itself.
         let mut known = self.0.lock();
         if let Some((_, frame)) = known.iter().find(|(its, _)| *its == sharing) {
             frame.iter().for_each(|frame| out.extend_from_slice(frame));
@@ -114,7 +114,7 @@ mod tests {
         let (twelve, nine) = (Deflate::new(), Deflate::new().server_max_window_bits(9));
         let first = append(sharing(&twelve), &[b'a'; 100]);
         assert!(first.is_some());
-        // What it is given the second time is not looked at.
+        // The payload of the second call is not looked at.
         assert_eq!(append(sharing(&twelve), &[b'b'; 100]), first);
         assert_ne!(append(sharing(&nine), &[b'b'; 100]), first);
         let short = Deflate::new().threshold(1000);

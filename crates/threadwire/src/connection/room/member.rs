@@ -88,7 +88,7 @@ impl Connection {
         }
         let length = framed.payload.len();
         if !self.has_room(length) {
-            // What waits for another's message is not dropped to make room.
+            // Messages that wait for the end of another message are not dropped to make room.
             let when_full = if when_full == WhenFull::DropOldest { WhenFull::DropNewest } else { when_full };
             return self.refused(self.overflow(FrameKind::Message, length, when_full));
         }

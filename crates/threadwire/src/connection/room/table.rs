@@ -58,7 +58,7 @@ impl Rooms {
         if !ws.is_open() {
             return;
         }
-        // It gets nothing that was sent before.
+        // A new member gets nothing that was sent before.
         self.flush_rooms();
         let branch = self.branch(core.id).unwrap_or_else(|| {
             let branch = Rc::new(Branch::new(core));
