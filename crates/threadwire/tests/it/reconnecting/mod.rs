@@ -1,4 +1,5 @@
 //! Tests of reconnecting.
 
 mod callbacks;
+mod everywhere;
 mod memory;
