@@ -90,7 +90,7 @@ enum Command {
         /// Which one.
         #[arg(value_parser = builtin_names())]
         name: String,
-        /// Where it listens.
+        /// The listening address.
         #[arg(long)]
         port: u16,
         /// Speaks TLS, with a certificate that it makes.

@@ -74,7 +74,8 @@ fn ping(options: &Options) -> Result<(), Error> {
         );
     }
     ws.close()?;
-    ws.wait_closed()
+    ws.wait_closed()?;
+    Ok(())
 }
 
 fn milliseconds(time: Duration) -> String {

@@ -108,8 +108,9 @@ pub mod error {
     //! a handshake. `threadwire::Error` itself is at the root.
 
     pub use threadwire_core::error::{
-        Closed, Error, LimitKind, ProxyProblem, RedirectProblem, Stage, Step, TimeoutKind, TlsProblem,
-        UrlPart,
+        Closed, ConnectError, ConnectUnixError, Error, LimitError, LimitKind, ListenError, ProxyError,
+        ProxyProblem, RedirectError, RedirectProblem, RequestRefused, ResolveError, RouteError, Stage, Step,
+        TimeoutKind, TlsError, TlsFileError, TlsProblem, UrlError, UrlPart,
     };
     pub use threadwire_proto::handshake::{HandshakeError, HeaderError};
     pub use threadwire_proto::{SendError, Violation};

@@ -1,7 +1,7 @@
 //! Lane of a handle under a model checker, which tries the orders in which threads can run. It is the same source file as the
 //! library's, with the checker's locks and atomics under it.
 
-/// What the lane finds under this name.
+/// The names that the lane imports.
 pub mod sync {
     pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     pub(crate) use shuttle::sync::{Mutex, MutexGuard};
@@ -41,7 +41,7 @@ fn push(lane: &Shared, payload: &[u8], when_full: WhenFull, limit: usize) -> Pus
     lane.push_frame(LeftFrame::new(OpCode::Binary, true, 0, when_full), payload, limit)
 }
 
-/// What was left: `Ok` with the payload of each frame, `Err` with each call.
+/// The contents of the lane: `Ok` with the payload of each frame, `Err` with each call.
 fn all(mut batch: Batch<Call>) -> (Vec<Result<Vec<u8>, Call>>, Batch<Call>) {
     let mut ops = Vec::new();
     while !batch.ops.is_empty() {
@@ -204,7 +204,7 @@ fn after_the_end_nothing_is_taken_and_what_was_left_is_dropped_once() {
                 .map(|_| {
                     let (lane, made, dropped) = (Arc::clone(&lane), Arc::clone(&made), Arc::clone(&dropped));
                     thread::spawn(move || {
-                        // It is shut first, so a call may still be taken when no message is.
+                        // Messages are shut first: a call may still be taken when no message is.
                         let mut over = [false; 2];
                         for _ in 0..3 {
                             made.fetch_add(1, Ordering::SeqCst);
@@ -229,7 +229,7 @@ fn after_the_end_nothing_is_taken_and_what_was_left_is_dropped_once() {
             for sender in senders {
                 sender.join().unwrap();
             }
-            // Also what was left before the end, though nobody has taken it.
+            // Messages left before the end are dropped too, although they were not taken.
             assert_eq!(dropped.load(Ordering::SeqCst), made.load(Ordering::SeqCst));
             assert_eq!(lane.waiting_bytes(), 0);
             assert!(!lane.is_open());
@@ -412,7 +412,7 @@ fn nothing_is_missing_from_the_sum_while_the_owner_takes_and_writes() {
     shuttle::check_random(
         || {
             let lane = new();
-            // What has surely been left, and what may have been written.
+            // The frames surely left, and the frames perhaps written.
             let (left, written) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
             let done = Arc::new(AtomicBool::new(false));
             let sender = {
@@ -477,7 +477,7 @@ fn past_the_limit_a_message_is_refused_or_dropped_or_taken_as_it_says() {
             assert_eq!(lane.dropped(), 1);
             let left = [Ok(vec![0; 100]), Ok(b"p".to_vec()), Ok(b"o".to_vec())];
             assert_eq!(all(lane.take(Batch::default())).0, left);
-            // What the owner has counts as well.
+            // Bytes outside of the lane, at its owner, count as well.
             assert_eq!(push(&lane, b"r", WhenFull::Error, 10), Pushed::Full);
             lane.set_outside(9);
             assert_eq!(push(&lane, b"r", WhenFull::Error, 10), Pushed::First);

@@ -63,7 +63,7 @@ fn serve(args: &[&str]) -> (Running, String) {
     (server, url)
 }
 
-/// What a server answers to a request for a page, and to one for a connection with this origin.
+/// The server's answers to a request for a page, and to one for a connection with this origin.
 fn ask(url: &str, path: &str, headers: &str) -> String {
     let mut stream = TcpStream::connect(url.strip_prefix("ws://").unwrap()).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: a\r\n{headers}\r\n").unwrap();

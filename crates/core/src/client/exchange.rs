@@ -3,7 +3,7 @@
 
 use threadwire_proto::Deflate;
 use threadwire_proto::deflate::Agreement;
-use threadwire_proto::handshake::{Answer, ClientRequest, HandshakeError, Headers};
+use threadwire_proto::handshake::{Answer, ClientRequest, Headers};
 
 use super::answer::{AnswerReader, Arrived};
 use super::redirect;
@@ -11,7 +11,7 @@ use super::socks4::Socks4;
 use super::socks5::Socks5;
 use super::tunnel::Tunnel;
 use crate::config::Config;
-use crate::error::{Error, ProxyProblem};
+use crate::error::{Error, ProxyError, ProxyProblem};
 
 /// An exchange, its bytes, and its counterpart.
 pub struct Exchange {
@@ -119,7 +119,7 @@ impl Exchange {
                 });
                 match is_open {
                     Ok(is_open) => Ok(is_open.then_some(Outcome::TunnelOpen)),
-                    Err(problem) => Err(Error::Proxy { proxy: proxy.clone(), problem }),
+                    Err(problem) => Err(Error::from(ProxyError { proxy: proxy.clone(), problem })),
                 }
             }
             Counterpart::Upgrade(upgrade) => match upgrade.look(received, ended)? {
@@ -131,20 +131,20 @@ impl Exchange {
 
     /// The refusal that has begun to arrive, of which no more is waited for: it says more than what ended the wait.
     pub fn refusal(&mut self) -> Option<Error> {
-        match self.look(true) {
-            Err(
-                error @ (Error::Handshake(HandshakeError::Status(_))
-                | Error::Proxy { problem: ProxyProblem::Refused(_), .. }),
-            ) => Some(error),
-            _ => None,
-        }
+        let error = self.look(true).err()?;
+        let is_refusal = match &error {
+            Error::Status(_) => true,
+            Error::Proxy(error) => matches!(error.problem, ProxyProblem::Refused(_)),
+            _ => false,
+        };
+        is_refusal.then_some(error)
     }
 
     /// The error of a failed read or write.
     pub fn broken(&self, error: std::io::Error) -> Error {
         match &self.counterpart {
             Counterpart::Proxy { proxy, .. } => {
-                Error::Proxy { proxy: proxy.clone(), problem: ProxyProblem::Io(error) }
+                Error::from(ProxyError { proxy: proxy.clone(), problem: ProxyProblem::Io(error) })
             }
             // A refused client certificate is reported only after the TLS handshake (RFC 8446, section
             // 4.4.2.4).
@@ -177,7 +177,7 @@ impl Upgrade {
                 Ok(Some(Outcome::Open(Upgraded { subprotocol, headers, deflate, head })))
             }
             Some(Arrived::Refusal(answer)) if is_redirect(&answer) => Ok(Some(Outcome::Redirect(answer))),
-            Some(Arrived::Refusal(answer)) => Err(HandshakeError::Status(answer).into()),
+            Some(Arrived::Refusal(answer)) => Err(Error::Status(answer)),
         }
     }
 }

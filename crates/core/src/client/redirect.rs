@@ -4,7 +4,7 @@ use threadwire_proto::handshake::{Answer, Headers};
 
 use super::redact::redacted;
 use super::target::Target;
-use crate::error::{Error, RedirectProblem};
+use crate::error::{Error, RedirectError, RedirectProblem};
 
 /// Headers that must not be sent to another origin than the one they were meant for.
 const PRIVATE: [&str; 4] = ["Authorization", "Cookie", "Proxy-Authorization", "Host"];
@@ -17,8 +17,9 @@ pub(super) fn is_one(answer: &Answer) -> bool {
 /// Where it leads, seen from where it came.
 pub(super) fn follow(from: &Target, answer: &Answer) -> Result<Target, Error> {
     let location = answer.header("Location").unwrap_or_default();
-    let fail =
-        |to: String, problem| Err(Error::Redirect { from: from.to_string(), to: redacted(&to), problem });
+    let fail = |to: String, problem| {
+        Err(Error::from(RedirectError { from: from.to_string(), to: redacted(&to), problem }))
+    };
     let Some(base) = from.as_http() else {
         return fail(location.to_owned(), RedirectProblem::BadLocation);
     };
@@ -79,9 +80,9 @@ mod tests {
                 let shown = format!("{scheme}://{}{}", to.authority(), to.resource());
                 Ok((shown, !from.is_same_origin(&to)))
             }
-            Err(Error::Redirect { problem, to, .. }) => {
-                assert!(!to.contains("secret"), "{to}");
-                Err(problem)
+            Err(Error::Redirect(error)) => {
+                assert!(!error.to.contains("secret"), "{error}");
+                Err(error.problem)
             }
             Err(other) => panic!("{other:?}"),
         }

@@ -10,7 +10,7 @@ use percent_encoding::percent_decode_str;
 use url::{Host, ParseError, Url};
 
 use super::redact::redacted;
-use crate::error::{Error, UrlPart};
+use crate::error::{Error, UrlError, UrlPart};
 
 /// The schemes of WebSocket URLs.
 const SCHEMES: &str = "ws, wss, ws+unix or wss+unix";
@@ -52,7 +52,7 @@ pub struct Target {
 impl Target {
     /// Takes a URL apart. Fails with [`Error::Url`], which names the part that is wrong.
     pub fn parse(url: &str) -> Result<Target, Error> {
-        let fail = |part, problem: String| Error::Url { url: redacted(url), part, problem };
+        let fail = |part, problem: String| Error::from(UrlError { url: redacted(url), part, problem });
         let parsed = Url::parse(url).map_err(|error| explain(url, error))?;
         if parsed.fragment().is_some() {
             return Err(fail(UrlPart::Fragment, "has no meaning here (RFC 6455, section 3)".to_owned()));
@@ -252,7 +252,7 @@ pub(super) fn explain(url: &str, error: ParseError) -> Error {
         | ParseError::IdnaError => (UrlPart::Host, format!("is wrong: {error}")),
         error => (UrlPart::Form, format!("is no URL: {error}")),
     };
-    Error::Url { url: redacted(url), part, problem }
+    Error::from(UrlError { url: redacted(url), part, problem })
 }
 
 impl fmt::Debug for Target {
@@ -304,7 +304,7 @@ mod tests {
             ("ws+unix:/a%00b", UrlPart::Path),
         ] {
             match Target::parse(url) {
-                Err(Error::Url { part: found, .. }) => assert_eq!(found, part, "{url}"),
+                Err(Error::Url(error)) => assert_eq!(error.part, part, "{url}"),
                 other => panic!("{url}: {other:?}"),
             }
         }

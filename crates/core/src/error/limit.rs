@@ -2,6 +2,18 @@
 
 use std::fmt;
 
+/// A limit of ours on what we send is reached, see [`Config`](crate::Config); or one of a server on its connections, see
+/// [`Admission`](crate::Admission).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{kind} is over the limit of {limit}{}", kind.unit())]
+#[non_exhaustive]
+pub struct LimitError {
+    /// Which one.
+    pub kind: LimitKind,
+    /// The limit in force: in bytes, or in connections.
+    pub limit: usize,
+}
+
 /// Which limit was reached.
 ///
 /// ```
@@ -20,7 +32,8 @@ use std::fmt;
 ///         break error;
 ///     }
 /// };
-/// assert!(matches!(refused, Error::Limit { kind: LimitKind::Buffered, limit: 1_048_576 }));
+/// let Error::Limit(error) = refused else { panic!("{refused}") };
+/// assert_eq!((error.kind, error.limit), (LimitKind::Buffered, 1_048_576));
 /// # ws.abort();
 /// # Ok::<(), threadwire::Error>(())
 /// ```
@@ -49,7 +62,7 @@ impl fmt::Display for LimitKind {
 }
 
 impl LimitKind {
-    pub(super) fn unit(self) -> &'static str {
+    fn unit(self) -> &'static str {
         match self {
             LimitKind::Buffered | LimitKind::Held => " bytes",
             LimitKind::Connections | LimitKind::PerAddress => "",

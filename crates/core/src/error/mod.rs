@@ -3,31 +3,35 @@
 use std::any::Any;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use threadwire_proto::handshake::{HandshakeError, HeaderError};
+use threadwire_proto::handshake::{Answer, HandshakeError, HeaderError};
 use threadwire_proto::{SendError, Violation};
 use threadwire_stopped::Stopped;
 
 mod closed;
 mod io_kind;
 mod limit;
+mod network;
 mod proxy;
 mod redirect;
+mod request;
+mod route;
 mod timeout;
 mod tls;
 mod url;
 
 pub use closed::Closed;
 use io_kind::{is_forbidden, plain};
-pub use limit::LimitKind;
-pub use proxy::ProxyProblem;
-pub use redirect::RedirectProblem;
+pub use limit::{LimitError, LimitKind};
+pub use network::{ConnectError, ConnectUnixError, ListenError, ResolveError};
+pub use proxy::{ProxyError, ProxyProblem};
+pub use redirect::{RedirectError, RedirectProblem};
+pub use request::{RequestId, RequestRefused};
+pub use route::RouteError;
 pub use timeout::{Stage, Step, TimeoutKind};
-pub use tls::TlsProblem;
-pub use url::UrlPart;
+pub use tls::{TlsError, TlsFileError, TlsProblem};
+pub use url::{UrlError, UrlPart};
 
 type Source = Box<dyn std::error::Error + Send + Sync>;
 
@@ -44,8 +48,8 @@ type Source = Box<dyn std::error::Error + Send + Sync>;
 /// | [`Timeout`](Error::Timeout) | opening, closing, or the answer to a ping takes longer than allowed, or the peer is silent | yes |
 /// | [`Protocol`](Error::Protocol) | the peer breaks a rule of RFC 6455, or a limit of ours on what it may send | no |
 /// | [`Lost`](Error::Lost) | the peer ends TCP without a close frame, or while opening | yes |
-/// | [`Handshake`](Error::Handshake) | the server answers with another status than 101 ([`HandshakeError::Status`]) | status 429 and 500 to 599 |
-/// | | anything else about the opening handshake, or a header that can't be sent | no |
+/// | [`Status`](Error::Status) | the server answers with another status than 101 | status 429 and 500 to 599 |
+/// | [`Handshake`](Error::Handshake) | anything else is wrong with the opening handshake, or a header can't be sent | no |
 /// | [`Url`](Error::Url) | a URL can't be connected to | no |
 /// | [`Resolve`](Error::Resolve) | the host has no address, as far as the system can tell now | yes |
 /// | [`Connect`](Error::Connect), [`ConnectUnix`](Error::ConnectUnix) | no address of the server can be reached | unless forbidden |
@@ -59,6 +63,7 @@ type Source = Box<dyn std::error::Error + Send + Sync>;
 /// | [`Limit`](Error::Limit) | too much waits to be sent, or a server has too many connections | yes |
 /// | [`Route`](Error::Route) | a pattern of a router is malformed, or can't be told from another | no |
 /// | [`Send`](Error::Send) | something must not be sent | no |
+/// | [`Request`](Error::Request) | an app's request is not sent, or its answer can't be waited for | no |
 /// | [`Panicked`](Error::Panicked) | a callback panics | no |
 /// | [`Stopped`](Error::Stopped) | the worker is stopped | no |
 /// | [`Other`](Error::Other) | the program says so | no |
@@ -66,11 +71,24 @@ type Source = Box<dyn std::error::Error + Send + Sync>;
 /// "Forbidden" is what the system refuses for good: [`PermissionDenied`](io::ErrorKind::PermissionDenied),
 /// [`InvalidInput`](io::ErrorKind::InvalidInput) and [`Unsupported`](io::ErrorKind::Unsupported).
 ///
+/// An error is small, so that every `Result` is: it holds one value, and that in a box where it is large. What a box holds is
+/// reached by its fields:
+///
+/// ```
+/// use threadwire::error::UrlPart;
+/// use threadwire::{Client, Error};
+///
+/// match Client::new("wss://example.com:wss/feed") {
+///     Err(Error::Url(error)) if error.part == UrlPart::Port => assert_eq!(error.url, "wss://example.com:wss/feed"),
+///     other => panic!("{other:?}"),
+/// }
+/// assert!(size_of::<Result<(), Error>>() <= 24);
+/// ```
+///
 /// A server that refuses says why with its answer, which has [`status`](threadwire_proto::handshake::Answer::status), [`headers`](threadwire_proto::handshake::Answer::headers) and as
 /// much of the [`body`](threadwire_proto::handshake::Answer::body) as came with it (4 KiB at most):
 ///
 /// ```
-/// use threadwire::error::HandshakeError;
 /// use threadwire::{Connection, Error, Message, connect};
 /// # use threadwire::{Reply, Server};
 /// # let refusal = threadwire::Response::new(403)?.with_header("X-Why", "quota")?.with_body("too many feeds");
@@ -79,7 +97,7 @@ type Source = Box<dyn std::error::Error + Send + Sync>;
 ///
 /// let said = match connect(&url, |_ws: &Connection, _message: Message<'_>| Ok(())) {
 ///     Ok(_) => "welcome".to_owned(),
-///     Err(Error::Handshake(HandshakeError::Status(answer))) => {
+///     Err(Error::Status(answer)) => {
 ///         let why = answer.header("X-Why").unwrap_or("no reason");
 ///         format!("refused with {} ({why}): {}", answer.status(), String::from_utf8_lossy(answer.body()))
 ///     }
@@ -96,89 +114,33 @@ pub enum Error {
     Closed,
     /// Something took longer than the configured time.
     Timeout(TimeoutKind),
-    /// The peer broke a rule of RFC 6455, or a limit on what it may send.
-    Protocol {
-        /// The rule.
-        rule: Violation,
-    },
+    /// The peer broke this rule of RFC 6455, or this limit on what it may send.
+    Protocol(Violation),
     /// The peer ended TCP without a close frame (RFC 6455, section 7.1.5: code 1006), or during the opening handshake.
     Lost,
-    /// The opening handshake failed; a server that answers with another status than 101 is
-    /// [`HandshakeError::Status`]. Also for a header or a subprotocol that can't be sent.
-    Handshake(HandshakeError),
+    /// The server answered with another status than 101: its answer, with up to 4 KiB of its body.
+    Status(Box<Answer>),
+    /// The opening handshake failed, but for an answer with another [status](Error::Status). Also for a header or a subprotocol
+    /// that can't be sent.
+    Handshake(Box<HandshakeError>),
     /// A URL that can't be connected to.
-    Url {
-        /// The URL, without user name and password.
-        url: String,
-        /// The part of it that is wrong.
-        part: UrlPart,
-        /// The problem, and what was expected.
-        problem: String,
-    },
+    Url(Box<UrlError>),
     /// A host name could not be resolved.
-    Resolve {
-        /// The name.
-        host: String,
-        /// The error of the system.
-        source: io::Error,
-    },
+    Resolve(Box<ResolveError>),
     /// No address of a server could be reached.
-    Connect {
-        /// The address that failed last.
-        addr: SocketAddr,
-        /// The error of the system.
-        source: io::Error,
-        /// The addresses that failed before it, in that order, and what the system said of each. They are part of the message.
-        others: Vec<(SocketAddr, io::Error)>,
-    },
+    Connect(Box<ConnectError>),
     /// A unix socket could not be connected to.
-    ConnectUnix {
-        /// Its path.
-        path: PathBuf,
-        /// The error of the system.
-        source: io::Error,
-    },
+    ConnectUnix(Box<ConnectUnixError>),
     /// The way through a proxy failed.
-    Proxy {
-        /// The proxy's URL, without user name and password.
-        proxy: String,
-        /// Why.
-        problem: ProxyProblem,
-    },
+    Proxy(Box<ProxyError>),
     /// The server answered with a redirect that must not be followed.
-    Redirect {
-        /// The URL that answered, without user name, password and query.
-        from: String,
-        /// Where it sends to, likewise.
-        to: String,
-        /// Why not.
-        problem: RedirectProblem,
-    },
+    Redirect(Box<RedirectError>),
     /// No TLS connection was made with a server.
-    Tls {
-        /// The server's host, as it is in the URL.
-        host: String,
-        /// The problem.
-        problem: TlsProblem,
-        /// The error of the TLS library.
-        source: Option<Source>,
-    },
+    Tls(Box<TlsError>),
     /// A certificate or a key of one's own can't be used.
-    TlsFile {
-        /// The file it is in, if it is in one.
-        name: String,
-        /// The problem, and what was expected.
-        problem: String,
-        /// The underlying error.
-        source: Option<Source>,
-    },
+    TlsFile(Box<TlsFileError>),
     /// A server could not listen at an address.
-    Listen {
-        /// The address, as it was given.
-        addr: String,
-        /// The error of the system.
-        source: io::Error,
-    },
+    Listen(Box<ListenError>),
     /// The connection has ended, and not with one of the codes that say that all is well (see [`Closed::is_normal`]): what a
     /// receive ends with then. What lies underneath is [`Closed::error`](crate::Closed::error).
     Ended(Arc<Closed>),
@@ -187,23 +149,15 @@ pub enum Error {
     Io(io::Error),
     /// A limit of ours on what we send is reached, see [`Config`](crate::Config); or one of a server on its connections, see
     /// [`Admission`](crate::Admission).
-    Limit {
-        /// Which one.
-        kind: LimitKind,
-        /// The limit in force: in bytes, or in connections.
-        limit: usize,
-    },
+    Limit(LimitError),
     /// A pattern of a [`Router`](crate::Router) can't be used.
-    Route {
-        /// The pattern.
-        pattern: String,
-        /// The problem.
-        problem: String,
-    },
+    Route(Box<RouteError>),
     /// Something that must not be sent (RFC 6455, sections 5.4, 5.5 and 7.4).
     Send(SendError),
+    /// A request of an app was not sent, or its answer can't be waited for.
+    Request(Box<RequestRefused>),
     /// A callback panicked, with this message.
-    Panicked(String),
+    Panicked(Box<str>),
     /// The worker was asked to stop: what every wait answers then (`Stopped`), to be passed on with `?`.
     Stopped,
     /// An error of the program's own, see [`Error::other`]. It reads as that error, and has that error's source.
@@ -213,16 +167,15 @@ pub enum Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Error::Handshake(source) => Some(source),
-            Error::Resolve { source, .. }
-            | Error::Connect { source, .. }
-            | Error::ConnectUnix { source, .. }
-            | Error::Listen { source, .. } => Some(source),
-            Error::Proxy { problem, .. } => problem.source(),
-            Error::Tls { source, .. } | Error::TlsFile { source, .. } => {
-                source.as_deref().map(|source| source as &(dyn std::error::Error + 'static))
-            }
-            // Both print the error that they hold.
+            Error::Handshake(source) => Some(&**source),
+            // Each prints the error that it holds.
+            Error::Resolve(error) => error.source(),
+            Error::Connect(error) => error.source(),
+            Error::ConnectUnix(error) => error.source(),
+            Error::Proxy(error) => error.source(),
+            Error::Tls(error) => error.source(),
+            Error::TlsFile(error) => error.source(),
+            Error::Listen(error) => error.source(),
             Error::Io(error) => error.source(),
             Error::Other(error) => error.source(),
             _ => None,
@@ -236,32 +189,33 @@ impl Error {
         match self {
             Error::Closed => f.write_str("the connection is closed"),
             Error::Timeout(kind) => write!(f, "{kind}"),
-            Error::Protocol { rule } => {
+            Error::Protocol(rule) => {
                 write!(f, "the peer broke the protocol: {rule} (RFC 6455, section {})", rule.section())
             }
             Error::Lost => f.write_str("the peer ended the connection without a close frame"),
+            Error::Status(answer) => {
+                let status = answer.status();
+                write!(
+                    f,
+                    "the server answered the opening handshake with status {status}, expected 101 (RFC 6455, section 4.1)"
+                )
+            }
             Error::Handshake(_) => f.write_str("the opening handshake failed"),
-            Error::Url { url, part, problem } => write!(f, "can't connect to {url:?}: {part} {problem}"),
-            Error::Resolve { host, .. } => write!(f, "can't find the address of {host}"),
-            Error::Connect { addr, others, .. } => {
-                for (addr, error) in others {
-                    write!(f, "can't connect to {addr} ({}), ", plain(error))?;
-                }
-                write!(f, "can't connect to {addr}")
-            }
-            Error::ConnectUnix { path, .. } => write!(f, "can't connect to {}", path.display()),
-            Error::Proxy { proxy, problem } => write!(f, "the proxy {proxy} {problem}"),
-            Error::Redirect { from, to, problem } => {
-                write!(f, "{from} redirects to {to}, which is not followed: {problem}")
-            }
-            Error::Tls { host, problem, .. } => write!(f, "no TLS connection with {host}: {problem}"),
-            Error::TlsFile { name, problem, .. } => write!(f, "can't use {name} for TLS: {problem}"),
-            Error::Listen { addr, .. } => write!(f, "can't listen on {addr}"),
+            Error::Url(error) => write!(f, "{error}"),
+            Error::Resolve(error) => write!(f, "{error}"),
+            Error::Connect(error) => write!(f, "{error}"),
+            Error::ConnectUnix(error) => write!(f, "{error}"),
+            Error::Proxy(error) => write!(f, "{error}"),
+            Error::Redirect(error) => write!(f, "{error}"),
+            Error::Tls(error) => write!(f, "{error}"),
+            Error::TlsFile(error) => write!(f, "{error}"),
+            Error::Listen(error) => write!(f, "{error}"),
             Error::Io(error) => f.write_str(&plain(error)),
             Error::Ended(closed) => write!(f, "{closed}"),
-            Error::Limit { kind, limit } => write!(f, "{kind} is over the limit of {limit}{}", kind.unit()),
-            Error::Route { pattern, problem } => write!(f, "can't route {pattern:?}: it {problem}"),
+            Error::Limit(error) => write!(f, "{error}"),
+            Error::Route(error) => write!(f, "{error}"),
             Error::Send(error) => write!(f, "{error}"),
+            Error::Request(error) => write!(f, "{error}"),
             Error::Panicked(message) => write!(f, "a callback panicked: {message}"),
             Error::Stopped => f.write_str("the worker was asked to stop"),
             Error::Other(error) => write!(f, "{error}"),
@@ -323,27 +277,27 @@ impl Error {
     /// ```
     pub fn is_transient(&self) -> bool {
         match self {
-            Error::Timeout(_) | Error::Lost | Error::Resolve { .. } => true,
-            Error::Limit { .. } => true,
+            Error::Timeout(_) | Error::Lost | Error::Resolve(_) | Error::Limit(_) => true,
             // The peer may have been overloaded.
-            Error::Tls { problem, .. } => *problem == TlsProblem::Refused,
-            Error::Handshake(HandshakeError::Status(answer)) => matches!(answer.status(), 429 | 500..=599),
-            Error::Connect { source, .. }
-            | Error::ConnectUnix { source, .. }
-            | Error::Listen { source, .. }
-            | Error::Io(source) => !is_forbidden(source),
-            Error::Proxy { problem, .. } => problem.is_transient(),
+            Error::Tls(error) => error.problem == TlsProblem::Refused,
+            Error::Status(answer) => matches!(answer.status(), 429 | 500..=599),
+            Error::Connect(error) => !is_forbidden(&error.source),
+            Error::ConnectUnix(error) => !is_forbidden(&error.source),
+            Error::Listen(error) => !is_forbidden(&error.source),
+            Error::Io(error) => !is_forbidden(error),
+            Error::Proxy(error) => error.problem.is_transient(),
             Error::Ended(closed) => closed.is_transient(),
             Error::Closed
-            | Error::Protocol { .. }
+            | Error::Protocol(_)
             | Error::Handshake(_)
-            | Error::Url { .. }
-            | Error::Redirect { .. }
-            | Error::TlsFile { .. }
+            | Error::Url(_)
+            | Error::Redirect(_)
+            | Error::TlsFile(_)
             | Error::Send(_)
+            | Error::Request(_)
             | Error::Panicked(_)
             | Error::Stopped
-            | Error::Route { .. }
+            | Error::Route(_)
             | Error::Other(_) => false,
         }
     }
@@ -351,7 +305,13 @@ impl Error {
     /// Too much waits to be written.
     #[doc(hidden)]
     pub fn too_much_buffered(limit: usize) -> Error {
-        Error::Limit { kind: LimitKind::Buffered, limit }
+        LimitError { kind: LimitKind::Buffered, limit }.into()
+    }
+
+    /// A server can't listen at an address.
+    #[doc(hidden)]
+    pub fn listen(addr: impl Into<String>, source: io::Error) -> Error {
+        ListenError { addr: addr.into(), source }.into()
     }
 
     /// An error of the program's as one of ours: what it was if it was one, so that it counts as such.
@@ -374,19 +334,49 @@ impl Error {
     /// The message of a panic.
     #[doc(hidden)]
     pub fn panicked(payload: Box<dyn Any + Send>) -> Error {
-        let text = match payload.downcast::<String>() {
-            Ok(text) => *text,
-            Err(payload) => {
-                payload.downcast::<&'static str>().map_or("(no message)", |text| *text).to_owned()
-            }
-        };
-        Error::Panicked(text)
+        Error::Panicked(match payload.downcast::<String>() {
+            Ok(text) => text.into_boxed_str(),
+            Err(payload) => payload.downcast::<&'static str>().map_or("(no message)", |text| *text).into(),
+        })
     }
+}
+
+macro_rules! from_boxed {
+    ($($variant:ident($error:ty))*) => {
+        $(impl From<$error> for Error {
+            fn from(error: $error) -> Error {
+                Error::$variant(Box::new(error))
+            }
+        })*
+    };
+}
+
+from_boxed! {
+    Url(UrlError)
+    Resolve(ResolveError)
+    Connect(ConnectError)
+    ConnectUnix(ConnectUnixError)
+    Proxy(ProxyError)
+    Redirect(RedirectError)
+    Tls(TlsError)
+    TlsFile(TlsFileError)
+    Listen(ListenError)
+    Route(RouteError)
+    Request(RequestRefused)
 }
 
 impl From<HandshakeError> for Error {
     fn from(error: HandshakeError) -> Error {
-        Error::Handshake(error)
+        match error {
+            HandshakeError::Status(answer) => Error::Status(answer),
+            error => Error::Handshake(Box::new(error)),
+        }
+    }
+}
+
+impl From<LimitError> for Error {
+    fn from(error: LimitError) -> Error {
+        Error::Limit(error)
     }
 }
 
@@ -413,16 +403,17 @@ impl From<SendError> for Error {
 
 impl From<HeaderError> for Error {
     fn from(error: HeaderError) -> Error {
-        Error::Handshake(error.into())
+        HandshakeError::from(error).into()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::error::Error as _;
+    use std::net::SocketAddr;
     use std::time::Duration;
 
-    use threadwire_proto::handshake::{Answer, Limits};
+    use threadwire_proto::handshake::Limits;
 
     use super::*;
 
@@ -445,7 +436,7 @@ mod tests {
     fn status(code: u16) -> Error {
         let head = format!("HTTP/1.1 {code} x\r\n\r\n");
         let (answer, _) = Answer::parse(head.as_bytes(), &Limits::default()).unwrap().unwrap();
-        HandshakeError::Status(Box::new(answer)).into()
+        Error::Status(Box::new(answer))
     }
 
     fn refused() -> io::Error {
@@ -456,7 +447,7 @@ mod tests {
     fn every_variant() -> Vec<(Error, &'static str, bool)> {
         let addr: SocketAddr = "127.0.0.1:9".parse().unwrap();
         let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
-        let url = |part| Error::Url { url: "ws:".into(), part, problem: "is wrong".into() };
+        let url = |part| UrlError { url: "ws:".into(), part, problem: "is wrong".into() }.into();
         let at = |addr: SocketAddr| addr.to_string();
         vec![
             (Error::Closed, "the connection is closed", false),
@@ -473,24 +464,24 @@ mod tests {
             ),
             (Error::Timeout(TimeoutKind::Pong), "the answer to a ping took too long", true),
             (
-                Error::Protocol { rule: Violation::Masked },
+                Error::Protocol(Violation::Masked),
                 "the peer broke the protocol: a server's frame is masked (RFC 6455, section 5.1)",
                 false,
             ),
             (Error::Lost, "the peer ended the connection without a close frame", true),
             (
                 status(403),
-                "the opening handshake failed: the server answered with status 403, expected 101 (RFC 6455, section 4.1)",
+                "the server answered the opening handshake with status 403, expected 101 (RFC 6455, section 4.1)",
                 false,
             ),
             (
                 status(429),
-                "the opening handshake failed: the server answered with status 429, expected 101 (RFC 6455, section 4.1)",
+                "the server answered the opening handshake with status 429, expected 101 (RFC 6455, section 4.1)",
                 true,
             ),
             (
                 status(503),
-                "the opening handshake failed: the server answered with status 503, expected 101 (RFC 6455, section 4.1)",
+                "the server answered the opening handshake with status 503, expected 101 (RFC 6455, section 4.1)",
                 true,
             ),
             (
@@ -500,53 +491,55 @@ mod tests {
             ),
             (url(UrlPart::Host), "can't connect to \"ws:\": its host is wrong", false),
             (
-                Error::Resolve { host: "nowhere".into(), source: io::Error::other("no such host") },
+                ResolveError { host: "nowhere".into(), source: io::Error::other("no such host") }.into(),
                 "can't find the address of nowhere: no such host",
                 true,
             ),
             (
-                Error::Connect { addr, source: refused(), others: Vec::new() },
+                ConnectError { addr, source: refused(), others: Vec::new() }.into(),
                 "can't connect to 127.0.0.1:9: connection refused",
                 true,
             ),
             (
-                Error::Connect { addr, source: denied(), others: Vec::new() },
+                ConnectError { addr, source: denied(), others: Vec::new() }.into(),
                 "can't connect to 127.0.0.1:9: permission denied",
                 false,
             ),
             (
-                Error::Tls {
+                TlsError {
                     host: "example.com".into(),
                     problem: TlsProblem::WrongName {
                         names: vec!["example.org".into(), "*.example.org".into()],
                     },
                     source: Some("the certificate is not valid for the name".into()),
-                },
+                }
+                .into(),
                 "no TLS connection with example.com: its certificate is only for example.org, *.example.org: \
                  the certificate is not valid for the name",
                 false,
             ),
             (
-                Error::Tls { host: "example.com".into(), problem: TlsProblem::Refused, source: None },
+                TlsError { host: "example.com".into(), problem: TlsProblem::Refused, source: None }.into(),
                 "no TLS connection with example.com: it ended the handshake",
                 true,
             ),
             (
-                Error::TlsFile {
+                TlsFileError {
                     name: "a.pem".into(),
                     problem: "can't be read".into(),
                     source: Some(refused().into()),
-                },
+                }
+                .into(),
                 "can't use a.pem for TLS: can't be read: connection refused",
                 false,
             ),
             (
-                Error::Listen { addr: at(addr), source: refused() },
+                ListenError { addr: at(addr), source: refused() }.into(),
                 "can't listen on 127.0.0.1:9: connection refused",
                 true,
             ),
             (
-                Error::Listen { addr: at(addr), source: denied() },
+                ListenError { addr: at(addr), source: denied() }.into(),
                 "can't listen on 127.0.0.1:9: permission denied",
                 false,
             ),
@@ -558,27 +551,28 @@ mod tests {
                 true,
             ),
             (
-                Error::Limit { kind: LimitKind::Held, limit: 8 },
+                LimitError { kind: LimitKind::Held, limit: 8 }.into(),
                 "what waits for the next connection is over the limit of 8 bytes",
                 true,
             ),
             (
-                Error::Limit { kind: LimitKind::Connections, limit: 8 },
+                LimitError { kind: LimitKind::Connections, limit: 8 }.into(),
                 "the number of connections is over the limit of 8",
                 true,
             ),
             (
-                Error::Limit { kind: LimitKind::PerAddress, limit: 8 },
+                LimitError { kind: LimitKind::PerAddress, limit: 8 }.into(),
                 "the number of connections from one address is over the limit of 8",
                 true,
             ),
             (
-                Error::Route { pattern: "rooms".into(), problem: "must begin with \"/\"".into() },
+                RouteError { pattern: "rooms".into(), problem: "must begin with \"/\"".into() }.into(),
                 "can't route \"rooms\": it must begin with \"/\"",
                 false,
             ),
             (SendError::CloseByFrame.into(), "a close frame is sent by closing the connection", false),
             (Error::Panicked("no".into()), "a callback panicked: no", false),
+            (RequestRefused::NoIds.into(), "the app can't tell answers: App::id is not set", false),
             (Error::Stopped, "the worker was asked to stop", false),
             (Error::other(Empty(refused())), "the cache is empty: connection refused", false),
         ]
@@ -605,6 +599,11 @@ mod tests {
             }
             assert!(walked.to_lowercase().starts_with(&chain.to_lowercase()), "{walked:?}, but {chain:?}");
         }
+    }
+
+    #[test]
+    fn a_result_without_a_value_takes_24_bytes_at_most() {
+        assert!(size_of::<Result<(), Error>>() <= 24, "{}", size_of::<Result<(), Error>>());
     }
 
     #[test]

@@ -9,6 +9,28 @@ use threadwire_proto::handshake::{Answer, HandshakeError};
 use super::Error;
 use super::io_kind::is_forbidden;
 
+/// The way through a proxy failed.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct ProxyError {
+    /// The proxy's URL, without user name and password.
+    pub proxy: String,
+    /// Why.
+    pub problem: ProxyProblem,
+}
+
+impl StdError for ProxyError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.problem.source()
+    }
+}
+
+impl fmt::Display for ProxyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the proxy {} {}", self.proxy, self.problem)
+    }
+}
+
 /// Why the way through a proxy failed: see [`Error::Proxy`].
 ///
 /// ```
@@ -26,7 +48,10 @@ use super::io_kind::is_forbidden;
 ///
 /// let client = Client::new("ws://example.com/")?.proxy(Proxy::new(&format!("http://{address}"))?);
 /// match client.connect(|_ws: &threadwire::Connection, _message: threadwire::Message<'_>| Ok(())) {
-///     Err(Error::Proxy { problem: ProxyProblem::Refused(answer), .. }) => assert_eq!(answer.status(), 407),
+///     Err(Error::Proxy(error)) => {
+///         let ProxyProblem::Refused(answer) = &error.problem else { panic!("{error}") };
+///         assert_eq!(answer.status(), 407);
+///     }
 ///     other => panic!("{other:?}"),
 /// }
 /// # proxy.join().unwrap();
@@ -36,7 +61,7 @@ use super::io_kind::is_forbidden;
 #[non_exhaustive]
 pub enum ProxyProblem {
     /// The proxy could not be reached: its name has no address, nobody listens, or its certificate is not accepted.
-    Unreachable(Box<Error>),
+    Unreachable(Error),
     /// An HTTP proxy answered with another status than 200 to 299: its answer, with up to 4 KiB of the body. 407 asks for a
     /// user name and a password.
     Refused(Box<Answer>),
@@ -81,10 +106,9 @@ impl ProxyProblem {
         }
     }
 
-    #[doc(hidden)]
-    pub fn source(&self) -> Option<&(dyn StdError + 'static)> {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match self {
-            ProxyProblem::Unreachable(error) => Some(&**error),
+            ProxyProblem::Unreachable(error) => Some(error),
             ProxyProblem::BadAnswer(error) => Some(error),
             ProxyProblem::Io(error) => Some(error),
             _ => None,

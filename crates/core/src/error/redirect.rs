@@ -2,6 +2,19 @@
 
 use std::fmt;
 
+/// The server answered with a redirect that must not be followed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{from} redirects to {to}, which is not followed: {problem}")]
+#[non_exhaustive]
+pub struct RedirectError {
+    /// The URL that answered, without user name, password and query.
+    pub from: String,
+    /// Where it sends to, likewise.
+    pub to: String,
+    /// Why not.
+    pub problem: RedirectProblem,
+}
+
 /// Why a redirect is not followed: see [`Error::Redirect`](super::Error::Redirect).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -3,6 +3,34 @@
 use std::fmt;
 use std::time::SystemTime;
 
+use super::Source;
+
+/// No TLS connection was made with a server.
+#[derive(Debug, thiserror::Error)]
+#[error("no TLS connection with {host}: {problem}")]
+#[non_exhaustive]
+pub struct TlsError {
+    /// The server's host, as it is in the URL.
+    pub host: String,
+    /// The problem.
+    pub problem: TlsProblem,
+    /// The error of the TLS library.
+    pub source: Option<Source>,
+}
+
+/// A certificate or a key of one's own can't be used.
+#[derive(Debug, thiserror::Error)]
+#[error("can't use {name} for TLS: {problem}")]
+#[non_exhaustive]
+pub struct TlsFileError {
+    /// The file it is in, if it is in one.
+    pub name: String,
+    /// The problem, and what was expected.
+    pub problem: String,
+    /// The underlying error.
+    pub source: Option<Source>,
+}
+
 /// Why a TLS connection was not made: see [`Error::Tls`](crate::Error::Tls).
 ///
 #[cfg_attr(
@@ -22,8 +50,9 @@ use threadwire::{Client, Connection, Error, Message, tls::Pem};
 
 let client = Client::new(&url)?.tls(ClientTls::new().only_roots(Pem::bytes(chain))?);
 match client.connect(|_ws: &Connection, _message: Message<'_>| Ok(())) {
-    Err(Error::Tls { host, problem: TlsProblem::WrongName { names }, .. }) => {
-        assert_eq!((host.as_str(), names), ("localhost", vec!["example.org".to_owned()]));
+    Err(Error::Tls(error)) => {
+        assert_eq!(error.host, "localhost");
+        assert_eq!(error.problem, TlsProblem::WrongName { names: vec!["example.org".to_owned()] });
     }
     other => panic!("{other:?}"),
 }

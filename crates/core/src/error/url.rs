@@ -2,6 +2,19 @@
 
 use std::fmt;
 
+/// A URL that can't be connected to.
+#[derive(Debug, thiserror::Error)]
+#[error("can't connect to {url:?}: {part} {problem}")]
+#[non_exhaustive]
+pub struct UrlError {
+    /// The URL, without user name and password.
+    pub url: String,
+    /// The part of it that is wrong.
+    pub part: UrlPart,
+    /// The problem, and what was expected.
+    pub problem: String,
+}
+
 /// A part of a URL.
 ///
 /// ```
@@ -9,8 +22,8 @@ use std::fmt;
 /// use threadwire::error::UrlPart;
 /// use threadwire::Error;
 ///
-/// let Err(Error::Url { part, .. }) = Target::parse("ws://example.com:99999/") else { panic!("a port too far") };
-/// assert_eq!(part, UrlPart::Port);
+/// let Err(Error::Url(error)) = Target::parse("ws://example.com:99999/") else { panic!("a port too far") };
+/// assert_eq!(error.part, UrlPart::Port);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -2,8 +2,6 @@
 
 use std::time::{Duration, SystemTime};
 
-use threadwire_proto::handshake::HandshakeError;
-
 use super::Cause;
 use crate::error::Error;
 use crate::panic::contain;
@@ -22,7 +20,7 @@ where
 /// How long a server wants to be left alone that has answered with 429 or 503: its `Retry-After`, in seconds or a date (RFC 9110,
 /// section 10.2.3).
 pub fn retry_after(cause: Option<&Cause>, now: SystemTime) -> Duration {
-    let Some(Cause::Error(Error::Handshake(HandshakeError::Status(answer)))) = cause else {
+    let Some(Cause::Error(Error::Status(answer))) = cause else {
         return Duration::ZERO;
     };
     let wish = answer.header("Retry-After").filter(|_| matches!(answer.status(), 429 | 503));
@@ -64,7 +62,7 @@ mod tests {
         ] {
             let head = format!("HTTP/1.1 {status} x\r\n{wish}\r\n");
             let (answer, _) = Answer::parse(head.as_bytes(), &Limits::default()).unwrap().unwrap();
-            let cause = Cause::Error(HandshakeError::Status(Box::new(answer)).into());
+            let cause = Cause::Error(Error::Status(Box::new(answer)));
             assert_eq!(retry_after(Some(&cause), now).as_secs(), seconds, "{status} {wish:?}");
         }
         assert_eq!(retry_after(Some(&Cause::Requested), now), Duration::ZERO);

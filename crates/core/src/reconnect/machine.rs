@@ -223,7 +223,7 @@ mod tests {
         let silent_for = 40 * SECOND;
         assert!(!by_us(Some(Error::Timeout(TimeoutKind::Silence { silent_for }))), "keepalive gave it up");
         assert!(!by_us(Some(Error::other("a callback failed"))));
-        assert!(!by_us(Some(Error::Protocol { rule: threadwire_proto::Violation::Masked })));
+        assert!(!by_us(Some(Error::Protocol(threadwire_proto::Violation::Masked))));
 
         assert!(!is_wanted(&end(Initiator::Local, Some(""), Some(Error::Lost)), true), "a callback said so");
         assert!(!is_wanted(&end(Initiator::Peer, Some(""), None), false), "the peer's close was answered");

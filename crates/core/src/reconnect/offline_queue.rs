@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use threadwire_proto::{Compress, Message, OwnedMessage};
 
-use crate::error::{Error, LimitKind};
+use crate::error::{Error, LimitError, LimitKind};
 
 /// The most that may wait, whatever the limit: payloads may be empty.
 const MOST: usize = 1 << 20;
@@ -33,7 +33,7 @@ impl OfflineQueue {
     pub fn push(&mut self, message: Message<'_>, compress: Compress) -> Result<(), Error> {
         let limit = self.limit.ok_or(Error::Closed)?;
         if message.len() > limit - self.bytes || self.messages.len() >= MOST {
-            return Err(Error::Limit { kind: LimitKind::Held, limit });
+            return Err(Error::Limit(LimitError { kind: LimitKind::Held, limit }));
         }
         self.bytes += message.len();
         self.messages.push_back((message.into(), compress));
@@ -80,7 +80,7 @@ mod tests {
         held.push("four".into(), Compress::Auto).unwrap();
         assert!(matches!(
             held.push("abc".into(), Compress::Auto),
-            Err(Error::Limit { kind: LimitKind::Held, limit: 6 })
+            Err(Error::Limit(LimitError { kind: LimitKind::Held, limit: 6 }))
         ));
         held.push("ab".into(), Compress::Auto).unwrap();
         held.push("".into(), Compress::Auto).unwrap();

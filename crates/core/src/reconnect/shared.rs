@@ -174,7 +174,7 @@ impl<H: ConnectionHandle> SharedState<H> {
                     inner.gate = Some(handle);
                     return;
                 }
-                Err(Error::Limit { .. }) => {
+                Err(Error::Limit(_)) => {
                     let waker = Waker::from(Arc::clone(self));
                     if !handle.has_room(inner.offline.first(), &waker) {
                         return;

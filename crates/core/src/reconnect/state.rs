@@ -239,6 +239,6 @@ mod tests {
         // The peer repeats the code that it was told.
         assert!(closed(Initiator::Local, 1008, Some(Error::too_much_buffered(1))).is_transient());
         let rule = threadwire_proto::Violation::Masked;
-        assert!(!closed(Initiator::Local, 1002, Some(Error::Protocol { rule })).is_transient());
+        assert!(!closed(Initiator::Local, 1002, Some(Error::Protocol(rule))).is_transient());
     }
 }

@@ -15,7 +15,7 @@ use super::proxy_protocol::Demand;
 use super::proxy_protocol::ProxyProtocol;
 use super::request::Request;
 use super::request::{Attached, Caller};
-use crate::error::{Error, LimitKind};
+use crate::error::{Error, LimitError, LimitKind};
 
 /// Whom a server lets in, and how many of them: limits, each with a default and with what happens past it; and whom to believe, if there is a
 /// proxy in front. The limits count for the whole server, over all its workers and all that it listens on.
@@ -223,7 +223,7 @@ impl TooMany {
 
 impl From<TooMany> for Error {
     fn from(TooMany { kind, limit }: TooMany) -> Error {
-        Error::Limit { kind, limit }
+        Error::Limit(LimitError { kind, limit })
     }
 }
 

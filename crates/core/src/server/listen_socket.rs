@@ -114,7 +114,7 @@ impl ListenSocket {
     /// Fails with [`Error::Listen`].
     pub fn tcp(addr: impl ToSocketAddrs + fmt::Debug) -> Result<ListenSocket, Error> {
         let name = format!("{addr:?}").trim_matches('"').to_owned();
-        let fail = |source| Error::Listen { addr: name.clone(), source };
+        let fail = |source| Error::listen(name.clone(), source);
         ListenSocket::first(addr.to_socket_addrs().map_err(fail)?).map_err(fail)
     }
 
@@ -170,7 +170,7 @@ impl ListenSocket {
             let socket = RawSocket::Unix { file: Some(file), socket: socket.into() };
             Ok(ListenSocket { socket, addr: ListenAddr::Unix(path.to_owned()) })
         };
-        listen().map_err(|source| Error::Listen { addr: format!("unix:{}", path.display()), source })
+        listen().map_err(|source| Error::listen(format!("unix:{}", path.display()), source))
     }
 
     /// A socket that listens already. Fails with [`Error::Io`] if it can't be used.

@@ -9,7 +9,7 @@ use threadwire_proto::handshake::Response;
 
 use super::check::{Check, plain};
 use super::request::Request;
-use crate::error::Error;
+use crate::error::{Error, RouteError};
 
 /// Which path leads to what: what answers a request of a server (`threadwire::server::Router`, with `A` for the sort of answer).
 pub struct Router<A> {
@@ -87,7 +87,7 @@ impl<A: From<Response> + 'static> Router<A> {
     }
 
     fn add(mut self, pattern: &str, hook: Arc<Hook<A>>, is_page: bool) -> Result<Router<A>, Error> {
-        let fail = |problem: String| Error::Route { pattern: pattern.to_owned(), problem };
+        let fail = |problem: String| Error::from(RouteError { pattern: pattern.to_owned(), problem });
         if !pattern.starts_with('/') {
             return Err(fail("must begin with \"/\"".to_owned()));
         }

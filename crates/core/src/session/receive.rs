@@ -108,7 +108,7 @@ impl Session {
             Event::Frame(frame) | Event::Close(frame) => Some(frame),
             Event::Failed(rule) => {
                 drop(shared);
-                self.note(Error::Protocol { rule });
+                self.note(Error::Protocol(rule));
                 None
             }
         }
@@ -144,7 +144,7 @@ impl Session {
         let failed: Option<Violation> =
             self.protocol.fail_deferred(&mut shared, self.outbox.end(env.buffers));
         drop(shared);
-        failed.map(|rule| self.note(Error::Protocol { rule })).is_some()
+        failed.map(|rule| self.note(Error::Protocol(rule))).is_some()
     }
 
     /// The peer will send no more, or the stream is broken. If both sides have closed, or the peer broke a rule, it may still

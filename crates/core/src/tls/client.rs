@@ -10,7 +10,7 @@ use rustls_platform_verifier::Verifier as PlatformVerifier;
 
 use super::verify::{Pin, Verifier, parse_pin};
 use super::{HTTP, Pem, provider};
-use crate::error::{Error, TlsProblem};
+use crate::error::{Error, TlsError, TlsFileError, TlsProblem};
 
 /// How a `Client` speaks TLS, for `wss://` URLs: see `Client::tls`. Each setting has a
 /// default that is right for servers on the internet: certificates are verified as this system does it, by its roots.
@@ -212,7 +212,7 @@ impl ClientTls {
         self.check_can_change("pin")?;
         let Some(pin) = parse_pin(key) else {
             let problem = "is no pin, expected sha256// and 44 characters of BASE64".to_owned();
-            return Err(Error::TlsFile { name: format!("{key:?}"), problem, source: None });
+            return Err(Error::from(TlsFileError { name: format!("{key:?}"), problem, source: None }));
         };
         Ok(self.changed("pin", |tls| tls.pins.push(pin)))
     }
@@ -273,10 +273,12 @@ impl ClientTls {
             (Some(own), None) => self.made.get(|| Ok(Arc::new(anonymous(own)))),
             (None, _) => self.made.get(|| self.make()),
         };
-        let config = config.map_err(|error| Error::Tls {
-            host: host.to_owned(),
-            problem: TlsProblem::Settings,
-            source: Some(Box::new(error)),
+        let config = config.map_err(|error| {
+            Error::from(TlsError {
+                host: host.to_owned(),
+                problem: TlsProblem::Settings,
+                source: Some(Box::new(error)),
+            })
         })?;
         Ok((config, name))
     }
@@ -352,10 +354,8 @@ fn checked_roots(pem: &Pem) -> Result<Vec<CertificateDer<'static>>, Error> {
 }
 
 fn server_name(host: &str) -> Result<ServerName<'static>, Error> {
-    ServerName::try_from(host.to_owned()).map_err(|error| Error::Tls {
-        host: host.to_owned(),
-        problem: TlsProblem::Name,
-        source: Some(error.into()),
+    ServerName::try_from(host.to_owned()).map_err(|error| {
+        Error::from(TlsError { host: host.to_owned(), problem: TlsProblem::Name, source: Some(error.into()) })
     })
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::error::Error;
+use crate::error::{Error, TlsFileError};
 
 /// Where certificates or a key are found: a file, or bytes that are at hand, in PEM (RFC 7468). What else is in there is passed
 /// over, so a key may lie in one file with its certificates.
@@ -56,7 +56,7 @@ impl Pem {
         problem: impl Into<String>,
         source: Option<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Error {
-        Error::TlsFile { name: format!("{self:?}"), problem: problem.into(), source }
+        Error::from(TlsFileError { name: format!("{self:?}"), problem: problem.into(), source })
     }
 
     /// The certificates, one at least.

@@ -13,7 +13,7 @@ use rustls::{AlertDescription, CertificateError, OtherError};
 
 use super::Pem;
 use super::verify::CertificateRefused;
-use crate::error::{Error, TlsProblem};
+use crate::error::{Error, TlsError, TlsProblem};
 
 /// The ALPN name of the protocol inside of TLS.
 pub(super) const HTTP: &[u8] = b"http/1.1";
@@ -67,7 +67,7 @@ impl TlsFailure {
 
     /// The error of a handshake with this host, in this library's words.
     pub fn explain(error: io::Error, host: &str) -> Error {
-        let tls = |problem, source| Error::Tls { host: host.to_owned(), problem, source };
+        let tls = |problem, source| Error::from(TlsError { host: host.to_owned(), problem, source });
         match error.downcast::<TlsFailure>() {
             Ok(TlsFailure(error)) => tls(problem(&error), Some(error.into())),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {

@@ -62,7 +62,7 @@ pub fn broadcast_with<'h, 'm>(
     for handle in handles {
         match handle.core().send_shared(&mut message, when_full, &buffers) {
             Ok(()) => result.sent += 1,
-            Err(Error::Limit { .. }) => result.full += 1,
+            Err(Error::Limit(_)) => result.full += 1,
             Err(_) => result.closed += 1,
         }
     }
@@ -75,7 +75,7 @@ mod tests {
     use tokio::io::duplex;
 
     use super::*;
-    use crate::aio::{Connection, accept, client};
+    use crate::aio::{Connection, accept_over, connect_over};
     use crate::{Client, Config};
 
     /// A server's connection with its client, which have agreed on compression.
@@ -83,7 +83,7 @@ mod tests {
         let config = Config::default().deflate(deflate);
         let (here, there) = duplex(1 << 20);
         let asks = Client::new("ws://localhost/").unwrap().config(config.clone());
-        let (member, peer) = tokio::join!(accept(here, config), client(there, &asks));
+        let (member, peer) = tokio::join!(accept_over(here, config), connect_over(there, &asks));
         (member.unwrap(), peer.unwrap())
     }
 

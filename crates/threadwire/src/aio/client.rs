@@ -14,12 +14,11 @@ use threadwire_core::client::settings::Settings;
 
 /// Opens a connection to a URL, or as a [`Client`](crate::Client) says.
 ///
-/// Fails with [`Error::Url`], [`Error::Resolve`], [`Error::Connect`], [`Error::Proxy`], [`Error::Redirect`], [`Error::Handshake`], or
+/// Fails with [`Error::Url`], [`Error::Resolve`], [`Error::Connect`], [`Error::Proxy`], [`Error::Redirect`], [`Error::Status`], [`Error::Handshake`], or
 /// [`Error::Timeout`] after [`Config::open_timeout`](crate::Config::open_timeout); with [`Error::Lost`] or [`Error::Io`] if the server goes away before it has answered. Dropped before
 /// it is ready, it lets go of all.
 ///
 /// ```
-/// use threadwire::error::HandshakeError;
 /// use threadwire::{Client, Error, aio};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Error> {
@@ -33,7 +32,7 @@ use threadwire_core::client::settings::Settings;
 /// # });
 ///
 /// match aio::connect(&url).await {
-///     Err(Error::Handshake(HandshakeError::Status(answer))) => assert_eq!(answer.status(), 401),
+///     Err(Error::Status(answer)) => assert_eq!(answer.status(), 401),
 ///     other => panic!("{other:?}"),
 /// }
 /// let client = Client::new(&url)?.header("Authorization", "Bearer 1234")?;
@@ -71,13 +70,13 @@ fn drive(route: Result<Route, Error>) -> impl Future<Output = Result<Connection,
 ///
 /// let (here, there) = tokio::io::duplex(4096);
 /// let server = tokio::spawn(async move {
-///     let mut ws = aio::accept(there, Config::default()).await?;
+///     let mut ws = aio::accept_over(there, Config::default()).await?;
 ///     while let Some(message) = ws.recv().await? {
 ///         ws.send(&message).await?;
 ///     }
 ///     Ok::<(), Error>(())
 /// });
-/// let mut ws = aio::client(here, "ws://example.com/").await?;
+/// let mut ws = aio::connect_over(here, "ws://example.com/").await?;
 /// ws.send("through memory").await?;
 /// assert_eq!(ws.recv().await?.unwrap(), "through memory");
 /// ws.close().await?;
@@ -85,7 +84,7 @@ fn drive(route: Result<Route, Error>) -> impl Future<Output = Result<Connection,
 /// # Ok(())
 /// # }
 /// ```
-pub fn client<S>(
+pub fn connect_over<S>(
     stream: S,
     target: impl AsClient,
 ) -> impl Future<Output = Result<Connection, Error>> + Send + 'static

@@ -6,7 +6,7 @@ use std::io;
 use std::mem;
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::task::{Context, Poll, Wake, Waker, ready};
 use std::time::Instant;
 
@@ -15,6 +15,7 @@ use threadwire_proto::{
     CloseCode, CloseFrame, Compress, Level, OpCode, OwnedMessage, Role, RoundTripSummary,
     SendOptions as FrameOptions,
 };
+use threadwire_worker::Lock;
 use tokio::runtime;
 use tokio::task::coop;
 
@@ -33,7 +34,7 @@ use threadwire_core::session::unparsed::Unparsed;
 use threadwire_core::session::{self, Session};
 
 pub(super) struct Core {
-    state: Mutex<State>,
+    state: Lock<State>,
     kick: Arc<Kick>,
     /// Has the connection flushed.
     waker: Waker,
@@ -71,7 +72,7 @@ impl Core {
             let mut session = Session::new(protocol, output);
             session.begin_keepalive(&config, Instant::now());
             session.set_more_follows(!unparsed.is_empty());
-            let state = Mutex::new(State::new(stream, session, unparsed));
+            let state = Lock::new(State::new(stream, session, unparsed));
             Core { state, waker: Waker::from(Arc::clone(&kick)), kick, runtime, config, agreed }
         });
         core.flush();
@@ -80,7 +81,7 @@ impl Core {
 
     #[inline]
     pub(super) fn lock(&self) -> Locked<'_> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state.lock();
         Locked { state, deferred: Deferred { core: self, kick: false, after: None } }
     }
 

@@ -1,4 +1,4 @@
-//! What lets sends of a burst leave together, and soon: a task that writes what nobody else has written.
+//! Flusher of the async face: a task that writes the write buffers of a burst together, and soon.
 //!
 //! The first send of a burst puts its connection on a list, and wakes the flusher if the list was empty. It runs when the
 //! tasks that are ready have run: by then the burst is complete. A connection whose task has gone on to `recv` was flushed
@@ -13,9 +13,10 @@
 use std::cell::RefCell;
 use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, MutexGuard, Weak};
 use std::task::{Poll, Wake, Waker};
 
+use threadwire_worker::Lock;
 use tokio::runtime::{self, Handle};
 
 use super::core::Core;
@@ -78,7 +79,7 @@ impl Flusher {
         if let Ok(Some(flusher)) = found {
             return flusher;
         }
-        let list = Arc::new(List { state: Mutex::default() });
+        let list = Arc::new(List { state: Lock::default() });
         let flusher = Arc::new(Flusher { list: Arc::clone(&list) });
         let _ = FLUSHERS.try_with(|flushers| {
             let mut flushers = flushers.borrow_mut();
@@ -101,7 +102,7 @@ impl Drop for Flusher {
 }
 
 struct List {
-    state: Mutex<State>,
+    state: Lock<State>,
 }
 
 #[derive(Default)]
@@ -113,7 +114,7 @@ struct State {
 
 impl List {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn push(&self, kick: Arc<Kick>) {

@@ -90,7 +90,7 @@ impl Handle {
         let (opcode, payload) = (message.opcode(), message.as_bytes());
         loop {
             match self.0.send_or(opcode, payload, when_full, compress) {
-                Err(Error::Limit { .. }) if when_full == WhenFull::Wait && !is_in_runtime() => {
+                Err(Error::Limit(_)) if when_full == WhenFull::Wait && !is_in_runtime() => {
                     self.wait_for_room(payload.len())?;
                 }
                 result => return result,

@@ -91,13 +91,13 @@ mod waiters;
 mod watch;
 
 pub use broadcast::{Broadcast, broadcast, broadcast_with};
-pub use client::{client, connect};
+pub use client::{connect, connect_over};
 pub use connection::Connection;
 pub use handle::Handle;
 pub use pulse::{RuntimeWatch, watch_runtime};
 pub use received::Event;
 pub use reconnecting::{ReconnectHandle, Reconnecting, Update, reconnect};
-pub use request::{Request, accept, accept_request};
+pub use request::{Request, accept_over, accept_request};
 pub use scope::Scope;
 pub use server::Server;
 pub use shutdown::Stopper;

@@ -1,8 +1,9 @@
 //! Pending handshakes of a server on tokio: the tasks that deal with them. None outlives the server.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, MutexGuard, Weak};
 
+use threadwire_worker::Lock;
 use tokio::task::AbortHandle;
 
 use threadwire_core::server::admission::Gate;
@@ -13,7 +14,7 @@ use threadwire_core::server::tally::Pending;
 type Task = Option<AbortHandle>;
 
 #[derive(Debug)]
-pub(super) struct HandshakeTasks(Mutex<PendingHandshakes<Task>>);
+pub(super) struct HandshakeTasks(Lock<PendingHandshakes<Task>>);
 
 /// One of them. It counts as long as this is there.
 pub(super) struct Place {
@@ -37,11 +38,11 @@ fn drop_handshake(oldest: Option<AbortHandle>) {
 
 impl HandshakeTasks {
     pub(super) fn new(gate: Arc<Gate>) -> Arc<HandshakeTasks> {
-        Arc::new(HandshakeTasks(Mutex::new(PendingHandshakes::new(gate))))
+        Arc::new(HandshakeTasks(Lock::new(PendingHandshakes::new(gate))))
     }
 
     fn lock(&self) -> MutexGuard<'_, PendingHandshakes<Task>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// One more was accepted. If there are too many now, the oldest is dropped.
@@ -68,8 +69,7 @@ impl HandshakeTasks {
 
 impl Drop for HandshakeTasks {
     fn drop(&mut self) {
-        let pending = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
-        pending.iter().flatten().for_each(AbortHandle::abort);
+        self.lock().iter().flatten().for_each(AbortHandle::abort);
     }
 }
 

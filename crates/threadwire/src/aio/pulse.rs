@@ -1,4 +1,4 @@
-//! Whether a runtime comes round: a thread asks, and a task of the runtime answers.
+//! Runtime watch: a thread asks, a task of the runtime answers, and late answers are reported.
 
 use std::fmt;
 use std::future::poll_fn;

@@ -1,4 +1,4 @@
-//! What arrives.
+//! Received messages and frames of the async face, owned.
 
 use threadwire_proto::OwnedMessage;
 

@@ -220,8 +220,8 @@ impl fmt::Debug for Request {
 ///
 /// Fails with [`Error::Handshake`] if it does not ask for that as it must, which it is answered, and with [`Error::Timeout`] after
 /// [`Config::open_timeout`]; with [`Error::Lost`] or [`Error::Io`] if the peer goes away. There is an example at
-/// [`client`](super::client).
-pub async fn accept<S>(stream: S, config: Config) -> Result<Connection, Error>
+/// [`connect_over`](super::connect_over).
+pub async fn accept_over<S>(stream: S, config: Config) -> Result<Connection, Error>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -231,7 +231,7 @@ where
 /// Reads the request from a stream that was accepted, to be looked at before it is answered. `peer_addr` is what
 /// [`Request::peer_addr`](crate::Request::peer_addr) will say, if there is anything to say.
 ///
-/// Fails as [`accept`] does.
+/// Fails as [`accept_over`] does.
 ///
 /// ```no_run
 /// use threadwire::{Config, Error, Response, aio};

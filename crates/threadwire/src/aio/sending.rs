@@ -1,4 +1,4 @@
-//! What waits to be sent, flushed or closed: futures that hold no lock and queue nothing before it is their turn.
+//! Send, flush and close futures: they hold no lock, and queue nothing before it is their turn.
 
 use std::future::Future;
 use std::pin::Pin;

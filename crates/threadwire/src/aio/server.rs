@@ -80,7 +80,7 @@ impl Server {
     /// Listens at an address, `HOST:PORT` or a [`SocketAddr`]; port 0 has the system choose one. Fails with [`Error::Listen`].
     pub async fn bind(addr: impl ToSocketAddrs + fmt::Debug) -> Result<Server, Error> {
         let name = format!("{addr:?}").trim_matches('"').to_owned();
-        let fail = |source| Error::Listen { addr: name.clone(), source };
+        let fail = |source| Error::listen(name.clone(), source);
         let addrs = lookup_host(addr).await.map_err(fail)?;
         Ok(Server::from_socket(ListenSocket::first(addrs).map_err(fail)?))
     }
@@ -227,7 +227,7 @@ impl Server {
     pub(super) fn watch(&mut self) -> Result<(), Error> {
         for socket in std::mem::take(&mut self.unwatched) {
             let addr = socket.local_addr().to_string();
-            self.sockets.push(Socket::new(socket).map_err(|source| Error::Listen { addr, source })?);
+            self.sockets.push(Socket::new(socket).map_err(|source| Error::listen(addr, source))?);
         }
         Ok(())
     }

@@ -3,12 +3,13 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use slab::Slab;
 use threadwire_core::server::tally::{MemberNote, Pending, ShutdownOrder, Watchers, WorkerTally};
+use threadwire_worker::Lock;
 use tokio::sync::watch;
 use tokio::time::{sleep_until, timeout_at};
 
@@ -32,7 +33,7 @@ pub(super) struct Ending {
 pub(super) struct Control {
     tally: Arc<WorkerTally>,
     watchers: Arc<Watchers>,
-    members: Mutex<Slab<Member>>,
+    members: Lock<Slab<Member>>,
     ending: watch::Sender<Option<Ending>>,
 }
 
@@ -50,13 +51,13 @@ impl Control {
         Arc::new(Control {
             tally: Arc::new(WorkerTally::new(Arc::clone(&watchers))),
             watchers,
-            members: Mutex::default(),
+            members: Lock::default(),
             ending: watch::Sender::new(None),
         })
     }
 
     fn lock(&self) -> MutexGuard<'_, Slab<Member>> {
-        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+        self.members.lock()
     }
 
     /// Something more that a shutdown waits for.

@@ -1,4 +1,4 @@
-//! Who holds a runtime's thread: tasks that block or compute where they should wait.
+//! Task watch: tasks that hold a runtime's thread by blocking or computing.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -6,11 +6,11 @@ use std::fmt;
 use std::future::Future;
 use std::panic::Location;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use threadwire_worker::Stalled;
+use threadwire_worker::{Lock, Stalled};
 use tokio::runtime;
 
 use super::pulse;
@@ -116,7 +116,7 @@ impl<F> fmt::Debug for Watched<F> {
 }
 
 /// The polls of watched tasks that are under way, while somebody watches a runtime.
-static RUNNING: Mutex<Vec<Polling>> = Mutex::new(Vec::new());
+static RUNNING: Lock<Vec<Polling>> = Lock::new(Vec::new());
 
 struct Polling {
     number: u64,
@@ -133,7 +133,7 @@ impl Running {
             return None;
         }
         let runtime = runtime::Handle::try_current().ok()?.id();
-        let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = RUNNING.lock();
         let number = running.last().map_or(1, |last| last.number + 1);
         running.push(Polling { number, label: Arc::clone(label), runtime });
         Some(Running(number))
@@ -142,7 +142,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = RUNNING.lock();
         let place = running.iter().position(|poll| poll.number == self.0);
         let ended = place.map(|place| running.remove(place));
         drop(running);
@@ -152,7 +152,7 @@ impl Drop for Running {
 
 /// The watched tasks of a runtime that are running now. Where none of its threads comes round, these are what holds them.
 pub(super) fn running(runtime: runtime::Id) -> Vec<Arc<str>> {
-    let running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+    let running = RUNNING.lock();
     let here = running.iter().filter(|poll| poll.runtime == runtime);
     here.map(|poll| Arc::clone(&poll.label)).collect()
 }

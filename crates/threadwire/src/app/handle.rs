@@ -4,10 +4,12 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard};
 
+use threadwire_core::error::RequestId;
 use threadwire_proto::{CloseCode, CloseFrame, Message, OwnedMessage};
 use threadwire_worker::{EventLoop, Lock, Remote};
 
-use super::request::{PendingReply, RequestId, RequestRefused, Requests};
+use super::request::{PendingReply, Requests};
+use crate::error::RequestRefused;
 use crate::reconnect::{ReconnectHandle, State};
 use crate::{Closed, Error, Handle, SendOptions};
 
@@ -229,8 +231,8 @@ impl AppHandle {
     /// Sends a message, to which the answer is the first message of which [`App::id`](super::App::id) says that its id is
     /// this one. Any number may be under way, from any threads; they may be answered in any order.
     ///
-    /// Fails as [`send`](AppHandle::send) does; and with [`Error::Other`], in which there is a [`RequestRefused`], if a request
-    /// of this id waits already, or if `App::id` is not set.
+    /// Fails as [`send`](AppHandle::send) does; and with [`Error::Request`] if a request of this id waits already, or if
+    /// `App::id` is not set.
     ///
     /// ```
     /// use std::time::Duration;
@@ -266,11 +268,11 @@ impl AppHandle {
         let mut inner = self.0.lock();
         let connection = inner.connection.clone().ok_or(Error::Closed)?;
         if !inner.has_ids {
-            return Err(Error::other(RequestRefused::NoIds));
+            return Err(RequestRefused::NoIds.into());
         }
         // Before it is sent, or the answer might come too early; and while it is sure that there is a connection, whose end
         // is the end of this at the latest.
-        let (number, answer) = inner.requests.add(&id).map_err(Error::other)?;
+        let (number, answer) = inner.requests.add(&id)?;
         self.0.has_requests.store(true, Ordering::Release);
         drop(inner);
         let reply = PendingReply::new(id, number, answer, Arc::clone(&self.0));

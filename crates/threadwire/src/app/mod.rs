@@ -57,6 +57,7 @@ mod running;
 pub use callbacks::Outcome;
 pub use client::{App, Ended};
 pub use handle::AppHandle;
-pub use request::{PendingReply, RequestId, RequestRefused};
+pub use request::PendingReply;
 pub use running::{Running, spawn};
 pub use threadwire_core::client::HeaderList;
+pub use threadwire_core::error::RequestId;

@@ -8,96 +8,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use threadwire_core::error::RequestId;
 use threadwire_proto::OwnedMessage;
 use threadwire_worker::{Defer, PromiseError};
 
 use super::handle::AppState;
-use crate::error::TimeoutKind;
+use crate::error::{RequestRefused, TimeoutKind};
 use crate::{Closed, Error};
-
-/// What tells the answers to requests apart: a text or a number, whatever the protocol has. A number is the same as its
-/// digits.
-///
-/// ```
-/// use threadwire::app::RequestId;
-/// assert_eq!(RequestId::from(7), RequestId::from("7"));
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct RequestId(String);
-
-impl fmt::Display for RequestId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl From<&str> for RequestId {
-    fn from(id: &str) -> RequestId {
-        RequestId(id.to_owned())
-    }
-}
-
-impl From<String> for RequestId {
-    fn from(id: String) -> RequestId {
-        RequestId(id)
-    }
-}
-
-macro_rules! from_numbers {
-    ($($number:ty)*) => {
-        $(impl From<$number> for RequestId {
-            fn from(id: $number) -> RequestId {
-                RequestId(id.to_string())
-            }
-        })*
-    };
-}
-
-from_numbers!(u16 i32 u32 i64 u64 usize u128);
-
-/// Why a request was not sent, or can't be waited for: found in [`Error::Other`].
-///
-/// ```
-/// use threadwire::Error;
-/// use threadwire::app::RequestRefused;
-///
-/// fn is_duplicate(error: &Error) -> bool {
-///     match error {
-///         Error::Other(error) => matches!(error.downcast_ref(), Some(RequestRefused::Duplicate { .. })),
-///         _ => false,
-///     }
-/// }
-/// # let _ = is_duplicate;
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum RequestRefused {
-    /// A request of this id waits for its answer.
-    Duplicate {
-        /// The id.
-        id: RequestId,
-    },
-    /// The app can't tell answers: [`App::id`](super::App::id) is not set.
-    NoIds,
-    /// It would be waited for in a callback of the app itself, and no answer is read before that returns.
-    InCallback,
-}
-
-impl fmt::Display for RequestRefused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            RequestRefused::Duplicate { id } => {
-                write!(f, "a request with the id {:?} waits for its answer", id.0)
-            }
-            RequestRefused::NoIds => f.write_str("the app can't tell answers: App::id is not set"),
-            RequestRefused::InCallback => f.write_str(
-                "a callback of the app can't wait for an answer, which is only read when it has returned",
-            ),
-        }
-    }
-}
-
-impl std::error::Error for RequestRefused {}
 
 /// An answer, or how the connection ended (if that is known) before there was one.
 type ReplyResult = Result<OwnedMessage, Option<Arc<Closed>>>;
@@ -207,7 +124,7 @@ impl PendingReply {
 
     fn check(&self) -> Result<(), Error> {
         if !self.answer.is_settled() && self.shared.is_in_callback_here() {
-            return Err(Error::other(RequestRefused::InCallback));
+            return Err(RequestRefused::InCallback.into());
         }
         Ok(())
     }
@@ -244,7 +161,7 @@ impl Drop for PendingReply {
 impl fmt::Debug for PendingReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PendingReply")
-            .field("id", &self.id.0)
+            .field("id", &self.id.to_string())
             .field("has_come", &self.answer.is_settled())
             .finish_non_exhaustive()
     }

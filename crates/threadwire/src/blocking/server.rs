@@ -223,7 +223,7 @@ impl Server {
             if let Err(source) = worker.listen(socket, Vec::new()) {
                 worker.stop_accepting();
                 self.control.dismiss(&worker);
-                return Err(Error::Listen { addr, source });
+                return Err(Error::listen(addr, source));
             }
         }
         // The cell was empty: checked above.

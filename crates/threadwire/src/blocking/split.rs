@@ -48,9 +48,14 @@ impl Sender {
         self.0.send_with(message, WhenFull::Wait)
     }
 
-    /// Closes, and waits until the connection has ended: see [`Connection::close_with`]. The thread that reads has to be waiting
-    /// in some call meanwhile.
-    pub fn close(&self, code: CloseCode, reason: &str) -> Result<Arc<Closed>, Error> {
+    /// Closes with 1000 (normal closure) and no reason, and waits until the connection has ended: see [`Connection::close`]. The
+    /// thread that reads has to be waiting in some call meanwhile.
+    pub fn close(&self) -> Result<Arc<Closed>, Error> {
+        self.close_with(CloseCode::NORMAL, "")
+    }
+
+    /// As [`close`](Sender::close), with a code and a reason: see [`Connection::close_with`].
+    pub fn close_with(&self, code: CloseCode, reason: &str) -> Result<Arc<Closed>, Error> {
         self.0.close_with(code, reason)?;
         self.0.wait_closed()
     }

@@ -26,7 +26,7 @@ pub use threadwire_proto::handshake::Answer;
 /// call to the listener may come before this returns.
 ///
 /// It fails with [`Error::Url`], [`Error::Resolve`], [`Error::Connect`], [`Error::Proxy`], [`Error::Redirect`],
-/// [`Error::Handshake`] or [`Error::Timeout`]; with [`Error::Lost`] or [`Error::Io`] if the server goes away before it has answered; and with [`Error::Stopped`] if
+/// [`Error::Status`], [`Error::Handshake`] or [`Error::Timeout`]; with [`Error::Lost`] or [`Error::Io`] if the server goes away before it has answered; and with [`Error::Stopped`] if
 /// the worker is stopped. The listener is then dropped, and not called.
 ///
 /// ```
@@ -90,7 +90,7 @@ impl Client {
     /// use threadwire::error::UrlPart;
     /// use threadwire::{Client, Error};
     /// let result = Client::new("http://example.com/");
-    /// assert!(matches!(result, Err(Error::Url { part: UrlPart::Scheme, .. })));
+    /// assert!(matches!(result, Err(Error::Url(error)) if error.part == UrlPart::Scheme));
     /// ```
     pub fn new(url: &str) -> Result<Client, Error> {
         Settings::new(url).map(Client)
@@ -221,7 +221,7 @@ impl Client {
     ///
     /// impl Listener for Feed {
     ///     fn on_failed(&mut self, error: &Error) {
-    ///         self.0.set(matches!(error, Error::Connect { .. })); // nobody listens there
+    ///         self.0.set(matches!(error, Error::Connect(_))); // nobody listens there
     ///     }
     /// }
     ///

@@ -50,7 +50,7 @@ impl Connection {
             Error::Closed if !self.is_open() => return,
             Error::Stopped => CloseCode::GOING_AWAY,
             // The peer does not read.
-            Error::Limit { .. } => CloseCode::POLICY,
+            Error::Limit(_) => CloseCode::POLICY,
             _ => CloseCode::INTERNAL_ERROR,
         };
         tracing::debug!(error = format!("{error:#}"), "a callback failed");

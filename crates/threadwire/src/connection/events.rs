@@ -1,4 +1,4 @@
-//! What happens to a connection, as events for workers: for whoever subscribes, on any thread.
+//! Events of a connection's life, for workers that subscribe, on any thread.
 //!
 //! A worker that is not the connection's own hears of it by [`Handle::subscribe`], or because the connection was given a
 //! [`Forward`] for its listener. Events come to the worker's loop like all others: `listen` for them, or `wait_event`.

@@ -138,7 +138,7 @@ impl Connection {
         self.call(|listener| {
             self.guard(|| match listener.on_ping_due(self) {
                 // So much waits for the peer that it shows by taking some of it whether it lives.
-                Err(Error::Limit { .. }) => Ok(()),
+                Err(Error::Limit(_)) => Ok(()),
                 result => result,
             });
         });

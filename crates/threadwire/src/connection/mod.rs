@@ -424,12 +424,18 @@ impl Connection {
         self.0.phase.get() == Phase::Over
     }
 
-    /// Waits until the connection [has ended](Connection::has_ended), while this thread's event loop goes on. After
-    /// [`close`](Connection::close) that takes at most [`Config::close_timeout`]. Fails with [`Error::Stopped`] if the
-    /// worker is stopped.
-    pub fn wait_closed(&self) -> Result<(), Error> {
-        EventLoop::current().wait(None, || self.has_ended())?;
-        Ok(())
+    /// Waits until the connection [has ended](Connection::has_ended) and [`Listener::on_close`] was called, while this thread's
+    /// event loop goes on, and says how it ended. After [`close`](Connection::close) that takes at most
+    /// [`Config::close_timeout`].
+    ///
+    /// Fails with [`Error::Stopped`] if the worker is stopped; with [`Error::Closed`] if the connection has left this thread
+    /// ([`detach`](Connection::detach)); and at once in one of its own callbacks, as `on_close` comes after those.
+    pub fn wait_closed(&self) -> Result<Arc<Closed>, Error> {
+        if !self.is_reported() && self.is_in_callback() {
+            return Err(Error::other("a connection's end can't be waited for in one of its own callbacks"));
+        }
+        EventLoop::current().wait(None, || self.has_ended() && self.is_reported())?;
+        self.closed().ok_or(Error::Closed)
     }
 
     /// How the connection ended, once [`Listener::on_close`] is called.

@@ -59,11 +59,10 @@ impl Running {
         let started = match worker {
             Ok(worker) => {
                 self.workers.push(worker);
-                let ended =
-                    || Error::Listen { addr: addr(), source: io::Error::other("a worker did not start") };
+                let ended = || Error::listen(addr(), io::Error::other("a worker did not start"));
                 told.recv().unwrap_or_else(|_| Err(ended()))
             }
-            Err(source) => Err(Error::Listen { addr: addr(), source }),
+            Err(source) => Err(Error::listen(addr(), source)),
         };
         started.inspect_err(|_| self.stop())
     }

@@ -76,7 +76,7 @@ impl Server {
     /// ```
     /// use threadwire::{Error, Server};
     /// let first = Server::bind("127.0.0.1:0")?;
-    /// assert!(matches!(Server::bind(first.local_addr()?), Err(Error::Listen { .. })), "the port is taken");
+    /// assert!(matches!(Server::bind(first.local_addr()?), Err(Error::Listen(_))), "the port is taken");
     /// # Ok::<(), Error>(())
     /// ```
     pub fn bind(addr: impl ToSocketAddrs + std::fmt::Debug) -> Result<Server, Error> {
@@ -280,8 +280,7 @@ impl Server {
         let mut sockets = Vec::new();
         for socket in self.sockets {
             let shared = if is_shared { socket.share(others) } else { Ok(None) };
-            let shared =
-                shared.map_err(|source| Error::Listen { addr: socket.local_addr().to_string(), source })?;
+            let shared = shared.map_err(|source| Error::listen(socket.local_addr().to_string(), source))?;
             sockets.push((socket, shared));
         }
         let service = Service::new(self.settings, Hook::new(accept), self.control.clone(), self.setup);
@@ -309,7 +308,7 @@ impl Sockets {
     pub(super) fn listen(self, worker: &Rc<ServerWorker>) -> Result<(), Error> {
         for (socket, others) in self.0 {
             let addr = socket.local_addr().to_string();
-            worker.listen(socket, others).map_err(|source| Error::Listen { addr, source })?;
+            worker.listen(socket, others).map_err(|source| Error::listen(addr, source))?;
         }
         Ok(())
     }

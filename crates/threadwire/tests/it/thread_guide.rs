@@ -25,7 +25,7 @@ fn echo_server() -> Serving {
     Serving::with(bind().config(patient()), |_| Reply::with(crate::common::echo))
 }
 
-/// What the echo program has seen.
+/// The log of the echo program.
 #[derive(Clone, Default)]
 struct Seen(Rc<RefCell<Vec<String>>>);
 
@@ -218,7 +218,7 @@ fn the_end_is_told_whatever_the_server_does() {
     });
 }
 
-/// It is still to be shown how to receive without being blocked, for a program that has other things to do.
+/// Receiving without waiting, for a program that has other things to do.
 #[test]
 fn receives_without_blocking() {
     bounded(|| {
@@ -261,8 +261,8 @@ fn a_blocking_connection_receives_without_blocking() {
     });
 }
 
-/// Those who asked about threads: a thread wanted the answer to its question while the connection's own dispatcher took all
-/// messages. The answer went there, and the thread waited forever.
+/// A question of users: a thread waits for the answer to its question, while the connection's own dispatcher takes all messages.
+/// There the thread waited forever.
 #[test]
 fn a_thread_gets_its_answer_beside_the_dispatcher() {
     bounded(|| {

@@ -212,13 +212,13 @@ fn a_worker_that_is_stopped_lets_go_of_the_future_it_blocks_on() {
         let (begun, begins) = std::sync::mpsc::channel();
         let (here, there) = tokio::io::duplex(4096);
         let server = runtime.spawn(async move {
-            let mut ws = aio::accept(there, patient()).await?;
+            let mut ws = aio::accept_over(there, patient()).await?;
             ws.recv().await.map(drop)
         });
         let worker: Worker<()> = Worker::spawn(move || {
             let _entered = tokio.enter();
             block_on(async {
-                let mut ws = aio::client(here, "ws://example.com/").await.unwrap();
+                let mut ws = aio::connect_over(here, "ws://example.com/").await.unwrap();
                 begun.send(()).unwrap();
                 ws.recv().await.map(drop).unwrap();
             })

@@ -43,8 +43,9 @@ impl Environment {
         match ProxyServer::parse(url) {
             Ok(server) => Ok(Some(Arc::new(server))),
             // The error names the variable, as no code of the program mentions this URL.
-            Err(Error::Url { url, part, problem }) => {
-                Err(Error::Url { url: format!("{name}={url}"), part, problem })
+            Err(Error::Url(mut error)) => {
+                error.url = format!("{name}={}", error.url);
+                Err(Error::Url(error))
             }
             Err(error) => Err(error),
         }
@@ -142,7 +143,7 @@ mod tests {
         let environment =
             Environment::read(|name| (name == "all_proxy").then(|| "ftp://user:secret@proxy".to_owned()));
         let error = environment.proxy_for(&Target::parse("ws://example.com/").unwrap()).unwrap_err();
-        assert!(matches!(error, Error::Url { .. }) && !format!("{error:?}").contains("secret"), "{error:?}");
+        assert!(matches!(error, Error::Url(_)) && !format!("{error:?}").contains("secret"), "{error:?}");
         assert!(error.to_string().contains("\"all_proxy=ftp://proxy\": its scheme is"), "{error}");
         assert!(!format!("{environment:?}").contains("secret"));
     }

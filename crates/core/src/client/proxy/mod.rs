@@ -12,7 +12,7 @@ use url::{Host, Url};
 
 use super::redact::{is_scheme, redacted_proxy};
 use super::target::{Target, basic, credentials, explain};
-use crate::error::{Error, UrlPart};
+use crate::error::{Error, UrlError, UrlPart};
 use environment::Environment;
 use no_proxy::NoProxy;
 
@@ -86,7 +86,7 @@ impl Proxy {
     ///
     /// assert!(Proxy::new("proxy.example:3128").is_ok());
     /// let result = Proxy::new("ftp://proxy.example");
-    /// assert!(matches!(result, Err(Error::Url { part: UrlPart::Scheme, .. })));
+    /// assert!(matches!(result, Err(Error::Url(error)) if error.part == UrlPart::Scheme));
     /// ```
     pub fn new(url: &str) -> Result<Proxy, Error> {
         Ok(Proxy::of(Choice::Server(Arc::new(ProxyServer::parse(url)?))))
@@ -242,7 +242,7 @@ pub(super) struct ProxyServer {
 impl ProxyServer {
     pub(super) fn parse(url: &str) -> Result<ProxyServer, Error> {
         let fail = |part, problem: &str| {
-            Err(Error::Url { url: redacted_proxy(url), part, problem: problem.to_owned() })
+            Err(Error::from(UrlError { url: redacted_proxy(url), part, problem: problem.to_owned() }))
         };
         let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
         let scheme = match &*scheme.to_ascii_lowercase() {
@@ -260,11 +260,13 @@ impl ProxyServer {
         // All of them are read as HTTP's are, whose port is left out where it is 80; as the one of HTTPS is not.
         let parse = |scheme| {
             Url::parse(&format!("{scheme}://{rest}")).map_err(|error| match explain(url, error) {
-                Error::Url { part: UrlPart::Scheme, .. } => {
-                    let problem = format!("is missing, expected {SCHEMES}");
-                    Error::Url { url: redacted_proxy(url), part: UrlPart::Scheme, problem }
+                Error::Url(mut error) => {
+                    error.url = redacted_proxy(url);
+                    if error.part == UrlPart::Scheme {
+                        error.problem = format!("is missing, expected {SCHEMES}");
+                    }
+                    Error::Url(error)
                 }
-                Error::Url { part, problem, .. } => Error::Url { url: redacted_proxy(url), part, problem },
                 error => error,
             })
         };
@@ -400,12 +402,14 @@ mod tests {
             ("http://user:sec%0Aret@a", UrlPart::UserInfo),
         ] {
             match ProxyServer::parse(url) {
-                Err(Error::Url { part: found, .. }) => assert_eq!(found, part, "{url}"),
+                Err(Error::Url(error)) => assert_eq!(error.part, part, "{url}"),
                 other => panic!("{url}: {other:?}"),
             }
         }
         let long = format!("socks5://{}:secret@a", "u".repeat(256));
-        assert!(matches!(ProxyServer::parse(&long), Err(Error::Url { part: UrlPart::UserInfo, .. })));
+        assert!(
+            matches!(ProxyServer::parse(&long), Err(Error::Url(error)) if error.part == UrlPart::UserInfo)
+        );
     }
 
     #[test]

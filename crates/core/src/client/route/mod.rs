@@ -26,7 +26,10 @@ use super::socks5::Socks5;
 use super::target::Target;
 use super::tunnel::Tunnel;
 use crate::config::Config;
-use crate::error::{Error, ProxyProblem, RedirectProblem, Stage, Step, TimeoutKind};
+use crate::error::{
+    ConnectError, ConnectUnixError, Error, ProxyError, ProxyProblem, RedirectError, RedirectProblem,
+    ResolveError, Stage, Step, TimeoutKind,
+};
 #[cfg(feature = "tls")]
 use crate::tls::{TlsFailure, session::Session};
 
@@ -105,11 +108,11 @@ impl Secure {
 impl Secure {
     /// The error without the feature `tls`. (URLs of `wss` are refused before; those of proxies are not.)
     pub fn impossible(&self) -> Error {
-        Error::Url {
+        Error::from(crate::error::UrlError {
             url: format!("https://{}", self.host),
             part: crate::error::UrlPart::Scheme,
             problem: "wants TLS: this build can't encrypt, its feature `tls` is off".to_owned(),
-        }
+        })
     }
 }
 
@@ -288,7 +291,9 @@ impl Route {
         match addresses {
             Ok(addresses) if self.leg == Leg::FindServer => self.server = addresses,
             Ok(addresses) => self.first = addresses,
-            Err(source) => return Err(self.failed(Error::Resolve { host: self.sought().0, source })),
+            Err(source) => {
+                return Err(self.failed(Error::from(ResolveError { host: self.sought().0, source })));
+            }
         }
         Ok(())
     }
@@ -300,26 +305,27 @@ impl Route {
             return self.late();
         }
         self.failed(match failures.pop() {
-            Some((addr, source)) => Error::Connect { addr, source, others: failures },
+            Some((addr, source)) => Error::from(ConnectError { addr, source, others: failures }),
             None => {
                 let source = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-                Error::Resolve { host: self.stage().at, source }
+                Error::from(ResolveError { host: self.stage().at, source })
             }
         })
     }
 
     /// The error if the unix socket could not be connected to.
     pub fn unix_failed(&self, path: PathBuf, source: io::Error) -> Error {
-        Error::ConnectUnix { path, source }
+        Error::from(ConnectUnixError { path, source })
     }
 
     /// The error of the current step, as one of the proxy if it concerns the proxy.
     pub fn failed(&self, error: Error) -> Error {
         let is_proxys = matches!(self.leg, Leg::FindFirst | Leg::Connect | Leg::SecureProxy);
         match &self.proxy {
-            Some(proxy) if is_proxys => {
-                Error::Proxy { proxy: proxy.to_string(), problem: ProxyProblem::Unreachable(Box::new(error)) }
-            }
+            Some(proxy) if is_proxys => Error::from(ProxyError {
+                proxy: proxy.to_string(),
+                problem: ProxyProblem::Unreachable(error),
+            }),
             _ => error,
         }
     }
@@ -365,7 +371,7 @@ impl Route {
         };
         match through {
             Ok(through) => Ok(Exchange::with_proxy(through, proxy.to_string())),
-            Err(problem) => Err(Error::Proxy { proxy: proxy.to_string(), problem }),
+            Err(problem) => Err(Error::from(ProxyError { proxy: proxy.to_string(), problem })),
         }
     }
 
@@ -413,7 +419,7 @@ impl Route {
         let limit = self.settings.options.redirects;
         let (from, to) = (self.target.to_string(), target.to_string());
         if self.followed >= limit {
-            return Err(Error::Redirect { from, to, problem: RedirectProblem::TooMany { limit } });
+            return Err(Error::from(RedirectError { from, to, problem: RedirectProblem::TooMany { limit } }));
         }
         tracing::debug!(status = answer.status(), %from, %to, "following a redirect");
         self.followed += 1;

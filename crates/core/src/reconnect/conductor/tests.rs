@@ -202,7 +202,7 @@ fn a_peer_that_does_not_read_does_not_end_it_though_this_side_closed() {
         Driver::open().ends(SECOND, closed(Initiator::Local, 1011, Some(silence)))[1].starts_with("judge: ")
     );
     let rule = Violation::Masked;
-    let broken = closed(Initiator::Local, 1002, Some(Error::Protocol { rule }));
+    let broken = closed(Initiator::Local, 1002, Some(Error::Protocol(rule)));
     assert!(Driver::open().ends(SECOND, broken)[1].starts_with("judge: "));
 }
 
@@ -344,12 +344,12 @@ fn a_connection_that_is_too_slow_is_dropped_and_judged() {
 
 #[test]
 fn a_server_that_is_busy_says_how_long_to_wait() {
-    use threadwire_proto::handshake::{Answer, HandshakeError, Limits};
+    use threadwire_proto::handshake::{Answer, Limits};
 
     let head = b"HTTP/1.1 503 Busy\r\nRetry-After: 20\r\n\r\n";
     let (answer, _) = Answer::parse(head, &Limits::default()).unwrap().unwrap();
     let mut driver = Driver::new(Backoff::default());
     driver.run();
-    let done = driver.on(Event::Failed(HandshakeError::Status(Box::new(answer)).into()));
+    let done = driver.on(Event::Failed(Error::Status(Box::new(answer))));
     assert_eq!(done.last().unwrap(), "wait 20s");
 }

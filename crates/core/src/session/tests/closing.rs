@@ -66,7 +66,7 @@ fn after_a_broken_rule_the_rest_is_read_away_and_the_peer_gets_to_know_why() {
         while pair.server.closed.is_none() {
             pair.server.turn(pair.now);
         }
-        assert!(matches!(pair.server.error(), Some(Error::Protocol { .. })));
+        assert!(matches!(pair.server.error(), Some(Error::Protocol(_))));
         assert!(!pair.server.is_over, "it lingers");
         pair.settle();
         assert!(pair.server.is_over && pair.server.has_lingered);

@@ -1,4 +1,4 @@
-//! What other threads leave for a connection.
+//! Lane of a handle: messages and calls that other threads leave for a connection.
 //!
 //! One queue under a lock for all handles of a connection. The payloads lie one behind the other in one vector, so that a
 //! send allocates nothing once the vector has grown. Whoever finds the queue empty has the owner look into it; those that

@@ -13,13 +13,13 @@ use std::fmt;
 use std::future::Future;
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::task::{Wake, Waker};
 
 use threadwire_core::config::TOO_SLOW;
 use threadwire_proto::frame::MAX_CONTROL;
 use threadwire_proto::{CloseCode, CloseFrame, Compress, Message, OpCode, SendError};
-use threadwire_worker::{EventLoop, Remote, WorkerId};
+use threadwire_worker::{EventLoop, Lock, Remote, WorkerId};
 
 use crate::connection::registry::Registry;
 use crate::{Closed, Config, Connection, Error, SendOptions, WhenFull, events};
@@ -64,13 +64,13 @@ pub struct Handle(Arc<Core>);
 struct Core {
     id: u64,
     /// None while the connection is between two threads.
-    owner: Mutex<Option<Remote>>,
+    owner: Lock<Option<Remote>>,
     /// The connection's place among those of its thread that have handles.
     place: AtomicUsize,
     config: Arc<Config>,
     lane: Lane<Call, Arc<Closed>>,
     /// The workers that were told of the end.
-    told: Mutex<Vec<WorkerId>>,
+    told: Lock<Vec<WorkerId>>,
 }
 
 static HANDLES: AtomicU64 = AtomicU64::new(1);
@@ -243,7 +243,7 @@ impl Handle {
             let most = self.0.config.max_buffered.saturating_sub(message.as_bytes().len());
             loop {
                 match self.send_with(message, WhenFull::Error) {
-                    Err(Error::Limit { .. }) => {
+                    Err(Error::Limit(_)) => {
                         Below::new(self, Some(most)).await;
                         // It may be that there are too many messages, and not too many bytes.
                         waiting::leave_others_their_turn().await;
@@ -313,8 +313,8 @@ impl Handle {
 impl Handle {
     pub(crate) fn new(config: Arc<Config>) -> Handle {
         let id = HANDLES.fetch_add(1, Ordering::Relaxed);
-        let (owner, place) = (Mutex::new(None), AtomicUsize::new(0));
-        Handle(Arc::new(Core { id, owner, place, config, lane: Lane::new(), told: Mutex::default() }))
+        let (owner, place) = (Lock::new(None), AtomicUsize::new(0));
+        Handle(Arc::new(Core { id, owner, place, config, lane: Lane::new(), told: Lock::default() }))
     }
 
     /// The connection lives on this thread from now on, at that place.
@@ -331,7 +331,7 @@ impl Handle {
 
     /// Tells a worker how the connection has ended, unless it was told before.
     pub(crate) fn tell_end(&self, worker: &Remote, closed: Arc<Closed>) {
-        let mut told = self.0.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.0.told.lock();
         let is_new = !told.contains(&worker.id());
         if is_new {
             told.push(worker.id());
@@ -342,7 +342,7 @@ impl Handle {
     }
 
     fn owner(&self) -> MutexGuard<'_, Option<Remote>> {
-        self.0.owner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.owner.lock()
     }
 
     /// Leaves a message in the lane, also on the owner's own thread: nothing is called, and nothing waits.

@@ -1,12 +1,13 @@
-//! What has arrived for one receiver, under a lock: the connection's thread puts, the receiver takes.
+//! Inbox of one receiver, under a lock: the connection's thread puts, the receiver takes.
 //!
 //! There is one receiver, so there is one waker: whoever asked last is woken. Nothing is called under the lock.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::task::Waker;
 
 use threadwire_proto::{Message, OwnedMessage};
+use threadwire_worker::Lock;
 
 use super::{Backlog, WhenBehind};
 use crate::Closed;
@@ -19,7 +20,7 @@ pub(super) type Filter = Box<dyn Fn(&Message<'_>) -> bool + Send + Sync>;
 pub(crate) struct Inbox {
     filter: Option<Filter>,
     backlog: Backlog,
-    state: Mutex<State>,
+    state: Lock<State>,
 }
 
 #[derive(Default)]
@@ -61,11 +62,11 @@ pub(super) enum Taken {
 
 impl Inbox {
     pub(super) fn new(backlog: Backlog, filter: Option<Filter>) -> Inbox {
-        Inbox { filter, backlog, state: Mutex::default() }
+        Inbox { filter, backlog, state: Lock::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Offers a message. The filter is the program's: nothing may be borrowed.

@@ -1,10 +1,9 @@
-//! What a room's members share where they have agreed on compression: a message is compressed once for all of them whose
+//! Compression in rooms: a message is compressed once for all members whose
 //! peers can read the same, on whatever thread they are.
-
-use std::sync::{Mutex, PoisonError};
 
 use threadwire_proto::deflate::Sharing;
 use threadwire_proto::{Compress, OpCode, Pool};
+use threadwire_worker::Lock;
 
 use super::branch::{Gathered, Span};
 use threadwire_core::session::buffers::Buffers;
@@ -12,7 +11,7 @@ use threadwire_core::session::shared_message::CompressedFrames;
 
 /// A message's compressed frames, which the threads of a room share.
 #[derive(Debug, Default)]
-pub(crate) struct Deflated(Mutex<CompressedFrames>);
+pub(crate) struct Deflated(Lock<CompressedFrames>);
 
 impl Deflated {
     /// Appends the frame of a message, which is compressed now if nobody has done it yet. False if it is better sent as it is.
@@ -25,7 +24,7 @@ impl Deflated {
         out: &mut Vec<u8>,
     ) -> bool {
         // Whoever comes second waits for the first: it would take as long itself.
-        let mut frames = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut frames = self.0.lock();
         let frame = frames.frame(sharing, message, compress, pool);
         frame.iter().for_each(|frame| out.extend_from_slice(frame));
         frame.is_some()

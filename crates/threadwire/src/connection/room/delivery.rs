@@ -1,10 +1,10 @@
-//! What became of a message to a room.
+//! Delivery of a message to a room, and its report.
 
 use std::ops::AddAssign;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
-use threadwire_worker::{EventLoop, Remote, Stopped};
+use threadwire_worker::{EventLoop, Lock, Remote, Stopped};
 
 /// What has become of a message to a [`Room`](crate::Room): for how many members. Or of all of them:
 /// [`Room::totals`](crate::Room::totals).
@@ -68,7 +68,7 @@ struct Progress {
     /// How many threads have not dealt with it.
     left: AtomicUsize,
     counts: Counts,
-    waiting: Mutex<Option<Remote>>,
+    waiting: Lock<Option<Remote>>,
 }
 
 /// One thread's part of a delivery. Dropped, it counts as dealt with: nobody was there any more.
@@ -112,7 +112,7 @@ impl Delivery {
         let Some(progress) = &self.0 else { return Ok(Report::default()) };
         let event_loop = EventLoop::current();
         if !progress.is_over() {
-            *progress.waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some(event_loop.remote());
+            *progress.waiting.lock() = Some(event_loop.remote());
         }
         event_loop.wait(None, || progress.is_over())?;
         Ok(progress.counts.report())
@@ -144,7 +144,7 @@ impl Drop for Part {
         let Some(progress) = self.0.take() else { return };
         if progress.left.fetch_sub(1, Ordering::AcqRel) == 1 {
             // Whoever leaves its name after this finds, under the same lock, that it is over.
-            let waiting = progress.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let waiting = progress.waiting.lock().take();
             if let Some(waiting) = waiting {
                 waiting.wake();
             }

@@ -1,16 +1,16 @@
 //! On which threads a room has members.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
-use threadwire_worker::Remote;
+use threadwire_worker::{Lock, Remote};
 
 use super::delivery::Counts;
 
 /// What all threads know of a room.
 pub(crate) struct Core {
     pub(super) id: u64,
-    homes: Mutex<Homes>,
+    homes: Lock<Homes>,
     /// How many members there are.
     pub(super) members: AtomicUsize,
     pub(super) totals: Counts,
@@ -30,14 +30,14 @@ impl Core {
     pub(super) fn new() -> Core {
         Core {
             id: ROOMS.fetch_add(1, Ordering::Relaxed),
-            homes: Mutex::default(),
+            homes: Lock::default(),
             members: AtomicUsize::new(0),
             totals: Counts::default(),
         }
     }
 
     fn homes(&self) -> MutexGuard<'_, Homes> {
-        self.homes.lock().unwrap_or_else(PoisonError::into_inner)
+        self.homes.lock()
     }
 
     /// Where messages have to go.

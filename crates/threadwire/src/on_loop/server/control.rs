@@ -6,11 +6,11 @@
 
 use std::fmt;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
-use threadwire_worker::{EventLoop, Remote};
+use threadwire_worker::{EventLoop, Lock, Remote};
 
 use super::Hook;
 use super::worker::ServerWorker;
@@ -28,7 +28,7 @@ pub(crate) struct Control(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
-    state: Mutex<State>,
+    state: Lock<State>,
     watchers: Arc<Watchers>,
 }
 
@@ -69,7 +69,7 @@ impl WorkerRemote {
 
 impl Control {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock()
     }
 
     /// Makes this thread one of the server's workers; if `owns_thread`, the thread stops when the server does. A server that was stopped

@@ -100,7 +100,7 @@ fn a_producer_that_never_yields_starves_no_receiver() {
                 sender.send("the next message").await.unwrap();
             }
             drop((sender, consumer.await.unwrap()));
-            // It may have had something left to echo.
+            // The echo may have had something left to send.
             let _ = serving.await.unwrap();
         });
     });
@@ -186,7 +186,7 @@ fn the_connection_is_in_a_task_and_the_logic_in_a_thread() {
     });
 }
 
-/// What blocks the loop belongs on a thread of the executor's: meanwhile the connection goes on.
+/// Blocking work belongs on a thread of the executor: meanwhile the connection goes on.
 #[test]
 fn what_blocks_runs_elsewhere_and_the_connection_goes_on() {
     on_runtimes(|| async {
@@ -194,7 +194,7 @@ fn what_blocks_runs_elsewhere_and_the_connection_goes_on() {
         let (mut ws, peer) = client(patient(), move |mut peer| {
             peer.send(PING, b"meanwhile");
             assert_eq!(peer.frame(), (PONG, b"meanwhile".to_vec()));
-            // Only now does what blocks end.
+            // The blocking work ends only now.
             release.send(()).unwrap();
             assert_eq!(peer.text(), "done");
             peer.close(1000, "");

@@ -12,7 +12,7 @@ use threadwire::worker::Stalled;
 const MOMENT: Duration = Duration::from_millis(1);
 const FOREVER: Duration = Duration::from_secs(1 << 40);
 
-/// Where stalls are told.
+/// The reports of stalls.
 fn heard() -> (impl FnMut(&Stalled) + Send + 'static, mpsc::Receiver<Stalled>) {
     let (tell, told) = mpsc::channel();
     // The test may be over.

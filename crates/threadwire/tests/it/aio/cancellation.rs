@@ -21,7 +21,7 @@ async fn by_many<F: Future>(mut make: impl FnMut() -> F) -> F::Output {
         if let Poll::Ready(value) = once(make()) {
             return value;
         }
-        // Only a runtime gives a new budget, and has others run.
+        // Only a turn of the runtime gives a new budget, and lets other tasks run.
         tokio::task::yield_now().await;
     }
     panic!("it does not come to an end");
@@ -42,7 +42,7 @@ fn a_receive_that_is_dropped_at_any_point_has_lost_nothing() {
         wire.extend(masked(CLOSE, &farewell(1000, "that is all")));
         script.say(&wire);
         script.end();
-        let mut ws = aio::accept(script.clone(), patient()).await.unwrap();
+        let mut ws = aio::accept_over(script.clone(), patient()).await.unwrap();
         let mut received = Vec::new();
         loop {
             // Each await point is a poll that ends with `Pending`: there the future is dropped.
@@ -73,7 +73,7 @@ fn a_send_that_is_dropped_while_it_waits_has_sent_nothing() {
         let script = Script::default();
         script.say(request("/").as_bytes());
         let config = patient().high_watermark(1000).low_watermark(100);
-        let ws = aio::accept(script.clone(), config).await.unwrap();
+        let ws = aio::accept_over(script.clone(), config).await.unwrap();
         ws.flush().await.unwrap();
         script.take_written();
         script.stick(true);
@@ -110,7 +110,7 @@ fn waiting_sends_leave_nothing_behind_when_they_are_dropped() {
         let script = Script::default();
         script.say(request("/").as_bytes());
         let config = patient().high_watermark(10).low_watermark(0);
-        let ws = aio::accept(script.clone(), config).await.unwrap();
+        let ws = aio::accept_over(script.clone(), config).await.unwrap();
         ws.flush().await.unwrap();
         script.stick(true);
         assert!(once(ws.send(&vec![1; 100])).is_ready());
@@ -125,7 +125,7 @@ fn waiting_sends_leave_nothing_behind_when_they_are_dropped() {
             assert!(closed.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
         }
         drop(waker);
-        // Only a stream may keep one: that of a read ahead.
+        // Only a stream may keep a waker: that of a read ahead.
         assert!(Arc::strong_count(&count) <= 2, "{} are left", Arc::strong_count(&count));
         script.stick(false);
         ws.flush().await.unwrap();

@@ -10,7 +10,7 @@ use threadwire::aio::Connection;
 use threadwire::error::TimeoutKind;
 use threadwire::{CloseCode, Closed, Config, Error, Initiator};
 
-/// What a test looks at: code, reason, who began, whether it was clean, and what went wrong.
+/// The outcome as a test looks at it: code, reason, initiator, whether it was clean, and the error.
 type End = (u16, String, Initiator, bool, Option<String>);
 
 fn end(closed: &Closed) -> End {
@@ -135,7 +135,7 @@ fn closing_goes_on_though_nobody_waits_for_it() {
         .await;
         let handle = ws.handle();
         handle.close().unwrap();
-        // Nobody receives.
+        // No task receives.
         assert_eq!(end(&*handle.wait_closed().await), clean(Initiator::Local, 1000, ""));
         join(peer).await;
         drop(ws);

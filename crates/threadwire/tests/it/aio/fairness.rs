@@ -142,7 +142,7 @@ fn a_slow_reader_is_waited_for() {
         let mut go = Some(go);
         for _ in 0..500 {
             if tokio::time::timeout(SOON, ws.send(&message)).await.is_err() {
-                // It waits, and has sent nothing.
+                // The send waits, and has sent nothing.
                 assert!(ws.buffered() <= most, "{}", ws.buffered());
                 go.take().into_iter().for_each(|go| go.send(()).unwrap());
                 ws.send(&message).await.unwrap();
@@ -159,7 +159,7 @@ fn a_slow_reader_is_waited_for() {
 fn a_ping_is_answered_while_a_send_waits() {
     on_runtimes(|| async {
         let (ws, peer) = server(patient(), |mut peer| {
-            // It reads nothing yet, and asks.
+            // The peer reads nothing yet, and pings.
             peer.send(PING, b"slow");
             let mut pongs = 0;
             loop {
@@ -187,7 +187,7 @@ fn two_that_only_send_to_each_other_do_not_lock_each_other_out_of_the_end() {
             while peer.frame().0 != CLOSE {}
         })
         .await;
-        // Nobody receives, and the loop ends all the same.
+        // No task receives, and the loop ends all the same.
         while ws.send("hello?").await.is_ok() {}
         assert_eq!(ws.handle().wait_closed().await.code.get(), 1000);
         join(peer).await;

@@ -18,8 +18,8 @@ async fn counted() -> (Connection, Connection, Writes) {
     stream.set_nodelay(true).unwrap();
     let writes = Writes::default();
     let stream = Counted { stream, writes: writes.clone() };
-    let accept = async { aio::accept(listener.accept().await.unwrap().0, patient()).await };
-    let (client, server) = tokio::join!(aio::client(stream, "ws://127.0.0.1/"), accept);
+    let accept = async { aio::accept_over(listener.accept().await.unwrap().0, patient()).await };
+    let (client, server) = tokio::join!(aio::connect_over(stream, "ws://127.0.0.1/"), accept);
     writes.take();
     (client.unwrap(), server.unwrap(), writes)
 }

@@ -10,7 +10,6 @@ use axum::routing::get;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::service::service_fn;
-use threadwire::error::HandshakeError;
 use threadwire::{Client, Config, Error, aio};
 use tokio::net::TcpListener;
 
@@ -42,7 +41,7 @@ fn a_route_of_axum_echoes() {
         }
         assert!(ws.close().await.unwrap().clean);
         match aio::connect(&format!("ws://{addr}/plain")).await {
-            Err(Error::Handshake(HandshakeError::Status(answer))) => assert_eq!(answer.status(), 200),
+            Err(Error::Status(answer)) => assert_eq!(answer.status(), 200),
             other => panic!("{other:?}"),
         }
         let peer = std::thread::spawn(move || {

@@ -9,7 +9,7 @@ use crate::common::peer::{Host, TEXT, upgraded};
 use crate::common::tasks::{join, on_runtimes};
 use crate::common::{PATIENCE, patient, vacant};
 use threadwire::aio::{self, Reconnecting, Update};
-use threadwire::error::{HandshakeError, TimeoutKind};
+use threadwire::error::TimeoutKind;
 use threadwire::reconnect::{Attempt, Backoff, Cause, Change, State};
 use threadwire::{Client, CloseCode, Error, OwnedMessage};
 use tokio::time::timeout;
@@ -122,7 +122,7 @@ fn gives_up_after_as_many_failures_as_there_may_be_and_says_why_once() {
         assert_eq!(error.to_string(), format!("can't connect to {nobody}: connection refused"));
         let Error::Other(source) = &error else { panic!("{error:?}") };
         let cause = source.downcast_ref::<Arc<Cause>>().unwrap();
-        assert!(matches!(cause.error(), Some(Error::Connect { .. })));
+        assert!(matches!(cause.error(), Some(Error::Connect(_))));
         assert!(feed.recv().await.unwrap().is_none());
         assert_eq!(feed.handle().state(), State::GaveUp);
         assert!(matches!(feed.handle().send("too late"), Err(Error::Closed)));
@@ -186,9 +186,8 @@ fn asks_before_each_attempt_which_may_change_it() {
 fn the_program_decides_what_is_worth_another_attempt() {
     on_runtimes(|| async {
         let host = Host::listen();
-        let mut feed = reconnect(&host.url(), at_once()).retry_if(|cause| {
-            matches!(cause.error(), Some(Error::Handshake(HandshakeError::Status(answer))) if answer.status() == 401)
-        });
+        let mut feed = reconnect(&host.url(), at_once())
+            .retry_if(|cause| matches!(cause.error(), Some(Error::Status(answer)) if answer.status() == 401));
         let peers = host.run(|host| {
             let mut peer = host.accept();
             peer.head();

@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 async fn talk() {
     let (mut ws, server) = pair().await;
     let serving = tokio::spawn(echo(server));
-    // Only the flusher can write this.
+    // Only the flusher can write this message.
     ws.send("hello").await.unwrap();
     tokio::time::sleep(Duration::from_millis(1)).await;
     assert_eq!(ws.recv().await.unwrap().unwrap(), "hello");
@@ -77,7 +77,7 @@ fn a_connection_whose_runtime_ends_has_ended() {
                 (handle, task_handle, peer, other)
             });
             drop(runtime);
-            // Whatever the connections were doing.
+            // Connections have ended, whatever they were doing.
             assert!(handle.closed().is_some());
             assert!(task_handle.closed().is_some());
             assert!(matches!(handle.send("?"), Err(Error::Closed)));

@@ -1,4 +1,4 @@
-//! What connections on loops can, connections on tokio can as well, and in the same way.
+//! Features of connections on loops, on tokio: throttle, pauses, round trips, send options.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

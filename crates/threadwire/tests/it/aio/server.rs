@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::common::peer::{Peer, TEXT, request, request_with};
 use crate::common::tasks::{echo, join, on_runtimes};
 use crate::common::{SOON, patient};
-use threadwire::error::{HandshakeError, TimeoutKind};
+use threadwire::error::TimeoutKind;
 use threadwire::server::{Admission, Shutdown, Standing};
 use threadwire::{Client, CloseCode, Config, Error, Headers, Response, aio};
 
@@ -48,7 +48,7 @@ fn a_request_is_answered_as_the_program_wants() {
         ws.close().await.unwrap();
         for status in [403, 500] {
             match aio::connect(&client).await {
-                Err(Error::Handshake(HandshakeError::Status(answer))) => assert_eq!(answer.status(), status),
+                Err(Error::Status(answer)) => assert_eq!(answer.status(), status),
                 other => panic!("{other:?}"),
             }
         }
@@ -192,24 +192,22 @@ fn a_panic_in_a_handler_ends_its_own_connection_only() {
 #[test]
 fn connecting_says_what_is_wrong() {
     on_runtimes(|| async {
-        assert!(matches!(aio::connect("http://127.0.0.1/").await, Err(Error::Url { .. })));
-        assert!(matches!(aio::connect("ws://no-such-host.invalid/").await, Err(Error::Resolve { .. })));
+        assert!(matches!(aio::connect("http://127.0.0.1/").await, Err(Error::Url(_))));
+        assert!(matches!(aio::connect("ws://no-such-host.invalid/").await, Err(Error::Resolve(_))));
         let silent = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = silent.local_addr().unwrap();
         let hasty = Client::new(&format!("ws://{addr}")).unwrap();
         let hasty = hasty.config(Config::default().open_timeout(SOON));
         assert!(matches!(aio::connect(&hasty).await, Err(Error::Timeout(TimeoutKind::Open { .. }))));
         drop(silent);
-        assert!(
-            matches!(aio::connect(&hasty).await, Err(Error::Connect { addr: tried, .. }) if tried == addr)
-        );
+        assert!(matches!(aio::connect(&hasty).await, Err(Error::Connect(error)) if error.addr == addr));
         let host = crate::common::peer::Host::listen();
         let url = host.url();
         let gone = host.run(|host| drop(host.accept().head()));
         assert!(matches!(aio::connect(&url).await, Err(Error::Lost)));
         join(gone).await;
         let taken = aio::Server::bind(addr).await.unwrap();
-        assert!(matches!(aio::Server::bind(addr).await, Err(Error::Listen { .. })));
+        assert!(matches!(aio::Server::bind(addr).await, Err(Error::Listen(_))));
         drop(taken);
     });
 }
@@ -301,7 +299,7 @@ fn a_refused_peer_that_stays_does_not_hold_a_shutdown_up() {
             silent
         });
         serving.await.unwrap().unwrap();
-        // It has been there until now.
+        // The silent client stayed connected until now.
         let mut silent = join(peers).await;
         let dropped = std::thread::spawn(move || while silent.try_bytes(b"am I here?") {});
         join(dropped).await;
@@ -331,7 +329,7 @@ fn peers_that_were_answered_and_stay_count_as_handshakes_and_the_oldest_are_drop
         });
         let peers = std::thread::spawn(move || {
             let mut stayers: Vec<Peer> = (0..8).map(|_| stay(addr, &request("/"), "404")).collect();
-            // Nobody reads from it any more, nor holds its socket.
+            // The server neither reads from the client nor holds its socket any more.
             while stayers[0].try_bytes(b"am I here?") {
                 std::thread::yield_now();
             }

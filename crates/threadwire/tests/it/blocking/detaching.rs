@@ -330,7 +330,7 @@ fn what_was_agreed_goes_along() {
     });
 }
 
-/// What is held behind a message in parts moves along with it.
+/// Messages held behind a message in parts move along with it.
 #[test]
 fn a_message_in_parts_and_what_it_holds_back_go_on_there() {
     bounded(|| {

@@ -33,7 +33,7 @@ fn parts_come_as_they_arrive() {
         let mut message = ws.recv().unwrap().unwrap();
         assert!(message.is_text());
         assert_eq!(message.next_part().unwrap().unwrap(), b"one");
-        // Only now, so the first one can't have waited for it.
+        // The second part is sent only now, so the first one can't have waited for it.
         peer.send(MORE, b"two");
         assert_eq!(message.next_part().unwrap().unwrap(), b"two");
         peer.send(PING, b"");

@@ -23,7 +23,7 @@ fn a_handler_hears_what_a_client_said_that_left_while_it_waited_for_a_thread() {
             Ok(())
         });
         let serving = serving.unwrap();
-        // It keeps the only thread busy.
+        // The first client keeps the only thread busy.
         let mut first = Peer::open(serving.local_addr().unwrap(), "/");
         first.send(TEXT, b"first");
         assert_eq!(given.recv_timeout(Duration::from_secs(3)).unwrap(), "first");

@@ -97,7 +97,7 @@ fn trying_to_receive_takes_what_is_there_and_does_not_wait() {
     bounded(|| {
         let (mut ws, mut peer) = pair();
         assert!(ws.try_recv().unwrap_err().is_timeout());
-        // What was written to a loopback socket lies ready at once.
+        // Bytes written to a loopback socket are readable at once.
         peer.bytes(texts(2));
         assert_eq!(ws.try_recv().unwrap().unwrap(), "0");
         assert_eq!(ws.try_recv().unwrap().unwrap(), "1");
@@ -158,7 +158,7 @@ fn an_abnormal_end_is_told_once_behind_all_that_arrived_before_it() {
         peer.bytes([texts(2), frame(CLOSE, false, &farewell(4000, "no more"))].concat());
         peer.end();
         assert_eq!(ws.recv().unwrap().unwrap(), "0");
-        // It has ended by now, as far as the loop knows.
+        // Wait until the loop knows of the end.
         while ws.closed().is_none() {
             threadwire::sleep(Duration::from_millis(1)).unwrap();
         }
@@ -443,7 +443,7 @@ fn a_callback_of_another_connection_may_receive() {
         let outer = threadwire::connect(&serving.url("/"), callback).unwrap();
         outer.send("begin").unwrap();
         let sender = thread::spawn(move || {
-            // Only where the loop turns inside of the callback.
+            // The pong comes only if the loop turns inside of the callback.
             peer.send(PING, b"");
             assert_eq!(peer.frame().0, PONG);
             peer.send(TEXT, b"from the inner one");
@@ -574,7 +574,7 @@ fn round_trips_are_measured() {
 fn a_connection_that_is_refused_says_so() {
     bounded(|| {
         let serving = Serving::with(bind(), |_| Reply::status(404));
-        assert!(matches!(blocking::connect(&serving.url("/")), Err(Error::Handshake(_))));
+        assert!(matches!(blocking::connect(&serving.url("/")), Err(Error::Status(_))));
         assert!(blocking::connect("not a url").is_err());
     });
 }

@@ -117,7 +117,7 @@ fn sending_waits_above_the_watermark_while_messages_still_arrive() {
         let (mut ws, mut peer) = pair();
         let mut writer = peer.writer();
         let reader = thread::spawn(move || {
-            // It says something, and asks whether the loop turns, before it reads the first byte.
+            // The peer sends a message and a ping before it reads the first byte.
             writer.send(TEXT, b"meanwhile");
             writer.send(PING, b"");
             thread::sleep(SOON);
@@ -203,7 +203,7 @@ fn sending_with_another_policy_does_not_wait() {
         let (mut ws, _peer) = pair_with(patient().max_buffered(1 << 20));
         fill(&mut ws);
         let refused = (0..40).find_map(|_| ws.send_with(&vec![1u8; 256 << 10][..], WhenFull::Error).err());
-        assert!(matches!(refused, Some(Error::Limit { .. })), "{refused:?}");
+        assert!(matches!(refused, Some(Error::Limit(_))), "{refused:?}");
         ws.send_with(&vec![1u8; 256 << 10][..], WhenFull::DropNewest).unwrap();
         assert_eq!(ws.connection().dropped(), 1);
         assert!(ws.send_with(&vec![1u8; 256 << 10][..], WhenFull::Close).is_err());
@@ -261,7 +261,7 @@ fn one_thread_writes_while_another_one_reads() {
             assert_eq!(receiver.recv().unwrap().unwrap(), format!("{number}").as_str());
         }
         writer.join().unwrap();
-        let closer = thread::spawn(move || other.close(CloseCode::NORMAL, "done").unwrap());
+        let closer = thread::spawn(move || other.close_with(CloseCode::NORMAL, "done").unwrap());
         assert!(receiver.recv().unwrap().is_none());
         assert!(closer.join().unwrap().is_normal());
     });

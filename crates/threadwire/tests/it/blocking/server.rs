@@ -217,7 +217,7 @@ fn a_connection_that_is_long_in_closing_holds_up_nobody_who_waits_for_a_thread()
         let mut first = Peer::open(addr, "/");
         first.send(TEXT, b"hello");
         assert_eq!(first.text(), "hello", "it has the thread");
-        // It reads nothing: the answer to its close frame can't leave.
+        // This client reads nothing: the answer to its close frame can't leave.
         let mut deaf = Peer::connect_narrow(addr).upgrade("/");
         let mut next = Peer::open(addr, "/");
         // The server has read what was sent to it before.
@@ -282,7 +282,7 @@ fn there_are_no_other_threads_than_those_asked_for() {
     });
 }
 
-/// What a client sees at the end of a connection whose handler does this.
+/// The end that a client sees of a connection whose handler does this.
 fn end_of(handler: impl Fn(&mut Connection) -> Result<(), Error> + Send + Sync + 'static) -> u16 {
     let serving = bind().serve(1, handler).unwrap();
     let mut peer = Peer::open(serving.local_addr().unwrap(), "/");
@@ -333,7 +333,7 @@ fn a_stop_ends_the_waits_of_all_handlers_and_join_waits_for_them() {
             .serve(2, move |ws| {
                 let result = echo(ws);
                 assert!(matches!(result, Err(Error::Stopped)), "{result:?}");
-                // What it still has to do.
+                // The handler takes its time.
                 thread::sleep(SOON);
                 ends.fetch_add(1, Ordering::SeqCst);
                 result

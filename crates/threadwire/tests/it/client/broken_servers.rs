@@ -338,7 +338,10 @@ fn a_server_that_reads_nothing_any_more_holds_up_nobody() {
                     break error;
                 }
             };
-            assert!(matches!(refused, Error::Limit { kind: LimitKind::Buffered, .. }), "{refused:?}");
+            assert!(
+                matches!(refused, Error::Limit(error) if error.kind == LimitKind::Buffered),
+                "{refused:?}"
+            );
             neighbour.go_on(100);
             assert!(ws.is_open() && ws.buffered() > 0, "nobody but the program ends it");
             // The close frame can't even leave.
@@ -460,7 +463,7 @@ fn many_broken_connections_of_one_thread_end_once_each() {
                     }
                 }
             }
-            // Those that stay neither read nor leave before all are through.
+            // Servers that stay neither read nor leave before all are through.
             let _ = released.recv();
         },
         move |neighbour, url| {

@@ -47,7 +47,7 @@ fn attempt_beside(serve: impl FnOnce(Peer) + Send + 'static) -> Result<Connectio
     result
 }
 
-/// What an attempt fails with where the server answers with these bytes; it then stays, or ends the stream.
+/// The error of an attempt if the server answers with these bytes, and then stays or ends the stream.
 fn answered(answer: impl Into<Vec<u8>>, stays: bool) -> Error {
     let answer = answer.into();
     let result = attempt(patient(), move |mut peer| {
@@ -64,7 +64,7 @@ fn answered(answer: impl Into<Vec<u8>>, stays: bool) -> Error {
 /// The same where it must be an answer that is none to a handshake.
 fn refused(answer: &str, stays: bool) -> Box<Answer> {
     match answered(answer, stays) {
-        Error::Handshake(HandshakeError::Status(answer)) => answer,
+        Error::Status(answer) => answer,
         other => panic!("{other:?}"),
     }
 }
@@ -74,10 +74,7 @@ fn a_refused_connection_names_the_address() {
     bounded(|| {
         let addr = format!("127.0.0.1:{}", closed_port());
         let error = connect(&format!("ws://{addr}/path?token=secret"), echo).unwrap_err();
-        assert!(
-            matches!(&error, Error::Connect { addr: tried, .. } if tried.to_string() == addr),
-            "{error:?}"
-        );
+        assert!(matches!(&error, Error::Connect(error) if error.addr.to_string() == addr), "{error:?}");
         assert_eq!(format!("{error:#}"), format!("can't connect to {addr}: connection refused"));
         assert_eq!(EventLoop::current().source_count(), 0);
     });
@@ -92,7 +89,7 @@ fn a_bad_url_names_the_part_that_is_wrong() {
         ("ws://127.0.0.1/#there", UrlPart::Fragment),
     ] {
         match connect(url, echo) {
-            Err(Error::Url { part, .. }) => assert_eq!(part, wrong, "{url}"),
+            Err(Error::Url(error)) => assert_eq!(error.part, wrong, "{url}"),
             other => panic!("{url}: {other:?}"),
         }
     }
@@ -103,7 +100,7 @@ fn a_host_that_has_no_address_is_named() {
     bounded(|| {
         let error = Client::new("ws://nosuch.invalid/").unwrap().config(patient()).connect(echo).unwrap_err();
         match &error {
-            Error::Resolve { host, .. } => assert_eq!(host, "nosuch.invalid"),
+            Error::Resolve(error) => assert_eq!(error.host, "nosuch.invalid"),
             // A resolver that does not answer at all.
             Error::Timeout(TimeoutKind::Open { .. }) => {}
             other => panic!("{other:?}"),
@@ -121,7 +118,7 @@ fn a_refusal_keeps_status_headers_and_body() {
         assert_eq!((answer.status(), answer.header("x-reason")), (404, Some("gone")));
         assert!(answer.body().starts_with(b"not here"));
 
-        // It leads nowhere.
+        // A redirect without a target.
         let answer = refused("HTTP/1.1 301 Moved Permanently\r\n\r\n", false);
         assert_eq!((answer.status(), answer.header("Location")), (301, None));
         assert_eq!(answer.body(), b"");
@@ -149,7 +146,7 @@ fn a_refusal_with_an_endless_body_is_cut_off() {
             None
         });
         match result {
-            Err(Error::Handshake(HandshakeError::Status(answer))) => {
+            Err(Error::Status(answer)) => {
                 assert_eq!(answer.status(), 403);
                 assert!((1000..=64 << 10).contains(&answer.body().len()), "{}", answer.body().len());
             }
@@ -163,7 +160,10 @@ fn an_answer_that_does_not_belong_to_the_request_is_refused() {
     bounded(|| {
         let other_key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
         let error = answered(upgraded(other_key), true);
-        assert!(matches!(error, Error::Handshake(HandshakeError::WrongAccept { .. })), "{error:?}");
+        assert!(
+            matches!(&error, Error::Handshake(error) if matches!(**error, HandshakeError::WrongAccept { .. })),
+            "{error:?}"
+        );
 
         let fine = upgraded(other_key);
         for (from, to) in [
@@ -187,7 +187,10 @@ fn a_subprotocol_that_was_not_offered_is_refused() {
             Some(peer)
         });
         let error = result.unwrap_err();
-        assert!(matches!(error, Error::Handshake(HandshakeError::SubprotocolNotOffered { .. })), "{error:?}");
+        assert!(
+            matches!(&error, Error::Handshake(error) if matches!(**error, HandshakeError::SubprotocolNotOffered { .. })),
+            "{error:?}"
+        );
     });
 }
 
@@ -208,7 +211,7 @@ fn garbage_is_no_answer() {
             Some(peer)
         });
         assert!(
-            matches!(error, Err(Error::Handshake(HandshakeError::HeadTooLarge { limit: 1000 }))),
+            matches!(&error, Err(Error::Handshake(error)) if **error == HandshakeError::HeadTooLarge { limit: 1000 }),
             "{error:?}"
         );
     });
@@ -453,7 +456,7 @@ fn a_name_of_which_no_address_answers_fails_with_the_last() {
     bounded(|| {
         let port = closed_port();
         let error = connect(&format!("ws://localhost:{port}/"), echo).unwrap_err();
-        assert!(matches!(&error, Error::Connect { addr, .. } if addr.port() == port), "{error:?}");
+        assert!(matches!(&error, Error::Connect(error) if error.addr.port() == port), "{error:?}");
         assert_eq!(EventLoop::current().source_count(), 0);
     });
 }
@@ -628,7 +631,7 @@ fn waiting_for_an_attempt_serves_timers_and_other_connections() {
             heard.wait_for(&Call::text("from a timer"));
             peer.bytes("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
         });
-        assert!(matches!(result, Err(Error::Handshake(HandshakeError::Status(_)))), "{result:?}");
+        assert!(matches!(result, Err(Error::Status(_))), "{result:?}");
         assert_eq!(log.calls(), [Call::Open, Call::text("from a timer")]);
     });
 }

@@ -89,7 +89,7 @@ fn no_credential_is_logged() {
                             .proxy(Proxy::new(&format!("{scheme}://{user}{addr}")).unwrap())
                     };
                     face.echo(&client(proxy.addr), "hello").unwrap();
-                    // Nobody is there; or somebody who does not want us.
+                    // Nothing listens there; or a proxy that refuses.
                     face.fails(&client(nobody));
                     let host = Host::listen();
                     let refused = client(host.addr());

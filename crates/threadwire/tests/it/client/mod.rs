@@ -8,3 +8,4 @@ mod credentials_in_logs;
 mod every_proxy;
 mod proxy_failures;
 mod redirects;
+mod requests;

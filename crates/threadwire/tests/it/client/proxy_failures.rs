@@ -14,7 +14,7 @@ use threadwire::trace::Trace;
 use threadwire::worker::EventLoop;
 use threadwire::{Client, Error, Reply};
 
-/// Where nobody has to be.
+/// A host that is never reached.
 const URL: &str = "ws://user:pass-of-server@feed.test/?token=secret";
 
 /// A client that goes through a proxy of this scheme.
@@ -25,7 +25,7 @@ fn client(scheme: &str, addr: std::net::SocketAddr) -> Client {
     Client::new(URL).unwrap().config(patient()).proxy(proxy).resolve("feed.test", [here])
 }
 
-/// What the clients of each driver fail with, where a proxy does this with each connection. It stays until the client is done.
+/// The errors of each driver's clients if a proxy does this with each connection. The proxy stays until the client is done.
 fn each(scheme: &str, serve: fn(&mut Peer)) -> Vec<Error> {
     let fail = |face: &crate::common::faces::Face| {
         let host = Host::listen();
@@ -61,12 +61,12 @@ macro_rules! answers {
     };
 }
 
-/// What a proxy's fault comes to.
+/// The error expected for a proxy's fault.
 fn problem(error: Error) -> ProxyProblem {
     match error {
-        Error::Proxy { proxy, problem } => {
-            assert!(proxy.contains("127.0.0.1:"), "{proxy}");
-            problem
+        Error::Proxy(error) => {
+            assert!(error.proxy.contains("127.0.0.1:"), "{error}");
+            error.problem
         }
         other => panic!("{other:?}"),
     }
@@ -179,7 +179,7 @@ fn what_is_no_answer_of_http_is_told_of() {
                 "{problem:?}"
             );
         }
-        // What comes before the server was spoken to can't be the server's.
+        // Bytes behind the proxy's answer can't be the server's, which was not asked yet.
         for error in each("http", |peer| {
             peer.head();
             peer.bytes("HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 101 Switching Protocols\r\n\r\n");
@@ -305,7 +305,7 @@ fn a_proxy_that_can_not_be_reached_is_told_of() {
             assert_eq!(format!("{error:#}"), expected);
             match problem(error) {
                 ProxyProblem::Unreachable(below) => assert!(
-                    matches!(&*below, Error::Connect { source, .. } if source.kind() == ErrorKind::ConnectionRefused)
+                    matches!(below, Error::Connect(error) if error.source.kind() == ErrorKind::ConnectionRefused)
                 ),
                 other => panic!("{other:?}"),
             }
@@ -313,9 +313,12 @@ fn a_proxy_that_can_not_be_reached_is_told_of() {
             let error = face.fails(&Client::new(URL).unwrap().config(patient()).proxy(proxy));
             assert!(!format!("{error:?}").contains("pass-of"), "{error:?}");
             match error {
-                Error::Proxy { problem: ProxyProblem::Unreachable(below), proxy } => {
-                    assert!(matches!(*below, Error::Resolve { .. }), "{below:?}");
-                    assert_eq!(proxy, "http://nosuch.invalid:3128");
+                Error::Proxy(error) => {
+                    assert!(
+                        matches!(error.problem, ProxyProblem::Unreachable(Error::Resolve(_))),
+                        "{error:?}"
+                    );
+                    assert_eq!(error.proxy, "http://nosuch.invalid:3128");
                 }
                 // A resolver that does not answer at all.
                 Error::Timeout(TimeoutKind::Open { during: Some(stage) }) => {
@@ -364,7 +367,7 @@ fn the_environment_says_which_hosts_go_through_a_proxy() {
             assert_eq!(face.echo(&direct, "direct").unwrap(), "direct");
             let direct = client("feed.test").proxy(Proxy::none()).resolve("feed.test", [server.addr]);
             assert_eq!(face.echo(&direct, "direct").unwrap(), "direct");
-            // It would find itself there.
+            // Through the proxy this address would be the proxy's own host.
             assert_eq!(face.echo(&client("127.0.0.1"), "here").unwrap(), "here");
         }
         assert_eq!(proxy.asked().len(), FACES.len());
@@ -373,10 +376,7 @@ fn the_environment_says_which_hosts_go_through_a_proxy() {
             Proxy::from_vars(|name| (name == "all_proxy").then(|| "gopher://user:secret@proxy".to_owned()));
         for face in FACES {
             let error = face.fails(&client("feed.test").proxy(bad.clone()));
-            assert!(
-                matches!(error, Error::Url { .. }) && !format!("{error:?}").contains("secret"),
-                "{error:?}"
-            );
+            assert!(matches!(error, Error::Url(_)) && !format!("{error:?}").contains("secret"), "{error:?}");
         }
     });
 }
@@ -407,8 +407,8 @@ fn an_http_proxy_is_told_the_headers_that_are_meant_for_it_and_the_server_is_not
             );
             assert!(!connect.contains("X-Feed") && upgrade.contains("\r\nX-Feed: prices\r\n"));
             assert!(!upgrade.contains("X-Team") && !upgrade.contains("Proxy-Authorization"), "{upgrade}");
-            // It is the server that has refused.
-            assert!(matches!(error, Error::Handshake(HandshakeError::Status(_))), "{error:?}");
+            // The refusal is the server's.
+            assert!(matches!(error, Error::Status(_)), "{error:?}");
         }
         let proxy = Proxy::new("http://proxy.test").unwrap();
         assert!(proxy.clone().header("Host", "other.test").is_err());

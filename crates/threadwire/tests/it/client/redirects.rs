@@ -11,7 +11,7 @@ use crate::common::patient;
 use crate::common::peer::{Host, Peer, TEXT, upgraded};
 use crate::common::{Serving, bind, bounded, echo};
 use threadwire::client::CookieJar;
-use threadwire::error::{HandshakeError, RedirectProblem};
+use threadwire::error::RedirectProblem;
 use threadwire::reconnect::Backoff;
 use threadwire::{Client, Connection, Error, Message, Reply, Response};
 
@@ -73,7 +73,7 @@ fn every_status_that_sends_elsewhere_is_followed() {
                 let client =
                     Client::new(&site.serving.url(&format!("/from/{status}"))).unwrap().redirects(redirects);
                 match face.fails(&client) {
-                    Error::Handshake(HandshakeError::Status(answer)) => {
+                    Error::Status(answer) => {
                         assert_eq!(
                             (answer.status(), answer.header("Location")),
                             (status, Some("../here?a=b#top"))
@@ -103,9 +103,8 @@ fn a_loop_ends_at_the_limit() {
                 );
                 assert_eq!(error.to_string(), expected);
                 assert!(!error.is_transient() && !format!("{error:?}").contains("secret"));
-                assert!(
-                    matches!(error, Error::Redirect { problem: RedirectProblem::TooMany { limit: found }, .. } if found == limit)
-                );
+                let Error::Redirect(error) = error else { panic!("{error:?}") };
+                assert_eq!(error.problem, RedirectProblem::TooMany { limit });
                 assert_eq!(site.take_asked().len(), limit as usize + 1);
             }
         }
@@ -166,9 +165,9 @@ fn what_can_not_be_followed_is_told_of() {
                 let error = face.fails(&Client::new(&site.serving.url("/")).unwrap());
                 assert!(!format!("{error:?}").contains("secret@"), "{error:?}");
                 match error {
-                    Error::Redirect { problem, to: found, from } => {
-                        assert_eq!((problem, &*found), (RedirectProblem::BadLocation, to));
-                        assert_eq!(from, site.serving.url("/"));
+                    Error::Redirect(error) => {
+                        assert_eq!((error.problem, &*error.to), (RedirectProblem::BadLocation, to));
+                        assert_eq!(error.from, site.serving.url("/"));
                     }
                     other => panic!("{other:?}"),
                 }
@@ -199,7 +198,8 @@ fn encryption_is_gained_by_a_redirect_but_not_given_up() {
             let client =
                 Client::new(&format!("wss://{}/back", secure.addr)).unwrap().tls(authority.trusted());
             let error = face.fails(&client);
-            assert!(matches!(error, Error::Redirect { problem: RedirectProblem::Insecure, .. }), "{error:?}");
+            let Error::Redirect(error) = error else { panic!("{error:?}") };
+            assert_eq!(error.problem, RedirectProblem::Insecure);
         }
         assert_eq!(plain.take_asked(), [""; 0]);
     });
@@ -329,7 +329,7 @@ fn a_jar_is_filled_by_a_101_and_by_a_redirect_and_nothing_is_kept_without_one() 
             let host = Host::listen();
             let jar = CookieJar::new();
             let client = Client::new(&host.url()).unwrap().config(patient()).cookies(&jar);
-            // What the program sends itself goes in front.
+            // A cookie of the program's own goes in front.
             let client = client.header("Cookie", "own=0").unwrap();
             let answer =
                 "HTTP/1.1 302 Found\r\nLocation: /\r\nSet-Cookie: session=3\r\nContent-Length: 0\r\n\r\n";
@@ -441,7 +441,7 @@ fn an_answer_of_200_is_a_refusal() {
         let site = Site::start(|_| Some(Reply::respond(Response::new(200).unwrap().with_body("a page"))));
         for face in FACES {
             match face.fails(&Client::new(&site.serving.url("/")).unwrap()) {
-                Error::Handshake(HandshakeError::Status(answer)) => {
+                Error::Status(answer) => {
                     assert_eq!((answer.status(), answer.body()), (200, &b"a page"[..]));
                 }
                 other => panic!("{other:?}"),

@@ -31,7 +31,7 @@ pub const FACES: &[Face] = &[
     Face::Aio,
 ];
 
-/// What a test attaches to a request, for its connection to say.
+/// A value that a test attaches to a request, for its connection to say.
 pub struct Note(pub String);
 
 type Hook = dyn Fn(&Request) -> Reply + Send + Sync;
@@ -41,9 +41,9 @@ type Hook = dyn Fn(&Request) -> Reply + Send + Sync;
 pub struct Plan {
     /// Its settings.
     pub config: Config,
-    /// Whom it lets in.
+    /// The admission limits.
     pub admission: Admission,
-    /// What becomes of requests.
+    /// The router.
     pub hook: Arc<Hook>,
     /// With TLS.
     #[cfg(feature = "tls")]
@@ -75,7 +75,7 @@ impl Plan {
 
 /// A server at work, which stops when the test lets go of it.
 pub struct Served {
-    /// Where it listens.
+    /// The listening address.
     pub addrs: Vec<ListenAddr>,
     stop: Option<Box<dyn FnOnce() + Send>>,
 }

@@ -61,7 +61,7 @@ pub fn bounded(test: impl FnOnce() + Send + 'static) {
 /// A server that stops when the test lets go of it.
 pub struct Serving {
     running: Option<Running>,
-    /// Where it listens.
+    /// The listening address.
     pub addr: SocketAddr,
 }
 

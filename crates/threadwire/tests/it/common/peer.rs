@@ -174,7 +174,7 @@ impl Peer {
         }
     }
 
-    /// What one read gives.
+    /// The result of one read.
     pub fn one_read(&mut self) -> Vec<u8> {
         assert!(self.received.is_empty());
         assert!(self.read(), "the stream has ended");
@@ -339,7 +339,7 @@ impl Host {
         Host { listener: TcpListener::bind(addr).unwrap() }
     }
 
-    /// Where it listens.
+    /// The listening address.
     pub fn addr(&self) -> SocketAddr {
         self.listener.local_addr().unwrap()
     }

@@ -25,7 +25,7 @@ pub fn alone<F: FnOnce()>(test: F) {
     assert!(is_well, "{said}\n{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// What this process has in memory, in bytes.
+/// Resident memory of this process, in bytes.
 #[cfg(target_os = "linux")]
 pub fn resident() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();

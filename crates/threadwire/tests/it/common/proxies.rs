@@ -11,7 +11,7 @@ use threadwire::tls::rustls::ServerConfig;
 
 use super::PATIENCE;
 
-/// What a proxy is.
+/// The protocol of a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// HTTP, by `CONNECT`.
@@ -27,7 +27,7 @@ pub enum Kind {
 
 /// A proxy that runs until the end of the test.
 pub struct Proxying {
-    /// Where it listens.
+    /// The listening address.
     pub addr: SocketAddr,
     asked: Arc<Mutex<Vec<String>>>,
 }
@@ -36,7 +36,7 @@ pub struct Proxying {
 #[derive(Clone)]
 struct Rules {
     kind: Kind,
-    /// What it knows of hosts.
+    /// The addresses of known hosts.
     host: (String, SocketAddr),
     login: Option<(String, String)>,
     #[cfg(feature = "tls")]
@@ -102,7 +102,7 @@ impl Proxying {
         Proxying { addr, asked }
     }
 
-    /// What it was asked for: the host and the port, and who asked.
+    /// The requests so far: host, port and user.
     pub fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }
@@ -142,7 +142,7 @@ impl Rules {
         pump(stream, &socket, server);
     }
 
-    /// Where a host is.
+    /// The address of a host.
     fn find(&self, host: &str, port: u16) -> SocketAddr {
         let (name, addr) = &self.host;
         match host.parse::<IpAddr>() {

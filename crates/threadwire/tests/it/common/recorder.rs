@@ -45,11 +45,11 @@ pub struct End {
     pub code: u16,
     /// The reason.
     pub reason: String,
-    /// Who began.
+    /// The side that began.
     pub initiator: Initiator,
     /// Whether both sides sent a close frame.
     pub clean: bool,
-    /// What the error says.
+    /// The text of the error.
     pub error: Option<String>,
 }
 
@@ -75,7 +75,7 @@ impl End {
     }
 }
 
-/// What listeners heard, in order.
+/// The calls of listeners, in order.
 #[derive(Clone, Default)]
 pub struct Log(Arc<(Mutex<Vec<Call>>, Condvar)>);
 
@@ -99,7 +99,7 @@ impl Log {
         self.push(Call::Note(text.to_owned()));
     }
 
-    /// What was heard so far.
+    /// The calls so far.
     pub fn calls(&self) -> Vec<Call> {
         self.lock().clone()
     }
@@ -155,14 +155,14 @@ impl Log {
     }
 }
 
-/// What is done about a call.
+/// The action on a call.
 type React = dyn FnMut(&Connection, &Call) -> Result<(), Error>;
 
 /// The listener.
 pub struct Recorder {
     log: Log,
     level: Level,
-    /// Where it was made, and where it must be called.
+    /// The thread of the listener, which must call it.
     thread: thread::ThreadId,
     react: Box<React>,
 }

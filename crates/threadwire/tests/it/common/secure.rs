@@ -41,7 +41,7 @@ impl Secure {
         (Secure::with(authority.sign(&["localhost"]).server()), authority)
     }
 
-    /// Where it listens.
+    /// The listening address.
     pub fn addr(&self) -> SocketAddr {
         self.running.local_addr().unwrap()
     }
@@ -63,7 +63,7 @@ impl Drop for Secure {
     }
 }
 
-/// What an attempt of a face comes to: one echo, and a clean end.
+/// The result of one echo and a clean end on a face.
 pub type Attempt = fn(&Client) -> Result<(), Error>;
 
 /// Every face on which there are clients.

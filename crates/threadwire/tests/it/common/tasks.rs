@@ -37,7 +37,7 @@ where
         bounded(move || {
             let runtime = runtime();
             runtime.block_on(async { timeout(PATIENCE, test()).await.expect("it hangs") });
-            // What waits for a native thread is not waited for, should the test fail.
+            // A failed test does not wait for blocking tasks.
             runtime.shutdown_background();
         });
     }
@@ -82,7 +82,7 @@ pub async fn pair() -> (Connection, Connection) {
 pub async fn pair_over(room: usize, config: Config) -> (Connection, Connection) {
     let (here, there) = tokio::io::duplex(room);
     let client = Client::new("ws://127.0.0.1/").unwrap().config(config.clone());
-    let (client, server) = tokio::join!(aio::client(here, &client), aio::accept(there, config));
+    let (client, server) = tokio::join!(aio::connect_over(here, &client), aio::accept_over(there, config));
     (client.unwrap(), server.unwrap())
 }
 
@@ -155,7 +155,7 @@ impl Script {
         }
     }
 
-    /// What was written since the last time.
+    /// The bytes written since the last time.
     pub fn take_written(&self) -> Vec<u8> {
         std::mem::take(&mut self.0.lock().unwrap().written)
     }

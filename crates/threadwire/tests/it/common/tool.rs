@@ -12,7 +12,7 @@ pub struct Tool {
     child: Child,
     input: Option<ChildStdin>,
     output: Receiver<(Kind, Vec<u8>)>,
-    /// What was read of its output, and of its errors.
+    /// Its output and errors so far.
     heard: [Vec<u8>; 2],
 }
 
@@ -95,7 +95,7 @@ impl Tool {
 
 impl Drop for Tool {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,53 +1,49 @@
 //! Backpressure: watermarks, and overflow policies for a peer that does not read.
 
-use std::cell::Cell;
-use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
-use std::thread::{self, JoinHandle};
-
 use crate::common::peer::{BINARY, CLOSE, PING, PONG, Peer, TEXT, farewell};
 use crate::common::recorder::{Call, End, Log};
-use crate::common::sharing::{
-    FILLER, drain, elsewhere, fill, fill_there, meanwhile, pair, pair_with, serving_handles, there,
-};
-use crate::common::{Serving, bind, bounded, ignore, patient};
+use crate::common::sharing::{FILLER, drain, elsewhere, fill, meanwhile, pair, pair_with};
+use crate::common::{Serving, bind, bounded, patient};
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
 use threadwire::error::LimitKind;
 use threadwire::frame::OpCode;
 use threadwire::worker::{EventLoop, Worker, current};
 use threadwire::{
-    Closed, Config, Connection, Error, Handle, Initiator, Listener, Message, Reply, WhenFull, wait_until,
+    Closed, Config, Connection, Error, Initiator, Listener, Message, Reply, WhenFull, wait_until,
 };
 
 /// How much may wait in most of these tests, and how long most of their messages are.
-const LIMIT: usize = 1 << 20;
+pub(super) const LIMIT: usize = 1 << 20;
+
 const LONG: usize = 100 << 10;
 
 /// Every policy.
-const POLICIES: [WhenFull; 5] =
+pub(super) const POLICIES: [WhenFull; 5] =
     [WhenFull::Error, WhenFull::Wait, WhenFull::DropOldest, WhenFull::DropNewest, WhenFull::Close];
 
-fn narrow(when_full: WhenFull) -> Config {
+pub(super) fn narrow(when_full: WhenFull) -> Config {
     patient().max_buffered(LIMIT).when_full(when_full)
 }
 
 /// A message with a number.
-fn numbered(number: u32) -> Vec<u8> {
+pub(super) fn numbered(number: u32) -> Vec<u8> {
     let mut bytes = vec![0; LONG];
     bytes[..4].copy_from_slice(&number.to_be_bytes());
     bytes
 }
 
 /// The number of the next message.
-fn number(peer: &mut Peer) -> u32 {
+pub(super) fn number(peer: &mut Peer) -> u32 {
     let (first, length, beginning) = peer.brief(4);
     assert_eq!((first, length), (BINARY, LONG));
     u32::from_be_bytes(beginning.try_into().unwrap())
 }
 
 /// Reads on another thread, while this one's loop turns until all is written.
-fn read_all<R: Send + 'static>(
+pub(super) fn read_all<R: Send + 'static>(
     ws: &Connection,
     mut peer: Peer,
     read: impl FnOnce(&mut Peer) -> R + Send + 'static,
@@ -57,19 +53,19 @@ fn read_all<R: Send + 'static>(
     join(reader)
 }
 
-fn join<R>(thread: JoinHandle<R>) -> R {
+pub(super) fn join<R>(thread: JoinHandle<R>) -> R {
     thread.join().unwrap_or_else(|payload| std::panic::resume_unwind(payload))
 }
 
 #[track_caller]
-fn assert_full(result: Result<(), Error>) {
+pub(super) fn assert_full(result: Result<(), Error>) {
     assert!(
-        matches!(result, Err(Error::Limit { kind: LimitKind::Buffered, limit: LIMIT })),
+        matches!(result, Err(Error::Limit(error)) if (error.kind, error.limit) == (LimitKind::Buffered, LIMIT)),
         "there was room: {result:?}"
     );
 }
 
-/// What a listener does when it hears this.
+/// The action of a listener on a call.
 type React = fn(&Connection, &str) -> Result<(), Error>;
 
 /// A listener that also writes down the watermarks, with how much waits.
@@ -108,7 +104,7 @@ impl Listener for Watched {
     }
 }
 
-/// What was heard, without the notes about what was done.
+/// The calls, without the notes about actions.
 fn heard(log: &Log) -> Vec<String> {
     let note = |call| match call {
         Call::Note(text) if !text.ends_with(" done") => Some(text),
@@ -123,7 +119,7 @@ fn watched(config: Config, react: React) -> (Connection, Peer, Log) {
     (ws, peer, log)
 }
 
-fn turn() {
+pub(super) fn turn() {
     for _ in 0..8 {
         threadwire::update().unwrap();
     }
@@ -231,7 +227,7 @@ fn the_watermark_callbacks_may_send() {
             let mut peer = peer;
             drain(&mut peer, count + 64 + 20);
             assert_eq!(peer.text(), "pause");
-            // That what is sent then may be too much again is another turn.
+            // The next message may be too much again: that is another round.
             drain(&mut peer, 20);
             assert_eq!(peer.text(), "resume");
         });
@@ -546,7 +542,7 @@ fn pings_and_pongs_are_exempt() {
                 assert_eq!(handle.dropped(), 0);
             });
             assert!(ws.buffered() > before && ws.is_open() && ws.dropped() == 0);
-            // What lies in the lane is not known to the connection yet.
+            // The connection does not know of messages in the lane yet.
             turn();
             let _peer = read_all(&ws, peer, move |peer| {
                 drain(peer, count);
@@ -559,261 +555,6 @@ fn pings_and_pongs_are_exempt() {
                 assert_eq!(peer.frame(), (PING, b"a handle's".to_vec()));
             });
         }
-    });
-}
-
-/// The same for handles: what is sent lies in the lane of a loop that does not turn.
-fn both_ways_elsewhere<R: Send + 'static>(
-    when_full: WhenFull,
-    send: impl Fn(&dyn Fn(&[u8]) -> Result<(), Error>, &Handle) -> R + Clone + Send + 'static,
-    test: impl Fn(Connection, Peer, usize, R),
-) {
-    let other = if when_full == WhenFull::DropNewest { WhenFull::Close } else { WhenFull::DropNewest };
-    for is_own in [true, false] {
-        let (ws, peer) = pair(narrow(if is_own { when_full } else { other }), &Log::new());
-        let count = fill(&ws);
-        let (handle, send) = (ws.handle(), send.clone());
-        let result = elsewhere(move || {
-            let send_one = |bytes: &[u8]| match is_own {
-                true => handle.send(bytes),
-                false => handle.send_with(bytes, when_full),
-            };
-            send(&send_one, &handle)
-        });
-        test(ws, peer, count, result);
-    }
-}
-
-#[test]
-fn from_elsewhere_errors_where_there_is_no_room() {
-    bounded(|| {
-        let send = |send: &dyn Fn(&[u8]) -> Result<(), Error>, handle: &Handle| {
-            let taken = (0..).find(|number| send(&numbered(*number)).is_err()).unwrap();
-            assert_full(send(&numbered(0)));
-            assert_eq!(handle.dropped(), 0);
-            taken
-        };
-        both_ways_elsewhere(WhenFull::Error, send, |ws, peer, count, taken| {
-            assert!((9..=11).contains(&taken), "{taken}");
-            turn();
-            let (_, mut peer) = read_all(&ws, peer, move |peer| {
-                drain(peer, count);
-                (0..taken).for_each(|expected| assert_eq!(number(peer), expected));
-            });
-            assert!(peer.is_silent() && ws.is_open());
-        });
-    });
-}
-
-#[test]
-fn from_elsewhere_the_oldest_make_room() {
-    bounded(|| {
-        let send = |send: &dyn Fn(&[u8]) -> Result<(), Error>, handle: &Handle| {
-            for number in 0..50 {
-                send(&numbered(number)).unwrap();
-                assert!(handle.buffered() <= 2 * LIMIT, "{} wait", handle.buffered());
-            }
-            assert!(handle.dropped() > 35);
-        };
-        both_ways_elsewhere(WhenFull::DropOldest, send, |ws, peer, count, ()| {
-            // With what the owner has, it is too much once more.
-            ws.handle().run(|_| ());
-            let dropped = u32::try_from(ws.handle().dropped() + ws.dropped()).unwrap();
-            assert!((39..=41).contains(&dropped), "{dropped}");
-            assert!(ws.buffered() <= LIMIT + 14 * 20);
-            let (_, mut peer) = read_all(&ws, peer, move |peer| {
-                drain(peer, count);
-                (dropped..50).for_each(|expected| assert_eq!(number(peer), expected));
-            });
-            assert!(peer.is_silent() && ws.is_open());
-        });
-    });
-}
-
-#[test]
-fn what_the_owner_has_taken_makes_room_for_what_comes_from_elsewhere() {
-    bounded(|| {
-        let (ws, peer) = pair(narrow(WhenFull::DropOldest), &Log::new());
-        let count = fill(&ws);
-        (0..20).for_each(|number| ws.send(&numbered(number)).unwrap());
-        let handle = ws.handle();
-        elsewhere(move || (20..40).for_each(|number| handle.send(&numbered(number)).unwrap()));
-        // Takes them up, and nothing is written.
-        ws.handle().run(|_| ());
-        assert!(ws.buffered() <= LIMIT + 14 * 20, "{} wait", ws.buffered());
-        let dropped = u32::try_from(ws.handle().dropped() + ws.dropped()).unwrap();
-        assert!((29..=31).contains(&dropped), "{dropped}");
-        let _peer = read_all(&ws, peer, move |peer| {
-            drain(peer, count);
-            (dropped..40).for_each(|expected| assert_eq!(number(peer), expected));
-        });
-    });
-}
-
-#[test]
-fn from_elsewhere_the_newest_are_dropped() {
-    bounded(|| {
-        let send = |send: &dyn Fn(&[u8]) -> Result<(), Error>, handle: &Handle| {
-            (0..50).for_each(|number| send(&numbered(number)).unwrap());
-            handle.dropped()
-        };
-        both_ways_elsewhere(WhenFull::DropNewest, send, |ws, peer, count, dropped| {
-            turn();
-            let left = 50 - u32::try_from(dropped + ws.dropped()).unwrap();
-            assert!((9..=11).contains(&left), "{left}");
-            let (_, mut peer) = read_all(&ws, peer, move |peer| {
-                drain(peer, count);
-                (0..left).for_each(|expected| assert_eq!(number(peer), expected));
-            });
-            assert!(peer.is_silent() && ws.is_open());
-        });
-    });
-}
-
-#[test]
-fn from_elsewhere_a_connection_is_closed_with_1008() {
-    bounded(|| {
-        let send = |send: &dyn Fn(&[u8]) -> Result<(), Error>, handle: &Handle| {
-            let taken = (0..).find(|number| {
-                let sent = send(&numbered(*number));
-                let is_full = sent.is_err();
-                if is_full {
-                    assert_full(sent);
-                }
-                is_full
-            });
-            assert!(!handle.is_open());
-            assert!(matches!(send(b"after"), Err(Error::Closed)));
-            taken.unwrap()
-        };
-        both_ways_elsewhere(WhenFull::Close, send, |ws, mut peer, count, taken| {
-            let reader = thread::spawn(move || {
-                drain(&mut peer, count);
-                (0..taken).for_each(|expected| assert_eq!(number(&mut peer), expected));
-                assert_eq!(peer.closed(), (1008, "too slow in reading".to_owned()));
-                peer.close(1008, "");
-                peer.end();
-            });
-            let closed = ws.handle().wait_closed().unwrap();
-            join(reader);
-            assert!(closed.clean && closed.initiator == Initiator::Local && closed.code.get() == 1008);
-        });
-    });
-}
-
-/// A connection of a server that is full, with this much that may wait.
-const WIDE: usize = 5 << 20;
-
-fn full(when_full: WhenFull) -> (Serving, Peer, Handle, usize) {
-    let config = patient().max_buffered(WIDE).when_full(when_full);
-    let (serving, handles) = serving_handles(config, &Log::new(), ignore);
-    let peer = Peer::connect_narrow(serving.addr).upgrade("/");
-    let handle = handles.recv().unwrap();
-    let count = fill_there(&handle);
-    (serving, peer, handle, count)
-}
-
-#[test]
-fn from_elsewhere_a_send_waits_until_the_peer_has_read() {
-    bounded(|| {
-        let (_serving, mut peer, handle, count) = full(WhenFull::Wait);
-        let has_read = Arc::new(AtomicBool::new(false));
-        let (waiting, waits) = mpsc::channel();
-        let threads: Vec<_> = (0..3u8)
-            .map(|sender| {
-                let (handle, has_read, waiting) = (handle.clone(), Arc::clone(&has_read), waiting.clone());
-                thread::spawn(move || {
-                    waiting.send(()).unwrap();
-                    for _ in 0..2 {
-                        handle.send(&vec![sender; WIDE - LIMIT]).unwrap();
-                        assert!(has_read.load(Ordering::SeqCst), "there was room");
-                        assert!(handle.buffered() < 2 * WIDE);
-                    }
-                })
-            })
-            .collect();
-        (0..3).for_each(|_| waits.recv().unwrap());
-        // They hold nobody else up.
-        handle.ping(b"passes").unwrap();
-        has_read.store(true, Ordering::SeqCst);
-        drain(&mut peer, count);
-        let mut came = [0; 3];
-        for _ in 0..7 {
-            match peer.frame() {
-                (PING, payload) => assert_eq!(payload, b"passes"),
-                (_, payload) => came[usize::from(payload[0])] += 1,
-            }
-        }
-        assert_eq!(came, [2; 3]);
-        threads.into_iter().for_each(join);
-        assert_eq!(handle.dropped(), 0);
-    });
-}
-
-#[test]
-fn from_elsewhere_a_send_that_waits_fails_when_the_connection_ends() {
-    bounded(|| {
-        let (_serving, peer, handle, _) = full(WhenFull::Error);
-        let (waiting, waits) = mpsc::channel();
-        let same = handle.clone();
-        let thread = thread::spawn(move || {
-            waiting.send(()).unwrap();
-            same.send_with(&vec![0; WIDE - LIMIT], WhenFull::Wait)
-        });
-        waits.recv().unwrap();
-        peer.reset();
-        let sent = join(thread);
-        assert!(matches!(sent, Err(Error::Closed)), "{sent:?}");
-        handle.wait_closed().unwrap();
-    });
-}
-
-#[test]
-fn from_elsewhere_a_send_that_waits_fails_when_its_worker_is_stopped() {
-    bounded(|| {
-        let (_serving, mut peer, handle, count) = full(WhenFull::Wait);
-        let (waiting, waits) = mpsc::channel();
-        let same = handle.clone();
-        let worker = Worker::spawn(move || {
-            waiting.send(()).unwrap();
-            let sent = same.send(&vec![0; WIDE - LIMIT]);
-            assert!(matches!(sent, Err(Error::Stopped)), "{sent:?}");
-            Ok(())
-        });
-        waits.recv().unwrap();
-        worker.stop();
-        assert_eq!(worker.join().unwrap().done(), Some(()));
-        // The connection knows nothing of that.
-        handle.send("behind").unwrap();
-        drain(&mut peer, count);
-        assert_eq!(peer.text(), "behind");
-    });
-}
-
-#[test]
-fn a_part_waits_for_room_where_that_is_the_policy() {
-    bounded(|| {
-        let (_serving, mut peer, handle, count) = full(WhenFull::Wait);
-        let has_read = Arc::new(AtomicBool::new(false));
-        let (waiting, waits) = mpsc::channel();
-        let (same, reads) = (handle.clone(), Arc::clone(&has_read));
-        let thread = thread::spawn(move || {
-            let mut parts = same.start_binary();
-            waiting.send(()).unwrap();
-            for _ in 0..2 {
-                parts.send(vec![1; WIDE - LIMIT]).unwrap();
-                assert!(reads.load(Ordering::SeqCst), "there was room");
-            }
-            parts.finish().unwrap();
-        });
-        waits.recv().unwrap();
-        has_read.store(true, Ordering::SeqCst);
-        drain(&mut peer, count);
-        for expected in [(0x02, WIDE - LIMIT), (0x00, WIDE - LIMIT), (0x80, 0)] {
-            let (first, payload) = peer.frame();
-            assert_eq!((first, payload.len()), expected);
-        }
-        join(thread);
     });
 }
 
@@ -859,23 +600,5 @@ fn a_feed_that_drops_the_oldest_answers_pings() {
         let closed = std::iter::repeat_with(|| peer.frame()).find(|(first, _)| *first == CLOSE);
         assert_eq!(closed, Some((CLOSE, farewell(1000, ""))));
         assert_eq!(log.wait_end(), End::clean(Initiator::Peer, 1000, ""));
-    });
-}
-
-#[test]
-fn a_message_longer_than_the_limit_is_taken_from_a_handle_when_nothing_waits() {
-    bounded(|| {
-        let (serving, handles) = serving_handles(patient().max_buffered(10), &Log::new(), ignore);
-        let mut peer = serving.peer();
-        let handle = handles.recv().unwrap();
-        // For the answer to the handshake.
-        handle.wait_drained().unwrap();
-        for when_full in POLICIES {
-            handle.send_with(&[1; 1000], when_full).unwrap();
-            assert_eq!(peer.frame(), (BINARY, vec![1; 1000]));
-            // It has left, but that has to be known here as well.
-            handle.wait_drained().unwrap();
-        }
-        assert_eq!(there(&handle, |ws| ws.dropped()) + handle.dropped(), 0);
     });
 }

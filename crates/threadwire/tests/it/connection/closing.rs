@@ -1,31 +1,30 @@
 //! Close handshake from both sides, and loss: `on_close` is called once, last, with the right outcome.
 
-use std::cell::RefCell;
-use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
-
 use crate::common::peer::{
     BINARY, CLOSE, Host, PING, PONG, Peer, TEXT, farewell, frame, masked, request, upgraded,
 };
 use crate::common::recorder::{Call, End, Log};
 use crate::common::sharing::pair;
-use crate::common::{PATIENCE, SOON, Serving, bind, bounded, echo, ignore, patient};
+use crate::common::{SOON, Serving, bind, bounded, echo, ignore, patient};
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
 use threadwire::error::TimeoutKind;
-use threadwire::worker::{EventLoop, Worker};
+use threadwire::worker::EventLoop;
 use threadwire::{
     Client, CloseCode, Closed, Config, Connection, Error, Initiator, Listener, Message, Reply, blocking,
-    update, wait_forever, wait_until,
+    update, wait_until,
 };
 
 const TOO_LONG: &str = "the peer's answer to our close frame took too long";
 const LOST: &str = "the peer ended the connection without a close frame";
 
 /// An end that nobody began in an orderly way.
-fn broken(initiator: Initiator, error: Option<&str>) -> End {
+pub(super) fn broken(initiator: Initiator, error: Option<&str>) -> End {
     let error = error.map(str::to_owned);
     End { code: 1006, reason: String::new(), initiator, clean: false, error }
 }
@@ -80,7 +79,7 @@ fn client(
 }
 
 /// Connects to a server that is made by hand.
-fn connect(
+pub(super) fn connect(
     config: Config,
     log: &Log,
     react: impl FnMut(&Connection, &Call) -> Result<(), Error> + 'static,
@@ -94,7 +93,7 @@ fn connect(
 }
 
 /// Does what messages say.
-fn obey(ws: &Connection, call: &Call) -> Result<(), Error> {
+pub(super) fn obey(ws: &Connection, call: &Call) -> Result<(), Error> {
     match call {
         Call::Text(text) if text == "close" => ws.close_with(CloseCode::new(4000), "done"),
         Call::Text(text) if text == "abort" => {
@@ -479,175 +478,6 @@ fn a_connection_needs_nobody_to_hold_it() {
 }
 
 #[test]
-fn a_thread_that_ends_says_goodbye_and_sends_what_was_to_be_sent() {
-    bounded(|| {
-        let log = Log::new();
-        let host = Host::listen();
-        let url = host.url();
-        let host = host.run(|host| {
-            let mut peer = host.upgrade(b"");
-            assert_eq!(peer.text(), "last words");
-            assert_eq!(peer.code(), 1001);
-            assert!(peer.ended());
-        });
-        let theirs = log.clone();
-        let thread = std::thread::spawn(move || {
-            let ws = Client::new(&url).unwrap().connect(theirs.listener(ignore)).unwrap();
-            ws.send("last words").unwrap();
-        });
-        thread.join().unwrap();
-        host.join().unwrap();
-        assert_eq!(log.calls(), [Call::Open, Call::Closed(broken(Initiator::Local, None))]);
-    });
-}
-
-#[test]
-fn a_worker_that_stops_closes_its_connections_with_1001() {
-    bounded(|| {
-        let log = Log::new();
-        let host = Host::listen();
-        let url = host.url();
-        let host = host.run(|host| {
-            let mut peers = [host.upgrade(b""), host.upgrade(b"")];
-            for peer in &mut peers {
-                assert_eq!(peer.closed(), (1001, String::new()));
-                peer.close(1001, "");
-            }
-        });
-        let theirs = log.clone();
-        let worker = Worker::spawn(move || {
-            for _ in 0..2 {
-                Client::new(&url).unwrap().connect(theirs.listener(ignore)).unwrap();
-            }
-            wait_forever()
-        });
-        log.wait(|calls| calls.len() == 2);
-        worker.stop();
-        assert!(worker.join().unwrap().was_stopped());
-        let end = Call::Closed(End::clean(Initiator::Local, 1001, ""));
-        assert_eq!(log.calls(), [Call::Open, Call::Open, end.clone(), end]);
-        host.join().unwrap();
-    });
-}
-
-#[test]
-fn a_worker_that_comes_to_its_end_closes_its_connections_with_1001() {
-    bounded(|| {
-        let log = Log::new();
-        let host = Host::listen();
-        let url = host.url();
-        let host = host.run(|host| {
-            let mut peer = host.upgrade(b"");
-            assert_eq!(peer.text(), "one thing more");
-            assert_eq!(peer.closed(), (1001, String::new()));
-            peer.close(1001, "");
-        });
-        let theirs = log.clone();
-        let worker = Worker::spawn(move || {
-            let ws = Client::new(&url).unwrap().connect(theirs.listener(ignore)).unwrap();
-            ws.send("one thing more").unwrap();
-            Ok(42)
-        });
-        assert_eq!(worker.join().unwrap().done(), Some(42));
-        assert_eq!(log.calls(), [Call::Open, Call::Closed(End::clean(Initiator::Local, 1001, ""))]);
-        host.join().unwrap();
-    });
-}
-
-#[test]
-fn a_worker_that_panics_closes_its_connections_with_1001() {
-    bounded(|| {
-        let log = Log::new();
-        let host = Host::listen();
-        let url = host.url();
-        let host = host.run(|host| {
-            let mut peer = host.upgrade(b"");
-            assert_eq!(peer.closed(), (1001, String::new()));
-            peer.close(1001, "");
-        });
-        let theirs = log.clone();
-        let worker = Worker::<()>::spawn(move || {
-            Client::new(&url).unwrap().connect(theirs.listener(ignore)).unwrap();
-            panic!("boom");
-        });
-        assert!(matches!(worker.join().unwrap(), threadwire::worker::Ended::Panicked(_)));
-        assert_eq!(log.calls(), [Call::Open, Call::Closed(End::clean(Initiator::Local, 1001, ""))]);
-        host.join().unwrap();
-    });
-}
-
-#[test]
-fn a_server_that_stops_closes_every_connection_with_1001() {
-    bounded(|| {
-        let log = Log::new();
-        let theirs = log.clone();
-        let serving =
-            Serving::with(bind().workers(2).config(patient()), move |_| Reply::with(theirs.listener(ignore)));
-        // One never gets beyond its handshake. It is accepted before those that come after it.
-        let mut unfinished = Peer::connect(serving.addr);
-        let mut peers: Vec<Peer> = (0..5).map(|_| serving.peer()).collect();
-        let addr = serving.addr;
-        let running = serving.into_running();
-        running.stop();
-        for peer in &mut peers {
-            assert_eq!(peer.closed(), (1001, String::new()));
-            peer.close(1001, "");
-            assert!(peer.ended_orderly());
-        }
-        assert!(unfinished.ended());
-        running.join().unwrap();
-        assert_eq!(log.ends(), 5);
-        let end = End::clean(Initiator::Local, 1001, "");
-        assert!(log.calls().iter().all(|call| *call == Call::Open || *call == Call::Closed(end.clone())));
-        assert!(std::net::TcpStream::connect(addr).is_err(), "nobody listens there any more");
-    });
-}
-
-#[test]
-fn a_server_stops_in_bounded_time_though_its_peers_never_answer() {
-    bounded(|| {
-        let log = Log::new();
-        let config = patient().close_timeout(SOON);
-        let theirs = log.clone();
-        let serving =
-            Serving::with(bind().workers(2).config(config), move |_| Reply::with(theirs.listener(ignore)));
-        let mut peers: Vec<Peer> = (0..5).map(|_| serving.peer()).collect();
-        let running = serving.into_running();
-        let start = Instant::now();
-        running.stop();
-        running.join().unwrap();
-        assert!(start.elapsed() >= SOON, "they had their time");
-        assert!(start.elapsed() < PATIENCE / 2);
-        assert_eq!(log.ends(), 5);
-        for call in log.calls() {
-            let Call::Closed(end) = call else { continue };
-            assert_eq!((end.code, end.clean, end.initiator), (1006, false, Initiator::Local));
-        }
-        for peer in &mut peers {
-            assert_eq!(peer.code(), 1001);
-            assert!(peer.ended());
-        }
-    });
-}
-
-#[test]
-fn stopping_does_not_begin_again_what_is_closing_already() {
-    bounded(|| {
-        let log = Log::new();
-        let serving = Serving::recording(patient(), &log, obey);
-        let mut peer = serving.peer();
-        peer.send(TEXT, b"close");
-        assert_eq!(peer.code(), 4000);
-        let running = serving.into_running();
-        running.stop();
-        peer.close(4000, "");
-        assert!(peer.ended_orderly(), "there is no second close frame");
-        running.join().unwrap();
-        assert_eq!(log.wait_end(), End::clean(Initiator::Local, 4000, ""));
-    });
-}
-
-#[test]
 fn the_error_of_the_end_has_its_kind() {
     bounded(|| {
         let kinds = Rc::new(RefCell::new(Vec::new()));
@@ -762,101 +592,6 @@ fn an_endless_close_timeout_is_no_timeout() {
 }
 
 #[test]
-fn a_client_started_while_the_worker_ends_does_not_hold_it_up() {
-    bounded(|| {
-        let serving = Serving::recording(patient(), &Log::new(), ignore);
-        let url = serving.url("/echo");
-        let log = Log::new();
-        let theirs = log.clone();
-        let worker = Worker::builder()
-            .grace(PATIENCE / 2)
-            .spawn(move || {
-                let again = Client::new(&url).unwrap();
-                let (next, second) = (again.clone(), theirs.clone());
-                again
-                    .connect(theirs.listener(move |_, call| {
-                        if let Call::Closed(_) = call {
-                            next.start(second.listener(ignore)).unwrap();
-                        }
-                        Ok(())
-                    }))
-                    .unwrap();
-                wait_forever()
-            })
-            .unwrap();
-        log.wait_for(&Call::Open);
-        let start = Instant::now();
-        worker.stop();
-        worker.join().unwrap();
-        assert!(start.elapsed() < PATIENCE / 4, "it took {:?}: {:?}", start.elapsed(), log.calls());
-    });
-}
-
-#[test]
-fn a_panic_in_a_last_call_does_not_keep_connections_from_being_closed() {
-    bounded(|| {
-        let host = Host::listen();
-        let url = host.url();
-        let host = host.run(|host| {
-            let mut peer = host.upgrade(b"");
-            assert_eq!(peer.frame_or_end(), Some((CLOSE, farewell(1001, ""))));
-            peer.close(1001, "");
-        });
-        let log = Log::new();
-        let theirs = log.clone();
-        let worker = Worker::spawn(move || {
-            Client::new(&url).unwrap().connect(theirs.listener(ignore)).unwrap();
-            EventLoop::current().remote().post(|_| panic!("boom")).unwrap();
-            Ok(())
-        });
-        worker.join().unwrap();
-        host.join().unwrap();
-        assert_eq!(log.wait_end(), End::clean(Initiator::Local, 1001, ""));
-    });
-}
-
-#[test]
-fn a_peer_that_never_answers_at_a_stop_is_told_as_a_timeout() {
-    bounded(|| {
-        let log = Log::new();
-        let (go, goes) = mpsc::channel::<()>();
-        let goes = Arc::new(Mutex::new(goes));
-        let notes = log.clone();
-        let serving = Serving::recording(patient().close_timeout(SOON), &log, move |_, call| {
-            if matches!(call, Call::Text(_)) {
-                // Done at the end, before the sources are told to stop.
-                EventLoop::current().remote().post(|_| std::thread::sleep(SOON / 2)).unwrap();
-                notes.note("posted");
-                goes.lock().unwrap().recv().unwrap();
-            }
-            Ok(())
-        });
-        let mut peer = serving.peer();
-        peer.send(TEXT, b"go");
-        log.wait_for(&Call::Note("posted".to_owned()));
-        let running = serving.into_running();
-        running.stop();
-        go.send(()).unwrap();
-        running.join().unwrap();
-        let error = "the peer's answer to our close frame took too long";
-        assert_eq!(log.wait_end(), End::failed(Initiator::Local, 1006, false, error));
-    });
-}
-
-#[test]
-fn a_client_that_closes_as_its_last_act_is_heard_with_its_own_code() {
-    bounded(|| {
-        let host = Host::listen();
-        let url = host.url();
-        let host = host.run(|host| assert_eq!(host.upgrade(b"").code(), 1000));
-        std::thread::spawn(move || Client::new(&url).unwrap().connect(echo).unwrap().close().unwrap())
-            .join()
-            .unwrap();
-        host.join().unwrap();
-    });
-}
-
-#[test]
 fn waiting_for_the_end_returns_when_on_close_was_called() {
     bounded(|| {
         let log = Log::new();
@@ -929,7 +664,7 @@ fn waiting_for_the_end_in_the_connections_own_callback_does_not_hang() {
         let serving = Serving::with(bind().config(patient()), |_| Reply::with(echo));
         let ws = threadwire::connect(&serving.url("/"), |ws: &Connection, _: Message<'_>| {
             ws.close()?;
-            // It may refuse to wait, but must not hang.
+            // The wait may be refused, but must not hang.
             let _ = ws.handle().wait_closed();
             Ok(())
         })

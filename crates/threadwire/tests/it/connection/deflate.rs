@@ -257,7 +257,7 @@ fn a_message_that_was_dropped_for_a_newer_one_is_not_missed() {
         assert!(head.contains("permessage-deflate; server_max_window_bits=12\r\n"), "{head}");
         peer.send(TEXT, b"go");
         done.recv().unwrap();
-        // What is read now was compressed by one who did not know which of them would arrive.
+        // The messages read now were compressed before it was known which of them would arrive.
         let mut reader = inflating_client();
         let (mut last, mut count) = (None, 0);
         loop {

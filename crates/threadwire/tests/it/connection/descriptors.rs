@@ -66,7 +66,7 @@ fn a_server_that_restarts() {
             let answer = upgraded(&peer.head());
             peer.bytes(answer);
             assert_eq!(peer.text(), "hello");
-            // It goes down without a word, when it is told to.
+            // The server ends without a close frame, when the test says so.
             let _ = stopped.recv();
         });
         let log = Log::new();
@@ -81,7 +81,7 @@ fn a_server_that_restarts() {
         assert_eq!(log.calls(), [Call::Open, Call::Closed(end)]);
 
         let refused = client.connect(log.listener(ignore));
-        assert!(matches!(refused, Err(Error::Connect { .. })), "{refused:?}");
+        assert!(matches!(refused, Err(Error::Connect(_))), "{refused:?}");
         assert_eq!(log.ends(), 1);
         assert_eq!(EventLoop::current().source_count(), 0);
         drop(ws);
@@ -89,7 +89,7 @@ fn a_server_that_restarts() {
     }
 }
 
-/// What a server does with a connection.
+/// The behaviour of a server.
 type Serve = fn(Peer);
 
 /// A server that says nothing, however long the client waits.
@@ -135,7 +135,7 @@ fn servers_that_break() {
     for (number, fault) in faults.into_iter().enumerate() {
         for _ in 0..5 {
             let host = Host::listen();
-            // Only the silent one is to be given up before it is open.
+            // Only the silent server is to be given up before the connection is open.
             let open_timeout = if number == 0 { SOON } else { PATIENCE };
             let config = patient().open_timeout(open_timeout).close_timeout(SOON);
             let client = Client::new(&host.url()).unwrap().config(config);
@@ -163,7 +163,7 @@ fn through(scheme: &str, client: Client, addr: SocketAddr) -> Client {
 
 /// Ways through proxies, over redirects and in TLS that end early.
 fn ways_that_break() {
-    // What asks for names elsewhere is made once.
+    // DNS threads are started once, before the count.
     let before = descriptors();
     let ways: [Way; 8] = [
         (|client, addr| through("http", client, addr), say_nothing),
@@ -226,7 +226,7 @@ fn ways_that_break() {
     wait_for_descriptors(before);
 }
 
-/// What a client does to a server.
+/// The behaviour of a client.
 type Annoy = fn(SocketAddr) -> Peer;
 
 fn clients_that_break() {
@@ -270,7 +270,7 @@ fn clients_that_break() {
         }
     }
     wait_for_descriptors(before);
-    // Those that stay are dropped by the server, in time; but for those that have an open connection.
+    // Clients that stay are dropped by the server in time, except those with an open connection.
     let staying: Vec<Peer> = faults[..5].iter().map(|fault| fault(serving.addr)).collect();
     wait_for_descriptors(before + staying.len());
     drop(staying);

@@ -12,7 +12,7 @@ use threadwire::{Client, Connection, Error, Handle, Message, blocking};
 #[derive(Debug)]
 struct Dropped<T: Tell>(T);
 
-/// What is told of the drop.
+/// The log of the drop.
 trait Tell: fmt::Debug {
     fn tell(&self);
 }

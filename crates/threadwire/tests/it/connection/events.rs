@@ -15,7 +15,7 @@ use threadwire::worker::{
 };
 use threadwire::{Client, CloseCode, Error, Handle, Initiator, OwnedMessage, Reply, sleep, wait_until};
 
-/// What a subscriber hears of one event.
+/// One event as a subscriber hears it.
 #[derive(Clone, Debug, PartialEq)]
 enum Heard {
     Opened(u64),
@@ -362,7 +362,7 @@ fn subscribers_that_have_ended_are_forgotten() {
         handle.subscribe_worker(&stays.remote());
         peer.send(TEXT, b"one");
         peer.send(TEXT, b"two");
-        // Also one that has ended before it subscribes.
+        // A worker that has ended before it subscribes does no harm.
         handle.subscribe_worker(&remote);
         peer.send(TEXT, b"three");
         end(&handle, &mut peer);
@@ -416,7 +416,7 @@ fn a_subscriber_that_refuses_what_is_too_much_loses_only_that() {
         drop(go);
         let id = handle.id();
         assert_eq!(subscriber.rest(), [Heard::Opened(id), text(id, "0"), text(id, "1")]);
-        // It is a subscriber as before.
+        // The worker is a subscriber as before.
         peer.send(TEXT, b"10");
         end(&handle, &mut peer);
         assert_eq!(subscriber.rest(), [text(id, "10"), Heard::Closed(id, 1000)]);

@@ -409,7 +409,7 @@ fn a_frame_cut_behind_a_message_whose_callback_fails_is_put_together() {
         let log = Log::new();
         let serving = Serving::recording(patient(), &log, fail);
         let mut peer = serving.peer();
-        // What looks like a frame of its own, for those who lost its beginning.
+        // A payload that looks like a frame to a reader that lost its beginning.
         let cut = masked(BINARY, &masked(TEXT, &[b'x'; 100]));
         peer.bytes([masked(TEXT, b"x"), cut[..20].to_vec()].concat());
         assert_eq!(peer.code(), 1011);

@@ -23,7 +23,7 @@ fn a_panic_in_a_measurements_callback_ends_its_own_connection_only() {
             Ok(())
         });
         let bystander = serving.bystander();
-        // It leaves without a pong.
+        // The peer leaves without a pong.
         drop(serving.peer());
         log.wait_end();
         bystander.noticed_nothing();
@@ -49,7 +49,7 @@ fn a_measurement_ends_although_messages_wait_to_be_received() {
         let mut ws = blocking::connect(&client).unwrap();
         // Until no more is taken in.
         sleep(2 * SOON).unwrap();
-        // It may succeed or not, but must not hang.
+        // The measurement may succeed or not, but must not hang.
         let _ = ws.measure_roundtrip(1);
     });
 }

@@ -60,7 +60,7 @@ fn nothing_is_delivered_while_reading_is_paused_and_everything_after() {
         }
         assert_eq!(texts(&log), ["pause"]);
         assert!(peer.is_silent(), "a ping was answered");
-        // What is sent goes on to leave.
+        // Sending goes on while reading is paused.
         handle.send("to the peer").unwrap();
         assert_eq!(peer.text(), "to the peer");
         assert_eq!(texts(&log), ["pause"]);
@@ -139,7 +139,7 @@ fn a_listener_may_pause_at_each_message() {
         for number in 0..5 {
             peer.send(TEXT, number.to_string().as_bytes());
             log.wait_for(&Call::text(&number.to_string()));
-            // What is sent now was not read together with it.
+            // This ping was not read together with the message.
             peer.send(PING, &[number]);
             rounds(&serving);
             assert!(peer.is_silent());
@@ -365,7 +365,7 @@ fn a_peer_that_reads_only_after_all_of_its_requests_gets_every_echo() {
         let mut peer = Peer::connect_narrow(serving.addr).upgrade("/");
         let handle = handles.recv().unwrap();
         let writing = pipeline(&peer);
-        // It is held up, and others are not.
+        // This connection is throttled, and others are not.
         wait_throttled(&serving, &handle, limit);
         assert!(!writing.is_finished(), "all was read");
         assert!(!there(&handle, |ws| ws.is_reading_paused()), "that is the program's");
@@ -404,7 +404,7 @@ fn a_peer_that_reads_when_it_has_sent_everything_gets_the_last_echoes_too() {
             send(&mut peer);
         }
         wait_throttled(&serving, &handle, limit);
-        // These lie in the system's buffers: nothing tells the server of them a second time.
+        // These messages lie in the system's buffers, and the server gets no second readiness event for them.
         (0..3).for_each(|_| send(&mut peer));
         rounds(&serving);
         for _ in 0..count {
@@ -451,7 +451,7 @@ fn a_throttled_connection_can_be_closed() {
         handle.close_with(CloseCode::new(4000), "").unwrap();
         let last = std::iter::repeat_with(|| peer.frame()).find(|(first, _)| *first == CLOSE);
         assert_eq!(last.unwrap().1, 4000_u16.to_be_bytes());
-        // What it has not read by then is read and dropped.
+        // Bytes that the server has not read by then are read and dropped.
         assert!(writing.join().unwrap());
         peer.close(4000, "");
         assert!(peer.ended());
@@ -544,7 +544,7 @@ fn a_client_is_never_throttled() {
             let request = [&[BINARY, 127][..], &(LENGTH as u64).to_be_bytes(), &[7; LENGTH]].concat();
             (0..COUNT).all(|_| writer.try_bytes(&request))
         });
-        // It reads on, and so comes to its limit.
+        // The server reads on, and so reaches its limit.
         wait_until(None, || !ws.is_open()).unwrap();
         let reader = thread::spawn(move || {
             let last = std::iter::repeat_with(|| peer.frame()).find(|(first, _)| *first == CLOSE);

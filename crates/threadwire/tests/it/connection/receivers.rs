@@ -307,7 +307,7 @@ fn a_connection_that_moves_takes_its_receivers_along() {
         assert_eq!(ws.recv().unwrap().unwrap(), "1");
         peer.send(TEXT, b"2");
         let moving = ws.detach().unwrap();
-        // It is held, and what frees it is said while it is nowhere.
+        // Reading is held, and is freed while the connection is on no thread.
         assert_eq!(texts(&mut messages, 1), ["1"]);
         let thread = thread::spawn(move || {
             let mut ws = moving.attach().unwrap();

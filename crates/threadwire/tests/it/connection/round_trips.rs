@@ -17,7 +17,7 @@ use threadwire::keepalive::PingStrategy;
 use threadwire::worker::{PromiseError, Worker, block_on, later, wait_forever};
 use threadwire::{Client, Config, Connection, Error, Handle, Keepalive, Message, sleep, wait_until};
 
-/// What a measurement came to, once it has.
+/// The result of a measurement, once there is one.
 type Result = std::result::Result<Vec<Duration>, Error>;
 
 /// A measurement that is under way on this thread.
@@ -636,7 +636,7 @@ fn the_waiting_thread_goes_on() {
         let (serving, handles) = serving_handles(patient(), &Log::new(), ignore);
         let mut peer = serving.peer();
         let promise = handles.recv().unwrap().measure_roundtrip(1);
-        // What brings the pong is a timer of the thread that waits for it.
+        // The pong is sent by a timer of the thread that waits for it.
         later(MOMENT, move || {
             let (_, payload) = peer.frame();
             peer.send(PONG, &payload);

@@ -98,7 +98,7 @@ fn is_connections(stall: &Stalled) -> bool {
     stall.held >= HELD && stall.what.starts_with("the connection with ")
 }
 
-/// What a connection of this thread's is called.
+/// The name of a connection of this thread.
 fn name(ws: &Connection, listener: &str) -> String {
     format!("the connection with {} ({listener})", ws.peer_addr().unwrap())
 }
@@ -300,7 +300,7 @@ fn what_is_flushed_before_a_wait_is_not_the_waiting_callbacks() {
             }),
         );
         let waits = move |_: &Connection, _: Message<'_>| {
-            // It ends when what is gathered is written: as this waits.
+            // The other connection ends when gathered messages are written: as this one waits.
             other.abort();
             sleep(MOMENT)?;
             Ok(())

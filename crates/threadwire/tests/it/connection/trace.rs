@@ -11,7 +11,7 @@ use threadwire::trace::Trace;
 use threadwire::trace::{Direction, TraceEvent, TraceLine};
 use threadwire::{App, Client, Connection, Message, Reply, Server, blocking};
 
-/// What was shown.
+/// The lines of the trace.
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<String>>>);
 

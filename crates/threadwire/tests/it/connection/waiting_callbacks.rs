@@ -14,7 +14,7 @@ use threadwire::frame::OpCode;
 use threadwire::worker::EventLoop;
 use threadwire::{Connection, Error, Initiator, Message, Reply, connect, sleep, wait_until};
 
-/// What callbacks wait for. It is opened by a message to `/open`, so from within the waiting loop.
+/// The gate that callbacks wait for. A message to `/open` opens it, so from within the waiting loop.
 #[derive(Clone, Default)]
 struct Gate(Arc<AtomicBool>);
 

@@ -1,4 +1,4 @@
-//! What clients can, on each face: a message is echoed, and the setting has left its trace.
+//! Client features on each face: a message is echoed, and the setting has left its trace.
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -118,7 +118,7 @@ scenarios! {
             });
             let client = client_of(&serving);
             face.echo(&client, "hello").unwrap();
-            assert!(matches!(face.fails(&client.redirects(0)), Error::Handshake(_)));
+            assert!(matches!(face.fails(&client.redirects(0)), Error::Status(_)));
         };
     }
     "proxies" {
@@ -135,7 +135,7 @@ scenarios! {
         listener blocking app aio: client_of |face| {
             let host = Host::listen();
             let client = Client::new(&host.url()).unwrap().config(patient());
-            // Nobody answers.
+            // The server never answers.
             let error = face.fails(&client.timeouts(Timeouts::default().upgrade(SOON)));
             assert!(matches!(error, Error::Timeout(TimeoutKind::Step(_))), "{error}");
         };
@@ -196,8 +196,8 @@ scenarios! {
             let (here, there) = tokio::io::duplex(4096);
             let url = Client::new("ws://localhost/").unwrap();
             let (ws, served) = tokio::join!(
-                threadwire::aio::client(here, &url),
-                threadwire::aio::accept(there, patient()),
+                threadwire::aio::connect_over(here, &url),
+                threadwire::aio::accept_over(there, patient()),
             );
             ws.unwrap().send("hello").await.unwrap();
             assert_eq!(served.unwrap().recv().await.unwrap().unwrap(), "hello");

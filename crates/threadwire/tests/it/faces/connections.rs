@@ -1,4 +1,4 @@
-//! What connections can, on each face.
+//! Connection features on each face.
 
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;

@@ -1,4 +1,4 @@
-//! What servers can, on each face.
+//! Server features on each face.
 
 use std::net::SocketAddr;
 use std::thread::{self, JoinHandle};
@@ -8,15 +8,18 @@ use crate::common::certificates::Authority;
 use crate::common::doors::{Plan, ask_for_note, attach};
 use crate::common::files::Files;
 use crate::common::peer::{Peer, TEXT, request, request_with};
-use crate::common::{bind, patient};
+use crate::common::{bind, echo, patient, tasks};
 use threadwire::server::{
     Admission, Bearer, Forwarded, ListenSocket, ProxyProtocol, Router, ServerTls, Shutdown,
 };
 use threadwire::{Client, Config, Limits, Reply, Request, blocking};
 
-/// A peer that is connected, and leaves when it is asked to.
+/// A peer of an echo that leaves when it is asked to.
 fn leaving(addr: SocketAddr) -> JoinHandle<()> {
     let mut peer = Peer::open(addr, "/");
+    // It is served now.
+    peer.send(TEXT, b"hello");
+    assert_eq!(peer.text(), "hello");
     thread::spawn(move || {
         let code = peer.code();
         peer.close(code, "");
@@ -153,7 +156,7 @@ scenarios! {
     }
     "shut down, with a report" {
         listener: alone || {
-            let running = bind().serve(|_| Reply::upgrade()).unwrap();
+            let running = bind().serve(|_| Reply::with(echo)).unwrap();
             let peer = leaving(running.local_addr().unwrap());
             assert_eq!(running.shutdown(Shutdown::default()).unwrap().clean, 1);
             peer.join().unwrap();
@@ -161,7 +164,9 @@ scenarios! {
         blocking: alone || {
             let server = blocking::Server::bind("127.0.0.1:0").unwrap();
             let serving = server.serve(1, |ws| {
-                while ws.recv()?.is_some() {}
+                while let Some(message) = ws.recv()? {
+                    ws.send(&message)?;
+                }
                 Ok(())
             });
             let serving = serving.unwrap();
@@ -172,7 +177,7 @@ scenarios! {
         aio: alone async || {
             let server = threadwire::aio::Server::bind("127.0.0.1:0").await.unwrap();
             let (addr, stopper) = (server.local_addr().unwrap(), server.stopper());
-            let serving = tokio::spawn(server.serve(|_, mut ws| async move { while let Ok(Some(_)) = ws.recv().await {} }));
+            let serving = tokio::spawn(server.serve(|_, ws| tasks::echo(ws)));
             let peer = leaving(addr);
             assert_eq!(stopper.shutdown(Shutdown::default()).await.unwrap().clean, 1);
             serving.await.unwrap().unwrap();

@@ -41,7 +41,7 @@ fn wait_drained_waits_for_an_empty_message_too() {
     });
 }
 
-/// What the owner has gathered is not known to others before its next write.
+/// Other threads know of the owner's gathered messages only after its next write.
 #[test]
 fn wait_drained_waits_for_what_was_sent_on_the_own_thread() {
     bounded(|| {
@@ -102,7 +102,7 @@ fn what_the_own_thread_sends_behind_a_message_in_parts_is_bounded() {
     });
 }
 
-/// It is not told again when the callback has returned.
+/// The event does not repeat when the callback has returned.
 #[test]
 fn resume_follows_a_pause_whose_callback_has_waited_until_all_was_written() {
     struct Waits(Rc<RefCell<Vec<&'static str>>>);
@@ -176,7 +176,7 @@ fn a_slow_peer_gets_the_echoes_of_messages_longer_than_half_of_what_may_wait() {
             let all = writer.try_bytes(&bytes);
             let _ = sender.send(all);
         });
-        // It only reads when it can write no more, or has written all.
+        // The peer only reads when it can write no more, or has written all.
         let _ = sends.recv_timeout(std::time::Duration::from_millis(500));
         for number in 0..COUNT {
             let (first, payload) = peer.frame();

@@ -139,7 +139,7 @@ fn what_is_sent_while_a_call_waits_leaves_though_something_lay_behind_the_call()
     });
 }
 
-/// F2: x was sent with the same handle, after B.
+/// Order of one handle: a send within a call comes after messages that were left before the call ran.
 #[test]
 fn a_send_on_the_own_thread_within_a_call_does_not_overtake_what_lies_behind_the_call() {
     bounded(|| {
@@ -156,7 +156,7 @@ fn a_send_on_the_own_thread_within_a_call_does_not_overtake_what_lies_behind_the
     });
 }
 
-/// F3: what lies behind a call that waits is not done inside of that wait, unless something else comes.
+/// A call that waits lets messages behind it leave meanwhile, without another event.
 #[test]
 fn what_lies_behind_a_call_that_waits_is_done_meanwhile() {
     bounded(|| {

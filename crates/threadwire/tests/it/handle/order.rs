@@ -34,7 +34,7 @@ fn message(sender: u8, number: u32) -> Vec<u8> {
     bytes
 }
 
-/// Whose it is, and its number. Fails if it is torn.
+/// The sender of a message, and its number. Fails if the message is torn.
 fn decode(payload: &[u8]) -> (u8, u32) {
     let [sender, a, b, c, d, ..] = *payload else { panic!("cut: {payload:?}") };
     let number = u32::from_be_bytes([a, b, c, d]);
@@ -143,7 +143,7 @@ fn ten_thousand_sends_to_a_busy_loop_all_leave_in_order() {
     bounded(|| {
         let (ws, mut peer) = pair(patient(), &Log::new());
         let handle = ws.handle();
-        // Nobody looks into the lane meanwhile.
+        // The lane is not emptied meanwhile.
         let same = handle.clone();
         let sent: usize = elsewhere(move || {
             let messages = (0..COUNT).map(|number| message(0, number));
@@ -477,7 +477,7 @@ fn fragments_of_the_own_thread_wait_for_another_threads_message() {
         elsewhere(move || same.send("another's").unwrap());
         ws.send_frame(OpCode::Continuation, false, b"two ").unwrap();
         assert_eq!(written(&mut peer, 1), own(&[(FIRST, "part")]));
-        // It goes on where it was held.
+        // The message in parts goes on where it was held.
         parts.finish().unwrap();
         let expected = own(&[(LAST, ""), (FIRST, "one "), (MORE, "two ")]);
         assert_eq!(written(&mut peer, 3), expected);
@@ -497,7 +497,7 @@ fn a_part_for_which_there_is_no_room_can_be_tried_again() {
             let mut parts = handle.start_text();
             parts.send("12345678").unwrap();
             for _ in 0..2 {
-                assert!(matches!(parts.send("abcd"), Err(Error::Limit { limit: 10, .. })));
+                assert!(matches!(parts.send("abcd"), Err(Error::Limit(error)) if error.limit == 10));
             }
             parts
         });

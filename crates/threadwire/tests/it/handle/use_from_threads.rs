@@ -273,7 +273,7 @@ fn a_handle_learns_of_a_close_by_the_peer() {
         let closed = handle.wait_closed().unwrap();
         assert_eq!((closed.code.get(), closed.reason.as_str()), (4001, "bye"));
         assert_eq!((closed.initiator, closed.clean), (Initiator::Peer, true));
-        // That is after on_close.
+        // `wait_closed` returns after `on_close`.
         assert_eq!(log.end(), Some(End::clean(Initiator::Peer, 4001, "bye")));
         assert!(handle.has_ended() && !handle.is_open());
         assert!(Arc::ptr_eq(&closed, &handle.closed().unwrap()));

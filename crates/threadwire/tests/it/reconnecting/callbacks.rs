@@ -1,35 +1,33 @@
 //! Reconnecting with callbacks: order of events, who is told, and ends.
 
-use std::cell::{Cell, RefCell};
-use std::rc::Rc;
-use std::sync::{Arc, mpsc};
-use std::thread;
-use std::time::Duration;
-
 use crate::common::peer::{CLOSE, Host, TEXT, farewell, frame, upgraded};
 use crate::common::recorder::{Call, End, Log, Recorder};
 use crate::common::{Serving, bind, bounded, ignore, patient, vacant};
-use threadwire::error::{HandshakeError, LimitKind, TimeoutKind};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+use threadwire::error::TimeoutKind;
 use threadwire::reconnect::{Attempt, Backoff, Cause, Change, Reconnect, ReconnectHandle, State};
-use threadwire::worker::{EventLoop, Remote, Worker};
+use threadwire::worker::{EventLoop, Worker};
 use threadwire::{
     Client, CloseCode, Connection, Error, Initiator, Keepalive, Message, Reply, Server, sleep, wait_forever,
     wait_until,
 };
 
 /// Tries again at once.
-fn at_once() -> Backoff {
+pub(super) fn at_once() -> Backoff {
     Backoff::default().first(Duration::ZERO)
 }
 
 /// Waits for so long that no test sees the end of it.
-fn in_a_long_time() -> Backoff {
+pub(super) fn in_a_long_time() -> Backoff {
     let far = Duration::from_secs(1 << 40);
     Backoff::default().first(far).cap(far)
 }
 
 /// A state in a few words. How long a wait takes is left to chance.
-fn brief(change: &Change) -> String {
+pub(super) fn brief(change: &Change) -> String {
     match change.state {
         State::Waiting { attempt, .. } => format!("waiting for attempt {attempt}"),
         state => state.to_string(),
@@ -37,23 +35,23 @@ fn brief(change: &Change) -> String {
 }
 
 /// A connection whose changes are written down between the calls of its listener.
-fn reconnect(url: &str, backoff: Backoff, log: &Log) -> Reconnect {
+pub(super) fn reconnect(url: &str, backoff: Backoff, log: &Log) -> Reconnect {
     let log = log.clone();
     let client = Client::new(url).unwrap().config(patient());
     client.reconnect(backoff).on_change(move |change| log.note(&brief(change)))
 }
 
-fn note(text: &str) -> Call {
+pub(super) fn note(text: &str) -> Call {
     Call::Note(text.to_owned())
 }
 
-/// Only what was noted.
-fn notes(log: &Log) -> Vec<String> {
+/// The notes alone.
+pub(super) fn notes(log: &Log) -> Vec<String> {
     let note = |call| if let Call::Note(note) = call { Some(note) } else { None };
     log.calls().into_iter().filter_map(note).collect()
 }
 
-fn count(log: &Log, call: &Call) -> usize {
+pub(super) fn count(log: &Log, call: &Call) -> usize {
     log.calls().iter().filter(|other| *other == call).count()
 }
 
@@ -63,7 +61,9 @@ fn refusal(status: &str) -> String {
 }
 
 /// Has a handle live on a worker of its own.
-fn on_worker(make: impl FnOnce() -> ReconnectHandle + Send + 'static) -> (Worker<()>, ReconnectHandle) {
+pub(super) fn on_worker(
+    make: impl FnOnce() -> ReconnectHandle + Send + 'static,
+) -> (Worker<()>, ReconnectHandle) {
     let (tell, told) = mpsc::channel();
     let worker = Worker::spawn(move || {
         tell.send(make()).unwrap();
@@ -100,7 +100,7 @@ fn goes_from_state_to_state_and_tells_of_each_in_order() {
         let end = handle.wait_ended().unwrap();
         host.join().unwrap();
 
-        let failed = "the opening handshake failed: the server answered with status 503, expected 101 (RFC 6455, \
+        let failed = "the server answered the opening handshake with status 503, expected 101 (RFC 6455, \
                       section 4.1)";
         let expected = [
             note("connecting (attempt 1)"),
@@ -255,7 +255,7 @@ fn a_refusal_gives_up_and_says_why() {
         drop(host.join().unwrap());
         assert_eq!(end.state, State::GaveUp);
         let cause = end.cause.unwrap();
-        let Some(Error::Handshake(HandshakeError::Status(answer))) = cause.error() else {
+        let Some(Error::Status(answer)) = cause.error() else {
             panic!("{cause:?}");
         };
         assert_eq!(
@@ -363,7 +363,7 @@ fn the_program_decides_what_is_worth_another_attempt() {
         });
         let log = Log::new();
         let is_worth_it = |cause: &Cause| match cause.error() {
-            Some(Error::Handshake(HandshakeError::Status(answer))) => answer.status() == 403,
+            Some(Error::Status(answer)) => answer.status() == 403,
             _ => false,
         };
         let handle = reconnect(&url, at_once(), &log).retry_if(is_worth_it).start(log.listener(ignore));
@@ -380,7 +380,7 @@ fn a_peer_that_falls_silent_is_connected_to_again() {
         let host = Host::listen();
         let url = host.url();
         let host = host.run(|host| {
-            // It neither says anything nor answers.
+            // The peer neither sends anything nor answers.
             let silent = host.upgrade(b"");
             // This one is no sooner open than it is closed.
             let mut peer = host.upgrade(&frame(CLOSE, false, &farewell(1008, "enough")));
@@ -414,7 +414,7 @@ fn a_peer_that_falls_silent_is_connected_to_again() {
 }
 
 /// A server that greets each connection, and does nothing else.
-fn greeter() -> Serving {
+pub(super) fn greeter() -> Serving {
     struct Greet;
     impl threadwire::Listener for Greet {
         fn on_open(&mut self, ws: &Connection) -> Result<(), Error> {
@@ -496,371 +496,6 @@ fn a_panic_in_a_callback_gives_up_and_the_listener_is_dropped() {
             .start(move |_: &Connection, _: Message<'_>| panic!("{held:?}"));
         assert_eq!(handle.wait_ended().unwrap().state, State::GaveUp);
         assert_eq!(Rc::strong_count(&alive), 1);
-    });
-}
-
-#[test]
-fn what_is_held_leaves_in_order_after_what_on_open_sends() {
-    bounded(|| {
-        let (_place, addr) = vacant();
-        let (tell, opened) = mpsc::channel();
-        let heard = Log::new();
-        let log = heard.clone();
-        let (worker, handle) = on_worker(move || {
-            let again = at_once().first(Duration::from_millis(1));
-            let listener = log.listener(move |ws, call| {
-                if *call == Call::Open {
-                    ws.send("subscribe")?;
-                    // The loop turns, and nothing slips in.
-                    sleep(Duration::from_millis(1))?;
-                    ws.send("to all")?;
-                    let _ = tell.send(());
-                }
-                Ok(())
-            });
-            reconnect(&format!("ws://{addr}/"), again, &log).hold(1 << 20).start(listener)
-        });
-        let mut sent = 0;
-        for round in 0..3 {
-            for _ in 0..100 {
-                handle.send(&sent.to_string()).unwrap();
-                sent += 1;
-            }
-            let host = Host::at(addr);
-            let mut peer = host.upgrade(b"");
-            opened.recv().unwrap();
-            for _ in 0..10 {
-                handle.send(&sent.to_string()).unwrap();
-                sent += 1;
-            }
-            assert_eq!((peer.text(), peer.text()), ("subscribe".to_owned(), "to all".to_owned()));
-            for number in round * 110..sent {
-                assert_eq!(peer.text(), number.to_string());
-            }
-            drop(host);
-            peer.close(1001, "");
-            assert_eq!(peer.code(), 1001);
-            drop(peer);
-            // What is sent while nobody here knows of the end is lost with the connection.
-            heard.wait(|calls| calls.iter().filter(|call| matches!(call, Call::Closed(_))).count() > round);
-        }
-        handle.stop();
-        handle.wait_ended().unwrap();
-        assert!(matches!(handle.send("too late"), Err(Error::Closed)));
-        worker.stop();
-        worker.join().unwrap();
-    });
-}
-
-#[test]
-fn more_may_be_held_than_a_connection_takes_at_once() {
-    bounded(|| {
-        let host = Host::listen();
-        let url = host.url();
-        let host = host.run(|host| {
-            let mut peer = host.upgrade(b"");
-            let numbers: Vec<String> = (0..2000).map(|_| peer.text()).collect();
-            peer.close(1000, "");
-            peer.code();
-            numbers
-        });
-        let config = patient().max_buffered(100);
-        let handle = Client::new(&url)
-            .unwrap()
-            .config(config)
-            .reconnect(at_once())
-            .hold(100_000)
-            .retry_if(|_| false)
-            .start(Log::new().listener(ignore));
-        let padding = "x".repeat(40);
-        for number in 0..2000 {
-            handle.send(&format!("{number}{padding}")).unwrap();
-        }
-        handle.wait_ended().unwrap();
-        for (text, number) in host.join().unwrap().iter().zip(0..) {
-            assert_eq!(*text, format!("{number}{padding}"));
-        }
-    });
-}
-
-#[test]
-fn without_a_hold_nothing_can_be_sent_while_no_connection_is_open() {
-    bounded(|| {
-        let server = Serving::with(bind().config(patient()), |_| Reply::with(crate::common::echo));
-        let log = Log::new();
-        let handle = reconnect(&server.url("/"), at_once(), &log).start(log.listener(ignore));
-        assert!(matches!(handle.send("too early"), Err(Error::Closed)));
-        wait_until(None, || handle.state() == State::Open).unwrap();
-        handle.send("in time").unwrap();
-        wait_until(None, || log.calls().contains(&Call::text("in time"))).unwrap();
-        handle.close().unwrap();
-        assert!(matches!(handle.send("too late"), Err(Error::Closed)));
-        handle.wait_ended().unwrap();
-    });
-}
-
-#[test]
-fn what_is_held_has_a_bound() {
-    bounded(|| {
-        let (_place, addr) = vacant();
-        let handle = reconnect(&format!("ws://{addr}/"), in_a_long_time(), &Log::new())
-            .hold(10)
-            .start(Log::new().listener(ignore));
-        handle.send("12345").unwrap();
-        assert!(matches!(handle.send("123456"), Err(Error::Limit { kind: LimitKind::Held, limit: 10 })));
-        handle.send("12345").unwrap();
-        assert_eq!(handle.held(), 10);
-        handle.stop();
-        handle.wait_ended().unwrap();
-        assert_eq!(handle.held(), 0);
-    });
-}
-
-/// Where something comes upon a handle.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum When {
-    /// It has not had a turn yet.
-    Begun,
-    /// The hook before the attempt waits.
-    Before,
-    /// The server does not answer.
-    Connecting,
-    /// `on_open` waits.
-    Opening,
-    Open,
-    /// The server closes, and does not end TCP; `on_close` has been called.
-    Closed,
-    Waiting,
-}
-
-const ALL: [When; 7] =
-    [When::Begun, When::Before, When::Connecting, When::Opening, When::Open, When::Closed, When::Waiting];
-
-/// Brings a handle to such a point, on a worker of its own, and has something happen to it from here.
-fn interrupt(when: When, what: impl FnOnce(&ReconnectHandle, &Remote)) -> (ReconnectHandle, Log) {
-    let host = Host::listen();
-    let url = host.url();
-    let (_place, refused) = vacant();
-    let url = if when == When::Waiting { format!("ws://{refused}/") } else { url };
-    let (release, released) = mpsc::channel::<()>();
-    let (reach, reached) = mpsc::channel();
-    let served = host.run(move |host| {
-        let peer = match when {
-            When::Begun | When::Before | When::Waiting => None,
-            When::Connecting => Some(host.accept()),
-            When::Opening | When::Open => Some(host.upgrade(b"")),
-            When::Closed => {
-                let mut peer = host.upgrade(b"");
-                peer.close(1001, "");
-                Some(peer)
-            }
-        };
-        reach.send(()).unwrap();
-        // Until the test is over, it does nothing more.
-        let _ = released.recv();
-        drop(peer);
-    });
-    let log = Log::new();
-    let heard = log.clone();
-    let (tell, told) = mpsc::channel();
-    let worker = Worker::builder().grace(Duration::from_millis(100)).spawn(move || {
-        let opening = heard.clone();
-        let listener = heard.listener(move |_, call| {
-            if *call == Call::Open && when == When::Opening {
-                opening.note("here");
-                sleep(Duration::from_millis(20))?;
-            }
-            Ok(())
-        });
-        let hook = heard.clone();
-        let config = patient().close_timeout(Duration::from_millis(20));
-        let noted = heard.clone();
-        let handle = Client::new(&url)
-            .unwrap()
-            .config(config)
-            .reconnect(in_a_long_time())
-            .on_change(move |change| noted.note(&brief(change)))
-            .before(move |_| {
-                if when == When::Before {
-                    hook.note("here");
-                    sleep(Duration::from_millis(20))?;
-                }
-                Ok(())
-            })
-            .start(listener);
-        tell.send(handle).unwrap();
-        if when == When::Begun {
-            // It has its first turn when everything has happened already.
-            heard.note("here");
-            heard.wait(|calls| calls.contains(&note("done")));
-        }
-        wait_forever()
-    });
-    let worker = worker.unwrap();
-    let handle = told.recv().unwrap();
-    let point = match when {
-        When::Begun | When::Before | When::Opening => note("here"),
-        When::Connecting => note("connecting (attempt 1)"),
-        When::Open => Call::Open,
-        When::Closed => note("waiting for attempt 2"),
-        When::Waiting => note("waiting for attempt 2"),
-    };
-    log.wait_for(&point);
-    reached.recv().unwrap();
-    what(&handle, &worker.remote());
-    log.note("done");
-    handle.wait_ended().unwrap();
-    drop(release);
-    served.join().unwrap();
-    worker.stop();
-    worker.join().unwrap();
-    (handle, log)
-}
-
-/// What must be so after every end that this side wanted.
-fn assert_stopped(when: When, handle: &ReconnectHandle, log: &Log) {
-    assert_eq!(handle.state(), State::Stopped, "{when:?}");
-    assert!(handle.connection().is_none());
-    let calls: Vec<Call> = log.calls().into_iter().filter(|call| *call != note("done")).collect();
-    assert_eq!(calls.last(), Some(&note("stopped")), "{when:?}: {calls:?}");
-    assert_eq!(count(log, &Call::Open), log.ends(), "{when:?}: {calls:?}");
-    assert_eq!(count(log, &note("open")), count(log, &note("closed")), "{when:?}: {calls:?}");
-    assert_eq!(count(log, &note("stopped")), 1, "{when:?}: {calls:?}");
-    assert!(count(log, &note("connecting (attempt 1)")) <= 1, "{when:?}: {calls:?}");
-}
-
-#[test]
-fn is_closed_from_another_thread_whatever_it_is_at() {
-    bounded(|| {
-        for when in ALL {
-            let (handle, log) = interrupt(when, |handle, _| handle.close().unwrap());
-            assert_stopped(when, &handle, &log);
-        }
-    });
-}
-
-#[test]
-fn is_stopped_from_another_thread_whatever_it_is_at() {
-    bounded(|| {
-        for when in ALL {
-            let (handle, log) = interrupt(when, |handle, _| handle.stop());
-            assert_stopped(when, &handle, &log);
-        }
-    });
-}
-
-#[test]
-fn ends_with_its_worker_whatever_it_is_at() {
-    bounded(|| {
-        for when in ALL {
-            let (handle, log) = interrupt(when, |_, worker| worker.stop());
-            assert_stopped(when, &handle, &log);
-        }
-    });
-}
-
-#[test]
-fn ends_with_a_thread_that_is_no_worker() {
-    bounded(|| {
-        let server = greeter();
-        let url = server.url("/");
-        for ends_open in [true, false] {
-            let log = Log::new();
-            let heard = log.clone();
-            let url = url.clone();
-            let thread = thread::spawn(move || {
-                let handle = reconnect(&url, at_once(), &heard).start(heard.listener(ignore));
-                if ends_open {
-                    wait_until(None, || handle.state() == State::Open).unwrap();
-                }
-                handle
-            });
-            let handle = thread.join().unwrap();
-            assert_eq!(handle.wait_ended().unwrap().state, State::Stopped);
-            assert_eq!(log.ends(), usize::from(ends_open));
-            assert_eq!(log.calls().last(), Some(&note("stopped")));
-        }
-    });
-}
-
-/// Starts a handle on a worker that waits for good when its first connection or attempt has ended.
-fn patient_handle(url: String, log: &Log) -> (Worker<()>, ReconnectHandle) {
-    let log = log.clone();
-    on_worker(move || reconnect(&url, in_a_long_time(), &log).start(log.listener(ignore)))
-}
-
-#[test]
-fn can_be_told_to_connect_anew_while_it_is_open() {
-    bounded(|| {
-        let host = Host::listen();
-        let log = Log::new();
-        let (worker, handle) = patient_handle(host.url(), &log);
-        let mut first = host.upgrade(b"");
-        log.wait_for(&Call::Open);
-        handle.reconnect();
-        let mut second = host.upgrade(b"");
-        // It does not wait for an answer.
-        assert_eq!((first.code(), first.ended()), (1001, true));
-        log.wait(|calls| calls.iter().filter(|call| **call == Call::Open).count() == 2);
-        assert!(matches!(handle.last_change().cause.as_deref(), Some(Cause::Requested)));
-        handle.close().unwrap();
-        assert_eq!(second.code(), 1000);
-        second.close(1000, "");
-        drop(second);
-        handle.wait_ended().unwrap();
-        let expected = [
-            "connecting (attempt 1)",
-            "open",
-            "closed",
-            "connecting (attempt 1)",
-            "open",
-            "closed",
-            "stopped",
-        ];
-        assert_eq!((notes(&log), log.ends()), (expected.map(str::to_owned).to_vec(), 2));
-        worker.stop();
-        worker.join().unwrap();
-    });
-}
-
-#[test]
-fn can_be_told_to_connect_anew_while_it_connects() {
-    bounded(|| {
-        let host = Host::listen();
-        let log = Log::new();
-        let (worker, handle) = patient_handle(host.url(), &log);
-        let mut first = host.accept();
-        first.head();
-        handle.reconnect();
-        let mut second = host.accept();
-        second.head();
-        assert!(first.ended(), "the first attempt was dropped");
-        handle.stop();
-        handle.wait_ended().unwrap();
-        assert_eq!(notes(&log), ["connecting (attempt 1)", "connecting (attempt 1)", "stopped"]);
-        worker.stop();
-        worker.join().unwrap();
-    });
-}
-
-#[test]
-fn can_be_told_to_connect_anew_while_it_waits() {
-    bounded(|| {
-        let (_place, addr) = vacant();
-        let log = Log::new();
-        let (worker, handle) = patient_handle(format!("ws://{addr}/"), &log);
-        let round = ["connecting (attempt 1)", "waiting for attempt 2"];
-        for rounds in 1..=3 {
-            log.wait(|calls| calls.iter().filter(|call| **call == note(round[1])).count() == rounds);
-            if rounds < 3 {
-                handle.reconnect();
-            }
-        }
-        handle.stop();
-        handle.wait_ended().unwrap();
-        assert_eq!(notes(&log), [&round[..], &round, &round, &["stopped"]].concat());
-        worker.stop();
-        worker.join().unwrap();
     });
 }
 

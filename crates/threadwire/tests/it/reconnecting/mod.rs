@@ -1,5 +1,7 @@
 //! Tests of reconnecting.
 
 mod callbacks;
+mod commands;
 mod everywhere;
 mod memory;
+mod offline_queue;

@@ -57,10 +57,10 @@ fn a_server_that_is_full_says_so_until_somebody_leaves() {
             let refused = served.answer(request("/"));
             assert_eq!(status(&refused), 503, "{refused}");
             assert!(refused.ends_with("too many connections\n"), "{refused}");
-            // What is no connection needs no room.
+            // A plain response needs no room.
             let page = served.answer("GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
             assert_eq!(status(&page), 200, "{page}");
-            // Neither does a request that is refused for another reason.
+            // A request that is refused for another reason needs none either.
             assert_eq!(served.status("/", "Connection: close\r\nSec-WebSocket-Version: 8\r\n"), 426);
             assert!(peers.iter_mut().all(echoes));
             // However they leave: by a close, by the end of TCP, by a reset, by a broken rule.
@@ -192,7 +192,7 @@ fn a_handshake_that_sends_a_byte_now_and_then_is_dropped_in_time() {
             for bytes in ["GET / HTTP/1.1\r\nX-Slow: ", "", "GET /"] {
                 let mut loris = Peer::connect(served.addr());
                 loris.bytes(bytes);
-                // What it sends does not prolong its time.
+                // Sending bytes does not prolong the client's time.
                 while loris.try_bytes(b"x") && loris.is_silent() {
                     std::thread::yield_now();
                 }
@@ -248,7 +248,6 @@ fn a_request_that_comes_byte_by_byte_is_as_good_as_any() {
 #[cfg(feature = "tls")]
 #[test]
 fn a_server_that_is_full_says_so_through_tls_too() {
-    use threadwire::error::HandshakeError;
     use threadwire::{Client, Error, blocking};
 
     for &face in FACES {
@@ -261,7 +260,7 @@ fn a_server_that_is_full_says_so_through_tls_too() {
             let client = Client::new(&url).unwrap().tls(authority.trusted());
             let mut first = blocking::connect(&client).unwrap();
             match blocking::connect(&client) {
-                Err(Error::Handshake(HandshakeError::Status(answer))) => assert_eq!(answer.status(), 503),
+                Err(Error::Status(answer)) => assert_eq!(answer.status(), 503),
                 other => panic!("{face:?}: {other:?}"),
             }
             first.send("hello").unwrap();

@@ -184,7 +184,7 @@ fn headers_go_on_where_the_proxy_protocol_ends_and_limits_count_by_the_client() 
             let (second, _second) = ask("192.0.2.1", "198.51.100.7");
             let (other, _other) = ask("192.0.2.1", "198.51.100.8");
             assert_eq!((first, second, other), (101, 429, 101));
-            // Who is not trusted can't hide behind others.
+            // A peer that is not trusted can't hide behind forwarding headers.
             let (direct, _direct) = ask("203.0.113.1", "198.51.100.9");
             let (again, _again) = ask("203.0.113.1", "198.51.100.10");
             assert_eq!((direct, again), (101, 429));

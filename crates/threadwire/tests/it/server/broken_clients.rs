@@ -59,7 +59,7 @@ impl Leaving {
         }
     }
 
-    /// What the server is told.
+    /// The error that the server's listener gets.
     fn end(self) -> Call {
         let error = match self {
             Leaving::Fin => LOST,
@@ -119,7 +119,7 @@ fn what_follows_a_close_frame_is_not_heard() {
         let close = masked(CLOSE, &farewell(1000, "bye"));
         if *is_glued {
             peer.bytes([&close[..], bytes].concat());
-            // Whatever else arrives: the close frame comes back, and nothing resets it.
+            // The close frame comes back whatever follows, and nothing resets the connection.
             assert_eq!(peer.closed(), (1000, String::new()));
         } else {
             peer.bytes(close);
@@ -282,7 +282,7 @@ fn refused(cases: Vec<(Vec<u8>, &'static str)>) {
         let serving = counting(patient().open_timeout(SOON), &log);
         let bystander = serving.bystander();
         for (bytes, _) in &cases {
-            // It goes on for ever, or waits for something that never comes.
+            // The client goes on for ever, or waits for something that never comes.
             let mut peer = Peer::connect(serving.addr);
             while peer.try_bytes(bytes) {}
             let mut peer = Peer::connect(serving.addr);

@@ -134,11 +134,9 @@ fn what_a_server_has_left_behind_is_removed_but_not_what_is_in_use_or_something_
         assert!(dir.path().exists());
         let server = Server::bind_unix(dir.path()).unwrap();
         // Another one does not get it as long as this one listens.
-        let Err(Error::Listen { addr, source }) = Server::bind_unix(dir.path()) else {
-            panic!("it is taken")
-        };
-        assert_eq!(addr, format!("unix:{}", dir.path().display()));
-        assert_eq!(source.kind(), std::io::ErrorKind::AddrInUse);
+        let Err(Error::Listen(error)) = Server::bind_unix(dir.path()) else { panic!("it is taken") };
+        assert_eq!(error.addr, format!("unix:{}", dir.path().display()));
+        assert_eq!(error.source.kind(), std::io::ErrorKind::AddrInUse);
         assert!(dir.path().exists(), "and does not remove it either");
         drop(server);
         assert!(!dir.path().exists(), "one that has never served removes it too");
@@ -168,7 +166,7 @@ fn of_servers_that_start_at_once_one_gets_the_path_and_keeps_it() {
     bounded(|| {
         let dir = Dir::new();
         for _ in 0..50 {
-            // What the last one has left behind is in the way of all of them.
+            // A left-over socket file is in the way of all of them.
             drop(UnixListener::bind(dir.path()).unwrap());
             let (start, end) = (Barrier::new(SERVERS), Barrier::new(SERVERS));
             let listening = |_| {

@@ -10,3 +10,4 @@ mod probes_in_logs;
 mod request_checks;
 mod router;
 mod shutdown;
+mod upgrades;

@@ -90,7 +90,7 @@ fn a_server_answers_to_its_own_names_only() {
             ] {
                 assert_eq!(ask(host, "/"), status, "{face:?} {host}");
             }
-            // What the target says counts (RFC 9112, section 3.2.2).
+            // The host in the target goes ahead of `Host` (RFC 9112, section 3.2.2).
             assert_eq!(ask("Host: example.com\r\n", "http://evil.test/"), 421);
             assert_eq!(ask("Host: evil.test\r\n", "http://example.com/"), 101);
         });

@@ -100,7 +100,7 @@ fn pages_are_plain_http() {
             }
             let old = served.answer("GET /healthz HTTP/1.0\r\n\r\n");
             assert!(old.starts_with("HTTP/1.1 200 ") && old.ends_with("well\n"), "{old}");
-            // What is for connections is not for others.
+            // A path for connections refuses plain requests.
             assert_eq!(status(&ask("GET", "/rooms")), 426);
             let refused = ask("POST", "/rooms");
             assert!(

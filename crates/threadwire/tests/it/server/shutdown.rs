@@ -263,7 +263,7 @@ fn those_that_close_already_are_waited_for_too() {
         peer.close(4000, "");
         assert!(peer.ended_orderly(), "there is no second close frame");
         let report = shutting.join().unwrap().unwrap();
-        // It may have ended before the shutdown began.
+        // The connection may have ended before the shutdown began.
         assert_eq!(report.connections, report.clean);
         running.join().unwrap();
     });
@@ -354,7 +354,7 @@ fn what_waits_to_be_accepted_and_half_handshakes_are_answered_with_503() {
         let mut half = Peer::connect(addr);
         half.bytes("GET / HTTP/1.1\r\nHost");
         let mut mute = Peer::connect(addr);
-        // It is accepted behind these two, and read after them.
+        // The admin's connection is accepted behind these two, and read after them.
         let mut admin = Peer::open(addr, "/");
         admin.send(TEXT, b"shut down");
         assert_eq!(admin.text(), "when you are ready");
@@ -370,7 +370,7 @@ fn what_waits_to_be_accepted_and_half_handshakes_are_answered_with_503() {
             assert!(head.contains("\r\nRetry-After: 2\r\n"), "{head}");
             assert!(peer.ended_orderly());
         }
-        // What is still on its way does not reset the connection.
+        // Bytes still on their way do not reset the connection.
         half.bytes(": 127.0.0.1\r\n\r\n");
         drop((half, mute, asking, late));
         let report = report.recv().unwrap();
@@ -483,7 +483,7 @@ fn a_worker_whose_thread_is_blocked_is_named_and_the_others_shut_down() {
             ws.send(text)
         });
         let addr = running.local_addr().unwrap();
-        // They are handed round: each has a worker to itself.
+        // Connections are spread in turn: each has a worker to itself.
         let mut blocked = Peer::open(addr, "/");
         let other = answering(Peer::open(addr, "/"), 1001, "");
         blocked.send(TEXT, b"block");

@@ -111,8 +111,8 @@ fn tls_at_a_plain_port_is_answered_and_dropped() {
         let client = Client::new(&url).unwrap().tls(Authority::new("any").trusted()).config(patient());
         for (face, connect) in FACES {
             match connect(&client) {
-                Err(Error::Tls { host, problem: TlsProblem::NotTls, .. }) => {
-                    assert_eq!(host, "localhost", "{face}")
+                Err(Error::Tls(error)) => {
+                    assert_eq!((&*error.host, error.problem), ("localhost", TlsProblem::NotTls), "{face}");
                 }
                 other => panic!("{face}: {other:?}"),
             }
@@ -178,7 +178,10 @@ fn a_server_that_says_nothing_or_ends_is_given_up() {
                 rest(&mut socket);
             });
             let error = connect(&client.clone().config(patient())).unwrap_err();
-            assert!(matches!(error, Error::Tls { problem: TlsProblem::Refused, .. }), "{face}: {error:?}");
+            assert!(
+                matches!(&error, Error::Tls(error) if error.problem == TlsProblem::Refused),
+                "{face}: {error:?}"
+            );
             let said = format!("{error:#}");
             assert!(said.ends_with("the peer ended the stream during the TLS handshake"), "{said}");
             ending.join().unwrap();
@@ -319,7 +322,7 @@ fn garbage_in_the_middle_ends_that_connection_with_an_error() {
             peer.0.sock.write_all(bytes).unwrap();
             let said = is_told.recv().unwrap();
             assert!(said.starts_with("TLS failed: ") && said.contains(expected), "{said}");
-            // It hears of it.
+            // The peer gets an alert or a reset.
             assert!(peer.0.read(&mut [0]).is_err());
         }
         bystander.send(TEXT, b"well");
@@ -338,7 +341,7 @@ fn frames_that_break_rules_are_answered_in_tls() {
         let (first, payload) = peer.frame();
         assert_eq!((first, &payload[..2]), (CLOSE, &1002_u16.to_be_bytes()[..]));
         assert!(peer.ends());
-        // What it goes on sending is read, so that nothing is reset.
+        // Later bytes of the peer are read, so that nothing is reset.
         let _ = peer.0.write_all(&masked(TEXT, &[0; 100_000]));
     });
 }
@@ -350,7 +353,7 @@ fn a_host_that_has_no_tls_name_is_refused_before_anything_is_sent() {
     let client = client.tls(Authority::new("any").trusted());
     assert!(matches!(
         threadwire::client::ClientTls::new().server_name("not a name"),
-        Err(Error::Tls { problem: TlsProblem::Name, .. })
+        Err(Error::Tls(error)) if error.problem == TlsProblem::Name
     ));
     drop(client);
 }

@@ -15,10 +15,10 @@ use threadwire::{Client, Error};
 /// Has every face connect, and says what is wrong.
 fn problems(client: &Client) -> Vec<TlsProblem> {
     let problem = |(face, connect): &(&str, crate::common::secure::Attempt)| match connect(client) {
-        Err(Error::Tls { host, problem, source }) => {
-            assert!(source.is_some(), "{face}: {problem}");
-            assert_eq!(host, client_host(client), "{face}");
-            problem
+        Err(Error::Tls(error)) => {
+            assert!(error.source.is_some(), "{face}: {error}");
+            assert_eq!(error.host, client_host(client), "{face}");
+            error.problem
         }
         other => panic!("{face}: {other:?}"),
     };
@@ -154,10 +154,10 @@ fn a_pinned_key_is_required_beside_the_certificate_or_instead_of_it() {
             &server.client(authority.trusted().pin(&alone.pin()).unwrap()),
             &TlsProblem::SelfSigned,
         );
-        // Nobody is trusted without a reason.
+        // Pinning without pins trusts no server.
         assert_problem(&server.client(ClientTls::new().only_pins()), &TlsProblem::Settings);
         assert_connects(&server.client(ClientTls::new().danger_accept_any_certificate()));
-        assert!(matches!(ClientTls::new().pin("sha256/abc"), Err(Error::TlsFile { .. })));
+        assert!(matches!(ClientTls::new().pin("sha256/abc"), Err(Error::TlsFile(_))));
     });
 }
 
@@ -295,7 +295,7 @@ fn certificates_are_reloaded_without_a_restart_and_bad_files_change_nothing() {
         assert_connects(&by_second);
         let fresh = server.client(first.trusted().no_resumption());
         assert_problem(&fresh, &TlsProblem::UnknownIssuer);
-        // Who was connected does not notice.
+        // Open connections do not notice.
         before.send("still there?").unwrap();
         assert_eq!(before.recv().unwrap().unwrap(), "still there?");
     });

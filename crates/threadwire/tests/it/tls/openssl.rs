@@ -63,7 +63,7 @@ fn its_client_may_exchange_keys_and_may_not_renegotiate() {
         tool.hear("Verify return code: 0 (ok)");
         tool.say(request("/"));
         tool.hear("101 Switching Protocols");
-        // It wants ours changed as well.
+        // The peer asks for new keys on both sides.
         tool.say("K\n");
         tool.hear("KEYUPDATE");
         tool.say(masked(TEXT, b"with other keys"));
@@ -171,7 +171,7 @@ fn our_client_shows_its_server_a_certificate() {
         for (face, connect) in FACES {
             let error = connect(&client.clone().tls(authority.trusted())).unwrap_err();
             assert!(
-                matches!(error, Error::Tls { problem: TlsProblem::ClientCertificate, .. }),
+                matches!(&error, Error::Tls(error) if error.problem == TlsProblem::ClientCertificate),
                 "{face}: {error:?}"
             );
         }
@@ -230,7 +230,7 @@ fn our_clients_take_leave_of_a_server_in_python() {
             connect(&client.clone().tls(authority.trusted()))
                 .unwrap_or_else(|error| panic!("{face}: {error:#}"));
             tool.hear("clean\n");
-            // It hears why a client does not like it.
+            // The server receives the alert of a client that refuses its certificate.
             connect(&client.clone().tls(Authority::new("another").trusted())).unwrap_err();
             tool.hear("UNKNOWN_CA\n");
         }

@@ -221,7 +221,7 @@ fn what_a_slow_reader_is_sent_waits_and_what_may_be_dropped_is_dropped_whole() {
                     message.resize(5000, number as u8);
                     match ws.send(&message) {
                         Ok(()) => {}
-                        Err(Error::Limit { .. }) => break,
+                        Err(Error::Limit(_)) => break,
                         Err(error) => return Err(error),
                     }
                 }
