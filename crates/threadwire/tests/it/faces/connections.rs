@@ -743,6 +743,7 @@ scenarios! {
             let (trace, shown) = shown();
             let (ws, mut peer) = aio::open(patient().trace(trace)).await;
             ws.send("hello").await.unwrap();
+            ws.flush().await.unwrap();
             assert_eq!(peer.text(), "hello");
             assert!(shown.lock().unwrap().contains("hello"));
         };
