@@ -125,7 +125,7 @@ fn print(report: &ShutdownReport) {
         return;
     }
     eprintln!("{report}");
-    for peer in &report.unanswered {
+    for peer in &report.unclean {
         eprintln!("  {peer}");
     }
     for worker in &report.stuck {

@@ -33,8 +33,8 @@ pub use error::{
 };
 pub use reconnect::{Attempt, Backoff, Cause, Change, State};
 pub use server::{
-    Admission, BasicAuth, BasicUser, Bearer, Check, Forwarded, Hosts, ListenAddr, ListenSocket, Origins,
-    Proxied, ProxyProtocol, Request, Router, Shutdown, ShutdownReport, Standing, StuckWorker, Unanswered,
+    Admission, BasicAuth, BasicUser, Bearer, Check, CloseProblem, Forwarded, Hosts, ListenAddr, ListenSocket,
+    Origins, Proxied, ProxyProtocol, Request, Router, Shutdown, ShutdownReport, StuckWorker, UncleanClose,
 };
 #[cfg(feature = "tls")]
 pub use tls::{ClientTls, ServerTls};

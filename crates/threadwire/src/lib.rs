@@ -87,10 +87,11 @@ pub use app::App;
 pub use client::{Client, connect};
 pub use connection::Connection;
 pub use connection::handle::Handle;
+pub use connection::handle::events;
 pub use connection::listener::Listener;
 pub use connection::reply::Reply;
 pub use connection::room::Room;
-pub use connection::{events, messages, room};
+pub use connection::{messages, room};
 pub use listener::running::Running;
 pub use listener::server::Server;
 pub use threadwire_core::config::{Config, SendOptions, WhenFull};
@@ -143,8 +144,9 @@ pub mod server {
     pub use crate::listener::server::{Server, Spread};
     pub use crate::on_loop::server::Stopper;
     pub use threadwire_core::server::{
-        Admission, BasicAuth, BasicUser, Bearer, Check, Forwarded, Hosts, ListenAddr, ListenSocket, Origins,
-        Proxied, ProxyProtocol, Request, Shutdown, ShutdownReport, Standing, StuckWorker, Unanswered,
+        Admission, BasicAuth, BasicUser, Bearer, Check, CloseProblem, Forwarded, Hosts, ListenAddr,
+        ListenSocket, Origins, Proxied, ProxyProtocol, Request, Shutdown, ShutdownReport, StuckWorker,
+        UncleanClose,
     };
     #[cfg(feature = "tls")]
     pub use threadwire_core::tls::ServerTls;

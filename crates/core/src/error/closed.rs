@@ -58,7 +58,7 @@ pub struct Closed {
 }
 
 impl Closed {
-    /// Whether another connection is worth a try, as far as can be told without knowing the peer.
+    /// Whether another connection is worth a try, judged without knowing the peer.
     ///
     /// - Closed by the peer: with any code but 1002, 1003, 1007 to 1010 and 1015, with which it says that it can't do with
     ///   what we are. A feed that is closed with 1000 or 1001 is wanted again. What codes from 3000 on mean only the

@@ -64,7 +64,7 @@ struct Inner<H> {
     /// The same, where messages can be sent straight to it.
     gate: Option<H>,
     offline: OfflineQueue,
-    wish: Command,
+    command: Command,
     /// Whether the end was asked for.
     is_closing: bool,
     /// Whether the end has come, and everybody was told of it.
@@ -80,7 +80,7 @@ impl<H: ConnectionHandle> SharedState<H> {
             connection: None,
             gate: None,
             offline: OfflineQueue::new(None),
-            wish: Command::Nothing,
+            command: Command::Nothing,
             is_closing: false,
             has_ended: false,
             waiting: Vec::new(),
@@ -123,7 +123,7 @@ impl<H: ConnectionHandle> SharedState<H> {
         }
         self.has_news.store(false, Ordering::SeqCst);
         let has_room = self.has_room.swap(false, Ordering::SeqCst);
-        Some((std::mem::take(&mut self.lock().wish), has_room))
+        Some((std::mem::take(&mut self.lock().command), has_room))
     }
 
     fn nudge(&self) {
@@ -259,10 +259,10 @@ impl<H: ConnectionHandle> SharedState<H> {
     }
 
     /// Asks the driver for something. Returns the connection that is open.
-    pub fn wish(&self, wish: Command) -> Option<H> {
+    pub fn command(&self, command: Command) -> Option<H> {
         let mut inner = self.lock();
-        inner.is_closing |= wish.is_end();
-        inner.wish.raise(wish);
+        inner.is_closing |= command.is_end();
+        inner.command.raise(command);
         let handle = inner.connection.clone();
         drop(inner);
         self.nudge();

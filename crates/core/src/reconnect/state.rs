@@ -157,7 +157,7 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// Whether another attempt is worth while, as far as can be told without knowing the server: what
+    /// Whether another attempt is worth while, judged without knowing the server: what
     /// `Reconnect::retry_if` goes by if it is not set.
     ///
     /// - An error: if it is [transient](Error::is_transient). So networks that fail, timeouts, connections that are lost, and

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-/// The most connections of a turn that may fail to be accepted: whoever is at fault, they come no faster than that.
+/// The most connections of a turn that may fail to be accepted: the others wait for the next turn.
 const FAILURES_PER_TURN: usize = 16;
 
 /// How long accepting rests when the system can't give another socket: until connections end, trying again is no use.

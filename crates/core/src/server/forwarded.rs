@@ -1,7 +1,7 @@
 //! Forwarding headers of proxies: `X-Forwarded-For` and `Forwarded` (RFC 7239).
 //!
 //! Every proxy adds who came to it at the end; what stands before was there already, and may be the client's invention. So the list is
-//! read from its end, and only as far as whoever wrote the next entry is trusted.
+//! read from its end, and only while the writer of the next entry is trusted.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -35,4 +35,4 @@ pub use listen_socket::{ListenAddr, ListenSocket};
 pub use proxy_protocol::{Proxied, ProxyProtocol};
 pub use request::Request;
 pub use router::Router;
-pub use shutdown::{Shutdown, ShutdownReport, Standing, StuckWorker, Unanswered};
+pub use shutdown::{CloseProblem, Shutdown, ShutdownReport, StuckWorker, UncleanClose};

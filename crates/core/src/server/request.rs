@@ -138,7 +138,7 @@ impl Request {
         self.caller.peer
     }
 
-    /// The address of the client, as far as it is known: behind proxies that the server trusts
+    /// The address of the client, if known: behind proxies that the server trusts
     /// ([`Admission::proxy_protocol`](crate::Admission::proxy_protocol), [`Admission::forwarded`](crate::Admission::forwarded)) what
     /// they say, otherwise that of [`peer_addr`](Request::peer_addr). An IPv4 address that was mapped to IPv6 is an IPv4 address
     /// here. `None` on a Unix socket without such a proxy, and where a proxy says that it does not know.

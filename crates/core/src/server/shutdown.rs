@@ -34,7 +34,7 @@ pub struct Shutdown {
     /// By default there is none.
     pub retry_after: Option<Duration>,
     /// Whether new connections are accepted until the end, to be answered with 503. By default the listening socket is closed
-    /// at once, and the system refuses whoever comes: then the address is free for the next server, but a balancer that
+    /// at once, and the system refuses new clients: then the address is free for the next server, but a balancer that
     /// tells a server which goes away from one which is gone may want the answer.
     pub keep_listening: bool,
 }
@@ -86,7 +86,7 @@ pub struct ShutdownReport {
     /// How many of them closed cleanly: both sides sent a close frame.
     pub clean: usize,
     /// The others, of those workers that reported.
-    pub unanswered: Vec<Unanswered>,
+    pub unclean: Vec<UncleanClose>,
     /// How many handshakes were under way, or waited to be accepted, and were answered with 503. With
     /// [`Shutdown::keep_listening`], also those that came later.
     pub refused: usize,
@@ -97,7 +97,7 @@ pub struct ShutdownReport {
 impl ShutdownReport {
     /// Whether every connection closed cleanly.
     pub fn is_clean(&self) -> bool {
-        self.unanswered.is_empty() && self.stuck.is_empty()
+        self.unclean.is_empty() && self.stuck.is_empty()
     }
 }
 
@@ -120,38 +120,38 @@ impl fmt::Display for ShutdownReport {
 /// A connection that did not close cleanly when its server shut down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Unanswered {
+pub struct UncleanClose {
     /// The peer's address. `None` if the connection was broken already when the shutdown began.
     pub peer: Option<SocketAddr>,
-    /// How it stood at the end.
-    pub standing: Standing,
+    /// Why.
+    pub problem: CloseProblem,
 }
 
-impl Unanswered {
+impl UncleanClose {
     #[doc(hidden)]
-    pub fn new(peer: Option<SocketAddr>, standing: Standing) -> Unanswered {
-        Unanswered { peer, standing }
+    pub fn new(peer: Option<SocketAddr>, problem: CloseProblem) -> UncleanClose {
+        UncleanClose { peer, problem }
     }
 }
 
-impl fmt::Display for Unanswered {
+impl fmt::Display for UncleanClose {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.peer {
-            Some(peer) => write!(f, "{peer} {}", self.standing),
-            None => write!(f, "a peer {}", self.standing),
+            Some(peer) => write!(f, "{peer} {}", self.problem),
+            None => write!(f, "a peer {}", self.problem),
         }
     }
 }
 
-/// How a connection stood that did not close cleanly when its server shut down.
+/// Why a connection did not close cleanly when its server shut down.
 ///
 /// ```
-/// use threadwire::server::Standing;
-/// assert_eq!(Standing::Unwritten { bytes: 4096 }.to_string(), "left 4096 bytes unread");
+/// use threadwire::server::CloseProblem;
+/// assert_eq!(CloseProblem::Unwritten { bytes: 4096 }.to_string(), "left 4096 bytes unread");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Standing {
+pub enum CloseProblem {
     /// Everything was written, and the time passed without an answer.
     Silent,
     /// The time passed before everything was written: the peer does not read.
@@ -166,29 +166,29 @@ pub enum Standing {
     Broken,
 }
 
-impl Standing {
-    /// How a connection stands of which this is known; `None` if nothing is wrong.
+impl CloseProblem {
+    /// The problem of a connection of which this is known; `None` if nothing is wrong.
     #[doc(hidden)]
-    pub fn of(closing: Option<&Closing>, is_in_callback: bool, buffered: usize) -> Option<Standing> {
+    pub fn of(closing: Option<&Closing>, is_in_callback: bool, buffered: usize) -> Option<CloseProblem> {
         if closing.is_some_and(|closing| closing.lost || closing.violation.is_some()) {
-            Some(Standing::Broken)
+            Some(CloseProblem::Broken)
         } else if is_in_callback {
-            Some(Standing::InCallback)
+            Some(CloseProblem::InCallback)
         } else if buffered > 0 {
-            Some(Standing::Unwritten { bytes: buffered })
+            Some(CloseProblem::Unwritten { bytes: buffered })
         } else {
-            (!closing.is_some_and(Closing::is_clean)).then_some(Standing::Silent)
+            (!closing.is_some_and(Closing::is_clean)).then_some(CloseProblem::Silent)
         }
     }
 }
 
-impl fmt::Display for Standing {
+impl fmt::Display for CloseProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Standing::Silent => f.write_str("did not answer"),
-            Standing::Unwritten { bytes } => write!(f, "left {bytes} bytes unread"),
-            Standing::InCallback => f.write_str("was held by a callback that did not return"),
-            Standing::Broken => f.write_str("broke the connection"),
+            CloseProblem::Silent => f.write_str("did not answer"),
+            CloseProblem::Unwritten { bytes } => write!(f, "left {bytes} bytes unread"),
+            CloseProblem::InCallback => f.write_str("was held by a callback that did not return"),
+            CloseProblem::Broken => f.write_str("broke the connection"),
         }
     }
 }

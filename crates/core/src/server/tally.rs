@@ -7,7 +7,7 @@ use std::task::Waker;
 use threadwire_proto::CloseFrame;
 use threadwire_proto::handshake::Response;
 
-use super::shutdown::{Shutdown, ShutdownReport, Standing, StuckWorker, Unanswered};
+use super::shutdown::{CloseProblem, Shutdown, ShutdownReport, StuckWorker, UncleanClose};
 use crate::error::Error;
 
 /// The order of a shutdown to every worker.
@@ -78,7 +78,7 @@ pub struct WorkerTally {
 #[derive(Debug, Default)]
 struct Counts {
     clean: usize,
-    unanswered: Vec<Unanswered>,
+    unclean: Vec<UncleanClose>,
     refused: usize,
 }
 
@@ -109,17 +109,17 @@ impl WorkerTally {
         self.pending.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// A connection has ended. If a shutdown has begun that `counts` it: cleanly, or as its standing says.
-    pub fn ended(&self, counts: Option<MemberNote>, standing: Option<Standing>) {
+    /// A connection has ended. If a shutdown has begun that `counts` it: cleanly, unless there was a `problem`.
+    pub fn ended(&self, counts: Option<MemberNote>, problem: Option<CloseProblem>) {
         self.open.fetch_sub(1, Ordering::Relaxed);
         if let Some(note) = counts {
             if note.is_excused {
                 return;
             }
             let mut counts = lock(&self.counts);
-            match note.standing.or(standing) {
+            match note.problem.or(problem) {
                 None => counts.clean += 1,
-                Some(standing) => counts.unanswered.push(Unanswered { peer: note.peer, standing }),
+                Some(problem) => counts.unclean.push(UncleanClose { peer: note.peer, problem }),
             }
         }
         self.one_less();
@@ -150,9 +150,9 @@ impl WorkerTally {
     /// Adds what came of the shutdown. If it is not done, `name` is that of a worker that is stuck.
     pub fn report(&self, report: &mut ShutdownReport, name: impl FnOnce() -> String) {
         let counts = lock(&self.counts);
-        report.connections += counts.clean + counts.unanswered.len();
+        report.connections += counts.clean + counts.unclean.len();
         report.clean += counts.clean;
-        report.unanswered.extend_from_slice(&counts.unanswered);
+        report.unclean.extend_from_slice(&counts.unclean);
         report.refused += counts.refused;
         if !self.is_done() {
             let connections = self.open();
@@ -175,8 +175,8 @@ impl Drop for Pending {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MemberNote {
     pub peer: Option<std::net::SocketAddr>,
-    /// How it stood when the time had passed.
-    pub standing: Option<Standing>,
+    /// What it lacked of a clean close when the time had passed.
+    pub problem: Option<CloseProblem>,
     /// A callback of it waits for the shutdown, which does not wait for it then.
     pub is_excused: bool,
 }
@@ -194,7 +194,7 @@ mod tests {
         let handshake = tally.expect();
         assert_eq!((tally.open(), tally.is_done()), (2, false));
         tally.begin();
-        let silent = MemberNote { standing: Some(Standing::Silent), ..MemberNote::default() };
+        let silent = MemberNote { problem: Some(CloseProblem::Silent), ..MemberNote::default() };
         tally.ended(Some(silent), None);
         tally.ended(Some(MemberNote::default()), None);
         tally.refused();
@@ -204,14 +204,14 @@ mod tests {
         let mut report = ShutdownReport::default();
         tally.report(&mut report, || unreachable!("it is not stuck"));
         assert_eq!((report.connections, report.clean, report.refused), (2, 1, 1));
-        assert_eq!(report.unanswered, [Unanswered { peer: None, standing: Standing::Silent }]);
+        assert_eq!(report.unclean, [UncleanClose { peer: None, problem: CloseProblem::Silent }]);
     }
 
     #[test]
     fn what_ended_before_does_not_count_and_what_is_excused_is_not_waited_for() {
         let tally = Arc::new(WorkerTally::default());
         tally.opened();
-        tally.ended(None, Some(Standing::Broken));
+        tally.ended(None, Some(CloseProblem::Broken));
         tally.opened();
         tally.begin();
         // From here on a shutdown does not wait for the connection, and so not for its end either.

@@ -226,7 +226,7 @@ impl ClientTls {
         })
     }
 
-    /// Talks to anybody who has any certificate, and so to whoever sits in between as well. For tests; to trust one
+    /// Accepts any certificate of any server, and so also a man in the middle. For tests; to trust one
     /// self-signed certificate, [pin](ClientTls::pin) its key or make it a [root](ClientTls::only_roots).
     pub fn danger_accept_any_certificate(self) -> ClientTls {
         self.changed("danger_accept_any_certificate", |tls| {

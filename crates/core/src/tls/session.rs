@@ -7,7 +7,7 @@
 //! the buffers that are lent.
 //!
 //! What was encrypted must leave as it is, so it counts as gone when it is encrypted, but for its last byte. That one counts
-//! when all of it has left: so whoever writes has something left to write for as long as it is needed, and needs to know
+//! when all of it has left: so the writer has something left to write for as long as it is needed, and needs to know
 //! nothing of records. A frame of which that byte is a part has begun to leave, and must not be dropped any more: as it may be
 //! the first byte of one, the session [says](Session::owes) that it is owed.
 

@@ -47,7 +47,7 @@ pub enum TraceEvent<'a> {
         rsv: u8,
         /// How long the payload is, in bytes.
         length: u64,
-        /// The payload, unmasked, as far as it is [to be shown](super::Trace::payload).
+        /// The payload, unmasked, or as much of it as is [to be shown](super::Trace::payload).
         payload: &'a [u8],
         /// Whether it is part of a text message, or of one of bytes. False for control frames.
         is_text: bool,

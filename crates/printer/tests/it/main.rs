@@ -12,7 +12,7 @@ mod plain_output;
 mod pseudo_terminal;
 
 /// How long anything may take before the test fails. Nothing here waits for that long unless something is broken.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs a test on a thread of its own, and fails it where it would hang.
 fn bounded(test: impl FnOnce() + Send + 'static) {

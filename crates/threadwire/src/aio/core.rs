@@ -89,7 +89,7 @@ impl Core {
     fn perform(&self, after: After) {
         let After { woken, drive, stream } = after;
         if stream.is_some() {
-            // It has ended.
+            // The connection has ended: its stream is dropped.
             drop(stream);
             self.agreed.iter().for_each(|agreed| agreed.give_permit_back());
         }
@@ -196,7 +196,7 @@ impl Core {
             state.read_ahead(cx, self.env(&buffers));
         }
         if opcode.is_control() && fin {
-            // It does not wait, but there is an end to it all the same.
+            // This send does not wait, but counts against the task's budget all the same.
             turn.made_progress();
             return Poll::Ready(state.send_or(
                 opcode,
@@ -388,7 +388,7 @@ impl DerefMut for Locked<'_> {
 impl Drop for Locked<'_> {
     #[inline]
     fn drop(&mut self) {
-        // Whoever flushes says so before it takes the lock: what is seen here can't be too old.
+        // A flush is announced before its lock is taken: the flag seen here can't be too old.
         if mem::take(&mut self.state.needs_flush) && !self.deferred.core.kick.is_queued() {
             self.deferred.kick = true;
         }

@@ -127,7 +127,7 @@ async fn limited<T>(route: &Route, step: impl Future<Output = T>) -> Result<T, E
 /// Has some work done elsewhere that would block.
 async fn offload<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     let (tell, told) = oneshot::channel();
-    // Whoever does not wait any more does not want it.
+    // Dropping the future drops the wait, so the work is not begun any more.
     let _wanted = dns_threads::offload(work, move |result| drop(tell.send(result)));
     told.await.unwrap_or_else(|_| Err(io::ErrorKind::Interrupted.into()))
 }
@@ -238,7 +238,7 @@ async fn converse(exchange: &mut Exchange, stream: &mut Stream) -> Result<Outcom
             Ok(Some(outcome)) => return Ok(outcome),
             Ok(None) => {}
             Err(error) => {
-                // It ended without a word: then what writing failed with says more.
+                // The stream ended without an answer: the error of the write says more.
                 return match written {
                     Err(written) if matches!(error, Error::Lost) => Err(exchange.broken(written)),
                     _ => Err(error),

@@ -123,7 +123,7 @@ impl List {
             return;
         }
         state.kicked.push(kick);
-        // It is there while the task sleeps.
+        // The waker is there while the task sleeps.
         let waker = state.waker.take();
         drop(state);
         waker.into_iter().for_each(Waker::wake);

@@ -203,7 +203,7 @@ impl ConnectionHandle for Handle {
     }
 
     fn has_room(&self, length: usize, waker: &Waker) -> bool {
-        // Whoever is noted stays until it is woken.
+        // A registered waker stays until it is woken.
         self.0.poll_room_for(&mut Context::from_waker(waker), &mut None, length).is_ready()
     }
 

@@ -60,7 +60,7 @@ impl Socket {
                 })
             }),
             Socket::Unix { socket, file } => {
-                // Nobody comes any more, and those who have come are told.
+                // No client can connect any more, and those that have are refused.
                 drop(file);
                 socket.into_std().and_then(|socket| {
                     accept_all(&mut waiting, || {

@@ -48,7 +48,7 @@ impl HandshakeTasks {
     /// One more was accepted. If there are too many now, the oldest is dropped.
     pub(super) fn enter(self: &Arc<HandshakeTasks>, pending: Pending) -> Place {
         let (number, oldest) = self.lock().enter(None, take_running);
-        // What is dropped may give its place back right here.
+        // The dropped handshake may give its place back right here.
         drop_handshake(oldest);
         Place { tasks: Arc::downgrade(self), number, _pending: pending }
     }

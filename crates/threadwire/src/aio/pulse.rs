@@ -220,7 +220,7 @@ impl Pulse {
         };
         let held = asked.elapsed();
         tracing::warn!(what, ?held, "no task of a runtime gets its turn");
-        // It is the program's: nothing is locked.
+        // The hook is the program's: nothing is locked while it runs.
         let hook = self.lock().on_stall.take();
         let Some(mut hook) = hook else { return };
         threadwire_core::panic::contain("on_stall", || hook(&Stalled::new(what, held)));

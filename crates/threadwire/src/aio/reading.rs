@@ -49,7 +49,7 @@ impl State {
         if let Some(event) = self.inbox.pop_front() {
             self.inbox_cost -= event.cost();
             if self.inbox.is_empty() {
-                // It is only used by those who send and do not receive.
+                // The inbox is only used by tasks that send and do not receive.
                 self.inbox = VecDeque::new();
                 self.session.set_more_follows(!self.unparsed.is_empty());
             }
@@ -97,7 +97,7 @@ impl State {
         ahead: Option<&mut VecDeque<OwnedMessage>>,
     ) -> Poll<Option<Event>> {
         if let Some(answers) = self.session.answers_too_much(self.sent_at_read, env.session) {
-            // What can leave at once does not count.
+            // Bytes that can leave at once do not count.
             self.write(env);
             self.session.throttle(answers, env.session);
             self.sent_at_read = self.session.sent();
@@ -121,7 +121,7 @@ impl State {
             }
             Received::Nothing => {
                 buffers.return_input(input);
-                // What the stream itself has to answer leaves.
+                // Answers of the stream itself (TLS) leave.
                 self.flush_if_needed();
                 Poll::Pending
             }
@@ -189,7 +189,7 @@ impl State {
         if self.session.input_is_over() {
             return Poll::Pending;
         }
-        // What was read before may be the peer's end, which has to be answered first.
+        // Unparsed input may hold the peer's close frame, which has to be answered first.
         if self.unparsed.is_empty() {
             let _ = ready!(self.poll_read(cx, env, None));
         }

@@ -66,7 +66,7 @@ impl Reception {
                         Some(Err(error)) => {
                             let step = self.doorway.failed(error);
                             if let Step::Linger = step {
-                                // What still comes can't be decrypted.
+                                // Later input can't be decrypted.
                                 let _ = self.stream.shutdown().await;
                                 self.stream = self.stream.without_tls();
                                 Step::Read
@@ -139,7 +139,7 @@ impl Reception {
         let _ = tell.send(written);
         if is_written {
             let step = self.doorway.answered();
-            // What a peer does that has its answer is its own affair.
+            // The answer was sent: the end of the peer does not matter.
             let _ = self.finish(step).await;
         }
     }
@@ -165,7 +165,7 @@ async fn unless_closing<T>(work: impl Future<Output = T>, closing: Option<&mut C
     let Some(closing) = closing else { return Some(work.await) };
     let closed = async {
         if closing.ending.wait_for(Option::is_some).await.is_err() {
-            // Nobody is left to say so: it never does.
+            // The sender is gone: the signal never comes.
             std::future::pending::<()>().await;
         }
     };

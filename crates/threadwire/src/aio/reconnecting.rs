@@ -1,4 +1,4 @@
-//! The driver of reconnecting on tokio: whoever receives carries out what the conductor says.
+//! Driver of reconnecting on tokio: the task that receives carries out the effects of the conductor.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -435,8 +435,8 @@ impl Reconnecting {
 
     /// Commands, first of all.
     fn take_news(&mut self) {
-        if let Some((wish, has_room)) = self.shared.take_news() {
-            self.conductor.on(Event::Wanted(wish));
+        if let Some((command, has_room)) = self.shared.take_news() {
+            self.conductor.on(Event::Commanded(command));
             if has_room {
                 self.conductor.on(Event::Room);
             }
@@ -453,7 +453,7 @@ impl Reconnecting {
         }
         let begun = self.hooks.on_open.as_deref_mut().map_or(Ok(()), |hook| catch(|| hook(&handle)));
         match begun {
-            // It is no failure then.
+            // Sending on a closed connection is no failure.
             Err(Error::Closed) if !handle.is_open() => {}
             Err(error) => {
                 let _ = handle.close_with(CloseCode::INTERNAL_ERROR, "");
@@ -553,7 +553,7 @@ impl Reconnecting {
 impl Connected {
     /// The next thing that arrives: of pings and pongs, once there is something to measure.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Received>> {
-        // What ended it is told as its end.
+        // The error is reported with the end of the connection.
         self.ws.receiver().poll_event(cx).map(|event| event.ok().flatten())
     }
 

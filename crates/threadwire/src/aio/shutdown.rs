@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep_until, timeout_at};
 
 use super::handle::Handle;
-use crate::server::{Shutdown, ShutdownReport, Standing};
+use crate::server::{CloseProblem, Shutdown, ShutdownReport};
 use crate::{Closed, Error};
 
 /// How long after the deadline all that was given up must be gone.
@@ -94,7 +94,7 @@ impl Control {
         if let Some(ending) = ending {
             say_goodbye(&handle, &ending.order);
         }
-        Membership { control: Arc::clone(self), key, standing: Some(Standing::Broken) }
+        Membership { control: Arc::clone(self), key, problem: Some(CloseProblem::Broken) }
     }
 
     /// Begins to end. The first order holds, and the earliest deadline.
@@ -143,9 +143,9 @@ impl Control {
                 continue;
             }
             let bytes = member.handle.buffered();
-            let standing = if bytes > 0 { Standing::Unwritten { bytes } } else { Standing::Silent };
+            let problem = if bytes > 0 { CloseProblem::Unwritten { bytes } } else { CloseProblem::Silent };
             if let Some(note) = &mut member.note {
-                note.standing = Some(standing);
+                note.problem = Some(problem);
             }
             left.push(member.handle.clone());
         }
@@ -189,14 +189,14 @@ fn say_goodbye(handle: &Handle, order: &ShutdownOrder) {
 pub(super) struct Membership {
     control: Arc<Control>,
     key: usize,
-    standing: Option<Standing>,
+    problem: Option<CloseProblem>,
 }
 
 impl Membership {
     /// The connection has ended like this.
     pub(super) fn end(mut self, closed: &Closed) {
         if closed.clean {
-            self.standing = None;
+            self.problem = None;
         }
     }
 }
@@ -204,7 +204,7 @@ impl Membership {
 impl Drop for Membership {
     fn drop(&mut self) {
         let member = self.control.lock().try_remove(self.key);
-        self.control.tally.ended(member.and_then(|member| member.note), self.standing);
+        self.control.tally.ended(member.and_then(|member| member.note), self.problem);
     }
 }
 

@@ -252,7 +252,7 @@ impl State {
         if self.session.has_room(0, length, limit) {
             return Ok(true);
         }
-        // It may be that nobody has tried to write yet.
+        // The write buffer may not have been written yet.
         self.write(env);
         if self.session.has_room(0, length, limit) {
             return Ok(true);
@@ -306,7 +306,7 @@ impl State {
     #[inline]
     fn wrote(&mut self, result: io::Result<()>, env: Env<'_>) {
         if let Err(error) = result {
-            // What the peer sent before it went away can still be read, perhaps with the reason.
+            // Bytes that the peer sent before it went away can still be read, perhaps with the reason.
             self.note(error.into());
             let (reader, driver) = (self.reader.take(), self.driver.take());
             self.wake(reader);
@@ -436,7 +436,7 @@ impl State {
 
     /// It is not open any more: a task sees it through, and whoever waits to send hears of it.
     fn begin_end(&mut self) {
-        // What the peer says to the end is to be read.
+        // The rest of the peer's input is to be read, for the close handshake.
         self.session.end_throttle();
         self.is_reading_paused = false;
         self.drive();
@@ -472,7 +472,7 @@ impl State {
     /// The peer will send no more.
     pub(super) fn input_ended(&mut self, error: Option<io::Error>) {
         if let Some(stream) = &mut self.stream {
-            // What the stream has to say to the end leaves at once, or not at all.
+            // The stream's last bytes (`close_notify`) leave at once, or not at all.
             let io = &mut Polled { stream, cx: &mut Context::from_waker(Waker::noop()) };
             self.session.input_ended(error, io);
         }

@@ -142,7 +142,7 @@ fn open(answer: Result<ReplyResult, PromiseError>) -> Result<OwnedMessage, Error
 }
 
 /// Ready when there is an answer, or will be none. (To [`block_on`](threadwire_worker::block_on) it in a callback of the same app
-/// is to wait in vain: no answer is read before that returns.)
+/// would never end: no answer is read before that returns.)
 impl Future for PendingReply {
     type Output = Result<OwnedMessage, Error>;
 

@@ -113,7 +113,7 @@ impl Connection {
                     false => listener.on_resume_writing(self),
                 });
             });
-            // It may have waited, until it was little again.
+            // The callback may have waited until the write buffer was below the low watermark again.
             if !told {
                 return;
             }
@@ -126,7 +126,7 @@ impl Connection {
     pub(super) fn throttle(&self, before: u64) {
         let answers = self.0.session.borrow().answers_too_much(before, self.env());
         if let Some(answers) = answers {
-            // What can leave at once does not count.
+            // Bytes that can leave at once do not count.
             self.write();
             self.0.session.borrow_mut().throttle(answers, self.env());
         }

@@ -14,7 +14,7 @@ impl Connection {
     #[cold]
     pub(super) fn wind_down(&self) {
         if !self.reads() {
-            // What the peer says to the end is not waited for in vain.
+            // The rest of the peer's input is read again, for the close handshake.
             self.set(Flags::NOT_READING, false);
             self.0.session.borrow_mut().end_throttle();
             self.read_on();
@@ -87,7 +87,7 @@ impl Connection {
         self.leave();
         let stream = self.0.session.borrow_mut().take_stream();
         match stream {
-            // Nobody else has a descriptor of what was accepted.
+            // No other descriptor of an accepted socket exists.
             Some(stream) if self.role() == Role::Server => event_loop.detach_and_close(self.0.token, stream),
             Some(mut stream) => event_loop.detach(self.0.token, &mut stream),
             None => {}

@@ -66,7 +66,7 @@ impl Connection {
     /// Takes the connection off its thread's loop; here it has ended, and nobody is told. Fails with [`Error::Closed`] if it is
     /// not open, and in one of its own callbacks; then nothing has happened.
     pub(crate) fn take_off(&self) -> Result<Moving, Error> {
-        // What is told of that may do anything.
+        // Callbacks for failed measurements may do anything.
         self.end_measuring(|| Error::Closed);
         if !self.is_open() {
             return Err(Error::Closed);
@@ -90,7 +90,7 @@ impl Connection {
         let unbound = self.0.session.borrow_mut().unbind();
         let Some((session, mut stream)) = unbound else { return Err(Error::Closed) };
         EventLoop::current().detach(self.0.token, &mut stream);
-        // What it holds may call back.
+        // The listener's drop may call back.
         drop(listener);
         Ok(Moving(Some(Parts {
             session,
@@ -195,7 +195,7 @@ impl Connection {
         if let Some(handle) = handle {
             let weak = WeakConnection(Rc::downgrade(&self.0));
             handle.come_to_thread(self.0.registry.enter(handle.id(), weak));
-            // What was received while it was between the threads may have made room.
+            // Receivers may have made room while the connection was between the threads.
             self.look_at_receivers();
             self.serve_lane();
         }

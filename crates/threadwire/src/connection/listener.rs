@@ -1,4 +1,4 @@
-//! Callbacks of a connection: the trait by which the engine tells whoever uses it, on the connection's thread, while the bytes still lie
+//! Callbacks of a connection: the trait by which the engine calls the program, on the connection's thread, while the bytes still lie
 //! in the buffer they were received in.
 
 use threadwire_proto::{Frame, Level, Message};

@@ -14,7 +14,7 @@ use threadwire_worker::EventLoop;
 
 use super::{Connection, Phase, WeakConnection};
 use crate::Config;
-use crate::server::Standing;
+use crate::server::CloseProblem;
 use threadwire_core::server::tally::{MemberNote, ShutdownOrder, WorkerTally};
 
 /// The place of a connection that is no server's, or has ended.
@@ -103,7 +103,7 @@ impl Roster {
     }
 
     /// The connection at a place has ended: cleanly, or as it is said. The last of the list moves there.
-    fn leave(&self, place: u32, standing: Option<Standing>) {
+    fn leave(&self, place: u32, problem: Option<CloseProblem>) {
         let mut members = self.members.borrow_mut();
         let removed = members.swap_remove(place as usize);
         let moved = members.get(place as usize).and_then(WeakConnection::upgrade);
@@ -118,7 +118,7 @@ impl Roster {
         }
         let note =
             self.leaving.borrow_mut().as_mut().map(|leaving| leaving.notes.swap_remove(place as usize));
-        self.tally.ended(note, standing);
+        self.tally.ended(note, problem);
     }
 
     /// Those that are still there: what is done with them may change the list.
@@ -171,7 +171,7 @@ impl Roster {
             if let Some(leaving) = &mut *self.leaving.borrow_mut() {
                 let note = leaving.notes.get_mut(connection.place() as usize);
                 let Some(note) = note.filter(|note| !note.is_excused) else { continue };
-                note.standing = connection.standing();
+                note.problem = connection.problem();
             }
             connection.give_up();
         }
@@ -194,7 +194,7 @@ impl Connection {
     pub(super) fn leave(&self) {
         let place = self.0.place.replace(NOWHERE);
         if let Some(roster) = self.roster().filter(|_| place != NOWHERE) {
-            roster.leave(place, if self.is_clean() { None } else { self.standing() });
+            roster.leave(place, if self.is_clean() { None } else { self.problem() });
         }
     }
 
@@ -228,8 +228,8 @@ impl Connection {
     }
 
     /// What there is to say of it when the time has passed; `None` if nothing is wrong.
-    fn standing(&self) -> Option<Standing> {
-        Standing::of(self.0.session.borrow().closing(), self.is_in_callback(), self.buffered())
+    fn problem(&self) -> Option<CloseProblem> {
+        CloseProblem::of(self.0.session.borrow().closing(), self.is_in_callback(), self.buffered())
     }
 
     /// Gives it up, at the loop's next turn.

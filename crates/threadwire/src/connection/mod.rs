@@ -11,7 +11,6 @@ mod bound;
 mod callbacks;
 mod closing;
 mod detach;
-pub mod events;
 mod flags;
 pub(crate) mod handle;
 mod keepalive;
@@ -24,7 +23,6 @@ pub(crate) mod registry;
 mod remote;
 pub(crate) mod reply;
 pub mod room;
-pub(crate) mod rooms;
 mod round_trip;
 mod subscribers;
 pub(crate) mod writing;
@@ -429,7 +427,7 @@ impl Connection {
     /// [`Config::close_timeout`].
     ///
     /// Fails with [`Error::Stopped`] if the worker is stopped; with [`Error::Closed`] if the connection has left this thread
-    /// ([`detach`](Connection::detach)); and at once in one of its own callbacks, as `on_close` comes after those.
+    /// ([`detach`](crate::blocking::Connection::detach)); and at once in one of its own callbacks, as `on_close` comes after those.
     pub fn wait_closed(&self) -> Result<Arc<Closed>, Error> {
         if !self.is_reported() && self.is_in_callback() {
             return Err(Error::other("a connection's end can't be waited for in one of its own callbacks"));

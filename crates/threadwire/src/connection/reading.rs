@@ -85,12 +85,12 @@ impl Connection {
                 }
                 continue;
             }
-            // It may be the peer's close frame, which the protocol answers by itself.
+            // The next frame may be the peer's close frame, which the protocol answers by itself.
             self.flush_rooms();
             let frame = self.0.session.borrow_mut().next_frame(input, &self.0.registry.buffers);
             let Some(frame) = frame else { return Ok(()) };
             if self.buffered() > 0 {
-                // What the protocol has answered by itself leaves also if the callback waits.
+                // Automatic answers leave even if the callback waits.
                 self.mark_dirty();
             }
             let result = self.tell(listener, &frame);

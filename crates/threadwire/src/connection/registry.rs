@@ -1,4 +1,4 @@
-//! Registry of a thread's connections: those that have handles, their listeners' names, their rooms, and their buffers.
+//! Registry of a thread's connections: those that have handles, their listeners' names, and their buffers.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -6,7 +6,6 @@ use std::rc::Rc;
 use slab::Slab;
 
 use super::{Connection, WeakConnection};
-use crate::connection::room::table::Rooms;
 use threadwire_core::session::buffers::Buffers;
 
 thread_local! {
@@ -14,7 +13,6 @@ thread_local! {
         buffers: Buffers::current(),
         names: RefCell::default(),
         with_handles: RefCell::default(),
-        rooms: Rooms::default(),
     });
 }
 
@@ -25,8 +23,6 @@ pub(crate) struct Registry {
     /// The names of listeners: few, and the same for many connections.
     names: RefCell<Vec<&'static str>>,
     with_handles: RefCell<Slab<(u64, WeakConnection)>>,
-    /// The rooms that connections of this thread are in.
-    pub(crate) rooms: Rooms,
 }
 
 impl Registry {

@@ -194,7 +194,7 @@ impl Connection {
         if kind != FrameKind::Control {
             let length = payload.len();
             if !self.has_room(length) && !self.finds_room(length) {
-                // It was taken when it was left, and only its policy can have it dropped now.
+                // The lane has accepted this message before; only its policy may drop it now.
                 let overflow = match when_full {
                     WhenFull::DropNewest | WhenFull::DropOldest => {
                         self.overflow_beside(sharing, (kind, length), when_full)
@@ -310,7 +310,7 @@ impl Connection {
             Ok(()) if opcode.is_control() => {}
             Ok(()) => sharing.part_of = if fin { 0 } else { part_of },
             Err(Error::Io(error)) => self.write_failed(error),
-            // It has begun to close meanwhile.
+            // The connection has begun to close meanwhile.
             Err(error) => tracing::debug!(%error, "dropped a message from another thread"),
         }
     }
@@ -323,7 +323,7 @@ impl Connection {
             let Some(held) = turn.and_then(|turn| self.take_held(sharing, turn)) else { return };
             let Held { opcode, fin, payload, part_of, options } = held;
             if part_of == OWN && !sharing.held.iter().any(|held| held.part_of == OWN) {
-                // What follows goes straight to the connection.
+                // Later frames go straight to the connection.
                 sharing.own_goes_on = false;
             }
             self.send_for(sharing, opcode, fin, &payload, part_of, options);

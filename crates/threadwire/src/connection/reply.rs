@@ -56,13 +56,15 @@ impl Reply {
     /// }
     /// ```
     ///
-    /// # Panics
-    ///
-    /// If the status is not from 200 to 599.
+    /// A number that is no status of a response, below 200 or above 599, is logged and answered with 500. [`Response::new`] returns
+    /// an error for it.
     pub fn status(status: u16) -> Reply {
         match Response::new(status) {
             Ok(response) => Reply::respond(response),
-            Err(error) => panic!("{error}"),
+            Err(error) => {
+                tracing::error!(%error, "answering with 500");
+                Reply::status(500)
+            }
         }
     }
 

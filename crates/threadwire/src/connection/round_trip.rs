@@ -235,7 +235,7 @@ struct Answer(Option<Resolver<Vec<Duration>>>);
 impl Answer {
     fn give(mut self, times: Result<Vec<Duration>, Error>) {
         let Some(resolver) = self.0.take() else { return };
-        // Nobody may wait for it any more.
+        // The promise may have been dropped.
         match times {
             Ok(times) => drop(resolver.resolve(times)),
             Err(error) => drop(resolver.reject(error)),

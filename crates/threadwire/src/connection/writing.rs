@@ -43,7 +43,7 @@ impl Connection {
         }
     }
 
-    /// What the peer sent before it went away can still be read, perhaps with the reason.
+    /// Bytes that the peer sent before it went away can still be read, perhaps with the reason.
     #[cold]
     pub(super) fn write_failed(&self, error: io::Error) {
         self.note(error.into());

@@ -141,7 +141,7 @@ impl Running {
     ///
     /// let timeout = Duration::from_secs(10);
     /// let report = server.shutdown(Shutdown { code: CloseCode::SERVICE_RESTART, timeout, ..Shutdown::default() })?;
-    /// for peer in &report.unanswered {
+    /// for peer in &report.unclean {
     ///     println!("{peer}");
     /// }
     /// assert_eq!((report.connections, report.clean), (1, 1));

@@ -93,7 +93,7 @@ impl Stream {
     pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
         match self {
             Stream::Tcp(socket) => socket.peer_addr(),
-            // It has no such address.
+            // A Unix socket has no such address.
             Stream::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
             #[cfg(feature = "tls")]
             Stream::Tls(tls) => tls.stream.peer_addr(),
@@ -104,7 +104,7 @@ impl Stream {
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
         match self {
             Stream::Tcp(socket) => socket.local_addr(),
-            // It has no such address.
+            // A Unix socket has no such address.
             Stream::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
             #[cfg(feature = "tls")]
             Stream::Tls(tls) => tls.stream.local_addr(),

@@ -1,7 +1,7 @@
 //! Route from a URL to an open connection, in steps and without I/O: resolve, connect, TLS, proxy, upgrade.
 //!
 //! A driver asks for the [task](Route::task), does it, says how it went, and asks again. For each server on the way (there are
-//! several where redirects are followed) the steps are: find the addresses of whoever is asked first, the server or its proxy;
+//! several where redirects are followed) the steps are: find the addresses of the first host, the server or its proxy;
 //! connect to one of them; with an `https` proxy, TLS; ask the proxy for a way through; with `wss`, TLS (perhaps within TLS); the
 //! request, and its answer.
 

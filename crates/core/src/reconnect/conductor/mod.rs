@@ -32,7 +32,7 @@ use crate::error::{Closed, Error};
 #[derive(Debug)]
 pub enum Event {
     /// A handle has asked for something.
-    Wanted(Command),
+    Commanded(Command),
     /// The thread of the driver stops: an attempt or a wait is over, and a connection closes by itself.
     Stopping,
     /// The program lets the attempt begin.
@@ -144,7 +144,7 @@ struct Connected {
     release: bool,
     measure: Option<usize>,
     /// A command that was not carried out yet.
-    wish: Command,
+    command: Command,
     failure: Option<Option<Error>>,
     /// The error for which this side drops the connection; without it, the drop would count as a close of the program.
     dropped_for: Option<Cause>,
@@ -206,7 +206,7 @@ impl Conductor {
     pub fn on(&mut self, event: Event) {
         let is_interrupted = self.wanted().is_some();
         match (event, &mut self.phase) {
-            (Event::Wanted(wish), _) => self.want(wish),
+            (Event::Commanded(command), _) => self.want(command),
             (Event::Stopping, _) => self.is_ending = true,
             (Event::Allowed, phase @ Phase::Asking) => *phase = Phase::Allowed,
             (Event::Forbidden(error), phase @ Phase::Asking) => {
@@ -230,7 +230,7 @@ impl Conductor {
                     && self.slowest.is_some_and(|(slowest, _)| round_trip > slowest)
                 {
                     connected.dropped_for = Some(Cause::TooSlow { round_trip });
-                    connected.wish.raise(Command::Renew);
+                    connected.command.raise(Command::Renew);
                 }
             }
             (Event::CallbackFailed(error), Phase::Connected(connected)) => connected.failure = Some(error),
@@ -253,11 +253,11 @@ impl Conductor {
         }
     }
 
-    fn want(&mut self, wish: Command) {
-        self.is_ending |= wish.is_end();
-        self.is_renewing |= matches!(wish, Command::Renew);
+    fn want(&mut self, command: Command) {
+        self.is_ending |= command.is_end();
+        self.is_renewing |= matches!(command, Command::Renew);
         if let Phase::Connected(connected) = &mut self.phase {
-            connected.wish.raise(wish);
+            connected.command.raise(command);
         }
     }
 
@@ -393,7 +393,7 @@ impl Conductor {
 
 impl Connected {
     fn next(&mut self) -> Option<Effect> {
-        match std::mem::take(&mut self.wish) {
+        match std::mem::take(&mut self.command) {
             Command::Close(code, reason) => return Some(Effect::Close(code, reason)),
             Command::Renew | Command::Stop => return Some(Effect::DropNow),
             Command::Nothing => {}

@@ -121,7 +121,7 @@ fn by_the_peer() -> Closed {
 }
 
 fn close() -> Event {
-    Event::Wanted(Command::Close(CloseCode::NORMAL, String::new()))
+    Event::Commanded(Command::Close(CloseCode::NORMAL, String::new()))
 }
 
 const CONNECTS: [&str; 3] = ["connecting (attempt 1)", "ask 1", "dial"];
@@ -238,8 +238,8 @@ fn a_close_is_carried_out_on_the_connection_and_ends_it_whoever_closed() {
 fn a_stop_outranks_a_close_and_a_close_another_connection() {
     let mut driver = Driver::open();
     driver.conductor.on(close());
-    driver.conductor.on(Event::Wanted(Command::Stop));
-    driver.conductor.on(Event::Wanted(Command::Renew));
+    driver.conductor.on(Event::Commanded(Command::Stop));
+    driver.conductor.on(Event::Commanded(Command::Renew));
     assert_eq!(driver.run(), ["drop"]);
     assert_eq!(driver.ends(SECOND, by_us()), ["closed", "stopped", "end"]);
 }
@@ -254,7 +254,7 @@ fn the_end_of_the_thread_leaves_the_connection_to_close_by_itself() {
 
 #[test]
 fn an_end_is_wanted_whatever_it_is_at() {
-    for end in [close, || Event::Wanted(Command::Stop), || Event::Stopping] {
+    for end in [close, || Event::Commanded(Command::Stop), || Event::Stopping] {
         // Before the first turn.
         assert_eq!(Driver::new(Backoff::default()).on(end()), STOPS);
         // While the program is told that it connects.
@@ -282,7 +282,7 @@ fn an_end_is_wanted_whatever_it_is_at() {
 
 #[test]
 fn another_connection_begins_a_new_row_at_the_next_turn_without_being_judged() {
-    let renew = || Event::Wanted(Command::Renew);
+    let renew = || Event::Commanded(Command::Renew);
     let anew = |driver: &mut Driver| assert_eq!(driver.on(Event::Rung), CONNECTS);
     let mut driver = Driver::open();
     assert_eq!(driver.on(renew()), ["drop"]);
@@ -333,7 +333,7 @@ fn a_connection_that_is_too_slow_is_dropped_and_judged() {
     driver.on(Event::Rung);
     driver.opens();
     driver.on(measured(2 * SECOND));
-    driver.on(Event::Wanted(Command::Renew));
+    driver.on(Event::Commanded(Command::Renew));
     assert_eq!(driver.ends(SECOND, by_us()), ["closed", "wait 0ns"]);
     // A connection that is closing is let alone.
     driver.on(Event::Rung);

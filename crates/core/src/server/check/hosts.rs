@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::server::request::Request;
 
 /// Which names a server answers to: the `Host` of a request must be one of them. A page whose name its owner has pointed at somebody
-/// else's server ("DNS rebinding") is of the same origin as that server, as far as a browser can tell; but it can't hide by which name
+/// else's server ("DNS rebinding") is of the same origin as that server to a browser; but it can't hide by which name
 /// it got there. So what listens on `localhost` or in a private network should check it. Others are refused with 421 (RFC 9110,
 /// section 15.5.20), requests without a host, or with several, with 400.
 ///

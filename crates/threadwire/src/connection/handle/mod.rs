@@ -4,6 +4,7 @@
 //! own thread it goes straight to the connection. A message that is sent in parts holds the connection's messages up until
 //! it is finished: those of others wait for it, in order ([`crate::connection`]'s `sharing.rs`).
 
+pub mod events;
 pub(crate) mod lane;
 mod parts;
 mod sync;
@@ -22,7 +23,7 @@ use threadwire_proto::{CloseCode, CloseFrame, Compress, Message, OpCode, SendErr
 use threadwire_worker::{EventLoop, Lock, Remote, WorkerId};
 
 use crate::connection::registry::Registry;
-use crate::{Closed, Config, Connection, Error, SendOptions, WhenFull, events};
+use crate::{Closed, Config, Connection, Error, SendOptions, WhenFull};
 use lane::{Lane, LeftFrame, Pushed};
 pub use parts::Parts;
 use waiting::{Below, Ended};
@@ -148,10 +149,10 @@ impl Handle {
     pub fn close_with(&self, code: CloseCode, reason: &str) -> Result<(), Error> {
         CloseFrame { code: Some(code), reason }.check()?;
         let reason = reason.to_owned();
-        // What is sent behind it is too late.
+        // Later messages are too late.
         self.0.lane.shut();
         self.run(move |ws| {
-            // It was checked.
+            // Code and reason were checked above.
             let _ = ws.close_with(code, &reason);
         });
         Ok(())
@@ -245,7 +246,7 @@ impl Handle {
                 match self.send_with(message, WhenFull::Error) {
                     Err(Error::Limit(_)) => {
                         Below::new(self, Some(most)).await;
-                        // It may be that there are too many messages, and not too many bytes.
+                        // The limit on the number of messages may be reached, and not that on bytes.
                         waiting::leave_others_their_turn().await;
                     }
                     sent => return sent,
@@ -446,7 +447,7 @@ impl Handle {
         if told.is_ok() {
             return true;
         }
-        // It may have moved on from a worker that has ended since.
+        // The connection may have moved on from a worker that has ended since.
         if self.worker().as_ref() != Some(&owner) {
             return self.tell_owner(pushed);
         }

@@ -98,7 +98,7 @@ impl io::Write for Parts {
 impl Drop for Parts {
     fn drop(&mut self) {
         if !self.is_over && self.opcode == OpCode::Continuation {
-            // It can be sent: nothing else is said here.
+            // Code and reason are valid, so this fails only on a closed connection.
             let _ = self.handle.close_with(CloseCode::INTERNAL_ERROR, "a message was not finished");
         }
     }

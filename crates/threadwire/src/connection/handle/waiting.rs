@@ -51,7 +51,7 @@ impl Future for Ended {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Arc<Closed>> {
         let below = &mut self.get_mut().0;
         match Pin::new(&mut *below).poll(cx) {
-            // That is why it is ready.
+            // Ready means that the connection has ended.
             Poll::Ready(()) => below.handle.closed().map_or(Poll::Pending, Poll::Ready),
             Poll::Pending => Poll::Pending,
         }

@@ -117,7 +117,7 @@ impl Inbox {
             _ => state.waiting.replace(waker.clone()),
         };
         drop(state);
-        // What it wakes may be woken by its drop.
+        // The drop of a waker may call anything.
         drop(before);
         Taken::Nothing
     }

@@ -13,10 +13,11 @@ use threadwire_worker::EventLoop;
 use super::deflated::{Deflated, Variant, Variants};
 use super::delivery::{Part, Report};
 use super::homes::{Core, Stay};
-use crate::connection::registry::Registry;
-use crate::connection::rooms::Given;
+use super::member::Given;
+use super::table::Rooms;
 use crate::connection::writing::FLUSH_AT;
 use crate::{Connection, WhenFull};
+use threadwire_core::session::buffers::Buffers;
 use threadwire_core::session::send::Framed;
 
 /// For how many messages there is room that is kept.
@@ -114,7 +115,7 @@ impl Branch {
         let mut members = self.members.borrow_mut();
         let removed = members.swap_remove(place);
         let moved = members.get(place).map(|member| member.ws.clone());
-        // It may be the last that is left of a connection.
+        // The removed member may be the last owner of its connection.
         drop(members);
         drop(removed);
         moved
@@ -136,7 +137,7 @@ impl Branch {
         letter: Letter<'_>,
         except: Option<&Connection>,
         part: Part,
-        registry: &Registry,
+        buffers: &Buffers,
     ) -> bool {
         let place = except.and_then(|ws| ws.place_in(self));
         if let Some(place) = place {
@@ -146,7 +147,7 @@ impl Branch {
         let mut gathered = self.gathered.borrow_mut();
         let Gathered { bytes, pieces } = &mut *gathered;
         if bytes.capacity() == 0 {
-            *bytes = registry.buffers.lend_output();
+            *bytes = buffers.lend_output();
         }
         let Letter { opcode, header, payload, compress, deflated } = letter;
         let start = bytes.len();
@@ -160,7 +161,7 @@ impl Branch {
     }
 
     /// Hands what was gathered to the members.
-    pub(crate) fn flush(&self, registry: &Registry) {
+    pub(crate) fn flush(&self, buffers: &Buffers) {
         if !self.has_gathered() {
             return;
         }
@@ -168,8 +169,7 @@ impl Branch {
         let mut variants = Variants::default();
         let mut got_all = 0;
         for member in self.members.borrow_mut().iter_mut() {
-            let variant =
-                member.ws.sharing().map(|sharing| variants.of(sharing, &gathered, &registry.buffers));
+            let variant = member.ws.sharing().map(|sharing| variants.of(sharing, &gathered, buffers));
             let bytes = variant.map_or(&gathered.bytes, |variant| &variant.bytes);
             let mut taken = 0;
             if member.excepted == 0 {
@@ -184,9 +184,9 @@ impl Branch {
             }
             member.serve(&mut gathered, variant, taken);
         }
-        variants.recycle(&registry.buffers);
+        variants.recycle(buffers);
         let Gathered { bytes, mut pieces } = gathered;
-        registry.buffers.return_output(bytes);
+        buffers.return_output(bytes);
         let mut total = Report::default();
         for piece in &mut pieces {
             piece.report.delivered += got_all;
@@ -239,6 +239,7 @@ impl Member {
 
 /// The place of a member in a room: part of the connection.
 pub(crate) struct Seat {
+    pub(super) rooms: Rc<Rooms>,
     pub(crate) branch: Rc<Branch>,
     pub(crate) place: usize,
 }

@@ -23,7 +23,7 @@ impl Deflated {
         pool: &mut Pool,
         out: &mut Vec<u8>,
     ) -> bool {
-        // Whoever comes second waits for the first: it would take as long itself.
+        // A second thread waits for the first: compressing would take as long itself.
         let mut frames = self.0.lock();
         let frame = frames.frame(sharing, message, compress, pool);
         frame.iter().for_each(|frame| out.extend_from_slice(frame));

@@ -143,7 +143,7 @@ impl Drop for Part {
     fn drop(&mut self) {
         let Some(progress) = self.0.take() else { return };
         if progress.left.fetch_sub(1, Ordering::AcqRel) == 1 {
-            // Whoever leaves its name after this finds, under the same lock, that it is over.
+            // A waiter that registers after this finds, under the same lock, that the delivery is over.
             let waiting = progress.waiting.lock().take();
             if let Some(waiting) = waiting {
                 waiting.wake();

@@ -7,6 +7,7 @@ pub(crate) mod branch;
 mod deflated;
 pub(crate) mod delivery;
 mod homes;
+pub(crate) mod member;
 pub(crate) mod table;
 
 use std::fmt;
@@ -17,13 +18,13 @@ use threadwire_proto::Compress;
 use threadwire_proto::frame::Header;
 use threadwire_worker::EventLoop;
 
-use crate::connection::registry::Registry;
 use crate::{Connection, Handle, Message, WhenFull};
 use branch::Letter;
 use deflated::Deflated;
 use delivery::Part;
 pub use delivery::{Delivery, Report};
 use homes::{Core, Stay};
+use table::Rooms;
 
 /// Connections that get the same messages: a chat room, a feed, everybody who is online. A cheap clone is the same room;
 /// it is `Send` and `Sync`, and its members may live on any workers.
@@ -123,7 +124,7 @@ impl Room {
     /// Where it does not read fast enough, [`Config::when_full`](crate::Config::when_full) says what happens, as with
     /// [`join_with`](Room::join_with).
     pub fn join(&self, ws: &Connection) {
-        ws.registry().join_room(self.core(), ws, None);
+        Rooms::current().join_room(self.core(), ws, None);
     }
 
     /// Takes a connection in, and says what happens to messages of this room for which it has
@@ -141,7 +142,7 @@ impl Room {
     /// }
     /// ```
     pub fn join_with(&self, ws: &Connection, when_full: WhenFull) {
-        ws.registry().join_room(self.core(), ws, Some(when_full));
+        Rooms::current().join_room(self.core(), ws, Some(when_full));
     }
 
     /// Takes a connection in from any thread, if it is open when that reaches it. It gets what this thread sends to the room
@@ -168,19 +169,19 @@ impl Room {
         // Between two threads it is in no room.
         let Some(worker) = handle.worker() else { return };
         let stay = Stay::new(self.core(), &worker);
-        handle.post(move |ws| ws.registry().join_room(stay.core(), ws, None));
+        handle.post(move |ws| Rooms::current().join_room(stay.core(), ws, None));
     }
 
     /// Lets a connection go. It gets what was sent before.
     pub fn leave(&self, ws: &Connection) {
-        ws.registry().leave_room(self.core().id, ws);
+        Rooms::current().leave_room(self.core().id, ws);
     }
 
     /// Lets a connection go, from any thread. It gets what this thread has sent before, and nothing that this thread sends
     /// from now on.
     pub fn leave_handle(&self, handle: &Handle) {
         let id = self.core().id;
-        handle.post(move |ws| ws.registry().leave_room(id, ws));
+        handle.post(move |ws| Rooms::current().leave_room(id, ws));
     }
 
     /// How many members there are, as far as their threads have said so.
@@ -245,7 +246,7 @@ impl Room {
             let _ = worker.post(move |_| {
                 let except = except.and_then(|handle| handle.here());
                 let letter = Letter { opcode, header: &header, payload: &payload, compress, deflated };
-                Registry::current().gather(id, letter, except.as_ref(), part);
+                Rooms::current().gather(id, letter, except.as_ref(), part);
             });
         }
         if is_here && let Some(part) = parts.next() {
@@ -266,7 +267,7 @@ fn gather_here(id: u64, letter: Letter<'_>, except: Excepted<'_>, part: Part) {
             handled.as_ref()
         }
     };
-    Registry::current().gather(id, letter, except, part);
+    Rooms::current().gather(id, letter, except, part);
 }
 
 impl Drop for Door {
@@ -274,7 +275,7 @@ impl Drop for Door {
         let id = self.0.id;
         for worker in self.0.workers().iter() {
             // Never at once: this may be a part of whatever the program drops. A worker that has ended has no members.
-            let _ = worker.post(move |_: &EventLoop| Registry::current().forget_room(id));
+            let _ = worker.post(move |_: &EventLoop| Rooms::current().forget_room(id));
         }
     }
 }

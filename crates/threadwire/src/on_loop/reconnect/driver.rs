@@ -67,7 +67,7 @@ impl Driver {
         let event_loop = EventLoop::current();
         // The place is taken before the driver is made, which has to know it.
         let token = event_loop.attach_idle(|token| {
-            // It stays until the end of the loop if the program panics while it makes its listener.
+            // If the program panics while it makes its listener, the placeholder stays until the end of the loop.
             Rc::new(Placeholder(move || EventLoop::current().detach_idle(token)))
         });
         let owner = event_loop.remote();
@@ -157,7 +157,7 @@ impl Driver {
         self.look_around();
         while let Some(effect) = self.next() {
             self.perform(effect);
-            // What the program was told of, or asked, may have taken its time.
+            // Callbacks of the program may have taken their time.
             self.take_news();
         }
         self.is_busy.set(false);
@@ -172,8 +172,8 @@ impl Driver {
 
     /// Commands, first of all.
     fn take_news(&self) {
-        if let Some((wish, has_room)) = self.shared.take_news() {
-            self.on(Event::Wanted(wish));
+        if let Some((command, has_room)) = self.shared.take_news() {
+            self.on(Event::Commanded(command));
             if has_room {
                 self.on(Event::Room);
             }

@@ -52,8 +52,7 @@ pub struct ReconnectHandle<H: ConnectionHandle = Handle>(pub(crate) Arc<SharedSt
 impl<H: ConnectionHandle> ReconnectHandle<H> {
     /// Sends a message over the connection that is open, as [`Handle::send`] and
     /// [`aio::Handle::send`](crate::aio::Handle::send) do. While none is, it fails with [`Error::Closed`], or takes the message
-    /// to be sent later where `hold` is set ([`Reconnect::hold`](crate::reconnect::Reconnect::hold),
-    /// [`Reconnecting::hold`](crate::aio::Reconnecting::hold)).
+    /// to be sent later where [`Reconnect::hold`](crate::reconnect::Reconnect::hold) is set.
     ///
     /// What was given to a connection is lost if that ends before it has left (nobody knows how much of it the peer has read),
     /// and so is what is sent in the moment in which the end is not known yet on this thread.
@@ -105,7 +104,7 @@ impl<H: ConnectionHandle> ReconnectHandle<H> {
     /// Fails with [`Error::Send`], and does nothing, as [`Connection::close_with`] does.
     pub fn close_with(&self, code: CloseCode, reason: &str) -> Result<(), Error> {
         CloseFrame { code: Some(code), reason }.check()?;
-        match self.0.wish(Command::Close(code, reason.to_owned())) {
+        match self.0.command(Command::Close(code, reason.to_owned())) {
             Some(connection) => connection.close_by(code, reason),
             None => Ok(()),
         }
@@ -114,7 +113,7 @@ impl<H: ConnectionHandle> ReconnectHandle<H> {
     /// Ends it now, whatever it is at. A connection that is open is closed with 1001 without waiting for the peer's answer
     /// (the peer may see that it broke). Returns at once.
     pub fn stop(&self) {
-        if let Some(connection) = self.0.wish(Command::Stop) {
+        if let Some(connection) = self.0.command(Command::Stop) {
             connection.drop_now();
         }
     }
@@ -141,7 +140,7 @@ impl<H: ConnectionHandle> ReconnectHandle<H> {
     /// # Ok::<(), threadwire::Error>(())
     /// ```
     pub fn reconnect(&self) {
-        if let Some(connection) = self.0.wish(Command::Renew) {
+        if let Some(connection) = self.0.command(Command::Renew) {
             connection.drop_now();
         }
     }

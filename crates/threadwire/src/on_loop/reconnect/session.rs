@@ -29,7 +29,7 @@ impl Session {
         let Some(listener) = &mut self.listener else { return Ok(()) };
         let result = call(&mut **listener);
         match &result {
-            // It is no failure then.
+            // Sending on a closed connection is no failure.
             Err(Error::Closed) if !ws.is_open() => {}
             Err(_) => self.driver.callback_failed(),
             Ok(()) => {}

@@ -143,7 +143,7 @@ impl Acceptor {
     fn hand_on(&self, arrival: Arrival) {
         tracing::debug!(peer = arrival.peer.map(tracing::field::display), "accepted");
         if self.worker.is_shutting_down() {
-            // It is only to be refused, and nobody waits for that.
+            // The connection is only to be refused, and nothing waits for that.
             return upgrade::start(&self.worker, arrival, None);
         }
         let turn = self.turn.get();

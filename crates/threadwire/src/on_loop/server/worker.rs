@@ -176,7 +176,7 @@ impl ServerWorker {
             let worker = Rc::clone(self);
             event_loop.at(deadline, move || worker.give_up());
             if let Some(late) = deadline.checked_add(MARGIN) {
-                // Whoever waits for the shutdown stops the worker before; unless a callback keeps it from that.
+                // The caller of the shutdown stops the worker before, unless a callback keeps it from that.
                 let remote = self.remote.clone();
                 event_loop.at(late, move || remote.stop());
             }

@@ -9,7 +9,7 @@ use crate::common::peer::{Peer, TEXT, request, request_with};
 use crate::common::tasks::{echo, join, on_runtimes};
 use crate::common::{SOON, patient};
 use threadwire::error::TimeoutKind;
-use threadwire::server::{Admission, Shutdown, Standing};
+use threadwire::server::{Admission, CloseProblem, Shutdown};
 use threadwire::{Client, CloseCode, Config, Error, Headers, Response, aio};
 
 async fn bind() -> aio::Server {
@@ -425,8 +425,8 @@ fn a_shutdown_closes_the_connections_and_reports_them() {
         let (report, same) = tokio::join!(stopper.shutdown(shutdown), stopper.shutdown(Shutdown::default()));
         let report = report.unwrap();
         assert_eq!((report.connections, report.clean, report.refused), (2, 1, 1), "{report:?}");
-        assert_eq!(report.unanswered[0].standing, Standing::Silent);
-        assert!(report.unanswered[0].peer.is_some() && report.stuck.is_empty(), "{report:?}");
+        assert_eq!(report.unclean[0].problem, CloseProblem::Silent);
+        assert!(report.unclean[0].peer.is_some() && report.stuck.is_empty(), "{report:?}");
         assert_eq!(same.unwrap().to_string(), report.to_string(), "the first order and its deadline hold");
         serving.await.unwrap().unwrap();
         assert_eq!(stopper.connections(), 0);

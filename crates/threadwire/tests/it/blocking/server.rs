@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::common::peer::{PING, PONG, Peer, TEXT};
 use crate::common::{SOON, bounded, patient};
 use threadwire::blocking::{self, Connection, Server, Serving};
-use threadwire::server::{Shutdown, Standing};
+use threadwire::server::{CloseProblem, Shutdown};
 use threadwire::worker::{Ended, Worker, later};
 use threadwire::{CloseCode, Connection as Callback, Error, Message, Reply, Request};
 
@@ -469,7 +469,7 @@ fn a_shutdown_closes_the_connections_of_all_handlers_and_reports_them() {
             within(Duration::from_millis(500)).code(CloseCode::SERVICE_RESTART).reason("back soon");
         let report = serving.stopper().shutdown(shutdown).unwrap();
         assert_eq!((report.connections, report.clean), (3, 2), "{report}");
-        assert_eq!(report.unanswered[0].standing, Standing::Silent);
+        assert_eq!(report.unclean[0].problem, CloseProblem::Silent);
         assert_eq!((report.stuck.len(), serving.connections()), (0, 0));
         answering.into_iter().for_each(|peer| peer.join().unwrap());
         serving.join().unwrap();

@@ -35,7 +35,7 @@ use peer::{Peer, TEXT};
 use recorder::{Call, Log};
 
 /// How long anything may take before the test fails. Nothing here waits for that long unless something is broken.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A timeout that is to pass while a test waits for it.
 pub const SOON: Duration = Duration::from_millis(50);

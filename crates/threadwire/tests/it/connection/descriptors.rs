@@ -153,7 +153,7 @@ fn servers_that_break() {
     wait_for_descriptors(before);
 }
 
-/// A way of a client, and what whoever is at its first address does.
+/// A way of a client, and the behaviour of the host at its first address.
 type Way = (fn(Client, SocketAddr) -> Client, Serve);
 
 fn through(scheme: &str, client: Client, addr: SocketAddr) -> Client {

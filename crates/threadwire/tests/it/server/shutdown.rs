@@ -10,7 +10,7 @@ use crate::common::peer::{BINARY, Peer, TEXT, request};
 use crate::common::recorder::{Call, End, Log};
 use crate::common::{PATIENCE, SOON, Serving, bind, bounded, echo, ignore, patient};
 use threadwire::error::SendError;
-use threadwire::server::{Shutdown, ShutdownReport, Spread, Standing, Stopper};
+use threadwire::server::{CloseProblem, Shutdown, ShutdownReport, Spread, Stopper};
 use threadwire::worker::{EventLoop, Worker};
 use threadwire::{
     CloseCode, Connection, Error, Initiator, Message, Reply, Request, Running, Server, Stopped, connect,
@@ -55,8 +55,8 @@ fn until(mut done: impl FnMut() -> bool) {
 }
 
 /// How each stands, in the order in which the server met them.
-fn standings(report: &ShutdownReport, met: &[SocketAddr]) -> Vec<Option<Standing>> {
-    let of = |addr| report.unanswered.iter().find(|peer| peer.peer == Some(addr)).map(|peer| peer.standing);
+fn standings(report: &ShutdownReport, met: &[SocketAddr]) -> Vec<Option<CloseProblem>> {
+    let of = |addr| report.unclean.iter().find(|peer| peer.peer == Some(addr)).map(|peer| peer.problem);
     met.iter().map(|addr| of(*addr)).collect()
 }
 
@@ -212,17 +212,21 @@ fn the_report_says_of_each_how_it_stood() {
         assert!(start.elapsed() < PATIENCE / 2);
         assert_eq!(shutting.join().unwrap().unwrap().to_string(), report.to_string());
         assert_eq!((report.connections, report.clean, report.refused), (11, 6, 0));
-        assert_eq!(report.unanswered.len(), 5);
+        assert_eq!(report.unclean.len(), 5);
         let met = met.lock().unwrap().clone();
         let stood = standings(&report, &met);
-        assert_eq!(stood[0], Some(Standing::Silent));
-        assert!(matches!(stood[1], Some(Standing::Unwritten { bytes }) if bytes > 1 << 20), "{:?}", stood[1]);
-        assert_eq!(stood[2], Some(Standing::InCallback));
-        assert_eq!(stood[3..5], [Some(Standing::Broken), Some(Standing::Broken)]);
+        assert_eq!(stood[0], Some(CloseProblem::Silent));
+        assert!(
+            matches!(stood[1], Some(CloseProblem::Unwritten { bytes }) if bytes > 1 << 20),
+            "{:?}",
+            stood[1]
+        );
+        assert_eq!(stood[2], Some(CloseProblem::InCallback));
+        assert_eq!(stood[3..5], [Some(CloseProblem::Broken), Some(CloseProblem::Broken)]);
         assert!(stood[5..].iter().all(Option::is_none));
         assert!(report.stuck.is_empty(), "{:?}", report.stuck);
         assert_eq!(report.to_string(), "11 connections, 6 closed cleanly and 5 did not");
-        let line = report.unanswered.iter().find(|peer| peer.peer == Some(met[0])).unwrap().to_string();
+        let line = report.unclean.iter().find(|peer| peer.peer == Some(met[0])).unwrap().to_string();
         assert_eq!(line, format!("{} did not answer", met[0]));
         // The wait went on until the time had passed, and then ended with the worker.
         running.join().unwrap();
@@ -491,7 +495,7 @@ fn a_worker_whose_thread_is_blocked_is_named_and_the_others_shut_down() {
         let shutting = shut_down(&running.stopper(), within(NEVER));
         other.join().unwrap();
         let report = running.shutdown(within(SOON)).unwrap();
-        assert_eq!((report.connections, report.clean, report.unanswered.len()), (2, 1, 0));
+        assert_eq!((report.connections, report.clean, report.unclean.len()), (2, 1, 0));
         let [stuck] = &report.stuck[..] else { panic!("{report:?}") };
         assert!(stuck.name.starts_with("threadwire "), "{}", stuck.name);
         assert_eq!(stuck.connections, 1);
@@ -523,7 +527,7 @@ fn a_second_shutdown_waits_for_the_same_and_the_earlier_deadline_holds() {
         let met = met.lock().unwrap().clone();
         for report in [second, first.join().unwrap().unwrap(), third.join().unwrap().unwrap()] {
             assert_eq!((report.connections, report.clean), (1, 0));
-            assert_eq!(standings(&report, &met), [Some(Standing::Silent)]);
+            assert_eq!(standings(&report, &met), [Some(CloseProblem::Silent)]);
         }
         // And one that comes when all is over.
         assert_eq!(running.shutdown(within(NEVER)).unwrap().connections, 1);
@@ -572,7 +576,7 @@ fn a_stop_cuts_it_short() {
         let report = shutting.join().unwrap().unwrap();
         assert_eq!((report.connections, report.clean), (2, 1));
         let met = met.lock().unwrap().clone();
-        assert_eq!(standings(&report, &met), [Some(Standing::Silent), None]);
+        assert_eq!(standings(&report, &met), [Some(CloseProblem::Silent), None]);
         assert!(quiet.ended());
         running.join().unwrap();
     });

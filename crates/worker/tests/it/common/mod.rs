@@ -15,7 +15,7 @@ use mio::net::{TcpListener, TcpStream};
 use threadwire_worker::{EventLoop, Ready, Remote, Source, Stopped, Token, Worker};
 
 /// How long anything may take before the test fails. Nothing here waits for that long unless something is broken.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs a test on a thread of its own, with a loop of its own, and fails it where it would hang.
 pub fn bounded(test: impl FnOnce() + Send + 'static) {

@@ -1,15 +1,15 @@
-//! A connection as a member of rooms: where it sits, and how it takes what is sent to all of them.
+//! Membership of a connection in rooms: where it sits, and how it takes what is sent to all of them.
 
 use std::rc::Rc;
 
 use threadwire_proto::SendOptions;
 use threadwire_proto::deflate::Sharing;
 
-use super::Connection;
-use super::flags::Flags;
+use super::branch::{Branch, Seat};
+use super::table::Rooms;
+use crate::Connection;
 use crate::WhenFull;
-use crate::connection::registry::Registry;
-use crate::connection::room::branch::{Branch, Seat};
+use crate::connection::flags::Flags;
 use threadwire_core::session::overflow::{FrameKind, Overflow};
 use threadwire_core::session::send::Framed;
 
@@ -88,7 +88,7 @@ impl Connection {
         }
         let length = framed.payload.len();
         if !self.has_room(length) {
-            // What waits for another's message is not dropped to make room.
+            // Messages that wait for the end of another message are not dropped to make room.
             let when_full = if when_full == WhenFull::DropOldest { WhenFull::DropNewest } else { when_full };
             return self.refused(self.overflow(FrameKind::Message, length, when_full));
         }
@@ -111,39 +111,38 @@ impl Connection {
 
     /// Has what was gathered in this connection's rooms leave, before something else does.
     #[inline]
-    pub(super) fn flush_rooms(&self) {
-        if self.has(Flags::IN_ROOMS) && self.0.registry.rooms.has_gathered() {
+    pub(in crate::connection) fn flush_rooms(&self) {
+        if self.has(Flags::IN_ROOMS) && self.rooms().is_some_and(|rooms| rooms.has_gathered()) {
             self.flush_own_rooms();
         }
     }
 
     #[cold]
     fn flush_own_rooms(&self) {
-        let registry = &self.0.registry;
         while let Some(branch) = self.find_seat(|seat| seat.branch.has_gathered()) {
-            branch.flush(registry);
+            branch.flush(&self.0.registry.buffers);
         }
     }
 
     /// The end: leaves all rooms.
-    pub(super) fn leave_rooms(&self) {
-        if self.has(Flags::IN_ROOMS) {
-            self.registry().leave_rooms(self);
+    pub(in crate::connection) fn leave_rooms(&self) {
+        if let Some(rooms) = self.rooms() {
+            rooms.leave_rooms(self);
         }
     }
 }
 
 /// Where it sits.
 impl Connection {
-    /// What its thread's connections share.
-    pub(crate) fn registry(&self) -> Rc<Registry> {
-        Rc::clone(&self.0.registry)
-    }
-
     /// What no other connection of this thread has as long as this one is there.
     #[inline]
     pub(crate) fn address(&self) -> usize {
         Rc::as_ptr(&self.0).addr()
+    }
+
+    /// The rooms of its thread, if it is in any. Held by its seats, as a connection may outlive the thread's own storage.
+    fn rooms(&self) -> Option<Rc<Rooms>> {
+        self.0.extras.borrow().as_ref()?.seats.first().map(|seat| Rc::clone(&seat.rooms))
     }
 
     fn find_seat(&self, mut is_it: impl FnMut(&Seat) -> bool) -> Option<Rc<Branch>> {
@@ -166,11 +165,11 @@ impl Connection {
     }
 
     /// Becomes a member. In how many rooms it is now.
-    pub(crate) fn take_seat(&self, branch: Rc<Branch>, place: usize) -> usize {
+    pub(crate) fn take_seat(&self, rooms: &Rc<Rooms>, branch: Rc<Branch>, place: usize) -> usize {
         self.set(Flags::IN_ROOMS, true);
         let mut extras = self.0.extras.borrow_mut();
         let seats = &mut extras.get_or_insert_default().seats;
-        seats.push(Seat { branch, place });
+        seats.push(Seat { rooms: Rc::clone(rooms), branch, place });
         seats.len()
     }
 

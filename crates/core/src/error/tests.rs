@@ -1,0 +1,201 @@
+//! Errors: the table of transience, texts, sources, and errors of programs.
+
+use std::error::Error as _;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use threadwire_proto::handshake::Limits;
+
+use super::*;
+
+/// An error of a program's own.
+#[derive(Debug)]
+struct Empty(io::Error);
+
+impl fmt::Display for Empty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the cache is empty")
+    }
+}
+
+impl std::error::Error for Empty {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+fn status(code: u16) -> Error {
+    let head = format!("HTTP/1.1 {code} x\r\n\r\n");
+    let (answer, _) = Answer::parse(head.as_bytes(), &Limits::default()).unwrap().unwrap();
+    Error::Status(Box::new(answer))
+}
+
+fn refused() -> io::Error {
+    io::ErrorKind::ConnectionRefused.into()
+}
+
+/// Each variant: what it says in one line with all that lies underneath, and whether it is transient.
+fn every_variant() -> Vec<(Error, &'static str, bool)> {
+    let addr: SocketAddr = "127.0.0.1:9".parse().unwrap();
+    let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
+    let url = |part| UrlError { url: "ws:".into(), part, problem: "is wrong".into() }.into();
+    let at = |addr: SocketAddr| addr.to_string();
+    vec![
+        (Error::Closed, "the connection is closed", false),
+        (Error::Timeout(TimeoutKind::Open { during: None }), "opening the connection took too long", true),
+        (Error::Timeout(TimeoutKind::Close), "the peer's answer to our close frame took too long", true),
+        (
+            Error::Timeout(TimeoutKind::Silence { silent_for: Duration::from_millis(1500) }),
+            "the peer was silent for 1.5 s",
+            true,
+        ),
+        (Error::Timeout(TimeoutKind::Pong), "the answer to a ping took too long", true),
+        (
+            Error::Protocol(Violation::Masked),
+            "the peer broke the protocol: a server's frame is masked (RFC 6455, section 5.1)",
+            false,
+        ),
+        (Error::Lost, "the peer ended the connection without a close frame", true),
+        (
+            status(403),
+            "the server answered the opening handshake with status 403, expected 101 (RFC 6455, section 4.1)",
+            false,
+        ),
+        (
+            status(429),
+            "the server answered the opening handshake with status 429, expected 101 (RFC 6455, section 4.1)",
+            true,
+        ),
+        (
+            status(503),
+            "the server answered the opening handshake with status 503, expected 101 (RFC 6455, section 4.1)",
+            true,
+        ),
+        (
+            HandshakeError::HeadTooLarge { limit: 9 }.into(),
+            "the opening handshake failed: the head is longer than the limit of 9 bytes",
+            false,
+        ),
+        (url(UrlPart::Host), "can't connect to \"ws:\": its host is wrong", false),
+        (
+            ResolveError { host: "nowhere".into(), source: io::Error::other("no such host") }.into(),
+            "can't find the address of nowhere: no such host",
+            true,
+        ),
+        (
+            ConnectError { addr, source: refused(), others: Vec::new() }.into(),
+            "can't connect to 127.0.0.1:9: connection refused",
+            true,
+        ),
+        (
+            ConnectError { addr, source: denied(), others: Vec::new() }.into(),
+            "can't connect to 127.0.0.1:9: permission denied",
+            false,
+        ),
+        (
+            TlsError {
+                host: "example.com".into(),
+                problem: TlsProblem::WrongName { names: vec!["example.org".into(), "*.example.org".into()] },
+                source: Some("the certificate is not valid for the name".into()),
+            }
+            .into(),
+            "no TLS connection with example.com: its certificate is only for example.org, *.example.org: \
+             the certificate is not valid for the name",
+            false,
+        ),
+        (
+            TlsError { host: "example.com".into(), problem: TlsProblem::Refused, source: None }.into(),
+            "no TLS connection with example.com: it ended the handshake",
+            true,
+        ),
+        (
+            TlsFileError {
+                name: "a.pem".into(),
+                problem: "can't be read".into(),
+                source: Some(refused().into()),
+            }
+            .into(),
+            "can't use a.pem for TLS: can't be read: connection refused",
+            false,
+        ),
+        (
+            ListenError { addr: at(addr), source: refused() }.into(),
+            "can't listen on 127.0.0.1:9: connection refused",
+            true,
+        ),
+        (
+            ListenError { addr: at(addr), source: denied() }.into(),
+            "can't listen on 127.0.0.1:9: permission denied",
+            false,
+        ),
+        (refused().into(), "connection refused", true),
+        (denied().into(), "permission denied", false),
+        (
+            Error::too_much_buffered(8),
+            "what waits to be written to the peer is over the limit of 8 bytes",
+            true,
+        ),
+        (
+            LimitError { kind: LimitKind::Held, limit: 8 }.into(),
+            "what waits for the next connection is over the limit of 8 bytes",
+            true,
+        ),
+        (
+            LimitError { kind: LimitKind::Connections, limit: 8 }.into(),
+            "the number of connections is over the limit of 8",
+            true,
+        ),
+        (
+            LimitError { kind: LimitKind::PerAddress, limit: 8 }.into(),
+            "the number of connections from one address is over the limit of 8",
+            true,
+        ),
+        (
+            RouteError { pattern: "rooms".into(), problem: "must begin with \"/\"".into() }.into(),
+            "can't route \"rooms\": it must begin with \"/\"",
+            false,
+        ),
+        (SendError::CloseByFrame.into(), "a close frame is sent by closing the connection", false),
+        (Error::Panicked("no".into()), "a callback panicked: no", false),
+        (RequestRefused::NoIds.into(), "the app can't tell answers: App::id is not set", false),
+        (Error::Stopped, "the worker was asked to stop", false),
+        (Error::other(Empty(refused())), "the cache is empty: connection refused", false),
+    ]
+}
+
+#[test]
+fn each_is_transient_or_not_as_the_table_says() {
+    for (error, _, is_transient) in every_variant() {
+        assert_eq!(error.is_transient(), is_transient, "{error:?}");
+    }
+}
+
+#[test]
+fn a_chain_is_printed_once_by_the_error_itself_or_by_what_walks_its_sources() {
+    for (error, chain, _) in every_variant() {
+        assert_eq!(format!("{error:#}"), chain);
+        let mut walked = error.to_string();
+        let mut below = error.source();
+        while let Some(source) = below {
+            let text = source.to_string();
+            assert!(!walked.contains(&text), "{walked:?} has {text:?} in it already");
+            walked = format!("{walked}: {text}");
+            below = source.source();
+        }
+        assert!(walked.to_lowercase().starts_with(&chain.to_lowercase()), "{walked:?}, but {chain:?}");
+    }
+}
+
+#[test]
+fn a_result_without_a_value_takes_24_bytes_at_most() {
+    assert!(size_of::<Result<(), Error>>() <= 24, "{}", size_of::<Result<(), Error>>());
+}
+
+#[test]
+fn an_error_stays_what_it_was() {
+    assert!(matches!(Error::of_program(Error::Closed), Error::Closed));
+    assert!(matches!(Error::of_program(Source::from(Error::Lost)), Error::Lost));
+    assert!(matches!(Error::of_program(Stopped), Error::Stopped));
+    assert!(matches!(Error::of_program(io::Error::from(io::ErrorKind::NotFound)), Error::Io(_)));
+    assert_eq!(Error::of_program("a text").to_string(), "a text");
+}
