@@ -26,6 +26,7 @@ pub mod outcome;
 pub mod overflow;
 pub mod receive;
 pub mod send;
+pub mod shared_message;
 #[cfg(test)]
 mod tests;
 pub mod unparsed;

@@ -29,6 +29,7 @@ use crate::tls::TlsInfo;
 use crate::{Closed, Config, Error, SendOptions, WhenFull};
 use threadwire_core::agreed::Agreed;
 use threadwire_core::session::buffers::Buffers;
+use threadwire_core::session::shared_message::SharedMessage;
 use threadwire_core::session::unparsed::Unparsed;
 use threadwire_core::session::{self, Session};
 
@@ -288,6 +289,18 @@ impl Core {
     ) -> Result<(), Error> {
         let buffers = Buffers::current();
         self.lock().send_or(opcode, payload, when_full, compress, self.env(&buffers))
+    }
+
+    /// The same for a message that others share. Without a policy the connection's own decides.
+    pub(super) fn send_shared(
+        &self,
+        message: &mut SharedMessage<'_>,
+        when_full: Option<WhenFull>,
+        buffers: &Buffers,
+    ) -> Result<(), Error> {
+        let mut state = self.lock();
+        let framed = message.framed(state.session.sharing(), buffers);
+        state.send_shared(framed, when_full.unwrap_or(self.config.when_full), self.env(buffers))
     }
 
     /// Waits until there is room for a payload of this length, or the connection has closed.

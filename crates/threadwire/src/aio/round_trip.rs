@@ -49,10 +49,17 @@ pub(super) async fn measure(core: &Core, rounds: usize, reads: bool) -> Result<V
     let mut times = Vec::new();
     while times.len() < rounds {
         core.send_probe()?;
-        let pong = timeout(limit, poll_fn(|cx| core.poll_pong(cx, reads))).await;
-        times.push(pong.map_err(|_elapsed| Error::Timeout(TimeoutKind::Pong))??);
+        // Also where a native thread waits for it.
+        let pong = in_runtime(core, || timeout(limit, poll_fn(|cx| core.poll_pong(cx, reads))));
+        times.push(pong.await.map_err(|_elapsed| Error::Timeout(TimeoutKind::Pong))??);
     }
     Ok(times)
+}
+
+/// Makes a future whose timers are those of the connection's runtime.
+fn in_runtime<F>(core: &Core, make: impl FnOnce() -> F) -> F {
+    let _entered = core.runtime().enter();
+    make()
 }
 
 /// Whose turn it is to measure: dropped, it is the next one's.
