@@ -46,7 +46,7 @@ use threadwire::{Client, Connection, Error, Message, tls::Pem};
 # let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
 # let tls = ServerTls::new(Pem::bytes(chain.clone()), Pem::bytes(key))?;
 # let server = Server::bind("127.0.0.1:0")?.tls(tls).serve(|_| Reply::upgrade())?;
-# let url = format!("wss://localhost:{}", server.local_addr().port());
+# let url = format!("wss://localhost:{}", server.local_addr()?.port());
 
 let client = Client::new(&url)?.tls(ClientTls::new().only_roots(Pem::bytes(chain))?);
 match client.connect(|_ws: &Connection, _message: Message<'_>| Ok(())) {

@@ -243,6 +243,11 @@ impl<H: ConnectionHandle> SharedState<H> {
         }
     }
 
+    /// Whether messages go straight to the connection that is open.
+    pub fn is_direct(&self) -> bool {
+        self.lock().gate.is_some()
+    }
+
     pub async fn send_later(&self, message: Message<'_>) -> Result<(), Error> {
         loop {
             let Some(handle) = self.route(message, Compress::Auto)? else { return Ok(()) };

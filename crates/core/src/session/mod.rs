@@ -27,6 +27,7 @@ pub mod overflow;
 pub mod receive;
 pub mod round_trip;
 pub mod send;
+pub mod shared_message;
 #[cfg(test)]
 mod tests;
 pub mod unparsed;

@@ -118,6 +118,30 @@ impl Session {
         sent.is_ok()
     }
 
+    /// The same with the stream at hand: a long frame leaves at once from where it lies, as one that is [sent](Session::send_frame)
+    /// does. Fails with [`Error::Io`] if the stream took it no more.
+    pub fn send_shared(
+        &mut self,
+        io: &mut impl Transport,
+        framed: Framed<'_>,
+        droppable: bool,
+        buffers: &Buffers,
+    ) -> Result<bool, Error> {
+        if framed.payload.len() >= DIRECT_WRITE && !self.more_follows {
+            let written = self.write_shared(io, framed.frame, buffers)?;
+            if written > 0 {
+                if framed.is_compressed {
+                    self.sent_shared();
+                }
+                if written < framed.frame.len() {
+                    self.append_framed(&framed.frame[written..], false, buffers);
+                }
+                return Ok(true);
+            }
+        }
+        Ok(self.send_framed(framed, droppable, buffers))
+    }
+
     /// Whether the system takes no more for now.
     #[inline]
     pub fn is_blocked(&self) -> bool {

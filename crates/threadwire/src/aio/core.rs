@@ -28,6 +28,7 @@ use crate::tls::TlsInfo;
 use crate::{Closed, Config, Error, SendOptions, WhenFull};
 use threadwire_core::agreed::Agreed;
 use threadwire_core::session::buffers::Buffers;
+use threadwire_core::session::shared_message::SharedMessage;
 use threadwire_core::session::unparsed::Unparsed;
 use threadwire_core::session::{self, Session};
 
@@ -284,6 +285,18 @@ impl Core {
         compress: Compress,
     ) -> Result<(), Error> {
         self.with(|state, env| state.send_or(opcode, payload, when_full, compress, env))
+    }
+
+    /// The same for a message that others share. Without a policy the connection's own decides.
+    pub(super) fn send_shared(
+        &self,
+        message: &mut SharedMessage<'_>,
+        when_full: Option<WhenFull>,
+    ) -> Result<(), Error> {
+        self.with(|state, env| {
+            let framed = message.framed(state.session.sharing(), env.session.buffers);
+            state.send_shared(framed, when_full.unwrap_or(self.config.when_full), env)
+        })
     }
 
     /// Waits until there is room for a payload of this length, or the connection has closed.

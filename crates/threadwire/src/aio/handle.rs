@@ -52,8 +52,9 @@ impl Handle {
         Handle(Arc::clone(core))
     }
 
-    pub(super) fn when_full(&self) -> WhenFull {
-        self.0.config.when_full
+    /// What there is of the connection.
+    pub(super) fn core(&self) -> &Core {
+        &self.0
     }
 
     /// Sends a message, without waiting: past [`Config::max_buffered`](crate::Config::max_buffered) it does what

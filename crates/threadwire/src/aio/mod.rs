@@ -89,7 +89,7 @@ mod upgrade;
 mod waiters;
 mod watch;
 
-pub use broadcast::{Broadcast, broadcast};
+pub use broadcast::{Broadcast, broadcast, broadcast_with};
 pub use client::{connect, connect_over};
 pub use connection::Connection;
 pub use handle::Handle;

@@ -22,9 +22,9 @@ use super::client::connect_by;
 use super::connection::Connection;
 use super::handle::Handle;
 use super::round_trip::measure;
-use crate::Error;
 use crate::client::AsClient;
 use crate::reconnect::{Attempt, Backoff, Cause, Change, State};
+use crate::{Error, SendOptions};
 
 type OnChange = dyn FnMut(&Change) + Send;
 type Before = dyn FnMut(&mut Attempt) -> Result<(), Error> + Send;
@@ -208,6 +208,62 @@ impl Reconnecting {
         self.hooks.on_open = Some(Box::new(hook));
         self
     }
+
+    /// Is told of every state that is entered, in order, while somebody receives: beside
+    /// [`recv_update`](Reconnecting::recv_update), and for programs that only [`recv`](Reconnecting::recv). One that panics is
+    /// logged.
+    ///
+    /// ```
+    /// use threadwire::aio;
+    /// use threadwire::reconnect::Backoff;
+    ///
+    /// let feed = aio::reconnect("ws://example.com/feed", Backoff::default())
+    ///     .on_change(|change| eprintln!("{change}"));
+    /// # let _ = feed;
+    /// ```
+    pub fn on_change(mut self, hook: impl FnMut(&Change) + Send + 'static) -> Reconnecting {
+        self.hooks.on_change = Some(Box::new(hook));
+        self
+    }
+
+    /// Holds what is sent while no connection is open, up to this many bytes, instead of refusing it with [`Error::Closed`]: as
+    /// [`Reconnect::hold`](crate::reconnect::Reconnect::hold) does. Whole messages are held, and leave in their order when the next
+    /// [`on_open`](Reconnecting::on_open) has returned, while somebody receives. Past the bound, sending fails with
+    /// [`Error::Limit`]. What is held at the end is dropped.
+    ///
+    /// ```
+    /// use threadwire::error::LimitKind;
+    /// use threadwire::reconnect::Backoff;
+    /// use threadwire::{Error, aio};
+    ///
+    /// let feed = aio::reconnect("ws://127.0.0.1:9/", Backoff::default()).hold(8);
+    /// let handle = feed.handle();
+    /// handle.send("5 byte")?;
+    /// assert!(matches!(handle.send("more"), Err(Error::Limit(error)) if error.kind == LimitKind::Held));
+    /// assert_eq!(handle.held(), 6);
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn hold(self, bytes: usize) -> Reconnecting {
+        self.shared.hold(bytes);
+        self
+    }
+
+    /// Measures the round trip of each connection when it is open, by `rounds` pings, while somebody receives, and opens another
+    /// one instead, after the usual wait, if their median is longer than `slowest` ([`Cause::TooSlow`]): as
+    /// [`Reconnect::slower_than`](crate::reconnect::Reconnect::slower_than) does. A measurement that comes to nothing changes nothing.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadwire::aio;
+    /// use threadwire::reconnect::Backoff;
+    ///
+    /// let feed = aio::reconnect("ws://example.com/feed", Backoff::default()).slower_than(Duration::from_millis(30), 5);
+    /// # let _ = feed;
+    /// ```
+    pub fn slower_than(mut self, slowest: Duration, rounds: usize) -> Reconnecting {
+        self.conductor.slower_than(slowest, rounds);
+        self
+    }
 }
 
 /// Receiving.
@@ -245,17 +301,33 @@ impl Reconnecting {
         poll_fn(|cx| self.poll_update(cx))
     }
 
-    /// Sends a message over the connection that is open, as [`Connection::send`] does. Fails with [`Error::Closed`] while none is.
+    /// Sends a message over the connection that is open, as [`Connection::send`] does. While none is, it fails with
+    /// [`Error::Closed`], or takes the message to be sent later where [`hold`](Reconnecting::hold) is set.
     pub fn send<'a>(
         &'a mut self,
         message: impl Into<Message<'a>>,
     ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
-        let message = message.into();
+        self.send_with(message, SendOptions::default())
+    }
+
+    /// Sends a message, and chooses what is to happen if there is no room for it, or whether it is compressed: see
+    /// [`Connection::send_with`], and [`send`](Reconnecting::send). What is held is not concerned by the first.
+    pub fn send_with<'a>(
+        &'a mut self,
+        message: impl Into<Message<'a>>,
+        options: impl Into<SendOptions>,
+    ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
+        let (message, options) = (message.into(), options.into());
         async move {
-            match &self.under_way {
-                UnderWay::Connection(connected) => connected.ws.send(message).await,
-                _ => Err(Error::Closed),
+            if let UnderWay::Connection(connected) = &self.under_way
+                && self.shared.is_direct()
+            {
+                match connected.ws.send_with(message, options).await {
+                    Err(Error::Closed) => {}
+                    sent => return sent,
+                }
             }
+            self.shared.send(message, options.when_full, options.compress)
         }
     }
 

@@ -38,11 +38,18 @@ pub(super) async fn measure(core: Arc<Core>, rounds: usize, reads: bool) -> Resu
     loop {
         core.with(State::send_probe)?;
         let pong = poll_fn(|cx| core.with(|state, env| state.poll_pong(cx, reads, env)));
-        let pong = timeout(limit, pong).await;
+        // Also where a native thread waits for it.
+        let pong = in_runtime(&core, || timeout(limit, pong)).await;
         if let Some(times) = pong.map_err(|_elapsed| Error::Timeout(TimeoutKind::Pong))?? {
             return Ok(times);
         }
     }
+}
+
+/// Makes a future whose timers are those of the connection's runtime.
+fn in_runtime<F>(core: &Core, make: impl FnOnce() -> F) -> F {
+    let _entered = core.runtime().enter();
+    make()
 }
 
 /// Whose turn it is to measure: dropped, it is the next one's.

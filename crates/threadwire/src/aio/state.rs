@@ -16,6 +16,7 @@ use threadwire_core::session::keepalive::Due;
 use threadwire_core::session::linger::Linger;
 use threadwire_core::session::outcome::EndOfReceiving;
 use threadwire_core::session::overflow::{FrameKind, Overflow};
+use threadwire_core::session::send::Framed;
 use threadwire_core::session::unparsed::Unparsed;
 use threadwire_core::session::{self, Session};
 use threadwire_proto::{CloseCode, CloseFrame, Compress, Initiator, OpCode, SendError, SendOptions};
@@ -195,13 +196,19 @@ impl State {
             Err(Error::Io(error)) => self.wrote(Err(error), env),
             sent => sent?,
         }
+        self.sent(env);
+        Ok(())
+    }
+
+    /// A frame was sent: much that waits is written now, and little soon.
+    #[inline]
+    fn sent(&mut self, env: Env<'_>) {
         if self.session.buffered() > env.session.config.high_watermark {
             self.write(env);
             // Also where the stream takes nothing for now.
             self.session.update_watermark(env.session);
         }
         self.flush_if_needed();
-        Ok(())
     }
 
     /// The same for whoever can't wait: where there is no room, the policy decides.
@@ -213,28 +220,70 @@ impl State {
         compress: Compress,
         env: Env<'_>,
     ) -> Result<(), Error> {
-        if !self.session.is_open() {
-            return Err(Error::Closed);
-        }
-        let (kind, length) = (FrameKind::of(opcode, true), payload.len());
-        let limit = env.session.config.max_buffered;
-        if !self.session.has_room(0, length, limit) {
-            // The write buffer may not have been written yet.
-            self.write(env);
-        }
-        if !self.session.has_room(0, length, limit) {
-            match self.session.overflow((kind, length), when_full, 0, env.session) {
-                Overflow::Take | Overflow::DropOldest => {}
-                Overflow::DropNewest => return Ok(()),
-                Overflow::Close => {
-                    self.began_to_close();
-                    return Err(Error::too_much_buffered(limit));
-                }
-                Overflow::Wait | Overflow::Refuse => return Err(Error::too_much_buffered(limit)),
-            }
+        let kind = FrameKind::of(opcode, true);
+        if !self.make_room(kind, payload.len(), when_full, env)? {
+            return Ok(());
         }
         let droppable = kind == FrameKind::Message && when_full == WhenFull::DropOldest;
         self.send_frame(opcode, true, payload, SendOptions { compress, droppable }, env)
+    }
+
+    /// Takes a message that others share, for whoever can't wait.
+    pub(super) fn send_shared(
+        &mut self,
+        framed: Framed<'_>,
+        when_full: WhenFull,
+        env: Env<'_>,
+    ) -> Result<(), Error> {
+        if !self.make_room(FrameKind::Message, framed.payload.len(), when_full, env)? {
+            return Ok(());
+        }
+        if self.session.is_mid_message() {
+            return Err(SendError::MessageUnfinished.into());
+        }
+        let Some(stream) = self.stream.as_mut().filter(|_| !self.session.is_broken()) else {
+            return Err(Error::Closed);
+        };
+        let io = &mut Polled { stream, cx: &mut Context::from_waker(env.waker) };
+        let droppable = when_full == WhenFull::DropOldest;
+        match self.session.send_shared(io, framed, droppable, env.session.buffers) {
+            Err(Error::Io(error)) => self.wrote(Err(error), env),
+            Ok(false) => return Err(Error::Closed),
+            sent => drop(sent?),
+        }
+        self.sent(env);
+        Ok(())
+    }
+
+    /// Makes room for a frame, as far as the policy allows. False if the frame is to be dropped.
+    fn make_room(
+        &mut self,
+        kind: FrameKind,
+        length: usize,
+        when_full: WhenFull,
+        env: Env<'_>,
+    ) -> Result<bool, Error> {
+        if !self.session.is_open() {
+            return Err(Error::Closed);
+        }
+        let limit = env.session.config.max_buffered;
+        if self.session.has_room(0, length, limit) {
+            return Ok(true);
+        }
+        // The write buffer may not have been written yet.
+        self.write(env);
+        if self.session.has_room(0, length, limit) {
+            return Ok(true);
+        }
+        match self.session.overflow((kind, length), when_full, 0, env.session) {
+            Overflow::Take | Overflow::DropOldest => Ok(true),
+            Overflow::DropNewest => Ok(false),
+            Overflow::Close => {
+                self.began_to_close();
+                Err(Error::too_much_buffered(limit))
+            }
+            Overflow::Wait | Overflow::Refuse => Err(Error::too_much_buffered(limit)),
+        }
     }
 
     /// Sends a ping, and has it leave at once.

@@ -28,7 +28,8 @@ use super::request::Request;
 ///     }
 ///     Ok(Reply::with(|ws: &Connection, message: Message<'_>| ws.send(message)))
 /// })?;
-/// # let at = |path| format!("ws://{}/{path}", server.local_addr()?);
+/// # let addr = server.local_addr()?;
+/// # let at = |path| format!("ws://{addr}/{path}");
 /// # assert!(threadwire::blocking::connect(&at("public")).is_ok());
 /// # assert!(threadwire::blocking::connect(&at("private")).is_err());
 /// # Ok::<(), threadwire::Error>(())

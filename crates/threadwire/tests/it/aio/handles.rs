@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::thread;
 
 use crate::common::peer::{BINARY, TEXT};
-use crate::common::tasks::{Script, client, echo, join, on_runtimes, pair, server};
+use crate::common::tasks::{Script, client, echo, join, on_runtimes, pair, pair_over, server};
 use crate::common::{patient, peer::request};
 use threadwire::error::LimitKind;
-use threadwire::{Config, Error, OwnedMessage, WhenFull, aio};
+use threadwire::{Compress, Config, Deflate, Error, OwnedMessage, WhenFull, aio};
 
 #[test]
 fn native_threads_send_while_the_task_only_receives() {
@@ -42,7 +42,7 @@ fn native_threads_send_while_the_task_only_receives() {
 fn a_native_thread_receives_while_the_runtime_does_the_io() {
     on_runtimes(|| async {
         let often = threadwire::Keepalive::default().idle_timeout(crate::common::SOON);
-        let (mut ws, peer) = crate::common::tasks::pair_over(1000, patient().keepalive(often)).await;
+        let (mut ws, peer) = pair_over(1000, patient().keepalive(often)).await;
         let serving = tokio::spawn(echo(peer));
         let thread = thread::spawn(move || {
             for number in 0..100 {
@@ -290,5 +290,27 @@ fn the_tasks_of_a_scope_end_with_the_connection() {
         assert!(is_dropped.await.is_err());
         assert_eq!(scope.spawn(async { 7 }).await.unwrap(), None, "too late");
         join(peer).await;
+    });
+}
+
+#[test]
+fn a_broadcast_reaches_members_of_all_kinds_in_order() {
+    on_runtimes(|| async {
+        let long = "news ".repeat(20_000);
+        let deflating = patient().deflate(Deflate::default());
+        // A client's messages are masked, so nobody shares them; and little room means that a frame leaves in pieces.
+        let (masked, mut first) = pair_over(4096, deflating.clone()).await;
+        let (mut second, compressing) = pair_over(4096, deflating).await;
+        let (mut third, plain) = pair_over(4096, patient()).await;
+        let members = [masked.handle(), compressing.handle(), plain.handle()];
+        for text in ["short", &long, "behind it", &long] {
+            assert_eq!(aio::broadcast(&members, text).sent, 3);
+        }
+        assert_eq!(aio::broadcast_with(&members, "as it is", Compress::Never).sent, 3);
+        for receiver in [&mut first, &mut second, &mut third] {
+            for text in ["short", &long, "behind it", &long, "as it is"] {
+                assert!(receiver.recv().await.unwrap().unwrap() == text);
+            }
+        }
     });
 }

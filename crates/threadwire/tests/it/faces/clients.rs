@@ -2,7 +2,8 @@
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
 use std::time::Duration;
 
 use super::scenarios;
@@ -11,10 +12,10 @@ use crate::common::peer::Host;
 use crate::common::proxies::{Kind, Proxying};
 use crate::common::recorder::{Call, Log};
 use crate::common::secure::Secure;
-use crate::common::{SOON, Serving, bind, echo, patient};
+use crate::common::{SOON, Serving, bind, echo, patient, vacant};
 use threadwire::client::{CookieJar, Proxy, Timeouts};
 use threadwire::error::TimeoutKind;
-use threadwire::reconnect::{Backoff, State};
+use threadwire::reconnect::{Backoff, Cause, State};
 use threadwire::server::ListenSocket;
 use threadwire::{App, Client, Connection, Error, Message, Reply, blocking, wait_until};
 
@@ -34,6 +35,13 @@ fn client_of(serving: &Serving) -> Client {
     Client::new(&serving.url("/")).unwrap().config(patient())
 }
 
+/// Tries again soon.
+fn soon() -> Backoff {
+    let moment = Duration::from_millis(1);
+    Backoff::default().first(moment).cap(moment)
+}
+
+/// Tries again at once.
 fn at_once() -> Backoff {
     Backoff::default().first(Duration::ZERO)
 }
@@ -231,6 +239,96 @@ scenarios! {
                 assert_eq!(feed.recv().await.unwrap().unwrap(), "hello");
                 feed.handle().connection().unwrap().abort();
             }
+        };
+    }
+    "come back: hold messages meanwhile" {
+        listener: alone || {
+            let (_place, addr) = vacant();
+            let client = Client::new(&format!("ws://{addr}/")).unwrap();
+            let ws = client.reconnect(soon()).hold(100).start(|_: &Connection, _: Message<'_>| Ok(()));
+            ws.send("held").unwrap();
+            let peer = thread::spawn(move || Host::at(addr).upgrade(b"").text());
+            wait_until(None, || peer.is_finished()).unwrap();
+            assert_eq!(peer.join().unwrap(), "held");
+        };
+        aio: alone async || {
+            let (_place, addr) = vacant();
+            let client = Client::new(&format!("ws://{addr}/")).unwrap();
+            let mut feed = threadwire::aio::reconnect(&client, soon()).hold(100);
+            feed.send("held").await.unwrap();
+            let receiving = tokio::spawn(async move { feed.recv().await });
+            assert_eq!(Host::at(addr).upgrade(b"").text(), "held");
+            receiving.abort();
+        };
+    }
+    "come back: from connections that are too slow" {
+        listener: alone || {
+            let serving = Serving::with(bind(), |_| Reply::with(echo));
+            let reconnect = client_of(&serving).reconnect(at_once().max_attempts(1));
+            // Nothing is that near.
+            let ws = reconnect.slower_than(Duration::from_nanos(1), 1);
+            let end = ws.start(|_: &Connection, _: Message<'_>| Ok(())).wait_ended().unwrap();
+            assert!(matches!(end.cause.as_deref(), Some(Cause::TooSlow { .. })));
+        };
+        aio: alone async || {
+            let serving = Serving::with(bind(), |_| Reply::with(echo));
+            let feed = threadwire::aio::reconnect(&client_of(&serving), at_once().max_attempts(1));
+            let mut feed = feed.slower_than(Duration::from_nanos(1), 1);
+            feed.recv().await.unwrap_err();
+            assert!(matches!(feed.handle().last_change().cause.as_deref(), Some(Cause::TooSlow { .. })));
+        };
+    }
+    "come back: be told of each change" {
+        listener: alone || {
+            let serving = Serving::with(bind(), |_| Reply::with(echo));
+            let (tell, told) = mpsc::channel();
+            let reconnect = client_of(&serving).reconnect(at_once());
+            let reconnect = reconnect.on_change(move |change| tell.send(change.state).unwrap());
+            let ws = reconnect.start(|_: &Connection, _: Message<'_>| Ok(()));
+            wait_until(None, || told.try_iter().any(|state| state == State::Open)).unwrap();
+            ws.stop();
+        };
+        aio: alone async || {
+            let greet = |ws: &Connection, call: &Call| match call {
+                Call::Open => ws.send("hello"),
+                _ => Ok(()),
+            };
+            let serving = Serving::recording(patient(), &Log::new(), greet);
+            let (tell, told) = mpsc::channel();
+            let feed = threadwire::aio::reconnect(&client_of(&serving), at_once());
+            let mut feed = feed.on_change(move |change| tell.send(change.state).unwrap());
+            feed.recv().await.unwrap();
+            assert!(told.try_iter().any(|state| state == State::Open));
+        };
+    }
+    "come back: change an attempt, and forbid it" {
+        listener: alone || {
+            let (serving, asked) = asked("X-Name");
+            let reconnect = client_of(&serving).reconnect(at_once());
+            let reconnect = reconnect.before(|attempt| attempt.header("X-Name", "value")).retry_if(|_| false);
+            let ws = reconnect.start(|ws: &Connection, _: Message<'_>| ws.close());
+            wait_until(None, || ws.state() == State::Open).unwrap();
+            ws.connection().unwrap().abort();
+            ws.wait_ended().unwrap();
+            assert_eq!(asked(), "value");
+        };
+        app: alone || {
+            let (serving, asked) = asked("X-Name");
+            let app = App::new(&client_of(&serving)).unwrap().reconnect(at_once()).retry_if(|_| false);
+            let app = app.before(|attempt| attempt.header("X-Name", "value")).on_open(|ws| ws.abort());
+            let _ended = app.on_error(|_, _| {}).run_forever();
+            assert_eq!(asked(), "value");
+        };
+        aio: alone async || {
+            let (serving, asked) = asked("X-Name");
+            let feed = threadwire::aio::reconnect(&client_of(&serving), at_once()).retry_if(|_| false);
+            let feed = feed.before(|attempt| attempt.header("X-Name", "value"));
+            let mut feed = feed.on_open(|ws| {
+                ws.abort();
+                Ok(())
+            });
+            feed.recv().await.unwrap_err();
+            assert_eq!(asked(), "value");
         };
     }
 }

@@ -1,19 +1,27 @@
 //! Connection features on each face.
 
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
-use super::drive::{aio, blocking, client, frame, text};
+use super::drive::{aio, blocking, client, deaf, frame, listener, text};
 use super::scenarios;
+use crate::common::keeping::{MOMENT, await_ping, pinging};
 use crate::common::peer::{BINARY, CLOSE, PING, PONG, Peer, TEXT};
 use crate::common::recorder::{Call, Log};
-use crate::common::{PATIENCE, ignore, patient};
+use crate::common::sharing::{FILLER, drain, fill};
+use crate::common::{PATIENCE, Serving, bind, echo, ignore, patient};
+use threadwire::aio::Event;
+use threadwire::blocking::Select;
 use threadwire::error::TimeoutKind;
 use threadwire::events::Received;
-use threadwire::frame::OpCode;
+use threadwire::frame::{Frame, Level, OpCode};
 use threadwire::messages::Backlog;
+use threadwire::trace::Trace;
 use threadwire::worker::{block_on, wait_event};
-use threadwire::{App, CloseCode, Error, Handle, Initiator, Room, wait_until};
+use threadwire::{
+    App, Client, CloseCode, Connection, Deflate, Error, Handle, Initiator, Keepalive, Listener, Reply, Room,
+    WhenFull, wait_until,
+};
 
 /// The fragments of a message.
 const FRAGMENTS: [(u8, &[u8]); 2] = [(0x01, b"two "), (0x80, b"parts")];
@@ -35,6 +43,28 @@ fn farewell(peer: &mut Peer) -> (u16, String) {
     peer.close(closed.0, "");
     peer.end();
     closed
+}
+
+/// Answers the ping that must be next.
+fn answer(peer: &mut Peer) {
+    let (first, payload) = peer.frame();
+    assert_eq!(first, PING);
+    peer.send(PONG, &payload);
+}
+
+/// A trace, and what was shown to it.
+fn shown() -> (Trace, Arc<Mutex<String>>) {
+    let shown = Arc::new(Mutex::new(String::new()));
+    let lines = Arc::clone(&shown);
+    (Trace::to(move |line| lines.lock().unwrap().push_str(&line.to_string())), shown)
+}
+
+/// A server that agrees to a subprotocol and to compression, and a client that asks for both.
+fn agreeing() -> (Serving, Client) {
+    let config = patient().deflate(Deflate::default());
+    let serving = Serving::with(bind().config(config.clone()), |_| Reply::with(echo).subprotocols(["v1"]));
+    let client = Client::new(&serving.url("/")).unwrap().config(config).subprotocols(["v1"]).unwrap();
+    (serving, client)
 }
 
 scenarios! {
@@ -444,6 +474,342 @@ scenarios! {
         aio_handle: peer |handle, peer| {
             assert_eq!(threadwire::aio::broadcast([handle], "to all").sent, 1);
             assert_eq!(peer.text(), "to all");
+        };
+    }
+    "options of one message, and how many were dropped" {
+        listener app: peer |ws, _peer| {
+            while ws.dropped() == 0 {
+                ws.send_with(&[0; FILLER], WhenFull::DropNewest).unwrap();
+            }
+            assert!(ws.is_open());
+        };
+        blocking: peer |ws, _peer| {
+            while ws.connection().dropped() == 0 {
+                ws.send_with(&[0; FILLER], WhenFull::DropNewest).unwrap();
+            }
+            assert!(ws.is_open());
+        };
+        aio: peer async |ws, _peer| {
+            while ws.dropped() == 0 {
+                ws.send_with(&[0; FILLER], WhenFull::DropNewest).await.unwrap();
+            }
+            assert!(ws.is_open());
+        };
+        handle aio_handle: peer |handle, _peer| {
+            while handle.dropped() == 0 {
+                handle.send_with(&[0; FILLER], WhenFull::DropNewest).unwrap();
+            }
+            assert!(handle.is_open());
+        };
+    }
+    "wait for room" {
+        listener: peer |ws, peer| {
+            let count = fill(ws);
+            let mut reader = peer.writer();
+            let reading = thread::spawn(move || {
+                drain(&mut reader, count);
+                reader.brief(0)
+            });
+            // Only with what waits is it too much.
+            ws.send_with(&vec![0; 16 << 20], WhenFull::Wait).unwrap();
+            wait_until(None, || ws.buffered() == 0).unwrap();
+            assert_eq!(reading.join().unwrap().1, 16 << 20);
+        };
+        blocking: peer |ws, peer| {
+            let count = fill(ws.connection());
+            let mut reader = peer.writer();
+            let reading = thread::spawn(move || {
+                drain(&mut reader, count);
+                reader.brief(0)
+            });
+            // Only with what waits is it too much.
+            ws.send(&vec![0; 16 << 20]).unwrap();
+            wait_until(None, || ws.connection().buffered() == 0).unwrap();
+            assert_eq!(reading.join().unwrap().1, 16 << 20);
+        };
+        aio: peer async |ws, peer| {
+            let mut reader = peer.writer();
+            let reading = thread::spawn(move || drain(&mut reader, 100));
+            for _ in 0..100 {
+                ws.send(&[0; FILLER]).await.unwrap();
+            }
+            ws.flush().await.unwrap();
+            reading.join().unwrap();
+        };
+        handle: peer |handle, peer| {
+            let mut reader = peer.writer();
+            let reading = thread::spawn(move || drain(&mut reader, 101));
+            for _ in 0..100 {
+                handle.send(&[0; FILLER]).unwrap();
+            }
+            handle.wait_drained().unwrap();
+            block_on(handle.send_async(&[0; FILLER])).unwrap().unwrap();
+            reading.join().unwrap();
+        };
+        aio_handle: peer |handle, peer| {
+            let mut reader = peer.writer();
+            let reading = thread::spawn(move || drain(&mut reader, 100));
+            for _ in 0..100 {
+                block_on(handle.send_async(&[0; FILLER])).unwrap().unwrap();
+            }
+            reading.join().unwrap();
+        };
+    }
+    "receive a message in parts" {
+        listener: alone || {
+            struct Parts(mpsc::Sender<Vec<u8>>);
+            impl Listener for Parts {
+                fn level(&self) -> Level {
+                    Level::Frames
+                }
+                fn on_frame(&mut self, _ws: &Connection, frame: &Frame<'_>) -> Result<(), Error> {
+                    self.0.send(frame.payload().to_vec()).unwrap();
+                    Ok(())
+                }
+            }
+            let (client, peer) = client(patient());
+            let (tell, told) = mpsc::channel();
+            let _ws = client.connect(Parts(tell)).unwrap();
+            let mut peer = peer.join().unwrap();
+            FRAGMENTS.iter().for_each(|(first, payload)| peer.send(*first, payload));
+            wait_until(None, || told.try_iter().any(|part| part == b"parts")).unwrap();
+        };
+        blocking: alone || {
+            let (client, peer) = client(patient());
+            let mut ws = threadwire::blocking::connect_in_parts(&client).unwrap();
+            let mut peer = peer.join().unwrap();
+            FRAGMENTS.iter().for_each(|(first, payload)| peer.send(*first, payload));
+            let mut message = ws.recv().unwrap().unwrap();
+            assert_eq!(message.next_part().unwrap().unwrap(), b"two ");
+            assert_eq!(message.next_part().unwrap().unwrap(), b"parts");
+            assert_eq!(message.next_part().unwrap(), None);
+        };
+    }
+    "hear pings and pongs" {
+        listener: alone || {
+            struct Pings(mpsc::Sender<Vec<u8>>);
+            impl Listener for Pings {
+                fn on_ping(&mut self, _ws: &Connection, payload: &[u8]) -> Result<(), Error> {
+                    self.0.send(payload.to_vec()).unwrap();
+                    Ok(())
+                }
+                fn on_pong(&mut self, ws: &Connection, payload: &[u8]) -> Result<(), Error> {
+                    self.on_ping(ws, payload)
+                }
+            }
+            let (client, peer) = client(patient());
+            let (tell, told) = mpsc::channel();
+            let _ws = client.connect(Pings(tell)).unwrap();
+            let mut peer = peer.join().unwrap();
+            for (first, payload) in [(PING, b"?"), (PONG, b"!")] {
+                peer.send(first, payload);
+                wait_until(None, || told.try_recv().is_ok_and(|heard| heard == payload)).unwrap();
+            }
+        };
+        app: alone || {
+            let (client, peer) = client(patient());
+            let peer = thread::spawn(|| {
+                let mut peer = peer.join().unwrap();
+                peer.send(PING, b"?");
+                assert_eq!(peer.frame(), (PONG, b"?".to_vec()));
+                peer.send(PONG, b"!");
+                farewell(&mut peer).1
+            });
+            let (tell, told) = mpsc::channel();
+            let app = App::new(&client).unwrap().on_ping(move |_, payload| tell.send(payload.to_vec()).unwrap());
+            app.on_pong(|ws, _| ws.close_with(CloseCode::NORMAL, "heard")).run_forever().unwrap();
+            assert_eq!((peer.join().unwrap().as_str(), told.recv().unwrap()), ("heard", b"?".to_vec()));
+        };
+        aio: peer async |ws, peer| {
+            peer.send(PING, b"?");
+            assert_eq!(ws.recv_event().await.unwrap(), Some(Event::Ping(b"?".to_vec())));
+            peer.send(PONG, b"!");
+            assert_eq!(ws.recv_event().await.unwrap(), Some(Event::Pong(b"!".to_vec())));
+        };
+    }
+    "measure a round trip" {
+        listener: alone || {
+            let serving = Serving::with(bind(), |_| Reply::with(echo));
+            let ws = threadwire::connect(&serving.url("/"), deaf).unwrap();
+            assert_eq!(ws.measure_roundtrip(2).unwrap().len(), 2);
+        };
+        blocking: alone || {
+            let serving = Serving::with(bind(), |_| Reply::with(echo));
+            let mut ws = threadwire::blocking::connect(&serving.url("/")).unwrap();
+            assert_eq!(ws.measure_roundtrip(2).unwrap().len(), 2);
+        };
+        app: alone || {
+            let serving = Serving::with(bind(), |_| Reply::with(echo));
+            let (tell, told) = mpsc::channel();
+            let mut app = App::new(&serving.url("/")).unwrap().on_open(move |ws| {
+                let (tell, handle) = (tell.clone(), ws.handle());
+                ws.measure_roundtrip_then(2, move |times| {
+                    tell.send(times.unwrap().len()).unwrap();
+                    handle.close().unwrap();
+                });
+            });
+            app.run_forever().unwrap();
+            assert_eq!(told.recv().unwrap(), 2);
+        };
+        aio: alone async || {
+            let serving = Serving::with(bind(), |_| Reply::with(echo));
+            let ws = threadwire::aio::connect(&serving.url("/")).await.unwrap();
+            assert_eq!(ws.measure_roundtrip(2).await.unwrap().len(), 2);
+        };
+        handle: peer |handle, peer| {
+            let times = handle.measure_roundtrip(1);
+            answer(peer);
+            assert_eq!(times.get().unwrap().len(), 1);
+        };
+        aio_handle: peer |handle, peer| {
+            let measuring = handle.clone();
+            let times = thread::spawn(move || block_on(measuring.measure_roundtrip(1)).unwrap().unwrap());
+            answer(peer);
+            assert_eq!(times.join().unwrap().len(), 1);
+        };
+    }
+    "keepalive, and how long its round trips took" {
+        listener: alone || {
+            let (ws, mut peer) = listener::open(pinging().keep_round_trips(true));
+            let ping = await_ping(&mut peer);
+            peer.send(PONG, &ping);
+            wait_until(None, || ws.round_trips().is_some()).unwrap();
+        };
+        blocking: alone || {
+            let (ws, mut peer) = blocking::open(pinging().keep_round_trips(true));
+            let ping = await_ping(&mut peer);
+            peer.send(PONG, &ping);
+            wait_until(None, || ws.connection().round_trips().is_some()).unwrap();
+        };
+        app: alone || {
+            let (client, peer) = client(patient().keep_round_trips(true));
+            let peer = thread::spawn(|| {
+                let mut peer = peer.join().unwrap();
+                answer(&mut peer);
+                while let (PING, _) = peer.frame() {}
+            });
+            let keepalive = Keepalive::default().idle_timeout(MOMENT);
+            let app = App::new(&client).unwrap().ping(keepalive);
+            let mut app = app.on_pong(|ws, _| if ws.round_trips().is_some() { ws.abort() }).on_error(|_, _| {});
+            let _ended = app.run_forever();
+            drop(peer);
+        };
+        aio: alone async || {
+            let (mut ws, mut peer) = aio::open(pinging().keep_round_trips(true)).await;
+            let answering = thread::spawn(move || answer(&mut peer));
+            while ws.round_trips().is_none() {
+                let _pong = ws.recv_event().await.unwrap();
+            }
+            answering.join().unwrap();
+        };
+    }
+    "pause reading" {
+        listener app: peer |ws, _peer| {
+            ws.pause_reading();
+            assert!(ws.is_reading_paused());
+            ws.resume_reading();
+            assert!(!ws.is_reading_paused());
+        };
+        aio: peer async |ws, _peer| {
+            ws.pause_reading();
+            assert!(ws.is_reading_paused());
+            ws.resume_reading();
+            assert!(!ws.is_reading_paused());
+        };
+    }
+    "trace" {
+        listener: alone || {
+            let (trace, shown) = shown();
+            let (ws, mut peer) = listener::open(patient().trace(trace));
+            ws.send("hello").unwrap();
+            assert_eq!(text(&mut peer), "hello");
+            assert!(shown.lock().unwrap().contains("hello"));
+        };
+        blocking: alone || {
+            let (trace, shown) = shown();
+            let (mut ws, mut peer) = blocking::open(patient().trace(trace));
+            ws.send("hello").unwrap();
+            assert_eq!(peer.text(), "hello");
+            assert!(shown.lock().unwrap().contains("hello"));
+        };
+        app: alone || {
+            let (trace, shown) = shown();
+            let serving = Serving::with(bind(), |_| Reply::with(echo));
+            let app = App::new(&serving.url("/")).unwrap().trace(trace);
+            app.on_open(|ws| ws.send("hello")).on_message(|ws, _| ws.close()).run_forever().unwrap();
+            assert!(shown.lock().unwrap().contains("hello"));
+        };
+        aio: alone async || {
+            let (trace, shown) = shown();
+            let (ws, mut peer) = aio::open(patient().trace(trace)).await;
+            ws.send("hello").await.unwrap();
+            ws.flush().await.unwrap();
+            assert_eq!(peer.text(), "hello");
+            assert!(shown.lock().unwrap().contains("hello"));
+        };
+    }
+    "what was agreed: subprotocol, compression" {
+        listener: alone || {
+            let (_serving, client) = agreeing();
+            let ws = client.connect(deaf).unwrap();
+            assert!(ws.deflate().is_some() && ws.subprotocol() == Some("v1"));
+        };
+        blocking: alone || {
+            let (_serving, client) = agreeing();
+            let ws = threadwire::blocking::connect(&client).unwrap();
+            assert!(ws.deflate().is_some() && ws.subprotocol() == Some("v1"));
+        };
+        app: alone || {
+            let (_serving, client) = agreeing();
+            let (tell, told) = mpsc::channel();
+            let mut app = App::new(&client).unwrap().on_open(move |ws| {
+                tell.send(ws.deflate().is_some() && ws.subprotocol() == Some("v1")).unwrap();
+                ws.close()
+            });
+            app.run_forever().unwrap();
+            assert!(told.recv().unwrap());
+        };
+        aio: alone async || {
+            let (_serving, client) = agreeing();
+            let ws = threadwire::aio::connect(&client).await.unwrap();
+            assert!(ws.deflate().is_some() && ws.subprotocol() == Some("v1"));
+        };
+    }
+    "pair a request with its answer" {
+        app: alone || {
+            let serving = Serving::with(bind(), |_| Reply::with(echo));
+            let url = serving.url("/");
+            let (tell, opened) = mpsc::channel();
+            let running = threadwire::app::spawn(move || {
+                let app = App::new(&url)?.id(|message| message.as_text()?.split(' ').next()?.parse::<u64>().ok());
+                Ok(app.on_open(move |_| tell.send(()).unwrap()))
+            });
+            let running = running.unwrap();
+            opened.recv().unwrap();
+            let reply = running.handle().request(1, "1 hello").unwrap();
+            assert_eq!(reply.get().unwrap(), "1 hello");
+            running.handle().close().unwrap();
+            running.join().unwrap();
+        };
+    }
+    "wait for several connections" {
+        blocking: alone || {
+            let (one, _quiet) = blocking::open(patient());
+            let (two, mut peer) = blocking::open(patient());
+            let mut select = Select::new();
+            let (_, two) = (select.add(one), select.add(two));
+            peer.send(TEXT, b"hello");
+            let (key, _message) = select.recv().unwrap().unwrap();
+            assert_eq!(key, two);
+        };
+        aio: alone async || {
+            let (mut one, _quiet) = aio::open(patient()).await;
+            let (mut two, mut peer) = aio::open(patient()).await;
+            peer.send(TEXT, b"hello");
+            tokio::select! {
+                _ = one.recv() => panic!("nobody has sent it anything"),
+                message = two.recv() => assert_eq!(message.unwrap().unwrap(), "hello"),
+            }
         };
     }
 }

@@ -1,15 +1,31 @@
 //! Server features on each face.
 
-use std::thread;
+use std::net::SocketAddr;
+use std::thread::{self, JoinHandle};
 
 use super::scenarios;
 use crate::common::certificates::Authority;
 use crate::common::doors::{Plan, ask_for_note, attach};
 use crate::common::files::Files;
-use crate::common::patient;
 use crate::common::peer::{Peer, TEXT, request, request_with};
-use threadwire::server::{Admission, Bearer, Forwarded, ListenSocket, ProxyProtocol, Router, ServerTls};
+use crate::common::{bind, echo, patient, tasks};
+use threadwire::server::{
+    Admission, Bearer, Forwarded, ListenSocket, ProxyProtocol, Router, ServerTls, Shutdown,
+};
 use threadwire::{Client, Config, Limits, Reply, Request, blocking};
+
+/// A peer of an echo that leaves when it is asked to.
+fn leaving(addr: SocketAddr) -> JoinHandle<()> {
+    let mut peer = Peer::open(addr, "/");
+    // It is served now.
+    peer.send(TEXT, b"hello");
+    assert_eq!(peer.text(), "hello");
+    thread::spawn(move || {
+        let code = peer.code();
+        peer.close(code, "");
+        assert!(peer.ended_orderly());
+    })
+}
 
 scenarios! {
     "answer a request" {
@@ -136,6 +152,36 @@ scenarios! {
             let mut peer = Peer::open(served.addr(), "/");
             peer.send(TEXT, b"12345");
             assert_eq!(peer.code(), 1009);
+        };
+    }
+    "shut down, with a report" {
+        listener: alone || {
+            let running = bind().serve(|_| Reply::with(echo)).unwrap();
+            let peer = leaving(running.local_addr().unwrap());
+            assert_eq!(running.shutdown(Shutdown::default()).unwrap().clean, 1);
+            peer.join().unwrap();
+        };
+        blocking: alone || {
+            let server = blocking::Server::bind("127.0.0.1:0").unwrap();
+            let serving = server.serve(1, |ws| {
+                while let Some(message) = ws.recv()? {
+                    ws.send(&message)?;
+                }
+                Ok(())
+            });
+            let serving = serving.unwrap();
+            let peer = leaving(serving.local_addr().unwrap());
+            assert_eq!(serving.shutdown(Shutdown::default()).unwrap().clean, 1);
+            peer.join().unwrap();
+        };
+        aio: alone async || {
+            let server = threadwire::aio::Server::bind("127.0.0.1:0").await.unwrap();
+            let (addr, stopper) = (server.local_addr().unwrap(), server.stopper());
+            let serving = tokio::spawn(server.serve(|_, ws| tasks::echo(ws)));
+            let peer = leaving(addr);
+            assert_eq!(stopper.shutdown(Shutdown::default()).await.unwrap().clean, 1);
+            serving.await.unwrap().unwrap();
+            peer.join().unwrap();
         };
     }
 }

@@ -2,5 +2,6 @@
 
 mod callbacks;
 mod commands;
+mod everywhere;
 mod memory;
 mod offline_queue;
