@@ -15,7 +15,7 @@ use threadwire_worker::{Ended, EventLoop, Pool, Remote, Worker};
 
 use super::inbox::{Arrived, InboxListener};
 use super::{Connection, Detached};
-use crate::on_loop::server::{Control, Hook, ServerWorker, Service, Setup, Stopper};
+use crate::on_loop::server::{Control, Hook, Host, ServerWorker, Service, Setup, Stopper};
 use crate::server::{Admission, ListenAddr, ListenSocket, Shutdown, ShutdownReport};
 #[cfg(feature = "tls")]
 use crate::tls::ServerTls;
@@ -53,8 +53,8 @@ pub struct Server {
     settings: ServerSettings,
     hook: Hook,
     control: Control,
-    /// Whether the thread is there for the server alone.
-    owns_thread: bool,
+    /// The thread that connections are accepted on.
+    host: Host,
     /// Set when it has begun to accept.
     worker: OnceCell<Rc<ServerWorker>>,
     arrived: Rc<Arrived>,
@@ -84,7 +84,7 @@ impl Server {
             settings: ServerSettings::default(),
             hook: Hook::default(),
             control: Control::default(),
-            owns_thread: false,
+            host: Host::Program,
             worker: OnceCell::new(),
             arrived: Rc::default(),
         };
@@ -215,7 +215,7 @@ impl Server {
         if sockets.is_empty() {
             return Err(Error::other("this server could not begin to accept"));
         }
-        let worker = self.service().begin(self.owns_thread);
+        let worker = self.service().begin(self.host);
         let arrived = Rc::downgrade(&self.arrived);
         worker.listen_with(move || Box::new(InboxListener::of_server(arrived.clone())));
         for socket in sockets {
@@ -306,7 +306,7 @@ impl Server {
                 settings,
                 hook,
                 control,
-                owns_thread: true,
+                host: Host::Server,
                 worker: OnceCell::new(),
                 arrived: Rc::default(),
             };

@@ -8,7 +8,7 @@ use threadwire_worker::{Ended, Worker, wait_forever};
 
 use super::server::Sockets;
 use crate::Error;
-use crate::on_loop::server::{Control, Service, Stopper, WorkerRemote};
+use crate::on_loop::server::{Control, Host, Service, Stopper, WorkerRemote};
 use crate::server::{ListenAddr, Shutdown, ShutdownReport};
 
 /// A server at work. Dropping it does not stop it.
@@ -50,7 +50,7 @@ impl Running {
         let builder = builder.no_parent();
         let service = service.clone();
         let worker = builder.spawn(move || {
-            let worker = service.begin(true);
+            let worker = service.begin(Host::Server);
             // The other end is there: it waits for this.
             let _ = tell.send(sockets.listen(&worker).map(|()| worker.remote().clone()));
             wait_forever()

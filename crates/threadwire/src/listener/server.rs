@@ -8,7 +8,7 @@ use std::rc::Rc;
 use threadwire_worker::{Ended, EventLoop, Worker, wait_forever};
 
 use super::running::Running;
-use crate::on_loop::server::{Control, Hook, ServerWorker, Service, Setup, Stopper, WorkerRemote};
+use crate::on_loop::server::{Control, Hook, Host, ServerWorker, Service, Setup, Stopper, WorkerRemote};
 use crate::server::{Admission, ListenAddr, ListenSocket};
 #[cfg(feature = "tls")]
 use crate::tls::ServerTls;
@@ -247,7 +247,7 @@ impl Server {
         let Plan { service, .. } = plan;
         let mut begun = None;
         let ended = Worker::builder().grace(service.grace()).run(|| {
-            let worker = begun.insert(service.begin(true));
+            let worker = begun.insert(service.begin(Host::Server));
             let served = match first.listen(worker) {
                 Ok(()) => wait_forever().map(Ok),
                 Err(error) => Ok(Err(error)),

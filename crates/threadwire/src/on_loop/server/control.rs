@@ -46,15 +46,27 @@ struct State {
 pub(crate) struct WorkerRemote {
     pub(super) remote: Remote,
     pub(super) tally: Arc<WorkerTally>,
-    /// Whether the thread is there for the server alone, and is stopped with it.
-    owns_thread: bool,
+    host: Host,
+}
+
+/// The thread that a server's worker is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Host {
+    /// It is there for the server alone, and is stopped with it.
+    Server,
+    /// It belongs to a pool, whose end stops it: that a handler's wait learns of the stop before it learns of its connection's end.
+    Pool,
+    /// It goes on without the server, whose connections are closed.
+    Program,
 }
 
 impl WorkerRemote {
     /// Ends what the worker does.
     pub(super) fn stop(&self) {
-        if self.owns_thread {
-            return self.remote.stop();
+        match self.host {
+            Host::Server => return self.remote.stop(),
+            Host::Pool => return,
+            Host::Program => {}
         }
         let tally = Arc::clone(&self.tally);
         // A thread that has ended serves nobody any more.
@@ -72,18 +84,13 @@ impl Control {
         self.0.state.lock()
     }
 
-    /// Makes this thread one of the server's workers; if `owns_thread`, the thread stops when the server does. A server that was stopped
+    /// Makes this thread one of the server's workers; whose thread it is says what a stop does. A server that was stopped
     /// already stops the worker too, and one that shuts down has it shut down.
-    pub(super) fn enrol(
-        &self,
-        settings: &Arc<ServerSettings>,
-        hook: &Hook,
-        owns_thread: bool,
-    ) -> Rc<ServerWorker> {
+    pub(super) fn enrol(&self, settings: &Arc<ServerSettings>, hook: &Hook, host: Host) -> Rc<ServerWorker> {
         let remote = WorkerRemote {
             remote: EventLoop::current().remote(),
             tally: Arc::new(WorkerTally::new(Arc::clone(&self.0.watchers))),
-            owns_thread,
+            host,
         };
         let worker = ServerWorker::open(Arc::clone(settings), hook.clone(), remote.clone());
         let mut state = self.lock();
@@ -101,7 +108,7 @@ impl Control {
     /// The same on a thread of a pool, which ends what is done there itself; unless the thread is one already.
     pub(super) fn enrol_once(&self, settings: &Arc<ServerSettings>, hook: &Hook) -> Rc<ServerWorker> {
         let known = ServerWorker::of_settings(settings);
-        known.unwrap_or_else(|| self.enrol(settings, hook, false))
+        known.unwrap_or_else(|| self.enrol(settings, hook, Host::Pool))
     }
 
     /// A worker has nothing to do any more. Where the server shuts down, it is still to be reported on.

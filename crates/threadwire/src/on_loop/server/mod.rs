@@ -16,7 +16,7 @@ use std::time::Duration;
 use threadwire_core::server::settings::ServerSettings;
 use threadwire_worker::EventLoop;
 
-pub(crate) use control::{Control, WorkerRemote};
+pub(crate) use control::{Control, Host, WorkerRemote};
 pub(crate) use hook::Hook;
 pub use stopper::Stopper;
 pub(crate) use worker::ServerWorker;
@@ -61,11 +61,11 @@ impl Service {
     }
 
     /// Makes this thread one of the server's workers. If it is there for the server alone, it is stopped when the server is.
-    pub(crate) fn begin(&self, owns_thread: bool) -> Rc<ServerWorker> {
+    pub(crate) fn begin(&self, host: Host) -> Rc<ServerWorker> {
         if let Some(setup) = &self.setup.0 {
             setup(&EventLoop::current());
         }
-        self.control.enrol(&self.settings, &self.hook, owns_thread)
+        self.control.enrol(&self.settings, &self.hook, host)
     }
 
     /// The same on a thread of a pool, which may be one already. Nothing is set up there.
