@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use proc_macro2::{TokenStream, TokenTree};
+use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
-use syn::{Attribute, Item};
+use syn::{Attribute, Item, Meta, Token};
 
 use crate::cfg::outside_tests;
 use crate::modules::Modules;
@@ -71,6 +72,17 @@ fn top(file: &Path, src: &Path) -> String {
     }
 }
 
+/// Whether an attribute only documents, under whatever condition.
+fn is_documentation(meta: &Meta) -> bool {
+    match meta {
+        Meta::List(list) if list.path.is_ident("cfg_attr") => {
+            let parts = list.parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated);
+            parts.is_ok_and(|parts| parts.iter().skip(1).all(is_documentation))
+        }
+        meta => meta.path().is_ident("doc"),
+    }
+}
+
 fn code_lines(text: &str) -> syn::Result<usize> {
     let mut left_out = LeftOut(BTreeSet::new());
     left_out.visit_file(&syn::parse_file(text)?);
@@ -111,7 +123,7 @@ impl<'ast> Visit<'ast> for LeftOut {
     }
 
     fn visit_attribute(&mut self, attribute: &'ast Attribute) {
-        if attribute.path().is_ident("doc") {
+        if is_documentation(&attribute.meta) {
             self.add(attribute);
         }
     }
@@ -126,6 +138,9 @@ mod tests {
         let text = r#"//! A crate.
 
 /// A function.
+#[cfg_attr(feature = "more", doc = "
+More of it.
+")]
 fn f() -> &'static str {
     // A comment.
     /* Another

@@ -25,6 +25,7 @@ pub mod outbox;
 pub mod outcome;
 pub mod overflow;
 pub mod receive;
+pub mod round_trip;
 pub mod send;
 pub mod shared_message;
 #[cfg(test)]

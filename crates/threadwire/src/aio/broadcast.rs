@@ -1,6 +1,5 @@
 //! Broadcast: one message for many connections, framed once, and compressed once for each set of parameters.
 
-use threadwire_core::session::buffers::Buffers;
 use threadwire_core::session::shared_message::SharedMessage;
 use threadwire_proto::Message;
 
@@ -57,10 +56,9 @@ pub fn broadcast_with<'h, 'm>(
 ) -> Broadcast {
     let SendOptions { when_full, compress, .. } = options.into();
     let mut message = SharedMessage::new(message.into(), compress);
-    let buffers = Buffers::current();
     let mut result = Broadcast::default();
     for handle in handles {
-        match handle.core().send_shared(&mut message, when_full, &buffers) {
+        match handle.core().send_shared(&mut message, when_full) {
             Ok(()) => result.sent += 1,
             Err(Error::Limit(_)) => result.full += 1,
             Err(_) => result.closed += 1,
@@ -97,7 +95,7 @@ mod tests {
         let text = "news ".repeat(10_000);
         let mut message = SharedMessage::new(Message::Text(&text), Compress::Auto);
         for (member, _) in &pairs {
-            member.handle().core().send_shared(&mut message, None, &Buffers::current()).unwrap();
+            member.handle().core().send_shared(&mut message, None).unwrap();
         }
         assert_eq!(message.compressions(), 2);
         for (_, peer) in &mut pairs {

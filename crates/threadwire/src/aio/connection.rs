@@ -67,7 +67,7 @@ impl Connection {
         Connection { sender: Sender::new(Arc::clone(&core)), receiver: Receiver::new(core) }
     }
 
-    fn core(&self) -> &Arc<Core> {
+    pub(super) fn core(&self) -> &Arc<Core> {
         &self.receiver.core
     }
 
@@ -240,7 +240,7 @@ impl Connection {
 
     /// Whether messages can be sent, as far as is known: what the peer does is noticed when it is received.
     pub fn is_open(&self) -> bool {
-        self.core().lock().session.is_open()
+        self.core().is_open()
     }
 
     /// How the connection ended, if it has: the same for everybody who asks.
@@ -250,7 +250,7 @@ impl Connection {
 
     /// How many bytes wait to be written.
     pub fn buffered(&self) -> usize {
-        self.core().lock().session.buffered()
+        self.core().buffered()
     }
 
     /// How long pings took to come back so far, if [`Config::keep_round_trips`](crate::Config::keep_round_trips) is on and one
@@ -283,29 +283,29 @@ impl Connection {
         &self,
         rounds: usize,
     ) -> impl Future<Output = Result<Vec<Duration>, Error>> + Send + '_ {
-        round_trip::measure(self.core(), rounds, true)
+        round_trip::measure(Arc::clone(self.core()), rounds, true)
     }
 
     /// How many messages were dropped because there was no room for them, as [`WhenFull`](crate::WhenFull) had it.
     pub fn dropped(&self) -> u64 {
-        self.core().lock().session.dropped()
+        self.core().dropped()
     }
 
     /// Reads no more, until [`resume_reading`](Connection::resume_reading), whoever receives or sends: the peer can go on to send
     /// only as far as the system's buffers allow. What was read already is still received. Pings, and the peer's close frame,
     /// are not seen meanwhile; closing on this side ends the pause.
     pub fn pause_reading(&self) {
-        self.core().lock().pause_reading(true);
+        self.core().with(|state, _| state.pause_reading(true));
     }
 
     /// Reads again, after [`pause_reading`](Connection::pause_reading).
     pub fn resume_reading(&self) {
-        self.core().lock().pause_reading(false);
+        self.core().with(|state, _| state.pause_reading(false));
     }
 
     /// Whether reading is [paused](Connection::pause_reading) by the program.
     pub fn is_reading_paused(&self) -> bool {
-        self.core().lock().is_reading_paused
+        self.core().with(|state, _| state.is_reading_paused)
     }
 
     /// A handle to the connection, for other tasks and threads.

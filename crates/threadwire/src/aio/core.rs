@@ -5,8 +5,7 @@ use std::fmt;
 use std::io;
 use std::mem;
 use std::net::SocketAddr;
-use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker, ready};
 use std::time::Instant;
 
@@ -79,10 +78,25 @@ impl Core {
         core
     }
 
+    /// Has `call` work with the connection under its lock, and then does what must not be done there.
     #[inline]
-    pub(super) fn lock(&self) -> Locked<'_> {
-        let state = self.state.lock();
-        Locked { state, deferred: Deferred { core: self, kick: false, after: None } }
+    pub(super) fn with<T>(&self, call: impl FnOnce(&mut State, Env<'_>) -> T) -> T {
+        let buffers = Buffers::current();
+        let session = session::Env { config: &self.config, buffers: &buffers };
+        let env = Env { session, waker: &self.waker, runtime: &self.runtime };
+        let mut state = self.state.lock();
+        let result = call(&mut state, env);
+        // Whoever flushes says so before it takes the lock: what is seen here can't be too old.
+        let kick = mem::take(&mut state.needs_flush) && !self.kick.is_queued();
+        let after = state.after.take();
+        drop(state);
+        if kick {
+            self.kick.wake_by_ref();
+        }
+        if let Some(after) = after {
+            self.perform(*after);
+        }
+        result
     }
 
     #[cold]
@@ -104,76 +118,67 @@ impl Core {
     }
 
     pub(super) fn deflate(&self) -> Option<Agreement> {
-        self.lock().session.deflate()
+        self.with(|state, _| state.session.deflate())
     }
 
     pub(super) fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.lock().stream()?.socket()?.peer_addr()
+        self.with(|state, _| state.stream()?.socket()?.peer_addr())
     }
 
     pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.lock().stream()?.socket()?.local_addr()
+        self.with(|state, _| state.stream()?.socket()?.local_addr())
     }
 
     #[cfg(feature = "tls")]
     pub(super) fn tls(&self) -> Option<TlsInfo> {
-        Some(self.lock().stream().ok()?.tls()?.info())
+        self.with(|state, _| Some(state.stream().ok()?.tls()?.info()))
     }
 
     pub(super) fn describe(&self, f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {
-        let state = self.lock();
         f.debug_struct(name)
-            .field("is_open", &state.session.is_open())
-            .field("buffered", &state.session.buffered())
+            .field("is_open", &self.is_open())
+            .field("buffered", &self.buffered())
             .finish_non_exhaustive()
     }
 
+    pub(super) fn is_open(&self) -> bool {
+        self.with(|state, _| state.session.is_open())
+    }
+
+    pub(super) fn buffered(&self) -> usize {
+        self.with(|state, _| state.session.buffered())
+    }
+
+    pub(super) fn dropped(&self) -> u64 {
+        self.with(|state, _| state.session.dropped())
+    }
+
+    pub(super) fn round_trips(&self) -> Option<RoundTripSummary> {
+        self.with(|state, _| state.session.round_trips())
+    }
+
     pub(super) fn outcome(&self) -> Option<Arc<Closed>> {
-        self.lock().outcome().cloned()
+        self.with(|state, _| state.outcome().cloned())
+    }
+
+    pub(super) fn runtime(&self) -> &runtime::Handle {
+        &self.runtime
     }
 
     /// Writes what waits; the stream takes more again, or somebody has sent something.
     pub(super) fn flush(&self) {
-        self.lock().flush(self.env(&Buffers::current()));
+        self.with(State::flush);
     }
 
     /// Receives. What was sent before leaves, where nothing has arrived. Some messages that have arrived together are taken at
-    /// once, and lie in `ahead` until they are asked for.
+    /// once, and lie in `ahead`, which is empty.
     #[inline]
     pub(super) fn poll_recv(
         &self,
         cx: &mut Context<'_>,
         ahead: &mut VecDeque<OwnedMessage>,
     ) -> Poll<Result<Option<Event>, Error>> {
-        let turn = ready!(coop::poll_proceed(cx));
-        if let Some(message) = ahead.pop_front() {
-            turn.made_progress();
-            return Poll::Ready(Ok(Some(Event::Message(message))));
-        }
-        let buffers = Buffers::current();
-        let mut state = self.lock();
-        match state.poll_event(cx, self.env(&buffers), ahead) {
-            Poll::Ready(Some(event)) => {
-                turn.made_progress();
-                state.flush_if_needed();
-                return Poll::Ready(Ok(Some(event)));
-            }
-            Poll::Ready(None) => {
-                state.write(self.env(&buffers));
-                state.settle(self.env(&buffers));
-                if let Some(end) = state.end_of_stream() {
-                    turn.made_progress();
-                    return Poll::Ready(end.map(|()| None));
-                }
-            }
-            Poll::Pending => state.write(self.env(&buffers)),
-        }
-        let is_known = !state.note_reader(cx.waker());
-        state.look_at_pulse(cx, is_known, self.env(&buffers));
-        match state.end_of_stream() {
-            Some(end) => Poll::Ready(end.map(|()| None)),
-            None => Poll::Pending,
-        }
+        self.with(|state, env| state.poll_recv(cx, ahead, env))
     }
 
     /// Sends a frame, once no more waits than the low watermark, if it was more than the high one. `number` is the place of
@@ -188,41 +193,31 @@ impl Core {
         reads: bool,
     ) -> Poll<Result<(), Error>> {
         let turn = ready!(coop::poll_proceed(cx));
-        let buffers = Buffers::current();
         // Dropped when the lock is not held any more.
-        let _forgotten;
-        let mut state = self.lock();
-        if reads && (state.is_time_to_read() || state.session.is_broken()) {
-            state.read_ahead(cx, self.env(&buffers));
-        }
-        if opcode.is_control() && fin {
-            // This send does not wait, but counts against the task's budget all the same.
-            turn.made_progress();
-            return Poll::Ready(state.send_or(
-                opcode,
-                payload,
-                WhenFull::Error,
-                Compress::Never,
-                self.env(&buffers),
-            ));
-        }
-        let compress = options.compress;
-        if let Some(when_full) = options.when_full.filter(|when_full| *when_full != WhenFull::Wait) {
-            turn.made_progress();
-            return Poll::Ready(state.send_or(opcode, payload, when_full, compress, self.env(&buffers)));
-        }
-        if state.is_paused() {
-            if reads {
-                state.read_ahead(cx, self.env(&buffers));
+        let mut forgotten = None;
+        let sent = ready!(self.with(|state, env| {
+            if reads && (state.is_time_to_read() || state.session.is_broken()) {
+                state.read_ahead(cx, env);
             }
-            if state.is_paused() {
-                state.senders.note(number, cx.waker());
+            let policy = match opcode.is_control() && fin {
+                // Such a send does not wait, but room for it ends all the same.
+                true => Some(WhenFull::Error),
+                false => options.when_full.filter(|when_full| *when_full != WhenFull::Wait),
+            };
+            if let Some(when_full) = policy {
+                return Poll::Ready(state.send_or(opcode, payload, when_full, options.compress, env));
+            }
+            if !state.has_turn(cx, number, reads, env) {
                 return Poll::Pending;
             }
-        }
-        _forgotten = state.senders.forget(number);
+            if number.is_some() {
+                forgotten = state.senders.forget(number);
+            }
+            Poll::Ready(state.send_frame(opcode, fin, payload, options.compress.into(), env))
+        }));
+        drop(forgotten);
         turn.made_progress();
-        Poll::Ready(state.send_frame(opcode, fin, payload, compress.into(), self.env(&buffers)))
+        Poll::Ready(sent)
     }
 
     /// Waits until there is room to send.
@@ -233,22 +228,22 @@ impl Core {
         reads: bool,
     ) -> Poll<Result<(), Error>> {
         let turn = ready!(coop::poll_proceed(cx));
-        let mut state = self.lock();
-        if reads && (state.is_paused() || state.is_time_to_read()) {
-            state.read_ahead(cx, self.env(&Buffers::current()));
-        }
-        if state.is_paused() {
-            state.senders.note(number, cx.waker());
-            return Poll::Pending;
-        }
+        let room = ready!(self.with(|state, env| {
+            if reads && state.is_time_to_read() {
+                state.read_ahead(cx, env);
+            }
+            match state.has_turn(cx, number, reads, env) {
+                true => Poll::Ready(if state.session.is_open() { Ok(()) } else { Err(Error::Closed) }),
+                false => Poll::Pending,
+            }
+        }));
         turn.made_progress();
-        Poll::Ready(if state.session.is_open() { Ok(()) } else { Err(Error::Closed) })
+        Poll::Ready(room)
     }
 
     /// Sends a message at once.
     pub(super) fn send_now(&self, opcode: OpCode, fin: bool, payload: &[u8]) -> Result<(), Error> {
-        let buffers = Buffers::current();
-        self.lock().send_frame(opcode, fin, payload, FrameOptions::default(), self.env(&buffers))
+        self.with(|state, env| state.send_frame(opcode, fin, payload, FrameOptions::default(), env))
     }
 
     /// Waits until all that was sent has left, or the connection has ended.
@@ -257,26 +252,28 @@ impl Core {
         cx: &mut Context<'_>,
         number: &mut Option<u64>,
     ) -> Poll<Result<(), Error>> {
-        let mut state = self.lock();
-        state.write(self.env(&Buffers::current()));
-        if state.outcome().is_some() || state.session.is_broken() {
-            return Poll::Ready(Err(Error::Closed));
-        }
-        if state.session.is_drained() {
-            return Poll::Ready(Ok(()));
-        }
-        state.senders.note(number, cx.waker());
-        Poll::Pending
+        self.with(|state, env| {
+            state.write(env);
+            if state.outcome().is_some() || state.session.is_broken() {
+                return Poll::Ready(Err(Error::Closed));
+            }
+            if state.session.is_drained() {
+                return Poll::Ready(Ok(()));
+            }
+            state.senders.note(number, cx.waker());
+            Poll::Pending
+        })
     }
 
     /// Waits until the connection has ended.
     pub(super) fn poll_closed(&self, cx: &mut Context<'_>, number: &mut Option<u64>) -> Poll<Arc<Closed>> {
-        let mut state = self.lock();
-        if let Some(outcome) = state.outcome() {
-            return Poll::Ready(Arc::clone(outcome));
-        }
-        state.close_waiters.note(number, cx.waker());
-        Poll::Pending
+        self.with(|state, _| {
+            if let Some(outcome) = state.outcome() {
+                return Poll::Ready(Arc::clone(outcome));
+            }
+            state.close_waiters.note(number, cx.waker());
+            Poll::Pending
+        })
     }
 
     /// Sends a message at once, or does what the policy says where there is no room for it.
@@ -287,8 +284,7 @@ impl Core {
         when_full: WhenFull,
         compress: Compress,
     ) -> Result<(), Error> {
-        let buffers = Buffers::current();
-        self.lock().send_or(opcode, payload, when_full, compress, self.env(&buffers))
+        self.with(|state, env| state.send_or(opcode, payload, when_full, compress, env))
     }
 
     /// The same for a message that others share. Without a policy the connection's own decides.
@@ -296,11 +292,11 @@ impl Core {
         &self,
         message: &mut SharedMessage<'_>,
         when_full: Option<WhenFull>,
-        buffers: &Buffers,
     ) -> Result<(), Error> {
-        let mut state = self.lock();
-        let framed = message.framed(state.session.sharing(), buffers);
-        state.send_shared(framed, when_full.unwrap_or(self.config.when_full), self.env(buffers))
+        self.with(|state, env| {
+            let framed = message.framed(state.session.sharing(), env.session.buffers);
+            state.send_shared(framed, when_full.unwrap_or(self.config.when_full), env)
+        })
     }
 
     /// Waits until there is room for a payload of this length, or the connection has closed.
@@ -310,107 +306,35 @@ impl Core {
         number: &mut Option<u64>,
         length: usize,
     ) -> Poll<()> {
-        let mut state = self.lock();
-        if !state.session.is_open() || state.session.has_room(0, length, self.config.max_buffered) {
-            return Poll::Ready(());
-        }
-        state.senders.note(number, cx.waker());
-        Poll::Pending
+        self.with(|state, _| {
+            if !state.session.is_open() || state.session.has_room(0, length, self.config.max_buffered) {
+                return Poll::Ready(());
+            }
+            state.senders.note(number, cx.waker());
+            Poll::Pending
+        })
     }
 
     /// Begins to close, and tries once to have that leave.
     pub(super) fn close(&self, code: CloseCode, reason: &str) -> Result<(), Error> {
-        let buffers = Buffers::current();
-        let mut state = self.lock();
-        state.close(CloseFrame { code: Some(code), reason }, self.env(&buffers))?;
-        state.write(self.env(&buffers));
-        Ok(())
+        self.with(|state, env| {
+            state.close(CloseFrame { code: Some(code), reason }, env)?;
+            state.write(env);
+            Ok(())
+        })
     }
 
     pub(super) fn abort(&self, error: Option<Error>) {
-        let mut state = self.lock();
-        if !state.is_over() {
-            state.abort(error, self.env(&Buffers::current()));
-        }
+        self.with(|state, env| state.abort(error, env));
     }
 
     /// An owner lets go of the connection.
     pub(super) fn release(&self, is_receiver: bool) {
-        let buffers = Buffers::current();
-        let mut state = self.lock();
-        state.release(is_receiver, self.env(&buffers));
+        self.with(|state, env| state.release(is_receiver, env));
     }
 
     /// Closes without waiting for the peer's answer.
     pub(super) fn close_now(&self) {
-        let buffers = Buffers::current();
-        self.lock().close_now(self.env(&buffers));
-    }
-
-    pub(super) fn runtime(&self) -> &runtime::Handle {
-        &self.runtime
-    }
-
-    #[inline]
-    pub(super) fn env<'a>(&'a self, buffers: &'a Buffers) -> Env<'a> {
-        let session = session::Env { config: &self.config, buffers };
-        Env { session, waker: &self.waker, runtime: &self.runtime }
-    }
-
-    pub(super) fn round_trips(&self) -> Option<RoundTripSummary> {
-        self.lock().session.round_trips()
-    }
-}
-
-/// A connection that is locked. Letting it go does what must not be done under the lock.
-pub(super) struct Locked<'a> {
-    // The lock is let go first: fields are dropped in this order.
-    state: MutexGuard<'a, State>,
-    deferred: Deferred<'a>,
-}
-
-impl Deref for Locked<'_> {
-    type Target = State;
-
-    #[inline]
-    fn deref(&self) -> &State {
-        &self.state
-    }
-}
-
-impl DerefMut for Locked<'_> {
-    #[inline]
-    fn deref_mut(&mut self) -> &mut State {
-        &mut self.state
-    }
-}
-
-impl Drop for Locked<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        // A flush is announced before its lock is taken: the flag seen here can't be too old.
-        if mem::take(&mut self.state.needs_flush) && !self.deferred.core.kick.is_queued() {
-            self.deferred.kick = true;
-        }
-        self.deferred.after = self.state.after.take();
-    }
-}
-
-/// What is done without the lock.
-struct Deferred<'a> {
-    core: &'a Core,
-    kick: bool,
-    after: Option<Box<After>>,
-}
-
-impl Drop for Deferred<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        if self.kick {
-            self.core.kick.wake_by_ref();
-        }
-        if let Some(after) = self.after.take() {
-            self.core.perform(*after);
-        }
+        self.with(State::close_now);
     }
 }

@@ -12,8 +12,8 @@ use std::time::Instant;
 use tokio::time::{Sleep, sleep_until};
 
 use super::core::Core;
+use super::state::{Env, State};
 use crate::Error;
-use threadwire_core::session::buffers::Buffers;
 
 /// Where the runtime ends first, so does the connection.
 struct Abandoned(Arc<Core>);
@@ -38,47 +38,43 @@ pub(super) fn drive(core: Arc<Core>) -> impl Future<Output = ()> + Send {
 
 impl Driver {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            if self.advance(cx).is_ready() {
-                if self.core.0.lock().is_over() {
-                    return Poll::Ready(());
-                }
-                continue;
+        let core = &self.core.0;
+        while core.with(|state, env| state.advance(cx, env)).is_ready() {
+            if core.with(|state, _| state.is_over()) {
+                return Poll::Ready(());
             }
-            let mut state = self.core.0.lock();
-            let deadline = match state.session.is_open() {
-                // Keepalive has a timer of its own.
-                true => None,
-                false => state.session.deadline(Instant::now()),
-            };
-            drop(state);
-            let Some(deadline) = deadline else { return Poll::Pending };
-            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline.into())));
-            ready!(timer.as_mut().poll(cx));
-            let mut state = self.core.0.lock();
+        }
+        // While it is open: keepalive has a timer of its own.
+        let deadline = core.with(|state, _| match state.session.is_open() {
+            true => None,
+            false => state.session.deadline(Instant::now()),
+        });
+        let Some(deadline) = deadline else { return Poll::Pending };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline.into())));
+        ready!(timer.as_mut().poll(cx));
+        core.with(|state, env| {
             state.session.tick(Instant::now());
-            state.finish(self.core.0.env(&Buffers::current()));
-            return Poll::Ready(());
-        }
+            state.finish(env);
+        });
+        Poll::Ready(())
     }
+}
 
-    /// Goes on as far as it can. Ready if it may be able to go on further.
-    fn advance(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let (core, buffers) = (&self.core.0, Buffers::current());
-        let env = core.env(&buffers);
-        let mut state = core.lock();
-        state.write(env);
-        state.settle(env);
-        if state.is_over() {
+impl State {
+    /// Goes on towards the end, as far as it can. Ready if it may be able to go on further.
+    fn advance(&mut self, cx: &mut Context<'_>, env: Env<'_>) -> Poll<()> {
+        self.write(env);
+        self.settle(env);
+        if self.is_over() {
             return Poll::Ready(());
         }
-        state.note_driver(cx.waker());
-        if state.session.lingers() {
-            return state.poll_linger(cx, env);
+        self.note_driver(cx.waker());
+        if self.session.lingers() {
+            return self.poll_linger(cx, env);
         }
-        let progress = state.poll_discard(cx, env);
+        let progress = self.poll_discard(cx, env);
         if progress.is_pending() {
-            state.look_at_pulse(cx, false, env);
+            self.look_at_pulse(cx, false, env);
         }
         progress
     }

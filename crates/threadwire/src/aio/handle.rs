@@ -148,17 +148,17 @@ impl Handle {
 
     /// Whether messages can be sent.
     pub fn is_open(&self) -> bool {
-        self.0.lock().session.is_open()
+        self.0.is_open()
     }
 
     /// How many bytes wait to be written.
     pub fn buffered(&self) -> usize {
-        self.0.lock().session.buffered()
+        self.0.buffered()
     }
 
     /// How many messages were dropped because there was no room ([`WhenFull`]).
     pub fn dropped(&self) -> u64 {
-        self.0.lock().session.dropped()
+        self.0.dropped()
     }
 
     /// Measures how long a ping takes to come back, this many times: see
@@ -167,7 +167,7 @@ impl Handle {
         &self,
         rounds: usize,
     ) -> impl Future<Output = Result<Vec<Duration>, Error>> + Send + '_ {
-        round_trip::measure(&self.0, rounds, false)
+        round_trip::measure(Arc::clone(&self.0), rounds, false)
     }
 
     /// How the connection ended, if it has.

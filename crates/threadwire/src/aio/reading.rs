@@ -24,13 +24,38 @@ const PUMPED: usize = 256 << 10;
 const READS_PER_LOOK: u32 = 4;
 
 impl State {
-    pub(super) fn hand_out_control(&mut self) {
-        self.wants_control = true;
+    /// Receives: what has arrived, or the end. Where there is nothing, what was sent leaves, and the receiver is noted.
+    #[inline]
+    pub(super) fn poll_recv(
+        &mut self,
+        cx: &mut Context<'_>,
+        ahead: &mut VecDeque<OwnedMessage>,
+        env: Env<'_>,
+    ) -> Poll<Result<Option<Event>, Error>> {
+        match self.poll_event(cx, env, ahead) {
+            Poll::Ready(Some(event)) => {
+                self.flush_if_needed();
+                return Poll::Ready(Ok(Some(event)));
+            }
+            Poll::Ready(None) => {
+                self.write(env);
+                self.settle(env);
+            }
+            Poll::Pending => self.write(env),
+        }
+        if self.outcome().is_none() {
+            let is_known = !self.note_reader(cx.waker());
+            self.look_at_pulse(cx, is_known, env);
+        }
+        match self.outcome().cloned() {
+            Some(outcome) => Poll::Ready(self.end.tell(&outcome).map(|()| None)),
+            None => Poll::Pending,
+        }
     }
 
     /// Notes who receives. Whether that is somebody else than before.
     #[inline]
-    pub(super) fn note_reader(&mut self, waker: &Waker) -> bool {
+    fn note_reader(&mut self, waker: &Waker) -> bool {
         let is_new = !self.reader.as_ref().is_some_and(|known| known.will_wake(waker));
         if is_new {
             self.reader = Some(waker.clone());
@@ -40,7 +65,7 @@ impl State {
 
     /// The next thing that has arrived. `None` if nothing more will be handed out.
     #[inline]
-    pub(super) fn poll_event(
+    fn poll_event(
         &mut self,
         cx: &mut Context<'_>,
         env: Env<'_>,
@@ -176,11 +201,8 @@ impl State {
 
     fn pong_arrived(&mut self, payload: &[u8]) {
         let now = Instant::now();
-        if !self.session.pong_arrived(payload, now)
-            && let Some(measuring) = &mut self.measuring
-        {
-            let waker = measuring.pong_arrived(payload, now);
-            self.wake(waker);
+        if !self.session.pong_arrived(payload, now) {
+            self.measure_pong(payload, now);
         }
     }
 
@@ -221,12 +243,6 @@ impl State {
         self.inbox_cost += event.cost();
         self.inbox.push_back(event);
         self.session.set_more_follows(true);
-    }
-
-    /// How it ended, for the receiver: an error once, if it was not with a code that says that all is well.
-    pub(super) fn end_of_stream(&mut self) -> Option<Result<(), Error>> {
-        let outcome = self.outcome().cloned()?;
-        Some(self.end.tell(&outcome))
     }
 
     /// Reads no more, or reads again.

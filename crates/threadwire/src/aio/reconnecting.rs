@@ -15,13 +15,13 @@ use threadwire_core::panic::{catch, contain};
 use threadwire_core::reconnect::conductor::{Conductor, Effect, Event};
 use threadwire_core::reconnect::hooks::{is_worth_it, random};
 use threadwire_core::reconnect::shared::{ConnectionHandle, SharedState};
-use threadwire_proto::{CloseCode, Message, OwnedMessage, RoundTrips};
+use threadwire_proto::{CloseCode, Message, OwnedMessage};
 use tokio::time::{Sleep, sleep};
 
 use super::client::connect_by;
 use super::connection::Connection;
 use super::handle::Handle;
-use super::received::Event as Received;
+use super::round_trip::measure;
 use crate::client::AsClient;
 use crate::reconnect::{Attempt, Backoff, Cause, Change, State};
 use crate::{Error, SendOptions};
@@ -31,6 +31,7 @@ type Before = dyn FnMut(&mut Attempt) -> Result<(), Error> + Send;
 type RetryIf = dyn FnMut(&Cause) -> bool + Send;
 type OnOpen = dyn FnMut(&Handle) -> Result<(), Error> + Send;
 type Dialing = dyn Future<Output = Result<Connection, Error>> + Send;
+type Measuring = dyn Future<Output = Result<Vec<Duration>, Error>> + Send;
 
 /// The program's callbacks.
 #[derive(Default)]
@@ -52,29 +53,8 @@ enum UnderWay {
 /// A connection that is open.
 struct Connected {
     ws: Connection,
-    probe: Option<Probe>,
-}
-
-/// Round trips that are being measured, one after the other.
-struct Probe {
-    trips: RoundTrips,
-    rounds: usize,
-    times: Vec<Duration>,
-}
-
-impl Probe {
-    /// Sends the ping of the next round. False if it can't be sent.
-    fn begin(&mut self, handle: &Handle) -> bool {
-        let payload = self.trips.begin(Instant::now());
-        handle.ping(&payload).is_ok()
-    }
-
-    /// A pong has arrived. Whether the measurement goes on: a round is left, or this pong belongs to another ping.
-    fn pong(&mut self, payload: &[u8], handle: &Handle) -> bool {
-        let Some(time) = self.trips.pong(payload, Instant::now()) else { return true };
-        self.times.push(time);
-        self.times.len() < self.rounds && self.begin(handle)
-    }
+    /// Round trips that are being measured.
+    measuring: Option<Pin<Box<Measuring>>>,
 }
 
 /// What there is to know of a [`Reconnecting`] connection.
@@ -385,18 +365,21 @@ impl Reconnecting {
                         self.conductor.on(Event::Failed(error));
                     }
                 },
-                UnderWay::Connection(connected) => match ready!(connected.poll(cx)) {
-                    Some(Received::Message(message)) => {
-                        return Poll::Ready(Ok(Some(Update::Message(message))));
-                    }
-                    Some(Received::Pong(payload)) => {
-                        if let Some(times) = connected.pong(&payload) {
-                            self.conductor.on(Event::Measured(times));
+                UnderWay::Connection(connected) => {
+                    let received = connected.ws.receiver().poll_recv(cx);
+                    // After the receive, which may have brought the pong.
+                    if let Some(times) = connected.poll_measured(cx) {
+                        self.conductor.on(Event::Measured(times));
+                        if received.is_pending() {
+                            continue;
                         }
                     }
-                    Some(Received::Ping(_)) => {}
-                    None => self.ended(),
-                },
+                    match ready!(received) {
+                        Ok(Some(message)) => return Poll::Ready(Ok(Some(Update::Message(message)))),
+                        // The error is reported with the end of the connection.
+                        Ok(None) | Err(_) => self.ended(),
+                    }
+                }
                 UnderWay::Timer(timer) => {
                     ready!(timer.as_mut().poll(cx));
                     self.under_way = UnderWay::Nothing;
@@ -446,7 +429,7 @@ impl Reconnecting {
     /// The attempt has opened a connection.
     fn opened(&mut self, ws: Connection) {
         let handle = ws.handle();
-        self.under_way = UnderWay::Connection(Box::new(Connected { ws, probe: None }));
+        self.under_way = UnderWay::Connection(Box::new(Connected { ws, measuring: None }));
         self.conductor.on(Event::Opened(Instant::now()));
         while let Some(effect) = self.conductor.next_effect() {
             self.perform(effect);
@@ -551,27 +534,21 @@ impl Reconnecting {
 }
 
 impl Connected {
-    /// The next thing that arrives: of pings and pongs, once there is something to measure.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Received>> {
-        // The error is reported with the end of the connection.
-        self.ws.receiver().poll_event(cx).map(|event| event.ok().flatten())
-    }
-
     fn measure(&mut self, rounds: usize) {
         if rounds > 0 {
-            self.ws.receiver().hand_out_control();
-            let mut probe = Probe { trips: RoundTrips::new(), rounds, times: Vec::new() };
-            self.probe = probe.begin(&self.ws.handle()).then_some(probe);
+            self.measuring = Some(Box::pin(measure(Arc::clone(self.ws.core()), rounds, false)));
         }
     }
 
-    /// A pong has arrived. What was measured, if that was the last round.
-    fn pong(&mut self, payload: &[u8]) -> Option<Vec<Duration>> {
-        let probe = self.probe.as_mut()?;
-        if probe.pong(payload, &self.ws.handle()) {
-            return None;
+    /// The times, when all rounds are measured. Nothing comes of a measurement that fails.
+    fn poll_measured(&mut self, cx: &mut Context<'_>) -> Option<Vec<Duration>> {
+        match self.measuring.as_mut()?.as_mut().poll(cx) {
+            Poll::Ready(measured) => {
+                self.measuring = None;
+                measured.ok()
+            }
+            Poll::Pending => None,
         }
-        self.probe.take().filter(|probe| probe.times.len() == probe.rounds).map(|probe| probe.times)
     }
 }
 

@@ -58,7 +58,7 @@ impl Drop for Sending<'_> {
 #[cold]
 pub(super) fn forget_sender(core: &Core, number: &mut Option<u64>) {
     // Dropped when the lock is not held any more.
-    let _forgotten = core.lock().senders.forget(number);
+    let _forgotten = core.with(|state, _| state.senders.forget(number));
 }
 
 /// Waits until all that was sent has left.
@@ -115,7 +115,7 @@ impl Drop for Ending {
     fn drop(&mut self) {
         let _forgotten;
         if self.number.is_some() {
-            _forgotten = self.core.lock().close_waiters.forget(&mut self.number);
+            _forgotten = self.core.with(|state, _| state.close_waiters.forget(&mut self.number));
         }
     }
 }

@@ -12,6 +12,7 @@ use futures_core::Stream;
 use futures_core::stream::FusedStream;
 use futures_sink::Sink;
 use threadwire_proto::{CloseCode, Message, OpCode, OwnedMessage};
+use tokio::task::coop;
 
 use super::core::Core;
 use super::handle::Handle;
@@ -42,29 +43,36 @@ impl Receiver {
 
     /// Receives a message, a ping or a pong: see [`Connection::recv_event`](super::Connection::recv_event).
     pub fn recv_event(&mut self) -> impl Future<Output = Result<Option<Event>, Error>> + Send + '_ {
-        self.hand_out_control();
+        self.core.with(|state, _| state.wants_control = true);
         poll_fn(|cx| self.poll_event(cx))
     }
 
-    pub(super) fn hand_out_control(&self) {
-        self.core.lock().hand_out_control();
-    }
-
-    #[inline]
-    pub(super) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Event>, Error>> {
-        self.core.poll_recv(cx, &mut self.ahead)
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Event>, Error>> {
+        let turn = ready!(coop::poll_proceed(cx));
+        let received = match self.ahead.pop_front() {
+            Some(message) => Ok(Some(Event::Message(message))),
+            None => ready!(self.core.poll_recv(cx, &mut self.ahead)),
+        };
+        turn.made_progress();
+        Poll::Ready(received)
     }
 
     #[inline]
     pub(super) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<OwnedMessage>, Error>> {
-        loop {
-            return Poll::Ready(match ready!(self.poll_event(cx)) {
-                Ok(Some(Event::Message(message))) => Ok(Some(message)),
-                Ok(Some(_)) => continue,
-                Ok(None) => Ok(None),
-                Err(error) => Err(error),
-            });
-        }
+        let turn = ready!(coop::poll_proceed(cx));
+        let received = loop {
+            if let Some(message) = self.ahead.pop_front() {
+                break Ok(Some(message));
+            }
+            match ready!(self.core.poll_recv(cx, &mut self.ahead)) {
+                Ok(Some(Event::Message(message))) => break Ok(Some(message)),
+                Ok(Some(Event::Ping(_) | Event::Pong(_))) => {}
+                Ok(None) => break Ok(None),
+                Err(error) => break Err(error),
+            }
+        };
+        turn.made_progress();
+        Poll::Ready(received)
     }
 
     /// A handle to the connection, for other tasks and threads.
@@ -95,7 +103,7 @@ impl Stream for Receiver {
 
 impl FusedStream for Receiver {
     fn is_terminated(&self) -> bool {
-        self.core.lock().end.was_told()
+        self.core.with(|state, _| state.end.was_told())
     }
 }
 
@@ -175,7 +183,7 @@ impl Sender {
         &self,
         rounds: usize,
     ) -> impl Future<Output = Result<Vec<Duration>, Error>> + Send + '_ {
-        round_trip::measure(&self.core, rounds, false)
+        round_trip::measure(Arc::clone(&self.core), rounds, false)
     }
 
     /// A handle to the connection, for other tasks and threads.

@@ -1,7 +1,7 @@
 //! State of a connection on tokio, under its lock: the session, its stream, what has arrived, and who waits for what.
 //!
 //! Nothing here blocks, and nothing here calls anybody: who is to be woken, and what is to be done without the lock, is
-//! noted, and done by [`Locked`](super::core::Locked) when it lets the lock go. What is decided is decided by the session.
+//! noted, and done by [`Core::with`](super::core::Core::with) when it has let the lock go. What is decided is decided by the session.
 
 use std::collections::VecDeque;
 use std::io;
@@ -125,7 +125,6 @@ impl State {
         self.stream.is_none()
     }
 
-    /// What is to be done when the lock is let go.
     #[cold]
     fn after(&mut self) -> &mut After {
         self.after.get_or_insert_default()
@@ -149,8 +148,27 @@ impl State {
 impl State {
     /// Whether a send has to wait.
     #[inline]
-    pub(super) fn is_paused(&self) -> bool {
+    fn is_paused(&self) -> bool {
         self.session.is_above_watermark() && self.session.is_open()
+    }
+
+    /// Whether whoever sends needn't wait. Otherwise it is noted as one who does. One that is the receiver as well reads before.
+    #[inline]
+    pub(super) fn has_turn(
+        &mut self,
+        cx: &mut Context<'_>,
+        number: &mut Option<u64>,
+        reads: bool,
+        env: Env<'_>,
+    ) -> bool {
+        if self.is_paused() && reads {
+            self.read_ahead(cx, env);
+        }
+        let is_paused = self.is_paused();
+        if is_paused {
+            self.senders.note(number, cx.waker());
+        }
+        !is_paused
     }
 
     /// Counts a send, and says whether it is time to look at what has arrived.
@@ -335,6 +353,11 @@ impl State {
             self.senders.take_all(&mut self.after.get_or_insert_default().woken);
         }
     }
+
+    /// Has all of these woken.
+    pub(super) fn wake_all(&mut self, waiters: &mut Waiters) {
+        waiters.take_all(&mut self.after().woken);
+    }
 }
 
 /// Keepalive.
@@ -420,6 +443,9 @@ impl State {
 
     /// Drops the connection without a word.
     pub(super) fn abort(&mut self, error: Option<Error>, env: Env<'_>) {
+        if self.is_over() {
+            return;
+        }
         if let Some(error) = error {
             self.note(error);
         }

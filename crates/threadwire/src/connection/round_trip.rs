@@ -6,16 +6,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use threadwire_proto::RoundTrips;
-use threadwire_proto::keepalive::{Hold, Keepalive};
+use threadwire_core::session::round_trip::Measurement;
+use threadwire_proto::keepalive::Hold;
 use threadwire_worker::{Defer, EventLoop, Resolver, TimeKeeper, TimerId};
 
 use super::{Connection, WeakConnection};
 use crate::error::TimeoutKind;
 use crate::{Error, Handle};
-
-/// How long a pong may take, where no keepalive says so.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 type Done = Box<dyn FnOnce(Result<Vec<Duration>, Error>)>;
 
@@ -23,7 +20,6 @@ type Done = Box<dyn FnOnce(Result<Vec<Duration>, Error>)>;
 #[derive(Default)]
 pub(super) struct Measuring {
     queue: VecDeque<Job>,
-    trips: Option<Box<RoundTrips>>,
     timer: Option<TimerId>,
     time: Option<TimeKeeper>,
     /// Whether a pong was given more time because nothing was read.
@@ -31,15 +27,16 @@ pub(super) struct Measuring {
 }
 
 struct Job {
-    rounds: usize,
-    times: Vec<Duration>,
+    measurement: Measurement,
     done: Done,
 }
 
 impl Job {
     /// Tells the program. Where that panics, it is as with a callback, as long as there is a connection to close.
-    fn finish(self, ws: &Connection, times: Result<Vec<Duration>, Error>) {
-        let Err(payload) = catch_unwind(AssertUnwindSafe(|| (self.done)(times))) else { return };
+    fn finish(self, ws: &Connection, measured: Result<(), Error>) {
+        let Job { measurement, done } = self;
+        let times = measured.map(|()| measurement.into_times());
+        let Err(payload) = catch_unwind(AssertUnwindSafe(|| done(times))) else { return };
         let error = Error::panicked(payload);
         if ws.is_open() {
             ws.callback_failed(error);
@@ -94,7 +91,7 @@ impl Connection {
         if rounds == 0 {
             return done(Ok(Vec::new()));
         }
-        let job = Job { rounds, times: Vec::new(), done: Box::new(done) };
+        let job = Job { measurement: Measurement::new(rounds), done: Box::new(done) };
         let is_first = {
             let mut extras = self.0.extras.borrow_mut();
             let measuring = extras.get_or_insert_default().measuring.get_or_insert_default();
@@ -112,7 +109,7 @@ impl Connection {
         self.set_measuring_timer();
         let payload = self.with_extras(|extras| {
             let measuring = extras.measuring.as_mut()?;
-            Some(measuring.trips.get_or_insert_default().begin(Instant::now()))
+            Some(measuring.queue.front_mut()?.measurement.begin(Instant::now()))
         });
         let Some(payload) = payload else { return };
         if let Err(error) = self.ping(&payload) {
@@ -125,8 +122,7 @@ impl Connection {
 
     /// For the pong that is awaited.
     fn set_measuring_timer(&self) {
-        let keepalive = self.0.site.config.keepalive;
-        let limit = keepalive.map_or(PATIENCE, |it| it.reply_timeout.max(Keepalive::SHORTEST));
+        let limit = Measurement::limit(&self.0.site.config);
         let weak = WeakConnection(Rc::downgrade(&self.0));
         let event_loop = EventLoop::current();
         self.with_extras(|extras| {
@@ -168,10 +164,10 @@ impl Connection {
         let now = Instant::now();
         let finished = self.with_extras(|extras| {
             let measuring = extras.measuring.as_mut()?;
-            let time = measuring.trips.as_mut()?.pong(payload, now)?;
-            let job = measuring.queue.front_mut()?;
-            job.times.push(time);
-            Some(if job.times.len() == job.rounds { measuring.queue.pop_front() } else { None })
+            let measurement = &mut measuring.queue.front_mut()?.measurement;
+            let is_answer = measurement.pong_arrived(payload, now);
+            let is_done = measurement.is_done();
+            is_answer.then(|| if is_done { measuring.queue.pop_front() } else { None })
         });
         let Some(finished) = finished else { return };
         let goes_on = self.with_extras(|extras| Some(!extras.measuring.as_ref()?.queue.is_empty()));
@@ -180,9 +176,8 @@ impl Connection {
         } else {
             self.stop_measuring();
         }
-        if let Some(mut job) = finished {
-            let times = Ok(std::mem::take(&mut job.times));
-            job.finish(self, times);
+        if let Some(job) = finished {
+            job.finish(self, Ok(()));
         }
     }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use threadwire_worker::{Lock, Stalled};
 use tokio::runtime;
 
-use super::pulse;
+use super::runtime::is_watched;
 
 thread_local! {
     /// The last time in which something held this thread: when that ended, and how long it lasted.
@@ -21,7 +21,7 @@ thread_local! {
 }
 
 /// The last stall of this thread that was noticed.
-pub(super) fn last_stall() -> Option<(Instant, Duration)> {
+pub(in crate::aio) fn last_stall() -> Option<(Instant, Duration)> {
     LAST_STALL.try_with(Cell::get).ok().flatten()
 }
 
@@ -129,7 +129,7 @@ struct Running(u64);
 
 impl Running {
     fn begin(label: &Arc<str>) -> Option<Running> {
-        if !pulse::is_watched() {
+        if !is_watched() {
             return None;
         }
         let runtime = runtime::Handle::try_current().ok()?.id();

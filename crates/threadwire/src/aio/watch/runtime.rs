@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use threadwire_worker::Stalled;
 use tokio::runtime;
 
-use super::watch::{note_stall, running};
+use super::task::{note_stall, running};
 
 type OnStall = dyn FnMut(&Stalled) + Send;
 
@@ -27,7 +27,7 @@ pub(super) fn is_watched() -> bool {
 }
 
 #[derive(Default)]
-struct Pulse {
+struct Watchdog {
     state: Mutex<State>,
     /// For the thread.
     changed: Condvar,
@@ -83,10 +83,10 @@ struct State {
 pub fn watch_runtime(limit: Duration) -> RuntimeWatch {
     let limit = limit.max(SHORTEST);
     let runtime = runtime::Handle::current();
-    let pulse = Arc::new(Pulse::default());
-    let answering = Answering(Arc::clone(&pulse));
+    let watchdog = Arc::new(Watchdog::default());
+    let answering = Answering(Arc::clone(&watchdog));
     runtime.spawn(async move { poll_fn(|cx| answering.0.answer(cx)).await });
-    let asking = Arc::clone(&pulse);
+    let asking = Arc::clone(&watchdog);
     WATCHED.fetch_add(1, Ordering::Relaxed);
     let id = runtime.id();
     let started = thread::Builder::new().name("runtime watch".into()).spawn(move || {
@@ -95,15 +95,15 @@ pub fn watch_runtime(limit: Duration) -> RuntimeWatch {
     });
     if let Err(error) = started {
         WATCHED.fetch_sub(1, Ordering::Relaxed);
-        pulse.end();
+        watchdog.end();
         tracing::error!(%error, "a runtime is not watched");
     }
-    RuntimeWatch(pulse)
+    RuntimeWatch(watchdog)
 }
 
 /// A runtime that is watched: see [`watch_runtime`].
 #[must_use = "dropping it ends the watch"]
-pub struct RuntimeWatch(Arc<Pulse>);
+pub struct RuntimeWatch(Arc<Watchdog>);
 
 impl RuntimeWatch {
     /// Is called with each stall while it lasts, on the watching thread, and again whenever twice the time has passed. `held` is for
@@ -133,7 +133,7 @@ impl fmt::Debug for RuntimeWatch {
 }
 
 /// The task. It is dropped with its runtime.
-struct Answering(Arc<Pulse>);
+struct Answering(Arc<Watchdog>);
 
 impl Drop for Answering {
     fn drop(&mut self) {
@@ -141,7 +141,7 @@ impl Drop for Answering {
     }
 }
 
-impl Pulse {
+impl Watchdog {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,0 +1,80 @@
+//! Measurement of round trips that the program asks for: one ping after the other, each when the one before was answered.
+
+use std::time::{Duration, Instant};
+
+use threadwire_proto::RoundTrips;
+use threadwire_proto::keepalive::Keepalive;
+
+use crate::config::Config;
+
+/// How long a pong may take, where no keepalive says so.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A measurement that is under way.
+pub struct Measurement {
+    trips: RoundTrips,
+    rounds: usize,
+    times: Vec<Duration>,
+}
+
+impl Measurement {
+    pub fn new(rounds: usize) -> Measurement {
+        Measurement { trips: RoundTrips::new(), rounds, times: Vec::new() }
+    }
+
+    /// How long each pong may take.
+    pub fn limit(config: &Config) -> Duration {
+        config.keepalive.map_or(PATIENCE, |keepalive| keepalive.reply_timeout.max(Keepalive::SHORTEST))
+    }
+
+    /// The payload of the next ping, which leaves now.
+    pub fn begin(&mut self, now: Instant) -> [u8; 8] {
+        self.trips.begin(now)
+    }
+
+    /// A pong has arrived. Whether it answers the ping of this round: then the next one is to be sent, or this is
+    /// [done](Measurement::is_done).
+    pub fn pong_arrived(&mut self, payload: &[u8], now: Instant) -> bool {
+        let time = self.trips.pong(payload, now);
+        self.times.extend(time);
+        time.is_some()
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.times.len() >= self.rounds
+    }
+
+    pub fn into_times(self) -> Vec<Duration> {
+        self.times
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_pong_of_its_own_ping_ends_a_round() {
+        let (start, ms) = (Instant::now(), Duration::from_millis(1));
+        let mut measurement = Measurement::new(2);
+        let first = measurement.begin(start);
+        assert!(!measurement.pong_arrived(b"another's", start + ms));
+        assert!(measurement.pong_arrived(&first, start + 3 * ms));
+        assert!(!measurement.is_done());
+        let second = measurement.begin(start + 4 * ms);
+        assert!(!measurement.pong_arrived(&first, start + 5 * ms));
+        assert!(measurement.pong_arrived(&second, start + 6 * ms));
+        assert!(measurement.is_done());
+        assert_eq!(measurement.into_times(), [3 * ms, 2 * ms]);
+    }
+
+    #[test]
+    fn a_pong_has_the_time_that_keepalive_gives_it() {
+        let ms = Duration::from_millis(1);
+        let config = |keepalive| Config { keepalive, ..Config::default() };
+        assert_eq!(Measurement::limit(&config(None)), PATIENCE);
+        let keepalive = |reply_timeout| Keepalive { reply_timeout, ..Keepalive::default() };
+        assert_eq!(Measurement::limit(&config(Some(keepalive(700 * ms)))), 700 * ms);
+        assert_eq!(Measurement::limit(&config(Some(keepalive(Duration::ZERO)))), Keepalive::SHORTEST);
+    }
+}
