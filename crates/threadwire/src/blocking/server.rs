@@ -174,7 +174,8 @@ impl Server {
     /// received, can be received then.
     ///
     /// ```
-    /// use threadwire::{Shutdown, blocking::{self, Server}};
+    /// use threadwire::server::Shutdown;
+    /// use threadwire::blocking::{self, Server};
     ///
     /// let mut server = Server::bind("127.0.0.1:0")?;
     /// let url = format!("ws://{}", server.local_addr()?);
@@ -497,7 +498,8 @@ impl Serving {
     /// from closing; its thread is named in [`ShutdownReport::stuck`].
     ///
     /// ```
-    /// use threadwire::{Shutdown, blocking::{self, Server}};
+    /// use threadwire::server::Shutdown;
+    /// use threadwire::blocking::{self, Server};
     ///
     /// let server = Server::bind("127.0.0.1:0")?.serve(4, |ws| {
     ///     while let Some(message) = ws.recv()? {
