@@ -508,11 +508,13 @@ impl Serving {
     ///     Ok(())
     /// })?;
     /// let mut ws = blocking::connect(&format!("ws://{}", server.local_addr()?))?;
-    /// let client = std::thread::spawn(move || ws.recv());
-    /// let report = server.shutdown(Shutdown::default())?;
-    /// println!("{report}");
-    /// server.join()?;
-    /// # client.join().unwrap()?;
+    /// let shutdown = std::thread::spawn(move || {
+    ///     let report = server.shutdown(Shutdown::default())?;
+    ///     server.join()?;
+    ///     Ok::<_, threadwire::Error>(report)
+    /// });
+    /// assert_eq!(ws.recv()?, None); // closed with 1001
+    /// println!("{}", shutdown.join().unwrap()?);
     /// # Ok::<(), threadwire::Error>(())
     /// ```
     pub fn shutdown(&self, shutdown: Shutdown) -> Result<ShutdownReport, Error> {
