@@ -10,11 +10,10 @@ use std::time::Instant;
 use threadwire_proto::Role;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{oneshot, watch};
-use tokio::time::timeout_at;
 
 use super::pending::Place;
 use super::request::{Given, Request};
-use super::shutdown::{Control, Ending};
+use super::shutdown::{Control, Ending, in_time};
 use super::stream::Stream;
 use crate::Error;
 use crate::on_loop::server::Hook;
@@ -130,10 +129,8 @@ impl Reception {
     pub(super) async fn finish_telling(mut self, step: Step, tell: oneshot::Sender<Result<(), Error>>) {
         let Step::Answer(bytes) = step else { return };
         let deadline = self.doorway.deadline();
-        let written = match in_time(deadline, self.stream.write_all(&bytes)).await {
-            Ok(written) => written.map_err(Error::from),
-            Err(error) => Err(error),
-        };
+        let written = in_time(deadline, self.stream.write_all(&bytes)).await;
+        let written = written.map_or_else(|| Err(Doorway::too_late()), |written| Ok(written?));
         let is_written = written.is_ok();
         // Perhaps nobody wants to know.
         let _ = tell.send(written);
@@ -146,17 +143,11 @@ impl Reception {
 
     /// Goes on until the peer that is answered has ended, at most until the [deadline](Doorway::deadline).
     pub(super) async fn finish(self, step: Step) -> Result<(), Error> {
-        match in_time(self.doorway.deadline(), self.follow(step, None)).await?.1 {
-            Came::Over(result) => result,
-            Came::Asked(..) => Ok(()),
+        match in_time(self.doorway.deadline(), self.follow(step, None)).await {
+            Some((_, Came::Over(result))) => result,
+            Some((_, Came::Asked(..))) => Ok(()),
+            None => Err(Doorway::too_late()),
         }
-    }
-}
-
-async fn in_time<T>(deadline: Option<Instant>, work: impl Future<Output = T>) -> Result<T, Error> {
-    match deadline {
-        Some(deadline) => timeout_at(deadline.into(), work).await.map_err(|_| Doorway::too_late()),
-        None => Ok(work.await),
     }
 }
 
@@ -207,5 +198,6 @@ pub(super) async fn receive(
             }
         }
     })
-    .await?
+    .await
+    .unwrap_or_else(|| Err(Doorway::too_late()))
 }

@@ -7,12 +7,11 @@ use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
-use tokio::time::timeout_at;
 
 use super::connection::Connection;
 use super::request::Request;
 use super::server::Server;
-use super::shutdown::{Control, Ending};
+use super::shutdown::{Control, Ending, in_time};
 use crate::Error;
 
 /// How much longer than closing may take the tasks are given to end.
@@ -105,7 +104,7 @@ impl Server {
             }
             Poll::Ready(())
         });
-        if !in_time(deadline.and_then(|deadline| deadline.checked_add(GRACE)), handled).await {
+        if in_time(deadline.and_then(|deadline| deadline.checked_add(GRACE)), handled).await.is_none() {
             while let Some(ended) = tasks.try_join_next() {
                 log(ended);
             }
@@ -120,23 +119,12 @@ impl Server {
             let soon = Instant::now().checked_add(FAREWELL);
             let is_short = is_stop || order.shutdown.keep_listening;
             let until = if is_short { soon.into_iter().chain(deadline).min() } else { deadline };
-            if !in_time(until, refusing).await {
+            if in_time(until, refusing).await.is_none() {
                 tracing::debug!("dropped refused handshakes that did not end");
             }
         }
         tasks.shutdown().await;
         Ok(())
-    }
-}
-
-/// Whether that is done in time.
-async fn in_time(until: Option<Instant>, work: impl Future<Output = ()>) -> bool {
-    match until {
-        Some(until) => timeout_at(until.into(), work).await.is_ok(),
-        None => {
-            work.await;
-            true
-        }
     }
 }
 

@@ -165,10 +165,7 @@ impl Control {
             watching = Some(self.watchers.watch(cx.waker().clone()));
             if self.tally.is_done() { Poll::Ready(()) } else { Poll::Pending }
         });
-        match deadline.and_then(|deadline| deadline.checked_add(MARGIN)) {
-            Some(until) => drop(timeout_at(until.into(), done).await),
-            None => done.await,
-        }
+        in_time(deadline.and_then(|deadline| deadline.checked_add(MARGIN)), done).await;
         let mut report = ShutdownReport::default();
         self.tally.report(&mut report, || "the runtime of the server".to_owned());
         self.ending.send_modify(|ending| {
@@ -177,6 +174,14 @@ impl Control {
             }
         });
         Ok(report)
+    }
+}
+
+/// The result of some work, if it comes in time.
+pub(super) async fn in_time<T>(deadline: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
+    match deadline {
+        Some(deadline) => timeout_at(deadline.into(), work).await.ok(),
+        None => Some(work.await),
     }
 }
 

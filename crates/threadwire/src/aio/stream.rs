@@ -93,10 +93,9 @@ impl Stream {
     /// The TLS on it, if there is some.
     #[cfg(feature = "tls")]
     pub(super) fn tls(&self) -> Option<&Session> {
-        match self {
+        match self.untraced() {
             Stream::Tls(secured) => Some(&secured.tls.session),
-            Stream::Traced(traced) => traced.stream.tls(),
-            Stream::Tcp(_) | Stream::Unix(_) | Stream::Other(_) => None,
+            _ => None,
         }
     }
 
@@ -246,7 +245,11 @@ impl Transport for Polled<'_, '_> {
 
     #[inline]
     fn owes(&self) -> bool {
-        self.stream.owes()
+        match self.stream.untraced() {
+            #[cfg(feature = "tls")]
+            Stream::Tls(secured) => secured.tls.session.owes(),
+            _ => false,
+        }
     }
 
     #[inline]
@@ -256,7 +259,7 @@ impl Transport for Polled<'_, '_> {
 
     #[inline]
     fn is_buffered(&self) -> bool {
-        self.stream.is_buffered()
+        !self.stream.is_plain()
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -272,77 +275,56 @@ impl Transport for Polled<'_, '_> {
 
     fn writable(&mut self) {
         #[cfg(feature = "tls")]
-        match self.stream {
-            Stream::Tls(secured) => {
-                secured.tls.writable(&mut Polled { stream: &mut secured.stream, cx: self.cx })
-            }
-            Stream::Traced(traced) => Polled { stream: &mut traced.stream, cx: self.cx }.writable(),
-            Stream::Tcp(_) | Stream::Unix(_) | Stream::Other(_) => {}
+        if let Stream::Tls(secured) = self.stream.untraced_mut() {
+            secured.tls.writable(&mut Polled { stream: &mut secured.stream, cx: self.cx });
         }
     }
 
     fn say_goodbye(&mut self) {
         #[cfg(feature = "tls")]
-        match self.stream {
-            Stream::Tls(secured) => {
-                secured.tls.say_goodbye(&mut Polled { stream: &mut secured.stream, cx: self.cx })
-            }
-            Stream::Traced(traced) => Polled { stream: &mut traced.stream, cx: self.cx }.say_goodbye(),
-            Stream::Tcp(_) | Stream::Unix(_) | Stream::Other(_) => {}
+        if let Stream::Tls(secured) = self.stream.untraced_mut() {
+            secured.tls.say_goodbye(&mut Polled { stream: &mut secured.stream, cx: self.cx });
         }
     }
 
     fn read_away(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self.stream {
+        match self.stream.untraced_mut() {
             #[cfg(feature = "tls")]
             Stream::Tls(secured) => Polled { stream: &mut secured.stream, cx: self.cx }.read_away(buffer),
-            Stream::Traced(traced) => Polled { stream: &mut traced.stream, cx: self.cx }.read_away(buffer),
-            _ => self.read(buffer),
+            stream => Polled { stream, cx: self.cx }.read(buffer),
         }
     }
 }
 
 /// What can be said of a stream without polling it: see [`Transport`].
 impl Stream {
+    /// The stream that is traced, or this one.
     #[inline]
-    pub(super) fn is_plain(&self) -> bool {
+    fn untraced(&self) -> &Stream {
         match self {
-            Stream::Tcp(_) | Stream::Unix(_) => true,
-            #[cfg(feature = "tls")]
-            Stream::Tls(_) => false,
-            Stream::Traced(traced) => traced.stream.is_plain(),
-            Stream::Other(_) => false,
+            Stream::Traced(traced) => traced.stream.untraced(),
+            untraced => untraced,
+        }
+    }
+
+    fn untraced_mut(&mut self) -> &mut Stream {
+        match self {
+            Stream::Traced(traced) => traced.stream.untraced_mut(),
+            untraced => untraced,
         }
     }
 
     #[inline]
-    fn owes(&self) -> bool {
-        match self {
-            Stream::Tcp(_) | Stream::Unix(_) | Stream::Other(_) => false,
-            #[cfg(feature = "tls")]
-            Stream::Tls(secured) => secured.tls.session.owes(),
-            Stream::Traced(traced) => traced.stream.owes(),
-        }
+    fn is_plain(&self) -> bool {
+        matches!(self.untraced(), Stream::Tcp(_) | Stream::Unix(_))
     }
 
     #[inline]
     fn has_unsent(&self) -> bool {
-        match self {
-            Stream::Tcp(_) | Stream::Unix(_) | Stream::Other(_) => false,
+        match self.untraced() {
             #[cfg(feature = "tls")]
             Stream::Tls(secured) => secured.tls.session.has_unsent() || secured.stream.has_unsent(),
-            Stream::Traced(traced) => traced.stream.has_unsent(),
-        }
-    }
-
-    #[inline]
-    fn is_buffered(&self) -> bool {
-        match self {
-            Stream::Tcp(_) | Stream::Unix(_) => false,
-            #[cfg(feature = "tls")]
-            Stream::Tls(_) => true,
-            Stream::Traced(traced) => traced.stream.is_buffered(),
-            Stream::Other(_) => true,
+            _ => false,
         }
     }
 }
