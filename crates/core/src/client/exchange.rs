@@ -99,7 +99,7 @@ impl Exchange {
 
     /// Looks at what was received. `None` if more has to be written, or has to arrive, which it won't if the stream has `ended`:
     /// then it fails.
-    pub fn look(&mut self, ended: bool) -> Result<Option<Outcome>, Error> {
+    pub(super) fn look(&mut self, ended: bool) -> Result<Option<Outcome>, Error> {
         let Exchange { output, received, counterpart } = self;
         match counterpart {
             Counterpart::Proxy { exchange, proxy } => {
@@ -140,8 +140,29 @@ impl Exchange {
         is_refusal.then_some(error)
     }
 
+    /// Looks at what a read of so many bytes has added to what was received. `broken` is the error of a write before: of a stream
+    /// that ends without an answer, it says more.
+    pub fn advance(
+        &mut self,
+        count: usize,
+        broken: &mut Option<std::io::Error>,
+    ) -> Result<Option<Outcome>, Error> {
+        match (self.look(count == 0), broken.take()) {
+            (Err(Error::Lost), Some(error)) => Err(self.broken(error)),
+            (looked, error) => {
+                *broken = error;
+                looked
+            }
+        }
+    }
+
+    /// The error of a stream that does not go on. A peer whose stream takes no more may still have said why.
+    pub fn failed(&mut self, error: std::io::Error) -> Error {
+        self.refusal().unwrap_or_else(|| self.broken(error))
+    }
+
     /// The error of a failed read or write.
-    pub fn broken(&self, error: std::io::Error) -> Error {
+    fn broken(&self, error: std::io::Error) -> Error {
         match &self.counterpart {
             Counterpart::Proxy { proxy, .. } => {
                 Error::from(ProxyError { proxy: proxy.clone(), problem: ProxyProblem::Io(error) })

@@ -13,7 +13,7 @@ use threadwire_proto::{CloseCode, Compress, Message};
 use super::command::Command;
 use super::offline_queue::OfflineQueue;
 use super::{Change, State};
-use crate::config::WhenFull;
+use crate::config::SendOptions;
 use crate::error::Error;
 
 /// A handle of one connection, as reconnecting uses it. Sealed.
@@ -22,12 +22,7 @@ pub trait ConnectionHandle: Clone + PartialEq + Send + Sync + 'static {
     type Owner: Send + Sync;
 
     /// Sends a message.
-    fn send_by(
-        &self,
-        message: Message<'_>,
-        when_full: Option<WhenFull>,
-        compress: Compress,
-    ) -> Result<(), Error>;
+    fn send_with(&self, message: Message<'_>, options: SendOptions) -> Result<(), Error>;
 
     /// Sends a message, after waiting for room.
     fn send_later<'a>(&'a self, message: Message<'a>) -> impl Future<Output = Result<(), Error>> + Send + 'a;
@@ -40,10 +35,10 @@ pub trait ConnectionHandle: Clone + PartialEq + Send + Sync + 'static {
     fn has_room(&self, length: usize, waker: &Waker) -> bool;
 
     /// Begins to close.
-    fn close_by(&self, code: CloseCode, reason: &str) -> Result<(), Error>;
+    fn close_with(&self, code: CloseCode, reason: &str) -> Result<(), Error>;
 
     /// Closes with 1001, without waiting for the peer's answer.
-    fn drop_now(&self);
+    fn close_now(&self);
 }
 
 /// The state that a driver shares with its handles.
@@ -228,15 +223,10 @@ impl<H: ConnectionHandle> SharedState<H> {
         drop(before);
     }
 
-    pub fn send(
-        &self,
-        message: Message<'_>,
-        when_full: Option<WhenFull>,
-        compress: Compress,
-    ) -> Result<(), Error> {
+    pub fn send(&self, message: Message<'_>, options: SendOptions) -> Result<(), Error> {
         loop {
-            let Some(handle) = self.route(message, compress)? else { return Ok(()) };
-            match handle.send_by(message, when_full, compress) {
+            let Some(handle) = self.route(message, options.compress)? else { return Ok(()) };
+            match handle.send_with(message, options) {
                 Err(Error::Closed) => self.shut_gate(&handle),
                 sent => return sent,
             }

@@ -21,7 +21,7 @@ use super::handle::Handle;
 use super::received::Event;
 use super::round_trip;
 use super::scope::Scope;
-use super::sending::Sending;
+use super::sending::{send_frame, send_message};
 use super::split::{Receiver, Sender};
 #[cfg(feature = "tls")]
 use crate::tls::TlsInfo;
@@ -138,8 +138,7 @@ impl Connection {
         &'a self,
         message: impl Into<Message<'a>>,
     ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
-        let message = message.into();
-        Sending::new(self.core(), (message.opcode(), true, message.as_bytes()), true)
+        send_message(self.core(), message.into(), SendOptions::default(), true)
     }
 
     /// Sends a message, and chooses what is to happen if there is no room for it, or whether it is compressed: see
@@ -151,8 +150,7 @@ impl Connection {
         message: impl Into<Message<'a>>,
         options: impl Into<SendOptions>,
     ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
-        let message = message.into();
-        Sending::new(self.core(), (message.opcode(), true, message.as_bytes()), true).with(options.into())
+        send_message(self.core(), message.into(), options.into(), true)
     }
 
     /// Sends one frame: a message, a fragment of one (`fin` false on all but the last, the opcode
@@ -176,7 +174,7 @@ impl Connection {
         fin: bool,
         payload: &'a [u8],
     ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
-        Sending::new(self.core(), (opcode, fin, payload), true)
+        send_frame(self.core(), (opcode, fin, payload), SendOptions::default(), true)
     }
 
     /// Sends a ping with a payload of at most 125 bytes, without waiting for room. The pong that the peer answers is received by

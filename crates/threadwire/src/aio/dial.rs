@@ -224,26 +224,15 @@ async fn secure(secure: Secure, _below: Stream) -> Result<Stream, Error> {
 /// Writes and reads, until it is over.
 async fn converse(exchange: &mut Exchange, stream: &mut Stream) -> Result<Outcome, Error> {
     loop {
-        // One that takes no more may still have said why.
         let output = std::mem::take(&mut exchange.output);
-        let mut written = stream.write_all(&output).await;
-        if written.is_ok() {
-            written = stream.flush().await;
+        let mut broken = stream.write_all(&output).await.err();
+        if broken.is_none() {
+            broken = stream.flush().await.err();
         }
-        let count = match stream.read_buf(&mut exchange.received).await {
-            Ok(count) => count,
-            Err(error) => return Err(exchange.refusal().unwrap_or_else(|| exchange.broken(error))),
-        };
-        match exchange.look(count == 0) {
-            Ok(Some(outcome)) => return Ok(outcome),
-            Ok(None) => {}
-            Err(error) => {
-                // The stream ended without an answer: the error of the write says more.
-                return match written {
-                    Err(written) if matches!(error, Error::Lost) => Err(exchange.broken(written)),
-                    _ => Err(error),
-                };
-            }
+        let read = stream.read_buf(&mut exchange.received).await;
+        let count = read.map_err(|error| exchange.failed(error))?;
+        if let Some(outcome) = exchange.advance(count, &mut broken)? {
+            return Ok(outcome);
         }
     }
 }

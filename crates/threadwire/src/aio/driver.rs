@@ -4,12 +4,11 @@
 //! the sender. So the end comes, in bounded time, whatever the program waits for or has let go of.
 
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Instant;
 
-use tokio::time::{Sleep, sleep_until};
+use tokio::time::timeout_at;
 
 use super::core::Core;
 use super::state::{Env, State};
@@ -24,43 +23,46 @@ impl Drop for Abandoned {
     }
 }
 
-struct Driver {
-    core: Abandoned,
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
 /// Reads and writes until the connection is over.
 pub(super) fn drive(core: Arc<Core>) -> impl Future<Output = ()> + Send {
     // Before the first poll: a runtime that ends may never get to it.
-    let mut driver = Driver { core: Abandoned(core), timer: None };
-    poll_fn(move |cx| driver.poll(cx))
-}
-
-impl Driver {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let core = &self.core.0;
-        while core.with(|state, env| state.advance(cx, env)).is_ready() {
-            if core.with(|state, _| state.is_over()) {
-                return Poll::Ready(());
-            }
+    let core = Abandoned(core);
+    async move {
+        let core = &core.0;
+        let is_over =
+            poll_fn(|cx| core.with(|state, env| state.poll_until(cx, State::closing_deadline, env)));
+        let Some(deadline) = is_over.await else { return };
+        let is_over = poll_fn(|cx| core.with(|state, env| state.poll_until(cx, |_| None::<()>, env)));
+        if timeout_at(deadline.into(), is_over).await.is_err() {
+            core.with(|state, env| {
+                state.session.tick(Instant::now());
+                state.finish(env);
+            });
         }
-        // While it is open: keepalive has a timer of its own.
-        let deadline = core.with(|state, _| match state.session.is_open() {
-            true => None,
-            false => state.session.deadline(Instant::now()),
-        });
-        let Some(deadline) = deadline else { return Poll::Pending };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline.into())));
-        ready!(timer.as_mut().poll(cx));
-        core.with(|state, env| {
-            state.session.tick(Instant::now());
-            state.finish(env);
-        });
-        Poll::Ready(())
     }
 }
 
 impl State {
+    /// When closing is to be given up. While the connection is open, there is only keepalive, which has a timer of its own.
+    fn closing_deadline(&mut self) -> Option<Instant> {
+        if self.session.is_open() { None } else { self.session.deadline(Instant::now()) }
+    }
+
+    /// Sees the connection on, until it is over, which is nothing, or there is what is waited for.
+    fn poll_until<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        awaited: impl FnOnce(&mut State) -> Option<T>,
+        env: Env<'_>,
+    ) -> Poll<Option<T>> {
+        while self.advance(cx, env).is_ready() {
+            if self.is_over() {
+                return Poll::Ready(None);
+            }
+        }
+        awaited(self).map_or(Poll::Pending, |found| Poll::Ready(Some(found)))
+    }
+
     /// Goes on towards the end, as far as it can. Ready if it may be able to go on further.
     fn advance(&mut self, cx: &mut Context<'_>, env: Env<'_>) -> Poll<()> {
         self.write(env);

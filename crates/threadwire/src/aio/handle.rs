@@ -1,7 +1,7 @@
 //! A connection from any task and any thread.
 
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -13,7 +13,7 @@ use tokio::runtime;
 
 use super::core::Core;
 use super::round_trip;
-use super::sending::{Ending, Sending, forget_sender};
+use super::sending::{Ending, Waiting, send_message};
 use crate::{Closed, Error, SendOptions, WhenFull};
 use threadwire_core::reconnect::shared::ConnectionHandle;
 
@@ -100,10 +100,8 @@ impl Handle {
 
     #[cold]
     fn wait_for_room(&self, length: usize) -> Result<(), Error> {
-        let mut number = None;
-        let waited = block_on(poll_fn(|cx| self.0.poll_room_for(cx, &mut number, length)));
-        forget_sender(&self.0, &mut number);
-        Ok(waited?)
+        let room = Waiting::new(&self.0, |core, cx, number| core.poll_room_for(cx, number, length));
+        Ok(block_on(room)?)
     }
 
     /// Sends a message, after waiting while more than [`Config::high_watermark`](crate::Config::high_watermark) bytes wait to be
@@ -112,8 +110,7 @@ impl Handle {
         &'a self,
         message: impl Into<Message<'a>>,
     ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
-        let message = message.into();
-        Sending::new(&self.0, (message.opcode(), true, message.as_bytes()), false)
+        send_message(&self.0, message.into(), SendOptions::default(), false)
     }
 
     /// Sends a ping with a payload of at most 125 bytes. Fails as [`send`](Handle::send) does.
@@ -184,14 +181,8 @@ impl Handle {
 impl ConnectionHandle for Handle {
     type Owner = ();
 
-    fn send_by(
-        &self,
-        message: Message<'_>,
-        when_full: Option<WhenFull>,
-        compress: Compress,
-    ) -> Result<(), Error> {
-        let options = SendOptions::default().compress(compress);
-        self.send_with(message, when_full.map_or(options, |when_full| options.when_full(when_full)))
+    fn send_with(&self, message: Message<'_>, options: SendOptions) -> Result<(), Error> {
+        self.send_with(message, options)
     }
 
     fn send_later<'a>(&'a self, message: Message<'a>) -> impl Future<Output = Result<(), Error>> + Send + 'a {
@@ -207,11 +198,11 @@ impl ConnectionHandle for Handle {
         self.0.poll_room_for(&mut Context::from_waker(waker), &mut None, length).is_ready()
     }
 
-    fn close_by(&self, code: CloseCode, reason: &str) -> Result<(), Error> {
+    fn close_with(&self, code: CloseCode, reason: &str) -> Result<(), Error> {
         self.close_with(code, reason)
     }
 
-    fn drop_now(&self) {
+    fn close_now(&self) {
         self.0.close_now();
     }
 }

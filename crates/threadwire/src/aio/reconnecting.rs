@@ -14,7 +14,7 @@ use threadwire_core::client::settings::Settings;
 use threadwire_core::panic::{catch, contain};
 use threadwire_core::reconnect::conductor::{Conductor, Effect, Event};
 use threadwire_core::reconnect::hooks::{is_worth_it, random};
-use threadwire_core::reconnect::shared::{ConnectionHandle, SharedState};
+use threadwire_core::reconnect::shared::SharedState;
 use threadwire_proto::{CloseCode, Message, OwnedMessage};
 use tokio::time::{Sleep, sleep};
 
@@ -327,7 +327,7 @@ impl Reconnecting {
                     sent => return sent,
                 }
             }
-            self.shared.send(message, options.when_full, options.compress)
+            self.shared.send(message, options)
         }
     }
 
@@ -487,7 +487,7 @@ impl Reconnecting {
                 // The handle that asked for it has checked it.
                 let _ = connected.ws.handle().close_with(code, &reason);
             }),
-            Effect::DropNow => self.with_connection(|connected| connected.ws.handle().drop_now()),
+            Effect::DropNow => self.with_connection(|connected| connected.ws.core().close_now()),
             Effect::Judge(cause) => {
                 let event = match is_worth_it(self.hooks.retry_if.as_deref_mut(), &cause) {
                     true => Event::Retry { random: random(), now: SystemTime::now() },

@@ -5,47 +5,65 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use threadwire_proto::OpCode;
+use threadwire_proto::{Message, OpCode};
 
 use super::core::Core;
 use crate::{Closed, Error, SendOptions};
 
+/// Sends a message: as [`send_frame`].
+#[inline]
+pub(super) fn send_message<'a>(
+    core: &'a Core,
+    message: Message<'a>,
+    options: SendOptions,
+    reads: bool,
+) -> impl Future<Output = Result<(), Error>> + Send + 'a {
+    send_frame(core, (message.opcode(), true, message.as_bytes()), options, reads)
+}
+
 /// Sends a frame. Dropped before it is ready, it has sent nothing; ready, it has sent all of it.
-#[must_use = "nothing is sent before it is awaited"]
-pub(super) struct Sending<'a> {
+#[inline]
+pub(super) fn send_frame<'a>(
     core: &'a Core,
     frame: (OpCode, bool, &'a [u8]),
     options: SendOptions,
     reads: bool,
+) -> impl Future<Output = Result<(), Error>> + Send + 'a {
+    Waiting::new(core, move |core, cx, number| core.poll_send(cx, frame, options, number, reads))
+}
+
+/// Waits among the senders of a connection, if need be. Dropped, it waits no more.
+#[must_use = "nothing is done before it is awaited"]
+pub(super) struct Waiting<'a, F> {
+    core: &'a Core,
+    poll: F,
     number: Option<u64>,
 }
 
-impl<'a> Sending<'a> {
+impl<'a, T, F> Waiting<'a, F>
+where
+    F: FnMut(&Core, &mut Context<'_>, &mut Option<u64>) -> Poll<T>,
+{
     #[inline]
-    pub(super) fn new(core: &'a Core, frame: (OpCode, bool, &'a [u8]), reads: bool) -> Sending<'a> {
-        Sending { core, frame, options: SendOptions::default(), reads, number: None }
+    pub(super) fn new(core: &'a Core, poll: F) -> Waiting<'a, F> {
+        Waiting { core, poll, number: None }
     }
 }
 
-impl<'a> Sending<'a> {
-    /// The same, with what is chosen for its message.
-    pub(super) fn with(mut self, options: SendOptions) -> Sending<'a> {
-        self.options = options;
-        self
-    }
-}
-
-impl Future for Sending<'_> {
-    type Output = Result<(), Error>;
+impl<T, F> Future for Waiting<'_, F>
+where
+    F: FnMut(&Core, &mut Context<'_>, &mut Option<u64>) -> Poll<T> + Unpin,
+{
+    type Output = T;
 
     #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
         let this = self.get_mut();
-        this.core.poll_send(cx, this.frame, this.options, &mut this.number, this.reads)
+        (this.poll)(this.core, cx, &mut this.number)
     }
 }
 
-impl Drop for Sending<'_> {
+impl<F> Drop for Waiting<'_, F> {
     #[inline]
     fn drop(&mut self) {
         if self.number.is_some() {
@@ -59,35 +77,6 @@ impl Drop for Sending<'_> {
 pub(super) fn forget_sender(core: &Core, number: &mut Option<u64>) {
     // Dropped when the lock is not held any more.
     let _forgotten = core.with(|state, _| state.senders.forget(number));
-}
-
-/// Waits until all that was sent has left.
-pub(super) struct Flushing<'a> {
-    core: &'a Core,
-    number: Option<u64>,
-}
-
-impl<'a> Flushing<'a> {
-    pub(super) fn new(core: &'a Core) -> Flushing<'a> {
-        Flushing { core, number: None }
-    }
-}
-
-impl Future for Flushing<'_> {
-    type Output = Result<(), Error>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let this = self.get_mut();
-        this.core.poll_flush(cx, &mut this.number)
-    }
-}
-
-impl Drop for Flushing<'_> {
-    fn drop(&mut self) {
-        if self.number.is_some() {
-            forget_sender(self.core, &mut self.number);
-        }
-    }
 }
 
 /// Waits until the connection has ended.

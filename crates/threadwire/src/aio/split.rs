@@ -18,7 +18,7 @@ use super::core::Core;
 use super::handle::Handle;
 use super::received::Event;
 use super::round_trip;
-use super::sending::{Ending, Flushing, Sending, forget_sender};
+use super::sending::{Ending, Waiting, forget_sender, send_frame, send_message};
 use crate::{Closed, Error, SendOptions};
 
 /// The half that receives: see [`Connection::split`](super::Connection::split).
@@ -129,8 +129,7 @@ impl Sender {
         &'a self,
         message: impl Into<Message<'a>>,
     ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
-        let message = message.into();
-        Sending::new(&self.core, (message.opcode(), true, message.as_bytes()), false)
+        send_message(&self.core, message.into(), SendOptions::default(), false)
     }
 
     /// Sends a message, and chooses what is to happen if there is no room for it, or whether it is compressed: see
@@ -142,8 +141,7 @@ impl Sender {
         message: impl Into<Message<'a>>,
         options: impl Into<SendOptions>,
     ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
-        let message = message.into();
-        Sending::new(&self.core, (message.opcode(), true, message.as_bytes()), false).with(options.into())
+        send_message(&self.core, message.into(), options.into(), false)
     }
 
     /// Sends a frame: see [`Connection::send_frame`](super::Connection::send_frame).
@@ -153,7 +151,7 @@ impl Sender {
         fin: bool,
         payload: &'a [u8],
     ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
-        Sending::new(&self.core, (opcode, fin, payload), false)
+        send_frame(&self.core, (opcode, fin, payload), SendOptions::default(), false)
     }
 
     /// Sends a ping: see [`Connection::ping`](super::Connection::ping).
@@ -163,7 +161,7 @@ impl Sender {
 
     /// Waits until all that was sent has been written: see [`Connection::flush`](super::Connection::flush).
     pub fn flush(&self) -> impl Future<Output = Result<(), Error>> + Send + '_ {
-        Flushing::new(&self.core)
+        Waiting::new(&self.core, Core::poll_flush)
     }
 
     /// Closes with 1000, and waits for the end: see [`Connection::close_with`](super::Connection::close_with).

@@ -137,6 +137,17 @@ impl State {
         }
     }
 
+    /// Has `call` work with the session and its stream, unless TCP has ended. The waker is woken when the stream can go on.
+    #[inline]
+    fn on_stream<T>(
+        &mut self,
+        waker: &Waker,
+        call: impl FnOnce(&mut Session, &mut Polled<'_, '_>) -> T,
+    ) -> Option<T> {
+        let stream = self.stream.as_mut()?;
+        Some(call(&mut self.session, &mut Polled { stream, cx: &mut Context::from_waker(waker) }))
+    }
+
     fn note(&mut self, error: Error) {
         if self.outcome.is_none() {
             drop(self.session.note(error));
@@ -188,27 +199,34 @@ impl State {
         options: SendOptions,
         env: Env<'_>,
     ) -> Result<(), Error> {
-        let Some(stream) = self.stream.as_mut().filter(|_| !self.session.is_broken()) else {
-            return Err(Error::Closed);
-        };
-        let io = &mut Polled { stream, cx: &mut Context::from_waker(env.waker) };
-        match self.session.send_frame(io, opcode, fin, payload, options, env.session.buffers) {
-            Err(Error::Io(error)) => self.wrote(Err(error), env),
-            sent => sent?,
-        }
-        self.sent(env);
-        Ok(())
+        self.send_by(env, |session, io| {
+            session.send_frame(io, opcode, fin, payload, options, env.session.buffers)
+        })
     }
 
-    /// A frame was sent: much that waits is written now, and little soon.
+    /// Sends something: much that waits is written now, and little soon.
     #[inline]
-    fn sent(&mut self, env: Env<'_>) {
+    fn send_by(
+        &mut self,
+        env: Env<'_>,
+        send: impl FnOnce(&mut Session, &mut Polled<'_, '_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        if self.session.is_broken() {
+            return Err(Error::Closed);
+        }
+        match self.on_stream(env.waker, send) {
+            Some(Ok(())) => {}
+            Some(Err(Error::Io(error))) => self.wrote(Err(error), env),
+            Some(Err(error)) => return Err(error),
+            None => return Err(Error::Closed),
+        }
         if self.session.buffered() > env.session.config.high_watermark {
             self.write(env);
             // Also where the stream takes nothing for now.
             self.session.update_watermark(env.session);
         }
         self.flush_if_needed();
+        Ok(())
     }
 
     /// The same for whoever can't wait: where there is no room, the policy decides.
@@ -241,18 +259,11 @@ impl State {
         if self.session.is_mid_message() {
             return Err(SendError::MessageUnfinished.into());
         }
-        let Some(stream) = self.stream.as_mut().filter(|_| !self.session.is_broken()) else {
-            return Err(Error::Closed);
-        };
-        let io = &mut Polled { stream, cx: &mut Context::from_waker(env.waker) };
         let droppable = when_full == WhenFull::DropOldest;
-        match self.session.send_shared(io, framed, droppable, env.session.buffers) {
-            Err(Error::Io(error)) => self.wrote(Err(error), env),
-            Ok(false) => return Err(Error::Closed),
-            sent => drop(sent?),
-        }
-        self.sent(env);
-        Ok(())
+        self.send_by(env, |session, io| {
+            let is_taken = session.send_shared(io, framed, droppable, env.session.buffers)?;
+            if is_taken { Ok(()) } else { Err(Error::Closed) }
+        })
     }
 
     /// Makes room for a frame, as far as the policy allows. False if the frame is to be dropped.
@@ -301,10 +312,7 @@ impl State {
 
     /// The stream takes more again, or somebody has sent something.
     pub(super) fn flush(&mut self, env: Env<'_>) {
-        if let Some(stream) = &mut self.stream {
-            let io = &mut Polled { stream, cx: &mut Context::from_waker(env.waker) };
-            self.session.writable(io);
-        }
+        self.on_stream(env.waker, |session, io| session.writable(io));
         self.write(env);
         self.settle(env);
     }
@@ -312,10 +320,10 @@ impl State {
     /// Writes what waits, as far as the stream takes it.
     #[inline]
     pub(super) fn write(&mut self, env: Env<'_>) {
-        let Some(stream) = &mut self.stream else { return };
-        if self.session.wants_write() {
-            let io = &mut Polled { stream, cx: &mut Context::from_waker(env.waker) };
-            let result = self.session.write(io, env.session.buffers);
+        if self.session.wants_write()
+            && let Some(result) =
+                self.on_stream(env.waker, |session, io| session.write(io, env.session.buffers))
+        {
             self.wrote(result, env);
         }
     }
@@ -401,10 +409,9 @@ impl State {
                     self.write(env);
                 }
                 Due::Silent { for_ } => {
-                    if let Some(stream) = &mut self.stream {
-                        let io = &mut Polled { stream, cx: &mut Context::from_waker(env.waker) };
-                        self.session.give_up_silent(for_, io, env.session.buffers);
-                    }
+                    self.on_stream(env.waker, |session, io| {
+                        session.give_up_silent(for_, io, env.session.buffers);
+                    });
                     return self.finish(env);
                 }
                 Due::Nothing | Due::Expired => {}
@@ -434,9 +441,11 @@ impl State {
 
     /// Closes without waiting for the peer's answer.
     pub(super) fn close_now(&mut self, env: Env<'_>) {
-        if let Some(stream) = &mut self.stream {
-            let io = &mut Polled { stream, cx: &mut Context::from_waker(env.waker) };
-            self.session.close_now(io, CloseCode::GOING_AWAY, "", env.session.buffers);
+        let buffers = env.session.buffers;
+        let close = |session: &mut Session, io: &mut Polled<'_, '_>| {
+            session.close_now(io, CloseCode::GOING_AWAY, "", buffers);
+        };
+        if self.on_stream(env.waker, close).is_some() {
             self.finish(env);
         }
     }
@@ -476,12 +485,12 @@ impl State {
         if self.session.is_open() {
             return;
         }
-        let Some(stream) = &mut self.stream else { return };
-        let io = &mut Polled { stream, cx: &mut Context::from_waker(env.waker) };
-        match self.session.end_step(io, !self.unparsed.is_empty()) {
-            EndStep::HangUp => return self.finish(env),
-            EndStep::Linger => self.report(),
-            EndStep::Wait => {}
+        let is_unread = !self.unparsed.is_empty();
+        match self.on_stream(env.waker, |session, io| session.end_step(io, is_unread)) {
+            None => return,
+            Some(EndStep::HangUp) => return self.finish(env),
+            Some(EndStep::Linger) => self.report(),
+            Some(EndStep::Wait) => {}
         }
         if !self.driven {
             self.begin_end();
@@ -497,24 +506,20 @@ impl State {
 
     /// The peer will send no more.
     pub(super) fn input_ended(&mut self, error: Option<io::Error>) {
-        if let Some(stream) = &mut self.stream {
-            // The stream's last bytes (`close_notify`) leave at once, or not at all.
-            let io = &mut Polled { stream, cx: &mut Context::from_waker(Waker::noop()) };
-            self.session.input_ended(error, io);
-        }
+        // The stream's last bytes (`close_notify`) leave at once, or not at all.
+        self.on_stream(Waker::noop(), |session, io| session.input_ended(error, io));
     }
 
     /// Reads away what nobody wants any more.
     pub(super) fn poll_linger(&mut self, cx: &mut Context<'_>, env: Env<'_>) -> Poll<()> {
         self.unparsed.clear(env.session.buffers);
-        let Some(stream) = &mut self.stream else { return Poll::Ready(()) };
         let mut input = env.session.buffers.lend_input();
-        let lingering = self.session.linger(&mut Polled { stream, cx }, &mut input);
+        let lingering = self.on_stream(cx.waker(), |session, io| session.linger(io, &mut input));
         env.session.buffers.return_input(input);
         match lingering {
-            Linger::More => {}
-            Linger::Waits => return Poll::Pending,
-            Linger::Over => self.finish(env),
+            Some(Linger::More) | None => {}
+            Some(Linger::Waits) => return Poll::Pending,
+            Some(Linger::Over) => self.finish(env),
         }
         Poll::Ready(())
     }

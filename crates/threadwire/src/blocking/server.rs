@@ -174,7 +174,8 @@ impl Server {
     /// received, can be received then.
     ///
     /// ```
-    /// use threadwire::{Shutdown, blocking::{self, Server}};
+    /// use threadwire::server::Shutdown;
+    /// use threadwire::blocking::{self, Server};
     ///
     /// let mut server = Server::bind("127.0.0.1:0")?;
     /// let url = format!("ws://{}", server.local_addr()?);
@@ -497,7 +498,8 @@ impl Serving {
     /// from closing; its thread is named in [`ShutdownReport::stuck`].
     ///
     /// ```
-    /// use threadwire::{Shutdown, blocking::{self, Server}};
+    /// use threadwire::server::Shutdown;
+    /// use threadwire::blocking::{self, Server};
     ///
     /// let server = Server::bind("127.0.0.1:0")?.serve(4, |ws| {
     ///     while let Some(message) = ws.recv()? {
@@ -506,11 +508,13 @@ impl Serving {
     ///     Ok(())
     /// })?;
     /// let mut ws = blocking::connect(&format!("ws://{}", server.local_addr()?))?;
-    /// let client = std::thread::spawn(move || ws.recv());
-    /// let report = server.shutdown(Shutdown::default())?;
-    /// println!("{report}");
-    /// server.join()?;
-    /// # client.join().unwrap()?;
+    /// let shutdown = std::thread::spawn(move || {
+    ///     let report = server.shutdown(Shutdown::default())?;
+    ///     server.join()?;
+    ///     Ok::<_, threadwire::Error>(report)
+    /// });
+    /// assert_eq!(ws.recv()?, None); // closed with 1001
+    /// println!("{}", shutdown.join().unwrap()?);
     /// # Ok::<(), threadwire::Error>(())
     /// ```
     pub fn shutdown(&self, shutdown: Shutdown) -> Result<ShutdownReport, Error> {

@@ -140,7 +140,7 @@ impl Running {
     /// let ws = connect(&format!("ws://{}", server.local_addr()?), |_ws: &Connection, _m: Message<'_>| Ok(()))?;
     ///
     /// let timeout = Duration::from_secs(10);
-    /// let report = server.shutdown(Shutdown { code: CloseCode::SERVICE_RESTART, timeout, ..Shutdown::default() })?;
+    /// let report = server.shutdown(Shutdown::default().code(CloseCode::SERVICE_RESTART).timeout(timeout))?;
     /// for peer in &report.unclean {
     ///     println!("{peer}");
     /// }

@@ -21,10 +21,10 @@ use threadwire_core::server::settings::ServerSettings;
 /// use std::time::Duration;
 /// use threadwire::{Reply, Config, Connection, Limits, Message, Server};
 ///
-/// let limits = Limits { max_message: 64 << 10, ..Limits::default() };
+/// let limits = Limits::default().max_message(64 << 10);
 /// let server = Server::bind("127.0.0.1:0")?
 ///     .workers(2)
-///     .config(Config { limits, close_timeout: Duration::from_secs(1), ..Config::default() })
+///     .config(Config::default().limits(limits).close_timeout(Duration::from_secs(1)))
 ///     .serve(|request| match request.path() {
 ///         "/echo" => Reply::with(|ws: &Connection, message: Message<'_>| ws.send(message)),
 ///         _ => Reply::status(404),

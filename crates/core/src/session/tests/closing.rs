@@ -101,7 +101,7 @@ fn a_peer_that_vanishes_before_its_close_frame_is_lost() {
 
 #[test]
 fn closing_is_given_up_when_its_time_is_over_and_not_before() {
-    let config = Config { close_timeout: Duration::from_secs(5), ..Config::default() };
+    let config = Config::default().close_timeout(Duration::from_secs(5));
     let mut pair = Pair::new(4, PLENTY, config);
     pair.client.close(1000);
     pair.client.turn(pair.now);

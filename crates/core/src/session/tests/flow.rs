@@ -8,7 +8,7 @@ use crate::session::buffers::Buffers;
 use crate::session::overflow::Overflow;
 
 fn small() -> Config {
-    Config { max_buffered: 100, high_watermark: 50, low_watermark: 10, ..Config::default() }
+    Config::default().max_buffered(100).high_watermark(50).low_watermark(10)
 }
 
 /// Sends until there is no room, to a peer that does not read.

@@ -13,7 +13,7 @@ use crate::session::keepalive::Due;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn config() -> Config {
-    Config { keepalive: Some(Keepalive::default()), keep_round_trips: true, ..Config::default() }
+    Config::default().keepalive(Keepalive::default()).keep_round_trips(true)
 }
 
 #[test]

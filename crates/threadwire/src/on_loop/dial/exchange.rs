@@ -75,21 +75,13 @@ impl OpenExchange {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 return match self.broken.take() {
-                    Some(error) => Err(self.failed(error)),
+                    Some(error) => Err(self.exchange.failed(error)),
                     None => Ok(Progress::Waiting),
                 };
             }
-            Err(error) => return Err(self.failed(error)),
+            Err(error) => return Err(self.exchange.failed(error)),
         };
-        let looked = match (self.exchange.look(count == 0), self.broken.take()) {
-            // The stream ended without an answer: the error of the write says more.
-            (Err(Error::Lost), Some(broken)) => Err(self.exchange.broken(broken)),
-            (looked, broken) => {
-                self.broken = broken;
-                looked
-            }
-        };
-        match looked? {
+        match self.exchange.advance(count, &mut self.broken)? {
             Some(outcome) => {
                 Ok(Progress::Over { outcome, may_have_more: self.stream.may_have_more(count, PIECE) })
             }
@@ -99,11 +91,6 @@ impl OpenExchange {
                 Ok(Progress::Again)
             }
         }
-    }
-
-    /// The error of a stream that does not go on. A server whose stream takes no more may still have said why.
-    fn failed(&mut self, error: io::Error) -> Error {
-        self.exchange.refusal().unwrap_or_else(|| self.exchange.broken(error))
     }
 
     /// Writes what can be written.

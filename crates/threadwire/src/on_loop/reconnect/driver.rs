@@ -17,7 +17,6 @@ use threadwire_core::reconnect::hooks::{is_worth_it, random};
 use threadwire_core::reconnect::shared::SharedState;
 use threadwire_worker::{EventLoop, Placeholder, Ready, Remote, Source, TimerId, Token};
 
-use super::handle::drop_now;
 use super::session::Session;
 use super::{Attempt, Change, Hooks, Reconnect, ReconnectHandle};
 use crate::on_loop::dial;
@@ -261,7 +260,7 @@ impl Driver {
                 // The handle that asked for it has checked it.
                 let _ = ws.handle().close_with(code, &reason);
             }),
-            Effect::DropNow => self.with_connection(drop_now),
+            Effect::DropNow => self.with_connection(Connection::close_now),
             Effect::Judge(cause) => {
                 let event = match self.is_worth_it(&cause) {
                     true => Event::Retry { random: random(), now: SystemTime::now() },

@@ -11,7 +11,7 @@ use threadwire_worker::{EventLoop, Remote};
 
 use super::{Change, State};
 use crate::connection::handle::waker_of_this_thread;
-use crate::{Connection, Error, Handle, SendOptions, WhenFull};
+use crate::{Connection, Error, Handle, SendOptions};
 
 /// A reconnecting connection from any thread: a cheap clone, `Send` and `Sync`. It stands for one connection after the other,
 /// where a [`Handle`] stands for one.
@@ -60,7 +60,7 @@ impl<H: ConnectionHandle> ReconnectHandle<H> {
     /// Fails with [`Error::Closed`] from [`close`](ReconnectHandle::close) or [`stop`](ReconnectHandle::stop) on, and with
     /// [`Error::Limit`] if too much waits for the peer ([`Config::max_buffered`](crate::Config::max_buffered)) or is held.
     pub fn send<'a>(&self, message: impl Into<Message<'a>>) -> Result<(), Error> {
-        self.0.send(message.into(), None, Compress::Auto)
+        self.0.send(message.into(), SendOptions::default())
     }
 
     /// Sends a message, and chooses what is to happen if the peer does not read and there is no room for it, or whether it is
@@ -79,8 +79,7 @@ impl<H: ConnectionHandle> ReconnectHandle<H> {
         message: impl Into<Message<'a>>,
         options: impl Into<SendOptions>,
     ) -> Result<(), Error> {
-        let SendOptions { when_full, compress, .. } = options.into();
-        self.0.send(message.into(), when_full, compress)
+        self.0.send(message.into(), options.into())
     }
 
     /// Sends a message in a task, after waiting while there is no room: as [`Handle::send_async`] and
@@ -105,7 +104,7 @@ impl<H: ConnectionHandle> ReconnectHandle<H> {
     pub fn close_with(&self, code: CloseCode, reason: &str) -> Result<(), Error> {
         CloseFrame { code: Some(code), reason }.check()?;
         match self.0.command(Command::Close(code, reason.to_owned())) {
-            Some(connection) => connection.close_by(code, reason),
+            Some(connection) => connection.close_with(code, reason),
             None => Ok(()),
         }
     }
@@ -114,7 +113,7 @@ impl<H: ConnectionHandle> ReconnectHandle<H> {
     /// (the peer may see that it broke). Returns at once.
     pub fn stop(&self) {
         if let Some(connection) = self.0.command(Command::Stop) {
-            connection.drop_now();
+            connection.close_now();
         }
     }
 
@@ -141,7 +140,7 @@ impl<H: ConnectionHandle> ReconnectHandle<H> {
     /// ```
     pub fn reconnect(&self) {
         if let Some(connection) = self.0.command(Command::Renew) {
-            connection.drop_now();
+            connection.close_now();
         }
     }
 
@@ -193,14 +192,8 @@ impl ReconnectHandle {
 impl ConnectionHandle for Handle {
     type Owner = Remote;
 
-    fn send_by(
-        &self,
-        message: Message<'_>,
-        when_full: Option<WhenFull>,
-        compress: Compress,
-    ) -> Result<(), Error> {
-        let options = SendOptions::default().compress(compress);
-        self.send_with(message, when_full.map_or(options, |when_full| options.when_full(when_full)))
+    fn send_with(&self, message: Message<'_>, options: SendOptions) -> Result<(), Error> {
+        self.send_with(message, options)
     }
 
     fn send_later<'a>(&'a self, message: Message<'a>) -> impl Future<Output = Result<(), Error>> + Send + 'a {
@@ -215,18 +208,13 @@ impl ConnectionHandle for Handle {
         self.has_room_for(length, waker)
     }
 
-    fn close_by(&self, code: CloseCode, reason: &str) -> Result<(), Error> {
+    fn close_with(&self, code: CloseCode, reason: &str) -> Result<(), Error> {
         self.close_with(code, reason)
     }
 
-    fn drop_now(&self) {
-        self.run(drop_now);
+    fn close_now(&self) {
+        self.run(Connection::close_now);
     }
-}
-
-/// Closes without waiting for the peer's answer.
-pub(super) fn drop_now(ws: &Connection) {
-    ws.close_now();
 }
 
 impl<H: ConnectionHandle> Clone for ReconnectHandle<H> {
