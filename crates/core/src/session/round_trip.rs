@@ -71,10 +71,14 @@ mod tests {
     #[test]
     fn a_pong_has_the_time_that_keepalive_gives_it() {
         let ms = Duration::from_millis(1);
-        let config = |keepalive| Config { keepalive, ..Config::default() };
-        assert_eq!(Measurement::limit(&config(None)), PATIENCE);
-        let keepalive = |reply_timeout| Keepalive { reply_timeout, ..Keepalive::default() };
-        assert_eq!(Measurement::limit(&config(Some(keepalive(700 * ms)))), 700 * ms);
-        assert_eq!(Measurement::limit(&config(Some(keepalive(Duration::ZERO)))), Keepalive::SHORTEST);
+        let limit = |keepalive| Measurement::limit(&Config { keepalive, ..Config::default() });
+        assert_eq!(limit(None), PATIENCE);
+        let with_time = |reply_timeout| {
+            let mut keepalive = Keepalive::default();
+            keepalive.reply_timeout = reply_timeout;
+            Some(keepalive)
+        };
+        assert_eq!(limit(with_time(700 * ms)), 700 * ms);
+        assert_eq!(limit(with_time(Duration::ZERO)), Keepalive::SHORTEST);
     }
 }
