@@ -2,7 +2,7 @@
 //!
 //! A [`Handle`] leaves what it sends in the connection's [lane](lane) and has the owner's loop look into it; on the owner's
 //! own thread it goes straight to the connection. A message that is sent in parts holds the connection's messages up until
-//! it is finished: those of others wait for it, in order ([`crate::connection`]'s `sharing.rs`).
+//! it is finished: those of others wait for it, in order ([`crate::connection`]'s `remote.rs`).
 
 pub mod events;
 pub(crate) mod lane;
