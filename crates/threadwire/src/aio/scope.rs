@@ -1,4 +1,4 @@
-//! Tasks that end with a connection.
+//! Task scope: tasks that end with a connection.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;

@@ -1,4 +1,4 @@
-//! Tasks that wait for a change of a connection.
+//! Waiters: tasks that wait for a change of a connection.
 
 use std::task::Waker;
 

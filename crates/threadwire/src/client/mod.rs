@@ -179,14 +179,14 @@ impl Client {
     /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
     /// # let url = format!("ws://{}", server.local_addr()?);
     ///
-    /// let link = Client::new(&url)?.reconnect(Backoff::default()).hold(1 << 20).start(
+    /// let handle = Client::new(&url)?.reconnect(Backoff::default()).hold(1 << 20).start(
     ///     |ws: &Connection, message: Message<'_>| {
     ///         println!("{message}");
     ///         ws.close() // closed on this side: it is not opened again
     ///     },
     /// );
-    /// link.send("hello")?; // leaves when it is open
-    /// println!("{}", link.wait_ended()?);
+    /// handle.send("hello")?; // leaves when it is open
+    /// println!("{}", handle.wait_ended()?);
     /// # Ok::<(), threadwire::Error>(())
     /// ```
     pub fn reconnect(self, backoff: Backoff) -> Reconnect {

@@ -1,4 +1,4 @@
-//! Backpressure: room for what is sent, the watermarks, and reading that pauses while the peer does not read.
+//! Backpressure on a loop: a frame without room waits, is dropped or is refused, the listener is told of the watermarks, and reading pauses.
 
 use threadwire_proto::OpCode;
 use threadwire_proto::keepalive::Hold;

@@ -1,4 +1,4 @@
-//! Others that receive what arrives, on whatever thread: their queues are filled here.
+//! Receivers beside the listener, on whatever thread: what arrives is put into their queues here.
 
 use std::rc::Rc;
 use std::sync::Arc;

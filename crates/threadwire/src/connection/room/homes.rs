@@ -1,4 +1,4 @@
-//! On which threads a room has members.
+//! Threads of a room: those on which it has members.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, MutexGuard};

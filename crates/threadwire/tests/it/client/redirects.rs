@@ -397,8 +397,8 @@ fn reconnects(run: impl FnOnce(Client, Backoff)) {
 fn a_client_that_reconnects_keeps_its_way_and_its_cookies() {
     bounded(|| {
         reconnects(|client, backoff| {
-            let link = client.reconnect(backoff).start(|ws: &Connection, _: Message<'_>| ws.close());
-            link.wait_ended().unwrap();
+            let handle = client.reconnect(backoff).start(|ws: &Connection, _: Message<'_>| ws.close());
+            handle.wait_ended().unwrap();
         });
         reconnects(|client, backoff| {
             let app = threadwire::App::new(&client).unwrap().reconnect(backoff);
