@@ -8,7 +8,7 @@ use std::ops::{Deref, DerefMut};
 use threadwire_proto::{CloseCode, OpCode, SendOptions};
 
 use crate::Error;
-use crate::on_loop::stream::Stream;
+use crate::connection::stream::Stream;
 use threadwire_core::session::Session;
 use threadwire_core::session::buffers::Buffers;
 use threadwire_core::session::close::EndStep;

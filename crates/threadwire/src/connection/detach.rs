@@ -17,7 +17,7 @@ use super::remote::Sharing;
 use super::{Connection, Extras, Inner, Phase, WeakConnection};
 use crate::connection::messages::inbox::Inbox;
 use crate::connection::registry::Registry;
-use crate::on_loop::stream::Stream;
+use crate::connection::stream::Stream;
 use crate::{Closed, Config, Error, Listener};
 use threadwire_core::agreed::Agreed;
 use threadwire_core::session::Session;

@@ -24,6 +24,7 @@ mod remote;
 pub(crate) mod reply;
 pub mod room;
 mod round_trip;
+pub(crate) mod stream;
 mod subscribers;
 pub(crate) mod writing;
 
@@ -47,8 +48,8 @@ use threadwire_worker::{EventLoop, Ready, Remote, Source, TimerId, Token};
 
 use crate::connection::messages::inbox::Inbox;
 use crate::connection::room::branch::Seat;
+use crate::connection::stream::Stream;
 use crate::error::TimeoutKind;
-use crate::on_loop::stream::Stream;
 #[cfg(feature = "tls")]
 use crate::tls::TlsInfo;
 use crate::{Closed, Config, Error, Listener, SendOptions, WhenFull};

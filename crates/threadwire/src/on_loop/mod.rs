@@ -1,6 +1,5 @@
-//! Connections on an event loop: streams, and what opens, accepts and reopens them there.
+//! Dialing, serving and reconnecting on an event loop: what opens, accepts and reopens connections there.
 
 pub(crate) mod dial;
 pub(crate) mod reconnect;
 pub(crate) mod server;
-pub(crate) mod stream;

@@ -12,7 +12,7 @@ use threadwire_worker::{EventLoop, Ready, Source, TimerId, Token};
 
 use super::{AttachedStream, Attempt};
 use crate::Error;
-use crate::on_loop::stream::Stream;
+use crate::connection::stream::Stream;
 use threadwire_core::client::race::{Race, RaceStep};
 
 /// A race under way, as sources of the loop.

@@ -11,7 +11,7 @@ use threadwire_worker::{EventLoop, Ready, Source, TimerId, Token};
 
 use super::{Attempt, attach};
 use crate::Error;
-use crate::on_loop::stream::Stream;
+use crate::connection::stream::Stream;
 
 /// How long to wait where the server's queue is full, which is not announced when it changes.
 pub(crate) const PAUSE: Duration = Duration::from_millis(5);

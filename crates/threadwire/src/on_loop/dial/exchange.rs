@@ -13,7 +13,7 @@ use threadwire_worker::{EventLoop, Ready, Source, Token};
 use super::{AttachedStream, Attempt, drop_attached};
 use crate::connection::Opening;
 use crate::connection::membership::Site;
-use crate::on_loop::stream::Stream;
+use crate::connection::stream::Stream;
 use crate::{Connection, Error};
 use threadwire_core::agreed::Agreed;
 use threadwire_core::transport::Transport as _;

@@ -22,7 +22,7 @@ use threadwire_core::client::settings::Settings;
 use threadwire_proto::Role;
 use threadwire_worker::{EventLoop, Placeholder, Ready, Source, TimerId, Token};
 
-use crate::on_loop::stream::Stream;
+use crate::connection::stream::Stream;
 use crate::{Config, Connection, Error, Listener};
 use exchange::LoopExchange;
 

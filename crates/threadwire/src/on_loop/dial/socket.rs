@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::{Attempt, attach, resolve};
-use crate::on_loop::stream::Stream;
+use crate::connection::stream::Stream;
 use threadwire_core::client::Target;
 use threadwire_core::client::socket::{Open, Own};
 

@@ -22,8 +22,8 @@ mod with_tls {
 
     use super::*;
     use crate::Error;
+    use crate::connection::stream::Stream;
     use crate::on_loop::dial::drop_attached;
-    use crate::on_loop::stream::Stream;
     use threadwire_core::tls::{TlsFailure, stream::TlsStream};
 
     /// A TLS handshake under way.

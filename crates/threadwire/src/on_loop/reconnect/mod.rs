@@ -1,4 +1,4 @@
-//! Connections that come back: a state machine around [`Client`], driven by the loop of the thread that started it.
+//! Connections that come back: a state machine around [`Client`](crate::Client), driven by the loop of the thread that started it.
 
 mod driver;
 mod handle;
@@ -12,8 +12,6 @@ use std::time::Duration;
 
 use threadwire_core::client::settings::Settings;
 
-#[cfg(doc)]
-use crate::Client;
 use crate::{Error, Listener};
 use driver::Driver;
 
@@ -30,7 +28,7 @@ struct Hooks {
 }
 
 /// A connection that is opened again when it ends, to be set up and [started](Reconnect::start). Made by
-/// [`Client::reconnect`].
+/// [`Client::reconnect`](crate::Client::reconnect).
 ///
 /// It goes through the states of [`State`], one after the other, on the loop of its thread: there is no further thread, and
 /// no number of re-connections uses up a stack. The first connection is opened in the same way as the others: it waits and

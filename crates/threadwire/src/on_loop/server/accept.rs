@@ -13,7 +13,7 @@ use threadwire_worker::{EventLoop, Ready, Source, Token};
 use super::control::WorkerRemote;
 use super::upgrade;
 use super::worker::ServerWorker;
-use crate::on_loop::stream::Stream;
+use crate::connection::stream::Stream;
 use threadwire_core::server::accept_errors::{AfterError, Failures, Fault};
 use threadwire_core::server::listen_socket::{
     BACKLOG, INHERITS_NODELAY, ListenSocket, RawSocket, SocketFile,

@@ -12,7 +12,7 @@ use threadwire_worker::{EventLoop, Ready, Source, TimerId, Token};
 use super::accept::Arrival;
 use super::worker::ServerWorker;
 use crate::connection::Opening;
-use crate::on_loop::stream::Stream;
+use crate::connection::stream::Stream;
 use crate::{Connection, Error, Listener, Request};
 use threadwire_core::server::answer::Answer;
 use threadwire_core::server::doorway::{Doorway, Early, Granted, Step};
