@@ -1,7 +1,7 @@
 //! A task for each connection of a server, and their end.
 
 use std::future::{Future, pending, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 use super::connection::Connection;
-use super::request::Request;
 use super::server::Server;
 use super::shutdown::{Control, Ending, in_time};
 use crate::Error;
@@ -89,7 +88,9 @@ impl Server {
             .await
         };
         while let Some(request) = next(&mut self, &mut tasks).await {
-            tasks.spawn(run(request, Arc::clone(&control), Arc::clone(&handler)));
+            // In a box, as the task lives on: its size is memory of an idle connection.
+            let opening = Box::pin(request.open());
+            tasks.spawn(run(opening, Arc::clone(&control), Arc::clone(&handler)));
         }
         if control.ending().is_none() {
             self.stopper().stop();
@@ -136,21 +137,22 @@ fn log(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
+/// Runs the handler of a connection, once that is open.
 async fn run<F: Future>(
-    request: Request,
+    opening: Pin<Box<impl Future<Output = Result<(crate::Request, Connection), Error>>>>,
     control: Arc<Control>,
     handler: Arc<impl Fn(crate::Request, Connection) -> F>,
 ) {
     let pending = control.expect();
-    // In a box, as the task lives on: its size is memory of an idle connection.
-    match Box::pin(request.open()).await {
+    let (handle, membership, handling) = match opening.await {
         Ok((request, connection)) => {
             let handle = connection.handle();
             let membership = control.enter(handle.clone(), request.peer_addr());
-            drop(pending);
-            handler(request, connection).await;
-            membership.end(&*handle.wait_closed().await);
+            (handle, membership, handler(request, connection))
         }
-        Err(error) => tracing::debug!(%error, "dropped a connection before it was open"),
-    }
+        Err(error) => return tracing::debug!(%error, "dropped a connection before it was open"),
+    };
+    drop(pending);
+    handling.await;
+    membership.end(&*handle.wait_closed().await);
 }
