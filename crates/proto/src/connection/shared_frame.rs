@@ -1,4 +1,4 @@
-//! Broadcast: a message for many connections, compressed and framed once.
+//! Shared frame: a message for many connections, compressed and framed once.
 
 use crate::header::Header;
 use crate::opcode::OpCode;

@@ -1,4 +1,4 @@
-//! Publish and subscribe: a channel of events to any number of workers.
+//! Channel of events to any number of workers: publish and subscribe.
 //!
 //! Each subscription has a queue of its own, under a lock of its own, and leaves one ticket in the subscriber's inbox for
 //! each event in that queue: a ticket that is delivered takes the next event out. So what waits for a slow subscriber is
