@@ -14,7 +14,7 @@ use super::connection::Connection;
 use super::core::Opening;
 use super::stream::Stream;
 use crate::{Config, Error};
-use threadwire_core::server::doorway::{agree, agreed};
+use threadwire_core::server::opening_handshake::{agree, agreed};
 
 /// A request for a connection that an HTTP server has received (features `hyper` and `axum`).
 ///

@@ -2,7 +2,7 @@
 
 mod driver;
 mod handle;
-mod session;
+mod lent_listener;
 
 pub use handle::ReconnectHandle;
 pub use threadwire_core::reconnect::{Attempt, Backoff, Cause, Change, State};

@@ -1,6 +1,6 @@
 //! The opening handshake on a server, without I/O (RFC 6455, section 4.2): from an accepted socket to a request, and to its answer.
 //!
-//! A driver does what the last [`Step`] says and tells the doorway what came of it; the next step follows from that:
+//! A driver does what the last [`Step`] says and tells it what came of it; the next step follows from that:
 //!
 //! ```text
 //! begin -> [Read: header of the PROXY protocol] -> Wrap -> Read ... -> Ask -> granted: a connection
@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A refused peer is read until it ends: closing the socket under what it still sends would reset the connection, and it might never see
-//! the answer. All of that has to happen before one [deadline](Doorway::deadline).
+//! the answer. All of that has to happen before one [deadline](OpeningHandshake::deadline).
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,9 +20,9 @@ use threadwire_proto::deflate::Agreement;
 use threadwire_proto::handshake::{self, HandshakeError, HeadReader, Headers, Response, Upgrade};
 
 use super::admission::{Guest, TooMany};
-use super::answer::Subprotocol;
 use super::check::plain;
 use super::proxy_protocol::{self, Demand};
+use super::reply::Subprotocol;
 use super::request::{Caller, Request};
 use super::settings::ServerSettings;
 use crate::agreed::Agreed;
@@ -31,7 +31,7 @@ use crate::error::{Error, TimeoutKind};
 #[cfg(feature = "tls")]
 use crate::tls::{TlsFailure, session::Session};
 
-pub struct Doorway {
+pub struct OpeningHandshake {
     settings: Arc<ServerSettings>,
     caller: Caller,
     stage: Stage,
@@ -62,14 +62,14 @@ enum Stage {
 /// The next step of a driver.
 #[derive(Debug)]
 pub enum Step {
-    /// Read, and [pass on](Doorway::advance) what has come.
+    /// Read, and [pass on](OpeningHandshake::advance) what has come.
     Read,
-    /// Put TLS, if there is a [session](Doorway::session), and the trace, which is shown [what was read](Doorway::early), around the stream;
-    /// then say that it is [wrapped](Doorway::wrapped).
+    /// Put TLS, if there is a [session](OpeningHandshake::session), and the trace, which is shown [what was read](OpeningHandshake::early), around the stream;
+    /// then say that it is [wrapped](OpeningHandshake::wrapped).
     Wrap,
-    /// Find out what becomes of the request. Either [`grant`](Doorway::grant), or [`refuse`](Doorway::refuse).
+    /// Find out what becomes of the request. Either [`grant`](OpeningHandshake::grant), or [`refuse`](OpeningHandshake::refuse).
     Ask(Box<Request>, Early),
-    /// Write these bytes, and say that they are [written](Doorway::answered).
+    /// Write these bytes, and say that they are [written](OpeningHandshake::answered).
     Answer(Vec<u8>),
     /// Tell the peer that nothing more will come; then read on.
     Linger,
@@ -110,10 +110,14 @@ impl Granted {
     }
 }
 
-impl Doorway {
+impl OpeningHandshake {
     /// For a socket that was accepted at that time.
-    pub fn new(settings: Arc<ServerSettings>, peer: Option<SocketAddr>, accepted: Instant) -> Doorway {
-        Doorway {
+    pub fn new(
+        settings: Arc<ServerSettings>,
+        peer: Option<SocketAddr>,
+        accepted: Instant,
+    ) -> OpeningHandshake {
+        OpeningHandshake {
             caller: Caller { peer, proxied: None },
             stage: Stage::Head,
             received: Vec::new(),
