@@ -149,11 +149,11 @@ impl Request {
     /// The first rule that is broken; [`HandshakeError::response`] is the answer to it.
     pub fn upgrade(&self) -> Result<Upgrade, HandshakeError> {
         let headers = &self.headers;
-        if self.minor_version == 0 {
-            return Err(HandshakeError::HttpVersion { found: "HTTP/1.0".to_owned() });
-        }
         if self.method != "GET" {
             return Err(HandshakeError::Method { found: quote(self.method.as_bytes()) });
+        }
+        if self.minor_version == 0 {
+            return Err(HandshakeError::HttpVersion { found: "HTTP/1.0".to_owned() });
         }
         if !rules::is_target(&self.target) {
             return Err(HandshakeError::Target);

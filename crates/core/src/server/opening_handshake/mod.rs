@@ -358,7 +358,8 @@ pub struct Refusal {
 impl From<HandshakeError> for Box<Refusal> {
     fn from(error: HandshakeError) -> Box<Refusal> {
         let response = error.response();
-        if response.status() >= 500 {
+        // Any other status is a client's doing, 505 among them.
+        if response.status() == 500 {
             tracing::error!(%error, "a request can't be answered as the program wants");
         } else {
             tracing::debug!(%error, "refused a request");

@@ -190,7 +190,7 @@ fn refuses_other_methods_versions_and_targets() {
         ("POST / HTTP/1.1", 405, "the method is \"POST\""),
         ("HEAD / HTTP/1.1", 405, "the method is \"HEAD\""),
         ("get / HTTP/1.1", 405, "the method is \"get\""),
-        ("OPTIONS * HTTP/1.1", 405, "the method is \"OPTIONS\""),
+        ("HEAD / HTTP/1.0", 405, "the method is \"HEAD\""),
         ("CONNECT example.com:443 HTTP/1.1", 405, "the method is \"CONNECT\""),
         ("GET / HTTP/1.0", 505, "HTTP/1.0"),
         ("GET * HTTP/1.1", 400, "target"),
@@ -208,6 +208,17 @@ fn refuses_other_methods_versions_and_targets() {
         assert!(error.to_string().contains(message), "{line}: {error}");
         assert_eq!(error.response().status(), status, "{line}");
         assert_eq!(error.response().headers().get("Allow"), (status == 405).then_some("GET"), "{line}");
+    }
+}
+
+#[test]
+fn options_is_answered_with_what_there_is() {
+    for line in ["OPTIONS / HTTP/1.0", "OPTIONS / HTTP/1.1", "OPTIONS * HTTP/1.1"] {
+        let error = request_line(line).upgrade().expect_err(line);
+        assert!(error.to_string().contains("the method is \"OPTIONS\""), "{line}: {error}");
+        let expected =
+            "HTTP/1.1 200 OK\r\nAllow: GET, OPTIONS\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+        assert_eq!(encoded(&error.response()), expected, "{line}");
     }
 }
 
