@@ -192,8 +192,8 @@ impl Reconnecting {
         self
     }
 
-    /// Decides which ends are worth another attempt; without this, [`Cause::is_transient`] does. It is not asked about ends that
-    /// this side wanted, nor about those for which [`ReconnectHandle::reconnect`] asked.
+    /// Decides which ends are worth another attempt; without this, [`Cause::is_transient`] does, by this [table](crate::reconnecting). It is
+    /// not asked about ends that this side wanted, nor about those for which [`ReconnectHandle::reconnect`] asked.
     pub fn retry_if(mut self, hook: impl FnMut(&Cause) -> bool + Send + 'static) -> Reconnecting {
         self.hooks.retry_if = Some(Box::new(hook));
         self

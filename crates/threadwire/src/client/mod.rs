@@ -169,7 +169,8 @@ impl Client {
         Ok(self)
     }
 
-    /// Makes a connection of it that is opened again when it ends: see [`Reconnect`].
+    /// Makes a connection of it that is opened again when it ends: see [`Reconnect`], and for which ends, this
+    /// [table](crate::reconnecting).
     ///
     /// ```
     /// use threadwire::reconnect::Backoff;
