@@ -20,6 +20,7 @@ mod route;
 mod setting;
 mod timeout;
 mod tls;
+mod transience;
 mod url;
 
 pub use closed::Closed;
@@ -50,14 +51,14 @@ type Source = Box<dyn std::error::Error + Send + Sync>;
 /// | [`Timeout`](Error::Timeout) | opening, closing, or the answer to a ping takes longer than allowed, or the peer is silent | yes |
 /// | [`Protocol`](Error::Protocol) | the peer breaks a rule of RFC 6455, or a limit of ours on what it may send | no |
 /// | [`Lost`](Error::Lost) | the peer ends TCP without a close frame, or while opening | yes |
-/// | [`Status`](Error::Status) | the server answers with another status than 101 | status 429 and 500 to 599 |
+/// | [`Status`](Error::Status) | the server answers with another status than 101 | status 408, 418, 425, 429 and 500 to 599, what carries a `Retry-After`, and what a captive portal answers |
 /// | [`Handshake`](Error::Handshake) | anything else is wrong with the opening handshake, or a header can't be sent | no |
 /// | [`Url`](Error::Url) | a URL can't be connected to | no |
 /// | [`Resolve`](Error::Resolve) | the system finds no address of the host now | yes |
 /// | [`Connect`](Error::Connect), [`ConnectUnix`](Error::ConnectUnix) | no address of the server can be reached | unless forbidden |
 /// | [`Proxy`](Error::Proxy) | a proxy can't be reached, or does not let through | as [`ProxyProblem::is_transient`] says |
 /// | [`Redirect`](Error::Redirect) | the server sends elsewhere, and there it must not go | no |
-/// | [`Tls`](Error::Tls) | TLS with the server fails: its certificate, for one | if the server ended the handshake |
+/// | [`Tls`](Error::Tls) | TLS with the server fails: its certificate, for one | if its certificate is not valid yet, or not any more, or if it ended the handshake without blaming this side |
 /// | [`TlsFile`](Error::TlsFile) | a certificate or a key of one's own can't be used | no |
 /// | [`Listen`](Error::Listen) | a server can't listen at an address | unless forbidden |
 /// | [`Io`](Error::Io) | reading, writing, or another request to the system fails | unless forbidden |
@@ -284,9 +285,8 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         match self {
             Error::Timeout(_) | Error::Lost | Error::Resolve(_) | Error::Limit(_) => true,
-            // The peer may have been overloaded.
-            Error::Tls(error) => error.problem == TlsProblem::Refused,
-            Error::Status(answer) => matches!(answer.status(), 429 | 500..=599),
+            Error::Tls(error) => transience::may_agree_later(&error.problem),
+            Error::Status(answer) => transience::is_passing(answer),
             Error::Connect(error) => !is_forbidden(&error.source),
             Error::ConnectUnix(error) => !is_forbidden(&error.source),
             Error::Listen(error) => !is_forbidden(&error.source),

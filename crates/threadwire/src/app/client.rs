@@ -115,7 +115,8 @@ impl App {
     }
 
     /// Opens another connection when one ends, or can't be opened, unless it was this side that closed it: see
-    /// [`Reconnect`](crate::reconnect::Reconnect). Without this, the first end is the end of the run.
+    /// [`Reconnect`](crate::reconnect::Reconnect), and for which ends, this [table](crate::reconnecting). Without this, the first end is
+    /// the end of the run.
     ///
     /// ```
     /// use std::time::Duration;
