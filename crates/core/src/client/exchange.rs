@@ -5,8 +5,8 @@ use threadwire_proto::Deflate;
 use threadwire_proto::deflate::Agreement;
 use threadwire_proto::handshake::{Answer, ClientRequest, Headers};
 
-use super::answer::{AnswerReader, Arrived};
 use super::redirect;
+use super::response_reader::{Arrived, ResponseReader};
 use super::socks4::Socks4;
 use super::socks5::Socks5;
 use super::tunnel::Tunnel;
@@ -40,7 +40,7 @@ struct Upgrade {
     /// The server's, as errors name it.
     host: String,
     request: ClientRequest,
-    answer: AnswerReader,
+    answer: ResponseReader,
     follows_redirects: bool,
     /// The offered compression.
     deflate: Option<Deflate>,
@@ -85,7 +85,7 @@ impl Exchange {
     pub fn upgrade(host: &str, request: ClientRequest, config: &Config, follows_redirects: bool) -> Exchange {
         let mut output = Vec::new();
         request.encode(&mut output);
-        let answer = AnswerReader::new(config);
+        let answer = ResponseReader::new(config);
         let deflate = config.deflate.clone();
         let host = host.to_owned();
         let upgrade = Box::new(Upgrade { host, request, answer, follows_redirects, deflate });

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use threadwire_proto::{CloseCode, Closing, Initiator};
 
+use super::transience::may_come_back;
 use super::{Error, TimeoutKind};
 
 /// How a connection ended, as `Listener::on_close` is told.
@@ -60,15 +61,15 @@ pub struct Closed {
 impl Closed {
     /// Whether another connection is worth a try, judged without knowing the peer.
     ///
-    /// - Closed by the peer: with any code but 1002, 1003, 1007 to 1010 and 1015, with which it says that it can't do with
-    ///   what we are. A feed that is closed with 1000 or 1001 is wanted again. What codes from 3000 on mean only the
-    ///   program knows; they count as transient.
+    /// - Closed by the peer: with any code but 1002, 1003, 1007, 1009, 1010 and 1015, with which it says that it can't do with
+    ///   what we are. A feed that is closed with 1000 or 1001 is wanted again, and so is one that is closed with 1008: servers do that
+    ///   where a pong was late, or a token has expired. What codes from 3000 on mean only the program knows; they count as
+    ///   transient.
     /// - Closed by this side: if a callback failed, as with its error; otherwise
     ///   (`Connection::abort`, or a peer that did not read) yes.
     pub fn is_transient(&self) -> bool {
-        let is_rejection = matches!(self.code.get(), 1002 | 1003 | 1007..=1010 | 1015);
-        let may_come_back = self.initiator == Initiator::Local || !is_rejection;
-        may_come_back && self.error.as_ref().is_none_or(Error::is_transient)
+        let is_worth_it = self.initiator == Initiator::Local || may_come_back(self.code);
+        is_worth_it && self.error.as_ref().is_none_or(Error::is_transient)
     }
 
     /// Whether all went as it should: a clean end with 1000, 1001 or without a code, and without an error. Receiving then ends

@@ -8,6 +8,7 @@ use threadwire_proto::handshake::{Answer, HandshakeError};
 
 use super::Error;
 use super::io_kind::is_forbidden;
+use super::transience::is_passing;
 
 /// The way through a proxy failed.
 #[derive(Debug)]
@@ -87,11 +88,11 @@ pub enum ProxyProblem {
 
 impl ProxyProblem {
     /// Whether it may go away by itself, as [`Error::is_transient`] means it. A proxy that is busy or can't reach the server
-    /// counts as such, one that forbids it does not.
+    /// counts as such, one that forbids it does not. Its answers count as those of a server do.
     pub fn is_transient(&self) -> bool {
         match self {
             ProxyProblem::Unreachable(error) => error.is_transient(),
-            ProxyProblem::Refused(answer) => matches!(answer.status(), 429 | 500..=599),
+            ProxyProblem::Refused(answer) => is_passing(answer),
             // Refused or failed: it does not say which.
             ProxyProblem::Socks4(code) => *code == 91,
             // A general failure, a network or a host that can't be reached, a connection refused, a time to live that has expired.

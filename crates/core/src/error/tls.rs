@@ -93,10 +93,15 @@ pub enum TlsProblem {
     },
     /// Something else is wrong with the server's certificate.
     Certificate,
-    /// The server has ended the handshake because of the certificate that it was shown, or as it was shown none.
+    /// The server has ended the handshake because of the certificate that it was shown, or as it was shown none. TLS 1.2 has no
+    /// alert for that; there it is what ends the handshake when the server has shown its own.
     ClientCertificate,
-    /// The peer has ended the handshake for a reason of its own.
+    /// The peer has ended the handshake for a reason of its own: it said so (`internal_error`), or it just left.
     Refused,
+    /// The server has nothing at that name (the alert `unrecognized_name`, RFC 6066, section 3).
+    UnknownName,
+    /// The peer has ended the handshake as this side broke a rule of TLS, as it sees it.
+    Misunderstood,
     /// The peer does not speak TLS: a server that listens for `ws://`, perhaps.
     NotTls,
     /// The peer's TLS and ours have no version, cipher or protocol in common.
@@ -133,8 +138,12 @@ impl fmt::Display for TlsProblem {
             TlsProblem::Certificate => f.write_str("its certificate can't be trusted"),
             TlsProblem::ClientCertificate => f.write_str("it wants a client certificate, or another one"),
             TlsProblem::Refused => f.write_str("it ended the handshake"),
-            TlsProblem::NotTls => f.write_str("it does not speak TLS at this port, expected a TLS handshake"),
-            TlsProblem::Incompatible => f.write_str("it has nothing in common with this side"),
+            TlsProblem::UnknownName => f.write_str("it has nothing at that name"),
+            TlsProblem::Misunderstood => f.write_str("it says that this side broke a rule of TLS"),
+            TlsProblem::NotTls => f.write_str("it does not speak TLS at this port"),
+            TlsProblem::Incompatible => {
+                f.write_str("it has no version, cipher or protocol in common with this side")
+            }
             TlsProblem::Name => f.write_str("it is neither a DNS name nor an IP address"),
             TlsProblem::Settings => f.write_str("the TLS settings of this side can't be used"),
             TlsProblem::Protocol => f.write_str("it broke a rule of TLS"),

@@ -57,30 +57,47 @@ pub(super) fn certified(
 
 /// An error of rustls, as an error of a stream.
 #[derive(Debug)]
-pub struct TlsFailure(rustls::Error);
+pub struct TlsFailure {
+    pub(super) error: rustls::Error,
+    /// Whether version and cipher had been agreed on before.
+    pub(super) has_agreed: bool,
+}
+
+impl From<TlsFailure> for io::Error {
+    fn from(failure: TlsFailure) -> io::Error {
+        io::Error::new(io::ErrorKind::InvalidData, failure)
+    }
+}
 
 impl TlsFailure {
-    /// The error of a session as one of a stream.
+    /// The error of a session that could not begin, as one of a stream.
     pub fn io(error: rustls::Error) -> io::Error {
-        io::Error::new(io::ErrorKind::InvalidData, TlsFailure(error))
+        TlsFailure { error, has_agreed: false }.into()
     }
 
     /// The error of a handshake with this host, in this library's words.
     pub fn explain(error: io::Error, host: &str) -> Error {
         let tls = |problem, source| Error::from(TlsError { host: host.to_owned(), problem, source });
         match error.downcast::<TlsFailure>() {
-            Ok(TlsFailure(error)) => tls(problem(&error), Some(error.into())),
+            Ok(failure) => tls(failure.problem(), Some(failure.error.into())),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 tls(TlsProblem::Refused, Some(error.into()))
             }
             Err(error) => error.into(),
         }
     }
+
+    fn problem(&self) -> TlsProblem {
+        match self.error {
+            rustls::Error::AlertReceived(alert) => told(alert, self.has_agreed),
+            ref error => problem(error),
+        }
+    }
 }
 
 impl fmt::Display for TlsFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TLS failed: {}", self.0)
+        write!(f, "TLS failed: {}", self.error)
     }
 }
 
@@ -109,25 +126,51 @@ fn problem(error: &rustls::Error) -> TlsProblem {
             },
             _ => TlsProblem::Certificate,
         },
-        rustls::Error::AlertReceived(alert) => match alert {
-            AlertDescription::CertificateRequired
-            | AlertDescription::BadCertificate
-            | AlertDescription::UnsupportedCertificate
-            | AlertDescription::CertificateRevoked
-            | AlertDescription::CertificateExpired
-            | AlertDescription::CertificateUnknown
-            | AlertDescription::UnknownCA
-            | AlertDescription::AccessDenied => TlsProblem::ClientCertificate,
-            AlertDescription::ProtocolVersion
-            | AlertDescription::InsufficientSecurity
-            | AlertDescription::NoApplicationProtocol => TlsProblem::Incompatible,
-            _ => TlsProblem::Refused,
-        },
         rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)
         | rustls::Error::InvalidMessage(rustls::InvalidMessage::UnknownProtocolVersion) => TlsProblem::NotTls,
         rustls::Error::PeerIncompatible(_) | rustls::Error::NoApplicationProtocol => TlsProblem::Incompatible,
         rustls::Error::General(_) | rustls::Error::Other(_) => TlsProblem::Settings,
         _ => TlsProblem::Protocol,
+    }
+}
+
+/// What the peer says with an alert (RFC 8446, section 6.2), before or after version and cipher had been agreed on.
+fn told(alert: AlertDescription, has_agreed: bool) -> TlsProblem {
+    use AlertDescription as Alert;
+    match alert {
+        // TLS 1.2 has no alert for a certificate that is missing, and the peer has had its say about all else by then.
+        Alert::HandshakeFailure if has_agreed => TlsProblem::ClientCertificate,
+        Alert::CertificateRequired
+        | Alert::NoCertificate
+        | Alert::BadCertificate
+        | Alert::UnsupportedCertificate
+        | Alert::CertificateRevoked
+        | Alert::CertificateExpired
+        | Alert::CertificateUnknown
+        | Alert::CertificateUnobtainable
+        | Alert::UnknownCA
+        | Alert::AccessDenied => TlsProblem::ClientCertificate,
+        Alert::HandshakeFailure
+        | Alert::ProtocolVersion
+        | Alert::InsufficientSecurity
+        | Alert::InappropriateFallback
+        | Alert::ExportRestriction
+        | Alert::MissingExtension
+        | Alert::UnsupportedExtension
+        | Alert::NoApplicationProtocol
+        | Alert::EncryptedClientHelloRequired => TlsProblem::Incompatible,
+        Alert::UnrecognisedName => TlsProblem::UnknownName,
+        Alert::UnexpectedMessage
+        | Alert::RecordOverflow
+        | Alert::DecompressionFailure
+        | Alert::IllegalParameter
+        | Alert::DecodeError
+        | Alert::DecryptError
+        | Alert::BadCertificateStatusResponse
+        | Alert::BadCertificateHashValue
+        | Alert::UnknownPSKIdentity => TlsProblem::Misunderstood,
+        // An internal error, a user who cancels, a record that was damaged on its way, and what is not known here.
+        _ => TlsProblem::Refused,
     }
 }
 

@@ -52,11 +52,14 @@ impl State {
             return Poll::Ready(self.end.tell(&outcome).map(|()| None));
         }
         env.link.note_reader(cx.waker());
-        if !env.link.is_awaited() && self.session.is_open() && !self.is_reading_held() {
-            // Input has come, or may be read again, before the reader was noted.
-            self.wake_reader(env);
-        } else if self.session.is_drained() && !self.session.wants_write() && !self.wants_look {
-            env.link.dismiss();
+        if self.session.is_open() {
+            if !env.link.is_awaited() && !self.is_reading_held() {
+                // Input has come, or may be read again, before the reader was noted.
+                self.wake_reader(env);
+            } else if self.session.is_drained() && !self.session.wants_write() && !self.wants_look {
+                self.needs_attendant = false;
+                env.link.dismiss();
+            }
         }
         Poll::Pending
     }

@@ -7,12 +7,13 @@
 //! can't be called again: that is how `on_close` is the last call, and the only one.
 
 mod backpressure;
-mod bound;
+mod bound_session;
 mod callbacks;
 mod closing;
 mod detach;
 mod flags;
 pub(crate) mod handle;
+mod handle_messages;
 mod keepalive;
 pub(crate) mod listener;
 pub(crate) mod membership;
@@ -20,7 +21,6 @@ pub mod messages;
 mod reading;
 mod receivers;
 pub(crate) mod registry;
-mod remote;
 pub(crate) mod reply;
 pub mod room;
 mod round_trip;
@@ -53,13 +53,13 @@ use crate::error::TimeoutKind;
 #[cfg(feature = "tls")]
 use crate::tls::TlsInfo;
 use crate::{Closed, Config, Error, Listener, SendOptions, WhenFull};
-use bound::BoundSession;
+use bound_session::BoundSession;
 pub(crate) use detach::{Moving, Remains};
 use flags::Flags;
+use handle_messages::Sharing;
 use keepalive::KeepaliveTimer;
 use membership::{Roster, Site};
 use registry::Registry;
-use remote::Sharing;
 use round_trip::Measuring;
 use threadwire_core::session::Session;
 
