@@ -74,6 +74,16 @@ impl Quick {
     }
 }
 
+/// Gives the loop a turn before something is sent that answers nothing, if a millisecond has passed since the last one: a program
+/// that only sends waits for nothing that arrives, and may sleep between as any other thread, while pings and a close frame are
+/// to be answered. A callback does not: the loop turns when it has returned. Nor is a stop told here, so that a farewell still leaves.
+#[inline]
+pub(super) fn look_around() {
+    if EventLoop::current().is_outermost() {
+        let _ = checkpoint();
+    }
+}
+
 /// An open connection, on its thread. Dropping it closes it with 1001: the closing handshake is then completed whenever the
 /// thread's loop turns.
 ///
@@ -207,6 +217,14 @@ impl Connection {
         self.inbox.take(&self.ws)
     }
 
+    /// Something is about to be sent.
+    #[inline]
+    fn before_send(&self) {
+        if !self.is_asked.get() {
+            look_around();
+        }
+    }
+
     /// Something was sent: it leaves at once, unless it may be gathered.
     #[inline]
     fn after_send(&self) {
@@ -252,6 +270,7 @@ impl Connection {
         options: impl Into<SendOptions>,
     ) -> Result<(), Error> {
         let (message, options) = (message.into(), options.into());
+        self.before_send();
         self.inbox.window.while_sending(&self.ws, options.when_full, |when_full| {
             self.ws.send_with(message, options.when_full(when_full))?;
             self.after_send();
@@ -262,6 +281,7 @@ impl Connection {
     /// Sends a ping, with a payload of at most 125 bytes. Its pong only counts as a sign of life; see
     /// [`measure_roundtrip`](Connection::measure_roundtrip).
     pub fn ping(&mut self, payload: &[u8]) -> Result<(), Error> {
+        self.before_send();
         self.ws.ping(payload)?;
         self.flush();
         Ok(())
