@@ -41,6 +41,8 @@ pub struct Settings {
 pub struct Options {
     pub proxy: Proxy,
     pub redirects: u32,
+    /// Names of headers that a redirect takes to another origin.
+    pub redirected_headers: Vec<String>,
     pub cookies: Option<CookieJar>,
     pub headers: Option<Arc<MakeHeaders>>,
     pub addresses: Vec<(String, Vec<SocketAddr>)>,
@@ -55,6 +57,7 @@ impl Default for Options {
         Options {
             proxy: Proxy::default(),
             redirects: REDIRECTS,
+            redirected_headers: Vec::new(),
             cookies: None,
             headers: None,
             addresses: Vec::new(),
@@ -93,6 +96,7 @@ impl fmt::Debug for Options {
         f.debug_struct("Options")
             .field("proxy", &self.proxy)
             .field("redirects", &self.redirects)
+            .field("redirected_headers", &self.redirected_headers)
             .field("cookies", &self.cookies)
             .field("makes_headers", &self.headers.is_some())
             .field("addresses", &self.addresses)
