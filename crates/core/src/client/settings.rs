@@ -168,6 +168,7 @@ impl Settings {
 
     /// Adds a header; there is only one of those that the handshake itself knows.
     pub fn add_header(&mut self, name: &str, value: &str) -> Result<(), Error> {
+        let value = trimmed(value);
         self.check_header(name, value.as_bytes())?;
         let is_single =
             ["Host", "Origin", "User-Agent"].iter().any(|single| single.eq_ignore_ascii_case(name));
@@ -181,6 +182,7 @@ impl Settings {
 
     /// Sets a header, in place of those of that name.
     pub fn set_header(&mut self, name: &str, value: &str) -> Result<(), Error> {
+        let value = trimmed(value);
         self.check_header(name, value.as_bytes())?;
         self.headers.set(name, value)?;
         Ok(())
@@ -193,4 +195,9 @@ impl Settings {
         self.target = target;
         Ok(())
     }
+}
+
+/// A header's value without the white space around it, which is no part of it (RFC 9110, section 5.5).
+fn trimmed(value: &str) -> &str {
+    value.trim_matches([' ', '\t'])
 }

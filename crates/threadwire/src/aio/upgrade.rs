@@ -135,12 +135,15 @@ impl Upgrade {
         Ok(self)
     }
 
-    /// The answer to the request.
+    /// The answer to the request: a consent, unless compression is asked for in a way that can't be read.
     pub fn response<B: Default>(&self) -> Response<B> {
         // As the protocol writes it: it knows what belongs in there.
         let mut bytes = Vec::new();
         let mut upgrade = self.upgrade.clone();
-        agree(&mut upgrade, &self.config);
+        if let Err(error) = agree(&mut upgrade, &self.config) {
+            let refusal = error.response();
+            return assemble(refusal.status(), refusal.headers(), B::default());
+        }
         upgrade.encode(&mut bytes);
         let limits = handshake::Limits::default().max_head(usize::MAX);
         match Answer::parse(&bytes, &limits) {
@@ -155,6 +158,7 @@ impl Upgrade {
         let Upgrade { mut upgrade, headers, on_upgrade, config } = self;
         let deflate = agree(&mut upgrade, &config);
         Box::pin(async move {
+            let deflate = deflate?;
             let upgraded = on_upgrade.await.map_err(Error::other)?;
             Ok(Connection::open(Opening {
                 role: Role::Server,

@@ -263,8 +263,8 @@ impl OpeningHandshake {
         for (name, value) in headers.iter() {
             upgrade.add_header(name, value).map_err(HandshakeError::from)?;
         }
+        let deflate = agree(&mut upgrade, &self.settings.config)?;
         let permit = self.settings.gate.admit(request.client_ip())?;
-        let deflate = agree(&mut upgrade, &self.settings.config);
         let agreed = agreed(&upgrade, headers, Guest::new(request, permit));
         Ok(Granted { upgrade, agreed, deflate })
     }
@@ -329,11 +329,14 @@ fn encode(response: &Response, is_head: bool) -> Vec<u8> {
     bytes
 }
 
-/// Agrees on compression, if both sides want it.
-pub fn agree(upgrade: &mut Upgrade, config: &Config) -> Option<Agreement> {
-    let agreement = config.deflate.as_ref()?.answer(upgrade.offered_extensions())?;
-    // An extension that was offered can be added.
-    upgrade.add_extension(agreement.to_extension()).ok().map(|()| agreement)
+/// Agrees on compression, if both sides want it. An error if this side does, and what the other one offers is malformed.
+pub fn agree(upgrade: &mut Upgrade, config: &Config) -> Result<Option<Agreement>, HandshakeError> {
+    let Some(deflate) = &config.deflate else { return Ok(None) };
+    let agreement = deflate.answer(upgrade.offered_extensions()?);
+    if let Some(agreement) = &agreement {
+        upgrade.add_extension(agreement.to_extension())?;
+    }
+    Ok(agreement)
 }
 
 /// The result of the handshake that the connection keeps, if there is more than nothing to keep.
@@ -355,7 +358,8 @@ pub struct Refusal {
 impl From<HandshakeError> for Box<Refusal> {
     fn from(error: HandshakeError) -> Box<Refusal> {
         let response = error.response();
-        if response.status() >= 500 {
+        // Any other status is a client's doing, 505 among them.
+        if response.status() == 500 {
             tracing::error!(%error, "a request can't be answered as the program wants");
         } else {
             tracing::debug!(%error, "refused a request");
