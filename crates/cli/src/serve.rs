@@ -96,7 +96,11 @@ fn serve(options: &Options) -> Result<(), Error> {
 fn sockets(options: &Options) -> Result<Vec<ListenSocket>, Error> {
     let is_default = options.listen.is_empty() && options.unix.is_empty();
     let tcp = options.listen.iter().map(String::as_str).chain(is_default.then_some("127.0.0.1:9001"));
-    tcp.map(ListenSocket::tcp).chain(options.unix.iter().map(ListenSocket::unix)).collect()
+    let mut sockets = ListenSocket::tcp_all(tcp)?;
+    for path in &options.unix {
+        sockets.push(ListenSocket::unix(path)?);
+    }
+    Ok(sockets)
 }
 
 /// Echoes at every path but one.
