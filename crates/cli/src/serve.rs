@@ -41,7 +41,7 @@ pub(crate) struct Options {
     /// The most connections that are open at once; others are answered with 503. [default: no limit]
     #[arg(long, value_name = "N")]
     max_connections: Option<usize>,
-    /// An origin whose pages may connect, as https://example.com; others are answered with 403, programs that send none are let in.
+    /// An origin whose pages may connect, as https://example.com or https://*.example.com; others are answered with 403, programs that send none are let in.
     /// May be repeated. [default: all]
     #[arg(long, value_name = "ORIGIN")]
     origin: Vec<String>,
