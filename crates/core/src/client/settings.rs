@@ -13,6 +13,7 @@ use super::socket::{Open, Sockets};
 use super::target::{Target, basic};
 use super::timeouts::Timeouts;
 use crate::config::Config;
+use crate::config::setting::{Setting, Way};
 use crate::error::Error;
 #[cfg(feature = "tls")]
 use crate::tls::ClientTls;
@@ -168,6 +169,7 @@ impl Settings {
 
     /// Adds a header; there is only one of those that the handshake itself knows.
     pub fn add_header(&mut self, name: &str, value: &str) -> Result<(), Error> {
+        let value = trimmed(value);
         self.check_header(name, value.as_bytes())?;
         let is_single =
             ["Host", "Origin", "User-Agent"].iter().any(|single| single.eq_ignore_ascii_case(name));
@@ -181,9 +183,44 @@ impl Settings {
 
     /// Sets a header, in place of those of that name.
     pub fn set_header(&mut self, name: &str, value: &str) -> Result<(), Error> {
+        let value = trimmed(value);
         self.check_header(name, value.as_bytes())?;
         self.headers.set(name, value)?;
         Ok(())
+    }
+
+    /// Fails if anything is set that its own way to the server does not heed.
+    pub fn check(&self, target: &Target) -> Result<(), Error> {
+        let is_unix = self.options.unix.is_some() || target.unix_path().is_some();
+        match (&self.options.open, is_unix) {
+            (Some(_), _) => self.check_for(&Way::OWN_SOCKET, target),
+            (None, true) => self.check_for(&Way::UNIX, target),
+            (None, false) => self.config.check(&Way::ANY),
+        }
+    }
+
+    /// Fails if anything is set that this way does not heed.
+    pub fn check_for(&self, way: &Way, target: &Target) -> Result<(), Error> {
+        self.config.check(way)?;
+        way.check(|setting| self.is_set(setting, target))
+    }
+
+    /// Whether a setting of the way to the server says something else than by default.
+    fn is_set(&self, setting: Setting, target: &Target) -> bool {
+        let Options { proxy, redirects, addresses, sockets, open, unix, .. } = &self.options;
+        match setting {
+            Setting::Bind => sockets.local.is_some(),
+            Setting::Nodelay => sockets.delays,
+            Setting::OpenSocket => open.is_some(),
+            Setting::PrepareSocket => sockets.prepare.is_some(),
+            Setting::Proxy => proxy.is_explicit(),
+            // Not to follow any is what happens.
+            Setting::Redirects => ![0, REDIRECTS].contains(redirects),
+            Setting::Resolve => !addresses.is_empty() && !proxy.needs_address(),
+            Setting::UnixSocket => unix.is_some(),
+            Setting::UnixUrl => target.unix_path().is_some(),
+            _ => false,
+        }
     }
 
     /// Another URL, with the same headers and subprotocols.
@@ -193,4 +230,9 @@ impl Settings {
         self.target = target;
         Ok(())
     }
+}
+
+/// A header's value without the white space around it, which is no part of it (RFC 9110, section 5.5).
+fn trimmed(value: &str) -> &str {
+    value.trim_matches([' ', '\t'])
 }

@@ -25,6 +25,7 @@ use crate::server::{Admission, ListenAddr, ListenSocket};
 #[cfg(feature = "tls")]
 use crate::tls::ServerTls;
 use crate::{Config, Error, Reply};
+use threadwire_core::config::setting::Way;
 use threadwire_core::server::accept_errors::{AfterError, Failures};
 use threadwire_core::server::listen_socket;
 use threadwire_core::server::settings::ServerSettings;
@@ -218,7 +219,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`Error::Listen`] if the runtime can't watch a socket, and [`Error::Stopped`] once the server was [stopped](Server::stopper). What the system refuses later (too many open files) is logged and tried again.
+    /// [`Error::Listen`] if the runtime can't watch a socket, [`Error::Setting`] for settings that need others, and [`Error::Stopped`] once the server was [stopped](Server::stopper). What the system refuses later (too many open files) is logged and tried again.
     pub async fn accept(&mut self) -> Result<Request, Error> {
         self.watch()?;
         let mut ending = self.control.subscribe();
@@ -232,6 +233,7 @@ impl Server {
 
     /// Has the runtime watch the sockets.
     pub(super) fn watch(&mut self) -> Result<(), Error> {
+        self.settings.config.check(&Way::MESSAGES)?;
         for socket in std::mem::take(&mut self.unwatched) {
             let addr = socket.local_addr().to_string();
             self.sockets.push(Socket::new(socket).map_err(|source| Error::listen(addr, source))?);

@@ -19,7 +19,7 @@ use threadwire_core::session::outcome::EndOfReceiving;
 use crate::error::TimeoutKind;
 #[cfg(feature = "tls")]
 use crate::tls::TlsInfo;
-use crate::{Closed, Error, Handle, SendOptions, WhenFull};
+use crate::{Closed, Error, Handle, SendOptions};
 
 /// How long replies may be gathered while there is more to receive.
 const GATHERING: Duration = Duration::from_micros(200);
@@ -237,38 +237,28 @@ impl Connection {
     }
 
     /// Sends a message. Where more than [`Config::high_watermark`](crate::Config::high_watermark) bytes wait because the peer does
-    /// not read them, this waits until there are less, while the thread's loop turns.
+    /// not read them, this waits until there are less, while the thread's loop turns. With a
+    /// [`Config::when_full`](crate::Config::when_full) of the program's own it does what that says instead.
     ///
     /// Fails with [`Error::Closed`] if the connection is not open, or closes while this waits, and with [`Error::Stopped`] if the
     /// thread's worker is stopped; in both cases what was taken before may still leave.
     pub fn send<'a>(&mut self, message: impl Into<Message<'a>>) -> Result<(), Error> {
-        self.inbox.window.while_sending(&self.ws, || {
-            self.ws.send_with(message, WhenFull::Wait)?;
-            self.after_send();
-            Ok(())
-        })
+        self.send_with(message, SendOptions::default())
     }
 
     /// Sends a message, and chooses what is to happen if there is no room for it, or whether it is compressed: see
-    /// [`SendOptions`]. Where no policy is chosen, it waits as [`send`](Connection::send) does.
+    /// [`SendOptions`]. Where no policy is chosen, it does as [`send`](Connection::send).
     pub fn send_with<'a>(
         &mut self,
         message: impl Into<Message<'a>>,
         options: impl Into<SendOptions>,
     ) -> Result<(), Error> {
         let (message, options) = (message.into(), options.into());
-        match options.when_full {
-            None | Some(WhenFull::Wait) => self.inbox.window.while_sending(&self.ws, || {
-                self.ws.send_with(message, options.when_full(WhenFull::Wait))?;
-                self.after_send();
-                Ok(())
-            }),
-            Some(_) => {
-                self.ws.send_with(message, options)?;
-                self.after_send();
-                Ok(())
-            }
-        }
+        self.inbox.window.while_sending(&self.ws, options.when_full, |when_full| {
+            self.ws.send_with(message, options.when_full(when_full))?;
+            self.after_send();
+            Ok(())
+        })
     }
 
     /// Sends a ping, with a payload of at most 125 bytes. Its pong only counts as a sign of life; see

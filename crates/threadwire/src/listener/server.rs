@@ -13,6 +13,7 @@ use crate::server::{Admission, ListenAddr, ListenSocket};
 #[cfg(feature = "tls")]
 use crate::tls::ServerTls;
 use crate::{Config, Error, Reply, Request};
+use threadwire_core::config::setting::Way;
 use threadwire_core::server::settings::ServerSettings;
 
 /// A server: what is listened on, and the workers that serve what comes.
@@ -215,7 +216,7 @@ impl Server {
     /// Starts the workers, and returns. `accept` is called on one of them for every request, also for one that does not
     /// ask for an upgrade, and says what becomes of it. If it panics, the request is answered with 500.
     ///
-    /// Fails with [`Error::Listen`] if a worker can't be started or can't listen.
+    /// Fails with [`Error::Listen`] if a worker can't be started or can't listen, and with [`Error::Setting`] for settings that need others.
     pub fn serve<R: Into<Reply>>(
         self,
         accept: impl Fn(&Request) -> R + Send + Sync + 'static,
@@ -278,6 +279,7 @@ impl Server {
         self,
         accept: impl Fn(&Request) -> R + Send + Sync + 'static,
     ) -> Result<Plan, Error> {
+        self.settings.config.check(&Way::ANY)?;
         let others = self.workers - 1;
         let is_shared =
             self.spread == Spread::ReusePort && cfg!(any(target_os = "linux", target_os = "android"));
