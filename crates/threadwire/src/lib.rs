@@ -110,8 +110,8 @@ pub mod error {
 
     pub use threadwire_core::error::{
         Closed, ConnectError, ConnectUnixError, Error, LimitError, LimitKind, ListenError, ProxyError,
-        ProxyProblem, RedirectError, RedirectProblem, RequestRefused, ResolveError, RouteError, Stage, Step,
-        TimeoutKind, TlsError, TlsFileError, TlsProblem, UrlError, UrlPart,
+        ProxyProblem, RedirectError, RedirectProblem, RequestRefused, ResolveError, RouteError, SettingError,
+        Stage, Step, TimeoutKind, TlsError, TlsFileError, TlsProblem, UrlError, UrlPart,
     };
     pub use threadwire_proto::handshake::{HandshakeError, HeaderError};
     pub use threadwire_proto::{SendError, Violation};

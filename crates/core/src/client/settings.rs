@@ -13,6 +13,7 @@ use super::socket::{Open, Sockets};
 use super::target::{Target, basic};
 use super::timeouts::Timeouts;
 use crate::config::Config;
+use crate::config::setting::{Setting, Way};
 use crate::error::Error;
 #[cfg(feature = "tls")]
 use crate::tls::ClientTls;
@@ -186,6 +187,40 @@ impl Settings {
         self.check_header(name, value.as_bytes())?;
         self.headers.set(name, value)?;
         Ok(())
+    }
+
+    /// Fails if anything is set that its own way to the server does not heed.
+    pub fn check(&self, target: &Target) -> Result<(), Error> {
+        let is_unix = self.options.unix.is_some() || target.unix_path().is_some();
+        match (&self.options.open, is_unix) {
+            (Some(_), _) => self.check_for(&Way::OWN_SOCKET, target),
+            (None, true) => self.check_for(&Way::UNIX, target),
+            (None, false) => self.config.check(&Way::ANY),
+        }
+    }
+
+    /// Fails if anything is set that this way does not heed.
+    pub fn check_for(&self, way: &Way, target: &Target) -> Result<(), Error> {
+        self.config.check(way)?;
+        way.check(|setting| self.is_set(setting, target))
+    }
+
+    /// Whether a setting of the way to the server says something else than by default.
+    fn is_set(&self, setting: Setting, target: &Target) -> bool {
+        let Options { proxy, redirects, addresses, sockets, open, unix, .. } = &self.options;
+        match setting {
+            Setting::Bind => sockets.local.is_some(),
+            Setting::Nodelay => sockets.delays,
+            Setting::OpenSocket => open.is_some(),
+            Setting::PrepareSocket => sockets.prepare.is_some(),
+            Setting::Proxy => proxy.is_explicit(),
+            // Not to follow any is what happens.
+            Setting::Redirects => ![0, REDIRECTS].contains(redirects),
+            Setting::Resolve => !addresses.is_empty() && !proxy.needs_address(),
+            Setting::UnixSocket => unix.is_some(),
+            Setting::UnixUrl => target.unix_path().is_some(),
+            _ => false,
+        }
     }
 
     /// Another URL, with the same headers and subprotocols.

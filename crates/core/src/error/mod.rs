@@ -18,6 +18,7 @@ mod redirect;
 mod refusal;
 mod request;
 mod route;
+mod setting;
 mod shown;
 mod timeout;
 mod tls;
@@ -33,6 +34,7 @@ pub use redirect::{RedirectError, RedirectProblem};
 use refusal::Refusal;
 pub use request::{RequestId, RequestRefused};
 pub use route::RouteError;
+pub use setting::SettingError;
 pub use timeout::{Stage, Step, TimeoutKind};
 pub use tls::{TlsError, TlsFileError, TlsProblem};
 pub use url::{UrlError, UrlPart};
@@ -66,6 +68,7 @@ type Source = Box<dyn std::error::Error + Send + Sync>;
 /// | [`Ended`](Error::Ended) | a receive finds that the connection has ended, and not normally | as [`Closed::is_transient`] says |
 /// | [`Limit`](Error::Limit) | too much waits to be sent, or a server has too many connections | yes |
 /// | [`Route`](Error::Route) | a pattern of a router is malformed, or can't be told from another | no |
+/// | [`Setting`](Error::Setting) | a setting can't be heeded in the way in which it is used | no |
 /// | [`Send`](Error::Send) | something must not be sent | no |
 /// | [`Request`](Error::Request) | an app's request is not sent, or its answer can't be waited for | no |
 /// | [`Panicked`](Error::Panicked) | a callback panics | no |
@@ -156,6 +159,8 @@ pub enum Error {
     Limit(LimitError),
     /// A pattern of a [`Router`](crate::Router) can't be used.
     Route(Box<RouteError>),
+    /// A setting that can't be heeded in the way in which a connection is opened or served.
+    Setting(Box<SettingError>),
     /// Something that must not be sent (RFC 6455, sections 5.4, 5.5 and 7.4).
     Send(SendError),
     /// A request of an app was not sent, or its answer can't be waited for.
@@ -223,6 +228,7 @@ impl Error {
             Error::Ended(closed) => write!(f, "{closed}"),
             Error::Limit(error) => write!(f, "{error}"),
             Error::Route(error) => write!(f, "{error}"),
+            Error::Setting(error) => write!(f, "{error}"),
             Error::Send(error) => write!(f, "{error}"),
             Error::Request(error) => write!(f, "{error}"),
             Error::Panicked(message) => write!(f, "a callback panicked: {message}"),
@@ -306,6 +312,7 @@ impl Error {
             | Error::Panicked(_)
             | Error::Stopped
             | Error::Route(_)
+            | Error::Setting(_)
             | Error::Other(_) => false,
         }
     }
@@ -370,6 +377,7 @@ from_boxed! {
     TlsFile(TlsFileError)
     Listen(ListenError)
     Route(RouteError)
+    Setting(SettingError)
     Request(RequestRefused)
 }
 

@@ -93,6 +93,11 @@ fn every_variant() -> Vec<(Error, &'static str, bool)> {
             false,
         ),
         (
+            SettingError { setting: "Client::proxy", way: "a Unix socket", instead: "leave it out" }.into(),
+            "a Unix socket can't heed Client::proxy: leave it out",
+            false,
+        ),
+        (
             TlsError {
                 host: "example.com".into(),
                 problem: TlsProblem::WrongName { names: vec!["example.org".into(), "*.example.org".into()] },

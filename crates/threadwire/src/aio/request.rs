@@ -18,6 +18,7 @@ use super::pending::{Place, go_on};
 use super::reception::{Reception, receive};
 use super::stream::Stream;
 use crate::{Config, Error, Reply};
+use threadwire_core::config::setting::Way;
 use threadwire_core::server::check::plain;
 use threadwire_core::server::opening_handshake::Refusal;
 use threadwire_core::server::reply::{Answer, Subprotocol};
@@ -256,6 +257,7 @@ pub async fn accept_request<S>(
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    config.check(&Way::MESSAGES)?;
     let mut settings = ServerSettings::default();
     settings.set_config(config);
     let receiving = receive(Stream::of(stream), peer_addr.into(), Arc::new(settings), None, None, None);

@@ -14,6 +14,7 @@ use super::connection::Connection;
 use super::core::Opening;
 use super::stream::Stream;
 use crate::{Config, Error};
+use threadwire_core::config::setting::Way;
 use threadwire_core::server::opening_handshake::{agree, agreed};
 
 /// A request for a connection that an HTTP server has received (features `hyper` and `axum`).
@@ -110,10 +111,12 @@ impl Upgrade {
         assemble(status, &headers, body.into())
     }
 
-    /// Limits and timeouts; [`Config::default`] without this.
-    pub fn config(mut self, config: Config) -> Upgrade {
+    /// Limits and timeouts; [`Config::default`] without this. Fails with [`Error::Setting`] for what the HTTP server has dealt
+    /// with already: [`open_timeout`](Config::open_timeout), [`max_head`](Config::max_head) and [`max_headers`](Config::max_headers).
+    pub fn config(mut self, config: Config) -> Result<Upgrade, Error> {
+        config.check(&Way::UPGRADE)?;
         self.config = config;
-        self
+        Ok(self)
     }
 
     /// The subprotocols that the client offers, the best one first.

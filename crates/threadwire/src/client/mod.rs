@@ -241,7 +241,6 @@ impl Client {
         Ok(())
     }
 
-    #[cfg(feature = "aio")]
     pub(crate) fn settings(&self) -> &Settings {
         &self.0
     }

@@ -15,6 +15,11 @@ use crate::app::HeaderList;
 use crate::client::{CookieJar, Proxy, Socket, Target, Timeouts};
 
 /// Its way to the server. All of it holds for each attempt of a client that [reconnects](Client::reconnect), and on every face.
+///
+/// What can't be heeded beside something else is refused when the connection is opened, with [`Error::Setting`], which says what to
+/// do instead: where the program [opens the socket](Client::open_socket), or names a [Unix socket](Client::unix_socket), nothing is
+/// [resolved](Client::resolve), [bound](Client::bind) or [prepared](Client::prepare_socket), and to a Unix socket no
+/// [proxy](Client::proxy) leads.
 impl Client {
     /// Through which proxy to go, if any: see [`Proxy`]. By default it is as the environment says ([`Proxy::from_env`]).
     ///

@@ -184,6 +184,11 @@ impl Proxy {
         matches!(self.choice, Choice::Server(_))
     }
 
+    /// Whether the program has named one that has to be told an address.
+    pub(super) fn needs_address(&self) -> bool {
+        matches!(&self.choice, Choice::Server(server) if server.needs_address())
+    }
+
     /// The proxy on the way to a server.
     pub(super) fn for_target(&self, target: &Target) -> Result<Option<Arc<ProxyServer>>, Error> {
         if target.unix_path().is_some() || self.no_proxy.contains(target.host(), target.port()) {
