@@ -190,13 +190,15 @@ impl Connection {
         }
     }
 
-    /// The program wants more. If that is all that was received, and answered, a rule that the peer broke behind it is told.
+    /// The program wants more. If that is all that was received, and answered, the peer's close frame behind it is answered, or a rule that
+    /// it broke is told.
     #[inline]
     pub(super) fn catch_up(&self) {
+        self.inbox.set_asked();
         if self.inbox.is_empty() {
-            self.ws.defer_failures(false);
-            if self.ws.has_failed() {
-                self.ws.fail_deferred();
+            self.ws.defer_end(false);
+            if self.ws.has_deferred_end() {
+                self.ws.end_deferred();
             }
         }
     }
@@ -309,8 +311,10 @@ impl Connection {
     /// how it ended, which may have been the peer's doing. Messages that arrived before can still be received; those that arrive
     /// meanwhile are dropped.
     ///
-    /// Fails with [`Error::Send`], and does nothing, for a code that must not be sent or a reason longer than 123 bytes; and with
-    /// [`Error::Stopped`] if the thread's worker is stopped.
+    /// Of a reason longer than 123 bytes as much is sent as [fits](crate::proto::close::fit_reason), and a warning is logged.
+    ///
+    /// Fails with [`Error::Send`], and does nothing, for a code that must not be sent; and with [`Error::Stopped`] if the thread's worker is
+    /// stopped.
     pub fn close_with(&mut self, code: CloseCode, reason: &str) -> Result<Arc<Closed>, Error> {
         self.ws.close_with(code, reason)?;
         EventLoop::current().wait(None, || self.ws.is_reported())?;
