@@ -16,6 +16,8 @@ def faults(way, ours, theirs, seconds, limit):
         return ["a side has not told of the end (%s)" % said]
     found = []
     for side, ended in (("ours", ours), ("the peer's", theirs)):
+        if ended is ours and ended.code == 1000 and may_be_reset(way):
+            continue
         if ended.code != 1000 or not ended.clean or ended.error:
             found.append("%s: %s" % (side, ended))
         # Clocks begin to run on each side when it has its connection.
@@ -33,6 +35,12 @@ def faults(way, ours, theirs, seconds, limit):
     if way.doing == RECEIVE and ours.messages < least:
         found.append("only %d messages arrived" % ours.messages)
     return found
+
+
+def may_be_reset(way):
+    """Whether our answer to the peer's close frame may meet a connection that was reset."""
+    # A server of aiohttp ends TCP right behind its close frame where another task receives. What was on its way resets that.
+    return way.peer == "aiohttp" and way.role == "client" and way.closer == THEIRS and way.sends
 
 
 def times(ways, ours, theirs):

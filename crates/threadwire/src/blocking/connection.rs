@@ -194,7 +194,7 @@ impl Connection {
     /// it broke is told.
     #[inline]
     pub(super) fn catch_up(&self) {
-        self.inbox.set_asked();
+        self.inbox.count_ask();
         if self.inbox.is_empty() {
             self.ws.defer_end(false);
             if self.ws.has_deferred_end() {
