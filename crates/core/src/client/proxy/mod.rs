@@ -10,7 +10,7 @@ use std::sync::Arc;
 use threadwire_proto::handshake::{Headers, RequestBuilder};
 use url::{Host, Url};
 
-use super::redact::{is_scheme, redacted_proxy};
+use super::redact::{is_scheme, redacted};
 use super::target::{Target, basic, credentials, explain};
 use crate::error::{Error, UrlError, UrlPart};
 use environment::Environment;
@@ -249,7 +249,7 @@ pub(super) struct ProxyServer {
 impl ProxyServer {
     pub(super) fn parse(url: &str) -> Result<ProxyServer, Error> {
         let fail = |part, problem: &str| {
-            Err(Error::from(UrlError { url: redacted_proxy(url), part, problem: problem.to_owned() }))
+            Err(Error::from(UrlError { url: redacted(url), part, problem: problem.to_owned() }))
         };
         let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
         let scheme = match &*scheme.to_ascii_lowercase() {
@@ -269,7 +269,7 @@ impl ProxyServer {
         let parse = |scheme| {
             Url::parse(&format!("{scheme}://{rest}")).map_err(|error| match explain(url, error) {
                 Error::Url(mut error) => {
-                    error.url = redacted_proxy(url);
+                    error.url = redacted(url);
                     if error.part == UrlPart::Scheme {
                         error.problem = format!("is missing, expected {SCHEMES}");
                     }
