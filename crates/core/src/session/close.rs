@@ -9,7 +9,6 @@ use threadwire_proto::{CloseCode, CloseFrame, SendError};
 use super::Session;
 use super::buffers::Buffers;
 use super::linger::Linger;
-use super::outbox::Outbox;
 use crate::transport::Transport;
 
 /// The next step on the way to the end.
@@ -136,7 +135,7 @@ impl Session {
 
     /// The end: lets go of what waits.
     pub fn let_go(&mut self) {
-        self.outbox = Outbox::default();
+        self.outbox.let_go();
         self.unflushed = false;
     }
 }

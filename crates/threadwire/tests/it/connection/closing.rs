@@ -23,6 +23,11 @@ use threadwire::{
 const TOO_LONG: &str = "the peer's answer to our close frame took too long";
 const LOST: &str = "the peer ended the connection without a close frame";
 
+/// A close of this side that was not answered.
+fn unanswered(error: &str) -> End {
+    End { reason: "done".to_owned(), ..broken(Initiator::Local, Some(error)) }
+}
+
 /// An end that nobody began in an orderly way.
 pub(super) fn broken(initiator: Initiator, error: Option<&str>) -> End {
     let error = error.map(str::to_owned);
@@ -286,8 +291,8 @@ fn a_peer_that_drops_tcp_instead_of_answering_is_lost() {
         peer.send(TEXT, b"close");
         assert_eq!(peer.code(), 4000);
     };
-    server(patient(), obey, leave, broken(Initiator::Local, Some(LOST)));
-    client(patient(), obey, leave, broken(Initiator::Local, Some(LOST)));
+    server(patient(), obey, leave, unanswered(LOST));
+    client(patient(), obey, leave, unanswered(LOST));
 }
 
 #[test]
@@ -298,8 +303,8 @@ fn a_peer_that_never_answers_is_given_up() {
         assert_eq!(peer.code(), 4000);
         assert!(peer.ended());
     };
-    server(config(), obey, stay, broken(Initiator::Local, Some(TOO_LONG)));
-    client(config(), obey, stay, broken(Initiator::Local, Some(TOO_LONG)));
+    server(config(), obey, stay, unanswered(TOO_LONG));
+    client(config(), obey, stay, unanswered(TOO_LONG));
 }
 
 #[test]
@@ -518,7 +523,7 @@ fn pings_are_answered_until_the_close_frame_and_not_after_it() {
         peer.close(4000, "");
         assert!(peer.ended_orderly());
     };
-    server(patient(), obey, ask, End::clean(Initiator::Local, 4000, ""));
+    server(patient(), obey, ask, End::clean(Initiator::Local, 4000, "done"));
 }
 
 #[test]

@@ -55,7 +55,7 @@ fn sends_pings_and_closes_from_another_thread() {
         });
         ws.wait_closed().unwrap();
         reader.join().unwrap();
-        assert_eq!(log.calls(), [Call::Open, Call::Closed(End::clean(Initiator::Local, 4000, ""))]);
+        assert_eq!(log.calls(), [Call::Open, Call::Closed(End::clean(Initiator::Local, 4000, "enough"))]);
     });
 }
 
