@@ -85,7 +85,8 @@ pub(super) fn look_around() {
 }
 
 /// An open connection, on its thread. Dropping it closes it with 1001: the closing handshake is then completed whenever the
-/// thread's loop turns.
+/// thread's loop turns. On a thread that is no worker and was stopped, where no loop turns any more, the drop itself waits for that, at most for the
+/// thread's [grace](EventLoop::set_grace) (2 s, for all of its connections together).
 ///
 /// What is sent leaves at once, unless it answers one of several messages that have arrived together: then the answers are
 /// gathered until the others were received too, or until 0.2 ms have passed, so that a burst of messages is answered in one
@@ -417,15 +418,24 @@ impl<'a> IntoIterator for &'a mut Connection {
     }
 }
 
-impl Drop for Connection {
-    fn drop(&mut self) {
+impl Connection {
+    /// Begins to close with 1001, if it is open.
+    pub(super) fn say_goodbye(&self) {
         if self.ws.is_open() {
             // The code 1001 is valid, so this can't fail.
             let _ = self.ws.close_with(CloseCode::GOING_AWAY, "");
             self.flush();
         }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.say_goodbye();
         // Messages that still arrive wake no `Select`.
         self.inbox.set_select_slot(None);
+        // Where the thread was stopped, and its loop does not turn by itself, nothing else would bring what waits to the peer.
+        EventLoop::current().wind_down(|| self.ws.has_ended());
     }
 }
 

@@ -250,6 +250,13 @@ impl Select {
     }
 }
 
+impl Drop for Select {
+    fn drop(&mut self) {
+        // All before the first one: the drop of each may wait for its end.
+        self.members.iter().for_each(|(_, connection)| connection.say_goodbye());
+    }
+}
+
 impl Index<Key> for Select {
     type Output = Connection;
 
