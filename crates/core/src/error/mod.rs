@@ -15,9 +15,11 @@ mod limit;
 mod network;
 mod proxy;
 mod redirect;
+mod refusal;
 mod request;
 mod route;
 mod setting;
+mod shown;
 mod timeout;
 mod tls;
 mod transience;
@@ -29,6 +31,7 @@ pub use limit::{LimitError, LimitKind};
 pub use network::{ConnectError, ConnectUnixError, ListenError, ResolveError};
 pub use proxy::{ProxyError, ProxyProblem};
 pub use redirect::{RedirectError, RedirectProblem};
+use refusal::Refusal;
 pub use request::{RequestId, RequestRefused};
 pub use route::RouteError;
 pub use setting::SettingError;
@@ -173,8 +176,8 @@ pub enum Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Error::Handshake(source) => Some(&**source),
             // Each prints the error that it holds.
+            Error::Handshake(error) => error.source(),
             Error::Resolve(error) => error.source(),
             Error::Connect(error) => error.source(),
             Error::ConnectUnix(error) => error.source(),
@@ -196,17 +199,22 @@ impl Error {
             Error::Closed => f.write_str("the connection is closed"),
             Error::Timeout(kind) => write!(f, "{kind}"),
             Error::Protocol(rule) => {
-                write!(f, "the peer broke the protocol: {rule} (RFC 6455, section {})", rule.section())
+                write!(
+                    f,
+                    "the peer broke the protocol: {rule} (RFC {}, section {})",
+                    rule.rfc(),
+                    rule.section()
+                )
             }
             Error::Lost => f.write_str("the peer ended the connection without a close frame"),
             Error::Status(answer) => {
-                let status = answer.status();
+                let refusal = Refusal { answer, challenge: (401, "WWW-Authenticate") };
                 write!(
                     f,
-                    "the server answered the opening handshake with status {status}, expected 101 (RFC 6455, section 4.1)"
+                    "the server answered the opening handshake with {refusal}, expected 101 (RFC 6455, section 4.1)"
                 )
             }
-            Error::Handshake(_) => f.write_str("the opening handshake failed"),
+            Error::Handshake(error) => write!(f, "the opening handshake failed: {error}"),
             Error::Url(error) => write!(f, "{error}"),
             Error::Resolve(error) => write!(f, "{error}"),
             Error::Connect(error) => write!(f, "{error}"),

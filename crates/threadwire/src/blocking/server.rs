@@ -67,7 +67,7 @@ impl Server {
     ///
     /// Fails with [`Error::Listen`].
     pub fn bind(addr: impl ToSocketAddrs + fmt::Debug) -> Result<Server, Error> {
-        ListenSocket::tcp(addr).map(Server::from_socket)
+        ListenSocket::tcp_all([addr]).map(Server::from_sockets)
     }
 
     /// Listens on a Unix socket at a path, as [`threadwire::Server::bind_unix`](crate::Server::bind_unix) does.
@@ -79,6 +79,10 @@ impl Server {
 
     /// Listens on a socket that was made before: see [`ListenSocket`].
     pub fn from_socket(socket: ListenSocket) -> Server {
+        Server::from_sockets(vec![socket])
+    }
+
+    fn from_sockets(sockets: Vec<ListenSocket>) -> Server {
         let server = Server {
             addrs: Vec::new(),
             sockets: RefCell::default(),
@@ -89,7 +93,7 @@ impl Server {
             worker: OnceCell::new(),
             arrived: Rc::default(),
         };
-        server.add_socket(socket)
+        sockets.into_iter().fold(server, Server::add_socket)
     }
 
     /// Listens on one more socket: see [`ListenSocket`].
@@ -450,6 +454,7 @@ impl Drop for Server {
         }
         // Connections that were not accepted are closed.
         let left = self.arrived.0.take();
+        left.iter().for_each(Connection::say_goodbye);
         drop(left);
     }
 }

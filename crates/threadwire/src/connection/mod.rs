@@ -323,8 +323,9 @@ impl Connection {
     /// has answered, or [`Config::close_timeout`] has passed, [`Listener::on_close`] is called. (A client also waits for the
     /// server to end TCP, within the same time.) Does nothing if the connection is closing already.
     ///
-    /// Fails with [`Error::Send`], and does nothing, if the code must not be sent (1000-1003, 1007-1014 and 3000-4999
-    /// may) or the reason is longer than 123 bytes ([`fit_reason`](crate::proto::close::fit_reason) cuts one).
+    /// Of a reason longer than 123 bytes as much is sent as [fits](crate::proto::close::fit_reason), and a warning is logged.
+    ///
+    /// Fails with [`Error::Send`], and does nothing, if the code must not be sent (1000-1003, 1007-1014 and 3000-4999 may).
     ///
     /// ```
     /// use threadwire::{CloseCode, Connection, Message, connect};

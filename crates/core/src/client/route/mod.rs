@@ -432,7 +432,7 @@ impl Route {
         tracing::debug!(status = answer.status(), %from, %to, "following a redirect");
         self.followed += 1;
         if !self.target.is_same_origin(&target) {
-            forget_private(&mut self.headers);
+            forget_private(&mut self.headers, &self.settings.options.redirected_headers);
             #[cfg(feature = "tls")]
             {
                 self.is_elsewhere = true;
