@@ -2,9 +2,10 @@
 
 use std::time::{Duration, SystemTime};
 
+use threadwire_guard::contain;
+
 use super::Cause;
 use crate::error::Error;
-use crate::panic::contain;
 
 /// Asks whether an end is worth another attempt; without a hook, the cause itself knows. One that panics says no.
 pub fn is_worth_it<H>(hook: Option<&mut H>, cause: &Cause) -> bool

@@ -156,6 +156,15 @@ pub enum Cause {
     },
 }
 
+/// The error may be the program's, with a drop that panics; and the last to hold a cause may be anybody.
+impl Drop for Cause {
+    fn drop(&mut self) {
+        if let Cause::Error(error) = self {
+            threadwire_guard::discard(std::mem::replace(error, Error::Closed));
+        }
+    }
+}
+
 impl Cause {
     /// Whether another attempt is worth while, judged without knowing the server: what
     /// `Reconnect::retry_if` goes by if it is not set.

@@ -387,10 +387,10 @@ impl Drop for Run {
 
 /// The error out of a cause that nobody else has any more.
 fn own(cause: Arc<Cause>) -> Error {
-    match Arc::try_unwrap(cause) {
-        Ok(Cause::Error(error)) => error,
-        Ok(cause) => Error::other(cause.to_string()),
-        Err(cause) => Error::other(cause.to_string()),
+    let mut cause = cause;
+    match Arc::get_mut(&mut cause) {
+        Some(Cause::Error(error)) => std::mem::replace(error, Error::Closed),
+        _ => Error::other(cause.to_string()),
     }
 }
 

@@ -15,6 +15,7 @@ use crate::connection::Opening;
 use crate::connection::stream::Stream;
 use crate::{Connection, Error, Listener, Request};
 use threadwire_core::server::answer::Answer;
+use threadwire_core::server::check::plain;
 use threadwire_core::server::doorway::{Doorway, Early, Granted, Step};
 use threadwire_core::server::tally::Pending;
 use threadwire_core::session::buffers::Buffers;
@@ -230,11 +231,23 @@ impl Upgrading {
         };
         let granted = match doorway.grant(request, headers, &subprotocol) {
             Ok(granted) => granted,
-            Err(refusal) => return Err(doorway.refuse(&refusal.response, Err(refusal.error))),
+            Err(refusal) => {
+                threadwire_guard::discard(listener);
+                return Err(doorway.refuse(&refusal.response, Err(refusal.error)));
+            }
         };
         match self.refuse_for_shutdown(doorway) {
-            Some(step) => Err(step),
-            None => Ok((listener.unwrap_or_else(|| self.worker.listener()), granted)),
+            Some(step) => {
+                threadwire_guard::discard(listener);
+                Err(step)
+            }
+            None => match listener.map_or_else(|| self.worker.listener(), Ok) {
+                Ok(listener) => Ok((listener, granted)),
+                Err(error) => {
+                    tracing::warn!(%error, "can't serve a connection: it is refused with status 503");
+                    Err(doorway.refuse(&plain(503, "not enough resources\n"), Err(error.into())))
+                }
+            },
         }
     }
 
