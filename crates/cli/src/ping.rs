@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use clap::Args;
 use threadwire::worker::{EventLoop, Worker};
-use threadwire::{Config, Connection, Error, Keepalive, Message, Stopped, sleep};
+use threadwire::{Client, Config, Connection, Error, Keepalive, Message, Stopped, sleep};
 
 use crate::tls::TlsOptions;
+use crate::{signals, terminal};
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -26,7 +27,8 @@ pub(crate) struct Options {
     timeout: f64,
 }
 
-fn seconds(text: &str) -> Result<f64, String> {
+/// Seconds as an option has them.
+pub(crate) fn seconds(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(seconds) if (0.0..=86_400.0).contains(&seconds) => Ok(seconds),
         _ => Err("expected seconds, from 0 to 86400".to_owned()),
@@ -34,44 +36,54 @@ fn seconds(text: &str) -> Result<f64, String> {
 }
 
 pub(crate) fn run(options: &Options) -> ExitCode {
-    let ended = Worker::builder().run(|| match ping(options) {
+    let client = match client(options) {
+        Ok(client) => client,
+        Err(error) => return crate::fail_usage(&error),
+    };
+    let ended = Worker::builder().run(|| match ping(options, client) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(Error::Stopped) => Err(Stopped),
+        // Nobody reads on: the connection was closed as this unwound.
+        Err(Error::Io(error)) if terminal::is_closed_pipe(&error) => Ok(ExitCode::SUCCESS),
         Err(error) => Ok(crate::fail(&error)),
     });
-    ended.done().unwrap_or(ExitCode::from(130))
+    ended.done().unwrap_or_else(|| ExitCode::from(signals::exit_code()))
 }
 
-fn ping(options: &Options) -> Result<(), Error> {
-    let stop = EventLoop::current().remote();
-    ctrlc::set_handler(move || stop.stop()).map_err(Error::other)?;
+/// The client that the options describe.
+fn client(options: &Options) -> Result<Client, Error> {
     let reply_timeout = Duration::from_secs_f64(options.timeout);
     // Keepalive is there only for its time to answer: it would not ping by itself.
     let keepalive = Keepalive::default().reply_timeout(reply_timeout).idle_timeout(Duration::MAX);
     let config =
         Config::default().open_timeout(reply_timeout.max(Duration::from_millis(1))).keepalive(keepalive);
-    let client = options.tls.client(&options.url)?.config(config);
+    Ok(options.tls.client(&options.url)?.config(config))
+}
+
+fn ping(options: &Options, client: Client) -> Result<(), Error> {
+    let stop = EventLoop::current().remote();
+    signals::on_end(move || stop.stop())?;
     let ws = client.connect(|_ws: &Connection, _message: Message<'_>| Ok(()))?;
-    println!("connected to {}", ws.peer_addr()?);
+    terminal::show(&format!("connected to {}", ws.peer_addr()?))?;
     let mut times = Vec::new();
     for number in 0..options.count {
         if number > 0 {
             sleep(Duration::from_secs_f64(options.interval))?;
         }
         let time = ws.measure_roundtrip(1)?[0];
-        println!("{:>3}  {}", number + 1, milliseconds(time));
+        terminal::show(&format!("{:>3}  {}", number + 1, milliseconds(time)))?;
         times.push(time);
     }
     times.sort_unstable();
     if let (Some(best), Some(worst)) = (times.first(), times.last()) {
         let median = times[times.len() / 2];
-        println!(
+        terminal::show(&format!(
             "{} pings: best {}, median {}, worst {}",
             times.len(),
             milliseconds(*best),
             milliseconds(median),
             milliseconds(*worst)
-        );
+        ))?;
     }
     ws.close()?;
     ws.wait_closed()?;

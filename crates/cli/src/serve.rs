@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -15,11 +15,10 @@ use threadwire::tls::Pem;
 use threadwire::worker::Lock;
 use threadwire::{Connection, Error, Message, Reply, Response, Server};
 
+use crate::{signals, terminal};
+
 /// Leaves time to spare within the second in which the server ends.
 const TIMEOUT: Duration = Duration::from_millis(700);
-
-/// As shells report a command that a Ctrl-C has ended.
-const INTERRUPTED: i32 = 130;
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -41,7 +40,7 @@ pub(crate) struct Options {
     /// The most connections that are open at once; others are answered with 503. [default: no limit]
     #[arg(long, value_name = "N")]
     max_connections: Option<usize>,
-    /// An origin whose pages may connect, as https://example.com; others are answered with 403, programs that send none are let in.
+    /// An origin whose pages may connect, as https://example.com or https://*.example.com; others are answered with 403, programs that send none are let in.
     /// May be repeated. [default: all]
     #[arg(long, value_name = "ORIGIN")]
     origin: Vec<String>,
@@ -54,17 +53,28 @@ pub(crate) struct Options {
 type Shutting = Arc<Lock<Option<JoinHandle<Result<ShutdownReport, Error>>>>>;
 
 pub(crate) fn run(options: &Options) -> ExitCode {
-    match serve(options) {
+    let (tls, router) = match tls(options).and_then(|tls| Ok((tls, router(options)?))) {
+        Ok(described) => described,
+        Err(error) => return crate::fail_usage(&error),
+    };
+    match serve(options, tls, router) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => crate::fail(&error),
     }
 }
 
-fn serve(options: &Options) -> Result<(), Error> {
-    let tls = match (&options.tls_cert, &options.tls_key) {
-        (Some(chain), Some(key)) => Some(ServerTls::new(Pem::file(chain), Pem::file(key))?),
-        _ => None,
-    };
+fn tls(options: &Options) -> Result<Option<ServerTls>, Error> {
+    match (&options.tls_cert, &options.tls_key) {
+        (Some(chain), Some(key)) => ServerTls::new(Pem::file(chain), Pem::file(key)).map(Some),
+        _ => Ok(None),
+    }
+}
+
+fn serve(options: &Options, tls: Option<ServerTls>, router: Router) -> Result<(), Error> {
+    // Before there is anybody to close with.
+    let (shutting, stopper) = (Shutting::default(), Arc::new(OnceLock::new()));
+    let (signalled, to_stop) = (Arc::clone(&shutting), Arc::clone(&stopper));
+    signals::on_end(move || on_signal(&signalled, to_stop.get()))?;
     let mut sockets = sockets(options)?.into_iter();
     let Some(first) = sockets.next() else { return Err(Error::other("there is nothing to listen on")) };
     let mut server = sockets.fold(Server::from_socket(first), Server::add_socket);
@@ -75,14 +85,18 @@ fn serve(options: &Options) -> Result<(), Error> {
     let server = server
         .workers(options.workers.get())
         .admission(Admission::default().max_connections(options.max_connections))
-        .serve(router(options)?.hook())?;
-    let shutting = Shutting::default();
-    let (signalled, stopper) = (Arc::clone(&shutting), server.stopper());
-    ctrlc::set_handler(move || on_signal(&signalled, &stopper)).map_err(Error::other)?;
+        .serve(router.hook())?;
+    let _ = stopper.set(server.stopper());
     for addr in server.local_addrs() {
-        match addr {
-            ListenAddr::Tcp(addr) => println!("listening on {scheme}://{addr}"),
-            addr => println!("listening on {addr}"),
+        let shown = match addr {
+            ListenAddr::Tcp(addr) => format!("listening on {scheme}://{addr}"),
+            addr => format!("listening on {addr}"),
+        };
+        // It serves all the same, whether or not somebody reads where.
+        if let Err(error) = terminal::show(&shown)
+            && !terminal::is_closed_pipe(&error)
+        {
+            crate::fail(&error.into());
         }
     }
     server.join()?;
@@ -96,7 +110,11 @@ fn serve(options: &Options) -> Result<(), Error> {
 fn sockets(options: &Options) -> Result<Vec<ListenSocket>, Error> {
     let is_default = options.listen.is_empty() && options.unix.is_empty();
     let tcp = options.listen.iter().map(String::as_str).chain(is_default.then_some("127.0.0.1:9001"));
-    tcp.map(ListenSocket::tcp).chain(options.unix.iter().map(ListenSocket::unix)).collect()
+    let mut sockets = ListenSocket::tcp_all(tcp)?;
+    for path in &options.unix {
+        sockets.push(ListenSocket::unix(path)?);
+    }
+    Ok(sockets)
 }
 
 /// Echoes at every path but one.
@@ -109,13 +127,12 @@ fn router(options: &Options) -> Result<Router, Error> {
     Ok(router.fallback(|_| Reply::with(|ws: &Connection, message: Message<'_>| ws.send(message))))
 }
 
-/// The first signal shuts down, and the second ends it at once.
-fn on_signal(shutting: &Shutting, stopper: &Stopper) {
+/// The first signal shuts down, and the second ends it at once, as does one that comes before the server is there.
+fn on_signal(shutting: &Shutting, stopper: Option<&Stopper>) {
     let mut shutting = shutting.lock();
-    if shutting.is_some() {
-        std::process::exit(INTERRUPTED);
-    }
-    let stopper = stopper.clone();
+    let Some(stopper) = stopper.filter(|_| shutting.is_none()).cloned() else {
+        std::process::exit(signals::exit_code().into())
+    };
     *shutting = Some(thread::spawn(move || stopper.shutdown(Shutdown::default().timeout(TIMEOUT))));
 }
 
@@ -124,11 +141,11 @@ fn print(report: &ShutdownReport) {
     if report.is_clean() {
         return;
     }
-    eprintln!("{report}");
+    terminal::say(&report.to_string());
     for peer in &report.unclean {
-        eprintln!("  {peer}");
+        terminal::say(&format!("  {peer}"));
     }
     for worker in &report.stuck {
-        eprintln!("  {} is stuck, with {} connections", worker.name, worker.connections);
+        terminal::say(&format!("  {} is stuck, with {} connections", worker.name, worker.connections));
     }
 }

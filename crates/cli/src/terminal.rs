@@ -1,11 +1,12 @@
 //! Terminal of `threadwire connect`: an input line below what arrives, if a person sits at both ends; otherwise plain lines.
 
-use std::io::{self, BufRead, IsTerminal, Write};
-use std::sync::mpsc::{self, Receiver};
-use std::thread;
+use std::io::{self, IsTerminal, Write};
+use std::sync::mpsc::Receiver;
 
-use threadwire::worker::{EventLoop, Lock, Remote};
-use threadwire_printer::{Input, Printer, Typed};
+use threadwire::worker::Lock;
+use threadwire_printer::{Input, Printer};
+
+use crate::piped_input::{self, Piped};
 
 /// The printer, as long as there is an input line. Log messages have to go through it, too.
 static PRINTER: Lock<Option<Printer>> = Lock::new(None);
@@ -14,14 +15,15 @@ fn printer() -> Option<Printer> {
     PRINTER.lock().clone()
 }
 
-/// Where what is typed comes from. Dropping it leaves the terminal as it was.
+/// Where what is to be sent comes from. Dropping it leaves the terminal as it was.
 pub(crate) enum Keyboard {
     Line(Input),
-    Plain(Receiver<Typed>),
+    Piped(Receiver<Piped>),
 }
 
 impl Keyboard {
-    pub(crate) fn open() -> io::Result<Keyboard> {
+    /// A terminal's input line, or what is piped in; with `is_binary`, that need not be UTF-8.
+    pub(crate) fn open(is_binary: bool) -> io::Result<Keyboard> {
         if io::stdin().is_terminal() && io::stdout().is_terminal() {
             let (printer, input) = Printer::builder().input("> ").open_with_input()?;
             if let Some(input) = input {
@@ -29,34 +31,11 @@ impl Keyboard {
                 return Ok(Keyboard::Line(input));
             }
         }
-        Ok(Keyboard::Plain(read_lines(EventLoop::current().remote())))
-    }
-
-    /// Typed lines that were not read yet. The loop of the calling thread turns when there is more.
-    pub(crate) fn try_read(&self) -> Option<Typed> {
-        match self {
-            Keyboard::Line(input) => input.try_read(),
-            Keyboard::Plain(lines) => lines.try_recv().ok(),
-        }
+        Ok(Keyboard::Piped(piped_input::lines(is_binary)))
     }
 }
 
-/// Reads lines on a thread of its own: reading from standard input blocks.
-fn read_lines(remote: Remote) -> Receiver<Typed> {
-    let (send, receive) = mpsc::channel();
-    thread::spawn(move || {
-        let lines = io::stdin().lock().lines().map_while(Result::ok).map(Typed::Line);
-        for typed in lines.chain([Typed::End]) {
-            // Wakes the loop, which then looks into the channel.
-            if send.send(typed).is_err() || remote.post(|_| {}).is_err() {
-                return;
-            }
-        }
-    });
-    receive
-}
-
-/// Shows what has arrived.
+/// Shows what a command is there to show, on standard output. Whoever reads that may have gone: see [`is_closed_pipe`].
 pub(crate) fn show(text: &str) -> io::Result<()> {
     if let Some(printer) = printer()
         && printer.print(text).is_ok()
@@ -64,8 +43,13 @@ pub(crate) fn show(text: &str) -> io::Result<()> {
         return Ok(());
     }
     let mut out = io::stdout().lock();
-    writeln!(out, "{text}")?;
-    out.flush()
+    let written = writeln!(out, "{text}").and_then(|()| out.flush());
+    written.map_err(|error| io::Error::new(error.kind(), format!("can't write to standard output: {error}")))
+}
+
+/// Whether nobody reads standard output any more, as behind `| head -1`: a command then ends quietly.
+pub(crate) fn is_closed_pipe(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::BrokenPipe
 }
 
 /// Says something about the connection, or about ourselves: on standard error, and not over the input line.

@@ -110,8 +110,8 @@ pub mod error {
 
     pub use threadwire_core::error::{
         Closed, ConnectError, ConnectUnixError, Error, LimitError, LimitKind, ListenError, ProxyError,
-        ProxyProblem, RedirectError, RedirectProblem, RequestRefused, ResolveError, RouteError, Stage, Step,
-        TimeoutKind, TlsError, TlsFileError, TlsProblem, UrlError, UrlPart,
+        ProxyProblem, RedirectError, RedirectProblem, RequestRefused, ResolveError, RouteError, SettingError,
+        Stage, Step, TimeoutKind, TlsError, TlsFileError, TlsProblem, UrlError, UrlPart,
     };
     pub use threadwire_proto::handshake::{HandshakeError, HeaderError};
     pub use threadwire_proto::{SendError, Violation};
@@ -130,7 +130,8 @@ pub mod keepalive {
 }
 
 pub mod reconnect {
-    //! Connections that come back by themselves: [`Client::reconnect`](crate::Client::reconnect) makes one.
+    //! Connections that come back by themselves: [`Client::reconnect`](crate::Client::reconnect) makes one. After which ends, and
+    //! after how long, is a [table](crate::reconnecting).
 
     pub use crate::on_loop::reconnect::{Attempt, Backoff, Cause, Change, Reconnect, ReconnectHandle, State};
 }
@@ -155,6 +156,10 @@ pub mod server {
 #[cfg(doc)]
 #[doc = include_str!("../docs/faces.md")]
 pub mod faces {}
+
+#[cfg(doc)]
+#[doc = include_str!("../docs/reconnecting.md")]
+pub mod reconnecting {}
 
 /// The examples of the README are tests too. One of them needs the async face.
 #[cfg(all(doctest, feature = "aio"))]

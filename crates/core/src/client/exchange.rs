@@ -5,8 +5,8 @@ use threadwire_proto::Deflate;
 use threadwire_proto::deflate::Agreement;
 use threadwire_proto::handshake::{Answer, ClientRequest, Headers};
 
-use super::answer::{AnswerReader, Arrived};
 use super::redirect;
+use super::response_reader::{Arrived, ResponseReader};
 use super::socks4::Socks4;
 use super::socks5::Socks5;
 use super::tunnel::Tunnel;
@@ -40,7 +40,7 @@ struct Upgrade {
     /// The server's, as errors name it.
     host: String,
     request: ClientRequest,
-    answer: AnswerReader,
+    answer: ResponseReader,
     follows_redirects: bool,
     /// The offered compression.
     deflate: Option<Deflate>,
@@ -85,7 +85,7 @@ impl Exchange {
     pub fn upgrade(host: &str, request: ClientRequest, config: &Config, follows_redirects: bool) -> Exchange {
         let mut output = Vec::new();
         request.encode(&mut output);
-        let answer = AnswerReader::new(config);
+        let answer = ResponseReader::new(config);
         let deflate = config.deflate.clone();
         let host = host.to_owned();
         let upgrade = Box::new(Upgrade { host, request, answer, follows_redirects, deflate });
@@ -110,10 +110,7 @@ impl Exchange {
                 };
                 let is_open = is_open.and_then(|is_open| match (is_open, ended) {
                     // The server sends nothing before the client: these bytes would be taken for its first ones.
-                    (true, _) if !received.is_empty() => {
-                        let what = format!("{} bytes too many behind it", received.len());
-                        Err(ProxyProblem::BadReply(what))
-                    }
+                    (true, _) if !received.is_empty() => Err(ProxyProblem::TooMuch { count: received.len() }),
                     (false, true) => Err(ProxyProblem::Ended),
                     (is_open, _) => Ok(is_open),
                 });

@@ -1,6 +1,5 @@
 //! Clients without I/O: settings, and the route from a URL to an open connection.
 
-mod answer;
 mod chunked;
 mod cookies;
 #[doc(hidden)]
@@ -14,6 +13,7 @@ mod proxy;
 pub mod race;
 mod redact;
 mod redirect;
+mod response_reader;
 #[doc(hidden)]
 pub mod route;
 #[doc(hidden)]

@@ -13,6 +13,7 @@ use super::socket::{Open, Sockets};
 use super::target::{Target, basic};
 use super::timeouts::Timeouts;
 use crate::config::Config;
+use crate::config::setting::{Setting, Way};
 use crate::error::Error;
 #[cfg(feature = "tls")]
 use crate::tls::ClientTls;
@@ -41,6 +42,8 @@ pub struct Settings {
 pub struct Options {
     pub proxy: Proxy,
     pub redirects: u32,
+    /// Names of headers that a redirect takes to another origin.
+    pub redirected_headers: Vec<String>,
     pub cookies: Option<CookieJar>,
     pub headers: Option<Arc<MakeHeaders>>,
     pub addresses: Vec<(String, Vec<SocketAddr>)>,
@@ -55,6 +58,7 @@ impl Default for Options {
         Options {
             proxy: Proxy::default(),
             redirects: REDIRECTS,
+            redirected_headers: Vec::new(),
             cookies: None,
             headers: None,
             addresses: Vec::new(),
@@ -93,6 +97,7 @@ impl fmt::Debug for Options {
         f.debug_struct("Options")
             .field("proxy", &self.proxy)
             .field("redirects", &self.redirects)
+            .field("redirected_headers", &self.redirected_headers)
             .field("cookies", &self.cookies)
             .field("makes_headers", &self.headers.is_some())
             .field("addresses", &self.addresses)
@@ -168,6 +173,7 @@ impl Settings {
 
     /// Adds a header; there is only one of those that the handshake itself knows.
     pub fn add_header(&mut self, name: &str, value: &str) -> Result<(), Error> {
+        let value = trimmed(value);
         self.check_header(name, value.as_bytes())?;
         let is_single =
             ["Host", "Origin", "User-Agent"].iter().any(|single| single.eq_ignore_ascii_case(name));
@@ -181,9 +187,46 @@ impl Settings {
 
     /// Sets a header, in place of those of that name.
     pub fn set_header(&mut self, name: &str, value: &str) -> Result<(), Error> {
+        let value = trimmed(value);
         self.check_header(name, value.as_bytes())?;
         self.headers.set(name, value)?;
         Ok(())
+    }
+
+    /// Fails if anything is set that its own way to the server does not heed.
+    pub fn check(&self, target: &Target) -> Result<(), Error> {
+        let is_unix = self.options.unix.is_some() || target.unix_path().is_some();
+        match (&self.options.open, is_unix) {
+            (Some(_), _) => self.check_for(&Way::OWN_SOCKET, target),
+            (None, true) => self.check_for(&Way::UNIX, target),
+            (None, false) => self.config.check(&Way::ANY),
+        }
+    }
+
+    /// Fails if anything is set that this way does not heed.
+    pub fn check_for(&self, way: &Way, target: &Target) -> Result<(), Error> {
+        self.config.check(way)?;
+        way.check(|setting| self.is_set(setting, target))
+    }
+
+    /// Whether a setting of the way to the server says something else than by default.
+    fn is_set(&self, setting: Setting, target: &Target) -> bool {
+        let Options { proxy, redirects, redirected_headers, addresses, sockets, open, unix, .. } =
+            &self.options;
+        match setting {
+            Setting::Bind => sockets.local.is_some(),
+            Setting::Nodelay => sockets.delays,
+            Setting::OpenSocket => open.is_some(),
+            Setting::PrepareSocket => sockets.prepare.is_some(),
+            Setting::Proxy => proxy.is_explicit(),
+            Setting::RedirectedHeaders => !redirected_headers.is_empty(),
+            // Not to follow any is what happens.
+            Setting::Redirects => ![0, REDIRECTS].contains(redirects),
+            Setting::Resolve => !addresses.is_empty() && !proxy.needs_address(),
+            Setting::UnixSocket => unix.is_some(),
+            Setting::UnixUrl => target.unix_path().is_some(),
+            _ => false,
+        }
     }
 
     /// Another URL, with the same headers and subprotocols.
@@ -193,4 +236,9 @@ impl Settings {
         self.target = target;
         Ok(())
     }
+}
+
+/// A header's value without the white space around it, which is no part of it (RFC 9110, section 5.5).
+fn trimmed(value: &str) -> &str {
+    value.trim_matches([' ', '\t'])
 }

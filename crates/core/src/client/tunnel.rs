@@ -2,14 +2,14 @@
 
 use threadwire_proto::handshake::{Answer, Headers};
 
-use super::answer::{AnswerReader, Arrived};
+use super::response_reader::{Arrived, ResponseReader};
 use crate::config::Config;
 use crate::error::ProxyProblem;
 
 /// A `CONNECT`, and its answer.
 pub(super) struct Tunnel {
     request: Vec<u8>,
-    answer: AnswerReader,
+    answer: ResponseReader,
 }
 
 impl Tunnel {
@@ -24,7 +24,7 @@ impl Tunnel {
             request.extend([name.as_bytes(), b": ", value, b"\r\n"].concat());
         }
         request.extend(b"\r\n");
-        Tunnel { request, answer: AnswerReader::new(config) }
+        Tunnel { request, answer: ResponseReader::new(config) }
     }
 
     pub(super) fn begin(&mut self, output: &mut Vec<u8>) {

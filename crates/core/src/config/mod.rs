@@ -1,6 +1,8 @@
 //! Connection settings, on either side.
 
 mod send_options;
+#[doc(hidden)]
+pub mod setting;
 mod when_full;
 
 use std::time::Duration;

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use threadwire_proto::{CloseCode, Closing, Initiator};
 
+use super::shown::Shown;
+use super::transience::may_come_back;
 use super::{Error, TimeoutKind};
 
 /// How a connection ended, as `Listener::on_close` is told.
@@ -30,7 +32,7 @@ use super::{Error, TimeoutKind};
 /// let ws = connect(&url, Log(Rc::clone(&log)))?;
 /// ws.close_with(CloseCode::GOING_AWAY, "lunch")?;
 /// ws.wait_closed()?;
-/// assert_eq!(*log.borrow(), "closed by us with 1001 (going away)"); // the reason was ours: the peer had none
+/// assert_eq!(*log.borrow(), "closed by us with 1001 (going away): lunch");
 /// # Ok::<(), threadwire::Error>(())
 /// ```
 #[derive(Debug)]
@@ -39,7 +41,8 @@ pub struct Closed {
     /// The close code (RFC 6455, section 7.1.5): the peer's, 1005 if its close frame had none, 1006 if there was no close
     /// frame. If the peer broke the protocol, the code for that.
     pub code: CloseCode,
-    /// The reason that came with the code: the peer's, or what rule it broke. Empty if there was none.
+    /// The reason that came with the code: the peer's, or what rule it broke. Where this side closed, and the peer gave no other reason,
+    /// it is our own. Empty if there was none.
     pub reason: String,
     /// Which side began to close. A broken rule is answered by us; TCP that ends by itself was ended by the peer.
     pub initiator: Initiator,
@@ -60,15 +63,15 @@ pub struct Closed {
 impl Closed {
     /// Whether another connection is worth a try, judged without knowing the peer.
     ///
-    /// - Closed by the peer: with any code but 1002, 1003, 1007 to 1010 and 1015, with which it says that it can't do with
-    ///   what we are. A feed that is closed with 1000 or 1001 is wanted again. What codes from 3000 on mean only the
-    ///   program knows; they count as transient.
+    /// - Closed by the peer: with any code but 1002, 1003, 1007, 1009, 1010 and 1015, with which it says that it can't do with
+    ///   what we are. A feed that is closed with 1000 or 1001 is wanted again, and so is one that is closed with 1008: servers do that
+    ///   where a pong was late, or a token has expired. What codes from 3000 on mean only the program knows; they count as
+    ///   transient.
     /// - Closed by this side: if a callback failed, as with its error; otherwise
     ///   (`Connection::abort`, or a peer that did not read) yes.
     pub fn is_transient(&self) -> bool {
-        let is_rejection = matches!(self.code.get(), 1002 | 1003 | 1007..=1010 | 1015);
-        let may_come_back = self.initiator == Initiator::Local || !is_rejection;
-        may_come_back && self.error.as_ref().is_none_or(Error::is_transient)
+        let is_worth_it = self.initiator == Initiator::Local || may_come_back(self.code);
+        is_worth_it && self.error.as_ref().is_none_or(Error::is_transient)
     }
 
     /// Whether all went as it should: a clean end with 1000, 1001 or without a code, and without an error. Receiving then ends
@@ -98,14 +101,17 @@ impl Closed {
             Closing { lost: true, .. } => Some(Error::Lost),
             _ => None,
         };
+        let sent = closing.sent.as_ref().map(|(_, reason)| reason.clone());
+        let is_ours = closing.initiator == Initiator::Local && closing.violation.is_none();
+        let ours = sent.as_deref().filter(|_| is_ours).unwrap_or_default();
         Closed {
             code: closing.code(),
-            reason: closing.reason().to_owned(),
+            reason: Some(closing.reason()).filter(|reason| !reason.is_empty()).unwrap_or(ours).to_owned(),
             initiator: closing.initiator,
             clean: closing.is_clean(),
             error: error.or_else(implied),
             unread_for: None,
-            sent: closing.sent.as_ref().map(|(_, reason)| reason.clone()),
+            sent,
         }
     }
 }
@@ -124,8 +130,11 @@ impl fmt::Display for Closed {
             Initiator::Peer => "the peer",
         };
         write!(f, "closed by {by} with {}", self.code)?;
-        if !self.reason.is_empty() {
-            write!(f, ": {}", self.reason)?;
+        // What this side has found stands in the error as well.
+        let is_finding =
+            matches!(self.error, Some(Error::Protocol(_) | Error::Timeout(TimeoutKind::Silence { .. })));
+        if !self.reason.is_empty() && !is_finding {
+            write!(f, ": {}", Shown(&self.reason))?;
         }
         if let Some(error) = &self.error {
             write!(f, " ({error:#})")?;

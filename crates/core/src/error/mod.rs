@@ -15,10 +15,14 @@ mod limit;
 mod network;
 mod proxy;
 mod redirect;
+mod refusal;
 mod request;
 mod route;
+mod setting;
+mod shown;
 mod timeout;
 mod tls;
+mod transience;
 mod url;
 
 pub use closed::Closed;
@@ -27,8 +31,10 @@ pub use limit::{LimitError, LimitKind};
 pub use network::{ConnectError, ConnectUnixError, ListenError, ResolveError};
 pub use proxy::{ProxyError, ProxyProblem};
 pub use redirect::{RedirectError, RedirectProblem};
+use refusal::Refusal;
 pub use request::{RequestId, RequestRefused};
 pub use route::RouteError;
+pub use setting::SettingError;
 pub use timeout::{Stage, Step, TimeoutKind};
 pub use tls::{TlsError, TlsFileError, TlsProblem};
 pub use url::{UrlError, UrlPart};
@@ -48,20 +54,21 @@ type Source = Box<dyn std::error::Error + Send + Sync>;
 /// | [`Timeout`](Error::Timeout) | opening, closing, or the answer to a ping takes longer than allowed, or the peer is silent | yes |
 /// | [`Protocol`](Error::Protocol) | the peer breaks a rule of RFC 6455, or a limit of ours on what it may send | no |
 /// | [`Lost`](Error::Lost) | the peer ends TCP without a close frame, or while opening | yes |
-/// | [`Status`](Error::Status) | the server answers with another status than 101 | status 429 and 500 to 599 |
+/// | [`Status`](Error::Status) | the server answers with another status than 101 | status 408, 418, 425, 429 and 500 to 599, what carries a `Retry-After`, and what a captive portal answers |
 /// | [`Handshake`](Error::Handshake) | anything else is wrong with the opening handshake, or a header can't be sent | no |
 /// | [`Url`](Error::Url) | a URL can't be connected to | no |
 /// | [`Resolve`](Error::Resolve) | the system finds no address of the host now | yes |
 /// | [`Connect`](Error::Connect), [`ConnectUnix`](Error::ConnectUnix) | no address of the server can be reached | unless forbidden |
 /// | [`Proxy`](Error::Proxy) | a proxy can't be reached, or does not let through | as [`ProxyProblem::is_transient`] says |
 /// | [`Redirect`](Error::Redirect) | the server sends elsewhere, and there it must not go | no |
-/// | [`Tls`](Error::Tls) | TLS with the server fails: its certificate, for one | if the server ended the handshake |
+/// | [`Tls`](Error::Tls) | TLS with the server fails: its certificate, for one | if its certificate is not valid yet, or not any more, or if it ended the handshake without blaming this side |
 /// | [`TlsFile`](Error::TlsFile) | a certificate or a key of one's own can't be used | no |
 /// | [`Listen`](Error::Listen) | a server can't listen at an address | unless forbidden |
 /// | [`Io`](Error::Io) | reading, writing, or another request to the system fails | unless forbidden |
 /// | [`Ended`](Error::Ended) | a receive finds that the connection has ended, and not normally | as [`Closed::is_transient`] says |
 /// | [`Limit`](Error::Limit) | too much waits to be sent, or a server has too many connections | yes |
 /// | [`Route`](Error::Route) | a pattern of a router is malformed, or can't be told from another | no |
+/// | [`Setting`](Error::Setting) | a setting can't be heeded in the way in which it is used | no |
 /// | [`Send`](Error::Send) | something must not be sent | no |
 /// | [`Request`](Error::Request) | an app's request is not sent, or its answer can't be waited for | no |
 /// | [`Panicked`](Error::Panicked) | a callback panics | no |
@@ -152,6 +159,8 @@ pub enum Error {
     Limit(LimitError),
     /// A pattern of a [`Router`](crate::Router) can't be used.
     Route(Box<RouteError>),
+    /// A setting that can't be heeded in the way in which a connection is opened or served.
+    Setting(Box<SettingError>),
     /// Something that must not be sent (RFC 6455, sections 5.4, 5.5 and 7.4).
     Send(SendError),
     /// A request of an app was not sent, or its answer can't be waited for.
@@ -167,8 +176,8 @@ pub enum Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Error::Handshake(source) => Some(&**source),
             // Each prints the error that it holds.
+            Error::Handshake(error) => error.source(),
             Error::Resolve(error) => error.source(),
             Error::Connect(error) => error.source(),
             Error::ConnectUnix(error) => error.source(),
@@ -190,17 +199,22 @@ impl Error {
             Error::Closed => f.write_str("the connection is closed"),
             Error::Timeout(kind) => write!(f, "{kind}"),
             Error::Protocol(rule) => {
-                write!(f, "the peer broke the protocol: {rule} (RFC 6455, section {})", rule.section())
+                write!(
+                    f,
+                    "the peer broke the protocol: {rule} (RFC {}, section {})",
+                    rule.rfc(),
+                    rule.section()
+                )
             }
             Error::Lost => f.write_str("the peer ended the connection without a close frame"),
             Error::Status(answer) => {
-                let status = answer.status();
+                let refusal = Refusal { answer, challenge: (401, "WWW-Authenticate") };
                 write!(
                     f,
-                    "the server answered the opening handshake with status {status}, expected 101 (RFC 6455, section 4.1)"
+                    "the server answered the opening handshake with {refusal}, expected 101 (RFC 6455, section 4.1)"
                 )
             }
-            Error::Handshake(_) => f.write_str("the opening handshake failed"),
+            Error::Handshake(error) => write!(f, "the opening handshake failed: {error}"),
             Error::Url(error) => write!(f, "{error}"),
             Error::Resolve(error) => write!(f, "{error}"),
             Error::Connect(error) => write!(f, "{error}"),
@@ -214,6 +228,7 @@ impl Error {
             Error::Ended(closed) => write!(f, "{closed}"),
             Error::Limit(error) => write!(f, "{error}"),
             Error::Route(error) => write!(f, "{error}"),
+            Error::Setting(error) => write!(f, "{error}"),
             Error::Send(error) => write!(f, "{error}"),
             Error::Request(error) => write!(f, "{error}"),
             Error::Panicked(message) => write!(f, "a callback panicked: {message}"),
@@ -288,9 +303,8 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         match self {
             Error::Timeout(_) | Error::Lost | Error::Resolve(_) | Error::Limit(_) => true,
-            // The peer may have been overloaded.
-            Error::Tls(error) => error.problem == TlsProblem::Refused,
-            Error::Status(answer) => matches!(answer.status(), 429 | 500..=599),
+            Error::Tls(error) => transience::may_agree_later(&error.problem),
+            Error::Status(answer) => transience::is_passing(answer),
             Error::Connect(error) => !is_forbidden(&error.source),
             Error::ConnectUnix(error) => !is_forbidden(&error.source),
             Error::Listen(error) => !is_forbidden(&error.source),
@@ -308,6 +322,7 @@ impl Error {
             | Error::Panicked(_)
             | Error::Stopped
             | Error::Route(_)
+            | Error::Setting(_)
             | Error::Other(_) => false,
         }
     }
@@ -369,6 +384,7 @@ from_boxed! {
     TlsFile(TlsFileError)
     Listen(ListenError)
     Route(RouteError)
+    Setting(SettingError)
     Request(RequestRefused)
 }
 

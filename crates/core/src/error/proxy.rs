@@ -8,6 +8,8 @@ use threadwire_proto::handshake::{Answer, HandshakeError};
 
 use super::Error;
 use super::io_kind::is_forbidden;
+use super::refusal::Refusal;
+use super::transience::is_passing;
 
 /// The way through a proxy failed.
 #[derive(Debug)]
@@ -77,6 +79,11 @@ pub enum ProxyProblem {
     BadAnswer(HandshakeError),
     /// The answer of a SOCKS proxy is not valid: what it is, and what was expected.
     BadReply(String),
+    /// The proxy sent so many bytes behind its answer, where the server's would begin, which says nothing before it is asked.
+    TooMuch {
+        /// How many bytes.
+        count: usize,
+    },
     /// The proxy ended the connection before it had answered.
     Ended,
     /// Writing to it, or reading from it, failed.
@@ -87,11 +94,11 @@ pub enum ProxyProblem {
 
 impl ProxyProblem {
     /// Whether it may go away by itself, as [`Error::is_transient`] means it. A proxy that is busy or can't reach the server
-    /// counts as such, one that forbids it does not.
+    /// counts as such, one that forbids it does not. Its answers count as those of a server do.
     pub fn is_transient(&self) -> bool {
         match self {
             ProxyProblem::Unreachable(error) => error.is_transient(),
-            ProxyProblem::Refused(answer) => matches!(answer.status(), 429 | 500..=599),
+            ProxyProblem::Refused(answer) => is_passing(answer),
             // Refused or failed: it does not say which.
             ProxyProblem::Socks4(code) => *code == 91,
             // A general failure, a network or a host that can't be reached, a connection refused, a time to live that has expired.
@@ -102,6 +109,7 @@ impl ProxyProblem {
             | ProxyProblem::LoginRefused
             | ProxyProblem::BadAnswer(_)
             | ProxyProblem::BadReply(_)
+            | ProxyProblem::TooMuch { .. }
             | ProxyProblem::Host(_) => false,
         }
     }
@@ -121,16 +129,8 @@ impl fmt::Display for ProxyProblem {
         match self {
             ProxyProblem::Unreachable(_) => f.write_str("can't be reached"),
             ProxyProblem::Refused(answer) => {
-                write!(f, "refused with status {}", answer.status())?;
-                if !answer.reason().is_empty() {
-                    write!(f, " ({})", answer.reason().escape_debug())?;
-                }
-                match answer.header("Proxy-Authenticate") {
-                    Some(scheme) if answer.status() == 407 => {
-                        write!(f, ", it asks for {}", scheme.escape_debug())
-                    }
-                    _ => Ok(()),
-                }
+                let refusal = Refusal { answer, challenge: (407, "Proxy-Authenticate") };
+                write!(f, "refused with {refusal}")
             }
             ProxyProblem::Socks4(code) => {
                 let why = match code {
@@ -159,6 +159,9 @@ impl fmt::Display for ProxyProblem {
             ProxyProblem::LoginRefused => f.write_str("does not accept the user name and the password"),
             ProxyProblem::BadAnswer(_) => f.write_str("gave no answer of HTTP"),
             ProxyProblem::BadReply(what) => write!(f, "gave no answer of SOCKS: {what}"),
+            ProxyProblem::TooMuch { count } => {
+                write!(f, "sent {count} bytes behind its answer, where the server's begin, expected none")
+            }
             ProxyProblem::Ended => f.write_str("ended the connection before it had answered"),
             ProxyProblem::Io(_) => f.write_str("can't be talked to"),
             ProxyProblem::Host(why) => write!(f, "can't be asked: {why}"),

@@ -14,7 +14,7 @@ pub struct TlsError {
     pub host: String,
     /// The problem.
     pub problem: TlsProblem,
-    /// The error of the TLS library.
+    /// What the TLS library says, in words.
     pub source: Option<Source>,
 }
 
@@ -79,8 +79,7 @@ pub enum TlsProblem {
         /// The names that it has, as they are written in errors of rustls; none if it has none.
         names: Vec<String>,
     },
-    /// The server's certificate is signed by itself, and not among the roots; or it is, but is made to sign others, not to be
-    /// shown by a server. Its key may be pinned instead.
+    /// The server's certificate is signed by itself, and not among the roots. It may be made one, or its key may be pinned.
     SelfSigned,
     /// The server's certificate is signed by none of the roots, nor by a certificate that was sent with it and is.
     UnknownIssuer,
@@ -93,10 +92,15 @@ pub enum TlsProblem {
     },
     /// Something else is wrong with the server's certificate.
     Certificate,
-    /// The server has ended the handshake because of the certificate that it was shown, or as it was shown none.
+    /// The server has ended the handshake because of the certificate that it was shown, or as it was shown none. TLS 1.2 has no
+    /// alert for that; there it is what ends the handshake when the server has shown its own.
     ClientCertificate,
-    /// The peer has ended the handshake for a reason of its own.
+    /// The peer has ended the handshake for a reason of its own: it said so (`internal_error`), or it just left.
     Refused,
+    /// The server has nothing at that name (the alert `unrecognized_name`, RFC 6066, section 3).
+    UnknownName,
+    /// The peer has ended the handshake as this side broke a rule of TLS, as it sees it.
+    Misunderstood,
     /// The peer does not speak TLS: a server that listens for `ws://`, perhaps.
     NotTls,
     /// The peer's TLS and ours have no version, cipher or protocol in common.
@@ -116,13 +120,11 @@ impl fmt::Display for TlsProblem {
             TlsProblem::NotYetValid { until } => {
                 write!(f, "its certificate is not valid before {}", Date(*until))
             }
-            TlsProblem::WrongName { names } if names.is_empty() => {
-                f.write_str("its certificate is for no name at all")
-            }
+            TlsProblem::WrongName { names } if names.is_empty() => f.write_str(
+                "its certificate is for no name at all: names are expected as subject alternative names",
+            ),
             TlsProblem::WrongName { names } => write!(f, "its certificate is only for {}", names.join(", ")),
-            TlsProblem::SelfSigned => {
-                f.write_str("its certificate is self-signed, and not a root for servers like it")
-            }
+            TlsProblem::SelfSigned => f.write_str("its certificate is self-signed, and not one of the roots"),
             TlsProblem::UnknownIssuer => {
                 f.write_str("its certificate is signed by nobody among the roots, or the chain is incomplete")
             }
@@ -133,8 +135,12 @@ impl fmt::Display for TlsProblem {
             TlsProblem::Certificate => f.write_str("its certificate can't be trusted"),
             TlsProblem::ClientCertificate => f.write_str("it wants a client certificate, or another one"),
             TlsProblem::Refused => f.write_str("it ended the handshake"),
-            TlsProblem::NotTls => f.write_str("it does not speak TLS at this port, expected a TLS handshake"),
-            TlsProblem::Incompatible => f.write_str("it has nothing in common with this side"),
+            TlsProblem::UnknownName => f.write_str("it has nothing at that name"),
+            TlsProblem::Misunderstood => f.write_str("it says that this side broke a rule of TLS"),
+            TlsProblem::NotTls => f.write_str("it does not speak TLS at this port"),
+            TlsProblem::Incompatible => {
+                f.write_str("it has no version, cipher or protocol in common with this side")
+            }
             TlsProblem::Name => f.write_str("it is neither a DNS name nor an IP address"),
             TlsProblem::Settings => f.write_str("the TLS settings of this side can't be used"),
             TlsProblem::Protocol => f.write_str("it broke a rule of TLS"),

@@ -8,12 +8,14 @@ use std::time::Duration;
 /// `factor` times as much after each further one, up to `cap`. The whole range is drawn from, so that the clients of a server
 /// that restarts do not come back all at once.
 ///
-/// A server that answers with 429 or 503 may say when to come again (`Retry-After`, RFC 9110, section 10.2.3): then the wait is not
-/// shorter than that, but never longer than `cap`.
+/// A server, or a proxy, whose answer says when to come again (`Retry-After`, RFC 9110, section 10.2.3) is not asked sooner, however
+/// low `cap` is, but for waits that are longer than `retry_after_cap`.
 ///
 /// A failure is an attempt that did not open a connection, and a connection that ended before it was open for
 /// `stable_after`. One that was open for as long ends the row: the next attempt is the first again (though it waits too, up
-/// to `first`).
+/// to `first`). The time for which a connection was open counts as waited: wait and connection together last no longer than `cap`,
+/// unless `first` does. So a server that takes every connection and closes it a little later is hardly asked more often than one that takes
+/// none, as long as `stable_after` is not much less than `cap`.
 ///
 /// ```
 /// use std::time::Duration;
@@ -35,12 +37,15 @@ pub struct Backoff {
     pub cap: Duration,
     /// After how many failures in a row to give up. `None` by default: never. (The first attempt is made in any case.)
     pub max_attempts: Option<u32>,
-    /// For how long a connection has to be open to end a row of failures. 10 s by default.
+    /// For how long a connection has to be open to end a row of failures. 60 s by default.
     pub stable_after: Duration,
+    /// The longest wait that a server or a proxy may ask for (`Retry-After`): where it asks for more, it is asked again after that. 24 h
+    /// by default.
+    pub retry_after_cap: Duration,
 }
 
 threadwire_proto::setters! {
-    Backoff { first: Duration, factor: f64, cap: Duration, stable_after: Duration } optional { max_attempts: u32 }
+    Backoff { first: Duration, factor: f64, cap: Duration, stable_after: Duration, retry_after_cap: Duration } optional { max_attempts: u32 }
 }
 
 impl Default for Backoff {
@@ -50,7 +55,8 @@ impl Default for Backoff {
             factor: 2.0,
             cap: Duration::from_secs(60),
             max_attempts: None,
-            stable_after: Duration::from_secs(10),
+            stable_after: Duration::from_secs(60),
+            retry_after_cap: Duration::from_secs(24 * 60 * 60),
         }
     }
 }
@@ -79,10 +85,16 @@ impl Backoff {
     /// assert_eq!(backoff.delay(3, 0.5), None);
     /// ```
     pub fn delay(&self, failures: u32, random: f64) -> Option<Duration> {
+        self.delay_after(failures, Duration::ZERO, random)
+    }
+
+    /// The same after a connection that was open for a time, which counts as waited.
+    pub(super) fn delay_after(&self, failures: u32, open_for: Duration, random: f64) -> Option<Duration> {
         if self.max_attempts.is_some_and(|most| failures >= most) {
             return None;
         }
-        let ceiling = self.ceiling(failures);
+        let rest = self.cap.saturating_sub(open_for).max(self.ceiling(1));
+        let ceiling = self.ceiling(failures).min(rest);
         let seconds = ceiling.as_secs_f64() * random.clamp(0.0, 1.0);
         Some(Duration::try_from_secs_f64(seconds).unwrap_or(ceiling).min(ceiling))
     }
@@ -122,6 +134,23 @@ mod tests {
         assert_eq!(endless.delay(9, 1.0), Some(Duration::MAX));
         assert_eq!(Backoff::default().delay(1, f64::NAN).map(|delay| delay <= SECOND), Some(true));
         assert_eq!(Backoff::default().delay(1, 17.0), Some(SECOND));
+    }
+
+    #[test]
+    fn the_time_for_which_a_connection_was_open_counts_as_waited() {
+        let ceilings = |seconds: u32| -> Vec<u64> {
+            let backoff = Backoff::default();
+            let wait = |failures| backoff.delay_after(failures, seconds * SECOND, 1.0).unwrap().as_secs();
+            (1..=8).map(wait).collect()
+        };
+        assert_eq!(ceilings(0), [1, 2, 4, 8, 16, 32, 60, 60]);
+        assert_eq!(ceilings(11), [1, 2, 4, 8, 16, 32, 49, 49]);
+        assert_eq!(ceilings(45), [1, 2, 4, 8, 15, 15, 15, 15]);
+        assert_eq!(ceilings(1000), [1; 8]);
+        let never = Backoff { first: Duration::ZERO, ..Backoff::default() };
+        assert_eq!(never.delay_after(9, SECOND, 1.0), Some(Duration::ZERO));
+        let low = Backoff { cap: SECOND / 2, ..Backoff::default() };
+        assert_eq!(low.delay_after(9, SECOND, 1.0), Some(SECOND / 2));
     }
 
     #[test]

@@ -31,12 +31,14 @@ pub struct Machine {
     connections: u64,
     /// When the connection was opened that is open.
     opened: Option<Instant>,
+    /// For how long the last connection was open, if nothing was tried since.
+    open_for: Duration,
 }
 
 impl Machine {
     pub fn new(backoff: Backoff) -> Machine {
         let state = State::Connecting { attempt: 1 };
-        Machine { backoff, state, failures: 0, connections: 0, opened: None }
+        Machine { backoff, state, failures: 0, connections: 0, opened: None, open_for: Duration::ZERO }
     }
 
     pub fn state(&self) -> State {
@@ -66,21 +68,23 @@ impl Machine {
 
     /// The connection has ended.
     pub fn closed(&mut self, now: Instant) -> State {
-        let was_stable = |opened| now.saturating_duration_since(opened) >= self.backoff.stable_after;
-        match self.opened.take() {
-            Some(opened) if was_stable(opened) => self.failures = 0,
+        let open_for = self.opened.take().map(|opened| now.saturating_duration_since(opened));
+        match open_for {
+            Some(open_for) if open_for >= self.backoff.stable_after => self.failures = 0,
             _ => self.failed(),
         }
+        self.open_for = open_for.unwrap_or_default();
         self.enter(State::Closed)
     }
 
     /// An attempt has opened none.
     pub fn failed(&mut self) {
         self.failures = self.failures.saturating_add(1);
+        self.open_for = Duration::ZERO;
     }
 
     /// What follows, after [`closed`](Machine::closed) or [`failed`](Machine::failed): a wait, the end, or `Connecting`, which is
-    /// to be entered when the attempt begins. `random` is from 0 to 1; a server may have asked for a wait of `at_least` so long.
+    /// to be entered when the attempt begins. `random` is from 0 to 1; the other side may have asked for a wait of `at_least` so long.
     pub fn next(&mut self, verdict: Verdict, random: f64, at_least: Duration) -> State {
         match verdict {
             Verdict::Stop => self.enter(State::Stopped),
@@ -89,9 +93,9 @@ impl Machine {
                 self.failures = 0;
                 State::Connecting { attempt: 1 }
             }
-            Verdict::Retry => match self.backoff.delay(self.failures, random) {
+            Verdict::Retry => match self.backoff.delay_after(self.failures, self.open_for, random) {
                 Some(delay) => {
-                    let delay = delay.max(at_least.min(self.backoff.cap));
+                    let delay = delay.max(at_least.min(self.backoff.retry_after_cap));
                     self.enter(State::Waiting { attempt: self.failures.saturating_add(1), delay })
                 }
                 None => self.enter(State::GaveUp),
@@ -150,8 +154,8 @@ mod tests {
             machine.next(Verdict::Retry, 1.0, Duration::ZERO)
         };
         assert_eq!(live(SECOND), waiting(2, SECOND));
-        assert_eq!(live(9 * SECOND), waiting(3, 2 * SECOND));
-        assert_eq!(live(10 * SECOND), waiting(1, SECOND));
+        assert_eq!(live(59 * SECOND), waiting(3, SECOND), "its time counts as waited");
+        assert_eq!(live(60 * SECOND), waiting(1, SECOND));
         assert_eq!(live(SECOND), waiting(2, SECOND));
         assert_eq!(machine.connections(), 4);
     }
@@ -162,7 +166,7 @@ mod tests {
         let mut machine = Machine::new(Backoff { max_attempts: Some(1), ..Backoff::default() });
         machine.connecting();
         machine.opened(start);
-        machine.closed(start + 10 * SECOND);
+        machine.closed(start + 60 * SECOND);
         assert_eq!(machine.next(Verdict::Retry, 0.0, Duration::ZERO), waiting(1, Duration::ZERO));
         machine.connecting();
         machine.failed();
@@ -170,8 +174,32 @@ mod tests {
     }
 
     #[test]
-    fn a_server_may_ask_for_a_longer_wait_but_not_for_any() {
-        let mut machine = Machine::new(Backoff { cap: 30 * SECOND, ..Backoff::default() });
+    fn connections_that_end_a_little_later_each_time_are_waited_for_longer_and_longer() {
+        let mut now = Instant::now();
+        let mut machine = Machine::new(Backoff::default());
+        let mut waits = Vec::new();
+        for _ in 0..9 {
+            machine.connecting();
+            machine.opened(now);
+            now += 11 * SECOND;
+            machine.closed(now);
+            match machine.next(Verdict::Retry, 1.0, Duration::ZERO) {
+                State::Waiting { delay, .. } => waits.push(delay.as_secs()),
+                other => panic!("{other:?}"),
+            }
+            now += *waits.last().unwrap() as u32 * SECOND;
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 49, 49, 49]);
+        // An attempt that opens nothing was open for no time.
+        machine.connecting();
+        machine.failed();
+        assert_eq!(machine.next(Verdict::Retry, 1.0, Duration::ZERO), waiting(11, 60 * SECOND));
+    }
+
+    #[test]
+    fn a_server_may_ask_for_a_longer_wait_than_the_cap_but_not_for_any() {
+        let backoff = Backoff { cap: SECOND, retry_after_cap: 100 * SECOND, ..Backoff::default() };
+        let mut machine = Machine::new(backoff);
         let mut wait = |at_least| {
             machine.connecting();
             machine.failed();
@@ -181,8 +209,9 @@ mod tests {
             }
         };
         assert_eq!(wait(5 * SECOND), 5 * SECOND);
-        assert_eq!(wait(SECOND), 2 * SECOND, "its own is longer");
-        assert_eq!(wait(3600 * SECOND), 30 * SECOND);
+        assert_eq!(wait(SECOND / 2), SECOND, "its own is longer");
+        assert_eq!(wait(3600 * SECOND), 100 * SECOND);
+        assert_eq!(Backoff::default().retry_after_cap, 24 * 3600 * SECOND);
     }
 
     #[test]

@@ -7,11 +7,11 @@ pub mod command;
 #[doc(hidden)]
 pub mod conductor;
 #[doc(hidden)]
-pub mod hooks;
-#[doc(hidden)]
 pub mod machine;
 #[doc(hidden)]
 pub mod offline_queue;
+#[doc(hidden)]
+pub mod retry;
 #[doc(hidden)]
 pub mod shared;
 mod state;

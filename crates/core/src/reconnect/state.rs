@@ -166,11 +166,26 @@ impl Drop for Cause {
 }
 
 impl Cause {
+    /// The error, if no connection was opened.
+    ///
+    /// ```
+    /// use threadwire::Error;
+    /// use threadwire::reconnect::Cause;
+    /// assert!(matches!(Cause::Error(Error::Lost).into_error(), Some(Error::Lost)));
+    /// assert!(Cause::Requested.into_error().is_none());
+    /// ```
+    pub fn into_error(mut self) -> Option<Error> {
+        match &mut self {
+            Cause::Error(error) => Some(std::mem::replace(error, Error::Closed)),
+            _ => None,
+        }
+    }
+
     /// Whether another attempt is worth while, judged without knowing the server: what
     /// `Reconnect::retry_if` goes by if it is not set.
     ///
-    /// - An error: if it is [transient](Error::is_transient). So networks that fail, timeouts, connections that are lost, and
-    ///   servers that answer with 429 or 500 to 599; but not other answers, bad URLs, or peers that break the protocol.
+    /// - An error: if it is [transient](Error::is_transient). So networks that fail, timeouts, connections that are lost,
+    ///   servers that are busy; but not those that forbid it, bad URLs, or peers that break the protocol.
     /// - A connection that ended: as [`Closed::is_transient`] says. (A close that the program asked for is not asked about.)
     pub fn is_transient(&self) -> bool {
         match self {
@@ -227,10 +242,10 @@ mod tests {
 
     #[test]
     fn a_peer_that_closes_is_wanted_again_unless_it_rejects_us() {
-        for code in [1000, 1001, 1005, 1006, 1011, 1012, 1013, 1014, 3000, 4000, 4999] {
+        for code in [1000, 1001, 1005, 1006, 1008, 1011, 1012, 1013, 1014, 3000, 4000, 4999] {
             assert!(closed(Initiator::Peer, code, None).is_transient(), "{code}");
         }
-        for code in [1002, 1003, 1007, 1008, 1009, 1010, 1015] {
+        for code in [1002, 1003, 1007, 1009, 1010, 1015] {
             assert!(!closed(Initiator::Peer, code, None).is_transient(), "{code}");
             // The peer sent its close frame, and left before it had the answer.
             assert!(!closed(Initiator::Peer, code, Some(Error::Lost)).is_transient(), "{code}");

@@ -5,19 +5,19 @@ pub mod accept_errors;
 #[doc(hidden)]
 pub mod admission;
 #[doc(hidden)]
-pub mod answer;
-#[doc(hidden)]
 pub mod check;
-#[doc(hidden)]
-pub mod doorway;
 #[doc(hidden)]
 pub mod forwarded;
 #[doc(hidden)]
 pub mod listen_socket;
 #[doc(hidden)]
+pub mod opening_handshake;
+#[doc(hidden)]
 pub mod pending;
 #[doc(hidden)]
 pub mod proxy_protocol;
+#[doc(hidden)]
+pub mod reply;
 #[doc(hidden)]
 pub mod request;
 mod router;

@@ -394,7 +394,7 @@ impl Session {
         match &self.input {
             Input::Open => {}
             Input::Ended => return Ok(0),
-            Input::Broken(error) => return Err(TlsFailure::io(error.clone())),
+            Input::Broken(error) => return Err(self.failure(error.clone())),
         }
         if self.is_handshaking() {
             self.begin()?;
@@ -491,7 +491,7 @@ impl Session {
             match &self.input {
                 Input::Open => {}
                 Input::Ended => return Ok(0),
-                Input::Broken(error) => return Err(TlsFailure::io(error.clone())),
+                Input::Broken(error) => return Err(self.failure(error.clone())),
             }
             for_nothing += count;
             if was_handshaking && !self.is_handshaking() && buffers.is_empty() {
@@ -525,7 +525,11 @@ impl Session {
     fn break_off(&mut self, error: rustls::Error, io: &mut impl Transport) -> io::Error {
         self.input = Input::Broken(error.clone());
         let _ = self.push(io);
-        TlsFailure::io(error)
+        self.failure(error)
+    }
+
+    fn failure(&self, error: rustls::Error) -> io::Error {
+        TlsFailure { error, has_agreed: self.common().negotiated_cipher_suite().is_some() }.into()
     }
 }
 

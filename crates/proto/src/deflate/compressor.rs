@@ -95,11 +95,12 @@ impl Compressor {
         }
         if !fin {
             self.under_way = UnderWay::Compressed(engine);
+            made = stored_if_shorter(payload, false, scratch, made);
             return Some(&scratch[..made]);
         }
         made = finish(scratch, made);
         if self.takeover {
-            // The input of the engine is part of the stream from now on: it must be sent compressed, whatever its length.
+            // The input of the engine is part of the stream from now on: it must be a part of the message, whatever its length.
             self.ticket = deflate.keep(engine);
         } else {
             deflate.release(engine);
@@ -107,6 +108,7 @@ impl Compressor {
                 return None;
             }
         }
+        made = stored_if_shorter(payload, true, scratch, made);
         Some(&scratch[..made])
     }
 
@@ -195,6 +197,34 @@ fn alone(kind: DeflateKind, payload: &[u8], engines: &mut Engines) -> Option<usi
     engines.deflate.release(engine);
     let made = finish(&mut engines.scratch, made);
     (made < payload.len()).then_some(made)
+}
+
+/// The most bytes that a stored block has room for (RFC 1951, section 3.2.4), and the bytes in front of them.
+const STORED_BLOCK: usize = 0xffff;
+const STORED_HEADER: usize = 5;
+
+/// Puts stored blocks in place of what the engine made of a payload, if they are shorter: at its lowest level the engine knows none, and
+/// data that do not compress would grow by a twentieth. Either way the peer's window holds the payload, and the stream is at the
+/// end of a byte; so the engine, which knows the payload, can go on. Returns the number of bytes.
+fn stored_if_shorter(payload: &[u8], fin: bool, scratch: &mut [u8], made: usize) -> usize {
+    // At the end of a message stands the first byte of an empty block.
+    let end = usize::from(fin);
+    let stored = payload.len() + payload.len().div_ceil(STORED_BLOCK) * STORED_HEADER + end;
+    if made <= stored {
+        return made;
+    }
+    let mut rest = &mut scratch[..stored];
+    for block in payload.chunks(STORED_BLOCK) {
+        let length = block.len() as u16;
+        let ([low, high], [not_low, not_high]) = (length.to_le_bytes(), (!length).to_le_bytes());
+        let (header, behind) = rest.split_at_mut(STORED_HEADER);
+        header.copy_from_slice(&[0, low, high, not_low, not_high]);
+        let (data, behind) = behind.split_at_mut(block.len());
+        data.copy_from_slice(block);
+        rest = behind;
+    }
+    rest.fill(0);
+    stored
 }
 
 /// Takes the end of a message off, which the peer puts there again. Returns what is left of `made` bytes.

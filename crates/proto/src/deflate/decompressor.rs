@@ -1,8 +1,8 @@
 //! The decompressor of a connection: inflate of incoming messages (RFC 7692, section 7.2.2).
 
-use super::engines::{Engine, InflateEngine, Inflated, Ticket};
+use super::engines::{EndOfBlock, Engine, InflateEngine, Inflated, Ticket};
 use super::history::History;
-use super::{Agreement, Engines};
+use super::{Agreement, Engines, TAIL};
 use crate::{Buffer, Role, Violation};
 
 /// The largest window of any stream, in bytes.
@@ -13,6 +13,12 @@ const MOST_STREAMS: u8 = 64;
 
 /// Room is made for at least so many bytes: smaller buffers are not used again.
 const SMALLEST_ROOM: usize = 4 << 10;
+
+/// A stored block of nothing: what a compressor ends a message with, of which all but the first byte is the tail.
+const EMPTY_BLOCK: [u8; 1 + TAIL.len()] = [0, 0, 0, 0xff, 0xff];
+
+/// Bytes that are no part of a tail, where the input has no more.
+const NO_TAIL: [u8; TAIL.len()] = [1; TAIL.len()];
 
 /// The receiving half.
 #[derive(Debug)]
@@ -30,6 +36,8 @@ pub(crate) struct Decompressor {
     restarts: u8,
     /// The place in the output where the frame begins that is arriving.
     frame: usize,
+    /// The last bytes of the message's input, the latest one last.
+    last: [u8; TAIL.len()],
 }
 
 /// The buffer for inflated bytes, with its limit.
@@ -55,6 +63,7 @@ impl Decompressor {
             is_at_end: false,
             restarts: 0,
             frame: 0,
+            last: NO_TAIL,
         }
     }
 
@@ -76,8 +85,16 @@ impl Decompressor {
     ) -> Result<(), Violation> {
         let mut engine = self.engine(engines);
         let result = self.run(&mut engine, input, output);
+        self.remember(input);
         self.under_way = Some(engine);
         result
+    }
+
+    fn remember(&mut self, input: &[u8]) {
+        let new = &input[input.len().saturating_sub(self.last.len())..];
+        self.last.rotate_left(new.len());
+        let old = self.last.len() - new.len();
+        self.last[old..].copy_from_slice(new);
     }
 
     /// The engine of the message that is arriving.
@@ -153,6 +170,7 @@ impl Decompressor {
             let mut engine = self.engine(engines);
             self.end_message(&mut engine, output)?;
             self.restarts = 0;
+            self.last = NO_TAIL;
             if self.takeover {
                 self.ticket = engines.inflate.keep(engine);
             } else {
@@ -165,6 +183,8 @@ impl Decompressor {
         Ok(())
     }
 
+    /// The message is at its end. Some peers leave the tail there, or a part of it: that is one message and no other all the same, as
+    /// the engine knows how much of the tail it has seen.
     fn end_message(
         &mut self,
         engine: &mut InflateEngine,
@@ -175,6 +195,20 @@ impl Decompressor {
             self.restart(engine, &output.body[self.frame..]);
             return Ok(());
         }
-        if engine.end() { Ok(()) } else { Err(Violation::DeflateCut) }
+        let end = match self.last {
+            TAIL => engine.end_of_block(&EMPTY_BLOCK),
+            [.., 0, 0, 0xff] => engine.end_of_block(&TAIL[3..]),
+            _ => engine.end_of_block(&TAIL),
+        };
+        match (end, self.last) {
+            (EndOfBlock::Reached, _) => Ok(()),
+            // The lengths of the empty block had begun. The engine can't go on; but nothing comes behind that block.
+            (EndOfBlock::BadLengths { used: 3 }, [.., 0])
+            | (EndOfBlock::BadLengths { used: 2 }, [.., 0, 0]) => {
+                self.restart(engine, &output.body[self.frame..]);
+                Ok(())
+            }
+            _ => Err(Violation::DeflateCut),
+        }
     }
 }

@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use zlib_rs::{DeflateConfig, DeflateFlush, InflateFlush, Status};
 
-use super::TAIL;
 use super::budget::{self, Share};
 use super::history::History;
 
@@ -272,15 +271,32 @@ impl InflateEngine {
         }
     }
 
-    /// Goes to the end of a message, where the peer has left out [`TAIL`]. Whether that is where it should be: the tail ends a
-    /// block, and says nothing. (If not, the engine is good for nothing any more.)
-    pub(super) fn end(&mut self) -> bool {
-        // The engine is to stop at the end of the block, and so not to look at the last byte.
-        let [first, second, third, fourth] = TAIL;
-        let tail = [first, second, third, fourth, 0];
-        let ended = self.go(&tail, &mut [0; 8], InflateFlush::Block);
-        ended.is_ok_and(|ended| ended.used == TAIL.len() && ended.made == 0 && !ended.is_end)
+    /// Goes on by bytes that the peer has left out, which must end a block and say nothing. (If they don't, the engine is good for nothing
+    /// any more.)
+    pub(super) fn end_of_block(&mut self, left_out: &[u8]) -> EndOfBlock {
+        // The engine is to stop at the end of the block, and so not to look at the byte behind it.
+        let mut input = [0; 6];
+        input[..left_out.len()].copy_from_slice(left_out);
+        let before = self.engine.total_in();
+        let ended = self.go(&input[..left_out.len() + 1], &mut [0; 8], InflateFlush::Block);
+        let used = (self.engine.total_in() - before) as usize;
+        match ended {
+            Ok(ended) if used == left_out.len() && ended.made == 0 && !ended.is_end => EndOfBlock::Reached,
+            Err("invalid stored block lengths") => EndOfBlock::BadLengths { used },
+            _ => EndOfBlock::Elsewhere,
+        }
     }
+}
+
+/// Where [`InflateEngine::end_of_block`] has come to.
+pub(super) enum EndOfBlock {
+    /// The end of a block that says nothing.
+    Reached,
+    /// The lengths of a stored block, which these bytes complete, and which contradict each other.
+    BadLengths {
+        used: usize,
+    },
+    Elsewhere,
 }
 
 impl Engine for InflateEngine {

@@ -85,7 +85,8 @@ pub enum Compress {
     #[default]
     Auto,
     /// A message is compressed however short it is; but one that no other refers to (without context takeover, to a crowd, or
-    /// where it may be dropped) goes out as it is if it does not get smaller.
+    /// where it may be dropped) goes out as it is if it does not get smaller. One that others may refer to grows by 5 bytes for each 64 KiB, and
+    /// by one, at most.
     Always,
     /// A message is not compressed: for data that do not get smaller, or must not, as their length would tell of a secret that
     /// stands beside something that an attacker chose.

@@ -221,9 +221,6 @@ impl ClientRequest {
         if answer.status != 101 {
             return Err(HandshakeError::Status(Box::new(answer)));
         }
-        if answer.minor_version == 0 {
-            return Err(HandshakeError::HttpVersion { found: "HTTP/1.0".to_owned() });
-        }
         let headers = &answer.headers;
         let upgrade = rules::UPGRADED.one(headers)?;
         if !upgrade.eq_ignore_ascii_case(b"websocket") {
@@ -235,8 +232,9 @@ impl ClientRequest {
             return Err(HandshakeError::WrongAccept { found: quote(found), expected });
         }
         let subprotocol = match rules::SUBPROTOCOL.at_most_one(headers)? {
+            // Some servers name none in so many words.
+            Some(b"") | None => None,
             Some(chosen) => Some(self.offered(chosen)?),
-            None => None,
         };
         let extensions = extension::parse(headers)?;
         for extension in &extensions {
@@ -273,7 +271,6 @@ impl ClientRequest {
 pub struct Answer {
     status: u16,
     reason: String,
-    minor_version: u8,
     headers: Headers,
     body: Vec<u8>,
 }
@@ -297,7 +294,6 @@ impl Answer {
         Ok(Self {
             status: parsed.code.unwrap_or_default(),
             reason: parsed.reason.unwrap_or_default().to_owned(),
-            minor_version: parsed.version.unwrap_or_default(),
             headers,
             body: Vec::new(),
         })

@@ -201,6 +201,9 @@ impl HandshakeError {
     /// The response that tells a client why its request was refused: the right status, the headers that
     /// status asks for, and the error's message as text.
     ///
+    /// `OPTIONS` is answered with 200 and the method that there is (RFC 9110, section 9.3.7): balancers ask so whether a server is
+    /// alive.
+    ///
     /// Errors that no request can cause (a client's, or a server's own mistake) become a 500 that tells
     /// nothing.
     ///
@@ -223,6 +226,9 @@ impl HandshakeError {
             | Self::RepeatedHeader { .. }
             | Self::InvalidHeader { .. }
             | Self::Body { .. } => Response::of(400, &[]),
+            Self::Method { found } if found == "\"OPTIONS\"" => {
+                return Response::of(200, &[("Allow", "GET, OPTIONS")]);
+            }
             Self::Method { .. } => Response::of(405, &[("Allow", "GET")]),
             Self::StartLineTooLong { .. } => Response::of(414, &[]),
             Self::UpgradeRequired { .. } | Self::WebSocketVersion { .. } => {

@@ -6,13 +6,20 @@
 //! beyond the limits. httparse reads the lines; it is asked to take the whole head apart once, when the end
 //! is there.
 //!
-//! Stricter than RFC 9112 allows a recipient to be, since proxies and servers that disagree about where a
-//! line ends are how requests are smuggled: a line ends with CR LF and nothing else, and no empty line comes
-//! first.
+//! Requests are read more strictly than RFC 9112 allows a recipient to, since proxies and servers that disagree
+//! about where a line ends are how requests are smuggled: a line ends with CR LF and nothing else. Only empty
+//! lines in front of a request are passed over (section 2.2).
+//!
+//! Nobody is behind a client whom an answer could be smuggled to. So what RFC 9112 lets a user agent take is
+//! taken: lines that end with LF (section 2.2), folded lines (section 5.2), white space in front of a colon
+//! (section 5.1) and several spaces behind the version (section 4). Such a head is straightened before it is
+//! taken apart.
+
+use std::borrow::Cow;
 
 use super::client::Answer;
 use super::error::HandshakeError;
-use super::headers::is_token_byte;
+use super::headers::{is_token_byte, trim};
 use super::quote::quote;
 use super::server::Request;
 
@@ -74,8 +81,14 @@ struct ScanPosition {
     scanned: usize,
     /// The beginning of the line that `scanned` is in.
     line_start: usize,
+    /// The beginning of the first line, behind empty ones.
+    start: usize,
     /// Whole lines seen.
     lines: usize,
+    /// Whole fields among them.
+    fields: usize,
+    /// Whether a line has to be straightened.
+    is_loose: bool,
     /// Whether the first word of the first line is complete.
     past_first_word: bool,
 }
@@ -88,8 +101,11 @@ enum HeadKind {
 
 /// The extent of a complete head.
 struct Extent {
+    /// The beginning of its first line.
+    start: usize,
     bytes: usize,
     headers: usize,
+    is_loose: bool,
 }
 
 impl HeadReader {
@@ -109,7 +125,7 @@ impl HeadReader {
         let Some(head) = self.find_end(buf, HeadKind::Request)? else { return Ok(None) };
         let mut fields = vec![httparse::EMPTY_HEADER; head.headers];
         let mut parsed = httparse::Request::new(&mut fields);
-        parsed.parse(&buf[..head.bytes]).map_err(|error| malformed(1, error))?;
+        parsed.parse(&buf[head.start..head.bytes]).map_err(|error| malformed(1, error))?;
         Ok(Some((Request::from_parsed(&parsed)?, head.bytes)))
     }
 
@@ -124,7 +140,9 @@ impl HeadReader {
         let Some(head) = self.find_end(buf, HeadKind::Answer)? else { return Ok(None) };
         let mut fields = vec![httparse::EMPTY_HEADER; head.headers];
         let mut parsed = httparse::Response::new(&mut fields);
-        parsed.parse(&buf[..head.bytes]).map_err(|error| malformed(1, error))?;
+        let straight = head.is_loose.then(|| straightened_head(&buf[..head.bytes]));
+        let bytes = straight.as_deref().unwrap_or(&buf[..head.bytes]);
+        parsed.parse(bytes).map_err(|error| malformed(1, error))?;
         Ok(Some((Answer::from_parsed(&parsed)?, head.bytes)))
     }
 
@@ -140,13 +158,19 @@ impl HeadReader {
                 continue;
             }
             let line = &visible[self.at.line_start..self.at.scanned];
-            if line == b"\r\n" {
-                let head = Extent { bytes: self.at.scanned, headers: self.at.lines - 1 };
-                self.at = ScanPosition::default();
-                return Ok(Some(head));
+            let is_empty = matches!(line, b"\r\n" | b"\n");
+            match (is_empty, self.at.lines) {
+                (true, 0) => self.at.start = self.at.scanned,
+                (true, _) => {
+                    let ScanPosition { start, scanned: bytes, fields: headers, is_loose, .. } = self.at;
+                    self.at = ScanPosition::default();
+                    return Ok(Some(Extent { start, bytes, headers, is_loose }));
+                }
+                (false, _) => {
+                    self.check_line(line, kind)?;
+                    self.at.lines += 1;
+                }
             }
-            self.check_line(line, kind)?;
-            self.at.lines += 1;
             self.at.line_start = self.at.scanned;
         }
         let limit = self.limits.max_head;
@@ -162,25 +186,34 @@ impl HeadReader {
         let at = self.at.scanned;
         let byte = visible[at];
         if self.at.lines == 0 && !self.at.past_first_word {
+            let word = &visible[self.at.line_start..=at];
             match kind {
-                HeadKind::Request if byte == b' ' && at > 0 => self.at.past_first_word = true,
-                HeadKind::Request if is_token_byte(byte) => {}
-                HeadKind::Request => {
-                    return Err(not_http(&visible[..=at], "a request line, as GET / HTTP/1.1"));
-                }
+                HeadKind::Request if byte == b' ' && word.len() > 1 => self.at.past_first_word = true,
+                HeadKind::Request if is_token_byte(byte) || matches!(word, b"\r" | b"\r\n") => {}
+                HeadKind::Request => return Err(not_http(word, "a request line, as GET / HTTP/1.1")),
                 // The byte after these seven ends the word soon enough, or is refused with the line.
                 HeadKind::Answer if b"HTTP/1.".get(at) == Some(&byte) => self.at.past_first_word = at == 6,
-                HeadKind::Answer => return Err(not_http(&visible[..=at], "a status line, as HTTP/1.1 101")),
+                HeadKind::Answer => return Err(not_http(word, "a status line, as HTTP/1.1 101")),
             }
         }
         let after_cr = at > 0 && visible[at - 1] == b'\r';
         match (after_cr, byte) {
             (true, b'\n') | (false, b'\r') => Ok(byte),
             (true, _) => Err(self.malformed("it has a CR that no LF follows")),
-            (false, b'\n') => Err(self.malformed("it ends with a bare LF, expected CR LF")),
-            (false, b' ' | b'\t') if at == self.at.line_start => {
-                Err(self.malformed("it begins with white space, folded headers are obsolete"))
+            (false, b'\n') if kind == HeadKind::Answer => {
+                self.at.is_loose = true;
+                Ok(byte)
             }
+            (false, b'\n') => Err(self.malformed("it ends with a bare LF, expected CR LF")),
+            (false, b' ' | b'\t') if at == self.at.line_start => match (kind, self.at.fields) {
+                (HeadKind::Request, _) => {
+                    Err(self.malformed("it begins with white space, folded headers are obsolete"))
+                }
+                (HeadKind::Answer, 0) => {
+                    Err(self.malformed("it begins with white space, and no header is in front of it"))
+                }
+                (HeadKind::Answer, _) => Ok(byte),
+            },
             (false, _) if byte.is_ascii_control() && byte != b'\t' => {
                 Err(self.malformed("it has a control character"))
             }
@@ -189,17 +222,32 @@ impl HeadReader {
     }
 
     /// Refuses a whole line, with its end, if no head can have it there.
-    fn check_line(&self, line: &[u8], kind: HeadKind) -> Result<(), HandshakeError> {
+    fn check_line(&mut self, line: &[u8], kind: HeadKind) -> Result<(), HandshakeError> {
+        if is_folded(line) {
+            self.at.is_loose = true;
+            return match trim(without_end(line)) {
+                [] => Err(self.malformed("it has nothing but white space")),
+                _ => Ok(()),
+            };
+        }
+        let line = match kind {
+            HeadKind::Request => Cow::Borrowed(line),
+            HeadKind::Answer => straightened(line, self.at.lines == 0),
+        };
+        self.at.is_loose |= matches!(line, Cow::Owned(_));
         let parsed = match (self.at.lines, kind) {
-            (0, HeadKind::Request) => httparse::Request::new(&mut []).parse(line).map(|_| ()),
-            (0, HeadKind::Answer) => httparse::Response::new(&mut []).parse(line).map(|_| ()),
-            _ if self.at.lines > self.limits.max_headers => {
+            (0, HeadKind::Request) => httparse::Request::new(&mut []).parse(&line).map(|_| ()),
+            (0, HeadKind::Answer) => httparse::Response::new(&mut []).parse(&line).map(|_| ()),
+            _ if self.at.fields >= self.limits.max_headers => {
                 return Err(HandshakeError::TooManyHeaders { limit: self.limits.max_headers });
             }
-            _ => httparse::parse_headers(line, &mut [httparse::EMPTY_HEADER]).map(|_| ()),
+            _ => {
+                self.at.fields += 1;
+                httparse::parse_headers(&line, &mut [httparse::EMPTY_HEADER]).map(|_| ())
+            }
         };
         parsed.map_err(|error| match error {
-            httparse::Error::Version => wrong_version(line, kind),
+            httparse::Error::Version => wrong_version(&line, kind),
             error => malformed(self.at.lines + 1, error),
         })
     }
@@ -207,6 +255,49 @@ impl HeadReader {
     fn malformed(&self, what: &'static str) -> HandshakeError {
         HandshakeError::Malformed { line: self.at.lines + 1, what }
     }
+}
+
+/// Whether a line belongs to the one in front of it (RFC 9112, section 5.2).
+fn is_folded(line: &[u8]) -> bool {
+    matches!(line, [b' ' | b'\t', ..])
+}
+
+fn without_end(line: &[u8]) -> &[u8] {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+/// A line of an answer as it should have been: with CR LF at its end, one space behind the version, and none in front of the colon.
+fn straightened(line: &[u8], is_first: bool) -> Cow<'_, [u8]> {
+    let content = without_end(line);
+    let separator = if is_first { b' ' } else { b':' };
+    let (before, behind) =
+        content.split_at(content.iter().position(|&byte| byte == separator).unwrap_or(content.len()));
+    let (name, rest) = match is_first {
+        true => (
+            before,
+            behind.iter().position(|&byte| byte != b' ').map_or(behind, |at| &behind[at.saturating_sub(1)..]),
+        ),
+        false => (trim(before), behind),
+    };
+    if name.len() + rest.len() == content.len() && line.ends_with(b"\r\n") {
+        return Cow::Borrowed(line);
+    }
+    Cow::Owned([name, rest, b"\r\n"].concat())
+}
+
+/// The head of an answer as it should have been, each folded line behind the one to which it belongs.
+fn straightened_head(head: &[u8]) -> Vec<u8> {
+    let mut straight = Vec::with_capacity(head.len());
+    for (number, line) in head.split_inclusive(|&byte| byte == b'\n').enumerate() {
+        if is_folded(line) {
+            straight.truncate(without_end(&straight).len());
+            straight.extend([b" ", trim(without_end(line)), b"\r\n"].concat());
+        } else {
+            straight.extend_from_slice(&straightened(line, number == 0));
+        }
+    }
+    straight
 }
 
 fn malformed(line: usize, error: httparse::Error) -> HandshakeError {
@@ -242,6 +333,6 @@ fn wrong_version(line: &[u8], kind: HeadKind) -> HandshakeError {
 
 fn not_http(start: &[u8], expected: &'static str) -> HandshakeError {
     let tls = start[0] == 0x16;
-    let found = if tls { "0x16, the start of a TLS handshake,".to_owned() } else { quote(start) };
+    let found = if tls { "0x16, the start of a TLS handshake".to_owned() } else { quote(start) };
     HandshakeError::NotHttp { found, expected }
 }

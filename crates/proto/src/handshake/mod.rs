@@ -6,10 +6,11 @@
 //! describes its request with a [`RequestBuilder`], sends what the [`ClientRequest`] encodes, reads an
 //! [`Answer`], and lets the request [verify](ClientRequest::verify) it.
 //!
-//! Both are strict. What a peer can do to make the two ends, or a proxy between them, see different messages
-//! in the same bytes is refused: repeated headers that may come once, bodies, folded lines, line ends other
+//! What a peer can do to make the two ends, or a proxy between them, see different messages in the same bytes
+//! is refused: repeated headers that may come once, bodies, and in requests folded lines and line ends other
 //! than CR LF. What only looks unusual is accepted: any case, lists over several headers, reason phrases that
-//! make no sense.
+//! make no sense, and whatever else the RFCs let a recipient take, as it can't be read in two ways. Strict is
+//! what is sent.
 //!
 //! ```
 //! use threadwire_proto::handshake::{Answer, Limits, Request, RequestBuilder};

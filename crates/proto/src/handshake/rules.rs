@@ -24,8 +24,8 @@ pub(super) const CONNECTION: Rule =
     Rule { name: "Connection", expected: "a list with \"Upgrade\" in it", rule: SERVER };
 pub(super) const KEY: Rule =
     Rule { name: "Sec-WebSocket-Key", expected: "16 bytes in base64, 24 characters", rule: SERVER };
-pub(super) const SUBPROTOCOLS: Rule =
-    Rule { name: "Sec-WebSocket-Protocol", expected: "a list of tokens, each once", rule: CLIENT };
+pub(super) const CONTENT_LENGTH: Rule =
+    Rule { name: "Content-Length", expected: "no body", rule: "RFC 9112, section 6.3" };
 
 // Rules of a client for an answer.
 pub(super) const UPGRADED: Rule = Rule { name: "Upgrade", expected: "\"websocket\"", rule: CLIENT };
@@ -84,16 +84,12 @@ pub(super) fn joined(headers: &Headers, name: &str) -> Option<Vec<u8>> {
 }
 
 /// Whether this is `host` or `host:port`, with a name, an IPv4 address or an IPv6 address in brackets as the
-/// host (RFC 3986, section 3.2.2). A comma is refused, though a name could hold one: it is how two hosts
-/// become one header.
+/// host (RFC 3986, section 3.2.2), which may have a zone (RFC 6874, section 2). A comma is refused, though a name could hold
+/// one: it is how two hosts become one header.
 pub(super) fn is_authority(text: &[u8]) -> bool {
     let host_len = match text {
         [b'[', rest @ ..] => match rest.iter().position(|&byte| byte == b']') {
-            Some(end)
-                if end > 0 && rest[..end].iter().all(|b| b.is_ascii_hexdigit() || b":.".contains(b)) =>
-            {
-                end + 2
-            }
+            Some(end) if is_address(&rest[..end]) => end + 2,
             _ => return false,
         },
         _ => text.iter().position(|&byte| byte == b':').unwrap_or(text.len()),
@@ -108,6 +104,18 @@ pub(super) fn is_authority(text: &[u8]) -> bool {
     !host.is_empty() && (host[0] == b'[' || host.iter().all(plain)) && port_is_fine
 }
 
+/// What may stand between brackets: an IPv6 address, and the zone that some clients leave there.
+fn is_address(text: &[u8]) -> bool {
+    let (address, zone) = match text.iter().position(|&byte| byte == b'%') {
+        Some(at) => (&text[..at], Some(&text[at + 1..])),
+        None => (text, None),
+    };
+    let in_zone = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%".contains(byte);
+    !address.is_empty()
+        && address.iter().all(|byte| byte.is_ascii_hexdigit() || b":.".contains(byte))
+        && zone.is_none_or(|zone| !zone.is_empty() && zone.iter().all(in_zone))
+}
+
 /// A host that was refused, quoted without the user and password that may stand in front of it.
 pub(super) fn quote_host(text: &[u8]) -> String {
     match text.iter().rposition(|&byte| byte == b'@') {
@@ -116,7 +124,7 @@ pub(super) fn quote_host(text: &[u8]) -> String {
     }
 }
 
-/// Whether a request may have this target: a path, or an absolute http URI (RFC 6455, section 4.2.1, point
+/// Whether a request may have this target: a path, or an absolute http or ws URI (RFC 6455, section 4.2.1, point
 /// 1).
 pub(super) fn is_target(target: &str) -> bool {
     let visible = target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
@@ -125,10 +133,11 @@ pub(super) fn is_target(target: &str) -> bool {
             || split_absolute(target).is_some_and(|(host, _)| is_authority(host.as_bytes())))
 }
 
-/// The authority of an absolute http URI, and its path with the query, which may be empty.
+/// The authority of an absolute http or ws URI, and its path with the query, which may be empty. Clients are to write http
+/// (RFC 6455, section 4.1, point 2); those that write ws mean the same.
 pub(super) fn split_absolute(target: &str) -> Option<(&str, &str)> {
     let (scheme, rest) = target.split_once("://")?;
-    if !(scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")) {
+    if !["http", "https", "ws", "wss"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
         return None;
     }
     Some(rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len())))

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fmt;
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 
 use super::error::HandshakeError;
 use super::extension::{self, Extension};
@@ -42,6 +42,13 @@ pub struct Request {
     minor_version: u8,
     headers: Headers,
 }
+
+/// What decodes to 16 bytes is a key, whatever the bits of its last character that stand for none of them: those of the RFC's own example
+/// in section 1.2 are not zero.
+const ANY_TRAILING_BITS: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
+);
 
 impl Request {
     /// The request at the start of `buf` and the length of its head in bytes, or `None` if it is not all
@@ -142,25 +149,16 @@ impl Request {
     /// The first rule that is broken; [`HandshakeError::response`] is the answer to it.
     pub fn upgrade(&self) -> Result<Upgrade, HandshakeError> {
         let headers = &self.headers;
-        if self.minor_version == 0 {
-            return Err(HandshakeError::HttpVersion { found: "HTTP/1.0".to_owned() });
-        }
         if self.method != "GET" {
             return Err(HandshakeError::Method { found: quote(self.method.as_bytes()) });
+        }
+        if self.minor_version == 0 {
+            return Err(HandshakeError::HttpVersion { found: "HTTP/1.0".to_owned() });
         }
         if !rules::is_target(&self.target) {
             return Err(HandshakeError::Target);
         }
-        let host = rules::HOST.one(headers)?;
-        if !rules::is_authority(host) {
-            let Rule { name, expected, rule } = rules::HOST;
-            return Err(HandshakeError::InvalidHeader {
-                name,
-                found: rules::quote_host(host),
-                expected,
-                rule,
-            });
-        }
+        self.check_host()?;
         rules::ORIGIN.at_most_one(headers)?;
         self.has_no_body()?;
         if !headers.contains_token("Upgrade", "websocket") {
@@ -172,22 +170,49 @@ impl Request {
             return Err(HandshakeError::WebSocketVersion { found: self.quoted("Sec-WebSocket-Version") });
         }
         let key = rules::KEY.one(headers)?;
-        if !STANDARD.decode(key).is_ok_and(|nonce| nonce.len() == 16) {
+        if !ANY_TRAILING_BITS.decode(key).is_ok_and(|nonce| nonce.len() == 16) {
             return Err(rules::KEY.broken_by(key));
         }
         Ok(Upgrade {
             accept: accept_key(&String::from_utf8_lossy(key)),
-            offered_subprotocols: self.checked_subprotocols()?,
-            offered_extensions: extension::parse(headers)?,
+            offered_subprotocols: self.proper_subprotocols(),
+            offered_extensions: extension::parse(headers),
             subprotocol: None,
             extensions: Vec::new(),
             headers: Headers::new(),
         })
     }
 
+    /// Checks that there is exactly one `Host`, whatever is asked for, and that it is a host with or without a port; HTTP/1.0 may have
+    /// none (RFC 9112, section 3.2). Two of them are how proxies and servers come to see different requests in the same bytes.
+    ///
+    /// ```
+    /// use threadwire_proto::handshake::{Limits, Request};
+    ///
+    /// let parse = |head: &[u8]| Request::parse(head, &Limits::default()).unwrap().unwrap().0;
+    /// assert!(parse(b"GET / HTTP/1.1\r\nHost: example.com\r\n\r\n").check_host().is_ok());
+    /// assert!(parse(b"GET / HTTP/1.1\r\n\r\n").check_host().is_err());
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`HandshakeError::MissingHeader`], [`HandshakeError::RepeatedHeader`] or [`HandshakeError::InvalidHeader`].
+    pub fn check_host(&self) -> Result<(), HandshakeError> {
+        let host = match self.minor_version {
+            0 => rules::HOST.at_most_one(&self.headers)?,
+            _ => Some(rules::HOST.one(&self.headers)?),
+        };
+        if host.is_none_or(rules::is_authority) {
+            return Ok(());
+        }
+        let Rule { name, expected, rule } = rules::HOST;
+        let found = rules::quote_host(host.unwrap_or_default());
+        Err(HandshakeError::InvalidHeader { name, found, expected, rule })
+    }
+
     /// The bytes behind the head are read as frames, so no header may say that they are a body.
     fn has_no_body(&self) -> Result<(), HandshakeError> {
-        if self.headers.get_all_bytes("Content-Length").any(|length| length != b"0") {
+        if rules::CONTENT_LENGTH.at_most_one(&self.headers)?.is_some_and(|length| length != b"0") {
             return Err(HandshakeError::Body { name: "Content-Length" });
         }
         match self.headers.contains("Transfer-Encoding") {
@@ -196,18 +221,13 @@ impl Request {
         }
     }
 
-    fn checked_subprotocols(&self) -> Result<Vec<String>, HandshakeError> {
-        let mut offered: Vec<String> = Vec::new();
+    /// The subprotocols that can be chosen. What is no token can't be, and passing over it offers nothing that the client did not.
+    fn proper_subprotocols(&self) -> Vec<String> {
         // A set, as a head has room for thousands of names.
         let mut seen = HashSet::new();
-        for name in self.headers.list(rules::SUBPROTOCOLS.name) {
-            let fine = is_token(name) && seen.insert(name);
-            if !fine {
-                return Err(rules::SUBPROTOCOLS.broken_by(name));
-            }
-            offered.push(String::from_utf8_lossy(name).into_owned());
-        }
-        Ok(offered)
+        let names =
+            self.headers.list(rules::SUBPROTOCOL.name).filter(|name| is_token(name) && seen.insert(*name));
+        names.map(|name| String::from_utf8_lossy(name).into_owned()).collect()
     }
 
     fn quoted(&self, name: &str) -> String {
@@ -252,7 +272,8 @@ impl fmt::Debug for Request {
 pub struct Upgrade {
     accept: String,
     offered_subprotocols: Vec<String>,
-    offered_extensions: Vec<Extension>,
+    /// An error if the list is malformed, which concerns only those who speak one of them.
+    offered_extensions: Result<Vec<Extension>, HandshakeError>,
     subprotocol: Option<String>,
     extensions: Vec<Extension>,
     headers: Headers,
@@ -284,8 +305,13 @@ impl Upgrade {
     }
 
     /// The extensions the client offers, the one it likes best first.
-    pub fn offered_extensions(&self) -> &[Extension] {
-        &self.offered_extensions
+    ///
+    /// # Errors
+    ///
+    /// [`HandshakeError::InvalidHeader`] if the list is malformed. A server that speaks extensions must refuse the request then
+    /// (RFC 6455, section 9.1); to one that speaks none it makes no difference.
+    pub fn offered_extensions(&self) -> Result<&[Extension], HandshakeError> {
+        self.offered_extensions.as_deref().map_err(HandshakeError::clone)
     }
 
     /// The subprotocol chosen, if any.
@@ -328,9 +354,9 @@ impl Upgrade {
     /// # Errors
     ///
     /// [`HandshakeError::ExtensionNotOffered`] if the client does not offer one of that name; it would have
-    /// to fail the connection.
+    /// to fail the connection. As [`offered_extensions`](Self::offered_extensions) if the list of offers is malformed.
     pub fn add_extension(&mut self, extension: Extension) -> Result<(), HandshakeError> {
-        rules::check_offered(&extension, &self.offered_extensions)?;
+        rules::check_offered(&extension, self.offered_extensions()?)?;
         self.extensions.push(extension);
         Ok(())
     }

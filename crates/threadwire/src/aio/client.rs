@@ -58,10 +58,12 @@ fn drive(route: Result<Route, Error>) -> impl Future<Output = Result<Connection,
     Box::pin(async move { dial::drive(route?, None).await })
 }
 
-/// Opens a connection over a stream that is connected already: a tunnel, a Unix socket, TLS of one's own. The target only says
-/// what is asked for.
+/// Opens a connection over a stream that is connected already: a tunnel, a Unix socket, TLS of one's own. The target says what is
+/// asked for, and with `wss` also that TLS is to be spoken over the stream, as [`Client::tls`](crate::Client::tls) has it; over TLS
+/// of one's own it is `ws`.
 ///
-/// Fails as [`connect`] does.
+/// Fails as [`connect`] does, and with [`Error::Setting`] for settings of the way to the server, as there is none:
+/// [`proxy`](crate::Client::proxy), [`bind`](crate::Client::bind) and the like.
 ///
 /// ```
 /// use threadwire::{Config, Error, aio};

@@ -202,12 +202,14 @@ impl Core {
             if reads && (state.is_time_to_read() || state.session.is_broken()) {
                 state.read_ahead(cx, env);
             }
-            let policy = match opcode.is_control() && fin {
+            let is_whole = fin && opcode != OpCode::Continuation;
+            let when_full = match is_whole {
                 // Such a send does not wait, but room for it ends all the same.
-                true => Some(WhenFull::Error),
-                false => options.when_full.filter(|when_full| *when_full != WhenFull::Wait),
+                true if opcode.is_control() => WhenFull::Error,
+                true => env.session.config.policy_of_waiting(options.when_full),
+                false => options.when_full.unwrap_or(WhenFull::Wait),
             };
-            if let Some(when_full) = policy {
+            if when_full != WhenFull::Wait {
                 return Poll::Ready(state.send_or(opcode, payload, when_full, options.compress, env));
             }
             if !state.has_turn(cx, number, reads, env) {

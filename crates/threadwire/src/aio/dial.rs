@@ -25,11 +25,13 @@ use threadwire_core::client::exchange::{Exchange, Outcome, Upgraded};
 use threadwire_core::client::race::{Race, RaceStep};
 use threadwire_core::client::route::{Next, Route, Secure, Task};
 use threadwire_core::client::socket::{Own, Sockets};
+use threadwire_core::config::setting::Way;
 #[cfg(feature = "tls")]
 use threadwire_core::tls::TlsFailure;
 
 /// Opens a connection in time, over a stream if there is one already.
 pub(super) async fn drive(mut route: Route, stream: Option<Stream>) -> Result<Connection, Error> {
+    route.config().check(&Way::MESSAGES)?;
     let config = Arc::new(route.config().clone());
     let mut exchange = None;
     let opened = timeout(config.open_timeout, go(&mut route, stream, &mut exchange, &config)).await;

@@ -1,4 +1,4 @@
-//! The opening handshake of an accepted connection on tokio: does what the [doorway](threadwire_core::server::doorway) says.
+//! The opening handshake of an accepted connection on tokio: does what the [machine of the opening handshake](threadwire_core::server::opening_handshake) says.
 
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use super::shutdown::{Control, Ending, in_time};
 use super::stream::Stream;
 use crate::Error;
 use crate::on_loop::server::Hook;
-use threadwire_core::server::doorway::{Doorway, Step};
+use threadwire_core::server::opening_handshake::{OpeningHandshake, Step};
 use threadwire_core::server::settings::ServerSettings;
 
 /// How many bytes a request may have to arrive in one read.
@@ -38,10 +38,10 @@ impl Closing {
 /// A socket that is no connection, or not yet.
 pub(super) struct Reception {
     pub(super) stream: Stream,
-    pub(super) doorway: Doorway,
+    pub(super) opening: OpeningHandshake,
 }
 
-/// What following the steps of a doorway has come to.
+/// What following the steps of an opening handshake has come to.
 pub(super) enum Came {
     /// A request, and what was received behind it.
     Asked(Box<crate::Request>, Vec<u8>),
@@ -60,10 +60,10 @@ impl Reception {
                     match unless_closing(self.stream.read(&mut input), closing.as_mut()).await {
                         Some(Ok(count)) => {
                             input.truncate(count);
-                            self.doorway.advance(&input)
+                            self.opening.advance(&input)
                         }
                         Some(Err(error)) => {
-                            let step = self.doorway.failed(error);
+                            let step = self.opening.failed(error);
                             if let Step::Linger = step {
                                 // Later input can't be decrypted.
                                 let _ = self.stream.shutdown().await;
@@ -83,8 +83,8 @@ impl Reception {
                 }
                 Step::Ask(request, early) => return (self, Came::Asked(request, early.into_vec(&input))),
                 Step::Answer(bytes) => match self.stream.write_all(&bytes).await {
-                    Ok(()) => self.doorway.answered(),
-                    Err(error) => self.doorway.failed(error),
+                    Ok(()) => self.opening.answered(),
+                    Err(error) => self.opening.failed(error),
                 },
                 Step::Linger => {
                     // Where that fails, so will reading.
@@ -99,7 +99,7 @@ impl Reception {
     fn refuse_for_shutdown(&mut self, closing: Option<Closing>) -> Step {
         let ending = closing.as_ref().and_then(|closing| closing.control.ending());
         let (Some(closing), Some(Ending { order, .. })) = (closing, ending) else { return Step::Read };
-        let Some(step) = self.doorway.shut_down(&order.refusal) else { return Step::Read };
+        let Some(step) = self.opening.shut_down(&order.refusal) else { return Step::Read };
         closing.control.count_refused();
         step
     }
@@ -107,46 +107,46 @@ impl Reception {
     /// Puts TLS and the trace around the stream.
     async fn wrap(mut self) -> (Reception, Step) {
         #[cfg(feature = "tls")]
-        match self.doorway.session() {
+        match self.opening.session() {
             Ok(Some(session)) => match self.stream.secured(session).await {
                 Ok(stream) => self.stream = stream,
                 Err((stream, error)) => {
                     self.stream = stream;
-                    let step = self.doorway.failed(error);
+                    let step = self.opening.failed(error);
                     return (self, step);
                 }
             },
             Ok(None) => {}
             Err(error) => return (self, Step::Over(Err(error))),
         }
-        let config = &self.doorway.settings().config;
-        self.stream = self.stream.traced_after(config, Role::Server, self.doorway.early());
-        let step = self.doorway.wrapped();
+        let config = &self.opening.settings().config;
+        self.stream = self.stream.traced_after(config, Role::Server, self.opening.early());
+        let step = self.opening.wrapped();
         (self, step)
     }
 
     /// The same, and `tell`s when the answer is written, or can't be.
     pub(super) async fn finish_telling(mut self, step: Step, tell: oneshot::Sender<Result<(), Error>>) {
         let Step::Answer(bytes) = step else { return };
-        let deadline = self.doorway.deadline();
+        let deadline = self.opening.deadline();
         let written = in_time(deadline, self.stream.write_all(&bytes)).await;
-        let written = written.map_or_else(|| Err(Doorway::too_late()), |written| Ok(written?));
+        let written = written.map_or_else(|| Err(OpeningHandshake::too_late()), |written| Ok(written?));
         let is_written = written.is_ok();
         // Perhaps nobody wants to know.
         let _ = tell.send(written);
         if is_written {
-            let step = self.doorway.answered();
+            let step = self.opening.answered();
             // The answer was sent: the end of the peer does not matter.
             let _ = self.finish(step).await;
         }
     }
 
-    /// Goes on until the peer that is answered has ended, at most until the [deadline](Doorway::deadline).
+    /// Goes on until the peer that is answered has ended, at most until the [deadline](OpeningHandshake::deadline).
     pub(super) async fn finish(self, step: Step) -> Result<(), Error> {
-        match in_time(self.doorway.deadline(), self.follow(step, None)).await {
+        match in_time(self.opening.deadline(), self.follow(step, None)).await {
             Some((_, Came::Over(result))) => result,
             Some((_, Came::Asked(..))) => Ok(()),
-            None => Err(Doorway::too_late()),
+            None => Err(OpeningHandshake::too_late()),
         }
     }
 }
@@ -178,10 +178,10 @@ pub(super) async fn receive(
     closing: Option<Closing>,
     place: Option<Place>,
 ) -> Result<Option<Request>, Error> {
-    let mut doorway = Doorway::new(settings, peer, Instant::now());
-    let (deadline, step) = (doorway.deadline(), doorway.begin());
+    let mut opening = OpeningHandshake::new(settings, peer, Instant::now());
+    let (deadline, step) = (opening.deadline(), opening.begin());
     in_time(deadline, async move {
-        let (mut reception, came) = Reception { stream, doorway }.follow(step, closing).await;
+        let (mut reception, came) = Reception { stream, opening }.follow(step, closing).await;
         #[cfg_attr(not(feature = "tls"), allow(unused_mut, reason = "only TLS has something to add to it"))]
         let (mut request, early) = match came {
             Came::Asked(request, early) => (request, early),
@@ -193,11 +193,11 @@ pub(super) async fn receive(
         match given {
             Ok(given) => Ok(Some(Request { head: *request, reception, early, given, place })),
             Err(response) => {
-                let step = reception.doorway.refuse(&response, Ok(()));
+                let step = reception.opening.refuse(&response, Ok(()));
                 reception.finish(step).await.map(|()| None)
             }
         }
     })
     .await
-    .unwrap_or_else(|| Err(Doorway::too_late()))
+    .unwrap_or_else(|| Err(OpeningHandshake::too_late()))
 }

@@ -13,7 +13,7 @@ use futures_core::stream::FusedStream;
 use threadwire_core::client::settings::Settings;
 use threadwire_core::panic::catch;
 use threadwire_core::reconnect::conductor::{Conductor, Effect, Event};
-use threadwire_core::reconnect::hooks::{is_worth_it, random};
+use threadwire_core::reconnect::retry::{is_worth_it, random};
 use threadwire_core::reconnect::shared::SharedState;
 use threadwire_guard::contain;
 use threadwire_proto::{CloseCode, Message, OwnedMessage};
@@ -193,8 +193,8 @@ impl Reconnecting {
         self
     }
 
-    /// Decides which ends are worth another attempt; without this, [`Cause::is_transient`] does. It is not asked about ends that
-    /// this side wanted, nor about those for which [`ReconnectHandle::reconnect`] asked.
+    /// Decides which ends are worth another attempt; without this, [`Cause::is_transient`] does, by this [table](crate::reconnecting). It is
+    /// not asked about ends that this side wanted, nor about those for which [`ReconnectHandle::reconnect`] asked.
     pub fn retry_if(mut self, hook: impl FnMut(&Cause) -> bool + Send + 'static) -> Reconnecting {
         self.hooks.retry_if = Some(Box::new(hook));
         self

@@ -18,9 +18,10 @@ use super::pending::{Place, go_on};
 use super::reception::{Reception, receive};
 use super::stream::Stream;
 use crate::{Config, Error, Reply};
-use threadwire_core::server::answer::{Answer, Subprotocol};
+use threadwire_core::config::setting::Way;
 use threadwire_core::server::check::plain;
-use threadwire_core::server::doorway::Refusal;
+use threadwire_core::server::opening_handshake::Refusal;
+use threadwire_core::server::reply::{Answer, Subprotocol};
 use threadwire_core::server::settings::ServerSettings;
 use threadwire_core::server::tally::ShutdownOrder;
 
@@ -149,7 +150,7 @@ impl Request {
     /// Upgrades; the request goes on to live.
     pub(super) async fn open(self) -> Result<(crate::Request, Connection), Error> {
         let Request { head, reception, early, given, place } = self;
-        let granted = match reception.doorway.grant(&head, given.headers, &given.subprotocol) {
+        let granted = match reception.opening.grant(&head, given.headers, &given.subprotocol) {
             Ok(granted) => granted,
             Err(refused) => {
                 let Refusal { response, error } = *refused;
@@ -162,7 +163,7 @@ impl Request {
         let connection = Connection::open(Opening {
             role: Role::Server,
             stream: reception.stream,
-            config: Arc::clone(&reception.doorway.settings().config),
+            config: Arc::clone(&reception.opening.settings().config),
             agreed: granted.agreed,
             deflate: granted.deflate,
             output,
@@ -184,8 +185,8 @@ impl Request {
 
     /// The server shuts down. Returns when the peer has seen that.
     pub(super) async fn turn_away(mut self, order: Arc<ShutdownOrder>) {
-        self.reception.doorway.restart(Instant::now());
-        let step = self.reception.doorway.refuse(&order.refusal, Ok(()));
+        self.reception.opening.restart(Instant::now());
+        let step = self.reception.opening.refuse(&order.refusal, Ok(()));
         if let Err(error) = self.reception.finish(step).await {
             tracing::debug!(%error, "a request was not answered");
         }
@@ -195,8 +196,8 @@ impl Request {
 /// Answers with a response, and returns when it is written; the peer's end is awaited in a task.
 async fn respond(reception: Reception, place: Option<Place>, response: &Response) -> Result<(), Error> {
     let mut reception = reception;
-    reception.doorway.restart(Instant::now());
-    let step = reception.doorway.refuse(response, Ok(()));
+    reception.opening.restart(Instant::now());
+    let step = reception.opening.refuse(response, Ok(()));
     let (tell, told) = oneshot::channel();
     go_on(place, reception.finish_telling(step, tell));
     told.await.unwrap_or(Err(Error::Closed))
@@ -256,6 +257,7 @@ pub async fn accept_request<S>(
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    config.check(&Way::MESSAGES)?;
     let mut settings = ServerSettings::default();
     settings.set_config(config);
     let receiving = receive(Stream::of(stream), peer_addr.into(), Arc::new(settings), None, None, None);

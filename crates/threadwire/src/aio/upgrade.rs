@@ -15,7 +15,8 @@ use super::core::Opening;
 use super::guarded::guarded;
 use super::stream::Stream;
 use crate::{Config, Error};
-use threadwire_core::server::doorway::{agree, agreed};
+use threadwire_core::config::setting::Way;
+use threadwire_core::server::opening_handshake::{agree, agreed};
 
 /// A request for a connection that an HTTP server has received (features `hyper` and `axum`).
 ///
@@ -111,10 +112,12 @@ impl Upgrade {
         assemble(status, &headers, body.into())
     }
 
-    /// Limits and timeouts; [`Config::default`] without this.
-    pub fn config(mut self, config: Config) -> Upgrade {
+    /// Limits and timeouts; [`Config::default`] without this. Fails with [`Error::Setting`] for what the HTTP server has dealt
+    /// with already: [`open_timeout`](Config::open_timeout), [`max_head`](Config::max_head) and [`max_headers`](Config::max_headers).
+    pub fn config(mut self, config: Config) -> Result<Upgrade, Error> {
+        config.check(&Way::UPGRADE)?;
         self.config = config;
-        self
+        Ok(self)
     }
 
     /// The subprotocols that the client offers, the best one first.
@@ -136,12 +139,15 @@ impl Upgrade {
         Ok(self)
     }
 
-    /// The answer to the request.
+    /// The answer to the request: a consent, unless compression is asked for in a way that can't be read.
     pub fn response<B: Default>(&self) -> Response<B> {
         // As the protocol writes it: it knows what belongs in there.
         let mut bytes = Vec::new();
         let mut upgrade = self.upgrade.clone();
-        agree(&mut upgrade, &self.config);
+        if let Err(error) = agree(&mut upgrade, &self.config) {
+            let refusal = error.response();
+            return assemble(refusal.status(), refusal.headers(), B::default());
+        }
         upgrade.encode(&mut bytes);
         let limits = handshake::Limits::default().max_head(usize::MAX);
         match Answer::parse(&bytes, &limits) {
@@ -156,6 +162,7 @@ impl Upgrade {
         let Upgrade { mut upgrade, headers, on_upgrade, config } = self;
         let deflate = agree(&mut upgrade, &config);
         Box::pin(async move {
+            let deflate = deflate?;
             let upgraded = on_upgrade.await.map_err(Error::other)?;
             Ok(Connection::open(Opening {
                 role: Role::Server,

@@ -16,6 +16,7 @@ use crate::client::AsClient;
 use crate::reconnect::{Attempt, Backoff, Cause, Change, Reconnect, ReconnectHandle, State};
 use crate::trace::Trace;
 use crate::{Client, Closed, Config, Connection, Error};
+use threadwire_core::config::setting::{Setting, Way};
 use threadwire_core::panic::catch;
 
 type Before = dyn FnMut(&mut Attempt) -> Result<(), Error>;
@@ -114,7 +115,8 @@ impl App {
     }
 
     /// Opens another connection when one ends, or can't be opened, unless it was this side that closed it: see
-    /// [`Reconnect`](crate::reconnect::Reconnect). Without this, the first end is the end of the run.
+    /// [`Reconnect`](crate::reconnect::Reconnect), and for which ends, this [table](crate::reconnecting). Without this, the first end is
+    /// the end of the run.
     ///
     /// ```
     /// use std::time::Duration;
@@ -299,9 +301,10 @@ impl App {
     ///
     /// It fails with what the last attempt failed with, or with [`Error::Ended`] where a connection ended, if that was no normal
     /// close, and the app does not reconnect or gives up; with the error of [`before`](App::before) or
-    /// [`headers`](App::headers); and with [`Error::Stopped`] if the worker of this thread is stopped: at once, so that the
+    /// [`headers`](App::headers); with [`Error::Setting`], before anything else, where [`retry_if`](App::retry_if) is set without [`reconnect`](App::reconnect); and with [`Error::Stopped`] if the worker of this thread is stopped: at once, so that the
     /// connection is closed with 1001, and `on_close` called, when the worker ends.
     pub fn run_forever(&mut self) -> Result<Ended, Error> {
+        self.check()?;
         // A run that was stopped may still have them.
         let Some(callbacks) = self.callbacks.borrow_mut().take() else { return Err(Error::Stopped) };
         let (shared, has_ids) = (Arc::clone(&self.handle.0), callbacks.identify.is_some());
@@ -333,6 +336,14 @@ impl App {
             }
             _ => Ok(ended),
         }
+    }
+
+    /// Fails if something is set that is about connections which will not come.
+    fn check(&self) -> Result<(), Error> {
+        if self.backoff.is_some() {
+            return Ok(());
+        }
+        Way::ONE_RUN.check(|setting| setting == Setting::RetryIf && self.retry_if.is_some())
     }
 
     /// The client and its reconnecting, as they are set up.
@@ -387,11 +398,8 @@ impl Drop for Run {
 
 /// The error out of a cause that nobody else has any more.
 fn own(cause: Arc<Cause>) -> Error {
-    let mut cause = cause;
-    match Arc::get_mut(&mut cause) {
-        Some(Cause::Error(error)) => std::mem::replace(error, Error::Closed),
-        _ => Error::other(cause.to_string()),
-    }
+    let text = cause.to_string();
+    Arc::into_inner(cause).and_then(Cause::into_error).unwrap_or_else(|| Error::other(text))
 }
 
 impl fmt::Debug for App {

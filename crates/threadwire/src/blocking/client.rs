@@ -7,9 +7,11 @@ use super::inbox::{Inbox, InboxListener};
 use super::partial::{self, PartialReceiver};
 use crate::Error;
 use crate::client::AsClient;
+use threadwire_core::config::setting::Way;
 
 /// Opens a connection to a URL, or as a [`Client`](crate::Client) says, and waits until it is open; the thread's loop turns
-/// meanwhile. Fails as [`Client::connect`](crate::Client::connect) does.
+/// meanwhile. Fails as [`Client::connect`](crate::Client::connect) does, and with [`Error::Setting`] where
+/// [`Config::auto_pong`](crate::Config::auto_pong) is off: pings would never be answered.
 ///
 /// ```
 /// use threadwire::{Client, blocking};
@@ -25,12 +27,17 @@ use crate::client::AsClient;
 /// # Ok::<(), threadwire::Error>(())
 /// ```
 pub fn connect(target: impl AsClient) -> Result<Connection, Error> {
+    let client = target.client()?;
+    client.settings().config.check(&Way::BLOCKING)?;
     let inbox = Rc::new(Inbox::default());
-    let ws = target.client()?.connect(InboxListener::new(Rc::clone(&inbox)))?;
+    let ws = client.connect(InboxListener::new(Rc::clone(&inbox)))?;
     Ok(Connection::new(ws, inbox))
 }
 
-/// As [`connect`], for messages that are received in parts, as they come: see [`PartialReceiver`].
+/// As [`connect`], for messages that are received in parts, as they come: see [`PartialReceiver`]. Fails with [`Error::Setting`] for a
+/// [`Limits::max_message`](crate::Limits::max_message), too, as a message may have any length there.
 pub fn connect_in_parts(target: impl AsClient) -> Result<PartialReceiver, Error> {
-    partial::connect(&*target.client()?)
+    let client = target.client()?;
+    client.settings().config.check(&Way::IN_PARTS)?;
+    partial::connect(&client)
 }

@@ -19,7 +19,7 @@ use threadwire_core::session::outcome::EndOfReceiving;
 use crate::error::TimeoutKind;
 #[cfg(feature = "tls")]
 use crate::tls::TlsInfo;
-use crate::{Closed, Error, Handle, SendOptions, WhenFull};
+use crate::{Closed, Error, Handle, SendOptions};
 
 /// How long replies may be gathered while there is more to receive.
 const GATHERING: Duration = Duration::from_micros(200);
@@ -180,13 +180,15 @@ impl Connection {
         }
     }
 
-    /// The program wants more. If that is all that was received, and answered, a rule that the peer broke behind it is told.
+    /// The program wants more. If that is all that was received, and answered, the peer's close frame behind it is answered, or a rule that
+    /// it broke is told.
     #[inline]
     pub(super) fn catch_up(&self) {
+        self.inbox.set_asked();
         if self.inbox.is_empty() {
-            self.ws.defer_failures(false);
-            if self.ws.has_failed() {
-                self.ws.fail_deferred();
+            self.ws.defer_end(false);
+            if self.ws.has_deferred_end() {
+                self.ws.end_deferred();
             }
         }
     }
@@ -235,38 +237,28 @@ impl Connection {
     }
 
     /// Sends a message. Where more than [`Config::high_watermark`](crate::Config::high_watermark) bytes wait because the peer does
-    /// not read them, this waits until there are less, while the thread's loop turns.
+    /// not read them, this waits until there are less, while the thread's loop turns. With a
+    /// [`Config::when_full`](crate::Config::when_full) of the program's own it does what that says instead.
     ///
     /// Fails with [`Error::Closed`] if the connection is not open, or closes while this waits, and with [`Error::Stopped`] if the
     /// thread's worker is stopped; in both cases what was taken before may still leave.
     pub fn send<'a>(&mut self, message: impl Into<Message<'a>>) -> Result<(), Error> {
-        self.inbox.window.while_sending(&self.ws, || {
-            self.ws.send_with(message, WhenFull::Wait)?;
-            self.after_send();
-            Ok(())
-        })
+        self.send_with(message, SendOptions::default())
     }
 
     /// Sends a message, and chooses what is to happen if there is no room for it, or whether it is compressed: see
-    /// [`SendOptions`]. Where no policy is chosen, it waits as [`send`](Connection::send) does.
+    /// [`SendOptions`]. Where no policy is chosen, it does as [`send`](Connection::send).
     pub fn send_with<'a>(
         &mut self,
         message: impl Into<Message<'a>>,
         options: impl Into<SendOptions>,
     ) -> Result<(), Error> {
         let (message, options) = (message.into(), options.into());
-        match options.when_full {
-            None | Some(WhenFull::Wait) => self.inbox.window.while_sending(&self.ws, || {
-                self.ws.send_with(message, options.when_full(WhenFull::Wait))?;
-                self.after_send();
-                Ok(())
-            }),
-            Some(_) => {
-                self.ws.send_with(message, options)?;
-                self.after_send();
-                Ok(())
-            }
-        }
+        self.inbox.window.while_sending(&self.ws, options.when_full, |when_full| {
+            self.ws.send_with(message, options.when_full(when_full))?;
+            self.after_send();
+            Ok(())
+        })
     }
 
     /// Sends a ping, with a payload of at most 125 bytes. Its pong only counts as a sign of life; see
@@ -299,8 +291,10 @@ impl Connection {
     /// how it ended, which may have been the peer's doing. Messages that arrived before can still be received; those that arrive
     /// meanwhile are dropped.
     ///
-    /// Fails with [`Error::Send`], and does nothing, for a code that must not be sent or a reason longer than 123 bytes; and with
-    /// [`Error::Stopped`] if the thread's worker is stopped.
+    /// Of a reason longer than 123 bytes as much is sent as [fits](crate::proto::close::fit_reason), and a warning is logged.
+    ///
+    /// Fails with [`Error::Send`], and does nothing, for a code that must not be sent; and with [`Error::Stopped`] if the thread's worker is
+    /// stopped.
     pub fn close_with(&mut self, code: CloseCode, reason: &str) -> Result<Arc<Closed>, Error> {
         self.ws.close_with(code, reason)?;
         EventLoop::current().wait(None, || self.ws.is_reported())?;

@@ -77,6 +77,9 @@ impl Detached {
                 crate::Connection::put_on(*moving, Box::new(InboxListener::new(Rc::clone(&inbox))), site)?
             }
         };
+        if ws.has_deferred_close() {
+            inbox.await_program(&ws);
+        }
         if !inbox.window.is_full() {
             ws.resume_reading();
         }

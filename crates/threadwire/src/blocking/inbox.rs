@@ -1,8 +1,9 @@
 //! Inbox of a blocking connection: messages that have arrived and were not received, and the listener that fills it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
+use std::time::Duration;
 
 use threadwire_proto::{Message, OwnedMessage};
 use threadwire_worker::EventLoop;
@@ -12,6 +13,9 @@ use super::reserves::Promise;
 use super::select::SelectSlot;
 use super::window::ReceiveWindow;
 use crate::{Closed, Connection, Error, Listener};
+
+/// How long a peer that has closed waits for a program that receives nothing while the loop turns.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Messages of this many bytes are received before others are read.
 const LARGE: usize = 64 << 10;
@@ -23,6 +27,8 @@ pub(super) struct Inbox {
     pub(super) window: ReceiveWindow,
     /// The `Select` to tell of arrivals.
     slot: RefCell<Option<SelectSlot>>,
+    /// Whether the program has asked for a message since that was last looked at.
+    was_asked: Cell<bool>,
 }
 
 impl Inbox {
@@ -59,13 +65,36 @@ impl Inbox {
         self.window.add(ws, message.len());
         let is_first = self.queue.borrow_mut().push(message);
         if is_first {
-            ws.defer_failures(true);
+            ws.defer_end(true);
             self.announce();
         }
         if message.len() >= LARGE {
             // Large messages are received one by one, to save memory.
             EventLoop::current().interrupt();
         }
+    }
+
+    /// The program asks for a message.
+    #[inline]
+    pub(super) fn set_asked(&self) {
+        self.was_asked.set(true);
+    }
+
+    /// The peer has closed behind what is queued. That is answered once the program has received all of it and comes back for more; or if
+    /// it does not receive any more, as the peer waits.
+    pub(super) fn await_program(self: &Rc<Inbox>, ws: &Connection) {
+        self.was_asked.set(false);
+        let patience = match (self.is_empty(), &*self.slot.borrow()) {
+            (true, _) => Duration::ZERO,
+            // A `Select` receives by turns.
+            (false, Some(_)) => ws.config().close_timeout,
+            (false, None) => PATIENCE,
+        };
+        let (inbox, ws) = (Rc::downgrade(self), ws.clone());
+        EventLoop::current().after(patience, move || match inbox.upgrade() {
+            Some(inbox) if inbox.was_asked.get() && ws.has_deferred_end() => inbox.await_program(&ws),
+            _ => ws.end_deferred(),
+        });
     }
 
     /// Tells the `Select` of an arrival.
@@ -130,6 +159,10 @@ impl Listener for InboxListener {
     fn on_message(&mut self, ws: &Connection, message: Message<'_>) -> Result<(), Error> {
         self.inbox.put(ws, message);
         Ok(())
+    }
+
+    fn on_deferred_close(&mut self, ws: &Connection) {
+        self.inbox.await_program(ws);
     }
 
     fn on_close(&mut self, _ws: &Connection, _closed: &Closed) {

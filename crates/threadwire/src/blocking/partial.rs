@@ -12,7 +12,7 @@ use threadwire_worker::EventLoop;
 use super::window::ReceiveWindow;
 use threadwire_core::session::outcome::EndOfReceiving;
 
-use crate::{Client, Closed, Connection, Error, Handle, Listener, WhenFull};
+use crate::{Client, Closed, Connection, Error, Handle, Listener};
 
 /// A connection whose messages are received in parts, each a fragment as the peer has sent it (RFC 6455, section 5.4): for
 /// messages that are longer than should be held in memory. [`Limits::max_message`](crate::Limits::max_message) does not apply,
@@ -124,8 +124,8 @@ impl PartialReceiver {
 
     /// Sends a message: see [`Connection::send`](super::Connection::send).
     pub fn send<'a>(&mut self, message: impl Into<Message<'a>>) -> Result<(), Error> {
-        self.fragments.window.while_sending(&self.ws, || {
-            self.ws.send_with(message, WhenFull::Wait)?;
+        self.fragments.window.while_sending(&self.ws, None, |when_full| {
+            self.ws.send_with(message, when_full)?;
             self.ws.flush();
             Ok(())
         })

@@ -20,6 +20,7 @@ use crate::server::{Admission, ListenAddr, ListenSocket, Shutdown, ShutdownRepor
 #[cfg(feature = "tls")]
 use crate::tls::ServerTls;
 use crate::{Config, Error, Reply, Request};
+use threadwire_core::config::setting::Way;
 use threadwire_core::panic::catch;
 use threadwire_core::server::settings::ServerSettings;
 use threadwire_core::server::tally::Pending;
@@ -67,7 +68,7 @@ impl Server {
     ///
     /// Fails with [`Error::Listen`].
     pub fn bind(addr: impl ToSocketAddrs + fmt::Debug) -> Result<Server, Error> {
-        ListenSocket::tcp(addr).map(Server::from_socket)
+        ListenSocket::tcp_all([addr]).map(Server::from_sockets)
     }
 
     /// Listens on a Unix socket at a path, as [`threadwire::Server::bind_unix`](crate::Server::bind_unix) does.
@@ -79,6 +80,10 @@ impl Server {
 
     /// Listens on a socket that was made before: see [`ListenSocket`].
     pub fn from_socket(socket: ListenSocket) -> Server {
+        Server::from_sockets(vec![socket])
+    }
+
+    fn from_sockets(sockets: Vec<ListenSocket>) -> Server {
         let server = Server {
             addrs: Vec::new(),
             sockets: RefCell::default(),
@@ -89,7 +94,7 @@ impl Server {
             worker: OnceCell::new(),
             arrived: Rc::default(),
         };
-        server.add_socket(socket)
+        sockets.into_iter().fold(server, Server::add_socket)
     }
 
     /// Listens on one more socket: see [`ListenSocket`].
@@ -200,7 +205,8 @@ impl Server {
 
     /// Waits for the next connection, which is open then; the thread's loop turns meanwhile, and other peers' handshakes go on.
     ///
-    /// Fails with [`Error::Listen`] if the system can't watch the socket, and with [`Error::Stopped`] if the thread's worker is
+    /// Fails with [`Error::Listen`] if the system can't watch the socket, with [`Error::Setting`] where [`Config::auto_pong`] is off, as
+    /// pings would never be answered, and with [`Error::Stopped`] if the thread's worker is
     /// stopped, or the server is, and no connection is left that has come before.
     pub fn accept(&mut self) -> Result<Connection, Error> {
         self.start(None)?;
@@ -213,6 +219,7 @@ impl Server {
         if self.worker.get().is_some() {
             return Ok(());
         }
+        self.settings.config.check(&Way::BLOCKING)?;
         let sockets = self.sockets.take();
         if sockets.is_empty() {
             return Err(Error::other("this server could not begin to accept"));
@@ -267,7 +274,8 @@ impl Server {
     /// threads, others stay open and wait; one more thread accepts them, and answers their pings.
     ///
     /// When the handler returns, its connection is closed: with 1000, with 1001 if it was stopped, or with 1011 if it failed or
-    /// panicked, which is logged. Fails with [`Error::Io`] if a thread can't be started, and with [`Error::Other`] if this server
+    /// panicked, which is logged. Fails with [`Error::Io`] if a thread can't be started, with [`Error::Setting`] as
+    /// [`accept`](Server::accept) does, and with [`Error::Other`] if this server
     /// accepts on this thread already.
     ///
     /// ```
@@ -291,6 +299,7 @@ impl Server {
         threads: usize,
         handler: impl Fn(&mut Connection) -> Result<(), Error> + Send + Sync + 'static,
     ) -> Result<Serving, Error> {
+        self.settings.config.check(&Way::BLOCKING)?;
         let sockets = self.sockets.take();
         if sockets.is_empty() {
             return Err(Error::other("a server that accepts on a thread can't be served by others"));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use threadwire_proto::{CloseCode, Message};
 
 use super::Connection;
-use crate::{Closed, Error, Handle, WhenFull};
+use crate::{Closed, Error, Handle};
 
 /// The writing end of a connection, for another thread than the one that reads: see [`Connection::split`].
 #[derive(Clone, Debug)]
@@ -42,10 +42,11 @@ impl Connection {
 
 impl Sender {
     /// Sends a message; waits (while the loop of this thread turns) as long as more than
-    /// [`Config::max_buffered`](crate::Config::max_buffered) bytes wait for the peer. Fails with [`Error::Closed`] if the
+    /// [`Config::max_buffered`](crate::Config::max_buffered) bytes wait for the peer, unless
+    /// [`Config::when_full`](crate::Config::when_full) says otherwise. Fails with [`Error::Closed`] if the
     /// connection is not open.
     pub fn send<'a>(&self, message: impl Into<Message<'a>>) -> Result<(), Error> {
-        self.0.send_with(message, WhenFull::Wait)
+        self.0.send_with(message, self.0.config().policy_of_waiting(None))
     }
 
     /// Closes with 1000 (normal closure) and no reason, and waits until the connection has ended: see [`Connection::close`]. The

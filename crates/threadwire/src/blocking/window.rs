@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use threadwire_worker::EventLoop;
 
-use crate::{Connection, Error};
+use crate::{Connection, Error, WhenFull};
 
 /// How many bytes may wait to be received before nothing more is read.
 const ENOUGH: usize = 1 << 20;
@@ -77,16 +77,21 @@ impl ReceiveWindow {
         if self.is_sending.get() { ENOUGH.max(ws.config().max_buffered) } else { ENOUGH }
     }
 
-    /// Sends by `send`, which may wait for room, and then waits itself while more than the high watermark is left, until
-    /// that is less than the low one. Meanwhile more is read than otherwise.
+    /// Sends by `send`, with what is to happen if there is no room. If that is to wait, this then waits itself while more than
+    /// the high watermark is left, until that is less than the low one; meanwhile more is read than otherwise.
     #[inline]
     pub(super) fn while_sending(
         &self,
         ws: &Connection,
-        send: impl FnOnce() -> Result<(), Error>,
+        chosen: Option<WhenFull>,
+        send: impl FnOnce(WhenFull) -> Result<(), Error>,
     ) -> Result<(), Error> {
+        let when_full = ws.config().policy_of_waiting(chosen);
+        if when_full != WhenFull::Wait {
+            return send(when_full);
+        }
         let _sending = Sending::begin(self, ws);
-        send()?;
+        send(when_full)?;
         if ws.is_above_watermark() {
             EventLoop::current().wait(None, || !ws.is_above_watermark() || !ws.is_open())?;
             if !ws.is_open() {

@@ -108,8 +108,8 @@ impl Client {
         self
     }
 
-    /// Adds a header to the request. `Host`, `Origin` and `User-Agent` replace what is there. Fails with
-    /// [`Error::Handshake`] for a name or a value that must not be sent, and for the headers that belong to the handshake
+    /// Adds a header to the request; spaces and tabs around the value are left out. `Host`, `Origin` and `User-Agent` replace what is there.
+    /// Fails with [`Error::Handshake`] for a name or a value that must not be sent, and for the headers that belong to the handshake
     /// itself.
     pub fn header(mut self, name: &str, value: &str) -> Result<Client, Error> {
         self.0.add_header(name, value)?;
@@ -168,7 +168,8 @@ impl Client {
         Ok(self)
     }
 
-    /// Makes a connection of it that is opened again when it ends: see [`Reconnect`].
+    /// Makes a connection of it that is opened again when it ends: see [`Reconnect`], and for which ends, this
+    /// [table](crate::reconnecting).
     ///
     /// ```
     /// use threadwire::reconnect::Backoff;
@@ -239,7 +240,6 @@ impl Client {
         Ok(())
     }
 
-    #[cfg(feature = "aio")]
     pub(crate) fn settings(&self) -> &Settings {
         &self.0
     }

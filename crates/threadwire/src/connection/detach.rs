@@ -10,11 +10,11 @@ use threadwire_proto::keepalive::Hold;
 use threadwire_proto::{Level, Role};
 use threadwire_worker::{EventLoop, Placeholder, Ready, Remote, Source};
 
-use super::bound::BoundSession;
+use super::bound_session::BoundSession;
 use super::callbacks::introduce;
 use super::flags::Flags;
+use super::handle_messages::Sharing;
 use super::membership::{self, Site};
-use super::remote::Sharing;
 use super::{Connection, Extras, Inner, Phase, WeakConnection};
 use crate::connection::messages::inbox::Inbox;
 use crate::connection::registry::Registry;

@@ -7,12 +7,13 @@
 //! can't be called again: that is how `on_close` is the last call, and the only one.
 
 mod backpressure;
-mod bound;
+mod bound_session;
 mod callbacks;
 mod closing;
 mod detach;
 mod flags;
 pub(crate) mod handle;
+mod handle_messages;
 mod keepalive;
 pub(crate) mod listener;
 pub(crate) mod membership;
@@ -20,7 +21,6 @@ pub mod messages;
 mod reading;
 mod receivers;
 pub(crate) mod registry;
-mod remote;
 pub(crate) mod reply;
 pub mod room;
 mod round_trip;
@@ -54,13 +54,13 @@ use crate::error::TimeoutKind;
 #[cfg(feature = "tls")]
 use crate::tls::TlsInfo;
 use crate::{Closed, Config, Error, Listener, SendOptions, WhenFull};
-use bound::BoundSession;
+use bound_session::BoundSession;
 pub(crate) use detach::{Moving, Remains};
 use flags::Flags;
+use handle_messages::Sharing;
 use keepalive::KeepaliveTimer;
 use membership::{Roster, Site};
 use registry::Registry;
-use remote::Sharing;
 use round_trip::Measuring;
 use threadwire_core::session::Session;
 
@@ -324,8 +324,9 @@ impl Connection {
     /// has answered, or [`Config::close_timeout`] has passed, [`Listener::on_close`] is called. (A client also waits for the
     /// server to end TCP, within the same time.) Does nothing if the connection is closing already.
     ///
-    /// Fails with [`Error::Send`], and does nothing, if the code must not be sent (1000-1003, 1007-1014 and 3000-4999
-    /// may) or the reason is longer than 123 bytes ([`fit_reason`](crate::proto::close::fit_reason) cuts one).
+    /// Of a reason longer than 123 bytes as much is sent as [fits](crate::proto::close::fit_reason), and a warning is logged.
+    ///
+    /// Fails with [`Error::Send`], and does nothing, if the code must not be sent (1000-1003, 1007-1014 and 3000-4999 may).
     ///
     /// ```
     /// use threadwire::{CloseCode, Connection, Message, connect};

@@ -1,6 +1,6 @@
 //! The answer of a server's program to a request, with a listener if it is an upgrade.
 
-use threadwire_core::server::answer::{Answer, Subprotocol};
+use threadwire_core::server::reply::{Answer, Subprotocol};
 use threadwire_proto::handshake::Response;
 
 use crate::{Error, Listener};

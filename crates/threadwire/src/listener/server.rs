@@ -13,6 +13,7 @@ use crate::server::{Admission, ListenAddr, ListenSocket};
 #[cfg(feature = "tls")]
 use crate::tls::ServerTls;
 use crate::{Config, Error, Reply, Request};
+use threadwire_core::config::setting::Way;
 use threadwire_core::server::settings::ServerSettings;
 
 /// A server: what is listened on, and the workers that serve what comes.
@@ -68,7 +69,7 @@ pub enum Spread {
 
 impl Server {
     /// Listens on an address, `127.0.0.1:9001` say. Port 0 has the system choose one, see
-    /// [`local_addr`](Server::local_addr). A name that has several addresses is listened on at the first that works;
+    /// [`local_addr`](Server::local_addr). A name is listened on at all of its addresses ([`ListenSocket::tcp_all`]);
     /// it is resolved on this thread, whose loop has to wait for that.
     ///
     /// Fails with [`Error::Listen`].
@@ -80,7 +81,7 @@ impl Server {
     /// # Ok::<(), Error>(())
     /// ```
     pub fn bind(addr: impl ToSocketAddrs + std::fmt::Debug) -> Result<Server, Error> {
-        ListenSocket::tcp(addr).map(Server::from_socket)
+        ListenSocket::tcp_all([addr]).map(Server::from_sockets)
     }
 
     /// Listens on a Unix socket at a path, as [`ListenSocket::unix`] does.
@@ -109,6 +110,10 @@ impl Server {
 
     /// Listens on a socket that was made before: see [`ListenSocket`].
     pub fn from_socket(socket: ListenSocket) -> Server {
+        Server::from_sockets(vec![socket])
+    }
+
+    fn from_sockets(sockets: Vec<ListenSocket>) -> Server {
         let server = Server {
             sockets: Vec::new(),
             addrs: Vec::new(),
@@ -118,7 +123,7 @@ impl Server {
             control: Control::default(),
             setup: Setup::default(),
         };
-        server.add_socket(socket)
+        sockets.into_iter().fold(server, Server::add_socket)
     }
 
     /// Listens on one more socket: see [`ListenSocket`].
@@ -211,7 +216,7 @@ impl Server {
     /// Starts the workers, and returns. `accept` is called on one of them for every request, also for one that does not
     /// ask for an upgrade, and says what becomes of it. If it panics, the request is answered with 500.
     ///
-    /// Fails with [`Error::Listen`] if a worker can't be started or can't listen.
+    /// Fails with [`Error::Listen`] if a worker can't be started or can't listen, and with [`Error::Setting`] for settings that need others.
     pub fn serve<R: Into<Reply>>(
         self,
         accept: impl Fn(&Request) -> R + Send + Sync + 'static,
@@ -274,6 +279,7 @@ impl Server {
         self,
         accept: impl Fn(&Request) -> R + Send + Sync + 'static,
     ) -> Result<Plan, Error> {
+        self.settings.config.check(&Way::ANY)?;
         let others = self.workers - 1;
         let is_shared =
             self.spread == Spread::ReusePort && cfg!(any(target_os = "linux", target_os = "android"));

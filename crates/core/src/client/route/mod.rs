@@ -25,6 +25,7 @@ use super::socks5::Socks5;
 use super::target::Target;
 use super::tunnel::Tunnel;
 use crate::config::Config;
+use crate::config::setting::Way;
 use crate::error::{
     ConnectError, ConnectUnixError, Error, ProxyError, ProxyProblem, RedirectError, RedirectProblem,
     ResolveError, Stage, Step, TimeoutKind,
@@ -128,6 +129,7 @@ pub enum Next {
 
 impl Route {
     pub fn new(settings: &Settings) -> Result<Route, Error> {
+        settings.check(&settings.target)?;
         let mut route = Route::unplanned(settings)?;
         route.plan()?;
         Ok(route)
@@ -165,11 +167,12 @@ impl Route {
         })
     }
 
-    /// The last step alone, over a stream that the program has.
+    /// The last steps alone, over a stream that the program has: TLS, where the URL says so, and the upgrade.
     pub fn over_stream(settings: &Settings) -> Result<Route, Error> {
+        settings.check_for(&Way::OVER_STREAM, &settings.target)?;
         let mut route = Route::unplanned(settings)?;
         route.is_own = true;
-        route.legs = VecDeque::from([Leg::Upgrade]);
+        route.plan_talk();
         Ok(route)
     }
 
@@ -197,11 +200,16 @@ impl Route {
             }
             self.legs.push_back(Leg::AskProxy);
         }
+        self.plan_talk();
+        Ok(())
+    }
+
+    /// Plans the talk with the server itself, the last legs.
+    fn plan_talk(&mut self) {
         if self.target.is_secure() {
             self.legs.push_back(Leg::SecureServer);
         }
         self.legs.push_back(Leg::Upgrade);
-        Ok(())
     }
 
     pub fn config(&self) -> &Config {
@@ -423,7 +431,7 @@ impl Route {
         tracing::debug!(status = answer.status(), %from, %to, "following a redirect");
         self.followed += 1;
         if !self.target.is_same_origin(&target) {
-            forget_private(&mut self.headers);
+            forget_private(&mut self.headers, &self.settings.options.redirected_headers);
             #[cfg(feature = "tls")]
             {
                 self.is_elsewhere = true;

@@ -183,7 +183,8 @@ fn each_kind_of_way_has_its_steps() {
             &["open for ws://feed.test/", "GET / to feed.test"],
         ),
         (
-            proxied("ws+unix:/run/a.sock", "http://proxy.test"),
+            client("ws+unix:/run/a.sock")
+                .with(|options| options.proxy = Proxy::from_vars(|_| Some("http://proxy.test".to_owned()))),
             &[OPEN],
             &["connect /run/a.sock", "GET / to localhost"],
         ),

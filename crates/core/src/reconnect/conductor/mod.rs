@@ -23,8 +23,8 @@ use std::time::{Duration, Instant, SystemTime};
 use threadwire_proto::CloseCode;
 
 use super::command::Command;
-use super::hooks::retry_after;
 use super::machine::{Machine, Verdict, is_wanted};
+use super::retry::retry_after;
 use super::{Backoff, Cause, Change, State};
 use crate::error::{Closed, Error};
 

@@ -148,7 +148,7 @@ fn a_stable_connection_begins_a_new_row_and_too_many_failures_end_it() {
     for _ in 0..3 {
         driver.run();
         driver.opens();
-        let done = driver.ends(10 * SECOND, by_the_peer());
+        let done = driver.ends(60 * SECOND, by_the_peer());
         assert_eq!(done[2..], ["waiting 1.0s before attempt 1", "wait 1s"]);
         driver.conductor.on(Event::Rung);
     }

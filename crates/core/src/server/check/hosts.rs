@@ -88,9 +88,15 @@ impl Host {
         };
         let name = name.strip_suffix('.').unwrap_or(name);
         let inner = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+        let is_address = inner.len() < name.len();
         let is_name = !inner.is_empty()
-            && (inner.len() < name.len() || !inner.contains(':'))
+            && (is_address || !inner.contains(':'))
             && inner.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:%!$&'()*+,;=".contains(&byte));
+        // A zone means nothing outside of the machine whose it is (RFC 6874, section 1).
+        let name = match name.split_once('%') {
+            Some((address, _)) if is_address => format!("{address}]"),
+            _ => name.to_owned(),
+        };
         is_name.then(|| Host { name: name.to_ascii_lowercase(), port })
     }
 }
@@ -106,6 +112,7 @@ mod tests {
             ("Example.COM.:80", Some(("example.com", Some(80)))),
             ("[::1]", Some(("[::1]", None))),
             ("[::1]:9001", Some(("[::1]", Some(9001)))),
+            ("[FE80::1%25eth0]:9001", Some(("[fe80::1]", Some(9001)))),
             ("127.0.0.1:1", Some(("127.0.0.1", Some(1)))),
             ("::1", None),
             ("example.com:", None),

@@ -243,6 +243,11 @@ impl Outbox {
         }
     }
 
+    /// Lets go of what waits, and of the memory. What is broken stays so.
+    pub fn let_go(&mut self) {
+        *self = Outbox { broken: self.broken, ..Outbox::default() };
+    }
+
     pub(super) fn break_off(&mut self, buffers: &Buffers) {
         self.broken = true;
         self.clear(buffers);

@@ -213,6 +213,58 @@ fn with_takeover_what_the_compressor_has_seen_is_sent_compressed_though_it_is_lo
     }
 }
 
+/// The most that a payload may grow by: five bytes for each stored block of 65535, and the end of the message.
+fn grown(length: usize) -> usize {
+    length + length.div_ceil(0xffff) * 5 + 1
+}
+
+#[test]
+fn what_gets_no_smaller_grows_by_the_headers_of_stored_blocks_at_most() {
+    for level in [1, 2, 6, 9] {
+        for takeover in [true, false] {
+            let deflate =
+                wide().level(level).server_no_context_takeover(!takeover).server_max_window_bits(12);
+            let mut server = Side::new(Role::Server, &Config::default(), &deflate);
+            let mut client = Side::new(Role::Client, &Config::default(), &deflate);
+            for length in [0, 1, 63, 64, 1000, 4096, 0xffff, 0x10000, 0x1ffff, 300_000] {
+                let noise = noise(length, length as u64);
+                let sense = "sense ".repeat(20).into_bytes();
+                let frames = [
+                    (OpCode::Binary, true, &noise),
+                    (OpCode::Binary, true, &sense),
+                    (OpCode::Binary, false, &noise),
+                    (OpCode::Continuation, false, &sense),
+                    (OpCode::Continuation, false, &noise),
+                    (OpCode::Continuation, true, &noise),
+                    (OpCode::Binary, true, &noise),
+                ];
+                let mut received = Vec::new();
+                for (opcode, fin, payload) in frames {
+                    let wire = server.send(opcode, fin, payload, Compress::Always);
+                    let header = match wire[1] {
+                        126 => 4,
+                        127 => 10,
+                        _ => 2,
+                    };
+                    assert!(
+                        wire.len() - header <= grown(payload.len()),
+                        "level {level}: {} bytes of {}",
+                        wire.len(),
+                        payload.len()
+                    );
+                    let (mut new, broken) = client.receive(&wire);
+                    assert_eq!(broken, None, "level {level}, {length} bytes");
+                    received.append(&mut new);
+                }
+                let fragments = [&noise[..], &sense, &noise, &noise].concat();
+                let expected =
+                    [&noise, &sense, &fragments, &noise].map(|said| (OpCode::Binary, said.clone()));
+                assert!(received == expected, "level {level}, {length} bytes");
+            }
+        }
+    }
+}
+
 #[test]
 fn without_takeover_what_gets_no_smaller_goes_out_as_it_is() {
     let deflate = wide().server_no_context_takeover(true);
@@ -423,6 +475,51 @@ fn blocks_that_say_that_they_are_the_last_may_be_followed_by_others() {
         frame(0xc1, &[0xf2, 0x00, 0x11, 0x00, 0x00]),
     ];
     assert_eq!(client.receive(&wire.concat()), (vec![text("Hello"), text("Hello")], None));
+}
+
+#[test]
+fn a_tail_that_was_left_at_the_end_changes_nothing() {
+    let hello = [0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
+    let stored = [0x00, 0x05, 0x00, 0xfa, 0xff, 0x48, 0x65, 0x6c, 0x6c, 0x6f, 0x00];
+    let last = [0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0x00];
+    let tail = [0x00, 0x00, 0xff, 0xff];
+    let again = [0xf2, 0x00, 0x11, 0x00, 0x00];
+    for takeover in [true, false] {
+        let deflate = wide().server_no_context_takeover(!takeover);
+        for message in [&hello[..], &stored, &last] {
+            for left in 0..=tail.len() {
+                let payload = [message, &tail[..left]].concat();
+                for cut in 0..payload.len() {
+                    let mut client = Side::new(Role::Client, &Config::default(), &deflate);
+                    for _ in 0..3 {
+                        let wire = [frame(0x41, &payload[..cut]), frame(0x80, &payload[cut..])].concat();
+                        assert_eq!(
+                            client.receive(&wire),
+                            (vec![text("Hello")], None),
+                            "{left} left, cut at {cut}"
+                        );
+                        // What comes behind it is at its place.
+                        let next = if takeover { &again[..] } else { &hello };
+                        assert_eq!(
+                            client.receive(&frame(0xc1, next)),
+                            (vec![text("Hello")], None),
+                            "{left} left"
+                        );
+                    }
+                }
+            }
+        }
+    }
+    for left in 0..=tail.len() {
+        let empty = [&[0x00], &tail[..left]].concat();
+        assert_eq!(Side::client().receive(&frame(0xc1, &empty)), (vec![text("")], None), "{left} left");
+    }
+    // What only looks like a tail is none: here it is the content of a block that goes on, or a wrong length.
+    let cut = [&[0x00, 0x06, 0x00, 0xf9, 0xff, 0x00][..], &tail].concat();
+    for payload in [&cut[..], &cut[..9], &cut[..8], &cut[..7], &[0x00, 0x00, 0xff], &[0x00, 0xff, 0xff]] {
+        let (received, broken) = Side::client().receive(&frame(0xc2, payload));
+        assert!(received.is_empty() && broken.is_some(), "{payload:02x?}: {received:02x?}");
+    }
 }
 
 #[test]

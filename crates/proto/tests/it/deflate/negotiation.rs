@@ -16,7 +16,7 @@ fn answer_to(deflate: &Deflate, offers: &str) -> Option<String> {
     );
     let (request, _) = Request::parse(head.as_bytes(), &Limits::default()).unwrap().expect("a whole head");
     let upgrade = request.upgrade().unwrap_or_else(|error| panic!("{offers}: {error}"));
-    let agreement = deflate.answer(upgrade.offered_extensions())?;
+    let agreement = deflate.answer(upgrade.offered_extensions().expect("they can be read"))?;
     Some(agreement.to_extension().to_string())
 }
 

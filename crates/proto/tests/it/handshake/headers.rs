@@ -136,7 +136,7 @@ fn offered(values: &[&str]) -> Result<Vec<String>, HandshakeError> {
         head += &format!("Sec-WebSocket-Extensions: {value}\r\n");
     }
     let (request, _) = Request::parse((head + "\r\n").as_bytes(), &Limits::default()).unwrap().unwrap();
-    Ok(request.upgrade()?.offered_extensions().iter().map(Extension::to_string).collect())
+    Ok(request.upgrade()?.offered_extensions()?.iter().map(Extension::to_string).collect())
 }
 
 #[test]

@@ -132,7 +132,7 @@ fn refuses_other_protocols_from_their_first_bytes() {
     for (start, place) in [
         (&b"\x16\x03\x01\x02\x00\x01"[..], "TLS"),
         (b"\x81\x85abcd", "\\x81"),
-        (b"\r\nGET / HTTP/1.1", "\\r"),
+        (b"\r\n GET / HTTP/1.1", " "),
         (b" GET / HTTP/1.1", " "),
         (b"SSH-2.0-OpenSSH_9.6\r\n", "SSH-2.0-OpenSSH_9.6"),
         (b"{\"json\":", "{"),
@@ -182,6 +182,7 @@ fn refuses_a_broken_line_where_it_ends() {
         ("GET / HTTP/1.1\r\nHost: a\r\nB: \x1b", 3),
         ("GET / HTTP/1.1\r\nHost: a\r\nB\u{e9}: c\r\n", 3),
         ("GET / HTTP/1.1\r\nHost: a\r\n\n", 3),
+        ("\r\n\rGET / HTTP/1.1", 1),
     ] {
         match parse_request(head.as_bytes()) {
             Err(error @ HandshakeError::Malformed { line: found, .. }) => {
@@ -196,10 +197,17 @@ fn refuses_a_broken_line_where_it_ends() {
         ("HTTP/1.1 10\r\n", 1),
         ("HTTP/1.1 1010\r\n", 1),
         ("HTTP/1.1 abc\r\n", 1),
-        ("HTTP/1.1 101\n", 1),
         ("HTTP/1.1 101 \x08", 1),
         ("HTTP/1.1 101 ok\r\nUpgrade\r\n", 2),
-        ("HTTP/1.1 101 ok\r\nUpgrade: a\r\n b", 3),
+        ("HTTP/1.1 101 ok\nUpgrade\n", 2),
+        ("HTTP/1.1 101 ok\r\n : a\r\n", 2),
+        ("HTTP/1.1 101 ok\r\nUp grade : a\r\n", 2),
+        ("HTTP/1.1 101 ok\r\n Upgrade: a", 2),
+        ("HTTP/1.1 101 ok\r\nUpgrade: a\rb", 2),
+        ("HTTP/1.1 101 ok\r\nUpgrade: a\r\r\n", 2),
+        ("HTTP/1.1 101 ok\r\nUpgrade: a\0", 2),
+        ("HTTP/1.1 101 ok\r\nUpgrade: a\r\n \t\r\n", 3),
+        ("HTTP/1.1 101 ok\r\nUpgrade: a\n \0", 3),
     ] {
         match parse_answer(head.as_bytes()) {
             Err(HandshakeError::Malformed { line: found, .. }) => assert_eq!(found, line, "{head:?}"),
@@ -248,6 +256,178 @@ fn accepts_status_lines_with_any_reason_or_none() {
     ] {
         let (answer, _) = parse_answer(format!("HTTP/1.1 {line}\r\n\r\n").as_bytes()).unwrap().unwrap();
         assert_eq!((answer.status(), answer.reason()), (101, reason), "{line:?}");
+    }
+}
+
+/// An answer as it should be, and the same in all the ways in which a user agent may take it.
+#[test]
+fn an_answer_may_be_written_in_every_way_that_can_be_read() {
+    let read = |head: &[u8]| {
+        let whole = parse_answer(head).unwrap_or_else(|error| panic!("{}: {error}", head.escape_ascii()));
+        for split in 0..head.len() {
+            let mut reader = HeadReader::new(Limits::default());
+            assert_eq!(
+                reader.answer(&head[..split]).unwrap(),
+                None,
+                "{} split at {split}",
+                head.escape_ascii()
+            );
+            assert_eq!(reader.answer(head).unwrap(), whole, "{} split at {split}", head.escape_ascii());
+        }
+        let (answer, length) = whole.expect("a whole head");
+        assert_eq!(length, head.len());
+        let (_, length) = parse_answer(&[head, FRAMES].concat()).unwrap().expect("a whole head");
+        assert_eq!(length, head.len(), "what follows is left alone");
+        answer
+    };
+    let proper =
+        read(b"HTTP/1.1 101 ok\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\nX:\r\n\r\n");
+    for loose in [
+        // RFC 9112, section 2.2.
+        "HTTP/1.1 101 ok\nUpgrade: websocket\nConnection: keep-alive, Upgrade\nX:\n\n",
+        "HTTP/1.1 101 ok\r\nUpgrade: websocket\nConnection: keep-alive, Upgrade\r\nX:\n\r\n",
+        "HTTP/1.1 101 ok\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\nX:\r\n\n",
+        // Section 5.1.
+        "HTTP/1.1 101 ok\r\nUpgrade : websocket\r\nConnection \t: keep-alive, Upgrade\r\nX :\r\n\r\n",
+        // Section 5.2.
+        "HTTP/1.1 101 ok\r\nUpgrade:\r\n websocket\r\nConnection: keep-alive,\r\n\t\tUpgrade\r\nX:\r\n\r\n",
+        "HTTP/1.1 101 ok\r\nUpgrade :\n websocket \nConnection:\n\tkeep-alive,\n Upgrade\r\nX:\n\n",
+        // Section 4.
+        "HTTP/1.1   101 ok\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\nX:\r\n\r\n",
+    ] {
+        assert_eq!(read(loose.as_bytes()), proper, "{loose:?}");
+    }
+    let folded = read(b"HTTP/1.1 101 ok\r\nX: a\r\n b: c\r\n\t d\r\nY: e\r\n\r\n");
+    assert_eq!(
+        (folded.header("X"), folded.header("Y"), folded.headers().len()),
+        (Some("a b: c d"), Some("e"), 2)
+    );
+    // A folded line is no field of its own, but counts for the size of the head.
+    let folded = format!("HTTP/1.1 101 ok\r\nX: a\r\n{}\r\n", " b\r\n".repeat(50));
+    assert!(Answer::parse(folded.as_bytes(), &limits(1000, 1)).unwrap().is_some());
+    let error = Answer::parse(folded.as_bytes(), &limits(folded.len() - 1, 1)).unwrap_err();
+    assert_eq!(error, HandshakeError::HeadTooLarge { limit: folded.len() - 1 });
+}
+
+#[test]
+fn empty_lines_in_front_of_a_request_are_passed_over() {
+    let whole = parse_request(REQUEST).unwrap().unwrap().0;
+    for empty in ["\r\n", "\r\n\r\n"] {
+        let head = [empty.as_bytes(), REQUEST].concat();
+        for split in 0..head.len() {
+            let mut reader = HeadReader::new(Limits::default());
+            assert_eq!(reader.request(&head[..split]).unwrap(), None, "split at {split}");
+            let (request, length) = reader.request(&[&head, FRAMES].concat()).unwrap().unwrap();
+            assert_eq!((request, length), (whole.clone(), head.len()), "split at {split}");
+        }
+        assert!(
+            Request::parse(&head, &limits(head.len() - 1, 128)).is_err(),
+            "they count for the size of the head"
+        );
+    }
+    let endless = "\r\n".repeat(1000);
+    assert!(Request::parse(endless.as_bytes(), &limits(2000, 128)).is_err());
+}
+
+/// Each of them is read in two ways by somebody between a client and a server, or by two of them (RFC 9112, section 11.2): a server
+/// that refuses them all can't be the one to whom a request is smuggled, nor help to.
+#[test]
+fn nothing_that_smuggling_needs_is_taken_by_a_server() {
+    let upgraded = |head: &[u8]| {
+        let (request, length) = parse_request(head)?.ok_or(HandshakeError::Target)?;
+        request.upgrade().map(|_| length)
+    };
+    let with = |line: &str| {
+        let head = REQUEST.strip_suffix(b"\r\n").unwrap();
+        [head, line.as_bytes(), b"\r\n"].concat()
+    };
+    assert_eq!(upgraded(&with("X: a\r\n")), Ok(REQUEST.len() + 6), "nothing else is wrong with it");
+    for line in [
+        // Bodies, and disagreement about their length.
+        "Content-Length: 5\r\n",
+        "Content-Length: 0\r\nContent-Length: 0\r\n",
+        "Content-Length: 0\r\nContent-Length: 5\r\n",
+        "Content-Length: 0, 0\r\n",
+        "Content-Length: 0, 5\r\n",
+        "Content-Length: +0\r\n",
+        "Content-Length: -0\r\n",
+        "Content-Length: 0x0\r\n",
+        "Content-Length: 00\r\n",
+        "Content-Length: 0 5\r\n",
+        "Content-Length:\r\n",
+        "Transfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: Chunked\r\n",
+        "transfer-encoding: xchunked\r\n",
+        "Transfer-Encoding: chunked, identity\r\n",
+        "Transfer-Encoding: identity\r\n",
+        "Transfer-Encoding:\r\n",
+        "Transfer-Encoding: \x0bchunked\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 0\r\n",
+        "Content-Length: 0\r\nTransfer-Encoding: chunked\r\n",
+        // Names that are almost one.
+        "Transfer-Encoding : chunked\r\n",
+        "Content-Length\t: 5\r\n",
+        " Transfer-Encoding: chunked\r\n",
+        "Transfer\tEncoding: chunked\r\n",
+        "Transfer-Encoding\0: chunked\r\n",
+        "Transfer-Encoding\u{a0}: chunked\r\n",
+        ": chunked\r\n",
+        "Transfer-Encoding\r\n",
+        // Folded lines.
+        "X: a\r\n Transfer-Encoding: chunked\r\n",
+        "X: a\r\n\tb\r\n",
+        "Transfer-Encoding:\r\n chunked\r\n",
+        "Content-Length:\r\n 0\r\n",
+        " \r\n",
+        // Line ends that are none, or that not everybody takes for one.
+        "X: a\nTransfer-Encoding: chunked\r\n",
+        "X: a\rTransfer-Encoding: chunked\r\n",
+        "X: a\r\r\n",
+        "X: a\n",
+        "X: a\r",
+        "\rX: a\r\n",
+        "\nX: a\r\n",
+        // Characters that end a value for somebody.
+        "X: a\0Transfer-Encoding: chunked\r\n",
+        "X: a\x0bb\r\n",
+        "X: a\x0cb\r\n",
+        "X: a\x7fb\r\n",
+        // Two hosts, or none that is one.
+        "Host: other\r\n",
+        "Host: example.com\r\n",
+    ] {
+        assert!(upgraded(&with(line)).is_err(), "{line:?}");
+    }
+    let rest = &REQUEST[b"GET /chat?room=1 HTTP/1.1\r\n".len()..];
+    for line in [
+        "GET /chat HTTP/1.1\n",
+        "GET /chat HTTP/1.1\r",
+        "GET /chat HTTP/1.1 \r\n",
+        "GET /chat  HTTP/1.1\r\n",
+        "GET  /chat HTTP/1.1\r\n",
+        "GET\t/chat\tHTTP/1.1\r\n",
+        "GET /chat\tHTTP/1.1\r\n",
+        "GET /a b HTTP/1.1\r\n",
+        "GET /chat HTTP/1.1\r\n\r",
+        "GET /chat HTTP/1.1\r\n ",
+        "GET /chat HTTP/1.1, HTTP/1.1\r\n",
+        "GET /chat HTTP/01.1\r\n",
+        "GET /chat HTTP/1.10\r\n",
+        "GET /chat HTTP/1.0\r\n",
+        "GET /chat\r\n",
+        "GET /chat\0 HTTP/1.1\r\n",
+        "GET : HTTP/1.1\r\n",
+        "GET http://user@example.com/ HTTP/1.1\r\n",
+        "GET http://example.com\\@other/ HTTP/1.1\r\n",
+        "GET ws://a,b/ HTTP/1.1\r\n",
+        "POST /chat HTTP/1.1\r\n",
+        " GET /chat HTTP/1.1\r\n",
+        "\nGET /chat HTTP/1.1\r\n",
+        "\r\r\nGET /chat HTTP/1.1\r\n",
+        "\r\n GET /chat HTTP/1.1\r\n",
+        "\0GET /chat HTTP/1.1\r\n",
+    ] {
+        assert!(upgraded(&[line.as_bytes(), rest].concat()).is_err(), "{line:?}");
     }
 }
 
@@ -367,7 +547,7 @@ proptest! {
         // The nonce of the only proper answer among the bytes is another one.
         let client = RequestBuilder::new("a", "/").unwrap().build_with_nonce([0; 16]);
         if let Ok(Some((answer, head))) = parse_answer(&bytes) {
-            prop_assert!(head <= bytes.len() && bytes[..head].ends_with(b"\r\n\r\n"));
+            prop_assert!(head <= bytes.len() && [&b"\n\r\n"[..], b"\n\n"].iter().any(|end| bytes[..head].ends_with(end)));
             let _ = answer.content_length();
             prop_assert!(client.verify(answer).is_err());
         }

@@ -357,6 +357,10 @@ impl Handle {
         self.0.lane.is_below(Some(self.0.config.max_buffered.saturating_sub(length)), waker)
     }
 
+    pub(crate) fn config(&self) -> &Config {
+        &self.0.config
+    }
+
     pub(crate) fn lane(&self) -> &Lane<Call, Arc<Closed>> {
         &self.0.lane
     }

@@ -10,11 +10,11 @@ use std::sync::atomic::Ordering;
 use threadwire_proto::{Compress, OpCode};
 use threadwire_worker::EventLoop;
 
-use super::deflated::{Deflated, Variant, Variants};
+use super::compressed::{Deflated, Variant, Variants};
 use super::delivery::{Part, Report};
-use super::homes::{Core, Stay};
 use super::member::Given;
 use super::table::Rooms;
+use super::threads::{Core, Stay};
 use crate::connection::writing::FLUSH_AT;
 use crate::{Connection, WhenFull};
 use threadwire_core::session::buffers::Buffers;

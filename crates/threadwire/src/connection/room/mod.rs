@@ -4,11 +4,11 @@
 //! each worker with members gets it by one call, gathers it with others, and writes the same bytes to every socket.
 
 pub(crate) mod branch;
-mod deflated;
+mod compressed;
 pub(crate) mod delivery;
-mod homes;
 pub(crate) mod member;
 pub(crate) mod table;
+mod threads;
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,11 +20,11 @@ use threadwire_worker::EventLoop;
 
 use crate::{Connection, Handle, Message, WhenFull};
 use branch::Letter;
-use deflated::Deflated;
+use compressed::Deflated;
 use delivery::Part;
 pub use delivery::{Delivery, Report};
-use homes::{Core, Stay};
 use table::Rooms;
+use threads::{Core, Stay};
 
 /// Connections that get the same messages: a chat room, a feed, everybody who is online. A cheap clone is the same room;
 /// it is `Send` and `Sync`, and its members may live on any workers.

@@ -13,7 +13,7 @@ use threadwire_worker::{EventLoop, Ready, Source, Token};
 
 use super::branch::{Branch, Letter};
 use super::delivery::Part;
-use super::homes::Core;
+use super::threads::Core;
 use crate::{Connection, WhenFull};
 use threadwire_core::session::buffers::Buffers;
 

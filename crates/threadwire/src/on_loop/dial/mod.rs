@@ -19,6 +19,7 @@ use std::time::Duration;
 use mio::Interest;
 use threadwire_core::client::route::{Route, Task};
 use threadwire_core::client::settings::Settings;
+use threadwire_core::config::setting::Way;
 use threadwire_proto::Role;
 use threadwire_worker::{EventLoop, Placeholder, Ready, Source, TimerId, Token};
 
@@ -58,6 +59,7 @@ impl Attempt {
         listener: Box<dyn Listener>,
         done: impl FnOnce(Result<Connection, (Box<dyn Listener>, Error)>) + 'static,
     ) -> Result<Rc<Attempt>, Error> {
+        settings.config.check(Way::of_level(listener.level()))?;
         let route = Route::new(settings)?;
         let config = Arc::new(route.config().clone());
         let timeout = config.open_timeout;

@@ -13,12 +13,12 @@ use std::time::{Duration, Instant, SystemTime};
 use threadwire_core::client::settings::Settings;
 use threadwire_core::panic::catch;
 use threadwire_core::reconnect::conductor::{Conductor, Effect, Event};
-use threadwire_core::reconnect::hooks::{is_worth_it, random};
+use threadwire_core::reconnect::retry::{is_worth_it, random};
 use threadwire_core::reconnect::shared::SharedState;
 use threadwire_guard::contain;
 use threadwire_worker::{EventLoop, Placeholder, Ready, Remote, Source, TimerId, Token};
 
-use super::session::Session;
+use super::lent_listener::LentListener;
 use super::{Attempt, Change, Hooks, Reconnect, ReconnectHandle};
 use crate::on_loop::dial;
 use crate::{Connection, Error, Handle, Listener};
@@ -284,7 +284,7 @@ impl Driver {
     fn dial(self: &Rc<Self>) {
         let (attempt, listener) = (self.allowed.take(), self.listener.take());
         let (Some(attempt), Some(listener)) = (attempt, listener) else { return };
-        let session = Box::new(Session::new(Rc::clone(self), listener));
+        let session = Box::new(LentListener::new(Rc::clone(self), listener));
         let driver = Rc::clone(self);
         let started = dial::Attempt::start(&attempt.settings, session, move |result| {
             let Err((mut session, error)) = result else { return };

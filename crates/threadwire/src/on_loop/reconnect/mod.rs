@@ -2,7 +2,7 @@
 
 mod driver;
 mod handle;
-mod session;
+mod lent_listener;
 
 pub use handle::ReconnectHandle;
 pub use threadwire_core::reconnect::{Attempt, Backoff, Cause, Change, State};
@@ -148,8 +148,8 @@ impl Reconnect {
         self
     }
 
-    /// Decides which ends are worth another attempt; without this, [`Cause::is_transient`] does. It is not asked about ends
-    /// that this side wanted, nor about those for which [`ReconnectHandle::reconnect`] asked.
+    /// Decides which ends are worth another attempt; without this, [`Cause::is_transient`] does, by this [table](crate::reconnecting). It is
+    /// not asked about ends that this side wanted, nor about those for which [`ReconnectHandle::reconnect`] asked.
     ///
     /// ```
     /// use threadwire::reconnect::{Backoff, Cause, State};

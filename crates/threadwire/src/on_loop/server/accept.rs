@@ -11,7 +11,7 @@ use mio::{Interest, Registry};
 use threadwire_worker::{EventLoop, Ready, Source, Token};
 
 use super::control::WorkerRemote;
-use super::upgrade;
+use super::opening_handshake;
 use super::worker::ServerWorker;
 use crate::connection::stream::Stream;
 use threadwire_core::server::accept_errors::{AfterError, Failures, Fault};
@@ -144,16 +144,16 @@ impl Acceptor {
         tracing::debug!(peer = arrival.peer.map(tracing::field::display), "accepted");
         if self.worker.is_shutting_down() {
             // The connection is only to be refused, and nothing waits for that.
-            return upgrade::start(&self.worker, arrival, None);
+            return opening_handshake::start(&self.worker, arrival, None);
         }
         let turn = self.turn.get();
         self.turn.set(if turn == self.others.len() { 0 } else { turn + 1 });
         let Some(other) = self.others.get(turn) else {
-            return upgrade::start(&self.worker, arrival, Some(self.worker.tally().expect()));
+            return opening_handshake::start(&self.worker, arrival, Some(self.worker.tally().expect()));
         };
         let (tally, pending) = (other.tally.clone(), other.tally.expect());
         let start = move |_: &EventLoop| match ServerWorker::of_tally(&tally) {
-            Some(worker) => upgrade::start(&worker, arrival, Some(pending)),
+            Some(worker) => opening_handshake::start(&worker, arrival, Some(pending)),
             None => drop((arrival, pending)),
         };
         if other.remote.post(start).is_err() {
@@ -179,7 +179,7 @@ impl Acceptor {
             let accepted = self.socket.borrow().as_ref().map(Socket::accept);
             match accepted {
                 Some(Ok(arrival)) => {
-                    upgrade::start(&self.worker, arrival, Some(self.worker.tally().expect()));
+                    opening_handshake::start(&self.worker, arrival, Some(self.worker.tally().expect()));
                 }
                 Some(Err(error)) if Fault::of(&error) == Fault::Peer => {}
                 _ => break,

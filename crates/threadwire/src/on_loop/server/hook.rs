@@ -35,15 +35,15 @@ mod tests {
     use std::sync::Arc;
     use std::time::Instant;
 
-    use threadwire_core::server::doorway::{Doorway, Step};
+    use threadwire_core::server::opening_handshake::{OpeningHandshake, Step};
 
     use super::*;
 
     #[test]
     fn the_hook_answers_and_a_panic_of_it_is_500() {
-        let mut doorway = Doorway::new(Arc::default(), None, Instant::now());
-        doorway.begin();
-        let Step::Ask(request, _) = doorway.advance(b"GET /feed HTTP/1.1\r\nHost: a\r\n\r\n") else {
+        let mut opening = OpeningHandshake::new(Arc::default(), None, Instant::now());
+        opening.begin();
+        let Step::Ask(request, _) = opening.advance(b"GET /feed HTTP/1.1\r\nHost: a\r\n\r\n") else {
             panic!("it is a request");
         };
         let answer = |hook: Hook| format!("{:?}", hook.ask(&request));

@@ -3,8 +3,8 @@
 mod accept;
 mod control;
 mod hook;
+mod opening_handshake;
 mod stopper;
-mod upgrade;
 mod worker;
 
 use std::fmt;

@@ -13,7 +13,7 @@ use threadwire_worker::EventLoop;
 use super::Hook;
 use super::accept::Acceptor;
 use super::control::{MARGIN, WorkerRemote};
-use super::upgrade::Upgrading;
+use super::opening_handshake::Upgrading;
 use crate::connection::membership::{Roster, Site};
 use crate::{Error, Listener};
 use threadwire_core::server::pending::PendingHandshakes;

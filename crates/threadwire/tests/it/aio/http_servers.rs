@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 
+use crate::common::PATIENCE;
 use crate::common::peer::{Peer, request, request_with};
 use crate::common::tasks::{echo, join, on_runtimes};
 use axum::Router;
@@ -20,7 +21,8 @@ async fn upgrade(upgrade: aio::Upgrade) -> Result<Response, String> {
         None => Ok(upgrade),
     };
     let upgrade = upgrade.and_then(|upgrade| upgrade.header("X-Room", "lobby"));
-    let upgrade = upgrade.map_err(|error| error.to_string())?.config(crate::common::patient());
+    let upgrade = upgrade.and_then(|upgrade| upgrade.config(Config::default().close_timeout(PATIENCE)));
+    let upgrade = upgrade.map_err(|error| error.to_string())?;
     Ok(upgrade.on_upgrade(|ws| async move { echo(ws).await.unwrap() }))
 }
 
@@ -65,9 +67,10 @@ fn what_comes_right_behind_a_request_is_received() {
         let serving = tokio::spawn(async move {
             let service = service_fn(|mut request| async move {
                 Ok::<_, Infallible>(match aio::Upgrade::new(&mut request) {
-                    Ok(upgrade) => {
-                        upgrade.config(Config::default()).on_upgrade(|ws| async { echo(ws).await.unwrap() })
-                    }
+                    Ok(upgrade) => upgrade
+                        .config(Config::default())
+                        .unwrap()
+                        .on_upgrade(|ws| async { echo(ws).await.unwrap() }),
                     Err(error) => aio::Upgrade::refusal::<Full<Bytes>>(&error),
                 })
             });

@@ -9,3 +9,4 @@ mod every_proxy;
 mod proxy_failures;
 mod redirects;
 mod requests;
+mod unusual_answers;

@@ -1,6 +1,7 @@
 //! Process of its own for a test, and counts of a process: descriptors, threads, memory.
 
 use std::any::type_name;
+use std::ffi::OsStr;
 #[cfg(target_os = "linux")]
 use std::io::{BufRead, BufReader};
 #[cfg(target_os = "linux")]
@@ -13,6 +14,11 @@ const ALONE: &str = "THREADWIRE_TEST_ALONE";
 /// Runs a test in a process of its own: for what the whole process shares, such as memory, descriptors, or the log. Must be
 /// called by the test itself, which is found by the closure's name.
 pub fn alone<F: FnOnce()>(test: F) {
+    alone_with(&[], test);
+}
+
+/// The same, with these variables in its environment.
+pub fn alone_with<F: FnOnce()>(environment: &[(&str, &OsStr)], test: F) {
     if std::env::var_os(ALONE).is_some() {
         return test();
     }
@@ -21,6 +27,7 @@ pub fn alone<F: FnOnce()>(test: F) {
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", name, "--nocapture", "--test-threads=1"])
         .env(ALONE, "1")
+        .envs(environment.iter().copied())
         .stdin(Stdio::null())
         .output()
         .unwrap();

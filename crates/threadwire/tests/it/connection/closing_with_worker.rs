@@ -177,7 +177,7 @@ fn stopping_does_not_begin_again_what_is_closing_already() {
         peer.close(4000, "");
         assert!(peer.ended_orderly(), "there is no second close frame");
         running.join().unwrap();
-        assert_eq!(log.wait_end(), End::clean(Initiator::Local, 4000, ""));
+        assert_eq!(log.wait_end(), End::clean(Initiator::Local, 4000, "done"));
     });
 }
 

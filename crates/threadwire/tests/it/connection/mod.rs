@@ -17,6 +17,8 @@ mod keepalive;
 mod keepalive_and_waits;
 mod keepalive_pauses;
 mod keepalive_pings;
+mod last_answers;
+mod long_reasons;
 mod measurement_ends;
 mod memory;
 mod overflow_from_threads;

@@ -4,6 +4,7 @@ mod clients;
 mod connections;
 mod drive;
 mod servers;
+mod settings;
 mod table;
 
 use std::panic::catch_unwind;

@@ -100,7 +100,7 @@ fn goes_from_state_to_state_and_tells_of_each_in_order() {
         let end = handle.wait_ended().unwrap();
         host.join().unwrap();
 
-        let failed = "the server answered the opening handshake with status 503, expected 101 (RFC 6455, \
+        let failed = "the server answered the opening handshake with status 503 (Service Unavailable), expected 101 (RFC 6455, \
                       section 4.1)";
         let expected = [
             note("connecting (attempt 1)"),
@@ -383,8 +383,8 @@ fn a_peer_that_falls_silent_is_connected_to_again() {
             // The peer neither sends anything nor answers.
             let silent = host.upgrade(b"");
             // This one is no sooner open than it is closed.
-            let mut peer = host.upgrade(&frame(CLOSE, false, &farewell(1008, "enough")));
-            assert_eq!(peer.code(), 1008);
+            let mut peer = host.upgrade(&frame(CLOSE, false, &farewell(1003, "enough")));
+            assert_eq!(peer.code(), 1003);
             drop(silent);
         });
         let short = Duration::from_millis(20);
@@ -408,7 +408,7 @@ fn a_peer_that_falls_silent_is_connected_to_again() {
         let causes = causes.borrow();
         let [silence, rejection] = &causes[..] else { panic!("{causes:?}") };
         assert!(matches!(silence.error(), Some(Error::Timeout(TimeoutKind::Silence { .. }))), "{silence}");
-        assert_eq!(rejection.closed().unwrap().code, CloseCode::POLICY);
+        assert_eq!(rejection.closed().unwrap().code, CloseCode::UNSUPPORTED_DATA);
         assert_eq!(log.ends(), 2);
     });
 }
@@ -584,7 +584,7 @@ fn a_server_that_is_busy_is_left_alone_for_as_long_as_it_asks_for() {
             [("503 Busy", 100_000, 3600), ("429 Too Many Requests", 100_000, 3600), ("503 Busy", 60, 60)]
         {
             let host = Host::listen();
-            let backoff = at_once().cap(Duration::from_secs(cap));
+            let backoff = at_once().retry_after_cap(Duration::from_secs(cap));
             let client = Client::new(&host.url()).unwrap().config(patient());
             let host = host.run(move |host| {
                 let mut peer = host.accept();

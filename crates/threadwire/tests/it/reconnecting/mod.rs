@@ -5,3 +5,4 @@ mod commands;
 mod everywhere;
 mod memory;
 mod offline_queue;
+mod table;

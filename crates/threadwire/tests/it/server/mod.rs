@@ -10,4 +10,5 @@ mod probes_in_logs;
 mod request_checks;
 mod router;
 mod shutdown;
+mod unusual_requests;
 mod upgrades;

@@ -85,6 +85,25 @@ fn probes_are_told_of_at_debug_and_credentials_not_at_all() {
                 drop(tls);
                 assert_eq!(status(&served.answer("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")), 200);
                 assert_eq!(status(&served.answer("GET /favicon.ico HTTP/1.1\r\nHost: a\r\n\r\n")), 404);
+                // What balancers send: HAProxy by default, and in the ways that its guides tell of.
+                let open = face.serve(Plan::new(move |_: &Request| face.accept()));
+                for (probe, answer) in [
+                    ("OPTIONS / HTTP/1.0\r\n\r\n", 200),
+                    ("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", 200),
+                    ("HEAD / HTTP/1.0\r\n\r\n", 405),
+                    ("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", 405),
+                    ("GET / HTTP/1.0\r\n\r\n", 505),
+                    ("GET / HTTP/1.0\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", 505),
+                    ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", 426),
+                    ("GET / HTTP/1.1\r\n\r\n", 400),
+                    ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+                    ("SSH-2.0-OpenSSH_9.6\r\n", 400),
+                ] {
+                    assert_eq!(status(&open.answer(probe)), answer, "{face:?}: {probe:?}");
+                }
+                drop(Peer::connect(open.addr()));
+                Peer::connect(open.addr()).reset();
+                open.stop();
                 let headers = "Authorization: Basic c2VjcmV0OnRvbzpzZWNyZXQ=\r\nCookie: sid=5678\r\n";
                 assert_eq!(served.status("/?token=1234", headers), 401);
                 let mut peer = Peer::connect(served.addr());

@@ -162,19 +162,73 @@ fn our_client_shows_its_server_a_certificate() {
         let (authority, people) = (Authority::new("authority"), Authority::new("people"));
         let files = Files::empty();
         let roots = files.write("people.pem", &people.text());
-        let wants = ["-CAfile", text(&roots), "-Verify", "2", "-verify_return_error"];
-        let Some((mut tool, port)) = s_server(&authority, &files, &wants) else { return };
-        let me = people.sign(&["someone"]);
-        let tls = authority.trusted().identity(me.chain(), me.key()).unwrap();
-        let client = Client::new(&format!("wss://localhost:{port}/")).unwrap().config(patient());
-        talk(&mut tool, &client.clone().tls(tls)).unwrap();
-        for (face, connect) in FACES {
-            let error = connect(&client.clone().tls(authority.trusted())).unwrap_err();
-            assert!(
-                matches!(&error, Error::Tls(error) if error.problem == TlsProblem::ClientCertificate),
-                "{face}: {error:?}"
-            );
+        // TLS 1.2 has no alert of its own for a certificate that is missing.
+        for version in ["-tls1_2", "-tls1_3"] {
+            let wants = ["-CAfile", text(&roots), "-Verify", "2", "-verify_return_error", version];
+            let Some((mut tool, port)) = s_server(&authority, &files, &wants) else { return };
+            let me = people.sign(&["someone"]);
+            let tls = authority.trusted().identity(me.chain(), me.key()).unwrap();
+            let client = Client::new(&format!("wss://localhost:{port}/")).unwrap().config(patient());
+            talk(&mut tool, &client.clone().tls(tls)).unwrap();
+            for (face, connect) in FACES {
+                let error = connect(&client.clone().tls(authority.trusted())).unwrap_err();
+                let problem = problem(&error);
+                assert_eq!(problem, &TlsProblem::ClientCertificate, "{face}, {version}: {error:#}");
+                assert!(!error.is_transient());
+            }
         }
+    });
+}
+
+/// The problem with TLS.
+fn problem(error: &Error) -> &TlsProblem {
+    match error {
+        Error::Tls(error) => &error.problem,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_server_that_has_nothing_in_common_with_our_client_is_told_as_such() {
+    bounded(|| {
+        let authority = Authority::new("authority");
+        let files = Files::empty();
+        for old in [
+            ["-tls1_2", "-cipher", "AES128-SHA:@SECLEVEL=0"],
+            ["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"],
+            ["-tls1_3", "-groups", "P-521"],
+        ] {
+            let Some((_tool, port)) = s_server(&authority, &files, &old) else { return };
+            let client = Client::new(&format!("wss://localhost:{port}/")).unwrap().config(patient());
+            for (face, connect) in FACES {
+                let error = connect(&client.clone().tls(authority.trusted())).unwrap_err();
+                assert_eq!(problem(&error), &TlsProblem::Incompatible, "{face}, {old:?}: {error:#}");
+                assert!(!error.is_transient());
+            }
+        }
+    });
+}
+
+#[test]
+fn a_certificate_that_its_req_command_makes_is_a_root_for_itself() {
+    bounded(|| {
+        let files = Files::empty();
+        let (chain, key) = (files.path("c.pem"), files.path("c.key"));
+        let mut arguments =
+            vec!["req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"];
+        arguments.extend(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]);
+        arguments.extend(["-out", text(&chain), "-keyout", text(&key)]);
+        match std::process::Command::new("openssl").args(arguments).output() {
+            Ok(made) => assert!(made.status.success(), "{made:?}"),
+            Err(error) => return eprintln!("skipped: {error}"),
+        }
+        let accept = ["s_server", "-accept", "127.0.0.1:0", "-cert", text(&chain), "-key", text(&key)];
+        let Some(mut tool) = Tool::start("openssl", &accept) else { return };
+        tool.hear("ACCEPT 127.0.0.1:");
+        let port = String::from_utf8(tool.hear("\n")).unwrap();
+        let client = Client::new(&format!("wss://localhost:{}/", port.trim())).unwrap();
+        let trust = threadwire::client::ClientTls::new().only_roots(Pem::file(&chain)).unwrap();
+        talk(&mut tool, &client.tls(trust)).unwrap();
     });
 }
 

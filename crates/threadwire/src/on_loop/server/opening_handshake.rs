@@ -1,4 +1,4 @@
-//! The opening handshake of an accepted connection on an event loop: does what the [doorway](threadwire_core::server::doorway) says.
+//! The opening handshake of an accepted connection on an event loop: does what the [machine of the opening handshake](threadwire_core::server::opening_handshake) says.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -14,9 +14,9 @@ use super::worker::ServerWorker;
 use crate::connection::Opening;
 use crate::connection::stream::Stream;
 use crate::{Connection, Error, Listener, Request};
-use threadwire_core::server::answer::Answer;
 use threadwire_core::server::check::plain;
-use threadwire_core::server::doorway::{Doorway, Early, Granted, Step};
+use threadwire_core::server::opening_handshake::{Early, Granted, OpeningHandshake, Step};
+use threadwire_core::server::reply::Answer;
 use threadwire_core::server::tally::Pending;
 use threadwire_core::session::buffers::Buffers;
 use threadwire_core::session::outbox::Outbox;
@@ -41,7 +41,7 @@ pub(super) struct Upgrading {
 
 struct State {
     stream: Stream,
-    doorway: Doorway,
+    opening: OpeningHandshake,
     /// An answer that is no upgrade, as far as it has not left.
     answer: Option<Outbox>,
     /// Whether the end of the stream was announced: then it is read on to.
@@ -56,20 +56,20 @@ struct State {
 /// Begins the handshake of a connection that was accepted, on this thread's loop.
 pub(super) fn start(worker: &Rc<ServerWorker>, arrival: Arrival, pending: Option<Pending>) {
     let Arrival { stream, peer, since } = arrival;
-    let mut doorway = Doorway::new(Arc::clone(&worker.settings), peer, since);
-    let step = doorway.begin();
-    let state = State::new(stream, doorway);
+    let mut opening = OpeningHandshake::new(Arc::clone(&worker.settings), peer, since);
+    let step = opening.begin();
+    let state = State::new(stream, opening);
     let (state, step) = if let Step::Wrap = step { state.wrap() } else { (state, step) };
     if let Step::Over(result) = step {
         return log(result);
     }
     let event_loop = EventLoop::current();
-    let State { stream, doorway, .. } = state;
-    let deadline = doorway.deadline();
+    let State { stream, opening, .. } = state;
+    let deadline = opening.deadline();
     let mut upgrading = None;
     let interest = Interest::READABLE | Interest::WRITABLE;
     let attached = event_loop.attach(stream, interest, |stream, token| {
-        let state = State::new(stream, doorway);
+        let state = State::new(stream, opening);
         let source = Rc::new(Upgrading {
             worker: Rc::clone(worker),
             token,
@@ -89,7 +89,7 @@ pub(super) fn start(worker: &Rc<ServerWorker>, arrival: Arrival, pending: Option
             let timer = deadline.map(|deadline| {
                 event_loop.at(deadline, move || {
                     if let Some(upgrading) = late.upgrade() {
-                        upgrading.condemn(Doorway::too_late());
+                        upgrading.condemn(OpeningHandshake::too_late());
                     }
                 })
             });
@@ -112,10 +112,10 @@ fn log(result: Result<(), Error>) {
 }
 
 impl State {
-    fn new(stream: Stream, doorway: Doorway) -> State {
+    fn new(stream: Stream, opening: OpeningHandshake) -> State {
         State {
             stream,
-            doorway,
+            opening,
             answer: None,
             ends: false,
             may_have_more: false,
@@ -127,7 +127,7 @@ impl State {
     /// Puts TLS and the trace around the stream.
     fn wrap(mut self) -> (State, Step) {
         #[cfg(feature = "tls")]
-        match self.doorway.session() {
+        match self.opening.session() {
             Ok(Some(session)) => self.stream = Stream::over_tls(self.stream, session),
             Ok(None) => {}
             Err(error) => {
@@ -135,10 +135,10 @@ impl State {
                 return (self, Step::Over(Err(error)));
             }
         }
-        let trace = self.doorway.settings().config.trace.as_ref();
-        self.stream = self.stream.traced_after(trace, Role::Server, self.doorway.early());
+        let trace = self.opening.settings().config.trace.as_ref();
+        self.stream = self.stream.traced_after(trace, Role::Server, self.opening.early());
         self.may_have_more = true;
-        let step = self.doorway.wrapped();
+        let step = self.opening.wrapped();
         (self, step)
     }
 
@@ -153,11 +153,11 @@ impl State {
             Ok(count) => {
                 let may_have_more = self.lingers || self.stream.may_have_more(count, input.len());
                 self.may_have_more = self.ends || may_have_more;
-                (self.doorway.advance(&input[..count]), count)
+                (self.opening.advance(&input[..count]), count)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => (Step::Read, 0),
             Err(error) => {
-                let step = self.doorway.failed(error);
+                let step = self.opening.failed(error);
                 self.is_garbled = matches!(step, Step::Linger);
                 (step, 0)
             }
@@ -168,13 +168,13 @@ impl State {
         let Some(answer) = &mut self.answer else { return Step::Read };
         answer.unblock();
         if let Err(error) = answer.write(&mut self.stream, &Buffers::current()) {
-            return self.doorway.failed(error);
+            return self.opening.failed(error);
         }
         if !answer.is_empty() {
             return Step::Read;
         }
         self.answer = None;
-        self.doorway.answered()
+        self.opening.answered()
     }
 
     /// Tells the peer that nothing more will come.
@@ -218,7 +218,7 @@ impl Upgrading {
 
     /// Asks the program, and checks the request: a connection, or what is done instead.
     fn ask(&self, state: &mut State, request: &mut Request) -> Result<(Box<dyn Listener>, Granted), Step> {
-        let doorway = &mut state.doorway;
+        let opening = &mut state.opening;
         #[cfg(feature = "tls")]
         request.set_tls(state.stream.tls());
         let answer = self.worker.hook.ask(request).0;
@@ -226,17 +226,17 @@ impl Upgrading {
             return Err(Step::Over(Err(why)));
         }
         let (listener, headers, subprotocol) = match answer {
-            Answer::Respond(response) => return Err(doorway.refuse(&response, Ok(()))),
+            Answer::Respond(response) => return Err(opening.refuse(&response, Ok(()))),
             Answer::Upgrade { listener, headers, subprotocol } => (listener, headers, subprotocol),
         };
-        let granted = match doorway.grant(request, headers, &subprotocol) {
+        let granted = match opening.grant(request, headers, &subprotocol) {
             Ok(granted) => granted,
             Err(refusal) => {
                 threadwire_guard::discard(listener);
-                return Err(doorway.refuse(&refusal.response, Err(refusal.error)));
+                return Err(opening.refuse(&refusal.response, Err(refusal.error)));
             }
         };
-        match self.refuse_for_shutdown(doorway) {
+        match self.refuse_for_shutdown(opening) {
             Some(step) => {
                 threadwire_guard::discard(listener);
                 Err(step)
@@ -245,7 +245,7 @@ impl Upgrading {
                 Ok(listener) => Ok((listener, granted)),
                 Err(error) => {
                     tracing::warn!(%error, "can't serve a connection: it is refused with status 503");
-                    Err(doorway.refuse(&plain(503, "not enough resources\n"), Err(error.into())))
+                    Err(opening.refuse(&plain(503, "not enough resources\n"), Err(error.into())))
                 }
             },
         }
@@ -325,15 +325,15 @@ impl Upgrading {
     pub(super) fn shut_down(&self) {
         let state = self.state.borrow_mut().take();
         let Some(mut state) = state else { return };
-        match self.refuse_for_shutdown(&mut state.doorway) {
+        match self.refuse_for_shutdown(&mut state.opening) {
             Some(step) => self.follow(state, step, 0, &mut []),
             None => self.keep(state),
         }
     }
 
     /// Answers with 503, if the server shuts down.
-    fn refuse_for_shutdown(&self, doorway: &mut Doorway) -> Option<Step> {
-        let step = doorway.shut_down(&self.worker.order()?.refusal)?;
+    fn refuse_for_shutdown(&self, opening: &mut OpeningHandshake) -> Option<Step> {
+        let step = opening.shut_down(&self.worker.order()?.refusal)?;
         self.worker.tally().refused();
         Some(step)
     }

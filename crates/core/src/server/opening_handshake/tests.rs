@@ -21,39 +21,39 @@ fn peer() -> Option<SocketAddr> {
     Some("10.0.0.1:4711".parse().unwrap())
 }
 
-fn doorway(config: Config, admission: Admission) -> Doorway {
+fn opening(config: Config, admission: Admission) -> OpeningHandshake {
     let mut settings = ServerSettings::default();
     settings.set_config(config);
     settings.set_admission(admission);
-    Doorway::new(Arc::new(settings), peer(), Instant::now())
+    OpeningHandshake::new(Arc::new(settings), peer(), Instant::now())
 }
 
-fn plain_doorway() -> Doorway {
-    doorway(Config::default(), Admission::default())
+fn plain_opening() -> OpeningHandshake {
+    opening(Config::default(), Admission::default())
 }
 
-fn behind_proxy() -> Doorway {
+fn behind_proxy() -> OpeningHandshake {
     let protocol = ProxyProtocol::from_peers(["10.0.0.0/8"]).unwrap();
-    doorway(Config::default(), Admission { proxy_protocol: Some(protocol), ..Admission::default() })
+    opening(Config::default(), Admission { proxy_protocol: Some(protocol), ..Admission::default() })
 }
 
 /// A driver without a socket: passes these pieces on, and does all but ask the program.
-fn drive(doorway: &mut Doorway, pieces: &[&[u8]]) -> (Step, Vec<u8>, Vec<u8>) {
-    let (mut step, mut written, mut last) = (doorway.begin(), Vec::new(), Vec::new());
+fn drive(opening: &mut OpeningHandshake, pieces: &[&[u8]]) -> (Step, Vec<u8>, Vec<u8>) {
+    let (mut step, mut written, mut last) = (opening.begin(), Vec::new(), Vec::new());
     let mut pieces = pieces.iter();
     loop {
         step = match step {
             Step::Read => match pieces.next() {
                 Some(piece) => {
                     last = piece.to_vec();
-                    doorway.advance(piece)
+                    opening.advance(piece)
                 }
                 None => return (Step::Read, written, last),
             },
-            Step::Wrap => doorway.wrapped(),
+            Step::Wrap => opening.wrapped(),
             Step::Answer(bytes) => {
                 written.extend(bytes);
-                doorway.answered()
+                opening.answered()
             }
             Step::Linger => Step::Read,
             Step::Ask(..) | Step::Over(_) => return (step, written, last),
@@ -61,8 +61,8 @@ fn drive(doorway: &mut Doorway, pieces: &[&[u8]]) -> (Step, Vec<u8>, Vec<u8>) {
     }
 }
 
-fn asked(doorway: &mut Doorway, pieces: &[&[u8]]) -> (Box<Request>, Vec<u8>) {
-    match drive(doorway, pieces) {
+fn asked(opening: &mut OpeningHandshake, pieces: &[&[u8]]) -> (Box<Request>, Vec<u8>) {
+    match drive(opening, pieces) {
         (Step::Ask(request, early), written, last) => {
             assert!(written.is_empty());
             (request, early.into_vec(&last))
@@ -76,14 +76,14 @@ fn a_request_is_the_same_wherever_it_is_cut_and_what_is_behind_it_is_kept() {
     let bytes = [REQUEST.as_bytes(), b"\x81\x80frames"].concat();
     let (length, behind) = (REQUEST.len(), &b"\x81\x80frames"[..]);
     for cut in 1..bytes.len() {
-        let (request, early) = asked(&mut plain_doorway(), &[&bytes[..cut], &bytes[cut..]]);
+        let (request, early) = asked(&mut plain_opening(), &[&bytes[..cut], &bytes[cut..]]);
         assert_eq!((request.path(), request.client_ip()), ("/feed", peer().map(|peer| peer.ip())));
         // A request that is whole is not read on from.
         let end = if cut >= length { cut } else { bytes.len() };
         assert_eq!(early, behind[..end - length], "cut at {cut}");
     }
     let single: Vec<&[u8]> = REQUEST.as_bytes().chunks(1).collect();
-    let (request, early) = asked(&mut plain_doorway(), &single);
+    let (request, early) = asked(&mut plain_opening(), &single);
     assert_eq!((request.path(), early.len()), ("/feed", 0));
 }
 
@@ -105,14 +105,14 @@ fn a_proxy_header_is_taken_off_wherever_it_is_cut_and_only_one() {
 
 #[test]
 fn the_stream_is_wrapped_once_behind_the_proxy_header_and_what_came_with_it_is_shown() {
-    let mut doorway = behind_proxy();
-    assert!(matches!(doorway.begin(), Step::Read));
-    assert!(matches!(doorway.advance(&LINE.as_bytes()[..20]), Step::Read));
+    let mut opening = behind_proxy();
+    assert!(matches!(opening.begin(), Step::Read));
+    assert!(matches!(opening.advance(&LINE.as_bytes()[..20]), Step::Read));
     let rest = [&LINE.as_bytes()[20..], b"GET /"].concat();
-    assert!(matches!(doorway.advance(&rest), Step::Wrap));
-    assert_eq!(doorway.early(), b"GET /");
-    assert!(matches!(doorway.wrapped(), Step::Read));
-    assert!(matches!(doorway.advance(&REQUEST.as_bytes()[5..]), Step::Ask(..)));
+    assert!(matches!(opening.advance(&rest), Step::Wrap));
+    assert_eq!(opening.early(), b"GET /");
+    assert!(matches!(opening.wrapped(), Step::Read));
+    assert!(matches!(opening.advance(&REQUEST.as_bytes()[5..]), Step::Ask(..)));
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn who_is_no_trusted_proxy_is_dropped_without_an_answer() {
     }
     let protocol = ProxyProtocol::from_peers(["192.0.2.0/24"]).unwrap();
     let admission = Admission { proxy_protocol: Some(protocol), ..Admission::default() };
-    assert!(matches!(doorway(Config::default(), admission).begin(), Step::Over(Err(_))));
+    assert!(matches!(opening(Config::default(), admission).begin(), Step::Over(Err(_))));
 }
 
 #[test]
@@ -134,16 +134,16 @@ fn what_is_no_request_is_answered_and_the_peer_is_read_to_its_end() {
         ("\x16\x03\x01\x02\x00\r\n\r\n", "400"),
         ("GET / HTTP/9.9\r\nHost: a\r\n\r\n", "505"),
     ] {
-        let mut doorway = plain_doorway();
-        let (step, written, _) = drive(&mut doorway, &[bytes.as_bytes(), b"and on", b"and on"]);
+        let mut opening = plain_opening();
+        let (step, written, _) = drive(&mut opening, &[bytes.as_bytes(), b"and on", b"and on"]);
         assert!(matches!(step, Step::Read), "it goes on to read: {step:?}");
         let written = String::from_utf8(written).unwrap();
         assert!(written.starts_with(&format!("HTTP/1.1 {status} ")), "{written}");
-        assert!(matches!(doorway.advance(b""), Step::Over(Err(Error::Handshake(_)))));
+        assert!(matches!(opening.advance(b""), Step::Over(Err(Error::Handshake(_)))));
     }
     let config = Config { max_head: 256, ..Config::default() };
     let long = format!("GET /{} HTTP/1.1\r\n", "a".repeat(300));
-    let (_, written, _) = drive(&mut doorway(config, Admission::default()), &[long.as_bytes()]);
+    let (_, written, _) = drive(&mut opening(config, Admission::default()), &[long.as_bytes()]);
     assert!(written.starts_with(b"HTTP/1.1 431 ") || written.starts_with(b"HTTP/1.1 414 "));
 }
 
@@ -161,13 +161,13 @@ fn a_peer_that_leaves_anywhere_before_its_request_is_whole_is_lost() {
 #[test]
 fn what_is_granted_has_headers_a_subprotocol_and_compression() {
     let config = Config { deflate: Some(Deflate::default()), ..Config::default() };
-    let mut doorway = doorway(config, Admission::default());
-    let (request, _) = asked(&mut doorway, &[REQUEST.as_bytes()]);
+    let mut opening = opening(config, Admission::default());
+    let (request, _) = asked(&mut opening, &[REQUEST.as_bytes()]);
     let mut headers = Headers::new();
     headers.append("X-Room", "lobby").unwrap();
     let names = vec!["v0".to_owned(), "v1".to_owned()];
     let wanted = Subprotocol::FirstOf { names, is_required: true };
-    let granted = doorway.grant(&request, headers, &wanted).unwrap_or_else(|refusal| panic!("{refusal:?}"));
+    let granted = opening.grant(&request, headers, &wanted).unwrap_or_else(|refusal| panic!("{refusal:?}"));
     let mut output = Vec::new();
     granted.encode(&mut output);
     let output = String::from_utf8(output).unwrap();
@@ -179,7 +179,7 @@ fn what_is_granted_has_headers_a_subprotocol_and_compression() {
     let agreed = granted.agreed.unwrap();
     assert_eq!(agreed.subprotocol.as_deref(), Some("v1"));
     // A handshake that leaves nothing to keep allocates nothing.
-    let mut plain = plain_doorway();
+    let mut plain = plain_opening();
     let (request, _) = asked(&mut plain, &[REQUEST.as_bytes()]);
     let granted = plain.grant(&request, Headers::new(), &Subprotocol::None);
     assert!(granted.is_ok_and(|granted| granted.agreed.is_none() && granted.deflate.is_none()));
@@ -195,17 +195,17 @@ fn a_bad_upgrade_and_one_too_many_are_refused_with_their_reasons() {
         (REQUEST, required, 400),
         (REQUEST, Subprotocol::Exactly("v9".to_owned()), 500),
     ] {
-        let mut doorway = plain_doorway();
-        let (asked, _) = asked(&mut doorway, &[request.as_bytes()]);
-        let refusal = doorway.grant(&asked, Headers::new(), &subprotocol).err().unwrap();
+        let mut opening = plain_opening();
+        let (asked, _) = asked(&mut opening, &[request.as_bytes()]);
+        let refusal = opening.grant(&asked, Headers::new(), &subprotocol).err().unwrap();
         assert_eq!(refusal.response.status(), status);
-        let step = doorway.refuse(&refusal.response, Err(refusal.error));
+        let step = opening.refuse(&refusal.response, Err(refusal.error));
         assert!(matches!(step, Step::Answer(_)));
-        assert!(matches!(doorway.answered(), Step::Linger));
-        assert!(matches!(doorway.advance(b"more"), Step::Read));
-        assert!(matches!(doorway.advance(b""), Step::Over(Err(_))));
+        assert!(matches!(opening.answered(), Step::Linger));
+        assert!(matches!(opening.advance(b"more"), Step::Read));
+        assert!(matches!(opening.advance(b""), Step::Over(Err(_))));
     }
-    let mut full = doorway(Config::default(), Admission { max_connections: Some(0), ..Admission::default() });
+    let mut full = opening(Config::default(), Admission { max_connections: Some(0), ..Admission::default() });
     let (request, _) = asked(&mut full, &[REQUEST.as_bytes()]);
     let refusal = full.grant(&request, Headers::new(), &Subprotocol::None).err().unwrap();
     assert_eq!(refusal.response.status(), 503);
@@ -215,10 +215,10 @@ fn a_bad_upgrade_and_one_too_many_are_refused_with_their_reasons() {
 #[test]
 fn a_head_request_is_answered_without_a_body() {
     let body = |request: &str| {
-        let mut doorway = plain_doorway();
-        drop(asked(&mut doorway, &[request.as_bytes()]));
+        let mut opening = plain_opening();
+        drop(asked(&mut opening, &[request.as_bytes()]));
         let response = Response::new(200).unwrap().with_body("well\n");
-        match doorway.refuse(&response, Ok(())) {
+        match opening.refuse(&response, Ok(())) {
             Step::Answer(bytes) => bytes.ends_with(b"well\n"),
             step => panic!("{step:?}"),
         }
@@ -230,7 +230,7 @@ fn a_head_request_is_answered_without_a_body() {
 #[test]
 fn a_shutdown_refuses_whoever_is_not_being_answered() {
     let refusal = Response::new(503).unwrap();
-    let mut mute = plain_doorway();
+    let mut mute = plain_opening();
     mute.begin();
     assert!(
         matches!(mute.shut_down(&refusal), Some(Step::Answer(bytes)) if bytes.starts_with(b"HTTP/1.1 503 "))
@@ -240,7 +240,7 @@ fn a_shutdown_refuses_whoever_is_not_being_answered() {
     assert!(mute.shut_down(&refusal).is_none());
     assert!(matches!(mute.advance(b""), Step::Over(Ok(()))));
 
-    let mut asked_for = plain_doorway();
+    let mut asked_for = plain_opening();
     drop(asked(&mut asked_for, &[REQUEST.as_bytes()]));
     assert!(matches!(asked_for.shut_down(&refusal), Some(Step::Answer(_))));
 
@@ -255,27 +255,27 @@ fn a_shutdown_refuses_whoever_is_not_being_answered() {
 #[test]
 fn broken_tls_is_lingered_for_and_other_errors_end_it() {
     let garbled = || io::Error::new(io::ErrorKind::InvalidData, "no TLS");
-    let mut doorway = plain_doorway();
-    doorway.begin();
-    assert!(matches!(doorway.failed(garbled()), Step::Linger));
-    assert!(matches!(doorway.advance(b"whatever"), Step::Read));
-    assert!(matches!(doorway.advance(b""), Step::Over(Err(_))));
+    let mut opening = plain_opening();
+    opening.begin();
+    assert!(matches!(opening.failed(garbled()), Step::Linger));
+    assert!(matches!(opening.advance(b"whatever"), Step::Read));
+    assert!(matches!(opening.advance(b""), Step::Over(Err(_))));
 
-    let mut doorway = plain_doorway();
-    doorway.begin();
+    let mut opening = plain_opening();
+    opening.begin();
     let reset = || io::Error::from(io::ErrorKind::ConnectionReset);
-    assert!(matches!(doorway.failed(reset()), Step::Over(Err(_))));
+    assert!(matches!(opening.failed(reset()), Step::Over(Err(_))));
 
     // A client that has its answer may break off; before that, breaking off is an error.
-    let mut doorway = plain_doorway();
-    drop(asked(&mut doorway, &[REQUEST.as_bytes()]));
-    doorway.refuse(&Response::new(404).unwrap(), Ok(()));
-    assert!(matches!(doorway.failed(reset()), Step::Over(Err(_))));
-    let mut doorway = plain_doorway();
-    drop(asked(&mut doorway, &[REQUEST.as_bytes()]));
-    doorway.refuse(&Response::new(404).unwrap(), Ok(()));
-    doorway.answered();
-    assert!(matches!(doorway.failed(reset()), Step::Over(Ok(()))));
+    let mut opening = plain_opening();
+    drop(asked(&mut opening, &[REQUEST.as_bytes()]));
+    opening.refuse(&Response::new(404).unwrap(), Ok(()));
+    assert!(matches!(opening.failed(reset()), Step::Over(Err(_))));
+    let mut opening = plain_opening();
+    drop(asked(&mut opening, &[REQUEST.as_bytes()]));
+    opening.refuse(&Response::new(404).unwrap(), Ok(()));
+    opening.answered();
+    assert!(matches!(opening.failed(reset()), Step::Over(Ok(()))));
 }
 
 #[test]
@@ -284,13 +284,13 @@ fn the_deadline_counts_from_accepting_and_anew_from_a_late_answer() {
     let config = Config { open_timeout: Duration::from_secs(3), ..Config::default() };
     let mut settings = ServerSettings::default();
     settings.set_config(config);
-    let mut doorway = Doorway::new(Arc::new(settings), None, accepted);
-    assert_eq!(doorway.deadline(), Some(accepted + Duration::from_secs(3)));
-    drop(asked(&mut doorway, &[REQUEST.as_bytes()]));
-    assert_eq!(doorway.deadline(), Some(accepted + Duration::from_secs(3)));
-    doorway.restart(accepted + Duration::from_secs(60));
-    assert_eq!(doorway.deadline(), Some(accepted + Duration::from_secs(63)));
+    let mut opening = OpeningHandshake::new(Arc::new(settings), None, accepted);
+    assert_eq!(opening.deadline(), Some(accepted + Duration::from_secs(3)));
+    drop(asked(&mut opening, &[REQUEST.as_bytes()]));
+    assert_eq!(opening.deadline(), Some(accepted + Duration::from_secs(3)));
+    opening.restart(accepted + Duration::from_secs(60));
+    assert_eq!(opening.deadline(), Some(accepted + Duration::from_secs(63)));
     let endless = Config { open_timeout: Duration::MAX, ..Config::default() };
-    assert_eq!(self::doorway(endless, Admission::default()).deadline(), None);
-    assert!(Doorway::too_late().is_transient());
+    assert_eq!(self::opening(endless, Admission::default()).deadline(), None);
+    assert!(OpeningHandshake::too_late().is_transient());
 }

@@ -15,7 +15,7 @@ const MAX_CHUNKED: usize = 2 * MAX_BODY;
 const MAX_INTERIM: u32 = 8;
 
 /// Gathers what the other side says, until it is known what that comes to.
-pub(super) struct AnswerReader {
+pub(super) struct ResponseReader {
     head: HeadReader,
     /// An answer that is no consent, whose body is arriving.
     refusal: Option<Answer>,
@@ -31,9 +31,9 @@ pub(super) enum Arrived {
     Refusal(Box<Answer>),
 }
 
-impl AnswerReader {
-    pub(super) fn new(config: &Config) -> AnswerReader {
-        AnswerReader { head: HeadReader::new(config.head_limits()), refusal: None, interim: 0 }
+impl ResponseReader {
+    pub(super) fn new(config: &Config) -> ResponseReader {
+        ResponseReader { head: HeadReader::new(config.head_limits()), refusal: None, interim: 0 }
     }
 
     /// Looks at what was `received`, which is to be appended to only. `None` if more has to arrive, which it won't if the stream
@@ -92,7 +92,7 @@ mod tests {
 
     /// Feeds these bytes one by one: the body, and how many bytes it took.
     fn refused(answer: &str) -> Option<(Vec<u8>, usize)> {
-        let mut reader = AnswerReader::new(&Config::default());
+        let mut reader = ResponseReader::new(&Config::default());
         let mut received = Vec::new();
         for (count, byte) in (1..).zip(answer.bytes()) {
             received.push(byte);
@@ -145,7 +145,7 @@ mod tests {
             ("Content-Length: 100\r\n", "begun", "begun"),
             ("Transfer-Encoding: chunked\r\n", "64\r\nbegun", "begun"),
         ] {
-            let mut reader = AnswerReader::new(&Config::default());
+            let mut reader = ResponseReader::new(&Config::default());
             let mut received = format!("HTTP/1.1 500 No\r\n{head}\r\n{sent}").into_bytes();
             assert!(reader.look(&mut received, false, |_| false, |_| true).unwrap().is_none());
             match reader.look(&mut received, true, |_| false, |_| true) {

@@ -1,6 +1,6 @@
 //! The opening handshake on a server, without I/O (RFC 6455, section 4.2): from an accepted socket to a request, and to its answer.
 //!
-//! A driver does what the last [`Step`] says and tells the doorway what came of it; the next step follows from that:
+//! A driver does what the last [`Step`] says and tells it what came of it; the next step follows from that:
 //!
 //! ```text
 //! begin -> [Read: header of the PROXY protocol] -> Wrap -> Read ... -> Ask -> granted: a connection
@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A refused peer is read until it ends: closing the socket under what it still sends would reset the connection, and it might never see
-//! the answer. All of that has to happen before one [deadline](Doorway::deadline).
+//! the answer. All of that has to happen before one [deadline](OpeningHandshake::deadline).
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,9 +20,9 @@ use threadwire_proto::deflate::Agreement;
 use threadwire_proto::handshake::{self, HandshakeError, HeadReader, Headers, Response, Upgrade};
 
 use super::admission::{Guest, TooMany};
-use super::answer::Subprotocol;
 use super::check::plain;
 use super::proxy_protocol::{self, Demand};
+use super::reply::Subprotocol;
 use super::request::{Caller, Request};
 use super::settings::ServerSettings;
 use crate::agreed::Agreed;
@@ -31,7 +31,7 @@ use crate::error::{Error, TimeoutKind};
 #[cfg(feature = "tls")]
 use crate::tls::{TlsFailure, session::Session};
 
-pub struct Doorway {
+pub struct OpeningHandshake {
     settings: Arc<ServerSettings>,
     caller: Caller,
     stage: Stage,
@@ -62,14 +62,14 @@ enum Stage {
 /// The next step of a driver.
 #[derive(Debug)]
 pub enum Step {
-    /// Read, and [pass on](Doorway::advance) what has come.
+    /// Read, and [pass on](OpeningHandshake::advance) what has come.
     Read,
-    /// Put TLS, if there is a [session](Doorway::session), and the trace, which is shown [what was read](Doorway::early), around the stream;
-    /// then say that it is [wrapped](Doorway::wrapped).
+    /// Put TLS, if there is a [session](OpeningHandshake::session), and the trace, which is shown [what was read](OpeningHandshake::early), around the stream;
+    /// then say that it is [wrapped](OpeningHandshake::wrapped).
     Wrap,
-    /// Find out what becomes of the request. Either [`grant`](Doorway::grant), or [`refuse`](Doorway::refuse).
+    /// Find out what becomes of the request. Either [`grant`](OpeningHandshake::grant), or [`refuse`](OpeningHandshake::refuse).
     Ask(Box<Request>, Early),
-    /// Write these bytes, and say that they are [written](Doorway::answered).
+    /// Write these bytes, and say that they are [written](OpeningHandshake::answered).
     Answer(Vec<u8>),
     /// Tell the peer that nothing more will come; then read on.
     Linger,
@@ -110,10 +110,14 @@ impl Granted {
     }
 }
 
-impl Doorway {
+impl OpeningHandshake {
     /// For a socket that was accepted at that time.
-    pub fn new(settings: Arc<ServerSettings>, peer: Option<SocketAddr>, accepted: Instant) -> Doorway {
-        Doorway {
+    pub fn new(
+        settings: Arc<ServerSettings>,
+        peer: Option<SocketAddr>,
+        accepted: Instant,
+    ) -> OpeningHandshake {
+        OpeningHandshake {
             caller: Caller { peer, proxied: None },
             stage: Stage::Head,
             received: Vec::new(),
@@ -230,6 +234,11 @@ impl Doorway {
 
     fn ask(&mut self, head: handshake::Request, early: Early) -> Step {
         self.is_head = head.method() == "HEAD";
+        // Before the program is asked, as it may answer with a page.
+        if let Err(error) = head.check_host() {
+            tracing::debug!(%error, "refused a request");
+            return self.refuse(&error.response(), Err(error.into()));
+        }
         match self.settings.gate.request(head, self.caller) {
             Ok(request) => {
                 self.stage = Stage::Asked;
@@ -259,8 +268,11 @@ impl Doorway {
         for (name, value) in headers.iter() {
             upgrade.add_header(name, value).map_err(HandshakeError::from)?;
         }
-        let permit = self.settings.gate.admit(request.client_ip())?;
-        let deflate = agree(&mut upgrade, &self.settings.config);
+        let deflate = agree(&mut upgrade, &self.settings.config)?;
+        if self.settings.gate.refuses(request.client_ip()) {
+            return Err(unknown_client());
+        }
+        let permit = self.settings.gate.admit(request.client_ip(), request.hop())?;
         let agreed = agreed(&upgrade, headers, Guest::new(request, permit));
         Ok(Granted { upgrade, agreed, deflate })
     }
@@ -325,11 +337,14 @@ fn encode(response: &Response, is_head: bool) -> Vec<u8> {
     bytes
 }
 
-/// Agrees on compression, if both sides want it.
-pub fn agree(upgrade: &mut Upgrade, config: &Config) -> Option<Agreement> {
-    let agreement = config.deflate.as_ref()?.answer(upgrade.offered_extensions())?;
-    // An extension that was offered can be added.
-    upgrade.add_extension(agreement.to_extension()).ok().map(|()| agreement)
+/// Agrees on compression, if both sides want it. An error if this side does, and what the other one offers is malformed.
+pub fn agree(upgrade: &mut Upgrade, config: &Config) -> Result<Option<Agreement>, HandshakeError> {
+    let Some(deflate) = &config.deflate else { return Ok(None) };
+    let agreement = deflate.answer(upgrade.offered_extensions()?);
+    if let Some(agreement) = &agreement {
+        upgrade.add_extension(agreement.to_extension())?;
+    }
+    Ok(agreement)
 }
 
 /// The result of the handshake that the connection keeps, if there is more than nothing to keep.
@@ -351,7 +366,8 @@ pub struct Refusal {
 impl From<HandshakeError> for Box<Refusal> {
     fn from(error: HandshakeError) -> Box<Refusal> {
         let response = error.response();
-        if response.status() >= 500 {
+        // Any other status is a client's doing, 505 among them.
+        if response.status() == 500 {
             tracing::error!(%error, "a request can't be answered as the program wants");
         } else {
             tracing::debug!(%error, "refused a request");
@@ -366,6 +382,16 @@ impl From<TooMany> for Box<Refusal> {
         tracing::debug!(%error, "refused a request");
         Box::new(Refusal { response: too_many.response(), error })
     }
+}
+
+/// A proxy in front was to say where the client comes from.
+fn unknown_client() -> Box<Refusal> {
+    let error = Error::other("the proxy in front does not say where the client comes from");
+    tracing::debug!(%error, "refused a request");
+    Box::new(Refusal {
+        response: plain(400, "expected the client's address in a forwarding header\n"),
+        error,
+    })
 }
 
 fn no_common_subprotocol(names: &[String]) -> Box<Refusal> {

@@ -9,15 +9,15 @@ use crate::{Closed, Connection, Error, Listener};
 
 /// Passes on what happens to the program's listener, and gives it back to the driver when it is dropped: at the end of its
 /// connection, or of an attempt that opened none.
-pub(super) struct Session {
+pub(super) struct LentListener {
     driver: Rc<Driver>,
     /// There until the drop.
     listener: Option<Box<dyn Listener>>,
 }
 
-impl Session {
-    pub(super) fn new(driver: Rc<Driver>, listener: Box<dyn Listener>) -> Session {
-        Session { driver, listener: Some(listener) }
+impl LentListener {
+    pub(super) fn new(driver: Rc<Driver>, listener: Box<dyn Listener>) -> LentListener {
+        LentListener { driver, listener: Some(listener) }
     }
 
     #[inline]
@@ -38,7 +38,7 @@ impl Session {
     }
 }
 
-impl Listener for Session {
+impl Listener for LentListener {
     fn level(&self) -> Level {
         self.listener.as_ref().map_or(Level::Messages, |listener| listener.level())
     }
@@ -102,7 +102,7 @@ impl Listener for Session {
     }
 }
 
-impl Drop for Session {
+impl Drop for LentListener {
     fn drop(&mut self) {
         if let Some(listener) = self.listener.take() {
             self.driver.take_back(listener);
