@@ -99,6 +99,7 @@ impl Connection {
         }
         let weak = WeakConnection(Rc::downgrade(&self.0));
         handle.come_to_thread(self.0.registry.enter(handle.id(), weak));
+        handle.lane().set_droppable(session.droppable());
         handle.lane().set_outside(session.buffered());
         if session.state() != State::Open {
             handle.lane().shut();

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 
 use crate::common::{Log, bounded, settle, waiting};
 use threadwire_worker::{
-    Event, EventLoop, Listen, Named, Remote, Restartable, Worker, listen, listen_named, update, wait_event,
-    wait_for, wait_forever,
+    Event, EventLoop, Listen, Named, Remote, Restartable, Worker, current, listen, listen_named, unlisten,
+    update, wait_event, wait_for, wait_forever,
 };
 
 #[derive(Clone, Debug, PartialEq)]
@@ -202,7 +202,7 @@ fn unlisten_on_the_own_thread_acts_at_once() {
             let listener = match by_remote {
                 // This one is attached when the loop turns.
                 true => {
-                    let id = me.listen(|_: &Event<u8>| panic!("it was removed"));
+                    let id = me.listen(|event: &Event<u8>| assert_eq!(event.data, 0, "it was removed"));
                     update().unwrap();
                     id
                 }
