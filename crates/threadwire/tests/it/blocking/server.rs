@@ -544,6 +544,7 @@ fn with_few_descriptors_a_connection_is_refused_with_503_before_it_is_open() {
     use std::io::Read;
     use std::net::TcpStream;
 
+    use crate::common::PATIENCE;
     use crate::common::process::with_descriptors;
 
     const CLIENTS: usize = 60;
