@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use threadwire_proto::{CloseCode, Initiator, Keepalive, Message};
+use threadwire_worker::EventLoop;
 
 use super::HeaderList;
 use super::callbacks::{Callbacks, Outcome};
@@ -391,6 +392,8 @@ impl Drop for Run {
         if let Some(reconnect) = self.reconnect.take() {
             // The code 1001 is valid, so this can't fail.
             let _ = reconnect.close_with(CloseCode::GOING_AWAY, "");
+            // Where the thread was stopped, and its loop does not turn by itself, nothing else would bring what waits to the peer.
+            EventLoop::current().wind_down(|| reconnect.state().is_final());
             self.shared.end();
         }
     }

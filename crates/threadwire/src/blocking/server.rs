@@ -473,6 +473,7 @@ impl Drop for Server {
         }
         // Connections that were not accepted are closed.
         let left = self.arrived.0.take();
+        left.iter().for_each(Connection::say_goodbye);
         drop(left);
     }
 }

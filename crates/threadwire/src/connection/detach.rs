@@ -153,6 +153,7 @@ impl Connection {
             connection.hold_pulse(Hold::NotReading);
         }
         connection.settle_in();
+        connection.follow_order();
         event_loop.requeue(connection.0.token, Ready { readable: true, ..Ready::default() });
         Ok(connection)
     }

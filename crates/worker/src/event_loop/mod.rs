@@ -117,6 +117,10 @@ pub struct EventLoop {
     grace: Cell<Duration>,
     /// Whether a worker's task runs on the loop, which ends with it.
     has_task: Cell<bool>,
+    /// Until when a thread that is no worker may wind down, since it has begun to.
+    winds_down_until: Cell<Option<Instant>>,
+    /// Whether it does so right now.
+    winds_down: Cell<bool>,
     finished: Cell<bool>,
     /// Whether the thread, which is no worker, is ending.
     leaves: Cell<bool>,
@@ -205,6 +209,8 @@ impl EventLoop {
             quiet_since: Cell::new(None),
             grace: Cell::new(GRACE_OF_THREAD),
             has_task: Cell::new(!is_automatic),
+            winds_down_until: Cell::new(None),
+            winds_down: Cell::new(false),
             finished: Cell::new(false),
             leaves: Cell::new(false),
             untold: Cell::new(false),
@@ -252,13 +258,13 @@ impl EventLoop {
     }
 
     /// How long this thread's children may take to end when it ends, if it is no worker; after that they are left to
-    /// themselves, and reported. 2 s by default.
+    /// themselves, and reported. After a stop the connections that it drops have as long to close. 2 s by default.
     pub fn set_grace(&self, grace: Duration) {
         self.grace.set(grace);
     }
 
     /// Whether a wait that begins now is the task's own, and not that of a callback.
-    pub(crate) fn is_outermost(&self) -> bool {
+    pub fn is_outermost(&self) -> bool {
         self.depth.get() == 0
     }
 
@@ -408,7 +414,7 @@ impl EventLoop {
     /// Whether the waits are to return, and nothing else is to be begun.
     #[inline]
     fn must_return(&self) -> bool {
-        self.worker.inbox.has(STOP) && !self.finished.get()
+        self.worker.inbox.has(STOP) && !self.finished.get() && !self.winds_down.get()
     }
 
     #[inline]

@@ -562,8 +562,8 @@ fn with_few_descriptors_a_connection_is_refused_with_503_before_it_is_open() {
             let (mut open, mut others) = (Vec::new(), Vec::new());
             for _ in 0..CLIENTS {
                 let stream = TcpStream::connect(addr).unwrap();
-                stream.set_read_timeout(Some(10 * SOON)).unwrap();
                 let mut peer = Peer::connected(stream.try_clone().unwrap());
+                stream.set_read_timeout(Some(10 * SOON)).unwrap();
                 peer.bytes(crate::common::peer::request("/"));
                 let is_answered = stream.peek(&mut [0]).is_ok();
                 stream.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -195,6 +195,16 @@ fn cases(row: &str) -> Vec<Case> {
             Case::answered(html("302 Found\r\nLocation: http://login.test/"))
                 .change(|client| client.redirects(0)),
             Case::answered(no_content(303)),
+            Case::served("a redirect to a page, which is followed", |host| {
+                let mut peer = host.accept();
+                peer.head();
+                peer.bytes(html(&format!("302 Found\r\nLocation: http://{}/login", host.addr())));
+                peer.end();
+                let mut peer = host.accept();
+                assert!(peer.head().starts_with("GET /login "));
+                peer.bytes(html("200 OK"));
+                peer.end();
+            }),
             Case::answered(no_content(307)),
         ],
         "any other status, such as 301, 400, 401, 403, 404, 426, or 200 with something else" => {
