@@ -74,6 +74,16 @@ impl Quick {
     }
 }
 
+/// Gives the loop a turn before something is sent that answers nothing, if a millisecond has passed since the last one: a program
+/// that only sends waits for nothing that arrives, and may sleep between as any other thread, while pings and a close frame are
+/// to be answered. A callback does not: the loop turns when it has returned. Nor is a stop told here, so that a farewell still leaves.
+#[inline]
+pub(super) fn look_around() {
+    if EventLoop::current().is_outermost() {
+        let _ = checkpoint();
+    }
+}
+
 /// An open connection, on its thread. Dropping it closes it with 1001: the closing handshake is then completed whenever the
 /// thread's loop turns. On a thread that is no worker and was stopped, where no loop turns any more, the drop itself waits for that, at most for the
 /// thread's [grace](EventLoop::set_grace) (2 s, for all of its connections together).
@@ -185,7 +195,7 @@ impl Connection {
     /// it broke is told.
     #[inline]
     pub(super) fn catch_up(&self) {
-        self.inbox.set_asked();
+        self.inbox.count_ask();
         if self.inbox.is_empty() {
             self.ws.defer_end(false);
             if self.ws.has_deferred_end() {
@@ -208,6 +218,14 @@ impl Connection {
         }
         self.is_asked.set(true);
         self.inbox.take(&self.ws)
+    }
+
+    /// Something is about to be sent.
+    #[inline]
+    fn before_send(&self) {
+        if !self.is_asked.get() {
+            look_around();
+        }
     }
 
     /// Something was sent: it leaves at once, unless it may be gathered.
@@ -255,6 +273,7 @@ impl Connection {
         options: impl Into<SendOptions>,
     ) -> Result<(), Error> {
         let (message, options) = (message.into(), options.into());
+        self.before_send();
         self.inbox.window.while_sending(&self.ws, options.when_full, |when_full| {
             self.ws.send_with(message, options.when_full(when_full))?;
             self.after_send();
@@ -265,6 +284,7 @@ impl Connection {
     /// Sends a ping, with a payload of at most 125 bytes. Its pong only counts as a sign of life; see
     /// [`measure_roundtrip`](Connection::measure_roundtrip).
     pub fn ping(&mut self, payload: &[u8]) -> Result<(), Error> {
+        self.before_send();
         self.ws.ping(payload)?;
         self.flush();
         Ok(())

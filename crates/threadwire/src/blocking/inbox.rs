@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use threadwire_proto::{Message, OwnedMessage};
 use threadwire_worker::EventLoop;
@@ -16,18 +16,33 @@ use crate::{Closed, Connection, Error, Listener};
 /// How long a peer that has closed waits for a program that receives nothing while the loop turns.
 const PATIENCE: Duration = Duration::from_millis(100);
 
+/// How long a program may take to receive for the first time before it counts as one that never does.
+const FIRST: Duration = Duration::from_secs(1);
+
 /// Messages of this many bytes are received before others are read.
 const LARGE: usize = 64 << 10;
 
 /// A queue of messages, and how full it is. It belongs to a connection and to the listener that fills it.
-#[derive(Default)]
 pub(super) struct Inbox {
     queue: RefCell<Queue>,
     pub(super) window: ReceiveWindow,
     /// The `Select` to tell of arrivals.
     slot: RefCell<Option<SelectSlot>>,
-    /// Whether the program has asked for a message since that was last looked at.
-    was_asked: Cell<bool>,
+    /// How often the program has asked for a message.
+    asks: Cell<u64>,
+    since: Instant,
+}
+
+impl Default for Inbox {
+    fn default() -> Inbox {
+        Inbox {
+            queue: RefCell::default(),
+            window: ReceiveWindow::default(),
+            slot: RefCell::default(),
+            asks: Cell::new(0),
+            since: Instant::now(),
+        }
+    }
 }
 
 impl Inbox {
@@ -75,23 +90,24 @@ impl Inbox {
 
     /// The program asks for a message.
     #[inline]
-    pub(super) fn set_asked(&self) {
-        self.was_asked.set(true);
+    pub(super) fn count_ask(&self) {
+        self.asks.set(self.asks.get() + 1);
+    }
+
+    /// How often the program has asked for a message, of this connection or, as a `Select` receives by turns, of any in its `Select`.
+    fn asks(&self) -> u64 {
+        self.slot.borrow().as_ref().map_or(self.asks.get(), SelectSlot::asks)
     }
 
     /// The peer has closed behind what is queued. That is answered once the program has received all of it and comes back for more; or if
-    /// it does not receive any more, as the peer waits.
+    /// it does not receive any more, as the peer waits; or at once if it only sends, or does nothing.
     pub(super) fn await_program(self: &Rc<Inbox>, ws: &Connection) {
-        self.was_asked.set(false);
-        let patience = match (self.is_empty(), &*self.slot.borrow()) {
-            (true, _) => Duration::ZERO,
-            // A `Select` receives by turns.
-            (false, Some(_)) => ws.config().close_timeout,
-            (false, None) => PATIENCE,
-        };
+        let asks = self.asks();
+        let never_asks = asks == 0 && self.since.elapsed() >= FIRST;
+        let patience = if self.is_empty() || never_asks { Duration::ZERO } else { PATIENCE };
         let (inbox, ws) = (Rc::downgrade(self), ws.clone());
         EventLoop::current().after(patience, move || match inbox.upgrade() {
-            Some(inbox) if inbox.was_asked.get() && ws.has_deferred_end() => inbox.await_program(&ws),
+            Some(inbox) if inbox.asks() != asks && ws.has_deferred_end() => inbox.await_program(&ws),
             _ => ws.end_deferred(),
         });
     }

@@ -238,7 +238,7 @@ impl EventLoop {
     }
 
     /// Whether a wait that begins now is the task's own, and not that of a callback.
-    pub(crate) fn is_outermost(&self) -> bool {
+    pub fn is_outermost(&self) -> bool {
         self.depth.get() == 0
     }
 

@@ -1,12 +1,13 @@
 //! Messages that arrive together with the peer's close frame: on every face their answers leave before ours.
 
 use std::thread;
+use std::time::Duration;
 
 use crate::common::doors::{self, Plan};
 use crate::common::peer::{CLOSE, Host, Peer, TEXT, farewell, frame, masked, request};
 use crate::common::{bounded, echo, patient};
 use threadwire::blocking::{self, Select, Selected};
-use threadwire::{App, Client, CloseCode, Request, wait_until};
+use threadwire::{App, Client, CloseCode, Error, Request, wait_until};
 
 /// Three messages and a close frame, as a client sends them or a server.
 fn all_at_once(is_client: bool) -> Vec<u8> {
@@ -184,6 +185,38 @@ fn a_peer_does_not_wait_for_ever_for_a_program_that_receives_nothing() {
         assert_eq!(ws.recv().unwrap().unwrap(), "one");
         wait_until(None, || !ws.is_open()).unwrap();
         host.join().unwrap();
+    });
+}
+
+#[test]
+fn a_peer_does_not_wait_for_a_select_that_receives_nothing() {
+    bounded(|| {
+        let (client, host) = unanswered(1000);
+        let mut select = Select::new();
+        let key = select.add(blocking::connect(&client).unwrap());
+        wait_until(None, || !select[key].is_open()).unwrap();
+        host.join().unwrap();
+        let mut texts = Vec::new();
+        while let Some((_, Selected::Message(message))) = select.recv().unwrap() {
+            texts.push(message.to_string());
+        }
+        assert_eq!(texts, ["one", "two", "three"], "what has come can be received");
+    });
+}
+
+#[test]
+fn a_peer_does_not_wait_for_a_program_that_only_sends() {
+    bounded(|| {
+        let host = Host::listen();
+        let client = Client::new(&host.url()).unwrap().config(patient());
+        let host = host.run(|host| host.upgrade(b""));
+        let mut ws = blocking::connect(&client).unwrap();
+        let mut peer = host.join().unwrap();
+        // A program that has not received for that long is not about to.
+        thread::sleep(Duration::from_secs(1));
+        peer.bytes(all_at_once(false));
+        assert!(matches!(ws.send("price"), Err(Error::Closed)));
+        assert_eq!(peer.code(), 1000);
     });
 }
 
