@@ -243,7 +243,7 @@ impl Server {
         Ok(())
     }
 
-    fn service(&self) -> Service {
+    pub(super) fn service(&self) -> Service {
         Service::new(self.settings.clone(), self.hook.clone(), self.control.clone(), Setup::default())
     }
 
