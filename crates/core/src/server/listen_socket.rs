@@ -110,7 +110,7 @@ impl fmt::Display for ListenAddr {
 
 impl ListenSocket {
     /// Listens on one address; of several that a name has, on the first that works. See [`tcp_all`](ListenSocket::tcp_all) for all of
-    /// them, as `Server::bind` does it.
+    /// them, as `Server::bind` does it, and for `0.0.0.0` and `[::]` together.
     ///
     /// Fails with [`Error::Listen`].
     pub fn tcp(addr: impl ToSocketAddrs + fmt::Debug) -> Result<ListenSocket, Error> {

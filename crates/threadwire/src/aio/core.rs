@@ -123,7 +123,10 @@ impl Core {
         if watch {
             self.link.watch();
         }
-        woken.into_iter().for_each(Waker::wake);
+        // The code of some executor: the others are told whatever it does.
+        for waker in woken {
+            threadwire_guard::contain("a waker", || waker.wake());
+        }
     }
 
     pub(super) fn agreed(&self) -> Option<&Agreed> {

@@ -71,6 +71,7 @@ mod client;
 mod connection;
 mod core;
 mod dial;
+mod guarded;
 mod handle;
 mod link;
 mod listening;
