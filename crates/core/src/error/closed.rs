@@ -116,6 +116,13 @@ impl Closed {
     }
 }
 
+/// The error may be the program's, with a drop that panics; and the last to hold an end may be anybody.
+impl Drop for Closed {
+    fn drop(&mut self) {
+        threadwire_guard::discard(self.error.take());
+    }
+}
+
 impl fmt::Display for Closed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let by = match self.initiator {

@@ -1,10 +1,10 @@
 //! The error type of all faces.
 
-use std::any::Any;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use threadwire_guard::Panicked;
 use threadwire_proto::handshake::{Answer, HandshakeError, HeaderError};
 use threadwire_proto::{SendError, Violation};
 use threadwire_stopped::Stopped;
@@ -238,9 +238,19 @@ impl Error {
     }
 }
 
-/// `{}` says what was tried, `{:#}` also why that failed: all that lies underneath.
+/// `{}` says what was tried, `{:#}` also why that failed: all that lies underneath. The program's own errors print themselves, and
+/// one that panics at that is said to.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let printed = threadwire_guard::run(|| self.chain(f));
+        printed.unwrap_or_else(|panicked| {
+            write!(f, "an error that can't be printed, as that panics: {panicked}")
+        })
+    }
+}
+
+impl Error {
+    fn chain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.headline(f)?;
         let mut below = std::error::Error::source(self);
         while let Some(error) = below.filter(|_| f.alternate()) {
@@ -348,11 +358,8 @@ impl Error {
 
     /// The message of a panic.
     #[doc(hidden)]
-    pub fn panicked(payload: Box<dyn Any + Send>) -> Error {
-        Error::Panicked(match payload.downcast::<String>() {
-            Ok(text) => text.into_boxed_str(),
-            Err(payload) => payload.downcast::<&'static str>().map_or("(no message)", |text| *text).into(),
-        })
+    pub fn panicked(panicked: impl Into<Panicked>) -> Error {
+        Error::Panicked(panicked.into().message().into())
     }
 }
 

@@ -55,6 +55,14 @@ impl Session {
         self.abort();
     }
 
+    /// Leaves the peer without waiting for its answer: the code is the one that the peer gets, if the close frame has left.
+    pub fn leave(&mut self) {
+        match self.is_drained() {
+            true => self.protocol.leave(),
+            false => self.protocol.abort(),
+        }
+    }
+
     /// Ends without a word.
     pub fn abort(&mut self) {
         self.protocol.abort();

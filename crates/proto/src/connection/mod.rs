@@ -131,6 +131,8 @@ pub struct Closing {
     pub timed_out: bool,
     /// Whether the peer ended TCP before the closing handshake was complete.
     pub lost: bool,
+    /// Whether this side did, once its close frame had left: it did not wait for the peer's answer.
+    pub left: bool,
     deadline: Option<Instant>,
 }
 
@@ -143,6 +145,7 @@ impl Closing {
             violation: None,
             timed_out: false,
             lost: false,
+            left: false,
             deadline: None,
         }
     }
@@ -153,12 +156,14 @@ impl Closing {
     }
 
     /// The close code of the connection (RFC 6455, section 7.1.5): the peer's, or 1005 if its close frame had none;
-    /// where the peer broke a rule, the code for that; 1006 where there was no close frame.
+    /// where the peer broke a rule, the code for that; where this side [left](Closing::left), the code that it gave; 1006 where
+    /// there was no close frame.
     pub fn code(&self) -> CloseCode {
-        match (&self.received, &self.violation) {
-            (_, Some(violation)) => violation.code(),
-            (Some((code, _)), None) => code.unwrap_or(CloseCode::NO_STATUS),
-            (None, None) => CloseCode::ABNORMAL,
+        match (&self.received, &self.violation, &self.sent) {
+            (_, Some(violation), _) => violation.code(),
+            (Some((code, _)), None, _) => code.unwrap_or(CloseCode::NO_STATUS),
+            (None, None, Some((code, _))) if self.left => code.unwrap_or(CloseCode::NO_STATUS),
+            (None, None, _) => CloseCode::ABNORMAL,
         }
     }
 
@@ -552,10 +557,31 @@ impl Connection {
     }
 
     /// We end TCP, whatever state the connection is in.
+    ///
+    /// See [`leave`](Connection::leave) for an end after a close frame.
     pub fn abort(&mut self) {
         self.state = step(self.state, Input::TcpEnded).1;
         self.closing_by(Initiator::Local);
         self.let_go();
+    }
+
+    /// This side ends TCP when its close frame has left, and does not wait for the peer's answer.
+    ///
+    /// ```
+    /// use threadwire_proto::{CloseCode, CloseFrame, Config, Connection, Role, Shared};
+    ///
+    /// let mut client = Connection::new(Role::Client, &Config::default());
+    /// let frame = CloseFrame { code: Some(CloseCode::GOING_AWAY), reason: "" };
+    /// client.close(frame, &mut Shared::new(), &mut Vec::new())?;
+    /// client.leave();
+    /// let closing = client.closing().expect("it was begun");
+    /// assert_eq!((closing.code(), closing.is_clean()), (CloseCode::GOING_AWAY, false));
+    /// # Ok::<(), threadwire_proto::SendError>(())
+    /// ```
+    pub fn leave(&mut self) {
+        let was_over = self.state == State::Ended;
+        self.abort();
+        self.closing_by(Initiator::Local).left = !was_over;
     }
 
     /// When closing is to be given up: [`Config::close_timeout`] after the first call that finds the connection no

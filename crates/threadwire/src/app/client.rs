@@ -401,11 +401,8 @@ impl Drop for Run {
 
 /// The error out of a cause that nobody else has any more.
 fn own(cause: Arc<Cause>) -> Error {
-    match Arc::try_unwrap(cause) {
-        Ok(Cause::Error(error)) => error,
-        Ok(cause) => Error::other(cause.to_string()),
-        Err(cause) => Error::other(cause.to_string()),
-    }
+    let text = cause.to_string();
+    Arc::into_inner(cause).and_then(Cause::into_error).unwrap_or_else(|| Error::other(text))
 }
 
 impl fmt::Debug for App {

@@ -9,6 +9,7 @@ use threadwire_proto::{Message, OwnedMessage};
 use threadwire_worker::EventLoop;
 
 use super::queue::Queue;
+use super::reserves::Promise;
 use super::select::SelectSlot;
 use super::window::ReceiveWindow;
 use crate::{Closed, Connection, Error, Listener};
@@ -140,6 +141,8 @@ pub(super) struct InboxListener {
     pub(super) inbox: Rc<Inbox>,
     /// Where the connection is to be accepted, if a server has opened it. Gone with the server.
     arrived: Option<Weak<Arrived>>,
+    /// What the connection needs on the thread that it goes to, if it goes to one.
+    _promise: Option<Promise>,
 }
 
 /// The connections of a server that have opened and were not accepted, in the order in which they came.
@@ -148,12 +151,12 @@ pub(super) struct Arrived(pub(super) RefCell<VecDeque<super::Connection>>);
 
 impl InboxListener {
     pub(super) fn new(inbox: Rc<Inbox>) -> InboxListener {
-        InboxListener { inbox, arrived: None }
+        InboxListener { inbox, arrived: None, _promise: None }
     }
 
     /// For a connection that a server on this thread opens.
-    pub(super) fn of_server(arrived: Weak<Arrived>) -> InboxListener {
-        InboxListener { inbox: Rc::default(), arrived: Some(arrived) }
+    pub(super) fn of_server(arrived: Weak<Arrived>, promise: Option<Promise>) -> InboxListener {
+        InboxListener { inbox: Rc::default(), arrived: Some(arrived), _promise: promise }
     }
 }
 

@@ -207,7 +207,7 @@ impl Select {
             if self.members.is_empty() && self.servers.is_empty() {
                 return Ok(None);
             }
-            self.servers.iter().try_for_each(Server::start)?;
+            self.servers.iter().try_for_each(|server| server.start(None))?;
             if !EventLoop::current().wait(until, || self.has_something())? {
                 return Err(Error::Timeout(TimeoutKind::Receive));
             }

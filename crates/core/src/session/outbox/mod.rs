@@ -40,6 +40,11 @@ impl Outbox {
         }
     }
 
+    /// How many of the bytes that wait may be dropped.
+    pub fn droppable(&self) -> usize {
+        self.marks.as_ref().map_or(0, |marks| marks.droppable())
+    }
+
     /// How many bytes have ever left.
     #[inline]
     pub fn written(&self) -> u64 {

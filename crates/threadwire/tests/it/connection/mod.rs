@@ -8,6 +8,7 @@ mod closing_with_worker;
 mod deflate;
 #[cfg(target_os = "linux")]
 mod descriptors;
+mod ending_threads;
 mod error_drops;
 mod events;
 mod half_closed;

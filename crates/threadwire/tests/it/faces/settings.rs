@@ -432,10 +432,7 @@ fn reconnecting(_: &World, client: Client) -> Outcome {
 
 /// The error that is the cause, out of what nobody else has any more.
 fn owned(cause: Arc<Cause>) -> Option<Error> {
-    match Arc::try_unwrap(cause) {
-        Ok(Cause::Error(error)) => Some(error),
-        _ => None,
-    }
+    Arc::into_inner(cause)?.into_error()
 }
 
 fn aio_reconnecting(_: &World, client: Client) -> Outcome {
