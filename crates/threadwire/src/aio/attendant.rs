@@ -35,6 +35,7 @@ use tokio::time::{Sleep, sleep_until};
 
 use super::core::Core;
 use super::link::Link;
+use super::state::{Env, State};
 
 /// How long a reader that was woken may take to come, before somebody else reads.
 const TICK: Duration = Duration::from_millis(20);
@@ -180,19 +181,19 @@ impl Drop for AtWork {
         let (queued, watched) = (mem::take(&mut duties.queued), mem::take(&mut duties.watched));
         let agenda = mem::take(&mut duties.agenda);
         drop(duties);
-        agenda.into_values().for_each(|core| see_to(&core, Core::end_with_runtime));
+        agenda.into_values().for_each(|core| see_to(&core, State::end_with_runtime));
         drop((queued, watched));
     }
 }
 
 /// Calls for a connection. Code of others, as a stream that is none of tokio's, may panic: that ends this one alone.
-fn see_to(core: &Core, call: impl FnOnce(&Core)) {
+fn see_to(core: &Core, call: impl FnOnce(&mut State, Env<'_>)) {
     let seen_to = catch(|| {
-        call(core);
+        core.with(call);
         Ok(())
     });
     if let Err(error) = seen_to {
-        core.abort(Some(error));
+        threadwire_guard::contain("the stream of a connection", || core.abort(Some(error)));
     }
 }
 
@@ -218,7 +219,7 @@ async fn attend(at_work: AtWork) {
                     && link.is_queued.swap(false, Ordering::AcqRel)
                     && let Some(core) = link.core.upgrade()
                 {
-                    see_to(&core, Core::attend);
+                    see_to(&core, State::attend);
                 }
             }
         }
@@ -279,7 +280,7 @@ impl Timekeeper {
                 continue;
             }
             drop(duties);
-            due.iter().for_each(|core| see_to(core, Core::ring));
+            due.iter().for_each(|core| see_to(core, State::ring));
             if !watched.is_empty() {
                 self.look(watched, desk, now);
             }
@@ -305,7 +306,7 @@ impl Timekeeper {
             link.is_watched.swap(false, Ordering::AcqRel);
             let mut is_missing = false;
             if let Some(core) = link.core.upgrade() {
-                see_to(&core, |core| is_missing = core.look_after_reader(is_tick));
+                see_to(&core, |state, env| is_missing = state.look_after_reader(is_tick, env));
             }
             is_missing && !link.is_watched.swap(true, Ordering::AcqRel)
         });
