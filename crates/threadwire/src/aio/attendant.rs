@@ -6,9 +6,11 @@
 //! connections. The same task reads what nobody receives, so that pings are answered and the end is noticed, and sees
 //! connections that are closing to their end.
 //!
-//! **The other keeps time.** A connection whose reader was woken is on a second list until the reader has come. Once the tasks
-//! that were ready have run it mostly has; whoever has not when [`TICK`] has passed, as its receive was dropped by a `select!` or its
-//! task is busy otherwise, is read for by the attendant. And on the agenda lie all connections with the deadlines of keepalive
+//! **The other keeps time.** A connection whose reader was woken, or has a message, is watched until the reader has found nothing
+//! more. Once the tasks that were ready have run it mostly has; whoever has not when [`TICK`] has passed, as its receive was dropped
+//! by a `select!` or its task is busy otherwise, is read for by the attendant. On a runtime of one thread the first task
+//! looks whether readers have come, as it runs behind them: what a timer costs in each turn of a runtime is saved. With
+//! several threads it may run before them, and waking it together with the reader would wake another thread. And on the agenda lie all connections with the deadlines of keepalive
 //! and of closing; it keeps a connection that nobody holds any more until it has ended.
 //!
 //! There is one attendant for each thread of a runtime on which connections are opened. It belongs to the runtime (one that
@@ -30,7 +32,7 @@ use std::time::{Duration, Instant};
 use threadwire_core::panic::catch;
 use threadwire_proto::keepalive::Keepalive;
 use threadwire_worker::Lock;
-use tokio::runtime::{self, Handle};
+use tokio::runtime::{self, Handle, RuntimeFlavor};
 use tokio::time::{Sleep, sleep_until};
 
 use super::core::Core;
@@ -58,6 +60,8 @@ pub(super) struct Attendant {
     desk: Arc<Desk>,
     /// The place on the agenda of connections of which nothing is due.
     pub(super) never: Instant,
+    /// Whether the tasks run one after the other, in the order in which they were woken: the runtime has one thread.
+    pub(super) runs_in_turn: bool,
 }
 
 /// The runtime has ended.
@@ -76,7 +80,11 @@ impl Attendant {
             return attendant;
         }
         let desk = Arc::<Desk>::default();
-        let attendant = Arc::new(Attendant { desk: Arc::clone(&desk), never: now() + Keepalive::LONGEST });
+        let attendant = Arc::new(Attendant {
+            desk: Arc::clone(&desk),
+            never: now() + Keepalive::LONGEST,
+            runs_in_turn: runtime.runtime_flavor() == RuntimeFlavor::CurrentThread,
+        });
         let _ = ATTENDANTS.try_with(|attendants| {
             let mut attendants = attendants.borrow_mut();
             attendants.retain(|(id, _)| *id != runtime.id());

@@ -380,6 +380,8 @@ impl State {
         self.settle(env);
         if self.has_begun_to_end {
             self.schedule(env);
+        } else if !env.link.is_awaited() && !self.is_reading_held() && !self.is_full {
+            self.watch_reader(env);
         }
     }
 
