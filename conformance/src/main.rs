@@ -3,12 +3,14 @@
 mod check;
 mod faces;
 mod fuzzed;
+mod keep;
 mod settings;
 
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use faces::{Face, Identity, Way};
+use keep::Keep;
 use settings::Settings;
 
 /// Echo servers and clients of every face of Threadwire, for test suites.
@@ -55,6 +57,8 @@ enum Role {
         #[arg(long)]
         quick: bool,
     },
+    /// Keep connections open, and tell how each of them ended.
+    Keep(Keep),
 }
 
 #[derive(Args)]
@@ -87,6 +91,7 @@ fn main() -> ExitCode {
             way.take();
             check::run(common.face(), &url, quick)
         }
+        Role::Keep(keep) => keep.run().map(|()| true),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

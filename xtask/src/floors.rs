@@ -17,7 +17,16 @@ const fn floor(number: u8, paths: &'static [&'static str]) -> Floor {
 /// A file imports from its own floor and from those below it.
 pub(crate) const FLOORS: &[Floor] = &[
     // Bytes to frames, threads with loops, the terminal.
-    floor(0, &["crates/proto/src", "crates/stopped/src", "crates/worker/src", "crates/printer/src"]),
+    floor(
+        0,
+        &[
+            "crates/proto/src",
+            "crates/stopped/src",
+            "crates/guard/src",
+            "crates/worker/src",
+            "crates/printer/src",
+        ],
+    ),
     // Bytes and words.
     floor(
         1,

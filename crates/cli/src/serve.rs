@@ -40,7 +40,7 @@ pub(crate) struct Options {
     /// The most connections that are open at once; others are answered with 503. [default: no limit]
     #[arg(long, value_name = "N")]
     max_connections: Option<usize>,
-    /// An origin whose pages may connect, as https://example.com; others are answered with 403, programs that send none are let in.
+    /// An origin whose pages may connect, as https://example.com or https://*.example.com; others are answered with 403, programs that send none are let in.
     /// May be repeated. [default: all]
     #[arg(long, value_name = "ORIGIN")]
     origin: Vec<String>,
@@ -110,7 +110,11 @@ fn serve(options: &Options, tls: Option<ServerTls>, router: Router) -> Result<()
 fn sockets(options: &Options) -> Result<Vec<ListenSocket>, Error> {
     let is_default = options.listen.is_empty() && options.unix.is_empty();
     let tcp = options.listen.iter().map(String::as_str).chain(is_default.then_some("127.0.0.1:9001"));
-    tcp.map(ListenSocket::tcp).chain(options.unix.iter().map(ListenSocket::unix)).collect()
+    let mut sockets = ListenSocket::tcp_all(tcp)?;
+    for path in &options.unix {
+        sockets.push(ListenSocket::unix(path)?);
+    }
+    Ok(sockets)
 }
 
 /// Echoes at every path but one.

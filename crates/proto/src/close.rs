@@ -1,7 +1,6 @@
 //! The payload of a close frame (RFC 6455, section 5.5.1).
 
 pub use crate::close_code::CloseCode;
-use crate::opcode::OpCode;
 use crate::{SendError, Violation};
 
 /// The longest reason that fits a close frame beside its code, in bytes.
@@ -42,33 +41,36 @@ impl<'a> CloseFrame<'a> {
         }
     }
 
-    /// Checks that we may send it: a code that may be sent, a reason only with a code, and one that fits.
+    /// Checks that we may send it: a code that may be sent, and a reason only with a code. A reason that does not fit is no error: it
+    /// is sent [cut](fit_reason), as a connection that stays open for a long text is worse than a text that is short.
     ///
     /// ```
     /// use threadwire_proto::{CloseCode, CloseFrame, SendError};
     /// let close = |code, reason| CloseFrame { code: Some(CloseCode::new(code)), reason };
     /// assert_eq!(close(1000, "bye").check(), Ok(()));
     /// assert_eq!(close(1006, "").check(), Err(SendError::CloseCodeInvalid(1006)));
-    /// assert!(close(1000, &"b".repeat(124)).check().is_err(), "with its code it takes 126 bytes");
+    /// assert_eq!(close(1000, &"b".repeat(124)).check(), Ok(()));
     /// ```
     ///
     /// # Errors
     ///
-    /// [`SendError::CloseCodeInvalid`], [`SendError::ReasonWithoutCode`] or [`SendError::ControlTooLong`].
+    /// [`SendError::CloseCodeInvalid`] or [`SendError::ReasonWithoutCode`].
     pub fn check(&self) -> Result<(), SendError> {
         match self.code {
             None if self.reason.is_empty() => Ok(()),
             None => Err(SendError::ReasonWithoutCode),
             Some(code) if !code.may_be_sent() => Err(SendError::CloseCodeInvalid(code.get())),
-            Some(_) if self.reason.len() > MAX_REASON => {
-                Err(SendError::ControlTooLong { opcode: OpCode::Close, length: 2 + self.reason.len() })
-            }
             Some(_) => Ok(()),
         }
     }
 
+    /// The same with as much of its reason as fits.
+    pub(crate) fn fitted(self) -> CloseFrame<'a> {
+        CloseFrame { reason: fit_reason(self.reason), ..self }
+    }
+
     /// The payload, in a buffer large enough for any, and its length. The frame must have passed
-    /// [`check`](CloseFrame::check).
+    /// [`check`](CloseFrame::check), and its reason must fit.
     pub(crate) fn payload(&self) -> ([u8; 125], usize) {
         let mut bytes = [0; 125];
         let Some(code) = self.code else { return (bytes, 0) };
@@ -131,10 +133,18 @@ mod tests {
     }
 
     #[test]
-    fn refuses_to_send_what_does_not_fit() {
-        let long = "r".repeat(MAX_REASON + 1);
-        let frame = CloseFrame { code: Some(CloseCode::NORMAL), reason: &long };
-        assert_eq!(frame.check(), Err(SendError::ControlTooLong { opcode: OpCode::Close, length: 126 }));
+    fn cuts_a_reason_at_a_character_and_refuses_one_without_a_code() {
+        for (reason, fits) in [
+            ("r".repeat(MAX_REASON), MAX_REASON),
+            ("r".repeat(MAX_REASON + 1), MAX_REASON),
+            ("é".repeat(62), 122),
+            (format!("{}\u{1f600}", "r".repeat(121)), 121),
+            (format!("{}\u{1f600}", "r".repeat(119)), 123),
+        ] {
+            let frame = CloseFrame { code: Some(CloseCode::NORMAL), reason: &reason };
+            assert_eq!(frame.check(), Ok(()));
+            assert_eq!(frame.fitted().reason, &reason[..fits]);
+        }
         assert_eq!(CloseFrame { code: None, reason: "x" }.check(), Err(SendError::ReasonWithoutCode));
     }
 }

@@ -55,7 +55,7 @@ pub enum Violation {
     #[error("a {0} frame begins a message before the last one was finished")]
     MessageUnfinished(OpCode),
     /// A text message that is not UTF-8.
-    #[error(transparent)]
+    #[error("text is not UTF-8")]
     InvalidUtf8(#[from] InvalidUtf8),
     /// A close frame with a payload of one byte.
     #[error("a close frame has a payload of one byte: a code takes two")]
@@ -111,7 +111,19 @@ impl Violation {
         }
     }
 
-    /// The section of RFC 6455 that has the rule; of RFC 7692 for those about compression.
+    /// The RFC that has the rule: 6455, or 7692 for those about compression.
+    ///
+    /// ```
+    /// assert_eq!(threadwire_proto::Violation::DeflateCut.rfc(), 7692);
+    /// ```
+    pub fn rfc(&self) -> u32 {
+        match self {
+            Violation::CompressedOutOfPlace(_) | Violation::CorruptDeflate(_) | Violation::DeflateCut => 7692,
+            _ => 6455,
+        }
+    }
+
+    /// The section of [that RFC](Violation::rfc) that has the rule.
     ///
     /// ```
     /// assert_eq!(threadwire_proto::Violation::Unmasked.section(), "5.1");

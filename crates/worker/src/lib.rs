@@ -31,7 +31,6 @@ mod block_on;
 mod event_loop;
 mod events;
 mod lock;
-mod panic;
 mod pool;
 mod promise;
 mod queue;
@@ -44,6 +43,8 @@ mod worker;
 pub use mio;
 
 // For the crates of this workspace.
+#[doc(hidden)]
+pub use event_loop::reserve::Reserve;
 #[doc(hidden)]
 pub use lock::{Condition, Lock};
 
@@ -63,7 +64,7 @@ pub use events::event_wait::{EventWait, wait_event, wait_event_from, wait_event_
 pub use events::fire::{Reject, Undeliverable, Undelivered};
 pub use events::listener::{Listen, ListenerFailed, ListenerResult, listen, listen_named, unlisten};
 pub use events::named::Named;
-pub use pool::{Map, Pool, PoolBuilder};
+pub use pool::{Map, Pool, PoolBuilder, ShutdownError};
 pub use promise::{Async, Defer, PromiseError, Resolver};
 pub use queue::{GetError, Iter, PutError, Queue, Task};
 pub use stop_token::{StopBinding, StopToken};

@@ -4,15 +4,17 @@
 //! a timer) goes on. A stop can't be taken back from a loop: after a task that was cancelled while it ran, the thread
 //! ends its loop as a worker does, and begins another.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::num::NonZeroUsize;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, MutexGuard};
 use std::thread;
 
 use slab::Slab;
+use threadwire_guard::Panicked;
 
 use crate::lock::Lock;
 use crate::promise::Settle;
@@ -25,6 +27,8 @@ use crate::{Async, Defer, Ended, PromiseError, PutError, Queue, StopToken, Stopp
 /// - **Isolated**: a panic is that task's [`PromiseError::Panicked`], and its thread goes on.
 /// - **Stoppable**: [`Async::cancel`] takes back a task that has not begun, and stops one that runs: each of its waits
 ///   returns [`Stopped`]. A task that computes should call [`update`](crate::update) now and then.
+/// - **Never waits for itself**: a task that shuts its own pool down gets [`ShutdownError::OwnTask`], and one that would wait for room in
+///   it while all others do, [`PutError::Deadlock`].
 /// - **Its drop** does not wait, and leaves nothing behind: it discards what has not begun, and stops what runs, like
 ///   [`shutdown_now`](Pool::shutdown_now). Call [`shutdown`](Pool::shutdown) to have all done, or get the results first.
 ///
@@ -52,6 +56,39 @@ pub struct Pool {
 struct PoolState {
     jobs: Queue<Job>,
     running: Lock<RunningTasks>,
+    /// The number of the pool's own threads that wait for room in it.
+    stuck: AtomicUsize,
+}
+
+thread_local! {
+    /// The pool whose thread this is, by its address, or 0.
+    static POOL: Cell<usize> = const { Cell::new(0) };
+    /// Whether this thread waits for room in its own pool.
+    static IS_STUCK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The reason why the end of a pool was not waited for. The pool ends all the same.
+///
+/// ```
+/// use std::sync::Arc;
+/// use threadwire_worker::{Pool, ShutdownError};
+///
+/// let pool = Arc::new(Pool::new(1));
+/// let same = Arc::clone(&pool);
+/// let result = pool.submit(move || Ok(same.shutdown()))?;
+/// assert_eq!(result.get()?, Err(ShutdownError::OwnTask));
+/// pool.shutdown()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ShutdownError {
+    /// The worker of the calling thread was asked to stop.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+    /// It was called on a thread of the pool, which would wait for itself.
+    #[error("a task can't wait for the end of its own pool")]
+    OwnTask,
 }
 
 #[derive(Default)]
@@ -64,6 +101,13 @@ struct RunningTasks {
 struct Job {
     run: Box<dyn FnOnce() + Send>,
     stop: StopToken,
+}
+
+/// So that a worker that waits for a pool can pass a stop on with `?`. A task of the pool itself then ends as one that was stopped.
+impl From<ShutdownError> for Stopped {
+    fn from(_: ShutdownError) -> Stopped {
+        Stopped
+    }
 }
 
 /// Settings of a pool, see [`Pool::builder`].
@@ -114,14 +158,15 @@ impl PoolBuilder {
         let threads = self.threads.unwrap_or_else(available);
         assert!(threads > 0, "a pool needs at least one thread");
         let jobs = Queue::new(self.capacity.unwrap_or(threads.saturating_mul(4)));
-        let shared = Arc::new(PoolState { jobs, running: Lock::default() });
+        let shared = Arc::new(PoolState { jobs, running: Lock::default(), stuck: AtomicUsize::new(0) });
         // If a thread is refused, the drop of the pool ends the others.
         let pool = Pool { shared: Arc::clone(&shared), threads, ended: Defer::new() };
         let end_signal = Arc::new(EndSignal(pool.ended.clone()));
         for number in 0..threads {
             let (shared, end_signal) = (Arc::clone(&shared), Arc::clone(&end_signal));
             thread::Builder::new().name(format!("{}-{number}", self.name)).spawn(move || {
-                shared.work();
+                POOL.set(shared.address());
+                threadwire_guard::contain("the end of a pool's thread", || shared.work());
                 drop(end_signal);
             })?;
         }
@@ -163,7 +208,8 @@ impl Pool {
     /// Has `task` run on one of the threads, and waits for room if too many wait for one.
     ///
     /// The error gives `task` back: [`PutError::Closed`] if the pool was shut down, [`PutError::Stopped`] if the worker
-    /// of this thread is asked to stop.
+    /// of this thread is asked to stop, and [`PutError::Deadlock`] if this is a task of the pool itself, and all its other threads
+    /// wait for room already.
     ///
     /// ```
     /// use threadwire_worker::Pool;
@@ -180,7 +226,22 @@ impl Pool {
     {
         // A pool dropped or shut down before the task begins has cancelled it.
         let (promise, settle) = Async::new(PromiseError::Cancelled);
-        self.shared.jobs.put_with(None, (task, settle), Job::new).map_err(give_back)?;
+        let mut job = (task, settle);
+        let mut stuck = None;
+        if self.is_own_thread() && !IS_STUCK.get() {
+            job = match self.shared.jobs.try_put_with(job, Job::new) {
+                Ok(()) => return Ok(promise),
+                Err(PutError::Full(job)) => job,
+                Err(error) => return Err(give_back(error)),
+            };
+            stuck = Stuck::enter(&self.shared, self.threads);
+            if stuck.is_none() {
+                return Err(PutError::Deadlock(job.0));
+            }
+        }
+        let put = self.shared.jobs.put_with(None, job, Job::new);
+        drop(stuck);
+        put.map_err(give_back)?;
         Ok(promise)
     }
 
@@ -255,7 +316,8 @@ impl Pool {
     }
 
     /// Takes no more tasks, and waits until all that were submitted are done and the threads have ended, while the loop
-    /// of this thread turns. `Err` if the worker of this thread is asked to stop meanwhile; the pool goes on then.
+    /// of this thread turns. `Err` if the worker of this thread is asked to stop meanwhile, or if this is one of the pool's own
+    /// threads; the pool goes on to its end then.
     ///
     /// ```
     /// use std::sync::atomic::{AtomicU32, Ordering};
@@ -269,7 +331,7 @@ impl Pool {
     /// assert_eq!(DONE.load(Ordering::Relaxed), 10);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn shutdown(&self) -> Result<(), Stopped> {
+    pub fn shutdown(&self) -> Result<(), ShutdownError> {
         self.shared.jobs.close();
         self.wait_for_threads()
     }
@@ -285,7 +347,7 @@ impl Pool {
     /// assert!(matches!(endless.get(), Err(PromiseError::Cancelled)));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn shutdown_now(&self) -> Result<(), Stopped> {
+    pub fn shutdown_now(&self) -> Result<(), ShutdownError> {
         self.halt();
         self.wait_for_threads()
     }
@@ -301,13 +363,19 @@ impl Pool {
         for stop in running {
             stop.stop();
         }
-        // Last: the drop of what a task holds may panic.
-        drop(discarded);
+        threadwire_guard::discard_all(discarded);
     }
 
-    fn wait_for_threads(&self) -> Result<(), Stopped> {
+    fn is_own_thread(&self) -> bool {
+        POOL.get() == self.shared.address()
+    }
+
+    fn wait_for_threads(&self) -> Result<(), ShutdownError> {
+        if self.is_own_thread() {
+            return Err(ShutdownError::OwnTask);
+        }
         match self.ended.get() {
-            Err(PromiseError::Stopped(stopped)) => Err(stopped),
+            Err(PromiseError::Stopped(stopped)) => Err(stopped.into()),
             _ => Ok(()),
         }
     }
@@ -344,10 +412,37 @@ fn give_back<F, T>(error: PutError<(F, Settle<T>)>) -> PutError<F> {
         PutError::Full((task, _)) => PutError::Full(task),
         PutError::Closed((task, _)) => PutError::Closed(task),
         PutError::Stopped((task, _)) => PutError::Stopped(task),
+        PutError::Deadlock((task, _)) => PutError::Deadlock(task),
+    }
+}
+
+/// A thread of a pool that waits for room in it.
+struct Stuck<'a>(&'a PoolState);
+
+impl Stuck<'_> {
+    /// `None` if all others of the threads wait already: none would be left to make room.
+    fn enter(pool: &PoolState, threads: usize) -> Option<Stuck<'_>> {
+        let stuck = Stuck(pool);
+        let others = pool.stuck.fetch_add(1, Ordering::SeqCst);
+        IS_STUCK.set(true);
+        // Those that come at the same time all count each other: at least one of them goes on.
+        (others + 1 < threads).then_some(stuck)
+    }
+}
+
+impl Drop for Stuck<'_> {
+    fn drop(&mut self) {
+        IS_STUCK.set(false);
+        self.0.stuck.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 impl PoolState {
+    /// The identity of the pool.
+    fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
     fn running(&self) -> MutexGuard<'_, RunningTasks> {
         self.running.lock()
     }
@@ -360,7 +455,10 @@ impl PoolState {
                 // A task was stopped, and the loop with it.
                 Ended::Stopped => {}
                 // The panic of a callback that a task has left to the loop.
-                Ended::Panicked(_) => tracing::error!("a callback panicked on an idle thread of a pool"),
+                Ended::Panicked(payload) => {
+                    let error = Panicked::from(payload);
+                    tracing::error!(%error, "a callback panicked on an idle thread of a pool");
+                }
             }
         }
     }
@@ -378,14 +476,12 @@ impl PoolState {
             let mut running = self.running();
             if running.halted {
                 drop(running);
-                return;
+                return threadwire_guard::discard(job.run);
             }
             running.tasks.insert(job.stop)
         };
         // The task's own panics are its result; this is one of a value's drop.
-        if catch_unwind(AssertUnwindSafe(job.run)).is_err() {
-            tracing::error!("a value panicked when a pool dropped it");
-        }
+        threadwire_guard::contain("a value that a pool drops", job.run);
         self.running().tasks.remove(place);
     }
 }
@@ -429,6 +525,7 @@ where
             match submitted {
                 Ok(result) => self.results.push_back(result),
                 Err(PutError::Stopped(_)) => return Err(Stopped.into()),
+                Err(PutError::Deadlock(_)) => return Err(PromiseError::Deadlock),
                 Err(refused) => {
                     let closed = matches!(refused, PutError::Closed(_));
                     self.next = Some(refused.into_inner());
@@ -462,7 +559,7 @@ where
         match result {
             Some(Ok(_)) => drop(self.results.pop_front()),
             Some(Err(PromiseError::Stopped(_))) | None => self.ended = true,
-            // The error of one task, or of a pool that takes no more.
+            // The error of one task, or of a pool that takes no more, or has no thread left for it.
             Some(Err(_)) => self.ended = self.results.pop_front().is_none(),
         }
         result

@@ -74,7 +74,8 @@ pub fn update() -> Result<(), Stopped> {
     EventLoop::current().update()
 }
 
-/// Waits until a worker has ended, and its children. Returns at once if it does not run.
+/// Waits until a worker has ended, and its children. Returns at once if it does not run. A worker that waits for its own end waits
+/// for a stop; that is logged as a warning.
 ///
 /// ```
 /// use threadwire_worker::{Worker, wait_forever, wait_worker};
@@ -85,6 +86,7 @@ pub fn update() -> Result<(), Stopped> {
 /// ```
 pub fn wait_worker(worker: &Remote) -> Result<(), Stopped> {
     let event_loop = EventLoop::current();
+    worker.warn_of_itself();
     worker.0.tell_of_end(event_loop.worker());
     let run = worker.0.life().run;
     event_loop.wait(None, || worker.0.is_over(run)).map(|_| ())

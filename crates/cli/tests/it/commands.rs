@@ -516,7 +516,10 @@ fn a_server_that_is_no_websocket_server_is_called_so() {
     let (code, err) = failure(&["connect", &format!("ws://{addr}/")]);
     server.join().unwrap();
     assert_eq!(code, Some(1));
-    assert!(err.contains("the server answered the opening handshake with status 404, expected 101"), "{err}");
+    assert!(
+        err.contains("the server answered the opening handshake with status 404 (Not Found), expected 101"),
+        "{err}"
+    );
 }
 
 /// A file that is removed with the test.

@@ -24,7 +24,8 @@ const MAX_COOKIES: usize = 500;
 /// It lives in memory only. Cookies are ignored that have more than 4096 bytes, or a domain that the server does not belong to or
 /// that has no dot (there is no list of public suffixes: `co.uk` counts as a domain like others); and so are new ones when there
 /// are 50 of their domain, or 500 in all. Cookies that are `Secure` are taken from `wss` only, and sent with `wss` and to this
-/// machine.
+/// machine; none that comes by `ws` replaces one of them. Those named `__Secure-` and `__Host-` have to be what that promises
+/// (RFC 6265bis, section 4.1.3).
 ///
 /// ```
 /// use threadwire::client::CookieJar;
@@ -114,8 +115,14 @@ impl CookieJar {
         {
             return false;
         }
+        if !keeps_its_prefix(&cookie) {
+            return false;
+        }
         let mut store = self.lock();
         remove_expired(&mut store);
+        if url.scheme() != "https" && store.iter_unexpired().any(|known| hides_a_secure_one(&cookie, known)) {
+            return false;
+        }
         let is_known = domain_name(&cookie.domain)
             .is_some_and(|domain| store.contains(domain, &cookie.path, cookie.name()));
         if !is_known {
@@ -133,6 +140,40 @@ impl CookieJar {
     fn lock(&self) -> MutexGuard<'_, CookieStore> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether what its name promises is true (RFC 6265bis, section 4.1.3): `__Secure-` of cookies that are `Secure`, `__Host-` of those that
+/// besides are for one host and all of its paths. Letters of either case promise it.
+fn keeps_its_prefix(cookie: &cookie_store::Cookie<'_>) -> bool {
+    let has = |prefix: &str| {
+        cookie.name().get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+    };
+    let is_secure = cookie.secure() == Some(true);
+    let is_for_one_host = matches!(cookie.domain, CookieDomain::HostOnly(_))
+        && cookie.path() == Some("/")
+        && String::from(&cookie.path) == "/";
+    (is_secure || !has("__Secure-")) && ((is_secure && is_for_one_host) || !has("__Host-"))
+}
+
+/// Whether one that came without encryption would take the place of one that needs it, or go out beside it (RFC 6265bis, section 5.7, step 9).
+fn hides_a_secure_one(new: &cookie_store::Cookie<'_>, known: &cookie_store::Cookie<'_>) -> bool {
+    let (Some(new_domain), Some(known_domain)) = (domain_name(&new.domain), domain_name(&known.domain))
+    else {
+        return false;
+    };
+    let is_within = |inner: &str, outer: &str| {
+        inner.strip_suffix(outer).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    };
+    known.secure() == Some(true)
+        && known.name() == new.name()
+        && (is_within(new_domain, known_domain) || is_within(known_domain, new_domain))
+        && path_matches(&String::from(&new.path), &String::from(&known.path))
+}
+
+/// Whether a path lies within another (RFC 6265, section 5.1.4).
+fn path_matches(path: &str, outer: &str) -> bool {
+    let rest = path.strip_prefix(outer);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || outer.ends_with('/'))
 }
 
 /// The store itself keeps them, and they would have no number.
@@ -228,6 +269,45 @@ mod tests {
             for url in not_to {
                 assert_eq!(jar.get(url).unwrap(), None, "{cookie} of {from} to {url}");
             }
+        }
+    }
+
+    #[test]
+    fn what_came_without_encryption_replaces_nothing_that_needs_it() {
+        for (secure, plain, taken) in [
+            ("n=1; Secure", "n=2", false),
+            ("n=1; Secure; Path=/", "n=2; Path=/login", false),
+            ("n=1; Secure; Path=/login", "n=2; Path=/login", false),
+            ("n=1; Secure; Path=/login", "n=2; Path=/login/x", false),
+            ("n=1; Secure; Domain=a.test", "n=2", false),
+            ("n=1; Secure", "n=2; Domain=a.test", false),
+            ("n=1; Secure", "n=; Max-Age=0", false),
+            ("n=1; Secure; Path=/login", "n=2; Path=/other", true),
+            ("n=1; Secure", "m=2", true),
+            ("n=1", "n=2", true),
+        ] {
+            let jar = CookieJar::new();
+            assert!(jar.set("wss://a.test/", secure).unwrap());
+            assert_eq!(jar.set("ws://a.test/", plain).unwrap(), taken, "{secure} {plain}");
+            assert!(jar.set("wss://a.test/", "n=3; Secure").unwrap(), "what is encrypted replaces it");
+        }
+    }
+
+    #[test]
+    fn names_that_promise_something_keep_it() {
+        for (url, cookie, taken) in [
+            ("wss://a.test/", "__Secure-n=v; Secure", true),
+            ("wss://a.test/", "__Secure-n=v", false),
+            ("wss://a.test/", "__secure-n=v", false),
+            ("ws://a.test/", "__Secure-n=v", false),
+            ("wss://a.test/", "__Host-n=v; Secure; Path=/", true),
+            ("wss://a.test/x/y", "__Host-n=v; Secure", false),
+            ("wss://a.test/", "__Host-n=v; Secure; Path=/x", false),
+            ("wss://a.test/", "__Host-n=v; Secure; Path=/; Domain=a.test", false),
+            ("wss://a.test/", "__Host-n=v; Path=/", false),
+            ("ws://a.test/", "__Host-n=v; Path=/", false),
+        ] {
+            assert_eq!(CookieJar::new().set(url, cookie).unwrap(), taken, "{cookie} from {url}");
         }
     }
 

@@ -110,10 +110,7 @@ impl Exchange {
                 };
                 let is_open = is_open.and_then(|is_open| match (is_open, ended) {
                     // The server sends nothing before the client: these bytes would be taken for its first ones.
-                    (true, _) if !received.is_empty() => {
-                        let what = format!("{} bytes too many behind it", received.len());
-                        Err(ProxyProblem::BadReply(what))
-                    }
+                    (true, _) if !received.is_empty() => Err(ProxyProblem::TooMuch { count: received.len() }),
                     (false, true) => Err(ProxyProblem::Ended),
                     (is_open, _) => Ok(is_open),
                 });

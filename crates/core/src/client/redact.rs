@@ -1,38 +1,21 @@
 //! Redaction of credentials in URLs, for errors and logs.
 
-/// A URL without user name, password, query and fragment, whether it is well formed or not: what can't be told apart is hidden.
+/// A URL without user name, password, query and fragment, whether it is well formed or not. All up to the last `@` is hidden: a password
+/// that was not encoded may hold any character, and what can't be told apart is not shown.
 pub(super) fn redacted(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else {
+    let (scheme, rest) = match url.split_once("://") {
+        Some((scheme, rest)) if is_scheme(scheme) => (format!("{scheme}://"), rest),
         // The text may be a URL without its scheme.
-        let shown = &url[url.rfind('@').map_or(0, |at| at + 1)..];
-        return shown.split(['?', '#']).next().unwrap_or_default().to_owned();
+        _ => (String::new(), url),
     };
-    let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
-    let (authority, resource) = rest.split_at(end);
-    let path = resource.split(['?', '#']).next().unwrap_or_default();
-    match authority.rfind('@') {
-        Some(at) => format!("{scheme}://{}{path}", &authority[at + 1..]),
-        // A password with a slash or a question mark in it ends what is taken for the authority.
-        None if resource.contains('@') && has_odd_port(authority) => {
-            format!("{scheme}://{}", &rest[rest.rfind('@').map_or(0, |at| at + 1)..])
-                .split(['?', '#'])
-                .next()
-                .unwrap_or_default()
-                .to_owned()
-        }
-        None => format!("{scheme}://{authority}{path}"),
+    let (hidden, shown) = rest.split_at(rest.rfind('@').map_or(0, |at| at + 1));
+    if hidden.contains(['?', '#']) {
+        // What is behind may belong to a query.
+        return format!("{scheme}...");
     }
-}
-
-/// The URL of a proxy, in the same way. It has nothing but a host behind its user name and password: whatever they break, all up to
-/// the last `@` is hidden.
-pub(super) fn redacted_proxy(url: &str) -> String {
-    let Some(at) = url.rfind('@') else { return redacted(url) };
-    let host = redacted(&url[at + 1..]);
-    match url.split_once("://") {
-        Some((scheme, _)) if is_scheme(scheme) => format!("{scheme}://{host}"),
-        _ => host,
-    }
+    let path_is_hidden = hidden.contains(['/', '\\']);
+    let shown = shown.split(['?', '#']).next().unwrap_or_default();
+    format!("{scheme}{}{shown}", if path_is_hidden { "...@" } else { "" })
 }
 
 /// Whether this is the name of a scheme (RFC 3986, section 3.1), and no part of something else.
@@ -40,16 +23,13 @@ pub(super) fn is_scheme(name: &str) -> bool {
     name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }
 
-/// Whether something stands behind the colon that is no port.
-fn has_odd_port(authority: &str) -> bool {
-    let behind = authority.rsplit(']').next().unwrap_or_default();
-    let port = behind.rsplit_once(':').map(|(_, port)| port);
-    port.is_some_and(|port| port.is_empty() || !port.bytes().all(|byte| byte.is_ascii_digit()))
-}
-
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::client::proxy::Proxy;
+    use crate::client::target::Target;
 
     #[test]
     fn shows_nothing_that_may_be_secret() {
@@ -59,13 +39,19 @@ mod tests {
             ("ws://example.com/a#secret", "ws://example.com/a"),
             ("ws://user:secret@example.com:1/a", "ws://example.com:1/a"),
             ("ws://user:sec@ret@example.com/", "ws://example.com/"),
-            ("ws://user:se/cret@example.com/", "ws://example.com/"),
-            ("ws://user:se?cret@example.com/", "ws://example.com/"),
-            ("ws://user:se#cret@example.com/a?b", "ws://example.com/a"),
+            ("ws://user:se/cret@example.com/", "ws://...@example.com/"),
+            ("ws://user:12/cret@example.com/", "ws://...@example.com/"),
+            ("ws://me@example.com:se/cret@host/", "ws://...@host/"),
+            ("ws://user:se\\cret@example.com/", "ws://...@example.com/"),
+            ("ws://user:se?cret@example.com/", "ws://..."),
+            ("ws://user:12?cret@example.com/", "ws://..."),
+            ("ws://user:se#cret@example.com/a?b", "ws://..."),
+            ("ws://example.com/a?mail=me@a&token=secret", "ws://..."),
             ("user:secret@example.com", "example.com"),
             ("secret@example.com?secret", "example.com"),
-            ("ws://example.com/@someone", "ws://example.com/@someone"),
-            ("ws://[::1]:80/@someone", "ws://[::1]:80/@someone"),
+            ("ws://example.com/@someone", "ws://...@someone"),
+            ("ws:user:secret@example.com/", "example.com/"),
+            ("user:12://34@host", "...@host"),
             ("ws+unix:/run/a.sock:/b?token=secret", "ws+unix:/run/a.sock:/b"),
             ("", ""),
         ] {
@@ -76,19 +62,45 @@ mod tests {
     #[test]
     fn of_a_proxy_nothing_is_shown_that_stands_before_its_host() {
         for (url, shown) in [
-            ("socks5://user:12/34@host", "socks5://host"),
-            ("socks5://user:12?34@host:1080", "socks5://host:1080"),
-            ("http://user:12#3@4/5@host", "http://host"),
-            ("http://user:1/2@3://4@host", "http://host"),
-            ("user:12/34@host", "host"),
-            ("user:12://34@host", "host"),
-            ("user:12/://34@host", "host"),
-            ("user@a://34@host", "host"),
+            ("socks5://user:12/34@host", "socks5://...@host"),
+            ("socks5://user:12?34@host:1080", "socks5://..."),
+            ("http://user:12#3@4/5@host", "http://..."),
+            ("http://user:1/2@3://4@host", "http://...@host"),
+            ("user:12/34@host", "...@host"),
+            ("user@a://34@host", "...@host"),
             ("http://host/path?query", "http://host/path"),
-            ("http://host?secret@", "http://"),
+            ("http://host?secret@", "http://..."),
             ("host:3128", "host:3128"),
         ] {
-            assert_eq!(redacted_proxy(url), shown, "{url}");
+            assert_eq!(redacted(url), shown, "{url}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_error_shows_a_password_however_it_is_written(
+            scheme in prop_oneof![
+                Just("ws://"), Just("wss://"), Just("ws:"), Just("http://"), Just("socks5://"), Just("socks4a://"), Just("https://"),
+                Just("ws+unix:"), Just("ftp://"), Just(""),
+            ],
+            user in "[a-z@:/?#%\\\\\\[\\] 0-9]{0,6}",
+            before in "[a-z@:/?#%\\\\\\[\\] 0-9]{0,6}",
+            after in "[a-z@:/?#%\\\\\\[\\] 0-9]{0,6}",
+            host in "(example\\.com|[a-z,}]{0,5}|\\[::1\\])(:[0-9x]{0,6})?(/[a-z?#]{0,3})?",
+        ) {
+            let url = format!("{scheme}{user}:{before}S3CRET{after}@{host}");
+            let mut shown = vec![redacted(&url)];
+            match Target::parse(&url) {
+                Ok(target) => shown.extend([format!("{target}"), format!("{target:?}")]),
+                Err(error) => shown.extend([format!("{error:#}"), format!("{error:?}")]),
+            }
+            match Proxy::new(&url) {
+                Ok(proxy) => shown.push(format!("{proxy:?}")),
+                Err(error) => shown.extend([format!("{error:#}"), format!("{error:?}")]),
+            }
+            for shown in shown {
+                prop_assert!(!shown.to_ascii_uppercase().contains("S3CRET"), "{} shows {}", url, shown);
+            }
         }
     }
 }

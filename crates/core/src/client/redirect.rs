@@ -6,8 +6,12 @@ use super::redact::redacted;
 use super::target::Target;
 use crate::error::{Error, RedirectError, RedirectProblem};
 
-/// Headers that must not be sent to another origin than the one they were meant for.
-const PRIVATE: [&str; 4] = ["Authorization", "Cookie", "Proxy-Authorization", "Host"];
+/// Headers that tell another origin nothing that it may not know. All others may be secret, whatever their names: `X-Api-Key`, say.
+const HARMLESS: [&str; 7] =
+    ["Accept", "Accept-Encoding", "Accept-Language", "Cache-Control", "Origin", "Pragma", "User-Agent"];
+
+/// Headers that are for one host only, whatever the program says.
+const OF_ONE_HOST: [&str; 2] = ["Host", "Proxy-Authorization"];
 
 /// Whether an answer sends elsewhere. One without a `Location` is an answer as any other.
 pub(super) fn is_one(answer: &Answer) -> bool {
@@ -43,10 +47,17 @@ pub(super) fn follow(from: &Target, answer: &Answer) -> Result<Target, Error> {
     }
 }
 
-/// Removes the headers that must not go to another origin.
-pub(super) fn forget_private(headers: &mut Headers) {
-    for name in PRIVATE {
-        headers.remove(name);
+/// Removes the headers that must not go to another origin: all but those that are harmless, and those that the program allows.
+pub(super) fn forget_private(headers: &mut Headers, allowed: &[String]) {
+    let is_in = |list: &[&str], name: &str| list.iter().any(|known| known.eq_ignore_ascii_case(name));
+    let may_go = |name: &str| {
+        let is_allowed = allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(name));
+        !is_in(&OF_ONE_HOST, name) && (is_allowed || is_in(&HARMLESS, name))
+    };
+    let private: Vec<String> =
+        headers.iter().map(|(name, _)| name.to_owned()).filter(|name| !may_go(name)).collect();
+    for name in private {
+        headers.remove(&name);
     }
 }
 
@@ -143,12 +154,19 @@ mod tests {
             ("Proxy-Authorization", "secret"),
             ("HOST", "a.test"),
             ("Origin", "https://a.test"),
+            ("X-Api-Key", "secret"),
+            ("user-agent", "me"),
             ("X-Feed", "prices"),
         ] {
             headers.append(name, value).unwrap();
         }
-        forget_private(&mut headers);
-        let left: Vec<&str> = headers.iter().map(|(name, _)| name).collect();
-        assert_eq!(left, ["Origin", "X-Feed"]);
+        let left = |allowed: &[&str]| {
+            let mut headers = headers.clone();
+            forget_private(&mut headers, &allowed.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+            headers.iter().map(|(name, _)| name.to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(left(&[]), ["Origin", "user-agent"]);
+        assert_eq!(left(&["x-feed", "Host", "Proxy-Authorization"]), ["Origin", "user-agent", "X-Feed"]);
+        assert_eq!(left(&["Authorization", "cookie"]), ["authorization", "Cookie", "Origin", "user-agent"]);
     }
 }

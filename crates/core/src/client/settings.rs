@@ -42,6 +42,8 @@ pub struct Settings {
 pub struct Options {
     pub proxy: Proxy,
     pub redirects: u32,
+    /// Names of headers that a redirect takes to another origin.
+    pub redirected_headers: Vec<String>,
     pub cookies: Option<CookieJar>,
     pub headers: Option<Arc<MakeHeaders>>,
     pub addresses: Vec<(String, Vec<SocketAddr>)>,
@@ -56,6 +58,7 @@ impl Default for Options {
         Options {
             proxy: Proxy::default(),
             redirects: REDIRECTS,
+            redirected_headers: Vec::new(),
             cookies: None,
             headers: None,
             addresses: Vec::new(),
@@ -94,6 +97,7 @@ impl fmt::Debug for Options {
         f.debug_struct("Options")
             .field("proxy", &self.proxy)
             .field("redirects", &self.redirects)
+            .field("redirected_headers", &self.redirected_headers)
             .field("cookies", &self.cookies)
             .field("makes_headers", &self.headers.is_some())
             .field("addresses", &self.addresses)
@@ -207,13 +211,15 @@ impl Settings {
 
     /// Whether a setting of the way to the server says something else than by default.
     fn is_set(&self, setting: Setting, target: &Target) -> bool {
-        let Options { proxy, redirects, addresses, sockets, open, unix, .. } = &self.options;
+        let Options { proxy, redirects, redirected_headers, addresses, sockets, open, unix, .. } =
+            &self.options;
         match setting {
             Setting::Bind => sockets.local.is_some(),
             Setting::Nodelay => sockets.delays,
             Setting::OpenSocket => open.is_some(),
             Setting::PrepareSocket => sockets.prepare.is_some(),
             Setting::Proxy => proxy.is_explicit(),
+            Setting::RedirectedHeaders => !redirected_headers.is_empty(),
             // Not to follow any is what happens.
             Setting::Redirects => ![0, REDIRECTS].contains(redirects),
             Setting::Resolve => !addresses.is_empty() && !proxy.needs_address(),

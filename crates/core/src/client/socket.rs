@@ -5,7 +5,6 @@ use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use socket2::{Domain, Protocol, SockAddr, Type};
@@ -66,8 +65,8 @@ impl Sockets {
         let socket = socket2::Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
         if let Some(prepare) = &self.prepare {
-            let prepared = catch_unwind(AssertUnwindSafe(|| prepare(socket.as_fd(), to)));
-            prepared.unwrap_or_else(|payload| Err(io::Error::other(Error::panicked(payload))))?;
+            let prepared = threadwire_guard::run(|| prepare(socket.as_fd(), to));
+            prepared.unwrap_or_else(|panicked| Err(io::Error::other(Error::panicked(panicked))))?;
         }
         if let Some(local) = self.local {
             if local.is_ipv4() != to.is_ipv4() {

@@ -81,7 +81,14 @@ impl Target {
             });
         }
         let (host, is_ip) = match parsed.host() {
-            Some(Host::Domain(name)) => (name.to_owned(), false),
+            Some(Host::Domain(name)) => match name.chars().find(|c| !is_host_char(*c)) {
+                None => (name.to_owned(), false),
+                Some(c) => {
+                    let problem =
+                        format!("has {c:?} in it, expected letters, digits, dots, hyphens and underscores");
+                    return Err(fail(UrlPart::Host, problem));
+                }
+            },
             Some(Host::Ipv4(address)) => (address.to_string(), true),
             Some(Host::Ipv6(address)) => (address.to_string(), true),
             None => return Err(fail(UrlPart::Host, "is missing".to_owned())),
@@ -165,6 +172,11 @@ impl Target {
         (self.is_secure, &self.host, self.port, &self.unix)
             == (other.is_secure, &other.host, other.port, &other.unix)
     }
+}
+
+/// Whether a host's name may have this in it, when IDNA has been done: what DNS has, and the underscore that private names have.
+fn is_host_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || ".-_".contains(c)
 }
 
 fn default_port(is_secure: bool) -> u16 {
@@ -269,7 +281,7 @@ impl fmt::Display for Target {
         let scheme = if self.is_secure { "wss" } else { "ws" };
         match &self.unix {
             Some(socket) => write!(f, "{scheme}+unix:{}:{path}", socket.display()),
-            None => write!(f, "{scheme}://{}{path}", self.authority()),
+            None => f.write_str(&redacted(&format!("{scheme}://{}{path}", self.authority()))),
         }
     }
 }
@@ -288,6 +300,12 @@ mod tests {
             ("ws://", UrlPart::Host),
             ("ws://:80/", UrlPart::Host),
             ("ws://exa mple/", UrlPart::Host),
+            ("ws://,/", UrlPart::Host),
+            ("ws://a}b/", UrlPart::Host),
+            ("ws://a,b.example/", UrlPart::Host),
+            ("ws://a%2cb/", UrlPart::Host),
+            ("ws://(a)/", UrlPart::Host),
+            ("ws://a'b/", UrlPart::Host),
             ("ws://[::1/", UrlPart::Host),
             ("ws://[fe80::1%25eth0]/", UrlPart::Host),
             ("ws://1.2.3.256/", UrlPart::Host),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use threadwire_proto::{CloseCode, Closing, Initiator};
 
+use super::shown::Shown;
 use super::transience::may_come_back;
 use super::{Error, TimeoutKind};
 
@@ -31,7 +32,7 @@ use super::{Error, TimeoutKind};
 /// let ws = connect(&url, Log(Rc::clone(&log)))?;
 /// ws.close_with(CloseCode::GOING_AWAY, "lunch")?;
 /// ws.wait_closed()?;
-/// assert_eq!(*log.borrow(), "closed by us with 1001 (going away)"); // the reason was ours: the peer had none
+/// assert_eq!(*log.borrow(), "closed by us with 1001 (going away): lunch");
 /// # Ok::<(), threadwire::Error>(())
 /// ```
 #[derive(Debug)]
@@ -40,7 +41,8 @@ pub struct Closed {
     /// The close code (RFC 6455, section 7.1.5): the peer's, 1005 if its close frame had none, 1006 if there was no close
     /// frame. If the peer broke the protocol, the code for that.
     pub code: CloseCode,
-    /// The reason that came with the code: the peer's, or what rule it broke. Empty if there was none.
+    /// The reason that came with the code: the peer's, or what rule it broke. Where this side closed, and the peer gave no other reason,
+    /// it is our own. Empty if there was none.
     pub reason: String,
     /// Which side began to close. A broken rule is answered by us; TCP that ends by itself was ended by the peer.
     pub initiator: Initiator,
@@ -99,15 +101,25 @@ impl Closed {
             Closing { lost: true, .. } => Some(Error::Lost),
             _ => None,
         };
+        let sent = closing.sent.as_ref().map(|(_, reason)| reason.clone());
+        let is_ours = closing.initiator == Initiator::Local && closing.violation.is_none();
+        let ours = sent.as_deref().filter(|_| is_ours).unwrap_or_default();
         Closed {
             code: closing.code(),
-            reason: closing.reason().to_owned(),
+            reason: Some(closing.reason()).filter(|reason| !reason.is_empty()).unwrap_or(ours).to_owned(),
             initiator: closing.initiator,
             clean: closing.is_clean(),
             error: error.or_else(implied),
             unread_for: None,
-            sent: closing.sent.as_ref().map(|(_, reason)| reason.clone()),
+            sent,
         }
+    }
+}
+
+/// The error may be the program's, with a drop that panics; and the last to hold an end may be anybody.
+impl Drop for Closed {
+    fn drop(&mut self) {
+        threadwire_guard::discard(self.error.take());
     }
 }
 
@@ -118,8 +130,11 @@ impl fmt::Display for Closed {
             Initiator::Peer => "the peer",
         };
         write!(f, "closed by {by} with {}", self.code)?;
-        if !self.reason.is_empty() {
-            write!(f, ": {}", self.reason)?;
+        // What this side has found stands in the error as well.
+        let is_finding =
+            matches!(self.error, Some(Error::Protocol(_) | Error::Timeout(TimeoutKind::Silence { .. })));
+        if !self.reason.is_empty() && !is_finding {
+            write!(f, ": {}", Shown(&self.reason))?;
         }
         if let Some(error) = &self.error {
             write!(f, " ({error:#})")?;

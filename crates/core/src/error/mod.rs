@@ -1,10 +1,10 @@
 //! The error type of all faces.
 
-use std::any::Any;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use threadwire_guard::Panicked;
 use threadwire_proto::handshake::{Answer, HandshakeError, HeaderError};
 use threadwire_proto::{SendError, Violation};
 use threadwire_stopped::Stopped;
@@ -15,9 +15,11 @@ mod limit;
 mod network;
 mod proxy;
 mod redirect;
+mod refusal;
 mod request;
 mod route;
 mod setting;
+mod shown;
 mod timeout;
 mod tls;
 mod transience;
@@ -29,6 +31,7 @@ pub use limit::{LimitError, LimitKind};
 pub use network::{ConnectError, ConnectUnixError, ListenError, ResolveError};
 pub use proxy::{ProxyError, ProxyProblem};
 pub use redirect::{RedirectError, RedirectProblem};
+use refusal::Refusal;
 pub use request::{RequestId, RequestRefused};
 pub use route::RouteError;
 pub use setting::SettingError;
@@ -173,8 +176,8 @@ pub enum Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Error::Handshake(source) => Some(&**source),
             // Each prints the error that it holds.
+            Error::Handshake(error) => error.source(),
             Error::Resolve(error) => error.source(),
             Error::Connect(error) => error.source(),
             Error::ConnectUnix(error) => error.source(),
@@ -196,17 +199,22 @@ impl Error {
             Error::Closed => f.write_str("the connection is closed"),
             Error::Timeout(kind) => write!(f, "{kind}"),
             Error::Protocol(rule) => {
-                write!(f, "the peer broke the protocol: {rule} (RFC 6455, section {})", rule.section())
+                write!(
+                    f,
+                    "the peer broke the protocol: {rule} (RFC {}, section {})",
+                    rule.rfc(),
+                    rule.section()
+                )
             }
             Error::Lost => f.write_str("the peer ended the connection without a close frame"),
             Error::Status(answer) => {
-                let status = answer.status();
+                let refusal = Refusal { answer, challenge: (401, "WWW-Authenticate") };
                 write!(
                     f,
-                    "the server answered the opening handshake with status {status}, expected 101 (RFC 6455, section 4.1)"
+                    "the server answered the opening handshake with {refusal}, expected 101 (RFC 6455, section 4.1)"
                 )
             }
-            Error::Handshake(_) => f.write_str("the opening handshake failed"),
+            Error::Handshake(error) => write!(f, "the opening handshake failed: {error}"),
             Error::Url(error) => write!(f, "{error}"),
             Error::Resolve(error) => write!(f, "{error}"),
             Error::Connect(error) => write!(f, "{error}"),
@@ -230,9 +238,19 @@ impl Error {
     }
 }
 
-/// `{}` says what was tried, `{:#}` also why that failed: all that lies underneath.
+/// `{}` says what was tried, `{:#}` also why that failed: all that lies underneath. The program's own errors print themselves, and
+/// one that panics at that is said to.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let printed = threadwire_guard::run(|| self.chain(f));
+        printed.unwrap_or_else(|panicked| {
+            write!(f, "an error that can't be printed, as that panics: {panicked}")
+        })
+    }
+}
+
+impl Error {
+    fn chain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.headline(f)?;
         let mut below = std::error::Error::source(self);
         while let Some(error) = below.filter(|_| f.alternate()) {
@@ -340,11 +358,8 @@ impl Error {
 
     /// The message of a panic.
     #[doc(hidden)]
-    pub fn panicked(payload: Box<dyn Any + Send>) -> Error {
-        Error::Panicked(match payload.downcast::<String>() {
-            Ok(text) => text.into_boxed_str(),
-            Err(payload) => payload.downcast::<&'static str>().map_or("(no message)", |text| *text).into(),
-        })
+    pub fn panicked(panicked: impl Into<Panicked>) -> Error {
+        Error::Panicked(panicked.into().message().into())
     }
 }
 

@@ -8,6 +8,7 @@ use threadwire_proto::handshake::{Answer, HandshakeError};
 
 use super::Error;
 use super::io_kind::is_forbidden;
+use super::refusal::Refusal;
 use super::transience::is_passing;
 
 /// The way through a proxy failed.
@@ -78,6 +79,11 @@ pub enum ProxyProblem {
     BadAnswer(HandshakeError),
     /// The answer of a SOCKS proxy is not valid: what it is, and what was expected.
     BadReply(String),
+    /// The proxy sent so many bytes behind its answer, where the server's would begin, which says nothing before it is asked.
+    TooMuch {
+        /// How many bytes.
+        count: usize,
+    },
     /// The proxy ended the connection before it had answered.
     Ended,
     /// Writing to it, or reading from it, failed.
@@ -103,6 +109,7 @@ impl ProxyProblem {
             | ProxyProblem::LoginRefused
             | ProxyProblem::BadAnswer(_)
             | ProxyProblem::BadReply(_)
+            | ProxyProblem::TooMuch { .. }
             | ProxyProblem::Host(_) => false,
         }
     }
@@ -122,16 +129,8 @@ impl fmt::Display for ProxyProblem {
         match self {
             ProxyProblem::Unreachable(_) => f.write_str("can't be reached"),
             ProxyProblem::Refused(answer) => {
-                write!(f, "refused with status {}", answer.status())?;
-                if !answer.reason().is_empty() {
-                    write!(f, " ({})", answer.reason().escape_debug())?;
-                }
-                match answer.header("Proxy-Authenticate") {
-                    Some(scheme) if answer.status() == 407 => {
-                        write!(f, ", it asks for {}", scheme.escape_debug())
-                    }
-                    _ => Ok(()),
-                }
+                let refusal = Refusal { answer, challenge: (407, "Proxy-Authenticate") };
+                write!(f, "refused with {refusal}")
             }
             ProxyProblem::Socks4(code) => {
                 let why = match code {
@@ -160,6 +159,9 @@ impl fmt::Display for ProxyProblem {
             ProxyProblem::LoginRefused => f.write_str("does not accept the user name and the password"),
             ProxyProblem::BadAnswer(_) => f.write_str("gave no answer of HTTP"),
             ProxyProblem::BadReply(what) => write!(f, "gave no answer of SOCKS: {what}"),
+            ProxyProblem::TooMuch { count } => {
+                write!(f, "sent {count} bytes behind its answer, where the server's begin, expected none")
+            }
             ProxyProblem::Ended => f.write_str("ended the connection before it had answered"),
             ProxyProblem::Io(_) => f.write_str("can't be talked to"),
             ProxyProblem::Host(why) => write!(f, "can't be asked: {why}"),

@@ -58,17 +58,17 @@ fn every_variant() -> Vec<(Error, &'static str, bool)> {
         (Error::Lost, "the peer ended the connection without a close frame", true),
         (
             status(403),
-            "the server answered the opening handshake with status 403, expected 101 (RFC 6455, section 4.1)",
+            "the server answered the opening handshake with status 403 (x), expected 101 (RFC 6455, section 4.1)",
             false,
         ),
         (
             status(429),
-            "the server answered the opening handshake with status 429, expected 101 (RFC 6455, section 4.1)",
+            "the server answered the opening handshake with status 429 (x), expected 101 (RFC 6455, section 4.1)",
             true,
         ),
         (
             status(503),
-            "the server answered the opening handshake with status 503, expected 101 (RFC 6455, section 4.1)",
+            "the server answered the opening handshake with status 503 (x), expected 101 (RFC 6455, section 4.1)",
             true,
         ),
         (
@@ -189,6 +189,100 @@ fn a_chain_is_printed_once_by_the_error_itself_or_by_what_walks_its_sources() {
         }
         assert!(walked.to_lowercase().starts_with(&chain.to_lowercase()), "{walked:?}, but {chain:?}");
     }
+}
+
+fn answer(head: &str) -> Box<Answer> {
+    Box::new(Answer::parse(head.as_bytes(), &Limits::default()).unwrap().unwrap().0)
+}
+
+#[test]
+fn the_first_line_says_what_was_answered() {
+    for (head, said) in [
+        ("HTTP/1.1 404 Not Found\r\n\r\n", "status 404 (Not Found)"),
+        ("HTTP/1.1 400\r\n\r\n", "status 400"),
+        ("HTTP/1.1 403 a\tb\r\n\r\n", "status 403 (a\\tb)"),
+        (
+            "HTTP/1.1 401 Who?\r\nWWW-Authenticate: Basic realm=\"x\"\r\nwww-authenticate: Bearer\r\n\r\n",
+            "status 401 (Who?), it asks for Basic realm=\"x\" or Bearer",
+        ),
+        ("HTTP/1.1 403 No\r\nWWW-Authenticate: Basic\r\n\r\n", "status 403 (No)"),
+    ] {
+        let expected = format!(
+            "the server answered the opening handshake with {said}, expected 101 (RFC 6455, section 4.1)"
+        );
+        assert_eq!(Error::Status(answer(head)).to_string(), expected);
+    }
+    let error = Error::from(HandshakeError::Host { found: "\"a b\"".to_owned() });
+    let said = error.to_string();
+    assert!(said.starts_with("the opening handshake failed: \"a b\" is not a host, expected"), "{said}");
+}
+
+#[test]
+fn a_proxy_may_ask_for_one_of_several_logins() {
+    let head = "HTTP/1.1 407 Login\r\nProxy-Authenticate: Negotiate\r\nProxy-Authenticate: Basic realm=\"x\"\r\n\r\n";
+    let problem = ProxyProblem::Refused(answer(head));
+    let error = Error::from(ProxyError { proxy: "http://proxy:8080".to_owned(), problem });
+    let said = "the proxy http://proxy:8080 refused with status 407 (Login), it asks for Negotiate or Basic realm=\"x\"";
+    assert_eq!(error.to_string(), said);
+}
+
+#[test]
+fn a_rule_that_was_broken_is_told_once_and_with_its_own_rfc() {
+    use threadwire_proto::utf8::InvalidUtf8;
+    use threadwire_proto::{CloseCode, Initiator};
+    for (rule, code, text) in [
+        (
+            Violation::Masked,
+            1002,
+            "closed by us with 1002 (protocol error) (the peer broke the protocol: a server's frame is masked \
+             (RFC 6455, section 5.1))",
+        ),
+        (
+            Violation::InvalidUtf8(InvalidUtf8),
+            1007,
+            "closed by us with 1007 (invalid data) (the peer broke the protocol: text is not UTF-8 \
+             (RFC 6455, section 8.1))",
+        ),
+        (
+            Violation::FrameTooLong { length: 9, limit: 8 },
+            1009,
+            "closed by us with 1009 (message too big) (the peer broke the protocol: a frame of 9 bytes is over the \
+             limit of 8 (RFC 6455, section 10.4))",
+        ),
+        (
+            Violation::DeflateCut,
+            1007,
+            "closed by us with 1007 (invalid data) (the peer broke the protocol: a compressed message is cut short \
+             (RFC 7692, section 7.2.2))",
+        ),
+    ] {
+        let closed = Closed {
+            code: CloseCode::new(code),
+            reason: rule.to_string(),
+            initiator: Initiator::Local,
+            clean: false,
+            error: Some(Error::Protocol(rule)),
+            unread_for: None,
+            sent: Some(rule.to_string()),
+        };
+        assert_eq!(closed.to_string(), text);
+    }
+}
+
+#[test]
+fn a_reason_can_not_forge_another_line() {
+    use threadwire_proto::{CloseCode, Initiator};
+    let closed = Closed {
+        code: CloseCode::POLICY,
+        reason: "realm=\"x\"\nERROR \u{1b}[31m".to_owned(),
+        initiator: Initiator::Peer,
+        clean: true,
+        error: None,
+        unread_for: None,
+        sent: None,
+    };
+    let said = "closed by the peer with 1008 (policy violation): realm=\"x\"\\nERROR \\u{1b}[31m";
+    assert_eq!(closed.to_string(), said);
 }
 
 #[test]

@@ -14,7 +14,7 @@ pub struct TlsError {
     pub host: String,
     /// The problem.
     pub problem: TlsProblem,
-    /// The error of the TLS library.
+    /// What the TLS library says, in words.
     pub source: Option<Source>,
 }
 
@@ -79,8 +79,7 @@ pub enum TlsProblem {
         /// The names that it has, as they are written in errors of rustls; none if it has none.
         names: Vec<String>,
     },
-    /// The server's certificate is signed by itself, and not among the roots; or it is, but is made to sign others, not to be
-    /// shown by a server. Its key may be pinned instead.
+    /// The server's certificate is signed by itself, and not among the roots. It may be made one, or its key may be pinned.
     SelfSigned,
     /// The server's certificate is signed by none of the roots, nor by a certificate that was sent with it and is.
     UnknownIssuer,
@@ -121,13 +120,11 @@ impl fmt::Display for TlsProblem {
             TlsProblem::NotYetValid { until } => {
                 write!(f, "its certificate is not valid before {}", Date(*until))
             }
-            TlsProblem::WrongName { names } if names.is_empty() => {
-                f.write_str("its certificate is for no name at all")
-            }
+            TlsProblem::WrongName { names } if names.is_empty() => f.write_str(
+                "its certificate is for no name at all: names are expected as subject alternative names",
+            ),
             TlsProblem::WrongName { names } => write!(f, "its certificate is only for {}", names.join(", ")),
-            TlsProblem::SelfSigned => {
-                f.write_str("its certificate is self-signed, and not a root for servers like it")
-            }
+            TlsProblem::SelfSigned => f.write_str("its certificate is self-signed, and not one of the roots"),
             TlsProblem::UnknownIssuer => {
                 f.write_str("its certificate is signed by nobody among the roots, or the chain is incomplete")
             }

@@ -6,7 +6,7 @@ use threadwire_proto::handshake::Answer;
 
 use super::Cause;
 use crate::error::{Error, ProxyProblem};
-use crate::panic::contain;
+use threadwire_guard::contain;
 
 /// Asks whether an end is worth another attempt; without a hook, the cause itself knows. One that panics says no.
 pub fn is_worth_it<H>(hook: Option<&mut H>, cause: &Cause) -> bool

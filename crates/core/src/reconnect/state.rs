@@ -156,7 +156,31 @@ pub enum Cause {
     },
 }
 
+/// The error may be the program's, with a drop that panics; and the last to hold a cause may be anybody.
+impl Drop for Cause {
+    fn drop(&mut self) {
+        if let Cause::Error(error) = self {
+            threadwire_guard::discard(std::mem::replace(error, Error::Closed));
+        }
+    }
+}
+
 impl Cause {
+    /// The error, if no connection was opened.
+    ///
+    /// ```
+    /// use threadwire::Error;
+    /// use threadwire::reconnect::Cause;
+    /// assert!(matches!(Cause::Error(Error::Lost).into_error(), Some(Error::Lost)));
+    /// assert!(Cause::Requested.into_error().is_none());
+    /// ```
+    pub fn into_error(mut self) -> Option<Error> {
+        match &mut self {
+            Cause::Error(error) => Some(std::mem::replace(error, Error::Closed)),
+            _ => None,
+        }
+    }
+
     /// Whether another attempt is worth while, judged without knowing the server: what
     /// `Reconnect::retry_if` goes by if it is not set.
     ///

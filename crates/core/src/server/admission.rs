@@ -46,8 +46,13 @@ pub struct Admission {
     pub max_connections: Option<usize>,
     /// The most connections that one client has open at once, by its [address](crate::Request::client_ip); all addresses of a /64 of IPv6
     /// count as one, as that is the least that a customer is given. None by default, as many people may share an address. Past it,
-    /// requests are answered with 429. A client whose address is not known is not counted.
+    /// requests are answered with 429. Clients of whom a proxy in front does not say where they come from are one client together, whose
+    /// address is the proxy's, unless [`refuse_unknown`](Admission::refuse_unknown) is said. On a Unix socket without [`forwarded`](Admission::forwarded)
+    /// nobody has an address, and nobody is counted.
     pub max_per_address: Option<usize>,
+    /// Whether requests that would become connections are answered with 400 where a trusted proxy says nothing readable of where they come
+    /// from ([`forwarded`](Admission::forwarded)). False by default: [`Request::client_ip`](crate::Request::client_ip) is `None` then.
+    pub refuse_unknown: bool,
     /// The most sockets that are accepted in a second, on average; as many more may come at once after a second of rest. None by default;
     /// 0 counts as 1. Past it, they are left to wait in the system's queue, and nobody is refused, unless that is full (4096, or
     /// what the system allows).
@@ -64,7 +69,7 @@ pub struct Admission {
 }
 
 threadwire_proto::setters! {
-    Admission { max_handshakes: usize } optional {
+    Admission { refuse_unknown: bool, max_handshakes: usize } optional {
         max_connections: usize,
         max_per_address: usize,
         max_per_second: u32,
@@ -78,6 +83,7 @@ impl Default for Admission {
         Admission {
             max_connections: None,
             max_per_address: None,
+            refuse_unknown: false,
             max_per_second: None,
             max_handshakes: 4096,
             proxy_protocol: None,
@@ -153,9 +159,19 @@ impl Gate {
         Ok(Request::new(head, caller, client_ip))
     }
 
-    /// Lets a client in, if there is room for it: as long as the permit is there. None is needed where nothing is limited.
+    /// Whether a client is refused because its address is not known.
+    pub(super) fn refuses(&self, client: Option<IpAddr>) -> bool {
+        self.admission.refuse_unknown && self.admission.forwarded.is_some() && client.is_none()
+    }
+
+    /// Lets a client in, if there is room for it: as long as the permit is there. None is needed where nothing is limited. `hop` is the
+    /// address of the other end, which counts where that of the client is not known.
     #[doc(hidden)]
-    pub fn admit(self: &Arc<Gate>, ip: Option<IpAddr>) -> Result<Option<Arc<Permit>>, TooMany> {
+    pub fn admit(
+        self: &Arc<Gate>,
+        client: Option<IpAddr>,
+        hop: Option<IpAddr>,
+    ) -> Result<Option<Arc<Permit>>, TooMany> {
         let Admission { max_connections, max_per_address, .. } = self.admission;
         if max_connections.is_none() && max_per_address.is_none() {
             return Ok(None);
@@ -167,7 +183,10 @@ impl Gate {
         }
         // From here on the permit counts for one.
         let mut permit = Permit { gate: Arc::clone(self), network: None, is_over: AtomicBool::new(false) };
-        if let (Some(limit), Some(network)) = (max_per_address, ip.map(network)) {
+        // Behind a proxy on a Unix socket those who are not known are one together as well.
+        let unknown = || self.admission.forwarded.is_some().then_some(Ipv6Addr::UNSPECIFIED.into());
+        if let (Some(limit), Some(network)) = (max_per_address, client.or(hop).or_else(unknown).map(network))
+        {
             let mut addresses = lock(&self.addresses);
             let count = addresses.entry(network).or_default();
             if *count >= limit {
@@ -336,13 +355,13 @@ mod tests {
             max_per_address: Some(2),
             ..Admission::default()
         });
-        let admit = |ip: &str| gate.admit(Some(ip.parse().unwrap())).map_err(|error| error.kind);
+        let admit = |ip: &str| gate.admit(Some(ip.parse().unwrap()), None).map_err(|error| error.kind);
         let first = admit("2001:db8::1").unwrap().unwrap();
         let second = admit("2001:db8::2:3").unwrap();
         assert_eq!(admit("2001:db8::4").unwrap_err(), LimitKind::PerAddress);
         let other = admit("2001:db8:0:1::1").unwrap();
         assert_eq!(admit("192.0.2.1").unwrap_err(), LimitKind::Connections);
-        assert_eq!(gate.admit(None).map_err(|error| error.kind).unwrap_err(), LimitKind::Connections);
+        assert_eq!(gate.admit(None, None).map_err(|error| error.kind).unwrap_err(), LimitKind::Connections);
         first.give_back();
         first.give_back();
         let fourth = admit("::ffff:192.0.2.1").unwrap();
@@ -353,8 +372,24 @@ mod tests {
     }
 
     #[test]
+    fn clients_whom_a_proxy_does_not_name_count_as_the_proxy() {
+        let behind =
+            |forwarded| Gate::new(Admission { max_per_address: Some(1), forwarded, ..Admission::default() });
+        let (proxy, other) = (Some([10, 0, 0, 1].into()), Some([10, 0, 0, 2].into()));
+        let gate = behind(Some(Forwarded::hops(1)));
+        let first = gate.admit(None, proxy).unwrap();
+        assert!(first.is_some() && gate.admit(None, proxy).is_err());
+        assert!(gate.admit(None, other).is_ok() && gate.admit(Some([192, 0, 2, 1].into()), proxy).is_ok());
+        let on_a_socket = gate.admit(None, None).unwrap();
+        assert!(on_a_socket.is_some() && gate.admit(None, None).is_err());
+        // Nobody has an address on a Unix socket to which clients come directly.
+        let gate = behind(None);
+        assert!(gate.admit(None, None).is_ok() && gate.admit(None, None).is_ok());
+    }
+
+    #[test]
     fn nothing_is_counted_where_nothing_is_limited() {
         let gate = Gate::new(Admission::default());
-        assert!(gate.admit(Some([192, 0, 2, 1].into())).unwrap().is_none());
+        assert!(gate.admit(Some([192, 0, 2, 1].into()), None).unwrap().is_none());
     }
 }

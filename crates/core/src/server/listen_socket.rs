@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -109,26 +109,68 @@ impl fmt::Display for ListenAddr {
 }
 
 impl ListenSocket {
-    /// Listens on an address, as `Server::bind` does.
+    /// Listens on one address; of several that a name has, on the first that works. See [`tcp_all`](ListenSocket::tcp_all) for all of
+    /// them, as `Server::bind` does it, and for `0.0.0.0` and `[::]` together.
     ///
     /// Fails with [`Error::Listen`].
     pub fn tcp(addr: impl ToSocketAddrs + fmt::Debug) -> Result<ListenSocket, Error> {
-        let name = format!("{addr:?}").trim_matches('"').to_owned();
-        let fail = |source| Error::listen(name.clone(), source);
-        ListenSocket::first(addr.to_socket_addrs().map_err(fail)?).map_err(fail)
-    }
-
-    /// Listens on the first address that works.
-    #[doc(hidden)]
-    pub fn first(addrs: impl Iterator<Item = SocketAddr>) -> io::Result<ListenSocket> {
-        let mut result = Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
-        for addr in addrs {
-            result = listen(addr, false);
+        let fail = |source| Error::listen(name(&addr), source);
+        let mut result = no_address();
+        for addr in addr.to_socket_addrs().map_err(fail)? {
+            result = listen(addr, false, false).and_then(ListenSocket::of_tcp);
             if result.is_ok() {
                 break;
             }
         }
-        ListenSocket::of_tcp(result?)
+        result.map_err(fail)
+    }
+
+    /// Listens on all of these addresses, and on each address of those that are names, as `localhost` has two on most machines. Addresses that this machine does not
+    /// have are passed over, as long as the same name has others. With port 0, all of one name get the same port. Of
+    /// addresses with several ports, given together in place of one, those with the first port that works are listened on.
+    ///
+    /// Where `0.0.0.0` and `[::]` are both among them, with the same port, the second is for IPv6 alone; otherwise it is for both, as the system has it.
+    ///
+    /// Fails with [`Error::Listen`].
+    ///
+    /// ```
+    /// use threadwire::Server;
+    /// use threadwire::server::ListenSocket;
+    ///
+    /// let sockets = ListenSocket::tcp_all(["127.0.0.1:0", "localhost:0"])?;
+    /// assert!(sockets.len() >= 2);
+    /// let mut sockets = sockets.into_iter();
+    /// let first = sockets.next().expect("one at least");
+    /// let server = sockets.fold(Server::from_socket(first), Server::add_socket);
+    /// # let _ = server;
+    /// # Ok::<(), threadwire::Error>(())
+    /// ```
+    pub fn tcp_all<A: ToSocketAddrs + fmt::Debug>(
+        addrs: impl IntoIterator<Item = A>,
+    ) -> Result<Vec<ListenSocket>, Error> {
+        let resolve = |addr: A| match addr.to_socket_addrs() {
+            Ok(found) => Ok((name(&addr), found.collect())),
+            Err(source) => Err(Error::listen(name(&addr), source)),
+        };
+        ListenSocket::resolved(&addrs.into_iter().map(resolve).collect::<Result<Vec<_>, Error>>()?)
+    }
+
+    /// The same with addresses that were found, each list with the name it belongs to.
+    #[doc(hidden)]
+    pub fn resolved(names: &[(String, Vec<SocketAddr>)]) -> Result<Vec<ListenSocket>, Error> {
+        let all: Vec<SocketAddr> = names.iter().flat_map(|(_, addrs)| addrs).copied().collect();
+        let mut sockets = Vec::new();
+        for (name, addrs) in names {
+            let mut result = no_address();
+            for same_port in addrs.chunk_by(|one, next| one.port() == next.port()) {
+                result = listen_on_each(same_port, &all);
+                if result.is_ok() {
+                    break;
+                }
+            }
+            sockets.append(&mut result.map_err(|source| Error::listen(name.clone(), source))?);
+        }
+        Ok(sockets)
     }
 
     /// Listens on a Unix socket at a path. A socket that was left there by a server that has ended is removed, if nobody listens on it
@@ -206,9 +248,10 @@ impl ListenSocket {
     pub fn share(&self, count: usize) -> io::Result<Option<Vec<ListenSocket>>> {
         let RawSocket::Tcp(socket) = &self.socket else { return Ok(None) };
         let addr = socket.local_addr()?;
+        let only_v6 = addr.is_ipv6() && SockRef::from(socket).only_v6()?;
         // A socket may agree to share its address also when it listens already: connections that wait there are not lost.
         SockRef::from(socket).set_reuse_port(count > 0)?;
-        let others = (0..count).map(|_| listen(addr, true).and_then(ListenSocket::of_tcp));
+        let others = (0..count).map(|_| listen(addr, true, only_v6).and_then(ListenSocket::of_tcp));
         others.collect::<io::Result<_>>().map(Some)
     }
 }
@@ -218,9 +261,68 @@ impl ListenSocket {
 pub const INHERITS_NODELAY: bool =
     cfg!(any(target_os = "linux", target_os = "android", target_os = "freebsd"));
 
+/// An address as errors name it.
+#[doc(hidden)]
+pub fn name(addr: &impl fmt::Debug) -> String {
+    format!("{addr:?}").trim_matches('"').to_owned()
+}
+
+fn no_address<T>() -> io::Result<T> {
+    Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"))
+}
+
+/// Listens on addresses that have the same port, of `all` that are asked for.
+fn listen_on_each(addrs: &[SocketAddr], all: &[SocketAddr]) -> io::Result<Vec<ListenSocket>> {
+    /// A port that the system has chosen for one address may be taken at another.
+    const TRIES: u32 = 8;
+    let port = addrs.first().map_or(0, SocketAddr::port);
+    let is_wild = |addr: &SocketAddr| addr.port() == port && addr.ip() == Ipv4Addr::UNSPECIFIED;
+    let is_for_v4_too = !all.iter().any(is_wild);
+    let mut tries = 1..TRIES;
+    loop {
+        match try_each(addrs, !is_for_v4_too) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && port == 0 && tries.next().is_some() => {
+            }
+            result => return result,
+        }
+    }
+}
+
+fn try_each(addrs: &[SocketAddr], wild_is_only_v6: bool) -> io::Result<Vec<ListenSocket>> {
+    let mut sockets: Vec<ListenSocket> = Vec::new();
+    let mut result = no_address();
+    for addr in addrs {
+        // The port that the system has chosen for the first one.
+        let port = sockets.first().and_then(|first| first.addr.tcp()).map_or(addr.port(), |addr| addr.port());
+        let addr = SocketAddr::new(addr.ip(), port);
+        if sockets.iter().any(|socket| socket.addr == ListenAddr::Tcp(addr)) {
+            continue;
+        }
+        let only_v6 = wild_is_only_v6 && addr.ip() == Ipv6Addr::UNSPECIFIED;
+        match listen(addr, false, only_v6).and_then(ListenSocket::of_tcp) {
+            Ok(socket) => sockets.push(socket),
+            Err(error) if is_not_here(&error) => {
+                tracing::debug!(%addr, %error, "does not listen on an address that is not there");
+                result = Err(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    if sockets.is_empty() { result } else { Ok(sockets) }
+}
+
+/// Whether this machine does not have an address, or nothing of its kind.
+fn is_not_here(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    errno.is_some_and(|errno| matches!(errno, Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT))
+}
+
 /// Listens on an address. With `shared`, others of this process may do so too.
-fn listen(addr: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+fn listen(addr: SocketAddr, shared: bool, only_v6: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    if only_v6 {
+        socket.set_only_v6(true)?;
+    }
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
     socket.set_nonblocking(true)?;

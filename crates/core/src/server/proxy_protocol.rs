@@ -3,9 +3,9 @@
 //! <https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt>. What is read together with the header, TLS or HTTP, is for others.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use ppp::{PartialResult, v1, v2};
+use ppp::{PartialResult, v2};
 
 use super::trusted::TrustedNetworks;
 use crate::error::Error;
@@ -20,6 +20,8 @@ const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 const FIXED: usize = 16;
 /// How version 1 begins.
 const WORD: &[u8] = b"PROXY ";
+/// The line of version 1 that says nothing.
+const UNKNOWN: &[u8] = b"PROXY UNKNOWN";
 /// The longest line of version 1, with its end.
 const LONGEST_LINE: usize = 107;
 
@@ -147,23 +149,41 @@ fn parse_line(bytes: &[u8]) -> Result<Option<Header>, BadHeader> {
         let is_too_long = visible.len() == LONGEST_LINE;
         return if is_too_long { Err(BadHeader("its line does not end".to_owned())) } else { Ok(None) };
     };
-    let line = &visible[..=end];
-    let header = v1::Header::try_from(line).map_err(|error| BadHeader(error.to_string()))?;
-    if header.header.len() != line.len() {
-        return Err(BadHeader("its line has a CR that no LF follows".to_owned()));
-    }
-    let proxied = match header.addresses {
-        v1::Addresses::Unknown => None,
-        v1::Addresses::Tcp4(tcp) => Some(Proxied {
-            source: (tcp.source_address, tcp.source_port).into(),
-            destination: (tcp.destination_address, tcp.destination_port).into(),
-        }),
-        v1::Addresses::Tcp6(tcp) => Some(Proxied {
-            source: (tcp.source_address, tcp.source_port).into(),
-            destination: (tcp.destination_address, tcp.destination_port).into(),
-        }),
+    let Some(line) = visible[..end].strip_suffix(b"\r").filter(|line| !line.contains(&b'\r')) else {
+        return Err(BadHeader("its line does not end with CR LF, or has another CR".to_owned()));
     };
-    Ok(Some(Header { length: line.len(), proxied }))
+    let length = end + 1;
+    if line.strip_prefix(UNKNOWN).is_some_and(|rest| rest.is_empty() || rest.starts_with(b" ")) {
+        // Whatever follows is to be passed over (section 2.1).
+        return Ok(Some(Header { length, proxied: None }));
+    }
+    match str::from_utf8(line).ok().and_then(addresses) {
+        Some(proxied) => Ok(Some(Header { length, proxied: Some(proxied) })),
+        None => Err(BadHeader(format!(
+            "its line is \"{}\", expected \"PROXY TCP4 SOURCE DESTINATION PORT PORT\", TCP6, or \"PROXY UNKNOWN\"",
+            line.escape_ascii()
+        ))),
+    }
+}
+
+/// The addresses of a line, which has one space between each of its words, and nothing else.
+fn addresses(line: &str) -> Option<Proxied> {
+    let words: Vec<&str> = line.split(' ').collect();
+    let ["PROXY", family, source, destination, source_port, destination_port] = words[..] else {
+        return None;
+    };
+    let ip = |text: &str| -> Option<IpAddr> {
+        match family {
+            "TCP4" => text.parse::<Ipv4Addr>().ok().map(IpAddr::from),
+            "TCP6" => text.parse::<Ipv6Addr>().ok().map(IpAddr::from),
+            _ => None,
+        }
+    };
+    let port = |text: &str| text.parse::<u16>().ok().filter(|port| port.to_string() == text);
+    Some(Proxied {
+        source: SocketAddr::new(ip(source)?, port(source_port)?),
+        destination: SocketAddr::new(ip(destination)?, port(destination_port)?),
+    })
 }
 
 fn parse_binary(bytes: &[u8]) -> Result<Option<Header>, BadHeader> {
@@ -220,6 +240,7 @@ mod tests {
             (b"PROXY TCP6 2001:db8::1 ::2 1 65535\r\n".to_vec(), proxied("[2001:db8::1]:1", "[::2]:65535")),
             (b"PROXY UNKNOWN\r\n".to_vec(), None),
             (b"PROXY UNKNOWN anything at all\r\n".to_vec(), None),
+            (b"PROXY UNKNOWN \xff\r\n".to_vec(), None),
             (binary(0x21, 0x11, &V4), v4),
             (binary(0x21, 0x11, &[&V4[..], &[0x04, 0, 1, 7], &[0xea; 300]].concat()), v4),
             (
@@ -260,6 +281,15 @@ mod tests {
             b"PROXY TCP4 ::1 ::2 12345 443\r\n",
             b"PROXY tcp4 192.0.2.1 192.0.2.2 12345 443\r\n",
             b"PROXY UNKNOWN a\rb\r\n",
+            b"PROXY UNKNOWNX\r\n",
+            b"PROXY UNKNOWN\tx\r\n",
+            b"PROXY unknown\r\n",
+            b"PROXY  UNKNOWN\r\n",
+            b"PROXY TCP4 192.0.2.1  192.0.2.2 12345 443\r\n",
+            b"PROXY TCP4 192.0.2.1 192.0.2.2 +1 443\r\n",
+            b"PROXY TCP4 192.0.2.01 192.0.2.2 1 443\r\n",
+            b"PROXY TCP6 192.0.2.1 192.0.2.2 1 443\r\n",
+            b"PROXY TCP6 fe80::1%1 ::2 1 443\r\n",
             b"PROXY \r\n",
             b"PROXY \xff\r\n",
             &endless,

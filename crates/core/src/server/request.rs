@@ -138,6 +138,12 @@ impl Request {
         self.caller.peer
     }
 
+    /// The address of the other end: the client, or the last proxy in front of it.
+    #[doc(hidden)]
+    pub fn hop(&self) -> Option<IpAddr> {
+        self.caller.ip()
+    }
+
     /// The address of the client, if known: behind proxies that the server trusts
     /// ([`Admission::proxy_protocol`](crate::Admission::proxy_protocol), [`Admission::forwarded`](crate::Admission::forwarded)) what
     /// they say, otherwise that of [`peer_addr`](Request::peer_addr). An IPv4 address that was mapped to IPv6 is an IPv4 address

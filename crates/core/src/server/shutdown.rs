@@ -25,7 +25,7 @@ use threadwire_proto::{CloseCode, Closing};
 pub struct Shutdown {
     /// The code that every connection is closed with. 1001 (going away) by default.
     pub code: CloseCode,
-    /// The reason that goes with it, of at most 123 bytes. Empty by default.
+    /// The reason that goes with it. Of a longer one the first 123 bytes are sent, cut at a character. Empty by default.
     pub reason: String,
     /// How long the peers have to answer, from the call on. 5 s by default. During a shutdown it takes the place of
     /// [`Config::close_timeout`](crate::Config::close_timeout), whichever is longer: who has not answered then is dropped.

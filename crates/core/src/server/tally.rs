@@ -9,6 +9,7 @@ use threadwire_proto::handshake::Response;
 
 use super::shutdown::{CloseProblem, Shutdown, ShutdownReport, StuckWorker, UncleanClose};
 use crate::error::Error;
+use crate::session::close::fitted;
 
 /// The order of a shutdown to every worker.
 #[derive(Debug)]
@@ -19,9 +20,10 @@ pub struct ShutdownOrder {
 }
 
 impl ShutdownOrder {
-    /// Fails with [`Error::Send`] if the code must not be sent, or the reason is too long.
-    pub fn new(shutdown: Shutdown) -> Result<ShutdownOrder, Error> {
+    /// Fails with [`Error::Send`] if the code must not be sent. A reason that does not fit a close frame is cut: once, for all connections.
+    pub fn new(mut shutdown: Shutdown) -> Result<ShutdownOrder, Error> {
         CloseFrame { code: Some(shutdown.code), reason: &shutdown.reason }.check()?;
+        shutdown.reason.truncate(fitted(&shutdown.reason).len());
         let mut refusal = Response::new(503)?;
         if let Some(after) = shutdown.retry_after {
             let seconds = after.as_secs().saturating_add(u64::from(after.subsec_nanos() > 0));

@@ -2,13 +2,13 @@
 
 use std::time::Instant;
 
+use threadwire_proto::close::fit_reason;
 use threadwire_proto::state::State;
 use threadwire_proto::{CloseCode, CloseFrame, SendError};
 
 use super::Session;
 use super::buffers::Buffers;
 use super::linger::Linger;
-use super::outbox::Outbox;
 use crate::transport::Transport;
 
 /// The next step on the way to the end.
@@ -23,9 +23,25 @@ pub enum EndStep {
     HangUp,
 }
 
+/// As much of a reason as fits a close frame, cut at a character (RFC 6455, section 5.5). If that is not all, it is logged.
+pub fn fitted(reason: &str) -> &str {
+    let sent = fit_reason(reason);
+    if sent.len() < reason.len() {
+        tracing::warn!(
+            bytes = reason.len(),
+            sent,
+            "a close reason was cut to what a close frame has room for"
+        );
+    }
+    sent
+}
+
 impl Session {
-    /// Sends a close frame behind all that was sent before. Does nothing on a connection that is closing.
+    /// Sends a close frame behind all that was sent before. Does nothing on a connection that is closing. A reason that does not fit is
+    /// cut, and that is logged.
     pub fn close(&mut self, frame: CloseFrame<'_>, buffers: &Buffers) -> Result<(), SendError> {
+        let reason = if self.state() == State::Open { fitted(frame.reason) } else { "" };
+        let frame = CloseFrame { reason, ..frame };
         self.protocol.close(frame, &mut buffers.shared.borrow_mut(), self.outbox.end(buffers))
     }
 
@@ -37,6 +53,14 @@ impl Session {
             drop(self.note(error.into()));
         }
         self.abort();
+    }
+
+    /// Leaves the peer without waiting for its answer: the code is the one that the peer gets, if the close frame has left.
+    pub fn leave(&mut self) {
+        match self.is_drained() {
+            true => self.protocol.leave(),
+            false => self.protocol.abort(),
+        }
     }
 
     /// Ends without a word.
@@ -119,7 +143,7 @@ impl Session {
 
     /// The end: lets go of what waits.
     pub fn let_go(&mut self) {
-        self.outbox = Outbox::default();
+        self.outbox.let_go();
         self.unflushed = false;
     }
 }

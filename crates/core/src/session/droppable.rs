@@ -16,12 +16,19 @@ pub(super) struct DroppableFrames {
     end: usize,
     /// The length of each frame, and whether it may be dropped.
     frames: VecDeque<(usize, bool)>,
+    /// How many bytes may be dropped.
+    droppable: usize,
 }
 
 impl DroppableFrames {
     /// DroppableFrames what comes from here on.
     pub(super) fn new(end: usize) -> DroppableFrames {
-        DroppableFrames { from: end, gap: 0, end, frames: VecDeque::new() }
+        DroppableFrames { from: end, gap: 0, end, frames: VecDeque::new(), droppable: 0 }
+    }
+
+    /// How many bytes may be dropped.
+    pub(super) fn droppable(&self) -> usize {
+        self.droppable
     }
 
     /// How many bytes were dropped that still lie between the others.
@@ -33,13 +40,14 @@ impl DroppableFrames {
     pub(super) fn mark(&mut self, end: usize, droppable: bool) {
         if end > self.end {
             self.frames.push_back((end - self.end, droppable));
+            self.droppable += if droppable { end - self.end } else { 0 };
             self.end = end;
         }
     }
 
     /// Drops the oldest frame that may be. False if there is none.
     pub(super) fn drop_oldest(&mut self, bytes: &mut [u8]) -> bool {
-        while let Some((length, droppable)) = self.frames.pop_front() {
+        while let Some((length, droppable)) = self.pop() {
             if droppable {
                 self.gap += length;
                 self.from += length;
@@ -72,7 +80,7 @@ impl DroppableFrames {
         }
         while self.gap == 0 && self.from < sent {
             // This frame is partly written.
-            let Some((length, _)) = self.frames.pop_front() else { break };
+            let Some((length, _)) = self.pop() else { break };
             self.from += length;
         }
         sent
@@ -82,10 +90,16 @@ impl DroppableFrames {
     pub(super) fn begin(&mut self, sent: usize) {
         if self.gap == 0
             && self.from == sent
-            && let Some((length, _)) = self.frames.pop_front()
+            && let Some((length, _)) = self.pop()
         {
             self.from += length;
         }
+    }
+
+    fn pop(&mut self) -> Option<(usize, bool)> {
+        let (length, droppable) = self.frames.pop_front()?;
+        self.droppable -= if droppable { length } else { 0 };
+        Some((length, droppable))
     }
 
     /// The first bytes are taken away.
@@ -165,6 +179,9 @@ mod tests {
                 }
                 let left: usize = expected.iter().map(|(frame, _)| frame.len()).sum();
                 prop_assert_eq!(bytes.len() - sent - marks.gap(), left);
+                let droppable: usize =
+                    expected.iter().map(|(frame, droppable)| if *droppable { frame.len() } else { 0 }).sum();
+                prop_assert_eq!(marks.droppable(), droppable);
             }
         }
     }

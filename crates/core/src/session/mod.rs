@@ -168,6 +168,11 @@ impl Session {
         self.outbox.len()
     }
 
+    /// How many of the bytes that wait may be dropped to make room.
+    pub fn droppable(&self) -> usize {
+        self.outbox.droppable()
+    }
+
     /// How many messages were dropped because there was no room.
     pub fn dropped(&self) -> u64 {
         self.extras.as_ref().map_or(0, |extras| extras.dropped)

@@ -20,7 +20,10 @@ impl Session {
     /// How the connection has ended. Asked once.
     pub fn outcome(&mut self) -> Closed {
         let error = self.extras.as_mut().and_then(|extras| extras.error.take());
-        Closed::new(self.closing(), error)
+        let mut closed = Closed::new(self.closing(), error);
+        // Our close frame can't have left.
+        closed.clean &= !self.is_broken();
+        closed
     }
 }
 

@@ -126,34 +126,47 @@ impl Session {
         self.more_follows = follows;
     }
 
-    /// From now on a rule that the peer breaks is only noted until what came before it was dealt with.
+    /// From now on the peer's close frame, and a rule that it breaks, are only noted until what came before was dealt with.
     #[inline]
-    pub fn defer_failures(&mut self, defers: bool) {
-        self.protocol.defer_failures(defers);
+    pub fn defer_end(&mut self, defers: bool) {
+        self.protocol.defer_end(defers);
     }
 
-    /// Whether a broken rule waits.
+    /// Whether the peer's end waits.
     #[inline]
-    pub fn has_failed(&self) -> bool {
-        self.protocol.has_failed()
+    pub fn has_deferred_end(&self) -> bool {
+        self.protocol.has_deferred_end()
     }
 
-    /// Fails the connection by the deferred violation, when the messages before it were received. Whether there was one.
-    pub fn fail_deferred(&mut self, env: Env<'_>) -> bool {
+    /// Whether the peer's close frame waits.
+    pub fn has_deferred_close(&self) -> bool {
+        self.protocol.has_deferred_close()
+    }
+
+    /// Deals with the peer's end, when the messages before it were received. Whether there was one.
+    pub fn end_deferred(&mut self, env: Env<'_>) -> bool {
         let mut shared = env.buffers.shared.borrow_mut();
-        let failed: Option<Violation> =
-            self.protocol.fail_deferred(&mut shared, self.outbox.end(env.buffers));
+        let ended: Option<Result<(), Violation>> =
+            self.protocol.end_deferred(&mut shared, self.outbox.end(env.buffers));
         drop(shared);
-        failed.map(|rule| self.note(Error::Protocol(rule))).is_some()
+        if let Some(Err(rule)) = ended {
+            self.note(Error::Protocol(rule));
+        }
+        ended.is_some()
     }
 
     /// The peer will send no more, or the stream is broken. If both sides have closed, or the peer broke a rule, it may still
-    /// read: what waits for it, with our close frame behind it, leaves first.
+    /// read: what waits for it, with our close frame behind it, leaves first; and so do the answers to what it sent before an end that
+    /// [waits](Session::defer_end).
     pub fn input_ended(&mut self, error: Option<io::Error>, io: &mut impl Transport) {
         let state = self.state();
         match error {
             // After both close frames everything was said.
             Some(error) if state != State::Closed => drop(self.note(error.into())),
+            None if self.has_deferred_end() => {
+                self.input_is_over = true;
+                return;
+            }
             None if matches!(state, State::Closed | State::Failed) && !self.is_drained() => {
                 self.input_is_over = true;
                 return;

@@ -9,7 +9,8 @@ use rustls::{ClientConfig, RootCertStore, SignatureScheme};
 use rustls_platform_verifier::Verifier as PlatformVerifier;
 
 use super::verify::{Pin, Verifier, parse_pin};
-use super::{HTTP, Pem, provider};
+use super::words::InWords;
+use super::{HTTP, Pem, key_log, provider};
 use crate::error::{Error, TlsError, TlsFileError, TlsProblem};
 
 /// How a `Client` speaks TLS, for `wss://` URLs: see `Client::tls`. Each setting has a
@@ -38,6 +39,7 @@ pub struct ClientTls {
     sends_name: bool,
     alpn: Vec<Vec<u8>>,
     resumes: bool,
+    logs_keys: bool,
     accepts_any: bool,
     /// Settings of the program's own, instead of all of that.
     own: Option<Arc<ClientConfig>>,
@@ -115,6 +117,7 @@ impl ClientTls {
             sends_name: true,
             alpn: vec![HTTP.to_vec()],
             resumes: true,
+            logs_keys: true,
             accepts_any: false,
             own: None,
             beside_own: None,
@@ -260,6 +263,12 @@ impl ClientTls {
         self.changed("no_resumption", |tls| tls.resumes = false)
     }
 
+    /// Does not heed the environment variable `SSLKEYLOGFILE`. By default, where that is set, the keys of each session are
+    /// appended to the file that it names, so that Wireshark and others can read what was encrypted (in the format of NSS).
+    pub fn no_key_log(self) -> ClientTls {
+        self.changed("no_key_log", |tls| tls.logs_keys = false)
+    }
+
     /// The settings for rustls, and the name that the server at this host has to have. `host` is without brackets.
     #[doc(hidden)]
     pub fn prepare(&self, host: &str) -> Result<(Arc<ClientConfig>, ServerName<'static>), Error> {
@@ -277,7 +286,7 @@ impl ClientTls {
             Error::from(TlsError {
                 host: host.to_owned(),
                 problem: TlsProblem::Settings,
-                source: Some(Box::new(error)),
+                source: Some(Box::new(InWords(error))),
             })
         })?;
         Ok((config, name))
@@ -285,6 +294,10 @@ impl ClientTls {
 
     fn make(&self) -> Result<Arc<ClientConfig>, rustls::Error> {
         let provider = provider();
+        let roots = match &self.trust {
+            Trust::System(roots) | Trust::Only(roots) => roots.clone(),
+            Trust::AnyServer => Vec::new(),
+        };
         let inner: Option<Arc<dyn rustls::client::danger::ServerCertVerifier>> = match &self.trust {
             Trust::System(extra) => {
                 let extra = extra.iter().cloned();
@@ -308,7 +321,7 @@ impl ClientTls {
             }
             Trust::AnyServer => None,
         };
-        let verifier = Verifier { inner, pins: self.pins.clone(), provider: Arc::clone(&provider) };
+        let verifier = Verifier { inner, roots, pins: self.pins.clone(), provider: Arc::clone(&provider) };
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .dangerous()
@@ -323,6 +336,9 @@ impl ClientTls {
         config.alpn_protocols = self.alpn.clone();
         if !self.resumes {
             config.resumption = Resumption::disabled();
+        }
+        if self.logs_keys {
+            config.key_log = key_log();
         }
         Ok(Arc::new(config))
     }
@@ -346,9 +362,9 @@ fn checked_roots(pem: &Pem) -> Result<Vec<CertificateDer<'static>>, Error> {
     let roots = pem.certificates()?;
     let mut store = RootCertStore::empty();
     for root in &roots {
-        store
-            .add(root.clone())
-            .map_err(|error| pem.error("has a certificate in it that can't be a root", Some(error.into())))?;
+        store.add(root.clone()).map_err(|error| {
+            pem.error("has a certificate in it that can't be a root", Some(InWords(error).into()))
+        })?;
     }
     Ok(roots)
 }

@@ -10,6 +10,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::error::{Error, TlsFileError};
 
+/// The keys that can be used with every provider.
+const USABLE: &str = "RSA with 2048 bits or more, ECDSA on P-256 or P-384, or Ed25519";
+
 /// Where certificates or a key are found: a file, or bytes that are at hand, in PEM (RFC 7468). What else is in there is passed
 /// over, so a key may lie in one file with its certificates.
 ///
@@ -72,14 +75,29 @@ impl Pem {
         }
     }
 
+    /// The error for a key of this kind, that can't be used.
+    pub(super) fn unusable(&self, kind: &str) -> Error {
+        let article = if kind.starts_with(['R', 'E', 'X']) { "an" } else { "a" };
+        self.error(format!("has {article} {kind} in it that can't be used, expected {USABLE}"), None)
+    }
+
     /// The key.
     pub(super) fn key(&self) -> Result<PrivateKeyDer<'static>, Error> {
-        match PrivateKeyDer::from_pem_slice(&self.read()?) {
+        let bytes = self.read()?;
+        let contains = |text: &str| bytes.windows(text.len()).any(|part| part == text.as_bytes());
+        match PrivateKeyDer::from_pem_slice(&bytes) {
             Ok(key) => Ok(key),
-            Err(pem::Error::NoItemsFound) => Err(self.error(
-                "has no key in it, expected -----BEGIN PRIVATE KEY----- (one with a password can't be used)",
-                None,
-            )),
+            // In the name of the section, or in a line of it (RFC 1421, section 4.6.1.1).
+            Err(_) if contains("-----BEGIN ENCRYPTED PRIVATE KEY") || contains("Proc-Type: 4,ENCRYPTED") => {
+                Err(self
+                    .error(format!("has a key with a password in it, expected one without, {USABLE}"), None))
+            }
+            Err(pem::Error::NoItemsFound) if contains("-----BEGIN DSA PRIVATE KEY") => {
+                Err(self.unusable("DSA key"))
+            }
+            Err(pem::Error::NoItemsFound) => {
+                Err(self.error("has no key in it, expected -----BEGIN PRIVATE KEY-----", None))
+            }
             Err(error) => Err(self.error("is not the PEM that it should be", Some(plain(error)))),
         }
     }

@@ -12,7 +12,9 @@ use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 use webpki::EndEntityCert;
 
-use super::{HTTP, Pem, certified, provider};
+use super::verify::ClientVerifier;
+use super::words::InWords;
+use super::{HTTP, Pem, certified, key_log, provider};
 use crate::error::Error;
 
 /// How many sessions of TLS 1.2 clients are kept that use no tickets.
@@ -78,6 +80,7 @@ struct Settings {
     alpn: Vec<Vec<u8>>,
     tickets: Option<Arc<dyn ProducesTickets>>,
     sessions: Arc<dyn StoresServerSessions>,
+    logs_keys: bool,
     /// Settings of the program's own, instead of all of that.
     own: Option<Arc<ServerConfig>>,
 }
@@ -92,6 +95,7 @@ impl ServerTls {
             alpn: vec![HTTP.to_vec()],
             tickets: None,
             sessions: ServerSessionMemoryCache::new(SESSIONS),
+            logs_keys: true,
             own: None,
         }
         .with_tickets()?;
@@ -108,6 +112,7 @@ impl ServerTls {
             alpn: Vec::new(),
             tickets: None,
             sessions: Arc::new(NoServerSessionStorage {}),
+            logs_keys: false,
             own: Some(Arc::clone(&config)),
         };
         ServerTls(Arc::new(Reloadable { settings: Mutex::new(settings), current: RwLock::new(config) }))
@@ -150,6 +155,13 @@ impl ServerTls {
             settings.tickets = None;
             settings.sessions = Arc::new(NoServerSessionStorage {});
         })?;
+        Ok(self)
+    }
+
+    /// Does not heed the environment variable `SSLKEYLOGFILE`, as [`ClientTls::no_key_log`](super::ClientTls::no_key_log) does not. Fails as
+    /// [`certificate`](ServerTls::certificate) does.
+    pub fn no_key_log(self) -> Result<ServerTls, Error> {
+        self.change(|settings| settings.logs_keys = false)?;
         Ok(self)
     }
 
@@ -213,27 +225,30 @@ impl Settings {
         let builder = match &self.clients {
             ClientCertificates::None => builder.with_no_client_auth(),
             ClientCertificates::Optional(pem) | ClientCertificates::Required(pem) => {
-                let mut roots = RootCertStore::empty();
-                for root in pem.certificates()? {
-                    roots.add(root).map_err(|error| {
-                        pem.error("has a certificate in it that can't be a root", Some(error.into()))
+                let roots = pem.certificates()?;
+                let mut store = RootCertStore::empty();
+                for root in &roots {
+                    store.add(root.clone()).map_err(|error| {
+                        pem.error("has a certificate in it that can't be a root", Some(InWords(error).into()))
                     })?;
                 }
-                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(store), provider);
                 let verifier = match &self.clients {
                     ClientCertificates::Optional(_) => verifier.allow_unauthenticated(),
                     _ => verifier,
                 };
-                let verifier = verifier.build();
-                builder.with_client_cert_verifier(
-                    verifier
-                        .map_err(|error| pem.error("has no roots that can be used", Some(error.into())))?,
-                )
+                let inner = verifier
+                    .build()
+                    .map_err(|error| pem.error("has no roots that can be used", Some(error.into())))?;
+                builder.with_client_cert_verifier(Arc::new(ClientVerifier { inner, roots }))
             }
         };
         let mut config = builder.with_cert_resolver(Arc::new(Certificates::read(&self.certificates)?));
         config.alpn_protocols = self.alpn.clone();
         config.session_storage = Arc::clone(&self.sessions);
+        if self.logs_keys {
+            config.key_log = key_log();
+        }
         match &self.tickets {
             Some(tickets) => config.ticketer = Arc::clone(tickets),
             None => config.send_tls13_tickets = 0,

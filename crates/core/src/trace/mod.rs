@@ -38,13 +38,10 @@ mod redact;
 pub mod tap;
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use line::{Direction, TraceEvent, TraceLine};
-
-use crate::error::Error;
 
 type Sink = dyn Fn(&TraceLine<'_>) + Send + Sync;
 
@@ -87,9 +84,7 @@ impl Trace {
     }
 
     fn tell(&self, line: &TraceLine<'_>) {
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| (self.sink)(line))) {
-            tracing::error!(error = %Error::panicked(payload), "a trace failed");
-        }
+        threadwire_guard::contain("a trace", || (self.sink)(line));
     }
 }
 

@@ -131,6 +131,8 @@ pub struct Closing {
     pub timed_out: bool,
     /// Whether the peer ended TCP before the closing handshake was complete.
     pub lost: bool,
+    /// Whether this side did, once its close frame had left: it did not wait for the peer's answer.
+    pub left: bool,
     deadline: Option<Instant>,
 }
 
@@ -143,6 +145,7 @@ impl Closing {
             violation: None,
             timed_out: false,
             lost: false,
+            left: false,
             deadline: None,
         }
     }
@@ -153,12 +156,14 @@ impl Closing {
     }
 
     /// The close code of the connection (RFC 6455, section 7.1.5): the peer's, or 1005 if its close frame had none;
-    /// where the peer broke a rule, the code for that; 1006 where there was no close frame.
+    /// where the peer broke a rule, the code for that; where this side [left](Closing::left), the code that it gave; 1006 where
+    /// there was no close frame.
     pub fn code(&self) -> CloseCode {
-        match (&self.received, &self.violation) {
-            (_, Some(violation)) => violation.code(),
-            (Some((code, _)), None) => code.unwrap_or(CloseCode::NO_STATUS),
-            (None, None) => CloseCode::ABNORMAL,
+        match (&self.received, &self.violation, &self.sent) {
+            (_, Some(violation), _) => violation.code(),
+            (Some((code, _)), None, _) => code.unwrap_or(CloseCode::NO_STATUS),
+            (None, None, Some((code, _))) if self.left => code.unwrap_or(CloseCode::NO_STATUS),
+            (None, None, _) => CloseCode::ABNORMAL,
         }
     }
 
@@ -216,12 +221,19 @@ pub struct Connection {
     closing: Option<Box<Closing>>,
     /// The last ping that was not answered at once, as the peer does not read what we send.
     late_pong: Option<Box<[u8]>>,
-    /// Whether a broken rule waits until the program has dealt with what came before it.
+    /// Whether the peer's end waits until the program has dealt with what came before it.
     defers: bool,
-    /// A rule that was broken, and not told yet.
-    deferred: Option<Box<Violation>>,
+    /// The peer's end, if it waits.
+    deferred: Option<Box<PeerEnd>>,
     /// If messages may be compressed.
     deflate: Option<Box<Compressor>>,
+}
+
+/// What of the peer's doing ends a connection.
+#[derive(Debug)]
+enum PeerEnd {
+    Close(Option<CloseCode>, String),
+    Violation(Violation),
 }
 
 impl Connection {
@@ -273,6 +285,11 @@ impl Connection {
                 Ok(Some(frame)) if !frame.opcode().is_control() && self.state == State::Open => {
                     return Some(Event::Frame(frame));
                 }
+                Ok(Some(frame)) if self.defers && self.defer_close(&frame) => {
+                    frame.recycle(&mut shared.pool);
+                    *input = &mut [];
+                    return None;
+                }
                 Ok(Some(frame)) => {
                     if let Some(event) = self.receive_slowly(frame, shared, out) {
                         return Some(event);
@@ -281,7 +298,7 @@ impl Connection {
                 Err(violation) => {
                     *input = &mut [];
                     if self.defers && self.state == State::Open {
-                        self.deferred.get_or_insert_with(|| Box::new(violation));
+                        self.deferred = Some(Box::new(PeerEnd::Violation(violation)));
                         return None;
                     }
                     self.fail(violation, shared, out);
@@ -365,46 +382,72 @@ impl Connection {
         Some(Event::Close(frame))
     }
 
-    /// Whether from now on a rule that the peer breaks while the connection is open is only noted, and the input behind it dropped, until
-    /// [`fail_deferred`](Connection::fail_deferred) is called: for a caller that queues what has arrived, so that the answers
-    /// to what came before still leave before the close frame. A rule about close codes and reasons is told at once.
+    /// Notes a close frame instead of answering it. False for another frame, or one that is to be dealt with at once.
+    #[cold]
+    fn defer_close(&mut self, frame: &Frame<'_>) -> bool {
+        if frame.opcode() != OpCode::Close || self.state != State::Open {
+            return false;
+        }
+        let Ok(CloseFrame { code, reason }) = CloseFrame::parse(frame.payload()) else { return false };
+        self.deferred = Some(Box::new(PeerEnd::Close(code, reason.to_owned())));
+        true
+    }
+
+    /// Whether from now on a close frame that the peer sends while the connection is open, or a rule that it breaks, is only noted, and the input behind it dropped, until
+    /// [`end_deferred`](Connection::end_deferred) is called: for a caller that queues what has arrived, so that the answers
+    /// to what came before still leave before our close frame. A rule about close codes and reasons is told at once.
     ///
     /// ```
     /// use threadwire_proto::{Config, Connection, Event, Role, SendError, Shared};
     ///
     /// let mut server = Connection::new(Role::Server, &Config::default());
     /// let (mut shared, mut out) = (Shared::new(), Vec::new());
-    /// server.defer_failures(true);
+    /// server.defer_end(true);
     /// let mut wire = *b"\x81\x82\0\0\0\0hi\x83\x80\0\0\0\0"; // a message, and an opcode that does not exist
     /// let mut input = &mut wire[..];
     /// let mut queue = Vec::new();
     /// while let Some(event) = server.receive(&mut input, &mut shared, &mut out) {
     ///     queue.extend(event.frame().and_then(|frame| frame.message()).map(|message| message.to_owned()));
     /// }
-    /// assert!(server.has_failed());
+    /// assert!(server.has_deferred_end());
     /// for message in queue {
     ///     server.send(message.as_message(), &mut shared, &mut out)?; // it can still be answered
     /// }
-    /// assert!(matches!(server.fail_deferred(&mut shared, &mut out), Some(_)));
+    /// assert!(matches!(server.end_deferred(&mut shared, &mut out), Some(Err(_))));
     /// assert!(out.starts_with(b"\x81\x02hi\x88"));
     /// # Ok::<(), SendError>(())
     /// ```
     #[inline]
-    pub fn defer_failures(&mut self, defers: bool) {
+    pub fn defer_end(&mut self, defers: bool) {
         self.defers = defers;
     }
 
-    /// Whether the peer has broken a rule that is only [noted](Connection::defer_failures) so far.
+    /// Whether the peer has closed, or broken a rule, and that is only [noted](Connection::defer_end) so far.
     #[inline]
-    pub fn has_failed(&self) -> bool {
+    pub fn has_deferred_end(&self) -> bool {
         self.deferred.is_some()
     }
 
-    /// Fails the connection for the rule that was noted, if one was: a close frame that says so is written.
-    pub fn fail_deferred(&mut self, shared: &mut Shared, out: &mut Vec<u8>) -> Option<Violation> {
-        let violation = *self.deferred.take().filter(|_| self.state == State::Open)?;
-        self.fail(violation, shared, out);
-        Some(violation)
+    /// Whether the peer has closed, and that is only [noted](Connection::defer_end) so far.
+    pub fn has_deferred_close(&self) -> bool {
+        matches!(self.deferred.as_deref(), Some(PeerEnd::Close(..)))
+    }
+
+    /// Deals with the end that was noted, if one was: the peer's close frame is answered, or the connection fails for the rule that was
+    /// broken, which is the error, and a close frame that says so is written.
+    pub fn end_deferred(&mut self, shared: &mut Shared, out: &mut Vec<u8>) -> Option<Result<(), Violation>> {
+        match *self.deferred.take().filter(|_| self.state == State::Open)? {
+            PeerEnd::Violation(violation) => {
+                self.fail(violation, shared, out);
+                Some(Err(violation))
+            }
+            PeerEnd::Close(code, reason) => {
+                self.state = step(self.state, Input::Close).1;
+                self.write_close(CloseFrame { code, reason: "" }, Initiator::Peer, shared, out);
+                self.closing_by(Initiator::Peer).received = Some((code, reason));
+                Some(Ok(()))
+            }
+        }
     }
 
     fn fail(&mut self, violation: Violation, shared: &mut Shared, out: &mut Vec<u8>) {
@@ -419,7 +462,8 @@ impl Connection {
     }
 
     /// Closes: sends a close frame, after which nothing more is sent, and what the peer still sends is dropped until
-    /// it answers. A connection that is closing already is left as it is.
+    /// it answers. A connection that is closing already is left as it is. Where the peer's close frame was only
+    /// [noted](Connection::defer_end) so far, this answers it.
     ///
     /// ```
     /// use threadwire_proto::{CloseCode, CloseFrame, Config, Connection, Role, Shared, state::State};
@@ -450,8 +494,21 @@ impl Connection {
         frame.check()?;
         let (action, next) = step(self.state, Input::SendClose);
         self.state = next;
-        if action == Action::Write {
-            self.write_close(frame, Initiator::Local, shared, out);
+        if action != Action::Write {
+            return Ok(());
+        }
+        match self.deferred.take().map(|end| *end) {
+            None => self.write_close(frame.fitted(), Initiator::Local, shared, out),
+            Some(PeerEnd::Close(code, reason)) => {
+                self.state = step(self.state, Input::Close).1;
+                self.write_close(frame.fitted(), Initiator::Peer, shared, out);
+                self.closing_by(Initiator::Peer).received = Some((code, reason));
+            }
+            Some(PeerEnd::Violation(violation)) => {
+                self.state = step(self.state, Input::Violation).1;
+                self.write_close(frame.fitted(), Initiator::Local, shared, out);
+                self.closing_by(Initiator::Local).violation = Some(violation);
+            }
         }
         Ok(())
     }
@@ -491,15 +548,41 @@ impl Connection {
     pub fn tcp_ended(&mut self) {
         let (action, next) = step(self.state, Input::TcpEnded);
         self.state = next;
-        self.closing_by(Initiator::Peer).lost |= action == Action::Lost;
+        let deferred = self.deferred.take();
+        let closing = self.closing_by(Initiator::Peer);
+        closing.lost |= action == Action::Lost;
+        if let Some(PeerEnd::Close(code, reason)) = deferred.map(|end| *end) {
+            closing.received = Some((code, reason));
+        }
         self.let_go();
     }
 
     /// We end TCP, whatever state the connection is in.
+    ///
+    /// See [`leave`](Connection::leave) for an end after a close frame.
     pub fn abort(&mut self) {
         self.state = step(self.state, Input::TcpEnded).1;
         self.closing_by(Initiator::Local);
         self.let_go();
+    }
+
+    /// This side ends TCP when its close frame has left, and does not wait for the peer's answer.
+    ///
+    /// ```
+    /// use threadwire_proto::{CloseCode, CloseFrame, Config, Connection, Role, Shared};
+    ///
+    /// let mut client = Connection::new(Role::Client, &Config::default());
+    /// let frame = CloseFrame { code: Some(CloseCode::GOING_AWAY), reason: "" };
+    /// client.close(frame, &mut Shared::new(), &mut Vec::new())?;
+    /// client.leave();
+    /// let closing = client.closing().expect("it was begun");
+    /// assert_eq!((closing.code(), closing.is_clean()), (CloseCode::GOING_AWAY, false));
+    /// # Ok::<(), threadwire_proto::SendError>(())
+    /// ```
+    pub fn leave(&mut self) {
+        let was_over = self.state == State::Ended;
+        self.abort();
+        self.closing_by(Initiator::Local).left = !was_over;
     }
 
     /// When closing is to be given up: [`Config::close_timeout`] after the first call that finds the connection no

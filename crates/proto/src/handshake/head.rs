@@ -333,6 +333,6 @@ fn wrong_version(line: &[u8], kind: HeadKind) -> HandshakeError {
 
 fn not_http(start: &[u8], expected: &'static str) -> HandshakeError {
     let tls = start[0] == 0x16;
-    let found = if tls { "0x16, the start of a TLS handshake,".to_owned() } else { quote(start) };
+    let found = if tls { "0x16, the start of a TLS handshake".to_owned() } else { quote(start) };
     HandshakeError::NotHttp { found, expected }
 }

@@ -158,16 +158,7 @@ impl Request {
         if !rules::is_target(&self.target) {
             return Err(HandshakeError::Target);
         }
-        let host = rules::HOST.one(headers)?;
-        if !rules::is_authority(host) {
-            let Rule { name, expected, rule } = rules::HOST;
-            return Err(HandshakeError::InvalidHeader {
-                name,
-                found: rules::quote_host(host),
-                expected,
-                rule,
-            });
-        }
+        self.check_host()?;
         rules::ORIGIN.at_most_one(headers)?;
         self.has_no_body()?;
         if !headers.contains_token("Upgrade", "websocket") {
@@ -190,6 +181,33 @@ impl Request {
             extensions: Vec::new(),
             headers: Headers::new(),
         })
+    }
+
+    /// Checks that there is exactly one `Host`, whatever is asked for, and that it is a host with or without a port; HTTP/1.0 may have
+    /// none (RFC 9112, section 3.2). Two of them are how proxies and servers come to see different requests in the same bytes.
+    ///
+    /// ```
+    /// use threadwire_proto::handshake::{Limits, Request};
+    ///
+    /// let parse = |head: &[u8]| Request::parse(head, &Limits::default()).unwrap().unwrap().0;
+    /// assert!(parse(b"GET / HTTP/1.1\r\nHost: example.com\r\n\r\n").check_host().is_ok());
+    /// assert!(parse(b"GET / HTTP/1.1\r\n\r\n").check_host().is_err());
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`HandshakeError::MissingHeader`], [`HandshakeError::RepeatedHeader`] or [`HandshakeError::InvalidHeader`].
+    pub fn check_host(&self) -> Result<(), HandshakeError> {
+        let host = match self.minor_version {
+            0 => rules::HOST.at_most_one(&self.headers)?,
+            _ => Some(rules::HOST.one(&self.headers)?),
+        };
+        if host.is_none_or(rules::is_authority) {
+            return Ok(());
+        }
+        let Rule { name, expected, rule } = rules::HOST;
+        let found = rules::quote_host(host.unwrap_or_default());
+        Err(HandshakeError::InvalidHeader { name, found, expected, rule })
     }
 
     /// The bytes behind the head are read as frames, so no header may say that they are a body.

@@ -394,6 +394,59 @@ fn closing_is_possible_inside_a_fragmented_message_of_either_side() {
     }
 }
 
+/// A server that defers the client's end, and what has come: a message and a close frame, in one piece.
+fn deferring() -> Peer {
+    let mut server = Peer::new(Role::Server, &Config::default());
+    server.connection.defer_end(true);
+    let close = [&1000_u16.to_be_bytes()[..], b"bye"].concat();
+    server.feed(&[frame(Role::Server, TEXT, b"hi"), frame(Role::Server, CLOSE, &close)].concat());
+    assert_eq!(server.seen, [Seen::Text("hi".into())]);
+    assert_eq!(server.state(), State::Open);
+    assert!(server.connection.has_deferred_end() && server.connection.has_deferred_close());
+    server
+}
+
+#[test]
+fn a_deferred_close_is_answered_behind_the_answers_to_what_came_before() {
+    let mut server = deferring();
+    server.feed(&frame(Role::Server, TEXT, b"too late"));
+    server.send(OpCode::Text, true, b"hi").unwrap();
+    let Peer { connection, shared, out, .. } = &mut server;
+    assert_eq!(connection.end_deferred(shared, out), Some(Ok(())));
+    assert_eq!(connection.end_deferred(shared, out), None, "once");
+    assert_eq!(
+        frames(Role::Server, &server.out),
+        [(TEXT, b"hi".to_vec()), (CLOSE, 1000_u16.to_be_bytes().to_vec())]
+    );
+    assert_eq!(server.state(), State::Closed);
+    assert_eq!(server.end(), End::clean(Initiator::Peer, 1000, "bye"));
+}
+
+#[test]
+fn a_close_of_ones_own_answers_a_deferred_one() {
+    let mut server = deferring();
+    server.close(1001, "");
+    assert_eq!(frames(Role::Server, &server.out), [(CLOSE, 1001_u16.to_be_bytes().to_vec())]);
+    assert_eq!(server.state(), State::Closed, "nothing more is to be waited for");
+    assert_eq!(server.end(), End::clean(Initiator::Peer, 1000, "bye"));
+
+    // And a broken rule that was deferred is not waited for either.
+    let mut server = Peer::new(Role::Server, &Config::default());
+    server.connection.defer_end(true);
+    server.feed(&frame(Role::Client, TEXT, b"not masked"));
+    assert!(server.connection.has_deferred_end() && !server.connection.has_deferred_close());
+    server.close(1001, "");
+    assert_eq!(server.state(), State::Failed);
+}
+
+#[test]
+fn tcp_ending_behind_a_deferred_close_keeps_its_code_but_is_not_clean() {
+    let mut server = deferring();
+    server.connection.tcp_ended();
+    let closing = server.connection.closing().expect("it has ended");
+    assert_eq!((closing.code().get(), closing.reason(), closing.is_clean()), (1000, "bye", false));
+}
+
 #[test]
 fn nothing_is_sent_once_the_connection_is_not_open() {
     type Ending = fn(&mut Peer, Role);

@@ -206,8 +206,9 @@ impl Connection {
     ///
     /// On a connection that is closing already, or has ended, it only waits.
     ///
-    /// Fails with [`Error::Send`], and does nothing, if the code must not be sent (1000-1003, 1007-1014 and 3000-4999 may) or
-    /// the reason is longer than 123 bytes ([`fit_reason`](crate::proto::close::fit_reason) cuts one).
+    /// Of a reason longer than 123 bytes as much is sent as [fits](crate::proto::close::fit_reason), and a warning is logged.
+    ///
+    /// Fails with [`Error::Send`], and does nothing, if the code must not be sent (1000-1003, 1007-1014 and 3000-4999 may).
     ///
     /// ```
     /// use threadwire::{CloseCode, Error, aio};

@@ -110,7 +110,10 @@ impl Core {
         if drive && let Some(core) = self.kick.core.upgrade() {
             self.runtime.spawn(driver::drive(core));
         }
-        woken.into_iter().for_each(Waker::wake);
+        // The code of some executor: the others are told whatever it does.
+        for waker in woken {
+            threadwire_guard::contain("a waker", || waker.wake());
+        }
     }
 
     pub(super) fn agreed(&self) -> Option<&Agreed> {

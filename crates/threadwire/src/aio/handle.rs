@@ -132,8 +132,9 @@ impl Handle {
     /// end once the peer has answered, or [`Config::close_timeout`](crate::Config::close_timeout) has passed. Does nothing if
     /// the connection is closing already.
     ///
-    /// Fails with [`Error::Send`], and does nothing, if the code must not be sent (1000-1003, 1007-1014 and 3000-4999 may) or
-    /// the reason is longer than 123 bytes.
+    /// Of a reason longer than 123 bytes as much is sent as [fits](crate::proto::close::fit_reason), and a warning is logged.
+    ///
+    /// Fails with [`Error::Send`], and does nothing, if the code must not be sent (1000-1003, 1007-1014 and 3000-4999 may).
     pub fn close_with(&self, code: CloseCode, reason: &str) -> Result<(), Error> {
         self.0.close(code, reason)
     }

@@ -65,6 +65,7 @@ mod core;
 mod dial;
 mod driver;
 mod flusher;
+mod guarded;
 mod handle;
 mod listening;
 mod pending;

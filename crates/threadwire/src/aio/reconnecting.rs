@@ -11,10 +11,11 @@ use std::time::{Duration, Instant, SystemTime};
 use futures_core::Stream;
 use futures_core::stream::FusedStream;
 use threadwire_core::client::settings::Settings;
-use threadwire_core::panic::{catch, contain};
+use threadwire_core::panic::catch;
 use threadwire_core::reconnect::conductor::{Conductor, Effect, Event};
 use threadwire_core::reconnect::retry::{is_worth_it, random};
 use threadwire_core::reconnect::shared::SharedState;
+use threadwire_guard::contain;
 use threadwire_proto::{CloseCode, Message, OwnedMessage};
 use tokio::time::{Sleep, sleep};
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 use super::connection::Connection;
+use super::guarded::guarded;
 use super::server::Server;
 use super::shutdown::{Control, Ending, in_time};
 use crate::Error;
@@ -153,6 +154,8 @@ async fn run<F: Future>(
         Err(error) => return tracing::debug!(%error, "dropped a connection before it was open"),
     };
     drop(pending);
-    handling.await;
+    if let Err(panicked) = guarded(handling).await {
+        tracing::error!(error = %Error::panicked(panicked), "a handler panicked");
+    }
     membership.end(&*handle.wait_closed().await);
 }

@@ -27,6 +27,7 @@ use crate::tls::ServerTls;
 use crate::{Config, Error, Reply};
 use threadwire_core::config::setting::Way;
 use threadwire_core::server::accept_errors::{AfterError, Failures};
+use threadwire_core::server::listen_socket;
 use threadwire_core::server::settings::ServerSettings;
 use threadwire_core::server::tally::ShutdownOrder;
 
@@ -78,12 +79,14 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens at an address, `HOST:PORT` or a [`SocketAddr`]; port 0 has the system choose one. Fails with [`Error::Listen`].
+    /// Listens at an address, `HOST:PORT` or a [`SocketAddr`]; port 0 has the system choose one, and a name is listened on at all of its
+    /// addresses ([`ListenSocket::tcp_all`]). Fails with [`Error::Listen`].
     pub async fn bind(addr: impl ToSocketAddrs + fmt::Debug) -> Result<Server, Error> {
-        let name = format!("{addr:?}").trim_matches('"').to_owned();
-        let fail = |source| Error::listen(name.clone(), source);
-        let addrs = lookup_host(addr).await.map_err(fail)?;
-        Ok(Server::from_socket(ListenSocket::first(addrs).map_err(fail)?))
+        let name = listen_socket::name(&addr);
+        match lookup_host(addr).await {
+            Ok(addrs) => ListenSocket::resolved(&[(name, addrs.collect())]).map(Server::from_sockets),
+            Err(source) => Err(Error::listen(name, source)),
+        }
     }
 
     /// Listens on a Unix socket at a path, as [`ListenSocket::unix`] does. Fails with [`Error::Listen`].
@@ -94,6 +97,10 @@ impl Server {
     /// Listens on a socket that was made before: see [`ListenSocket`]. The runtime watches it from the first [`accept`](Server::accept) or
     /// [`serve`](Server::serve) on.
     pub fn from_socket(socket: ListenSocket) -> Server {
+        Server::from_sockets(vec![socket])
+    }
+
+    fn from_sockets(sockets: Vec<ListenSocket>) -> Server {
         let server = Server {
             addrs: Vec::new(),
             unwatched: Vec::new(),
@@ -106,7 +113,7 @@ impl Server {
             pause: None,
             control: Control::new(),
         };
-        server.add_socket(socket)
+        sockets.into_iter().fold(server, Server::add_socket)
     }
 
     /// Listens on one more socket: see [`ListenSocket`].

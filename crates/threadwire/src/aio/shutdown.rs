@@ -236,7 +236,7 @@ impl Stopper {
     /// Shuts down gracefully, and says who did not answer, as [`Running::shutdown`](crate::Running::shutdown) does. Dropped before it is
     /// ready, the shutdown goes on.
     ///
-    /// Fails with [`Error::Send`], and nothing has happened, if the code must not be sent or the reason is too long.
+    /// Fails with [`Error::Send`], and nothing has happened, if the code must not be sent.
     pub async fn shutdown(&self, shutdown: Shutdown) -> Result<ShutdownReport, Error> {
         self.control.shutdown(shutdown).await
     }

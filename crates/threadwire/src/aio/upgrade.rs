@@ -12,6 +12,7 @@ use threadwire_proto::handshake::{self, Answer, HandshakeError, Headers};
 
 use super::connection::Connection;
 use super::core::Opening;
+use super::guarded::guarded;
 use super::stream::Stream;
 use crate::{Config, Error};
 use threadwire_core::config::setting::Way;
@@ -186,7 +187,11 @@ impl Upgrade {
         let connection = self.connection();
         tokio::spawn(async move {
             match connection.await {
-                Ok(connection) => drop(handler(connection).await),
+                Ok(connection) => {
+                    if let Err(panicked) = guarded(async { drop(handler(connection).await) }).await {
+                        tracing::error!(error = %Error::panicked(panicked), "a handler panicked");
+                    }
+                }
                 Err(error) => tracing::debug!(%error, "a connection was not upgraded"),
             }
         });

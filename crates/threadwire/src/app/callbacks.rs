@@ -37,6 +37,7 @@ impl Callbacks {
         };
         if let Err(error) = catch(|| on_error(ws, error)) {
             tracing::error!(error = format!("{error:#}"), "on_error failed");
+            threadwire_guard::discard(error);
         }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use threadwire_proto::{CloseCode, Initiator, Keepalive, Message};
+use threadwire_worker::EventLoop;
 
 use super::HeaderList;
 use super::callbacks::{Callbacks, Outcome};
@@ -467,6 +468,8 @@ impl Drop for Run {
         if let Some(reconnect) = self.reconnect.take() {
             // The code 1001 is valid, so this can't fail.
             let _ = reconnect.close_with(CloseCode::GOING_AWAY, "");
+            // Where the thread was stopped, and its loop does not turn by itself, nothing else would bring what waits to the peer.
+            EventLoop::current().wind_down(|| reconnect.state().is_final());
             self.shared.end();
         }
     }
@@ -474,11 +477,8 @@ impl Drop for Run {
 
 /// The error out of a cause that nobody else has any more.
 fn own(cause: Arc<Cause>) -> Error {
-    match Arc::try_unwrap(cause) {
-        Ok(Cause::Error(error)) => error,
-        Ok(cause) => Error::other(cause.to_string()),
-        Err(cause) => Error::other(cause.to_string()),
-    }
+    let text = cause.to_string();
+    Arc::into_inner(cause).and_then(Cause::into_error).unwrap_or_else(|| Error::other(text))
 }
 
 impl fmt::Debug for App {

@@ -125,7 +125,10 @@ impl Listener for AppListener {
             match catch(|| on_close(ws, closed)) {
                 // The connection has ended: `Closed` is no failure, and neither is a stop.
                 Ok(()) | Err(Error::Closed | Error::Stopped) => {}
-                Err(error) => callbacks.tell(Some(ws), &error),
+                Err(error) => {
+                    callbacks.tell(Some(ws), &error);
+                    threadwire_guard::discard(error);
+                }
             }
         });
     }

@@ -74,8 +74,19 @@ impl Quick {
     }
 }
 
+/// Gives the loop a turn before something is sent that answers nothing, if a millisecond has passed since the last one: a program
+/// that only sends waits for nothing that arrives, and may sleep between as any other thread, while pings and a close frame are
+/// to be answered. A callback does not: the loop turns when it has returned. Nor is a stop told here, so that a farewell still leaves.
+#[inline]
+pub(super) fn look_around() {
+    if EventLoop::current().is_outermost() {
+        let _ = checkpoint();
+    }
+}
+
 /// An open connection, on its thread. Dropping it closes it with 1001: the closing handshake is then completed whenever the
-/// thread's loop turns.
+/// thread's loop turns. On a thread that is no worker and was stopped, where no loop turns any more, the drop itself waits for that, at most for the
+/// thread's [grace](EventLoop::set_grace) (2 s, for all of its connections together).
 ///
 /// What is sent leaves at once, unless it answers one of several messages that have arrived together: then the answers are
 /// gathered until the others were received too, or until 0.2 ms have passed, so that a burst of messages is answered in one
@@ -180,13 +191,15 @@ impl Connection {
         }
     }
 
-    /// The program wants more. If that is all that was received, and answered, a rule that the peer broke behind it is told.
+    /// The program wants more. If that is all that was received, and answered, the peer's close frame behind it is answered, or a rule that
+    /// it broke is told.
     #[inline]
     pub(super) fn catch_up(&self) {
+        self.inbox.count_ask();
         if self.inbox.is_empty() {
-            self.ws.defer_failures(false);
-            if self.ws.has_failed() {
-                self.ws.fail_deferred();
+            self.ws.defer_end(false);
+            if self.ws.has_deferred_end() {
+                self.ws.end_deferred();
             }
         }
     }
@@ -205,6 +218,14 @@ impl Connection {
         }
         self.is_asked.set(true);
         self.inbox.take(&self.ws)
+    }
+
+    /// Something is about to be sent.
+    #[inline]
+    fn before_send(&self) {
+        if !self.is_asked.get() {
+            look_around();
+        }
     }
 
     /// Something was sent: it leaves at once, unless it may be gathered.
@@ -252,6 +273,7 @@ impl Connection {
         options: impl Into<SendOptions>,
     ) -> Result<(), Error> {
         let (message, options) = (message.into(), options.into());
+        self.before_send();
         self.inbox.window.while_sending(&self.ws, options.when_full, |when_full| {
             self.ws.send_with(message, options.when_full(when_full))?;
             self.after_send();
@@ -262,6 +284,7 @@ impl Connection {
     /// Sends a ping, with a payload of at most 125 bytes. Its pong only counts as a sign of life; see
     /// [`measure_roundtrip`](Connection::measure_roundtrip).
     pub fn ping(&mut self, payload: &[u8]) -> Result<(), Error> {
+        self.before_send();
         self.ws.ping(payload)?;
         self.flush();
         Ok(())
@@ -289,8 +312,10 @@ impl Connection {
     /// how it ended, which may have been the peer's doing. Messages that arrived before can still be received; those that arrive
     /// meanwhile are dropped.
     ///
-    /// Fails with [`Error::Send`], and does nothing, for a code that must not be sent or a reason longer than 123 bytes; and with
-    /// [`Error::Stopped`] if the thread's worker is stopped.
+    /// Of a reason longer than 123 bytes as much is sent as [fits](crate::proto::close::fit_reason), and a warning is logged.
+    ///
+    /// Fails with [`Error::Send`], and does nothing, for a code that must not be sent; and with [`Error::Stopped`] if the thread's worker is
+    /// stopped.
     pub fn close_with(&mut self, code: CloseCode, reason: &str) -> Result<Arc<Closed>, Error> {
         self.ws.close_with(code, reason)?;
         EventLoop::current().wait(None, || self.ws.is_reported())?;
@@ -393,15 +418,24 @@ impl<'a> IntoIterator for &'a mut Connection {
     }
 }
 
-impl Drop for Connection {
-    fn drop(&mut self) {
+impl Connection {
+    /// Begins to close with 1001, if it is open.
+    pub(super) fn say_goodbye(&self) {
         if self.ws.is_open() {
             // The code 1001 is valid, so this can't fail.
             let _ = self.ws.close_with(CloseCode::GOING_AWAY, "");
             self.flush();
         }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.say_goodbye();
         // Messages that still arrive wake no `Select`.
         self.inbox.set_select_slot(None);
+        // Where the thread was stopped, and its loop does not turn by itself, nothing else would bring what waits to the peer.
+        EventLoop::current().wind_down(|| self.ws.has_ended());
     }
 }
 

@@ -77,6 +77,9 @@ impl Detached {
                 crate::Connection::put_on(*moving, Box::new(InboxListener::new(Rc::clone(&inbox))), site)?
             }
         };
+        if ws.has_deferred_close() {
+            inbox.await_program(&ws);
+        }
         if !inbox.window.is_full() {
             ws.resume_reading();
         }
@@ -87,5 +90,33 @@ impl Detached {
 impl fmt::Debug for Detached {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Detached").field("waiting", &self.queue.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use crate::blocking::{Server, connect};
+    use crate::server::Shutdown;
+
+    #[test]
+    fn a_connection_that_comes_to_a_thread_behind_the_order_to_shut_down_is_closed() {
+        let mut server = Server::bind("127.0.0.1:0").unwrap();
+        let url = format!("ws://{}", server.local_addr().unwrap());
+        let client = thread::spawn(move || {
+            let mut ws = connect(&url).unwrap();
+            let received = ws.recv().unwrap();
+            (received, ws.closed().expect("it has ended"))
+        });
+        let detached = server.accept().unwrap().detach().unwrap();
+        // Where the connection is going.
+        let worker = server.service().begin_once();
+        server.shutdown(Shutdown::default().reason("restart")).unwrap();
+        let mut ws = detached.attach_to(Some(&worker)).unwrap();
+        assert!(!ws.is_open());
+        assert!(ws.recv().unwrap().is_none());
+        let (received, closed) = client.join().unwrap();
+        assert!(received.is_none() && closed.clean && closed.reason == "restart", "{closed}");
     }
 }

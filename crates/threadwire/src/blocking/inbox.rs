@@ -1,27 +1,49 @@
 //! Inbox of a blocking connection: messages that have arrived and were not received, and the listener that fills it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
+use std::time::{Duration, Instant};
 
 use threadwire_proto::{Message, OwnedMessage};
 use threadwire_worker::EventLoop;
 
 use super::queue::Queue;
+use super::reserves::Promise;
 use super::select::SelectSlot;
 use super::window::ReceiveWindow;
 use crate::{Closed, Connection, Error, Listener};
+
+/// How long a peer that has closed waits for a program that receives nothing while the loop turns.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// How long a program may take to receive for the first time before it counts as one that never does.
+const FIRST: Duration = Duration::from_secs(1);
 
 /// Messages of this many bytes are received before others are read.
 const LARGE: usize = 64 << 10;
 
 /// A queue of messages, and how full it is. It belongs to a connection and to the listener that fills it.
-#[derive(Default)]
 pub(super) struct Inbox {
     queue: RefCell<Queue>,
     pub(super) window: ReceiveWindow,
     /// The `Select` to tell of arrivals.
     slot: RefCell<Option<SelectSlot>>,
+    /// How often the program has asked for a message.
+    asks: Cell<u64>,
+    since: Instant,
+}
+
+impl Default for Inbox {
+    fn default() -> Inbox {
+        Inbox {
+            queue: RefCell::default(),
+            window: ReceiveWindow::default(),
+            slot: RefCell::default(),
+            asks: Cell::new(0),
+            since: Instant::now(),
+        }
+    }
 }
 
 impl Inbox {
@@ -58,13 +80,37 @@ impl Inbox {
         self.window.add(ws, message.len());
         let is_first = self.queue.borrow_mut().push(message);
         if is_first {
-            ws.defer_failures(true);
+            ws.defer_end(true);
             self.announce();
         }
         if message.len() >= LARGE {
             // Large messages are received one by one, to save memory.
             EventLoop::current().interrupt();
         }
+    }
+
+    /// The program asks for a message.
+    #[inline]
+    pub(super) fn count_ask(&self) {
+        self.asks.set(self.asks.get() + 1);
+    }
+
+    /// How often the program has asked for a message, of this connection or, as a `Select` receives by turns, of any in its `Select`.
+    fn asks(&self) -> u64 {
+        self.slot.borrow().as_ref().map_or(self.asks.get(), SelectSlot::asks)
+    }
+
+    /// The peer has closed behind what is queued. That is answered once the program has received all of it and comes back for more; or if
+    /// it does not receive any more, as the peer waits; or at once if it only sends, or does nothing.
+    pub(super) fn await_program(self: &Rc<Inbox>, ws: &Connection) {
+        let asks = self.asks();
+        let never_asks = asks == 0 && self.since.elapsed() >= FIRST;
+        let patience = if self.is_empty() || never_asks { Duration::ZERO } else { PATIENCE };
+        let (inbox, ws) = (Rc::downgrade(self), ws.clone());
+        EventLoop::current().after(patience, move || match inbox.upgrade() {
+            Some(inbox) if inbox.asks() != asks && ws.has_deferred_end() => inbox.await_program(&ws),
+            _ => ws.end_deferred(),
+        });
     }
 
     /// Tells the `Select` of an arrival.
@@ -95,6 +141,8 @@ pub(super) struct InboxListener {
     pub(super) inbox: Rc<Inbox>,
     /// Where the connection is to be accepted, if a server has opened it. Gone with the server.
     arrived: Option<Weak<Arrived>>,
+    /// What the connection needs on the thread that it goes to, if it goes to one.
+    _promise: Option<Promise>,
 }
 
 /// The connections of a server that have opened and were not accepted, in the order in which they came.
@@ -103,12 +151,12 @@ pub(super) struct Arrived(pub(super) RefCell<VecDeque<super::Connection>>);
 
 impl InboxListener {
     pub(super) fn new(inbox: Rc<Inbox>) -> InboxListener {
-        InboxListener { inbox, arrived: None }
+        InboxListener { inbox, arrived: None, _promise: None }
     }
 
     /// For a connection that a server on this thread opens.
-    pub(super) fn of_server(arrived: Weak<Arrived>) -> InboxListener {
-        InboxListener { inbox: Rc::default(), arrived: Some(arrived) }
+    pub(super) fn of_server(arrived: Weak<Arrived>, promise: Option<Promise>) -> InboxListener {
+        InboxListener { inbox: Rc::default(), arrived: Some(arrived), _promise: promise }
     }
 }
 
@@ -127,6 +175,10 @@ impl Listener for InboxListener {
     fn on_message(&mut self, ws: &Connection, message: Message<'_>) -> Result<(), Error> {
         self.inbox.put(ws, message);
         Ok(())
+    }
+
+    fn on_deferred_close(&mut self, ws: &Connection) {
+        self.inbox.await_program(ws);
     }
 
     fn on_close(&mut self, _ws: &Connection, _closed: &Closed) {

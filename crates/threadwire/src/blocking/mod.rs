@@ -35,6 +35,7 @@ mod detached;
 mod inbox;
 mod partial;
 mod queue;
+mod reserves;
 mod select;
 mod server;
 mod split;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use threadwire_proto::{CloseCode, Frame, Level, Message, OpCode};
 use threadwire_worker::EventLoop;
 
+use super::connection::look_around;
 use super::window::ReceiveWindow;
 use threadwire_core::session::outcome::EndOfReceiving;
 
@@ -124,6 +125,7 @@ impl PartialReceiver {
 
     /// Sends a message: see [`Connection::send`](super::Connection::send).
     pub fn send<'a>(&mut self, message: impl Into<Message<'a>>) -> Result<(), Error> {
+        look_around();
         self.fragments.window.while_sending(&self.ws, None, |when_full| {
             self.ws.send_with(message, when_full)?;
             self.ws.flush();

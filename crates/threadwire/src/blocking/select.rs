@@ -89,7 +89,11 @@ pub enum Selected {
 
 /// Connections that have something to receive, in the order in which it came.
 #[derive(Default)]
-struct Ready(RefCell<VecDeque<usize>>);
+struct Ready {
+    queue: RefCell<VecDeque<usize>>,
+    /// How often the program has asked for the next thing.
+    asks: Cell<u64>,
+}
 
 /// A connection's slot among them.
 pub(super) struct SelectSlot {
@@ -102,8 +106,12 @@ impl SelectSlot {
     #[inline]
     pub(super) fn announce(&self) {
         if !self.is_queued.replace(true) {
-            self.ready.0.borrow_mut().push_back(self.key);
+            self.ready.queue.borrow_mut().push_back(self.key);
         }
+    }
+
+    pub(super) fn asks(&self) -> u64 {
+        self.ready.asks.get()
     }
 
     #[inline]
@@ -135,7 +143,7 @@ impl Select {
     pub fn remove(&mut self, key: Key) -> Option<Connection> {
         let connection = self.members.try_remove(key.0)?;
         connection.inbox.set_select_slot(None);
-        let mut ready = self.ready.0.borrow_mut();
+        let mut ready = self.ready.queue.borrow_mut();
         if ready.front() == Some(&key.0) {
             self.run = 0;
         }
@@ -185,6 +193,7 @@ impl Select {
     }
 
     fn recv_until(&mut self, until: Option<Instant>) -> Result<Option<(Key, Selected)>, Error> {
+        self.ready.asks.set(self.ready.asks.get() + 1);
         if let Some(last) = self.last.take().and_then(|last| self.members.get(last)) {
             last.catch_up();
         }
@@ -198,7 +207,7 @@ impl Select {
             if self.members.is_empty() && self.servers.is_empty() {
                 return Ok(None);
             }
-            self.servers.iter().try_for_each(Server::start)?;
+            self.servers.iter().try_for_each(|server| server.start(None))?;
             if !EventLoop::current().wait(until, || self.has_something())? {
                 return Err(Error::Timeout(TimeoutKind::Receive));
             }
@@ -207,7 +216,7 @@ impl Select {
 
     #[inline]
     fn has_something(&self) -> bool {
-        !self.ready.0.borrow().is_empty() || self.servers.iter().any(Server::has_some)
+        !self.ready.queue.borrow().is_empty() || self.servers.iter().any(Server::has_some)
     }
 
     fn next(&mut self) -> Option<(Key, Selected)> {
@@ -216,14 +225,14 @@ impl Select {
         {
             return Some((self.add(connection), Selected::Connected));
         }
-        let key = *self.ready.0.borrow().front()?;
+        let key = *self.ready.queue.borrow().front()?;
         let connection = &self.members[key];
         let message = connection.take();
         let goes_on = connection.has_something();
         self.run += 1;
         if !goes_on || self.run >= LONGEST_RUN {
             self.run = 0;
-            let mut ready = self.ready.0.borrow_mut();
+            let mut ready = self.ready.queue.borrow_mut();
             ready.pop_front();
             if goes_on {
                 // The others first.
@@ -238,6 +247,13 @@ impl Select {
         let closed = connection.closed()?;
         self.remove(Key(key));
         Some((Key(key), Selected::Closed(closed)))
+    }
+}
+
+impl Drop for Select {
+    fn drop(&mut self) {
+        // All before the first one: the drop of each may wait for its end.
+        self.members.iter().for_each(|(_, connection)| connection.say_goodbye());
     }
 }
 

@@ -4,16 +4,16 @@ use std::cell::{OnceCell, RefCell};
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use threadwire_proto::CloseCode;
-use threadwire_worker::{Ended, EventLoop, Pool, Remote, Worker};
+use threadwire_worker::{Ended, EventLoop, Pool, Remote, Reserve, ShutdownError, Worker};
 
 use super::inbox::{Arrived, InboxListener};
+use super::reserves::Reserves;
 use super::{Connection, Detached};
 use crate::on_loop::server::{Control, Hook, Host, ServerWorker, Service, Setup, Stopper};
 use crate::server::{Admission, ListenAddr, ListenSocket, Shutdown, ShutdownReport};
@@ -21,6 +21,7 @@ use crate::server::{Admission, ListenAddr, ListenSocket, Shutdown, ShutdownRepor
 use crate::tls::ServerTls;
 use crate::{Config, Error, Reply, Request};
 use threadwire_core::config::setting::Way;
+use threadwire_core::panic::catch;
 use threadwire_core::server::settings::ServerSettings;
 use threadwire_core::server::tally::Pending;
 
@@ -67,7 +68,7 @@ impl Server {
     ///
     /// Fails with [`Error::Listen`].
     pub fn bind(addr: impl ToSocketAddrs + fmt::Debug) -> Result<Server, Error> {
-        ListenSocket::tcp(addr).map(Server::from_socket)
+        ListenSocket::tcp_all([addr]).map(Server::from_sockets)
     }
 
     /// Listens on a Unix socket at a path, as [`threadwire::Server::bind_unix`](crate::Server::bind_unix) does.
@@ -79,6 +80,10 @@ impl Server {
 
     /// Listens on a socket that was made before: see [`ListenSocket`].
     pub fn from_socket(socket: ListenSocket) -> Server {
+        Server::from_sockets(vec![socket])
+    }
+
+    fn from_sockets(sockets: Vec<ListenSocket>) -> Server {
         let server = Server {
             addrs: Vec::new(),
             sockets: RefCell::default(),
@@ -89,7 +94,7 @@ impl Server {
             worker: OnceCell::new(),
             arrived: Rc::default(),
         };
-        server.add_socket(socket)
+        sockets.into_iter().fold(server, Server::add_socket)
     }
 
     /// Listens on one more socket: see [`ListenSocket`].
@@ -204,13 +209,13 @@ impl Server {
     /// pings would never be answered, and with [`Error::Stopped`] if the thread's worker is
     /// stopped, or the server is, and no connection is left that has come before.
     pub fn accept(&mut self) -> Result<Connection, Error> {
-        self.start()?;
+        self.start(None)?;
         EventLoop::current().wait(None, || self.has_some() || self.control.is_ending())?;
         self.take().ok_or(Error::Stopped)
     }
 
-    /// Begins to accept.
-    pub(super) fn start(&self) -> Result<(), Error> {
+    /// Begins to accept. With reserves, the connections go to other threads.
+    pub(super) fn start(&self, reserves: Option<Reserves>) -> Result<(), Error> {
         if self.worker.get().is_some() {
             return Ok(());
         }
@@ -221,7 +226,10 @@ impl Server {
         }
         let worker = self.service().begin(self.host);
         let arrived = Rc::downgrade(&self.arrived);
-        worker.listen_with(move || Box::new(InboxListener::of_server(arrived.clone())));
+        worker.listen_with(move || {
+            let promise = reserves.as_ref().map(Reserves::promise).transpose()?;
+            Ok(Box::new(InboxListener::of_server(arrived.clone(), promise)))
+        });
         for socket in sockets {
             let addr = socket.local_addr().to_string();
             if let Err(source) = worker.listen(socket, Vec::new()) {
@@ -235,7 +243,7 @@ impl Server {
         Ok(())
     }
 
-    fn service(&self) -> Service {
+    pub(super) fn service(&self) -> Service {
         Service::new(self.settings.clone(), self.hook.clone(), self.control.clone(), Setup::default())
     }
 
@@ -340,7 +348,8 @@ fn hand_out(
 ) -> Error {
     let event_loop = EventLoop::current();
     let busy = Arc::new(AtomicUsize::new(0));
-    if let Err(error) = server.start() {
+    let reserves = Reserves::default();
+    if let Err(error) = server.start(Some(reserves.clone())) {
         return error;
     }
     loop {
@@ -355,10 +364,20 @@ fn hand_out(
         }
         let (Some(connection), Some(worker)) = (server.take_settled(), server.worker.get()) else { continue };
         let pending = worker.tally().expect();
-        let Ok(detached) = connection.detach() else { continue };
+        let reserve = reserves.take();
+        let Ok(detached) = connection.detach() else {
+            reserve.into_iter().for_each(|reserve| reserves.give_back(reserve));
+            continue;
+        };
         let handler = Arc::clone(&handler);
         let seat = Seat::take(&busy, event_loop.remote());
-        let waiting = Waiting { detached: Some(detached), service: service.clone(), _pending: pending };
+        let waiting = Waiting {
+            detached: Some(detached),
+            service: service.clone(),
+            reserves: reserves.clone(),
+            reserve,
+            _pending: pending,
+        };
         let task = move || {
             if let Some(mut connection) = waiting.take() {
                 handle(&mut connection, &*handler);
@@ -403,6 +422,9 @@ impl Drop for Seat {
 struct Waiting {
     detached: Option<Detached>,
     service: Service,
+    reserves: Reserves,
+    /// What the loop of the thread needs, if it has no poll yet.
+    reserve: Option<Reserve>,
     /// A shutdown waits for it meanwhile.
     _pending: Pending,
 }
@@ -413,6 +435,7 @@ impl Waiting {
     }
 
     fn attach(&mut self) -> Option<Connection> {
+        self.reserves.equip(self.reserve.take());
         let worker = self.service.begin_once();
         let attached = self.detached.take()?.attach_to(Some(&worker));
         attached.inspect_err(|error| tracing::warn!(%error, "can't serve a connection")).ok()
@@ -427,14 +450,14 @@ impl Drop for Waiting {
 }
 
 fn handle(connection: &mut Connection, handler: &dyn Fn(&mut Connection) -> Result<(), Error>) {
-    let result = catch_unwind(AssertUnwindSafe(|| handler(connection)));
-    let code = match result.unwrap_or_else(|payload| Err(Error::panicked(payload))) {
+    let code = match catch(|| handler(connection)) {
         Ok(()) => CloseCode::NORMAL,
         Err(Error::Stopped) => CloseCode::GOING_AWAY,
         // The end of the connection is known to the handler.
         Err(Error::Closed | Error::Ended(_)) if !connection.is_open() => return,
         Err(error) => {
             tracing::error!(%error, "the handler of a connection failed");
+            threadwire_guard::discard(error);
             CloseCode::INTERNAL_ERROR
         }
     };
@@ -450,6 +473,7 @@ impl Drop for Server {
         }
         // Connections that were not accepted are closed.
         let left = self.arrived.0.take();
+        left.iter().for_each(Connection::say_goodbye);
         drop(left);
     }
 }
@@ -531,7 +555,11 @@ impl Serving {
     /// Fails with [`Error::Panicked`] if accepting panicked, and with [`Error::Stopped`] if this thread's worker is stopped.
     pub fn join(self) -> Result<(), Error> {
         let ended = self.worker.join()?;
-        self.handlers.shutdown_now()?;
+        self.handlers.shutdown_now().map_err(|error| match error {
+            ShutdownError::Stopped(stopped) => Error::from(stopped),
+            // A handler that waits for its own server.
+            error => Error::other(error),
+        })?;
         match ended {
             Ended::Done(error) => Err(error),
             Ended::Stopped => Ok(()),

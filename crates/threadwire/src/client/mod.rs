@@ -6,7 +6,6 @@ mod network;
 
 use std::cell::RefCell;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use threadwire_core::client::settings::Settings;
@@ -234,9 +233,9 @@ impl Client {
     pub fn start(&self, listener: impl Listener) -> Result<(), Error> {
         Attempt::start(&self.0, Box::new(listener), |result| {
             let Err((mut listener, error)) = result else { return };
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| listener.on_failed(&error))) {
-                tracing::error!(error = %Error::panicked(payload), "on_failed failed");
-            }
+            threadwire_guard::contain("on_failed", || listener.on_failed(&error));
+            threadwire_guard::discard(listener);
+            threadwire_guard::discard(error);
         })?;
         Ok(())
     }

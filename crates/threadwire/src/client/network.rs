@@ -40,12 +40,29 @@ impl Client {
     /// none with 0: then the answer fails the attempt, as any other than 101. One more fails with [`Error::Redirect`], and so
     /// does one from `wss` to `ws`. An `http` or `https` URL is taken for one of `ws` or `wss`.
     ///
-    /// Another origin (scheme, host and port) is told neither `Authorization`, `Cookie` and `Proxy-Authorization`, nor what the
-    /// URL has of user name and password, nor a `Host` of the program's own; cookies of a [jar](Client::cookies) go where they
-    /// belong. Nor is it shown a certificate (`ClientTls::identity`), and it has to have one for its host, whatever
+    /// Another origin (scheme, host and port) is told none of the program's headers, as any of them may be secret, but for `Accept`,
+    /// `Accept-Encoding`, `Accept-Language`, `Cache-Control`, `Origin`, `Pragma`, `User-Agent`, and those that are
+    /// [allowed](Client::redirected_headers); nor what the URL has of user name and password. Cookies of a [jar](Client::cookies) go where
+    /// they belong. Nor is it shown a certificate (`ClientTls::identity`), and it has to have one for its host, whatever
     /// `ClientTls::server_name` says; roots and pinned keys hold for all. That stays so if it leads back to the first.
     pub fn redirects(mut self, most: u32) -> Client {
         self.0.options.redirects = most;
+        self
+    }
+
+    /// Headers by their names, in either case, that a [redirect](Client::redirects) takes to another origin as well. None by default.
+    /// `Host` and `Proxy-Authorization` never go there.
+    ///
+    /// ```
+    /// use threadwire::Client;
+    ///
+    /// let client = Client::new("wss://example.com/feed")?
+    ///     .header("X-Api-Key", "1234")? // for whoever example.com sends us to
+    ///     .redirected_headers(["X-Api-Key"]);
+    /// # Ok::<(), threadwire::Error>(())
+    /// ```
+    pub fn redirected_headers<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Client {
+        self.0.options.redirected_headers = names.into_iter().map(Into::into).collect();
         self
     }
 

@@ -1,14 +1,22 @@
 //! Callbacks: the listener is called for one thing at a time, and what becomes of calls that fail.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use threadwire_proto::{CloseCode, Initiator};
+use threadwire_core::panic::catch;
+use threadwire_proto::{CloseCode, Initiator, Level};
 use threadwire_worker::EventLoop;
 
 use super::{Connection, Phase};
 use crate::{Error, Listener};
+
+/// What frames a listener wants, and how it is called in reports.
+pub(super) fn introduce(listener: &dyn Listener) -> (Level, &'static str) {
+    let told = threadwire_guard::contain("a listener that is asked for its level and name", || {
+        (listener.level(), listener.name())
+    });
+    told.unwrap_or((Level::Messages, "a listener"))
+}
 
 impl Connection {
     /// Runs `call` with the listener, unless it is busy or gone.
@@ -35,12 +43,7 @@ impl Connection {
     /// Runs code of the listener's. False if it failed: then the connection is closing now.
     #[inline]
     pub(super) fn guard(&self, callback: impl FnOnce() -> Result<(), Error>) -> bool {
-        match catch_unwind(AssertUnwindSafe(callback)) {
-            Ok(Ok(())) => return true,
-            Ok(Err(error)) => self.callback_failed(error),
-            Err(payload) => self.callback_failed(Error::panicked(payload)),
-        }
-        false
+        catch(callback).map_err(|error| self.callback_failed(error)).is_ok()
     }
 
     #[cold]
@@ -79,13 +82,8 @@ impl Connection {
         self.0.extras.borrow_mut().get_or_insert_default().closed = Some(Arc::clone(&closed));
         self.end_keeping();
         tracing::debug!(%closed, "connection closed");
-        let result = catch_unwind(AssertUnwindSafe(|| {
-            listener.on_close(self, &closed);
-            drop(listener);
-        }));
-        if let Err(payload) = result {
-            tracing::error!(error = %Error::panicked(payload), "on_close failed");
-        }
+        threadwire_guard::contain("on_close", || listener.on_close(self, &closed));
+        threadwire_guard::discard(listener);
         self.end_sharing(closed);
         self.end_measuring(|| Error::Closed);
         // The waits of this thread may be for that.
@@ -96,6 +94,6 @@ impl Connection {
     pub(super) fn note(&self, error: Error) {
         let late = self.0.session.borrow_mut().note(error);
         // Not under the borrow: it may be the program's, with a drop of its own.
-        drop(late);
+        threadwire_guard::discard(late);
     }
 }

@@ -43,23 +43,28 @@ impl Connection {
         }
     }
 
-    /// For a face that queues messages: as long as some are, what the peer breaks behind them is only noted, so that they can
-    /// still be answered.
+    /// For a face that queues messages: as long as some are, the peer's close frame behind them, or what it breaks, is only noted, so that
+    /// they can still be answered.
     #[inline]
-    pub(crate) fn defer_failures(&self, defers: bool) {
-        self.0.session.borrow_mut().defer_failures(defers);
+    pub(crate) fn defer_end(&self, defers: bool) {
+        self.0.session.borrow_mut().defer_end(defers);
     }
 
-    /// Whether the peer has broken a rule behind what is queued.
+    /// Whether the peer has closed, or broken a rule, behind what is queued.
     #[inline]
-    pub(crate) fn has_failed(&self) -> bool {
-        self.0.session.borrow().has_failed()
+    pub(crate) fn has_deferred_end(&self) -> bool {
+        self.0.session.borrow().has_deferred_end()
+    }
+
+    /// Whether the peer has closed behind what is queued.
+    pub(crate) fn has_deferred_close(&self) -> bool {
+        self.0.session.borrow().has_deferred_close()
     }
 
     /// What is queued was dealt with.
-    pub(crate) fn fail_deferred(&self) {
-        let has_failed = self.0.session.borrow_mut().fail_deferred(self.env());
-        if has_failed {
+    pub(crate) fn end_deferred(&self) {
+        let ended = self.0.session.borrow_mut().end_deferred(self.env());
+        if ended {
             self.settle();
         }
     }

@@ -11,6 +11,7 @@ use threadwire_proto::{Level, Role};
 use threadwire_worker::{EventLoop, Placeholder, Ready, Remote, Source};
 
 use super::bound_session::BoundSession;
+use super::callbacks::introduce;
 use super::flags::Flags;
 use super::handle_messages::Sharing;
 use super::membership::{self, Site};
@@ -91,7 +92,7 @@ impl Connection {
         let Some((session, mut stream)) = unbound else { return Err(Error::Closed) };
         EventLoop::current().detach(self.0.token, &mut stream);
         // The listener's drop may call back.
-        drop(listener);
+        threadwire_guard::discard(listener);
         Ok(Moving(Some(Parts {
             session,
             stream,
@@ -116,7 +117,8 @@ impl Connection {
         let Parts { session, stream, config, agreed, flags, sharing, held_bytes, .. } = parts;
         let Parts { watchers, receivers, .. } = parts;
         let registry = Registry::current();
-        let (level, name) = (listener.level(), registry.name_for(listener.name()));
+        let (level, name) = introduce(&*listener);
+        let name = registry.name_for(name);
         let site = site.unwrap_or_else(|| Site::alone(config));
         let event_loop = EventLoop::current();
         let mut made = None;
@@ -151,6 +153,7 @@ impl Connection {
             connection.hold_pulse(Hold::NotReading);
         }
         connection.settle_in();
+        connection.follow_order();
         event_loop.requeue(connection.0.token, Ready { readable: true, ..Ready::default() });
         Ok(connection)
     }

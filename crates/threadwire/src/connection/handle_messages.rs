@@ -4,7 +4,6 @@
 //! messages are held here; control frames pass.
 
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -100,6 +99,7 @@ impl Connection {
         }
         let weak = WeakConnection(Rc::downgrade(&self.0));
         handle.come_to_thread(self.0.registry.enter(handle.id(), weak));
+        handle.lane().set_droppable(session.droppable());
         handle.lane().set_outside(session.buffered());
         if session.state() != State::Open {
             handle.lane().shut();
@@ -131,9 +131,7 @@ impl Connection {
                     if goes_on {
                         self.leave_lane_for_later();
                     }
-                    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| call(self))) {
-                        tracing::error!(error = %Error::panicked(payload), "a call from another thread failed");
-                    }
+                    threadwire_guard::contain("a call from another thread", || call(self));
                 }
                 None if goes_on => {}
                 None => return self.settle(),
@@ -181,18 +179,21 @@ impl Connection {
     /// Sends frames up to the next call.
     fn pass_frames(&self, sharing: &mut Sharing) {
         let mut batch = std::mem::take(&mut sharing.batch);
+        let mut behind = batch.waiting();
         while let Some((frame, payload)) = batch.next_frame() {
-            self.pass_frame(sharing, frame, payload);
+            behind -= payload.len();
+            self.pass_frame(sharing, frame, payload, behind);
         }
         sharing.batch = batch;
     }
 
-    fn pass_frame(&self, sharing: &mut Sharing, frame: LeftFrame, payload: &[u8]) {
+    /// Sends a frame. `behind` it wait so many bytes that other threads have left: where the oldest make room, they count as well.
+    fn pass_frame(&self, sharing: &mut Sharing, frame: LeftFrame, payload: &[u8], behind: usize) {
         let LeftFrame { opcode, fin, part_of, when_full, compress, .. } = frame;
         let kind = frame.kind();
         let options = SendOptions { compress, droppable: frame.is_droppable() };
         if kind != FrameKind::Control {
-            let length = payload.len();
+            let length = payload.len() + if when_full == WhenFull::DropOldest { behind } else { 0 };
             if !self.has_room(length) && !self.finds_room(length) {
                 // The lane has accepted this message before; only its policy may drop it now.
                 let overflow = match when_full {
@@ -280,7 +281,7 @@ impl Connection {
         }
         let (when_full, compress) = (WhenFull::Error, Compress::Auto);
         let frame = LeftFrame { opcode, fin, length: part.len(), part_of, when_full, compress };
-        self.with_sharing(|sharing| self.pass_frame(sharing, frame, part));
+        self.with_sharing(|sharing| self.pass_frame(sharing, frame, part, 0));
         let gathered = self.0.session.borrow().buffered();
         self.publish(gathered);
         self.flush_soon(gathered);
@@ -386,6 +387,7 @@ impl Connection {
         if !self.is_open() {
             handle.lane().shut();
         }
+        handle.lane().set_droppable(self.0.session.borrow().droppable());
         handle.lane().set_outside(buffered + taken + self.held_bytes());
     }
 
@@ -403,6 +405,9 @@ impl Connection {
         handle.lane().end(Arc::clone(&closed));
         self.tell_watchers_of_the_end(&handle, &closed);
         self.tell_receivers_of_the_end(&closed);
-        drop(left);
+        if let Some((batch, held)) = left {
+            threadwire_guard::discard_all(batch.ops);
+            threadwire_guard::discard(held);
+        }
     }
 }

@@ -216,6 +216,10 @@ pub trait Listener: 'static {
         Ok(())
     }
 
+    /// The peer has closed, and that is not answered yet, since the listener [defers](Connection::defer_end) it.
+    #[doc(hidden)]
+    fn on_deferred_close(&mut self, ws: &Connection) {}
+
     /// The connection has ended. Called exactly once for each connection that opened, however it ended, and last. There
     /// is an example at [`Closed`].
     fn on_close(&mut self, ws: &Connection, closed: &Closed) {}

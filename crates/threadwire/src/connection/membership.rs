@@ -198,6 +198,13 @@ impl Connection {
         }
     }
 
+    /// Closes, if the server has begun to shut down on this thread before the connection came here: the order has gone round already.
+    pub(super) fn follow_order(&self) {
+        if let Some(order) = self.roster().and_then(Roster::order) {
+            self.shut_down(order.shutdown.code, &order.shutdown.reason);
+        }
+    }
+
     fn place(&self) -> u32 {
         self.0.place.get()
     }

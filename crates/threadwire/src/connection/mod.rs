@@ -46,6 +46,7 @@ use threadwire_proto::{
 };
 use threadwire_worker::{EventLoop, Ready, Remote, Source, TimerId, Token};
 
+use self::callbacks::introduce;
 use crate::connection::messages::inbox::Inbox;
 use crate::connection::room::branch::Seat;
 use crate::connection::stream::Stream;
@@ -323,8 +324,9 @@ impl Connection {
     /// has answered, or [`Config::close_timeout`] has passed, [`Listener::on_close`] is called. (A client also waits for the
     /// server to end TCP, within the same time.) Does nothing if the connection is closing already.
     ///
-    /// Fails with [`Error::Send`], and does nothing, if the code must not be sent (1000-1003, 1007-1014 and 3000-4999
-    /// may) or the reason is longer than 123 bytes ([`fit_reason`](crate::proto::close::fit_reason) cuts one).
+    /// Of a reason longer than 123 bytes as much is sent as [fits](crate::proto::close::fit_reason), and a warning is logged.
+    ///
+    /// Fails with [`Error::Send`], and does nothing, if the code must not be sent (1000-1003, 1007-1014 and 3000-4999 may).
     ///
     /// ```
     /// use threadwire::{CloseCode, Connection, Message, connect};
@@ -603,7 +605,8 @@ impl Connection {
     pub(crate) fn open(opening: Opening<'_>) -> Connection {
         let Opening { role, stream, token, listener, site, agreed, deflate, output, early, unread } = opening;
         let registry = Registry::current();
-        let (level, name) = (listener.level(), registry.name_for(listener.name()));
+        let (level, name) = introduce(&*listener);
+        let name = registry.name_for(name);
         let flags = Flags::default().with(Flags::DROPS, site.config.when_full == WhenFull::DropOldest);
         let mut session = Session::new(site.config.open(role, level, deflate), output);
         session.set_may_have_more(unread.readable);
@@ -701,15 +704,18 @@ impl Source for Inner {
 
     fn abandon(self: Rc<Self>) {
         let connection = Connection(self);
+        let leaves = EventLoop::current().leaves();
         let was_closing = !connection.is_open();
         // One try: nothing is polled any more.
         let _ = connection.close_with(CloseCode::GOING_AWAY, "");
         connection.write();
-        if was_closing {
+        if was_closing && !leaves {
             // The peer had its time.
             connection.note(Error::Timeout(TimeoutKind::Close));
+            connection.0.session.borrow_mut().abort();
+        } else {
+            connection.0.session.borrow_mut().leave();
         }
-        connection.0.session.borrow_mut().abort();
         connection.hang_up();
     }
 }

@@ -40,6 +40,10 @@ impl Connection {
                 Received::Nothing => return,
                 Received::End(error) => {
                     self.flush_rooms();
+                    if error.is_some() {
+                        // Nothing that the program could answer would arrive.
+                        self.0.session.borrow_mut().end_deferred(self.env());
+                    }
                     return self.0.session.borrow_mut().input_ended(error);
                 }
             };
@@ -88,7 +92,12 @@ impl Connection {
             // The next frame may be the peer's close frame, which the protocol answers by itself.
             self.flush_rooms();
             let frame = self.0.session.borrow_mut().next_frame(input, &self.0.registry.buffers);
-            let Some(frame) = frame else { return Ok(()) };
+            let Some(frame) = frame else {
+                if self.has_deferred_close() {
+                    listener.on_deferred_close(self);
+                }
+                return Ok(());
+            };
             if self.buffered() > 0 {
                 // Automatic answers leave even if the callback waits.
                 self.mark_dirty();

@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -36,8 +35,8 @@ impl Job {
     fn finish(self, ws: &Connection, measured: Result<(), Error>) {
         let Job { measurement, done } = self;
         let times = measured.map(|()| measurement.into_times());
-        let Err(payload) = catch_unwind(AssertUnwindSafe(|| done(times))) else { return };
-        let error = Error::panicked(payload);
+        let Err(panicked) = threadwire_guard::run(|| done(times)) else { return };
+        let error = Error::panicked(panicked);
         if ws.is_open() {
             ws.callback_failed(error);
         } else {

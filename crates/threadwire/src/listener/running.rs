@@ -128,7 +128,7 @@ impl Running {
     ///
     /// # Errors
     ///
-    /// [`Error::Send`], and nothing has happened, if the code must not be sent or the reason is too long.
+    /// [`Error::Send`], and nothing has happened, if the code must not be sent.
     /// [`Error::Stopped`] if the calling thread is itself asked to stop: the server is then stopped, without waiting.
     ///
     /// ```

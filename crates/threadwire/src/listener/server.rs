@@ -69,7 +69,7 @@ pub enum Spread {
 
 impl Server {
     /// Listens on an address, `127.0.0.1:9001` say. Port 0 has the system choose one, see
-    /// [`local_addr`](Server::local_addr). A name that has several addresses is listened on at the first that works;
+    /// [`local_addr`](Server::local_addr). A name is listened on at all of its addresses ([`ListenSocket::tcp_all`]);
     /// it is resolved on this thread, whose loop has to wait for that.
     ///
     /// Fails with [`Error::Listen`].
@@ -81,7 +81,7 @@ impl Server {
     /// # Ok::<(), Error>(())
     /// ```
     pub fn bind(addr: impl ToSocketAddrs + std::fmt::Debug) -> Result<Server, Error> {
-        ListenSocket::tcp(addr).map(Server::from_socket)
+        ListenSocket::tcp_all([addr]).map(Server::from_sockets)
     }
 
     /// Listens on a Unix socket at a path, as [`ListenSocket::unix`] does.
@@ -110,6 +110,10 @@ impl Server {
 
     /// Listens on a socket that was made before: see [`ListenSocket`].
     pub fn from_socket(socket: ListenSocket) -> Server {
+        Server::from_sockets(vec![socket])
+    }
+
+    fn from_sockets(sockets: Vec<ListenSocket>) -> Server {
         let server = Server {
             sockets: Vec::new(),
             addrs: Vec::new(),
@@ -119,7 +123,7 @@ impl Server {
             control: Control::default(),
             setup: Setup::default(),
         };
-        server.add_socket(socket)
+        sockets.into_iter().fold(server, Server::add_socket)
     }
 
     /// Listens on one more socket: see [`ListenSocket`].

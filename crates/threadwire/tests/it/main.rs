@@ -11,6 +11,7 @@ pub mod examples;
 #[cfg(all(feature = "aio", feature = "tls"))]
 mod faces;
 mod handle;
+mod panicking_drops;
 mod reconnecting;
 mod rooms;
 mod server;

@@ -1,13 +1,18 @@
 //! The end of an event loop: with its worker's run, or with a thread that is no worker.
 
 use std::rc::Rc;
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::{Duration, Instant};
+
+use tracing::dispatcher::{self, Dispatch};
 
 use super::inbox::STOP;
 use super::mail::Mail;
 use super::source_table::SourceEntry;
 use super::stall::Holder;
-use super::timer::{self, Timers};
+use super::timer;
+use super::worker_state::WorkerState;
 use super::{EventLoop, contain};
 use crate::Outcome;
 
@@ -54,21 +59,18 @@ impl EventLoop {
         abandoned
     }
 
-    /// The end of a thread that is no worker. Nothing is called any more.
+    /// The end of a thread that is no worker. The loop turns no more: sources are let go of at once.
     pub(super) fn end_of_thread(&self) {
         if self.finished.replace(true) {
             return;
         }
+        self.leaves.set(true);
         self.abandon_sources();
         self.close(|mail| mail.discard(&self.remote()));
         self.worker.stop_children();
-        for left in self.worker.await_children(self.grace.get()) {
-            let (worker, parent) = (left.label(), self.worker.label());
-            tracing::warn!(
-                worker,
-                parent,
-                "a worker is still at work at the end of the thread that started it"
-            );
+        let left = self.worker.await_children(self.grace.get());
+        if !left.is_empty() {
+            report_elsewhere(left, self.worker.label());
         }
         self.let_go();
         self.worker.end(Outcome::Done);
@@ -79,7 +81,7 @@ impl EventLoop {
         let late = self.worker.inbox.close();
         let taken = self.mail.take();
         self.worker.inbox.set_taken(0);
-        taken.into_iter().chain(late).for_each(deal_with);
+        taken.into_iter().chain(late).for_each(|mail| contain(|| deal_with(mail)));
     }
 
     /// Tells each source, once, that the loop is about to end.
@@ -106,14 +108,16 @@ impl EventLoop {
         for entry in &left {
             contain(|| Rc::clone(&entry.source).abandon());
         }
-        left.len()
+        let count = left.len();
+        threadwire_guard::discard_all(left);
+        count
     }
 
     /// Lets go of everything.
     fn let_go(&self) -> usize {
         let count = self.abandon_sources();
-        let timers = std::mem::replace(&mut *self.timers.borrow_mut(), Timers::new());
-        drop(timers);
+        let timers = self.timers.borrow_mut().take_all();
+        threadwire_guard::discard_all(timers);
         self.keeping.take();
         self.forget_topics();
         count
@@ -122,7 +126,39 @@ impl EventLoop {
 
 impl Drop for EventLoop {
     fn drop(&mut self) {
-        // Such a loop was made while its thread was ending.
-        self.end_of_thread();
+        if self.finished.get() {
+            self.let_go();
+        } else {
+            // Such a loop was made while its thread was ending.
+            quietly(|| self.end_of_thread());
+        }
+    }
+}
+
+/// Runs code in a destructor of a thread-local, where a panic would end the process, and where a logger must not be called: it may keep
+/// something in a thread-local of its own that is gone by now. So nothing is logged meanwhile on this thread, by nobody.
+pub(super) fn quietly(code: impl FnOnce()) {
+    dispatcher::with_default(&Dispatch::none(), || drop(threadwire_guard::run(code)));
+}
+
+/// Reports the workers that a thread has left at work: from another thread, as this one may log no more.
+fn report_elsewhere(left: Vec<Arc<WorkerState>>, parent: String) {
+    /// How long a logger may take.
+    const PATIENCE: Duration = Duration::from_secs(1);
+    let (done, is_done) = mpsc::channel::<()>();
+    let report = move || {
+        for worker in left {
+            let (worker, parent) = (worker.label(), &parent);
+            tracing::warn!(
+                worker,
+                parent,
+                "a worker is still at work at the end of the thread that started it"
+            );
+        }
+        drop(done);
+    };
+    // Not joined, but waited for: some systems start and end no thread while a destructor of a thread-local runs.
+    if thread::Builder::new().spawn(report).is_ok() {
+        let _ = is_done.recv_timeout(PATIENCE);
     }
 }

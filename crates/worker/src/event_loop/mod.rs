@@ -15,6 +15,7 @@ pub(crate) mod mail;
 mod nested_wait;
 mod poll;
 pub(crate) mod remote;
+pub(crate) mod reserve;
 pub(crate) mod source;
 mod source_table;
 mod stall;
@@ -30,7 +31,8 @@ pub use stall::Stalled;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::mem::ManuallyDrop;
+use std::panic::Location;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
@@ -55,20 +57,26 @@ const MAIL_PER_TURN: usize = 256;
 const GRACE_OF_THREAD: Duration = Duration::from_secs(2);
 
 thread_local! {
-    static CURRENT: CurrentLoop = const { CurrentLoop(RefCell::new(None)) };
+    /// The loop of the current thread. Never dropped, so that it can be reached while the thread ends.
+    static CURRENT: ManuallyDrop<RefCell<Option<Rc<EventLoop>>>> =
+        const { ManuallyDrop::new(RefCell::new(None)) };
     /// The number of the worker whose loop that is, or 0: to be read without counting references.
     static CURRENT_ID: Cell<u64> = const { Cell::new(0) };
+    static END_OF_THREAD: EndOfThread = const { EndOfThread };
 }
 
-/// The loop of the current thread. Its drop is the end of the thread.
-struct CurrentLoop(RefCell<Option<Rc<EventLoop>>>);
+/// Ends the loop of a thread that ends.
+struct EndOfThread;
 
-impl Drop for CurrentLoop {
+impl Drop for EndOfThread {
     fn drop(&mut self) {
-        CURRENT_ID.set(0);
-        if let Some(event_loop) = self.0.get_mut().take() {
-            event_loop.end_of_thread();
-        }
+        end::quietly(|| {
+            let current = CURRENT.with(|current| current.borrow().clone());
+            if let Some(event_loop) = current {
+                event_loop.end_of_thread();
+            }
+            drop(EventLoop::set_current(None));
+        });
     }
 }
 
@@ -109,7 +117,13 @@ pub struct EventLoop {
     grace: Cell<Duration>,
     /// Whether a worker's task runs on the loop, which ends with it.
     has_task: Cell<bool>,
+    /// Until when a thread that is no worker may wind down, since it has begun to.
+    winds_down_until: Cell<Option<Instant>>,
+    /// Whether it does so right now.
+    winds_down: Cell<bool>,
     finished: Cell<bool>,
+    /// Whether the thread, which is no worker, is ending.
+    leaves: Cell<bool>,
     /// Whether there may be sources that were not told to stop.
     untold: Cell<bool>,
 }
@@ -127,10 +141,20 @@ impl EventLoop {
     /// The loop of this thread. A thread that has none gets one.
     #[inline]
     pub fn current() -> Rc<EventLoop> {
-        CURRENT
-            .try_with(|current| Rc::clone(current.0.borrow_mut().get_or_insert_with(EventLoop::automatic)))
-            // The thread is ending, and can't keep the loop.
-            .unwrap_or_else(|_| EventLoop::automatic())
+        let current = CURRENT.with(|current| current.borrow().clone());
+        current.unwrap_or_else(EventLoop::first_of_thread)
+    }
+
+    #[cold]
+    fn first_of_thread() -> Rc<EventLoop> {
+        let event_loop = EventLoop::automatic();
+        if END_OF_THREAD.try_with(|_| ()).is_ok() {
+            drop(EventLoop::set_current(Some(Rc::clone(&event_loop))));
+        } else {
+            // The thread is ending, and has ended a loop already. This one is not kept, and nothing waits on it.
+            event_loop.worker.stop(STOP);
+        }
+        event_loop
     }
 
     /// The worker whose loop this thread has, if it has one.
@@ -144,7 +168,7 @@ impl EventLoop {
     /// Gives this thread another loop, or none, and returns the one it had. A thread without a loop makes one when it needs it.
     pub(crate) fn set_current(event_loop: Option<Rc<EventLoop>>) -> Option<Rc<EventLoop>> {
         CURRENT_ID.set(event_loop.as_ref().map_or(0, |event_loop| event_loop.worker.id.0));
-        CURRENT.try_with(|current| current.0.replace(event_loop)).ok().flatten()
+        CURRENT.with(|current| current.replace(event_loop))
     }
 
     /// A loop for a thread that is no worker.
@@ -152,7 +176,6 @@ impl EventLoop {
         let worker = Arc::new(WorkerState::new(thread::current().name().map(Arc::from), false, None, false));
         worker.start();
         worker.begin();
-        CURRENT_ID.set(worker.id.0);
         EventLoop::make(worker, true)
     }
 
@@ -186,7 +209,10 @@ impl EventLoop {
             quiet_since: Cell::new(None),
             grace: Cell::new(GRACE_OF_THREAD),
             has_task: Cell::new(!is_automatic),
+            winds_down_until: Cell::new(None),
+            winds_down: Cell::new(false),
             finished: Cell::new(false),
+            leaves: Cell::new(false),
             untold: Cell::new(false),
         })
     }
@@ -225,14 +251,20 @@ impl EventLoop {
         self.worker.inbox.has(PAUSE)
     }
 
+    /// Whether the thread is ending, and is no worker: nothing is waited for any more.
+    #[doc(hidden)]
+    pub fn leaves(&self) -> bool {
+        self.leaves.get()
+    }
+
     /// How long this thread's children may take to end when it ends, if it is no worker; after that they are left to
-    /// themselves, and reported. 2 s by default.
+    /// themselves, and reported. After a stop the connections that it drops have as long to close. 2 s by default.
     pub fn set_grace(&self, grace: Duration) {
         self.grace.set(grace);
     }
 
     /// Whether a wait that begins now is the task's own, and not that of a callback.
-    pub(crate) fn is_outermost(&self) -> bool {
+    pub fn is_outermost(&self) -> bool {
         self.depth.get() == 0
     }
 
@@ -286,7 +318,9 @@ impl EventLoop {
     /// Cancels a timer. Returns whether it was still to come.
     pub fn cancel(&self, timer: TimerId) -> bool {
         let cancelled = self.timers.borrow_mut().cancel(timer);
-        cancelled.is_some()
+        let was_to_come = cancelled.is_some();
+        threadwire_guard::discard(cancelled);
+        was_to_come
     }
 
     /// Whether waits are nested so deep that no callback may be called. What has to be called then can be left to a timer:
@@ -380,7 +414,7 @@ impl EventLoop {
     /// Whether the waits are to return, and nothing else is to be begun.
     #[inline]
     fn must_return(&self) -> bool {
-        self.worker.inbox.has(STOP) && !self.finished.get()
+        self.worker.inbox.has(STOP) && !self.finished.get() && !self.winds_down.get()
     }
 
     #[inline]
@@ -416,9 +450,7 @@ impl std::fmt::Debug for EventLoop {
 /// Runs a callback, and contains its panic, which the thread's panic hook has reported.
 #[inline]
 fn contain(callback: impl FnOnce()) {
-    if catch_unwind(AssertUnwindSafe(callback)).is_err() {
-        tracing::error!("a timer, a call from another thread or the end of a source panicked");
-    }
+    threadwire_guard::contain("a timer, a call from another thread or the end of a source", callback);
 }
 
 /// Takes something out of a cell. The borrow ends here, before the value is used.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::EventLoop;
 use super::inbox::{PAUSE, STOP};
+use super::timer;
 use crate::Stopped;
 
 /// The shortest time between two polls of a [checkpoint](crate::checkpoint).
@@ -47,6 +48,25 @@ impl EventLoop {
             self.turn(until);
             has_turned = true;
         }
+    }
+
+    /// Turns the loop of a thread that is no worker and was stopped, until `done` says so: for what ends with the thread, and can't be waited
+    /// for by other waits any more. (The loop of a worker goes on turning after its task.) All such calls together take no longer than the
+    /// thread's [grace](EventLoop::set_grace).
+    #[doc(hidden)]
+    pub fn wind_down(&self, mut done: impl FnMut() -> bool) {
+        if self.has_task() || self.finished.get() || !self.is_stopping() {
+            return;
+        }
+        let deadline =
+            self.winds_down_until.get().unwrap_or_else(|| timer::after(Instant::now(), self.grace.get()));
+        self.winds_down_until.set(Some(deadline));
+        let _nested = DepthGuard::enter(&self.depth);
+        let was_winding_down = self.winds_down.replace(true);
+        while !done() && Instant::now() < deadline {
+            self.turn(Some(deadline));
+        }
+        self.winds_down.set(was_winding_down);
     }
 
     /// Turns the loop at every 16th wait that had nothing to wait for: a program that makes only such waits must not starve its

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::inbox::{DISCARD, STOP};
@@ -110,9 +111,21 @@ impl Remote {
         EventLoop::current_id() == Some(self.id())
     }
 
-    /// Removes a listener of the worker: at its loop's next turn, if it runs.
+    /// A worker that waits for its own end waits for a stop, which is hardly what is meant.
+    pub(crate) fn warn_of_itself(&self) {
+        if self.is_current() {
+            tracing::warn!(worker = %self, "a worker waits for its own end: only a stop ends that");
+        }
+    }
+
+    /// Removes a listener of the worker: at once on its own thread, otherwise at its loop's next turn, if it runs.
     pub fn unlisten(&self, listener: ListenerId) {
-        if !self.0.remove_kept(listener) {
+        if self.0.remove_kept(listener) {
+            return;
+        }
+        if self.is_current() {
+            EventLoop::current().unlisten(listener);
+        } else {
             let posted = self.post(move |event_loop| {
                 event_loop.unlisten(listener);
             });
@@ -126,6 +139,21 @@ impl Remote {
     /// The number of events and calls in the inbox that the worker has not begun to deal with.
     pub fn queued(&self) -> usize {
         self.0.inbox.len()
+    }
+
+    /// The number of events that have reached the worker and that nobody there listened or waited for, over all its runs. Each is dropped,
+    /// with a debug line that names its type.
+    ///
+    /// ```
+    /// use threadwire_worker::{Event, current, listen, update};
+    /// listen(|event: &Event<String>| println!("{}", event.data));
+    /// current().fire("no String")?; // a &str
+    /// update()?;
+    /// assert_eq!(current().unheard(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn unheard(&self) -> u64 {
+        self.0.unheard.load(Ordering::Relaxed)
     }
 
     /// Asks the worker to stop: every wait on its thread, now and later, returns [`Stopped`](crate::Stopped). That goes ahead of what is

@@ -99,7 +99,7 @@ impl EventLoop {
             _ => None,
         };
         // The old source is dropped outside of the borrow: its values are the user's, and their drops may call back.
-        drop(old);
+        threadwire_guard::discard(old);
     }
 
     /// Stops watching `socket`, and forgets its source.
@@ -131,7 +131,7 @@ impl EventLoop {
                 _ => None,
             }
         };
-        drop(old);
+        threadwire_guard::discard(old);
     }
 
     /// How many sources are attached.

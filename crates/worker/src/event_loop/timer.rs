@@ -39,6 +39,11 @@ impl<T> Timers<T> {
         self.pending.remove(&id)
     }
 
+    /// Takes all that are left.
+    pub(crate) fn take_all(&mut self) -> impl Iterator<Item = T> + use<T> {
+        std::mem::take(&mut self.pending).into_values()
+    }
+
     /// When the next one is due.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.pending.keys().next().map(|id| id.due)

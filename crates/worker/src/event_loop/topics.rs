@@ -35,6 +35,8 @@ pub(crate) trait AnyTopic: Any {
     fn kept_listeners(&self) -> Vec<Box<dyn KeptListener>>;
     /// Drops the events that were kept for the next wait, since that wait is for other events.
     fn forget_kept(&self);
+    /// Drops listeners and events, each behind the guard.
+    fn end(&self);
 }
 
 /// The topics of a loop.
@@ -92,7 +94,8 @@ impl EventLoop {
 
     /// Lets go of all listeners.
     pub(crate) fn forget_topics(&self) {
-        let topics = self.topics().0.take();
-        drop(topics);
+        for topic in self.topics().0.take().into_values() {
+            topic.end();
+        }
     }
 }

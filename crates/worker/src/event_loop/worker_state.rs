@@ -46,6 +46,8 @@ pub(crate) struct WorkerState {
     is_restartable: bool,
     pub(crate) inbox: Inbox<Box<dyn Mail>, Waker>,
     interest: AtomicU8,
+    /// The number of events that nobody listened or waited for.
+    pub(crate) unheard: AtomicU64,
     /// Listeners that are not attached to a loop: those of the next run, and those that the loop has not seen yet.
     kept: Lock<Vec<Box<dyn KeptListener>>>,
     life: Lock<Lifecycle>,
@@ -92,6 +94,7 @@ impl WorkerState {
             is_restartable,
             inbox: Inbox::new(limit),
             interest: AtomicU8::new(0),
+            unheard: AtomicU64::new(0),
             kept: Lock::default(),
             life: Lock::new(life),
             left: Condition::new(),
@@ -277,7 +280,7 @@ impl WorkerState {
             self.kept().splice(0..0, listeners);
         } else {
             let late = std::mem::take(&mut *self.kept());
-            drop((listeners, late));
+            threadwire_guard::discard_all(listeners.into_iter().chain(late));
         }
     }
 

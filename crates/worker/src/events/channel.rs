@@ -205,7 +205,8 @@ impl<T: Clone + Send + 'static> Subscriber<T> {
             }
             state.queue.push_back(event);
         }
-        if dropped.is_some() {
+        if let Some(dropped) = dropped {
+            threadwire_guard::discard(dropped);
             // The ticket of the dropped event is good for the new one.
             self.miss();
             return Offered::Taken;
@@ -251,7 +252,7 @@ impl<T: Clone + Send + 'static> Subscriber<T> {
             (std::mem::take(&mut state.queue), std::mem::take(&mut state.waiting))
         };
         waiting.iter().for_each(|waiting| waiting.inbox.poke());
-        drop(queue);
+        threadwire_guard::discard_all(queue);
     }
 }
 

@@ -85,8 +85,11 @@ impl Remote {
     /// Fires an event at the worker: its listeners and waits for `Event<T>` get it, at its loop's next turn. The current
     /// worker is its sender.
     ///
-    /// Events of one sender arrive in the order in which they were fired; between senders there is no order. An event that
-    /// nobody listens or waits for is dropped. Mind the type: `fire(1)` is an `Event<i32>`, and no listener for `u64` gets it.
+    /// Events of one sender arrive in the order in which they were fired; between senders there is no order.
+    ///
+    /// An event that nobody listens or waits for is dropped: it is [counted](Remote::unheard), and a debug line names its type. Mind the
+    /// type: `fire(1)` is an `Event<i32>`, and no listener for `u64` gets it; `fire("text")` is an `Event<&str>`, and no listener for
+    /// `String` does (`fire("text".to_owned())` is what that one wants).
     ///
     /// # Errors
     ///
@@ -133,7 +136,8 @@ impl Remote {
             match self.0.inbox.push(mail, is_own) {
                 Ok(None) => return Ok(()),
                 Ok(Some(oldest)) => {
-                    oldest.discard(self);
+                    // Somebody else's: its drop must not break the send of this one.
+                    threadwire_guard::contain("the drop of an event", || oldest.discard(self));
                     return Ok(());
                 }
                 Err(Refused::Closed(mail)) => break (mail, Undeliverable::NotRunning),

@@ -4,14 +4,12 @@ use std::any::{Any, TypeId, type_name};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt::Display;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::topic::{MaybeShared, Topic};
 use crate::event_loop::topics::{AnyTopic, KeptListener};
 use crate::event_loop::worker_state::{Wanted, WorkerState};
-use crate::panic::panic_message;
 use crate::{Event, EventLoop, ListenerId, Named, Remote, Stopped, WorkerId};
 
 /// The values that a listener may return: nothing, or a `Result` whose error is reported as a
@@ -220,20 +218,22 @@ impl<T: Send + 'static> Listener<T> {
     pub(crate) fn retire(&self) {
         self.live.set(false);
         let (callback, backlog) = (self.callback.take(), self.backlog.take());
-        drop((callback, backlog));
+        threadwire_guard::discard(callback);
+        threadwire_guard::discard_all(backlog);
     }
 
-    /// Calls the listener for an event that fits, or keeps the event if the listener is being called (re-entrancy).
-    pub(crate) fn offer(&self, event: &mut MaybeShared<T>, topic: &Topic<T>, event_loop: &EventLoop) {
+    /// Calls the listener for an event that fits, or keeps the event if the listener is being called (re-entrancy). Returns whether
+    /// it fits.
+    pub(crate) fn offer(&self, event: &mut MaybeShared<T>, topic: &Topic<T>, event_loop: &EventLoop) -> bool {
         if !self.live.get() || self.how.from.is_some_and(|from| event.sender != Some(from)) {
-            return;
+            return false;
         }
         if self.filter.as_ref().is_some_and(|fits| !fits(event)) {
-            return;
+            return false;
         }
         let Some(mut callback) = self.callback.take() else {
             self.backlog.borrow_mut().push_back(event.share());
-            return;
+            return true;
         };
         if self.how.once {
             topic.remove(self.id);
@@ -244,24 +244,24 @@ impl<T: Send + 'static> Listener<T> {
             let Some(kept) = kept else { break };
             self.call(&mut callback, &kept, event_loop);
         }
-        // A listener that was removed meanwhile is dropped here.
         if self.live.get() {
             self.callback.set(Some(callback));
+        } else {
+            // It was removed meanwhile.
+            threadwire_guard::discard(callback);
         }
+        true
     }
 
     fn call(&self, callback: &mut Callback<T>, event: &Event<T>, event_loop: &EventLoop) {
-        let called = catch_unwind(AssertUnwindSafe(|| match callback {
+        let called = threadwire_guard::run(|| match callback {
             Callback::Local(callback) => callback(event),
             Callback::Kept(callback) => callback(event),
-        }));
+        });
         match called {
             Ok(None) => {}
             Ok(Some(error)) => event_loop.listener_failed::<T>(self.id, error),
-            Err(payload) => event_loop.listener_failed::<T>(
-                self.id,
-                panic_message(&*payload).unwrap_or("a panic without a message").to_owned(),
-            ),
+            Err(panicked) => event_loop.listener_failed::<T>(self.id, panicked.message().to_owned()),
         }
     }
 
@@ -271,7 +271,10 @@ impl<T: Send + 'static> Listener<T> {
             Some(Callback::Kept(callback)) if self.live.get() => {
                 Some(Box::new(KeptClosure { id: self.id, how: self.how, callback }))
             }
-            _ => None,
+            other => {
+                threadwire_guard::discard(other);
+                None
+            }
         }
     }
 }

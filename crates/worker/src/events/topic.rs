@@ -8,13 +8,14 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::ops::Deref;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 
 use super::event_wait::EventWaiter;
 use super::listener::{Listener, ListenerFailed};
 use crate::event_loop::mail::Mail;
 use crate::event_loop::topics::{AnyTopic, KeptListener};
 use crate::event_loop::worker_state::Wanted;
-use crate::{ChildEvent, Event, EventLoop, ListenerId};
+use crate::{ChildEvent, Event, EventLoop, ListenerId, Named, Stalled, StatusChange};
 
 /// An event that is being delivered.
 pub(crate) enum MaybeShared<T> {
@@ -71,18 +72,22 @@ impl<T: Send + 'static> Topic<T> {
     fn dispatch(&self, event: Event<T>, event_loop: &EventLoop) {
         let mut event = MaybeShared::Own(Some(event));
         let listeners = Rc::clone(&self.listeners.borrow());
+        let mut is_heard = false;
         for listener in listeners.iter() {
-            listener.offer(&mut event, self, event_loop);
+            is_heard |= listener.offer(&mut event, self, event_loop);
         }
-        if self.waiters.borrow().is_empty() {
-            return;
-        }
-        // A wait may ask its caller whether the event is the right one: not while the list is borrowed.
-        let waiters = self.waiters.borrow().clone();
-        for waiter in waiters {
-            if waiter.offer(&mut event) {
-                event_loop.interrupt();
+        if !self.waiters.borrow().is_empty() {
+            // A wait may ask its caller whether the event is the right one: not while the list is borrowed.
+            let waiters = self.waiters.borrow().clone();
+            for waiter in waiters {
+                if waiter.offer(&mut event) {
+                    is_heard = true;
+                    event_loop.interrupt();
+                }
             }
+        }
+        if !is_heard {
+            event_loop.note_unheard(&event.data);
         }
     }
 
@@ -124,8 +129,14 @@ impl<T: Send + 'static> AnyTopic for Topic<T> {
         listeners.iter().filter_map(|listener| listener.keep()).collect()
     }
 
+    fn end(&self) {
+        let listeners = self.listeners.replace(Rc::new([]));
+        listeners.iter().for_each(|listener| listener.retire());
+        self.forget_kept();
+    }
+
     fn forget_kept(&self) {
-        drop(self.kept.take());
+        threadwire_guard::discard_all(self.kept.take());
     }
 }
 
@@ -133,9 +144,28 @@ impl EventLoop {
     /// Delivers an event.
     #[inline]
     pub(crate) fn dispatch<T: Send + 'static>(&self, event: Event<T>) {
-        if let Some(topic) = self.find_topic::<T>() {
-            topic.dispatch(event, self);
+        match self.find_topic::<T>() {
+            Some(topic) => topic.dispatch(event, self),
+            None => self.note_unheard(&event.data),
         }
+    }
+
+    /// Nobody listens or waits for an event.
+    #[cold]
+    fn note_unheard<T: Send + 'static>(&self, data: &T) {
+        let data: &dyn Any = data;
+        // What the library tells unasked need not be heard.
+        if data.is::<Stalled>()
+            || data.is::<StatusChange>()
+            || data.is::<ChildEvent>()
+            || data.is::<ListenerFailed>()
+        {
+            return;
+        }
+        self.worker().unheard.fetch_add(1, Ordering::Relaxed);
+        let (worker, event) = (self.worker().label(), type_name::<T>());
+        let name = data.downcast_ref().map(Named::name);
+        tracing::debug!(worker, event, name, "dropped an event that nobody listens or waits for");
     }
 
     #[inline]

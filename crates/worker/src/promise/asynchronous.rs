@@ -3,7 +3,6 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -12,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use super::PromiseError;
 use super::cell::{PromiseCell, Settled, Settlement};
-use crate::panic::panic_message;
 use crate::{EventLoop, StopToken, Stopped, Worker};
 
 /// The result of a closure that runs on another thread: a worker of its own ([`Async::run`]) or one of a
@@ -61,11 +59,14 @@ impl<T: Send + 'static> Async<T> {
     /// ```
     pub fn try_run(task: impl FnOnce() -> Result<T, Stopped> + Send + 'static) -> io::Result<Async<T>> {
         let (promise, settle) = Async::new(PromiseError::Abandoned);
-        thread::Builder::new().name("async".to_owned()).spawn(|| {
+        let work = move || {
             Worker::builder().run(move || {
                 settle.run(task);
                 Ok(())
             })
+        };
+        thread::Builder::new().name("async".to_owned()).spawn(|| {
+            threadwire_guard::contain("the end of a task", || threadwire_guard::discard(work()));
         })?;
         Ok(promise)
     }
@@ -170,20 +171,18 @@ impl<T> Settle<T> {
             return self.settle(Err(PromiseError::Cancelled));
         }
         let stoppable = self.stop.bind(EventLoop::current().remote());
-        let result = catch_unwind(AssertUnwindSafe(task));
+        let result = threadwire_guard::run(task);
         drop(stoppable);
         self.settle(match result {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(Stopped)) => Err(PromiseError::Cancelled),
-            Err(payload) => Err(PromiseError::Panicked(
-                panic_message(payload.as_ref()).unwrap_or("without a message").into(),
-            )),
+            Err(panicked) => Err(PromiseError::Panicked(panicked.message().into())),
         });
     }
 
     fn settle(&self, settled: Settled<T>) {
         // A value that comes too late is dropped here.
-        drop(self.cell.settle(settled));
+        threadwire_guard::discard(self.cell.settle(settled));
     }
 }
 

@@ -89,7 +89,10 @@ impl<V> PromiseCell<V> {
         };
         for (_, waiting) in waiting {
             match waiting {
-                PromiseWaiter::Task(waker) => waker.wake(),
+                // The code of some executor: the others are told whatever it does.
+                PromiseWaiter::Task(waker) => {
+                    threadwire_guard::contain("a waker", || waker.wake());
+                }
                 PromiseWaiter::Thread(remote) => remote.wake(),
             }
         }

@@ -46,6 +46,9 @@ pub enum PromiseError {
     /// The result did not come in the given time. It may still come.
     #[error("timed out")]
     TimedOut,
+    /// A task would wait for itself: see [`Pool::submit`](crate::Pool::submit).
+    #[error("all threads of the pool wait for room in it")]
+    Deadlock,
     /// The result was taken before, and can't be had twice.
     #[error("already taken")]
     Taken,

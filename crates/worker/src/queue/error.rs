@@ -26,6 +26,9 @@ pub enum PutError<T> {
     /// The worker of the calling thread was asked to stop.
     #[error("the worker was asked to stop")]
     Stopped(T),
+    /// A task would wait for room in its own [`Pool`](crate::Pool), and so do all other threads of that: none is left to make room.
+    #[error("all threads of the pool wait for room in it")]
+    Deadlock(T),
 }
 
 impl<T> PutError<T> {
@@ -39,7 +42,10 @@ impl<T> PutError<T> {
     /// ```
     pub fn into_inner(self) -> T {
         match self {
-            PutError::Full(value) | PutError::Closed(value) | PutError::Stopped(value) => value,
+            PutError::Full(value)
+            | PutError::Closed(value)
+            | PutError::Stopped(value)
+            | PutError::Deadlock(value) => value,
         }
     }
 }
@@ -50,6 +56,7 @@ impl<T> fmt::Debug for PutError<T> {
             PutError::Full(_) => "Full(..)",
             PutError::Closed(_) => "Closed(..)",
             PutError::Stopped(_) => "Stopped(..)",
+            PutError::Deadlock(_) => "Deadlock(..)",
         })
     }
 }

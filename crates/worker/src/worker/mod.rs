@@ -6,7 +6,6 @@ pub(crate) mod restart;
 use std::any::Any;
 use std::io;
 use std::ops::Deref;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
@@ -15,7 +14,6 @@ use std::time::{Duration, Instant};
 use crate::event_loop::timer;
 use crate::event_loop::worker_state::WorkerState;
 use crate::lock::Lock;
-use crate::panic::panic_message;
 use crate::{ChildChange, EventLoop, Outcome, Overflow, Remote, Stopped};
 
 /// A thread with an event loop. It is stopped when its parent ends, but not when this is dropped.
@@ -58,9 +56,7 @@ impl<R> Ended<R> {
         match self {
             Ended::Done(_) => Outcome::Done,
             Ended::Stopped => Outcome::Stopped,
-            Ended::Panicked(payload) => {
-                Outcome::Panicked(panic_message(&**payload).unwrap_or("a panic without a message").to_owned())
-            }
+            Ended::Panicked(payload) => Outcome::Panicked(threadwire_guard::message(&**payload).to_owned()),
         }
     }
 }
@@ -271,11 +267,15 @@ impl Builder {
             let (worker, result) = (Arc::clone(&worker), Arc::clone(&result));
             move || {
                 // Those who join are told, whatever happens.
-                let mut report = EndReport { worker, result, ended: None };
-                let event_loop = EventLoop::new(Arc::clone(&report.worker));
-                EventLoop::set_current(Some(Rc::clone(&event_loop)));
-                report.ended = Some(self.work(&event_loop, task));
-                EventLoop::set_current(None);
+                let mut report = EndReport { worker, result: Some(result), ended: None };
+                // What a panic raises must not become the result of the thread: the standard library ends the process if the drop of
+                // that panics.
+                threadwire_guard::contain("the end of a worker", || {
+                    let event_loop = EventLoop::new(Arc::clone(&report.worker));
+                    EventLoop::set_current(Some(Rc::clone(&event_loop)));
+                    report.ended = Some(self.work(&event_loop, task));
+                    EventLoop::set_current(None);
+                });
             }
         });
         if let Err(error) = spawned {
@@ -328,10 +328,10 @@ impl Builder {
 }
 
 fn attempt<R>(task: impl FnOnce() -> Result<R, Stopped>) -> Ended<R> {
-    match catch_unwind(AssertUnwindSafe(task)) {
+    match threadwire_guard::run(task) {
         Ok(Ok(result)) => Ended::Done(result),
         Ok(Err(Stopped)) => Ended::Stopped,
-        Err(payload) => Ended::Panicked(payload),
+        Err(panicked) => Ended::Panicked(panicked.into_payload()),
     }
 }
 
@@ -379,7 +379,8 @@ impl<R: Send + 'static> Worker<R> {
     }
 
     /// Waits for the worker's end and that of its children (but not of daemons), while the loop of the calling thread goes
-    /// on. It does not stop it. `Err` if the caller itself is stopped meanwhile.
+    /// on. It does not stop it. `Err` if the caller itself is stopped meanwhile. A worker that joins itself waits for a stop; that is
+    /// logged as a warning.
     pub fn join(self) -> Result<Ended<R>, Stopped> {
         self.wait(None)?;
         Ok(self.take())
@@ -409,6 +410,7 @@ impl<R: Send + 'static> Worker<R> {
 
     fn wait(&self, until: Option<Instant>) -> Result<bool, Stopped> {
         let event_loop = EventLoop::current();
+        self.remote.warn_of_itself();
         self.tell_of_end(&event_loop);
         event_loop.wait(until, || self.has_ended())
     }
@@ -434,7 +436,8 @@ impl<R> Deref for Worker<R> {
 /// Reports the end of a worker when it is dropped, so also if something panics that must not.
 struct EndReport<R> {
     worker: Arc<WorkerState>,
-    result: Arc<ResultSlot<R>>,
+    /// `None` once it is filled.
+    result: Option<Arc<ResultSlot<R>>>,
     ended: Option<Ended<R>>,
 }
 
@@ -443,8 +446,13 @@ impl<R> Drop for EndReport<R> {
         let ended =
             self.ended.take().unwrap_or_else(|| Ended::Panicked(Box::new("the worker's end panicked")));
         let outcome = ended.outcome();
-        *self.result.lock() = Some(ended);
+        let result = self.result.take();
+        if let Some(result) = &result {
+            *result.lock() = Some(ended);
+        }
         self.worker.inbox.close();
         self.worker.end(outcome);
+        // If nobody joins, the value of the task is dropped here.
+        threadwire_guard::discard(result);
     }
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use crate::common::bounded;
 use threadwire_worker::{
-    Async, Defer, EventLoop, Pool, PromiseError, PutError, Stopped, Worker, block_on, sleep, update,
-    wait_forever,
+    Async, Defer, EventLoop, Pool, PromiseError, PutError, ShutdownError, Stopped, Worker, block_on, sleep,
+    update, wait_forever,
 };
 
 /// A task that has begun, and runs until it is released or stopped.
@@ -307,7 +307,7 @@ fn a_stop_ends_the_wait_for_a_shutdown_and_the_pool_goes_on() {
         let busy = Busy::occupy(&pool);
         let closer = Worker::spawn({
             let pool = Arc::clone(&pool);
-            move || pool.shutdown()
+            move || Ok(pool.shutdown()?)
         });
         closer.stop();
         assert!(closer.join().unwrap().was_stopped());
@@ -474,4 +474,75 @@ fn a_cancel_reaches_a_task_that_has_run_a_worker_on_its_thread() {
     let got = second.get_timeout(Duration::from_secs(2));
     remote.stop(); // so that the test ends
     assert_eq!(got.unwrap(), 2);
+}
+
+#[test]
+fn a_task_that_shuts_its_own_pool_down_is_told_that_it_would_wait_for_itself() {
+    bounded(|| {
+        for now in [false, true] {
+            let pool = Arc::new(pool(2, 2));
+            let own = Arc::clone(&pool);
+            let task = move || Ok(if now { own.shutdown_now() } else { own.shutdown() });
+            let told = pool.submit(task).unwrap().get();
+            // The order to stop reaches the task that gave it, too.
+            assert!(
+                matches!(told, Ok(Err(ShutdownError::OwnTask)) | Err(PromiseError::Cancelled)),
+                "{told:?}"
+            );
+            assert!(matches!(pool.submit(|| Ok(())), Err(PutError::Closed(_))), "it takes no more");
+            // Another pool's task may wait for it, and so may this thread.
+            let (other, waited) = (Pool::new(1), Arc::clone(&pool));
+            assert_eq!(other.submit(move || Ok(waited.shutdown())).unwrap().get().unwrap(), Ok(()));
+            pool.shutdown().unwrap();
+        }
+    });
+}
+
+#[test]
+fn tasks_that_all_wait_for_room_in_their_own_pool_do_not_hang() {
+    bounded(|| {
+        for threads in [1, 3] {
+            let pool = Arc::new(pool(threads, 1));
+            let gate = Arc::new(std::sync::Barrier::new(threads));
+            let spawn = |gate: Option<Arc<std::sync::Barrier>>| {
+                let own = Arc::clone(&pool);
+                move || {
+                    if let Some(gate) = gate {
+                        gate.wait();
+                    }
+                    // One of these takes the place that there is, and one finds all others waiting.
+                    for _ in 0..2 {
+                        match own.submit(|| Ok(())) {
+                            Err(PutError::Deadlock(task)) => return Ok(task().is_ok()),
+                            other => drop(other.map_err(|_| Stopped)?),
+                        }
+                    }
+                    Ok(false)
+                }
+            };
+            let tasks: Vec<_> =
+                (0..threads).map(|_| pool.submit(spawn(Some(Arc::clone(&gate)))).unwrap()).collect();
+            let told = tasks.iter().filter(|task| task.get().unwrap()).count();
+            assert!(told >= 1, "somebody was told");
+            // What follows has room again.
+            assert!(pool.submit(|| Ok(())).unwrap().get().is_ok());
+            pool.shutdown().unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_map_in_a_task_of_its_own_full_pool_ends_with_an_error() {
+    bounded(|| {
+        let pool = Arc::new(pool(1, 1));
+        let own = Arc::clone(&pool);
+        let mapped = pool.submit(move || {
+            let waiting = own.submit(|| Ok(())).unwrap();
+            let first = own.map([1, 2], Ok).next();
+            drop(waiting);
+            Ok(matches!(first, Some(Err(PromiseError::Deadlock))))
+        });
+        assert!(mapped.unwrap().get().unwrap());
+        pool.shutdown().unwrap();
+    });
 }

@@ -113,6 +113,9 @@ mod tests {
         assert_eq!(proxy("ws://example.com/", &[]), None);
         assert_eq!(proxy("ws://example.com/", &[("HTTP_PROXY", "never")]), None);
         assert_eq!(proxy("ws://example.com/", &[("http_proxy", ""), ("all_proxy", "all")]), None);
+        // As GNOME writes it.
+        let desktop = [("ALL_PROXY", "socks://proxy.example:1080/")];
+        assert_eq!(proxy("wss://example.com/", &desktop).as_deref(), Some("proxy.example"));
     }
 
     #[test]

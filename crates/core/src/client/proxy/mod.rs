@@ -10,7 +10,7 @@ use std::sync::Arc;
 use threadwire_proto::handshake::{Headers, RequestBuilder};
 use url::{Host, Url};
 
-use super::redact::{is_scheme, redacted_proxy};
+use super::redact::{is_scheme, redacted};
 use super::target::{Target, basic, credentials, explain};
 use crate::error::{Error, UrlError, UrlPart};
 use environment::Environment;
@@ -26,7 +26,7 @@ const SCHEMES: &str = "http, https, socks4, socks4a, socks5 or socks5h";
 /// | --- | --- | --- | --- | --- |
 /// | `http://...` | HTTP | `CONNECT` (RFC 9110, section 9.3.6) | the proxy | 80 |
 /// | `https://...` | the same over TLS | the same | the proxy | 443 |
-/// | `socks4://...` | SOCKS4 | an IPv4 address | this side | 1080 |
+/// | `socks4://...`, `socks://...` | SOCKS4 | an IPv4 address | this side | 1080 |
 /// | `socks4a://...` | SOCKS4a | a name | the proxy | 1080 |
 /// | `socks5://...` | SOCKS5 (RFC 1928) | an address | this side | 1080 |
 /// | `socks5h://...` | the same | a name | the proxy | 1080 |
@@ -35,6 +35,8 @@ const SCHEMES: &str = "http, https, socks4, socks4a, socks5 or socks5h";
 ///
 /// `USER:PASSWORD@`, percent-encoded, is sent as Basic authentication over HTTP, and as user name and password over SOCKS5 (RFC
 /// 1929); SOCKS4 has a user name only. `wss` goes through all of them: TLS is then between this side and the server.
+///
+/// A path, a query or a fragment behind it means nothing.
 ///
 /// Whatever goes wrong is told by [`Error::Proxy`](crate::Error::Proxy).
 ///
@@ -247,13 +249,14 @@ pub(super) struct ProxyServer {
 impl ProxyServer {
     pub(super) fn parse(url: &str) -> Result<ProxyServer, Error> {
         let fail = |part, problem: &str| {
-            Err(Error::from(UrlError { url: redacted_proxy(url), part, problem: problem.to_owned() }))
+            Err(Error::from(UrlError { url: redacted(url), part, problem: problem.to_owned() }))
         };
         let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
         let scheme = match &*scheme.to_ascii_lowercase() {
             "http" => ProxyScheme::Http,
             "https" => ProxyScheme::Https,
-            "socks4" => ProxyScheme::Socks4,
+            // Desktops write `socks`, and curl reads it like this.
+            "socks4" | "socks" => ProxyScheme::Socks4,
             "socks4a" => ProxyScheme::Socks4a,
             "socks5" => ProxyScheme::Socks5,
             "socks5h" => ProxyScheme::Socks5h,
@@ -266,7 +269,7 @@ impl ProxyServer {
         let parse = |scheme| {
             Url::parse(&format!("{scheme}://{rest}")).map_err(|error| match explain(url, error) {
                 Error::Url(mut error) => {
-                    error.url = redacted_proxy(url);
+                    error.url = redacted(url);
                     if error.part == UrlPart::Scheme {
                         error.problem = format!("is missing, expected {SCHEMES}");
                     }
@@ -287,14 +290,12 @@ impl ProxyServer {
             Some(Host::Ipv6(address)) => address.to_string(),
             None => return fail(UrlPart::Host, "is missing"),
         };
-        if !matches!(parsed.path(), "" | "/") {
-            return fail(UrlPart::Path, "has no meaning for a proxy");
-        }
-        if parsed.query().is_some() {
-            return fail(UrlPart::Query, "has no meaning for a proxy");
-        }
-        if parsed.fragment().is_some() {
-            return fail(UrlPart::Fragment, "has no meaning for a proxy");
+        // What stands behind the port means nothing, and is passed over; unless it may be the rest of a password.
+        if let Some(behind) = rest.find(['/', '\\', '?', '#'])
+            && rest[behind..].contains('@')
+        {
+            let problem = "has /, \\, ? or # in it, expected these percent-encoded";
+            return fail(UrlPart::UserInfo, problem);
         }
         let (user, password) = credentials(&parsed);
         match scheme {
@@ -377,6 +378,10 @@ mod tests {
             ("https://proxy.example/", ProxyScheme::Https, "proxy.example", 443),
             ("https://proxy.example:80", ProxyScheme::Https, "proxy.example", 80),
             ("SOCKS4://Proxy.Example", ProxyScheme::Socks4, "proxy.example", 1080),
+            ("socks://proxy.example:1080/", ProxyScheme::Socks4, "proxy.example", 1080),
+            ("http://proxy.example/proxy.pac?a#b", ProxyScheme::Http, "proxy.example", 80),
+            ("proxy.example:3128/path", ProxyScheme::Http, "proxy.example", 3128),
+            ("socks5h://u:p@proxy.example?x", ProxyScheme::Socks5h, "proxy.example", 1080),
             ("socks4a://a:80", ProxyScheme::Socks4a, "a", 80),
             ("socks5://a:443", ProxyScheme::Socks5, "a", 443),
             ("socks5h://[::1]:9", ProxyScheme::Socks5h, "::1", 9),
@@ -384,7 +389,7 @@ mod tests {
         ] {
             let server = ProxyServer::parse(url).unwrap();
             assert_eq!((server.scheme, &*server.host, server.port), (scheme, host, port), "{url}");
-            assert_eq!(server.login(), None);
+            assert_eq!(server.login().is_some(), url.contains('@'));
         }
         assert_eq!(ProxyServer::parse("socks5h://u:p@[::1]").unwrap().to_string(), "socks5h://[::1]:1080");
     }
@@ -393,15 +398,16 @@ mod tests {
     fn names_the_part_that_is_wrong() {
         for (url, part) in [
             ("ftp://a", UrlPart::Scheme),
-            ("socks://a", UrlPart::Scheme),
+            ("socks6://a", UrlPart::Scheme),
             ("", UrlPart::Host),
             ("http://", UrlPart::Host),
             ("http://a b", UrlPart::Host),
             ("http://a:b", UrlPart::Port),
             ("http://a:65536", UrlPart::Port),
-            ("http://a/path", UrlPart::Path),
-            ("socks5://a?b", UrlPart::Query),
-            ("socks5://a#b", UrlPart::Fragment),
+            ("socks5://user:12/34@a", UrlPart::UserInfo),
+            ("socks5://user:12?34@a", UrlPart::UserInfo),
+            ("http://user:12#34@a", UrlPart::UserInfo),
+            ("http://user:12\\34@a", UrlPart::UserInfo),
             ("socks4://user:secret@a", UrlPart::UserInfo),
             ("http://us%3Aer:secret@a", UrlPart::UserInfo),
             ("http://user:sec%0Aret@a", UrlPart::UserInfo),
@@ -427,7 +433,7 @@ mod tests {
         for url in [
             "user:secret@proxy.example:x",
             "ftp://user:secret@a",
-            "http://user:secret@a/b",
+            "http://user:secret@a/b@c",
             "socks5://secret:12/34@a",
             "socks5://user:12/secret@a",
             "socks5://user:12?secret@a",

@@ -8,7 +8,6 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +31,7 @@ use crate::error::{
     ResolveError, Stage, Step, TimeoutKind,
 };
 #[cfg(feature = "tls")]
+use crate::panic::catch;
 use crate::tls::{TlsFailure, session::Session};
 
 /// An attempt to open a connection.
@@ -139,8 +139,7 @@ impl Route {
     fn unplanned(settings: &Settings) -> Result<Route, Error> {
         let mut headers = settings.fixed_headers().clone();
         if let Some(make) = &settings.options.headers {
-            let made = catch_unwind(AssertUnwindSafe(|| make()));
-            let made = made.unwrap_or_else(|payload| Err(Error::panicked(payload)))?;
+            let made = catch(|| make())?;
             for (name, _) in &made {
                 headers.remove(name);
             }
@@ -432,7 +431,7 @@ impl Route {
         tracing::debug!(status = answer.status(), %from, %to, "following a redirect");
         self.followed += 1;
         if !self.target.is_same_origin(&target) {
-            forget_private(&mut self.headers);
+            forget_private(&mut self.headers, &self.settings.options.redirected_headers);
             #[cfg(feature = "tls")]
             {
                 self.is_elsewhere = true;

@@ -15,8 +15,9 @@ use crate::server::request::Request;
 /// 403.
 ///
 /// An origin is compared exactly, as scheme, host and port: `https://example.com` is neither `https://www.example.com` nor
-/// `http://example.com`, but `https://EXAMPLE.com:443`. `null`, the origin of files and of sandboxed frames, is one only if it is
-/// named.
+/// `http://example.com`, but `https://EXAMPLE.com:443`. Where a host begins with `*.`, all hosts below it are meant, however deep, but not
+/// that one itself: `https://*.example.com`. `null`, the origin of files and of sandboxed frames, is one only if it is named; so are
+/// those of programs that show pages without a host: `file://`, `qrc:`, `about:blank`, `content://com.example`.
 ///
 /// ```
 /// use threadwire::server::{Origins, Router};
@@ -32,23 +33,54 @@ use crate::server::request::Request;
 #[derive(Clone, Default)]
 pub struct Origins {
     exact: Vec<String>,
+    below: Vec<Below>,
     or_none: bool,
     or_if: Vec<Arc<Allows>>,
+}
+
+/// The hosts below one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Below {
+    /// The scheme, with what is behind it: `https://`.
+    scheme: String,
+    /// The host with a dot in front, and perhaps a port: `.example.com:8443`.
+    end: String,
 }
 
 type Allows = dyn Fn(&str) -> bool + Send + Sync;
 
 impl Origins {
-    /// Allows these, and nothing else. Fails with [`Error::Other`] for what is no origin.
+    /// Allows these, and nothing else. Fails with [`Error::Other`] for what is no origin, and for a `*` elsewhere than as the first label of a
+    /// host.
+    ///
+    /// ```
+    /// use threadwire::server::Origins;
+    ///
+    /// let origins = Origins::new(["https://example.com", "https://*.example.com", "file://", "null"])?;
+    /// assert!(Origins::new(["https://*"]).is_err() && Origins::new(["https://www.*.com"]).is_err());
+    /// # Ok::<(), threadwire::Error>(())
+    /// ```
     pub fn new<O: AsRef<str>>(origins: impl IntoIterator<Item = O>) -> Result<Origins, Error> {
-        let known = |origin: O| {
+        let mut known = Origins::default();
+        for origin in origins {
             let origin = origin.as_ref();
-            normal(origin).ok_or_else(|| {
-                Error::other(format!("{origin:?} is no origin, expected scheme://host, and perhaps :port"))
-            })
-        };
-        let exact = origins.into_iter().map(known).collect::<Result<_, Error>>()?;
-        Ok(Origins { exact, ..Origins::default() })
+            match (origin.contains('*'), Below::read(origin), normal(origin)) {
+                (true, Some(below), _) => known.below.push(below),
+                (true, None, _) => {
+                    return Err(Error::other(format!(
+                        "{origin:?} has a * elsewhere than as the first label of a host, as https://*.example.com; \
+                         Origins::or_if can look for anything"
+                    )));
+                }
+                (false, _, Some(origin)) => known.exact.push(origin),
+                (false, _, None) => {
+                    return Err(Error::other(format!(
+                        "{origin:?} is no origin, expected scheme://host, and perhaps :port"
+                    )));
+                }
+            }
+        }
+        Ok(known)
     }
 
     /// Allows requests without an origin too: those of programs, which could send whatever they like. By default they are refused.
@@ -58,7 +90,7 @@ impl Origins {
     }
 
     /// Allows also what the closure says. It is given the origin with its scheme and host in lower case, without the port that is
-    /// the scheme's own.
+    /// the scheme's own; also one without a host, as `null` or `file://`.
     pub fn or_if(mut self, allows: impl Fn(&str) -> bool + Send + Sync + 'static) -> Origins {
         self.or_if.push(Arc::new(allows));
         self
@@ -66,7 +98,9 @@ impl Origins {
 
     fn allows(&self, origin: &str) -> bool {
         normal(origin).is_some_and(|origin| {
-            self.exact.contains(&origin) || self.or_if.iter().any(|allows| allows(&origin))
+            self.exact.contains(&origin)
+                || self.below.iter().any(|below| below.has(&origin))
+                || self.or_if.iter().any(|allows| allows(&origin))
         })
     }
 }
@@ -91,9 +125,26 @@ impl fmt::Debug for Origins {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Origins")
             .field("exact", &self.exact)
+            .field("below", &self.below)
             .field("or_none", &self.or_none)
             .field("closures", &self.or_if.len())
             .finish()
+    }
+}
+
+impl Below {
+    fn read(pattern: &str) -> Option<Below> {
+        let (scheme, host) = pattern.split_once("://*.")?;
+        let host = normal(&format!("{scheme}://{host}")).filter(|host| !host.contains('*'))?;
+        let (scheme, host) = host.split_once("://")?;
+        let is_name = Url::parse(&format!("{scheme}://{host}")).is_ok_and(|url| url.domain().is_some());
+        is_name.then(|| Below { scheme: format!("{scheme}://"), end: format!(".{host}") })
+    }
+
+    /// Whether an origin, in the form in which it is compared, is one of these.
+    fn has(&self, origin: &str) -> bool {
+        let labels = origin.strip_prefix(&self.scheme).and_then(|host| host.strip_suffix(&self.end));
+        labels.is_some_and(|labels| !labels.is_empty())
     }
 }
 
@@ -102,23 +153,57 @@ fn normal(origin: &str) -> Option<String> {
     if origin == "null" {
         return Some(origin.to_owned());
     }
-    let (scheme, authority) = origin.split_once("://")?;
-    if authority.contains(['/', '?', '#', '@', '\\']) || authority.is_empty() {
+    let url = Url::parse(origin).ok()?;
+    let (_, rest) = origin.split_once(':')?;
+    let authority = rest.strip_prefix("//");
+    if authority.unwrap_or(rest).contains(['/', '?', '#', '@', '\\']) {
         return None;
     }
-    let url = Url::parse(origin).ok()?;
     let parsed = url.origin();
     if parsed.is_tuple() {
-        return Some(parsed.ascii_serialization());
+        return authority.map(|_| parsed.ascii_serialization());
     }
-    // Of a scheme without rules of its own, such as that of a browser's extensions.
-    let is_plain = scheme.bytes().chain(authority.bytes()).all(|byte| byte.is_ascii_graphic());
-    is_plain.then(|| origin.to_ascii_lowercase())
+    // Of a scheme without rules of its own, such as that of a browser's extensions, or without a host.
+    origin.bytes().all(|byte| byte.is_ascii_graphic()).then(|| origin.to_ascii_lowercase())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::normal;
+    use super::{Below, normal};
+
+    #[test]
+    fn a_star_stands_for_the_labels_in_front_of_a_host() {
+        let below = Below::read("HTTPS://*.Example.com:443").unwrap();
+        for (origin, is_below) in [
+            ("https://www.example.com", true),
+            ("https://a.b.example.com", true),
+            ("https://example.com", false),
+            ("https://.example.com", false),
+            ("https://evilexample.com", false),
+            ("https://example.com.evil.test", false),
+            ("http://www.example.com", false),
+            ("https://www.example.com:8443", false),
+            ("null", false),
+        ] {
+            let is_met = normal(origin).is_some_and(|origin| below.has(&origin));
+            assert_eq!(is_met, is_below, "{origin}");
+        }
+        assert!(Below::read("http://*.localhost:8000").unwrap().has("http://app.localhost:8000"));
+        for other in [
+            "https://*",
+            "https://*.",
+            "https://*.com/*",
+            "https://*.*.com",
+            "https://a.*.com",
+            "https://*example.com",
+            "https://*.127.0.0.1",
+            "*.example.com",
+            "*",
+            "https://me@*.example.com",
+        ] {
+            assert_eq!(Below::read(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn origins_are_compared_by_scheme_host_and_port() {
@@ -130,6 +215,15 @@ mod tests {
             ("https://bücher.example", Some("https://xn--bcher-kva.example")),
             ("chrome-extension://AbC", Some("chrome-extension://abc")),
             ("null", Some("null")),
+            ("file://", Some("file://")),
+            ("FILE://", Some("file://")),
+            ("qrc:", Some("qrc:")),
+            ("about:blank", Some("about:blank")),
+            ("content://com.example", Some("content://com.example")),
+            ("capacitor://localhost", Some("capacitor://localhost")),
+            ("file:///etc/passwd", None),
+            ("http:example.com", None),
+            ("blob:https://example.com/1", None),
             ("https://example.com/", None),
             ("https://example.com?x", None),
             ("https://me@example.com", None),

@@ -234,6 +234,11 @@ impl OpeningHandshake {
 
     fn ask(&mut self, head: handshake::Request, early: Early) -> Step {
         self.is_head = head.method() == "HEAD";
+        // Before the program is asked, as it may answer with a page.
+        if let Err(error) = head.check_host() {
+            tracing::debug!(%error, "refused a request");
+            return self.refuse(&error.response(), Err(error.into()));
+        }
         match self.settings.gate.request(head, self.caller) {
             Ok(request) => {
                 self.stage = Stage::Asked;
@@ -264,7 +269,10 @@ impl OpeningHandshake {
             upgrade.add_header(name, value).map_err(HandshakeError::from)?;
         }
         let deflate = agree(&mut upgrade, &self.settings.config)?;
-        let permit = self.settings.gate.admit(request.client_ip())?;
+        if self.settings.gate.refuses(request.client_ip()) {
+            return Err(unknown_client());
+        }
+        let permit = self.settings.gate.admit(request.client_ip(), request.hop())?;
         let agreed = agreed(&upgrade, headers, Guest::new(request, permit));
         Ok(Granted { upgrade, agreed, deflate })
     }
@@ -374,6 +382,16 @@ impl From<TooMany> for Box<Refusal> {
         tracing::debug!(%error, "refused a request");
         Box::new(Refusal { response: too_many.response(), error })
     }
+}
+
+/// A proxy in front was to say where the client comes from.
+fn unknown_client() -> Box<Refusal> {
+    let error = Error::other("the proxy in front does not say where the client comes from");
+    tracing::debug!(%error, "refused a request");
+    Box::new(Refusal {
+        response: plain(400, "expected the client's address in a forwarding header\n"),
+        error,
+    })
 }
 
 fn no_common_subprotocol(names: &[String]) -> Box<Refusal> {

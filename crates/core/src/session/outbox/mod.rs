@@ -40,6 +40,11 @@ impl Outbox {
         }
     }
 
+    /// How many of the bytes that wait may be dropped.
+    pub fn droppable(&self) -> usize {
+        self.marks.as_ref().map_or(0, |marks| marks.droppable())
+    }
+
     /// How many bytes have ever left.
     #[inline]
     pub fn written(&self) -> u64 {
@@ -236,6 +241,11 @@ impl Outbox {
                 Ok(count)
             }
         }
+    }
+
+    /// Lets go of what waits, and of the memory. What is broken stays so.
+    pub fn let_go(&mut self) {
+        *self = Outbox { broken: self.broken, ..Outbox::default() };
     }
 
     pub(super) fn break_off(&mut self, buffers: &Buffers) {

@@ -57,6 +57,32 @@ fn the_server_ends_tcp_first() {
 }
 
 #[test]
+fn a_close_whose_answer_can_not_leave_is_not_clean() {
+    seeds(|seed| {
+        for client_closes in [true, false] {
+            let mut pair = Pair::new(seed, 50, Config::default());
+            let Pair { client, server, .. } = &mut pair;
+            let (closes, other) = if client_closes { (client, server) } else { (server, client) };
+            // A long message is under way, of which the peer wants no more.
+            other.send(&"x".repeat(1000), WhenFull::Error).unwrap();
+            other.write();
+            closes.close(1009);
+            closes.write();
+            other.end.sends.borrow_mut().is_cut = true;
+            closes.hang_up();
+            pair.settle();
+            let other = if client_closes { &pair.server } else { &pair.client };
+            let closed = other.closed.as_ref().unwrap();
+            assert_eq!((closed.code, closed.initiator), (CloseCode::TOO_BIG, Initiator::Peer), "{closed}");
+            assert!(
+                matches!(&closed.error, Some(Error::Io(error)) if error.kind() == std::io::ErrorKind::BrokenPipe)
+            );
+            assert!(!closed.clean && !closed.is_normal(), "{closed}");
+        }
+    });
+}
+
+#[test]
 fn after_a_broken_rule_the_rest_is_read_away_and_the_peer_gets_to_know_why() {
     seeds(|seed| {
         let mut pair = Pair::new(seed, PLENTY, Config::default());

@@ -26,6 +26,8 @@ pub(super) struct Pipe {
     pub(super) capacity: usize,
     /// Whether its writer has ended.
     pub(super) ended: bool,
+    /// Whether its reader is gone.
+    pub(super) is_cut: bool,
 }
 
 impl Pipe {
@@ -70,6 +72,9 @@ impl Transport for End {
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.sends.borrow().is_cut {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         let room = self.sends.borrow().capacity.saturating_sub(self.sends.borrow().bytes.len());
         if room == 0 {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -134,7 +139,9 @@ impl Side {
 
     pub(super) fn write(&mut self) {
         self.session.writable(&mut self.end);
-        self.session.write(&mut self.end, &self.buffers).unwrap();
+        if let Err(error) = self.session.write(&mut self.end, &self.buffers) {
+            drop(self.session.note(error.into()));
+        }
     }
 
     /// One turn: reads once, hands out, writes, and goes on with the end. Whether anything has happened.

@@ -223,7 +223,7 @@ impl Watchdog {
         // The hook is the program's: nothing is locked while it runs.
         let hook = self.lock().on_stall.take();
         let Some(mut hook) = hook else { return };
-        threadwire_core::panic::contain("on_stall", || hook(&Stalled::new(what, held)));
+        threadwire_guard::contain("on_stall", || hook(&Stalled::new(what, held)));
         let mut state = self.lock();
         if !state.is_over && state.on_stall.is_none() {
             state.on_stall = Some(hook);

@@ -5,7 +5,8 @@
 //! come before the owner has looked only leave something: a burst of sends wakes it once.
 //!
 //! `outside` counts what the owner has taken and not written yet. What it takes is moved to that count under the lock, so
-//! that nothing is ever missing from the sum. Those who wait for the sum to fall leave a waker; the flag that says so and
+//! that nothing is ever missing from the sum. Where the oldest messages make room, those that the owner may still drop are older than all
+//! that lie here, so they go first: they do not count against what is left here, and the owner drops them when it takes that. Those who wait for the sum to fall leave a waker; the flag that says so and
 //! the count are each other's witnesses: whoever changes one looks at the other after it.
 //!
 //! Nothing here knows what a connection is: that is how a test can check all of it under a model checker.
@@ -140,6 +141,8 @@ pub(crate) struct Lane<C, E> {
     state: Mutex<State<C, E>>,
     /// How many bytes wait that the owner has taken already.
     outside: AtomicUsize,
+    /// How many of those bytes the owner drops to make room.
+    droppable: AtomicUsize,
     /// Whether somebody waits.
     has_waiting: AtomicBool,
     /// Whether messages can be sent.
@@ -180,6 +183,7 @@ impl<C, E: Clone> Lane<C, E> {
         Lane {
             state: Mutex::new(state),
             outside: AtomicUsize::new(0),
+            droppable: AtomicUsize::new(0),
             has_waiting: AtomicBool::new(false),
             open: AtomicBool::new(true),
         }
@@ -206,7 +210,10 @@ impl<C, E: Clone> Lane<C, E> {
                     state.dropped += 1;
                     return Pushed::Dropped;
                 }
-                Overflow::DropOldest => state.drop_oldest(payload.len(), limit),
+                Overflow::DropOldest => {
+                    let fixed = (total - waiting).saturating_sub(self.droppable.load(Ordering::SeqCst));
+                    state.drop_oldest(fixed, payload.len(), limit);
+                }
                 Overflow::Wait | Overflow::Close | Overflow::Refuse => return Pushed::Full,
             }
         }
@@ -228,6 +235,11 @@ impl<C, E: Clone> Lane<C, E> {
         mem::replace(&mut state.batch, empty)
     }
 
+    /// Says how many of the bytes outside may be dropped by the owner. To be said before [`set_outside`](Lane::set_outside).
+    pub(crate) fn set_droppable(&self, bytes: usize) {
+        self.droppable.store(bytes, Ordering::SeqCst);
+    }
+
     /// Says how many bytes wait outside of this queue. Wakes those who have waited for less.
     pub(crate) fn set_outside(&self, bytes: usize) {
         self.outside.store(bytes, Ordering::SeqCst);
@@ -245,7 +257,10 @@ impl<C, E: Clone> Lane<C, E> {
         let woken: Vec<_> = woken.collect();
         self.has_waiting.store(!state.waiting.is_empty(), Ordering::SeqCst);
         drop(state);
-        woken.into_iter().for_each(|one| one.waker.wake());
+        // The code of some executor: the others are told whatever it does.
+        for one in woken {
+            threadwire_guard::contain("a waker", || one.waker.wake());
+        }
     }
 
     /// Whether at most so many bytes wait, or the connection has ended (with `None` only that). If not, the waker is called
@@ -299,10 +314,14 @@ impl<C, E: Clone> Lane<C, E> {
         Some(state)
     }
 
-    /// How many bytes wait, here and outside.
-    pub(crate) fn waiting_bytes(&self) -> usize {
+    /// How many bytes wait, here and outside, without those that the owner is going to drop as this is more than the limit.
+    pub(crate) fn waiting_bytes(&self, limit: usize) -> usize {
         let state = self.lock();
-        state.waiting_bytes() + self.outside.load(Ordering::SeqCst)
+        let total = state.waiting_bytes() + self.outside.load(Ordering::SeqCst);
+        match state.waiting_bytes() {
+            0 => total,
+            _ => total - total.saturating_sub(limit).min(self.droppable.load(Ordering::SeqCst)),
+        }
     }
 
     /// How many messages were dropped here.
@@ -333,7 +352,7 @@ impl<C, E: Clone> Lane<C, E> {
         let left = mem::take(&mut state.batch);
         self.outside.store(0, Ordering::SeqCst);
         drop(state);
-        drop(left);
+        threadwire_guard::discard_all(left.ops);
         self.wake();
     }
 
@@ -359,11 +378,11 @@ impl<C, E> State<C, E> {
     }
 
     /// Makes room, as far as the messages allow that lie here: those that the owner has are its own matter.
-    fn drop_oldest(&mut self, more: usize, limit: usize) {
+    fn drop_oldest(&mut self, outside: usize, more: usize, limit: usize) {
         let is_droppable = |op: &Op<C>| matches!(op, Op::Frame(frame) if frame.is_droppable());
         let (mut from, mut kept) = (self.batch.start, Vec::new());
         let mut at = 0;
-        while !has_room(self.waiting_bytes(), more, limit) {
+        while !has_room(outside + self.waiting_bytes(), more, limit) {
             // Frames that must stay are few: they are moved behind what is dropped.
             let Some(op) = self.batch.ops.get(at) else { break };
             let length = if let Op::Frame(frame) = op { frame.length } else { 0 };

@@ -178,9 +178,10 @@ impl Handle {
         self.0.lane.ended()
     }
 
-    /// How many bytes wait to be written.
+    /// How many bytes wait to be written. Where the oldest messages make room ([`WhenFull::DropOldest`]), what the connection's own
+    /// thread is about to drop for newer ones does not count.
     pub fn buffered(&self) -> usize {
-        self.0.lane.waiting_bytes()
+        self.0.lane.waiting_bytes(self.0.config.max_buffered)
     }
 
     /// How many messages this connection's handles have dropped on their way to it, because there was no room

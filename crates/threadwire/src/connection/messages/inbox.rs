@@ -95,7 +95,8 @@ impl Inbox {
         let waiting = state.waiting.take();
         drop(state);
         if let Some(waker) = waiting {
-            waker.wake();
+            // The code of some executor.
+            threadwire_guard::contain("a waker", || waker.wake());
         }
         put
     }
@@ -130,7 +131,8 @@ impl Inbox {
         let waiting = state.waiting.take();
         drop(state);
         if let Some(waker) = waiting {
-            waker.wake();
+            // The code of some executor.
+            threadwire_guard::contain("a waker", || waker.wake());
         }
     }
 

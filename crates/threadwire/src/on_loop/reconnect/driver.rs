@@ -11,10 +11,11 @@ use std::task::{Wake, Waker};
 use std::time::{Duration, Instant, SystemTime};
 
 use threadwire_core::client::settings::Settings;
-use threadwire_core::panic::{catch, contain};
+use threadwire_core::panic::catch;
 use threadwire_core::reconnect::conductor::{Conductor, Effect, Event};
 use threadwire_core::reconnect::retry::{is_worth_it, random};
 use threadwire_core::reconnect::shared::SharedState;
+use threadwire_guard::contain;
 use threadwire_worker::{EventLoop, Placeholder, Ready, Remote, Source, TimerId, Token};
 
 use super::lent_listener::LentListener;
@@ -316,7 +317,10 @@ impl Driver {
         self.set(UnderWay::Nothing);
         let (listener, hooks) = (self.listener.take(), self.hooks.take());
         // Their values' own drops may call back.
-        contain("dropping a listener", || drop((listener, hooks)));
+        threadwire_guard::discard(listener);
+        threadwire_guard::discard(hooks.on_change);
+        threadwire_guard::discard(hooks.before);
+        threadwire_guard::discard(hooks.retry_if);
         self.shared.end();
         EventLoop::current().detach_idle(self.token);
     }

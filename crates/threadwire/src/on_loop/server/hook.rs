@@ -1,10 +1,9 @@
 //! The request hook of a server: the program's closure that answers each request.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use crate::{Error, Reply, Request};
+use crate::{Reply, Request};
 
 /// Without a closure every request is upgraded.
 #[derive(Clone, Default)]
@@ -20,10 +19,8 @@ impl Hook {
     /// What becomes of a request, as the program says. A closure that panics answers with 500.
     pub(crate) fn ask(&self, request: &Request) -> Reply {
         let Some(hook) = &self.0 else { return Reply::upgrade() };
-        catch_unwind(AssertUnwindSafe(|| hook(request))).unwrap_or_else(|payload| {
-            tracing::error!(error = %Error::panicked(payload), "accepting a request failed");
-            Reply::status(500)
-        })
+        threadwire_guard::contain("accepting a request", || hook(request))
+            .unwrap_or_else(|| Reply::status(500))
     }
 }
 

@@ -14,6 +14,7 @@ use super::worker::ServerWorker;
 use crate::connection::Opening;
 use crate::connection::stream::Stream;
 use crate::{Connection, Error, Listener, Request};
+use threadwire_core::server::check::plain;
 use threadwire_core::server::opening_handshake::{Early, Granted, OpeningHandshake, Step};
 use threadwire_core::server::reply::Answer;
 use threadwire_core::server::tally::Pending;
@@ -230,11 +231,23 @@ impl Upgrading {
         };
         let granted = match opening.grant(request, headers, &subprotocol) {
             Ok(granted) => granted,
-            Err(refusal) => return Err(opening.refuse(&refusal.response, Err(refusal.error))),
+            Err(refusal) => {
+                threadwire_guard::discard(listener);
+                return Err(opening.refuse(&refusal.response, Err(refusal.error)));
+            }
         };
         match self.refuse_for_shutdown(opening) {
-            Some(step) => Err(step),
-            None => Ok((listener.unwrap_or_else(|| self.worker.listener()), granted)),
+            Some(step) => {
+                threadwire_guard::discard(listener);
+                Err(step)
+            }
+            None => match listener.map_or_else(|| self.worker.listener(), Ok) {
+                Ok(listener) => Ok((listener, granted)),
+                Err(error) => {
+                    tracing::warn!(%error, "can't serve a connection: it is refused with status 503");
+                    Err(opening.refuse(&plain(503, "not enough resources\n"), Err(error.into())))
+                }
+            },
         }
     }
 

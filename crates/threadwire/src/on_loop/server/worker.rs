@@ -3,6 +3,7 @@
 //! What other threads leave for a server on this one (sockets that they have accepted, the order to shut down) finds it by its tally.
 
 use std::cell::{OnceCell, RefCell};
+use std::io;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,6 +25,8 @@ thread_local! {
     static WORKERS: RefCell<Vec<Rc<ServerWorker>>> = const { RefCell::new(Vec::new()) };
 }
 
+type MakeListener = dyn Fn() -> io::Result<Box<dyn Listener>>;
+
 pub(crate) struct ServerWorker {
     pub(super) settings: Arc<ServerSettings>,
     pub(super) hook: Hook,
@@ -32,7 +35,7 @@ pub(crate) struct ServerWorker {
     pending: RefCell<PendingHandshakes<Weak<Upgrading>>>,
     acceptors: RefCell<Vec<Weak<Acceptor>>>,
     /// What makes the listener of a connection for which the hook has given none.
-    make_listener: OnceCell<Box<dyn Fn() -> Box<dyn Listener>>>,
+    make_listener: OnceCell<Box<MakeListener>>,
 }
 
 impl ServerWorker {
@@ -60,13 +63,17 @@ impl ServerWorker {
     }
 
     /// Has connections listened to by what this makes, unless the hook gives them a listener. To be said once.
-    pub(crate) fn listen_with(&self, make: impl Fn() -> Box<dyn Listener> + 'static) {
+    pub(crate) fn listen_with(&self, make: impl Fn() -> io::Result<Box<dyn Listener>> + 'static) {
         let was_set = self.make_listener.set(Box::new(make)).is_err();
         debug_assert!(!was_set, "it is said once");
     }
 
-    pub(super) fn listener(&self) -> Box<dyn Listener> {
-        self.make_listener.get().map_or_else(|| Box::new(Nobody) as Box<dyn Listener>, |make| make())
+    /// Fails if the system has not got what the connection would need.
+    pub(super) fn listener(&self) -> io::Result<Box<dyn Listener>> {
+        match self.make_listener.get() {
+            Some(make) => make(),
+            None => Ok(Box::new(Nobody)),
+        }
     }
 
     /// This thread works for it no more. Its connections go on to their ends.

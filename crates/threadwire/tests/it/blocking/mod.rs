@@ -8,3 +8,4 @@ mod receiving;
 mod select;
 mod sending;
 mod server;
+mod stopped_threads;

@@ -223,3 +223,15 @@ fn sending_and_closing_work_as_elsewhere() {
         assert_eq!(peer.code(), 1001);
     });
 }
+
+#[test]
+fn who_only_sends_answers_pings() {
+    bounded(|| {
+        let (mut ws, mut peer) = pair();
+        peer.send(PING, b"are you there?");
+        // The loop has its turn once in a millisecond.
+        thread::sleep(Duration::from_millis(2));
+        ws.send("price").unwrap();
+        assert_eq!(peer.frame(), (PONG, b"are you there?".to_vec()));
+    });
+}

@@ -1,5 +1,7 @@
 //! Send on the blocking face: flushing, and waiting for room.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -46,6 +48,47 @@ fn what_is_sent_leaves_at_once() {
         assert_eq!(peer.text(), "and this");
         ws.ping(b"1").unwrap();
         assert!(!peer.is_silent());
+    });
+}
+
+/// Longer than what is between two turns of the loop of a program that only sends.
+const A_WHILE: Duration = Duration::from_millis(2);
+
+#[test]
+fn who_only_sends_answers_pings_and_a_close() {
+    type Send = fn(&mut Connection) -> Result<(), Error>;
+    let sends: [Send; 3] =
+        [|ws| ws.send("price"), |ws| ws.send_with("price", WhenFull::DropOldest), |ws| ws.ping(b"price")];
+    for send in sends {
+        bounded(move || {
+            let (mut ws, mut peer) = pair();
+            peer.send(PING, b"are you there?");
+            thread::sleep(A_WHILE);
+            send(&mut ws).unwrap();
+            assert_eq!(peer.frame(), (PONG, b"are you there?".to_vec()));
+            assert_eq!(peer.frame().1, b"price");
+            peer.close(1000, "");
+            thread::sleep(A_WHILE);
+            assert!(matches!(send(&mut ws), Err(Error::Closed)));
+            assert_eq!(peer.code(), 1000);
+        });
+    }
+}
+
+#[test]
+fn a_send_in_a_callback_does_not_turn_the_loop() {
+    bounded(|| {
+        let (mut ws, mut peer) = pair();
+        let sent = Rc::new(Cell::new(false));
+        let seen = Rc::clone(&sent);
+        later(Duration::ZERO, move || {
+            later(Duration::ZERO, move || assert!(seen.get(), "a callback was called within another one"));
+            thread::sleep(A_WHILE);
+            ws.send("price").unwrap();
+            sent.set(true);
+        });
+        threadwire::sleep(SOON).unwrap();
+        assert_eq!(peer.text(), "price");
     });
 }
 

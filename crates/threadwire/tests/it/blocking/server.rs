@@ -535,3 +535,58 @@ fn a_stopper_ends_an_accept_on_another_thread() {
         other.join().unwrap();
     });
 }
+
+/// A server of threads where only so few descriptors are left that not all connections can have a thread: it serves some, and refuses
+/// the others before they are open.
+#[cfg(target_os = "linux")]
+#[test]
+fn with_few_descriptors_a_connection_is_refused_with_503_before_it_is_open() {
+    use std::io::Read;
+    use std::net::TcpStream;
+
+    use crate::common::PATIENCE;
+    use crate::common::process::with_descriptors;
+
+    const CLIENTS: usize = 60;
+    // The clients of this process would take descriptors of the same limit: they stand in the process that started it.
+    with_descriptors(
+        64,
+        || {
+            let serving = bind().serve(CLIENTS, echo).unwrap();
+            println!("listening on {}", serving.local_addr().unwrap());
+            // Until the test has seen enough.
+            let _ = std::io::stdin().read(&mut [0]);
+            finish(serving);
+        },
+        |addr| {
+            let (mut open, mut others) = (Vec::new(), Vec::new());
+            for _ in 0..CLIENTS {
+                let stream = TcpStream::connect(addr).unwrap();
+                let mut peer = Peer::connected(stream.try_clone().unwrap());
+                stream.set_read_timeout(Some(10 * SOON)).unwrap();
+                peer.bytes(crate::common::peer::request("/"));
+                let is_answered = stream.peek(&mut [0]).is_ok();
+                stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                if !is_answered {
+                    // There may be no descriptor left to accept it with. The next ones would find the same.
+                    others.push(peer);
+                    break;
+                }
+                match peer.head() {
+                    head if head.starts_with("HTTP/1.1 101 ") => open.push(peer),
+                    head if head.starts_with("HTTP/1.1 503 ") => others.push(peer),
+                    head => panic!("{head}"),
+                }
+            }
+            assert!(open.len() >= 5 && !others.is_empty(), "{} open", open.len());
+            for peer in &mut open {
+                peer.send(TEXT, b"hello");
+                assert_eq!(peer.text(), "hello");
+            }
+            for mut peer in open {
+                peer.close(1000, "");
+                assert_eq!(peer.code(), 1000);
+            }
+        },
+    );
+}

@@ -268,7 +268,7 @@ fn many_faulty_servers_at_once_have_one_outcome_each() {
                     }
                     1 => peer.bytes(answer.replace("Sec-WebSocket-Accept: ", "Sec-WebSocket-Accept: A")),
                     2 => peer.bytes(answer.replace("Upgrade: websocket\r\n", "")),
-                    3 => peer.bytes(answer.replace("HTTP/1.1", "HTTP/1.0")),
+                    3 => peer.bytes(answer.replace("HTTP/1.1", "HTTP/2.0")),
                     4 => peer.bytes(b"\x15\x03\x01\x00\x02\x02\x46"),
                     5 => {
                         peer.bytes(&answer[..50]);

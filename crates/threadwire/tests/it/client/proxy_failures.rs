@@ -185,7 +185,7 @@ fn what_is_no_answer_of_http_is_told_of() {
             peer.bytes("HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 101 Switching Protocols\r\n\r\n");
         }) {
             let problem = problem(error);
-            assert!(matches!(problem, ProxyProblem::BadReply(_)), "{problem:?}");
+            assert!(matches!(problem, ProxyProblem::TooMuch { count: 36 }), "{problem:?}");
         }
     });
 }
@@ -225,11 +225,14 @@ fn what_is_no_answer_of_socks_is_told_of() {
             answers!("socks5", 4, b"HTTP/1.1 400 Bad Request\r\n\r\n"),
             answers!("socks5h", 4, b"\x05\x03"),
             answers!("socks5h", 4, b"\x05\x00\x05\x00\x00\x09\x00"),
-            answers!("socks5h", 4, b"\x05\x00\x05\x00\x00\x01\0\0\0\0\0\0!"),
         ];
         for error in garbage.into_iter().flatten() {
             let problem = problem(error);
             assert!(matches!(problem, ProxyProblem::BadReply(_)), "{problem:?}");
+        }
+        for error in answers!("socks5h", 4, b"\x05\x00\x05\x00\x00\x01\0\0\0\0\0\0!") {
+            let problem = problem(error);
+            assert!(matches!(problem, ProxyProblem::TooMuch { count: 1 }), "{problem:?}");
         }
     });
 }

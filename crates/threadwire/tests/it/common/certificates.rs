@@ -71,6 +71,15 @@ pub fn self_signed(names: &[&str]) -> Identity {
     Identity { chain, key: key.serialize_pem() }
 }
 
+/// The same, and one that may sign others, as `openssl req -x509` makes it.
+pub fn self_signed_authority(names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Identity {
+    let key = KeyPair::generate().unwrap();
+    let mut params = params(names);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    change(&mut params);
+    Identity { chain: params.self_signed(&key).unwrap().pem(), key: key.serialize_pem() }
+}
+
 /// One that was valid in the first days of 2020.
 pub fn expired(params: &mut CertificateParams) {
     params.not_before = date_time_ymd(2020, 1, 1);

@@ -8,6 +8,7 @@ mod closing_with_worker;
 mod deflate;
 #[cfg(target_os = "linux")]
 mod descriptors;
+mod ending_threads;
 mod error_drops;
 mod events;
 mod half_closed;
@@ -16,6 +17,8 @@ mod keepalive;
 mod keepalive_and_waits;
 mod keepalive_pauses;
 mod keepalive_pings;
+mod last_answers;
+mod long_reasons;
 mod measurement_ends;
 mod memory;
 mod overflow_from_threads;

@@ -201,7 +201,7 @@ fn a_connection_that_reads_nothing_can_be_closed() {
         assert_eq!(peer.closed(), (4000, "enough".to_owned()));
         peer.close(4000, "");
         assert!(peer.ended());
-        assert_eq!(log.wait_end(), End::clean(Initiator::Local, 4000, ""));
+        assert_eq!(log.wait_end(), End::clean(Initiator::Local, 4000, "enough"));
         assert_eq!(texts(&log), ["pause"]);
     });
 }

@@ -316,6 +316,14 @@ const ROWS: &[Row] = &[
         heeded: echoes,
     },
     Row {
+        name: "Client::redirected_headers",
+        set: |world| {
+            let client = Client::new(&world.serving.url("/old")).unwrap().config(patient());
+            client.redirected_headers(["X-Feed"])
+        },
+        heeded: echoes,
+    },
+    Row {
         name: "Client::proxy",
         set: |world| {
             world.to.set(world.proxying.addr);
@@ -424,10 +432,7 @@ fn reconnecting(_: &World, client: Client) -> Outcome {
 
 /// The error that is the cause, out of what nobody else has any more.
 fn owned(cause: Arc<Cause>) -> Option<Error> {
-    match Arc::try_unwrap(cause) {
-        Ok(Cause::Error(error)) => Some(error),
-        _ => None,
-    }
+    Arc::into_inner(cause)?.into_error()
 }
 
 fn aio_reconnecting(_: &World, client: Client) -> Outcome {
@@ -464,6 +469,7 @@ const OF_FRAMES: &str = "Limits::max_frame";
 const OVER: &[&str] = &[
     NOT_ALONE,
     OF_FRAMES,
+    "Client::redirected_headers",
     "Client::redirects",
     "Client::resolve",
     "Client::bind",
@@ -473,6 +479,7 @@ const OVER: &[&str] = &[
 const UNIX: &[&str] = &[
     NOT_ALONE,
     OF_FRAMES,
+    "Client::redirected_headers",
     "Client::redirects",
     "Client::proxy",
     "Client::resolve",
@@ -517,6 +524,7 @@ const WAYS: &[Way] = &[
         refuses: &[
             NOT_ALONE,
             OF_FRAMES,
+            "Client::redirected_headers",
             "Client::redirects",
             "Client::proxy",
             "Client::resolve",

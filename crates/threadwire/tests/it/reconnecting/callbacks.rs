@@ -100,7 +100,7 @@ fn goes_from_state_to_state_and_tells_of_each_in_order() {
         let end = handle.wait_ended().unwrap();
         host.join().unwrap();
 
-        let failed = "the server answered the opening handshake with status 503, expected 101 (RFC 6455, \
+        let failed = "the server answered the opening handshake with status 503 (Service Unavailable), expected 101 (RFC 6455, \
                       section 4.1)";
         let expected = [
             note("connecting (attempt 1)"),

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -11,8 +11,8 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use crate::common::doors::{FACES, Face, Plan, attach};
-use crate::common::peer::{TEXT, masked, request};
+use crate::common::doors::{FACES, Face, Plan, ask_for_note, attach};
+use crate::common::peer::{Peer, TEXT, masked, request};
 use crate::common::{PATIENCE, SOON, bounded};
 use rustix::fs::{FlockOperation, flock};
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -261,10 +261,10 @@ fn one_server_listens_on_several_sockets_also_on_given_ones() {
                     match &addr {
                         ListenAddr::Unix(path) => assert_eq!(note(path, b"", ""), "None None"),
                         addr => {
-                            let mut peer = crate::common::peer::Peer::connect(addr.tcp().unwrap());
+                            let mut peer = Peer::connect(addr.tcp().unwrap());
                             let client = peer.local_addr();
                             peer.bytes(request("/"));
-                            let note = crate::common::doors::ask_for_note(&mut peer);
+                            let note = ask_for_note(&mut peer);
                             assert_eq!(note, format!("Some({client}) Some({})", client.ip()));
                         }
                     }
@@ -277,6 +277,97 @@ fn one_server_listens_on_several_sockets_also_on_given_ones() {
     }
 }
 
+/// Whether there is IPv6 here.
+fn has_v6() -> bool {
+    let has = TcpListener::bind("[::1]:0").is_ok();
+    if !has {
+        println!("skipped: there is no IPv6 here");
+    }
+    has
+}
+
+/// Says whom a server takes the client at this address for.
+fn seen_from(addr: SocketAddr) -> String {
+    let mut peer = Peer::connect(addr);
+    peer.bytes(request("/"));
+    ask_for_note(&mut peer)
+}
+
+#[test]
+fn both_unspecified_addresses_can_be_listened_on_in_any_order() {
+    for &face in FACES {
+        bounded(move || {
+            if !has_v6() {
+                return;
+            }
+            for addrs in [["0.0.0.0", "[::]"], ["[::]", "0.0.0.0"]] {
+                // A port that is free at both.
+                let port = ListenSocket::tcp("[::]:0").unwrap().local_addr().tcp().unwrap().port();
+                let sockets = ListenSocket::tcp_all(addrs.map(|addr| format!("{addr}:{port}"))).unwrap();
+                let served = face.serve_on(sockets, plan(face));
+                assert!(
+                    seen_from((Ipv4Addr::LOCALHOST, port).into()).starts_with("Some(127.0.0.1:"),
+                    "{face:?}"
+                );
+                assert!(seen_from((Ipv6Addr::LOCALHOST, port).into()).starts_with("Some([::1]:"), "{face:?}");
+                served.stop();
+                // One alone is for both, as the system has it.
+                let _served =
+                    face.serve_on(ListenSocket::tcp_all([format!("[::]:{port}")]).unwrap(), plan(face));
+                assert!(seen_from((Ipv4Addr::LOCALHOST, port).into()).contains("127.0.0.1"), "{face:?}");
+                assert!(seen_from((Ipv6Addr::LOCALHOST, port).into()).starts_with("Some([::1]:"), "{face:?}");
+            }
+        });
+    }
+}
+
+#[test]
+fn a_name_is_listened_on_at_all_of_its_addresses() {
+    fn check(addrs: &[ListenAddr], expected: &[IpAddr]) {
+        let tcp: Vec<SocketAddr> = addrs.iter().filter_map(ListenAddr::tcp).collect();
+        assert_eq!(tcp.iter().map(SocketAddr::ip).collect::<Vec<_>>(), expected);
+        assert!(tcp.iter().all(|addr| addr.port() == tcp[0].port()), "they have one port: {tcp:?}");
+    }
+    bounded(|| {
+        // As many as a name may have: one of them twice, and one that this machine does not have.
+        let of_a_name: Vec<SocketAddr> = ["127.0.0.1:0", "127.0.0.2:0", "127.0.0.1:0", "192.0.2.1:0"]
+            .map(|addr| addr.parse().unwrap())
+            .into();
+        let expected: Vec<IpAddr> = ["127.0.0.1", "127.0.0.2"].map(|addr| addr.parse().unwrap()).into();
+        check(Server::bind(&of_a_name[..]).unwrap().local_addrs(), &expected);
+        check(blocking::Server::bind(&of_a_name[..]).unwrap().local_addrs(), &expected);
+        #[cfg(feature = "aio")]
+        crate::common::tasks::single().block_on(async {
+            check(threadwire::aio::Server::bind(&of_a_name[..]).await.unwrap().local_addrs(), &expected);
+        });
+        for &face in FACES {
+            let served = face.serve_on(ListenSocket::tcp_all([&of_a_name[..]]).unwrap(), plan(face));
+            for addr in &served.addrs {
+                assert!(seen_from(addr.tcp().unwrap()).starts_with("Some(127.0.0."), "{face:?}");
+            }
+        }
+        // Its name in the machine's own table.
+        let names: Vec<IpAddr> = ("localhost", 0).to_socket_addrs().unwrap().map(|addr| addr.ip()).collect();
+        let server = Server::bind("localhost:0").unwrap();
+        let listening = server.local_addrs().iter().filter_map(ListenAddr::tcp).map(|addr| addr.ip());
+        let here: Vec<IpAddr> = names.into_iter().filter(|&ip| TcpListener::bind((ip, 0)).is_ok()).collect();
+        assert!(listening.clone().all(|ip| here.contains(&ip)) && listening.count() > 0);
+
+        // An address that is taken is no reason to be content with the others.
+        let taken = TcpListener::bind("127.0.0.2:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let same_port =
+            of_a_name[..2].iter().map(|addr| SocketAddr::new(addr.ip(), port)).collect::<Vec<_>>();
+        let Err(Error::Listen(error)) = Server::bind(&same_port[..]) else { panic!("it is taken") };
+        assert_eq!(error.source.kind(), std::io::ErrorKind::AddrInUse);
+        // Other ports are for where that one is taken.
+        let or_another = [same_port[1], "127.0.0.1:0".parse().unwrap()];
+        check(Server::bind(&or_another[..]).unwrap().local_addrs(), &expected[..1]);
+        // One that is nowhere here is an error.
+        assert!(Server::bind("192.0.2.1:0").is_err());
+    });
+}
+
 #[test]
 fn limits_count_over_all_sockets_and_workers() {
     for &face in FACES {
@@ -286,8 +377,8 @@ fn limits_count_over_all_sockets_and_workers() {
                 vec![ListenSocket::tcp("127.0.0.1:0").unwrap(), ListenSocket::unix(dir.path()).unwrap()];
             let admission = Admission::default().max_connections(2);
             let served = face.serve_on(sockets, plan(face).admission(admission));
-            let _first = crate::common::peer::Peer::open(served.addr(), "/");
-            let _second = crate::common::peer::Peer::open(served.addr(), "/");
+            let _first = Peer::open(served.addr(), "/");
+            let _second = Peer::open(served.addr(), "/");
             let mut third = UnixStream::connect(served.path()).unwrap();
             third.write_all(request("/").as_bytes()).unwrap();
             let mut answer = String::new();
@@ -311,9 +402,9 @@ fn workers_that_accept_for_themselves_share_what_can_be_shared() {
             .unwrap();
         for _ in 0..6 {
             assert_eq!(note(&dir.path(), b"", ""), "served");
-            let mut peer = crate::common::peer::Peer::connect(running.local_addr().unwrap());
+            let mut peer = Peer::connect(running.local_addr().unwrap());
             peer.bytes(request("/"));
-            assert_eq!(crate::common::doors::ask_for_note(&mut peer), "served");
+            assert_eq!(ask_for_note(&mut peer), "served");
         }
         assert_eq!(running.local_addrs().len(), 2);
         running.stop();

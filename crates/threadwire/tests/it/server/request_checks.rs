@@ -51,6 +51,34 @@ fn only_pages_of_the_origins_that_are_allowed_may_connect() {
                         ("", 403),
                     ][..],
                 ),
+                (
+                    Origins::new(["file://", "qrc:", "null", "https://*.example.com", "https://*.test:8443"])
+                        .unwrap(),
+                    &[
+                        ("Origin: file://\r\n", 101),
+                        ("Origin: qrc:\r\n", 101),
+                        ("Origin: null\r\n", 101),
+                        ("Origin: https://www.example.com\r\n", 101),
+                        ("Origin: https://a.b.EXAMPLE.com:443\r\n", 101),
+                        ("Origin: https://a.test:8443\r\n", 101),
+                        ("Origin: about:blank\r\n", 403),
+                        ("Origin: https://example.com\r\n", 403),
+                        ("Origin: https://a.test\r\n", 403),
+                        ("Origin: https://www.example.com.evil.test\r\n", 403),
+                    ][..],
+                ),
+                (
+                    // Asked for every origin, also for those without a host.
+                    Origins::default().or_if(|origin| !origin.starts_with("http")),
+                    &[
+                        ("Origin: file://\r\n", 101),
+                        ("Origin: content://com.example\r\n", 101),
+                        ("Origin: qrc:\r\n", 101),
+                        ("Origin: about:blank\r\n", 101),
+                        ("Origin: null\r\n", 101),
+                        ("Origin: https://example.com\r\n", 403),
+                    ][..],
+                ),
             ] {
                 let served = face.serve(behind(face, check.clone()));
                 for (headers, status) in cases {

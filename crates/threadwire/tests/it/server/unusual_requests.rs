@@ -3,7 +3,7 @@
 use crate::common::bounded;
 use crate::common::doors::{FACES, Plan, status};
 use crate::common::peer::{Peer, TEXT, request, request_with};
-use threadwire::{Config, Request};
+use threadwire::{Config, Reply, Request};
 
 #[test]
 fn what_can_be_read_in_one_way_only_is_upgraded() {
@@ -65,6 +65,26 @@ fn nothing_that_smuggling_needs_is_upgraded() {
                 "Host: other\r\n",
             ] {
                 assert_eq!(served.status("/", headers), 400, "{face:?}: {headers:?}");
+            }
+        });
+    }
+}
+
+#[test]
+fn pages_need_one_host_as_upgrades_do() {
+    for &face in FACES {
+        bounded(move || {
+            let served = face.serve(Plan::new(|_: &Request| Reply::status(200)));
+            for (head, expected) in [
+                ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", 200),
+                ("GET / HTTP/1.0\r\n\r\n", 200),
+                ("GET / HTTP/1.1\r\n\r\n", 400),
+                ("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400),
+                ("GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+                ("GET / HTTP/1.1\r\nHost: a, b\r\n\r\n", 400),
+                ("HEAD / HTTP/1.1\r\n\r\n", 400),
+            ] {
+                assert_eq!(status(&served.answer(head)), expected, "{face:?}: {head:?}");
             }
         });
     }

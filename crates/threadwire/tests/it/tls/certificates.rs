@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::common::bounded;
-use crate::common::certificates::{Authority, Files, expired, not_yet_valid, self_signed};
+use crate::common::certificates::{
+    Authority, Files, expired, not_yet_valid, self_signed, self_signed_authority,
+};
 use crate::common::secure::{FACES, Secure};
 use threadwire::client::ClientTls;
 use threadwire::error::TlsProblem;
@@ -97,6 +99,85 @@ fn strangers_are_told_from_those_who_vouch_for_themselves() {
         // As a root, it is.
         assert_connects(&server.client(ClientTls::new().only_roots(alone.chain()).unwrap()));
         assert_connects(&server.client(ClientTls::new().extra_roots(alone.chain()).unwrap()));
+    });
+}
+
+#[test]
+fn a_root_that_is_shown_as_it_is_is_trusted_as_far_as_its_names_and_dates_go() {
+    bounded(|| {
+        let root = |names: &[&str]| self_signed_authority(names, |_| {});
+        let only = |identity: &crate::common::certificates::Identity| {
+            ClientTls::new().only_roots(identity.chain()).unwrap()
+        };
+        let ours = root(&["localhost"]);
+        let server = Secure::with(ours.server());
+        assert_connects(&server.client(only(&ours)));
+        assert_connects(&server.client(ClientTls::new().extra_roots(ours.chain()).unwrap()));
+        assert_connects(&server.client(only(&root(&["localhost"])).extra_roots(ours.chain()).unwrap()));
+        // Another one of the same name.
+        assert_problem(&server.client(only(&root(&["localhost"]))), &TlsProblem::SelfSigned);
+        let elsewhere = root(&["elsewhere"]);
+        let names = vec!["elsewhere".to_owned()];
+        assert_bad(elsewhere.server(), only(&elsewhere), &TlsProblem::WrongName { names });
+        let nameless = root(&[]);
+        assert_bad(nameless.server(), only(&nameless), &TlsProblem::WrongName { names: Vec::new() });
+        let old = self_signed_authority(&["localhost"], expired);
+        let server = Secure::with(old.server());
+        for problem in problems(&server.client(only(&old))) {
+            assert!(matches!(problem, TlsProblem::Expired { .. }), "{problem}");
+        }
+        let early = self_signed_authority(&["localhost"], not_yet_valid);
+        let server = Secure::with(early.server());
+        for problem in problems(&server.client(only(&early))) {
+            assert!(matches!(problem, TlsProblem::NotYetValid { .. }), "{problem}");
+        }
+        // The other way round.
+        let me = self_signed_authority(&["someone"], |_| {});
+        let tls = ours.server().client_certificates(ClientCertificates::Required(me.chain())).unwrap();
+        let server = Secure::with(tls);
+        assert_connects(&server.client(only(&ours).identity(me.chain(), me.key()).unwrap()));
+        let other = self_signed_authority(&["someone"], |_| {});
+        let tls = only(&ours).identity(other.chain(), other.key()).unwrap();
+        assert_problem(&server.client(tls), &TlsProblem::ClientCertificate);
+    });
+}
+
+#[test]
+fn what_is_wrong_with_a_certificate_is_said_in_plain_words() {
+    bounded(|| {
+        let (authority, other) = (Authority::new("authority"), Authority::new("another"));
+        let signed = authority.sign(&["localhost"]);
+        for (identity, tls, words) in [
+            (
+                self_signed(&["localhost"]),
+                authority.trusted(),
+                "its certificate is self-signed, and not one of the roots: none of the roots has signed the certificate",
+            ),
+            (
+                authority.sign(&["example.org"]),
+                authority.trusted(),
+                "its certificate is only for example.org: the certificate is not valid for the name",
+            ),
+            (
+                authority.sign(&[]),
+                authority.trusted(),
+                "its certificate is for no name at all: names are expected as subject alternative names: \
+                 the certificate is not valid for the name",
+            ),
+            (
+                signed,
+                other.trusted(),
+                "its certificate is signed by nobody among the roots, or the chain is incomplete: \
+                 invalid peer certificate: unknown issuer",
+            ),
+        ] {
+            let server = Secure::with(identity.server());
+            for (face, connect) in FACES {
+                let error = connect(&server.client(tls.clone())).unwrap_err();
+                let expected = format!("no TLS connection with localhost: {words}");
+                assert_eq!(format!("{error:#}"), expected, "{face}");
+            }
+        }
     });
 }
 

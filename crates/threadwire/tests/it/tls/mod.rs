@@ -2,5 +2,6 @@
 
 mod broken_streams;
 mod certificates;
+mod key_log;
 mod openssl;
 mod transfer;

@@ -209,6 +209,29 @@ fn a_server_that_has_nothing_in_common_with_our_client_is_told_as_such() {
     });
 }
 
+#[test]
+fn a_certificate_that_its_req_command_makes_is_a_root_for_itself() {
+    bounded(|| {
+        let files = Files::empty();
+        let (chain, key) = (files.path("c.pem"), files.path("c.key"));
+        let mut arguments =
+            vec!["req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"];
+        arguments.extend(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]);
+        arguments.extend(["-out", text(&chain), "-keyout", text(&key)]);
+        match std::process::Command::new("openssl").args(arguments).output() {
+            Ok(made) => assert!(made.status.success(), "{made:?}"),
+            Err(error) => return eprintln!("skipped: {error}"),
+        }
+        let accept = ["s_server", "-accept", "127.0.0.1:0", "-cert", text(&chain), "-key", text(&key)];
+        let Some(mut tool) = Tool::start("openssl", &accept) else { return };
+        tool.hear("ACCEPT 127.0.0.1:");
+        let port = String::from_utf8(tool.hear("\n")).unwrap();
+        let client = Client::new(&format!("wss://localhost:{}/", port.trim())).unwrap();
+        let trust = threadwire::client::ClientTls::new().only_roots(Pem::file(&chain)).unwrap();
+        talk(&mut tool, &client.tls(trust)).unwrap();
+    });
+}
+
 /// A server that echoes the payloads of short text frames, and takes leave in TLS.
 const PYTHON_SERVER: &str = r#"
 import base64, hashlib, socket, ssl, sys

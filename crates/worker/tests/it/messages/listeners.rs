@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 
 use crate::common::{Log, bounded, settle, waiting};
 use threadwire_worker::{
-    Event, EventLoop, Listen, Named, Remote, Restartable, Worker, listen, listen_named, update, wait_event,
-    wait_for, wait_forever,
+    Event, EventLoop, Listen, Named, Remote, Restartable, Worker, current, listen, listen_named, unlisten,
+    update, wait_event, wait_for, wait_forever,
 };
 
 #[derive(Clone, Debug, PartialEq)]
@@ -189,5 +189,69 @@ fn a_type_is_no_name_for_another() {
         assert_eq!(heard.get(), 0);
         fire_here(2u64);
         assert_eq!(heard.get(), 2);
+    });
+}
+
+#[test]
+fn unlisten_on_the_own_thread_acts_at_once() {
+    bounded(|| {
+        let me = current();
+        let heard = Rc::new(Cell::new(0));
+        for by_remote in [false, true] {
+            let hears = Rc::clone(&heard);
+            let listener = match by_remote {
+                // This one is attached when the loop turns.
+                true => {
+                    let id = me.listen(|event: &Event<u8>| assert_eq!(event.data, 0, "it was removed"));
+                    update().unwrap();
+                    id
+                }
+                false => listen(move |_: &Event<u8>| hears.set(hears.get() + 1)),
+            };
+            me.fire(1u8).unwrap();
+            me.unlisten(listener);
+            update().unwrap();
+            assert!(!unlisten(listener), "it is gone");
+        }
+        assert_eq!(heard.get(), 0);
+        // In the middle of a call, too.
+        let id = Rc::new(Cell::new(None));
+        let (own, hears, remote) = (Rc::clone(&id), Rc::clone(&heard), me.clone());
+        id.set(Some(listen(move |_: &Event<u8>| {
+            hears.set(hears.get() + 1);
+            remote.unlisten(own.get().unwrap());
+        })));
+        me.fire(1u8).unwrap();
+        me.fire(2u8).unwrap();
+        update().unwrap();
+        assert_eq!(heard.get(), 1);
+    });
+}
+
+#[test]
+fn events_that_nobody_listens_or_waits_for_are_counted() {
+    bounded(|| {
+        let me = current();
+        let listener = listen(|_: &Event<String>| ());
+        listen_named("SET", |_| ());
+        me.fire("a &str").unwrap();
+        me.fire(String::from("a String")).unwrap();
+        me.fire(Named::new("SET", 1)).unwrap();
+        me.fire(Named::new("GET", 1)).unwrap();
+        update().unwrap();
+        assert_eq!(me.unheard(), 2);
+        me.unlisten(listener);
+        me.fire(String::from("nobody is left")).unwrap();
+        me.fire(7u32).unwrap();
+        assert_eq!(wait_event::<u32>().unwrap().data, 7);
+        me.fire(8u32).unwrap();
+        update().unwrap();
+        assert_eq!(me.unheard(), 4);
+        // What the library tells by itself does not count.
+        let worker = Worker::spawn(|| Ok(()));
+        worker.watch();
+        worker.join().unwrap();
+        update().unwrap();
+        assert_eq!(me.unheard(), 4);
     });
 }

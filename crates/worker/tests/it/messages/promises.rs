@@ -272,7 +272,7 @@ fn async_reports_a_panic_with_its_message() {
         let formatted = Async::<()>::run(move || panic!("number {number}"));
         let neither = Async::<()>::run(|| std::panic::panic_any(1));
         let messages = [text, formatted, neither].map(|result| result.get().unwrap_err().to_string());
-        assert_eq!(messages, ["panicked: plain", "panicked: number 1", "panicked: without a message"]);
+        assert_eq!(messages, ["panicked: plain", "panicked: number 1", "panicked: (no message)"]);
     });
 }
 

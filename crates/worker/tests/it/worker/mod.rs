@@ -4,6 +4,7 @@ mod big_tree;
 mod ending;
 mod lifecycle;
 mod native_threads;
+mod panicking_drops;
 mod process_end;
 mod spawning;
 mod stopping;

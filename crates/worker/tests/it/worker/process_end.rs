@@ -1,12 +1,22 @@
-//! Tests of the end of a process: workers are stopped, clean up, and are reported by name if they do not.
+//! Tests of the end of a process and of its threads: workers are stopped, clean up, and are reported by name if they do not; nothing is
+//! logged in a destructor of a thread-local, and no panic leaves one.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::common::process::alone;
-use threadwire_worker::{EventLoop, Worker, sleep, wait_forever};
+use threadwire_worker::{
+    Event, EventLoop, Ready, Source, Worker, later, listen, sleep, update, wait_forever,
+};
 
-/// Writes warnings to the standard output, as a logger would.
+thread_local! {
+    /// The line that is being written. Common loggers have such a thread-local, and panic where it is gone.
+    static LINE: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Writes all that is logged to the standard output, as a logger would.
 struct Log;
 
 struct Fields(String);
@@ -33,7 +43,11 @@ impl tracing::Subscriber for Log {
     fn event(&self, event: &tracing::Event<'_>) {
         let mut fields = Fields(String::new());
         event.record(&mut fields);
-        say(&format!("log:{}", fields.0));
+        LINE.with_borrow_mut(|line| {
+            line.clear();
+            line.push_str(&fields.0);
+            say(&format!("log:{line}"));
+        });
     }
 
     fn enter(&self, _span: &tracing::span::Id) {}
@@ -74,7 +88,53 @@ fn end() {
         })
         .unwrap();
     sleep(Duration::ZERO).unwrap();
+    // The logger's thread-local is younger than the loop's, so it is gone before.
+    tracing::info!("about to leave");
     std::mem::forget(held);
+}
+
+/// A value of the program's that does all that can't be done at the end of a thread.
+struct Noisy(&'static str);
+
+impl Drop for Noisy {
+    fn drop(&mut self) {
+        say(&format!("dropped {}", self.0));
+        tracing::info!("{} is dropped", self.0);
+        assert!(wait_forever().is_err());
+        panic!("in the drop of {}", self.0);
+    }
+}
+
+impl Source for Noisy {
+    fn ready(self: Rc<Self>, _: Ready) {}
+    fn stop(self: Rc<Self>) {}
+    fn abandon(self: Rc<Self>) {
+        LINE.with_borrow(|line| say(line));
+    }
+}
+
+/// Ends with values in every place that a loop keeps some.
+fn end_with_noise() {
+    tracing::subscriber::set_global_default(Log).unwrap();
+    let event_loop = EventLoop::current();
+    for name in ["a source", "another source"] {
+        event_loop.attach_idle(|_| Rc::new(Noisy(name)));
+    }
+    for name in ["a listener", "another listener"] {
+        let noisy = Noisy(name);
+        listen(move |_: &Event<u8>| _ = &noisy);
+    }
+    for name in ["a timer", "another timer"] {
+        let noisy = Noisy(name);
+        later(Duration::from_secs(3600), move || drop(noisy));
+    }
+    update().unwrap();
+    for name in ["a call", "another call"] {
+        let noisy = Noisy(name);
+        event_loop.remote().post(move |_| drop(noisy)).unwrap();
+    }
+    event_loop.remote().fire(Noisy("an event")).unwrap_or_else(|_| unreachable!());
+    tracing::info!("about to leave");
 }
 
 #[test]
@@ -85,4 +145,15 @@ fn what_is_left_is_stopped_and_cleans_up_or_is_reported_by_name() {
     assert!(said.contains("cleaned up"), "{said}");
     let report = said.lines().find(|line| line.contains("still at work")).unwrap_or_else(|| panic!("{said}"));
     assert!(report.contains("\"deaf daemon\""), "{report}");
+}
+
+#[test]
+fn what_a_thread_leaves_behind_may_log_wait_and_panic_as_it_is_dropped() {
+    #[allow(clippy::redundant_closure)]
+    let Some(said) = alone(|| end_with_noise()) else { return };
+    let left = ["a source", "a listener", "a timer", "a call"];
+    for what in left.iter().flat_map(|what| [(*what).to_owned(), what.replacen('a', "another", 1)]) {
+        assert!(said.contains(&format!("dropped {what}\n")), "{what}: {said}");
+    }
+    assert!(said.contains("dropped an event"), "{said}");
 }

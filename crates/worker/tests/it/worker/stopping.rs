@@ -101,7 +101,7 @@ fn waits() -> Vec<(&'static str, Wait)> {
         wait("Pool::shutdown", || {
             let pool = Pool::new(1);
             let running = pool.try_submit(wait_forever).unwrap();
-            let stopped = is_stopped(pool.shutdown());
+            let stopped = is_stopped(pool.shutdown().map_err(Stopped::from));
             running.cancel();
             stopped
         }),
