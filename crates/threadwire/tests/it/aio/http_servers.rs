@@ -6,12 +6,13 @@ use crate::common::PATIENCE;
 use crate::common::peer::{Peer, request, request_with};
 use crate::common::tasks::{echo, join, on_runtimes};
 use axum::Router;
+use axum::body::Body;
 use axum::response::Response;
 use axum::routing::get;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::service::service_fn;
-use threadwire::{Client, Config, Error, aio};
+use threadwire::{Client, Config, Deflate, Error, aio};
 use tokio::net::TcpListener;
 
 async fn upgrade(upgrade: aio::Upgrade) -> Result<Response, String> {
@@ -53,6 +54,31 @@ fn a_route_of_axum_echoes() {
             let mut old = Peer::connect(addr);
             old.bytes(request_with("/echo", "Connection: close\r\n").replace("Version: 13", "Version: 8"));
             assert!(old.head().starts_with("HTTP/1.1 426 "));
+        });
+        join(peer).await;
+        serving.abort();
+    });
+}
+
+/// Whoever compresses has to refuse an offer that can't be read; to others it is nothing.
+#[test]
+fn a_malformed_offer_concerns_only_those_who_compress() {
+    on_runtimes(|| async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let compressed = |upgrade: aio::Upgrade| async {
+            let upgrade = upgrade.config(Config::default().deflate(Deflate::default())).unwrap();
+            upgrade.on_upgrade::<Body, _>(|_| async { panic!("it was refused") })
+        };
+        let app = Router::new().route("/echo", get(upgrade)).route("/compressed", get(compressed));
+        let serving = tokio::spawn(async move { axum::serve(listener, app).await });
+        let peer = std::thread::spawn(move || {
+            for (path, status) in [("/echo", "HTTP/1.1 101 "), ("/compressed", "HTTP/1.1 400 ")] {
+                let mut peer = Peer::connect(addr);
+                peer.bytes(request_with(path, "Sec-WebSocket-Extensions: permessage-deflate;\r\n"));
+                let head = peer.head();
+                assert!(head.starts_with(status), "{path}: {head}");
+            }
         });
         join(peer).await;
         serving.abort();

@@ -56,7 +56,8 @@ const A_WHILE: Duration = Duration::from_millis(2);
 
 #[test]
 fn who_only_sends_answers_pings_and_a_close() {
-    let sends: [fn(&mut Connection) -> Result<(), Error>; 3] =
+    type Send = fn(&mut Connection) -> Result<(), Error>;
+    let sends: [Send; 3] =
         [|ws| ws.send("price"), |ws| ws.send_with("price", WhenFull::DropOldest), |ws| ws.ping(b"price")];
     for send in sends {
         bounded(move || {

@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use rcgen::CertificateParams;
 
-use crate::common::certificates::{Authority, Identity, expired, not_yet_valid, self_signed};
+use crate::common::certificates::{Authority, Files, Identity, expired, not_yet_valid, self_signed};
 use crate::common::faces::Face;
 use crate::common::peer::{CLOSE, Host, PING, Peer, TEXT, farewell, frame};
 use crate::common::secure::Secure;
 use crate::common::{SOON, bounded, patient, vacant};
 use threadwire::client::{ClientTls, Proxy};
-use threadwire::reconnect::{Backoff, Cause, State};
-use threadwire::tls::ClientCertificates;
+use threadwire::reconnect::{Attempt, Backoff, Cause, State};
+use threadwire::server::ServerTls;
+use threadwire::tls::{ClientCertificates, Pem};
 use threadwire::{App, Client, Connection, Error, Keepalive, Limits, Listener, Message, wait_until};
 
 const DOCUMENT: &str = include_str!("../../../docs/reconnecting.md");
@@ -469,6 +470,48 @@ fn nobody_is_asked_sooner_than_asked_for() {
                     assert_eq!(delay, Duration::from_secs(seconds), "{face:?}, {}", case.name);
                 }
             }
+        }
+    });
+}
+
+#[test]
+fn a_certificate_that_was_renewed_is_found_by_the_next_attempt() {
+    bounded(|| {
+        for &face in FACES {
+            let authority = Authority::new("authority");
+            let (old, new) = (authority.sign_with(&["localhost"], expired), authority.sign(&["localhost"]));
+            let files = Files::empty();
+            let (chain, key) = (files.write("a.pem", &old.chain), files.write("a.key", &old.key));
+            let server = Secure::with(ServerTls::new(Pem::file(&chain), Pem::file(&key)).unwrap());
+            let (client, tls) = (server.client(authority.trusted()), server.tls.clone());
+            let renew = move |attempt: &mut Attempt| {
+                if attempt.cause().is_some() {
+                    files.write("a.pem", &new.chain);
+                    files.write("a.key", &new.key);
+                    tls.reload()?;
+                }
+                Ok::<(), Error>(())
+            };
+            let backoff = Backoff::default().first(Duration::from_millis(1));
+            let connections = match face {
+                Face::Listener => {
+                    let handle = client.reconnect(backoff).before(renew).start(Acts(Program::Closes));
+                    handle.wait_ended().unwrap().connections
+                }
+                Face::App => {
+                    let app = App::new(&client).unwrap().reconnect(backoff).before(renew);
+                    app.on_open(|ws| ws.close()).run_forever().unwrap().connections
+                }
+                #[cfg(feature = "aio")]
+                Face::Aio => crate::common::tasks::single().block_on(async {
+                    let feed = threadwire::aio::reconnect(&client, backoff).before(renew);
+                    let mut feed = feed.on_open(|ws| ws.close());
+                    assert!(feed.recv().await.unwrap().is_none());
+                    feed.handle().connections()
+                }),
+                face => panic!("{face:?} does not reconnect"),
+            };
+            assert_eq!(connections, 1, "{face:?}");
         }
     });
 }
