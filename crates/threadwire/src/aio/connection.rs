@@ -56,7 +56,7 @@ use crate::{Closed, Error, SendOptions};
 /// # }
 /// ```
 pub struct Connection {
-    // Dropped first: a receiver that is dropped before its sender leaves a task behind.
+    // Dropped first: what is received goes on to be read where the receiver goes before its sender.
     sender: Sender,
     receiver: Receiver,
 }
@@ -138,7 +138,7 @@ impl Connection {
         &'a self,
         message: impl Into<Message<'a>>,
     ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
-        send_message(self.core(), message.into(), SendOptions::default(), true)
+        send_message(self.core(), message.into(), SendOptions::default())
     }
 
     /// Sends a message, and chooses what is to happen if there is no room for it, or whether it is compressed: see
@@ -150,7 +150,7 @@ impl Connection {
         message: impl Into<Message<'a>>,
         options: impl Into<SendOptions>,
     ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
-        send_message(self.core(), message.into(), options.into(), true)
+        send_message(self.core(), message.into(), options.into())
     }
 
     /// Sends one frame: a message, a fragment of one (`fin` false on all but the last, the opcode
@@ -174,7 +174,7 @@ impl Connection {
         fin: bool,
         payload: &'a [u8],
     ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
-        send_frame(self.core(), (opcode, fin, payload), SendOptions::default(), true)
+        send_frame(self.core(), (opcode, fin, payload), SendOptions::default())
     }
 
     /// Sends a ping with a payload of at most 125 bytes, without waiting for room. The pong that the peer answers is received by
@@ -237,7 +237,7 @@ impl Connection {
         self.core().abort(None);
     }
 
-    /// Whether messages can be sent, as far as is known: what the peer does is noticed when it is received.
+    /// Whether messages can be sent, as far as is known.
     pub fn is_open(&self) -> bool {
         self.core().is_open()
     }
@@ -253,7 +253,7 @@ impl Connection {
     }
 
     /// How long pings took to come back so far, if [`Config::keep_round_trips`](crate::Config::keep_round_trips) is on and one
-    /// has: those of [keepalive](crate::Config::keepalive), which are sent while somebody receives.
+    /// has: those of [keepalive](crate::Config::keepalive)'s pings.
     pub fn round_trips(&self) -> Option<RoundTripSummary> {
         self.core().round_trips()
     }
@@ -282,7 +282,7 @@ impl Connection {
         &self,
         rounds: usize,
     ) -> impl Future<Output = Result<Vec<Duration>, Error>> + Send + '_ {
-        round_trip::measure(Arc::clone(self.core()), rounds, true)
+        round_trip::measure(Arc::clone(self.core()), rounds)
     }
 
     /// How many messages were dropped because there was no room for them, as [`WhenFull`](crate::WhenFull) had it.
@@ -294,12 +294,12 @@ impl Connection {
     /// only as far as the system's buffers allow. What was read already is still received. Pings, and the peer's close frame,
     /// are not seen meanwhile; closing on this side ends the pause.
     pub fn pause_reading(&self) {
-        self.core().with(|state, _| state.pause_reading(true));
+        self.core().with(|state, env| state.pause_reading(true, env));
     }
 
     /// Reads again, after [`pause_reading`](Connection::pause_reading).
     pub fn resume_reading(&self) {
-        self.core().with(|state, _| state.pause_reading(false));
+        self.core().with(|state, env| state.pause_reading(false, env));
     }
 
     /// Whether reading is [paused](Connection::pause_reading) by the program.
@@ -401,7 +401,7 @@ impl Sink<OwnedMessage> for Connection {
     type Error = Error;
 
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.get_mut().sender.poll_room(cx, true)
+        self.get_mut().sender.poll_room(cx)
     }
 
     fn start_send(self: Pin<&mut Self>, message: OwnedMessage) -> Result<(), Error> {

@@ -7,7 +7,6 @@ use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker, ready};
-use std::time::Instant;
 
 use threadwire_proto::deflate::Agreement;
 use threadwire_proto::{
@@ -18,8 +17,8 @@ use threadwire_worker::Lock;
 use tokio::runtime;
 use tokio::task::coop;
 
-use super::driver;
-use super::flusher::{Flusher, Kick};
+use super::attendant::{Attendant, now};
+use super::link::{Ear, Link};
 use super::received::Event;
 use super::state::{After, Env, State};
 use super::stream::Stream;
@@ -34,9 +33,10 @@ use threadwire_core::session::{self, Session};
 
 pub(super) struct Core {
     state: Lock<State>,
-    kick: Arc<Kick>,
-    /// Has the connection flushed.
+    link: Arc<Link>,
+    /// The link as the stream's waker for output, and its ear for input.
     waker: Waker,
+    ear: Waker,
     runtime: runtime::Handle,
     pub(super) config: Arc<Config>,
     agreed: Option<Box<Agreed>>,
@@ -62,20 +62,33 @@ impl Core {
     pub(super) fn open(opening: Opening) -> Arc<Core> {
         let Opening { role, stream, config, agreed, deflate, output, received, early } = opening;
         let runtime = runtime::Handle::current();
-        let flusher = Flusher::current(&runtime);
+        let attendant = Attendant::current(&runtime);
         let unparsed =
             if early < received.len() { Unparsed::with(received, early) } else { Unparsed::default() };
         let core = Arc::new_cyclic(|core| {
-            let kick = Arc::new(Kick::new(core.clone(), flusher));
+            let link = Arc::new(Link::new(core.clone(), attendant));
             let protocol = config.open(role, Level::Messages, deflate);
             let mut session = Session::new(protocol, output);
-            session.begin_keepalive(&config, Instant::now());
+            session.begin_keepalive(&config, now());
             session.set_more_follows(!unparsed.is_empty());
             let state = Lock::new(State::new(stream, session, unparsed));
-            Core { state, waker: Waker::from(Arc::clone(&kick)), kick, runtime, config, agreed }
+            let waker = Waker::from(Arc::clone(&link));
+            let ear = Waker::from(Arc::new(Ear(Arc::clone(&link))));
+            Core { state, waker, ear, link, runtime, config, agreed }
         });
-        core.flush();
+        core.with(|state, env| {
+            state.schedule(env);
+            state.write(env);
+            state.settle(env);
+        });
+        // If nobody does, the attendant receives.
+        core.link.watch();
         core
+    }
+
+    /// What tells connections apart.
+    pub(super) fn id(core: &Core) -> usize {
+        std::ptr::from_ref(core).addr()
     }
 
     /// Has `call` work with the connection under its lock, and then does what must not be done there.
@@ -83,15 +96,15 @@ impl Core {
     pub(super) fn with<T>(&self, call: impl FnOnce(&mut State, Env<'_>) -> T) -> T {
         let buffers = Buffers::current();
         let session = session::Env { config: &self.config, buffers: &buffers };
-        let env = Env { session, waker: &self.waker, runtime: &self.runtime };
+        let env = Env { session, link: &self.link, waker: &self.waker, ear: &self.ear };
         let mut state = self.state.lock();
         let result = call(&mut state, env);
-        // Whoever flushes says so before it takes the lock: what is seen here can't be too old.
-        let kick = mem::take(&mut state.needs_flush) && !self.kick.is_queued();
+        // The attendant says that it comes before it takes the lock: what is seen here can't be too old.
+        let calls = mem::take(&mut state.needs_attendant) && !self.link.is_queued();
         let after = state.after.take();
         drop(state);
-        if kick {
-            self.kick.wake_by_ref();
+        if calls {
+            self.link.wake_by_ref();
         }
         if let Some(after) = after {
             self.perform(*after);
@@ -101,14 +114,14 @@ impl Core {
 
     #[cold]
     fn perform(&self, after: After) {
-        let After { woken, drive, stream } = after;
+        let After { woken, watch, stream } = after;
         if stream.is_some() {
             // The connection has ended: its stream is dropped.
             drop(stream);
             self.agreed.iter().for_each(|agreed| agreed.give_permit_back());
         }
-        if drive && let Some(core) = self.kick.core.upgrade() {
-            self.runtime.spawn(driver::drive(core));
+        if watch {
+            self.link.watch();
         }
         // The code of some executor: the others are told whatever it does.
         for waker in woken {
@@ -168,9 +181,24 @@ impl Core {
         &self.runtime
     }
 
-    /// Writes what waits; the stream takes more again, or somebody has sent something.
-    pub(super) fn flush(&self) {
-        self.with(State::flush);
+    /// See [`State::attend`].
+    pub(super) fn attend(&self) {
+        self.with(State::attend);
+    }
+
+    /// See [`State::look_after_reader`].
+    pub(super) fn look_after_reader(&self, is_late: bool) -> bool {
+        self.with(|state, env| state.look_after_reader(is_late, env))
+    }
+
+    /// See [`State::ring`].
+    pub(super) fn ring(&self) {
+        self.with(State::ring);
+    }
+
+    /// See [`State::end_with_runtime`].
+    pub(super) fn end_with_runtime(&self) {
+        self.with(State::end_with_runtime);
     }
 
     /// Receives. What was sent before leaves, where nothing has arrived. Some messages that have arrived together are taken at
@@ -185,7 +213,7 @@ impl Core {
     }
 
     /// Sends a frame, once no more waits than the low watermark, if it was more than the high one. `number` is the place of
-    /// who waits. With `reads`, whoever sends is the receiver as well, and what arrives is looked at now and then.
+    /// who waits.
     #[inline]
     pub(super) fn poll_send(
         &self,
@@ -193,15 +221,11 @@ impl Core {
         (opcode, fin, payload): (OpCode, bool, &[u8]),
         options: SendOptions,
         number: &mut Option<u64>,
-        reads: bool,
     ) -> Poll<Result<(), Error>> {
         let turn = ready!(coop::poll_proceed(cx));
         // Dropped when the lock is not held any more.
         let mut forgotten = None;
         let sent = ready!(self.with(|state, env| {
-            if reads && (state.is_time_to_read() || state.session.is_broken()) {
-                state.read_ahead(cx, env);
-            }
             let is_whole = fin && opcode != OpCode::Continuation;
             let when_full = match is_whole {
                 // Such a send does not wait, but room for it ends all the same.
@@ -212,7 +236,7 @@ impl Core {
             if when_full != WhenFull::Wait {
                 return Poll::Ready(state.send_or(opcode, payload, when_full, options.compress, env));
             }
-            if !state.has_turn(cx, number, reads, env) {
+            if !state.has_turn(cx, number) {
                 return Poll::Pending;
             }
             if number.is_some() {
@@ -230,17 +254,11 @@ impl Core {
         &self,
         cx: &mut Context<'_>,
         number: &mut Option<u64>,
-        reads: bool,
     ) -> Poll<Result<(), Error>> {
         let turn = ready!(coop::poll_proceed(cx));
-        let room = ready!(self.with(|state, env| {
-            if reads && state.is_time_to_read() {
-                state.read_ahead(cx, env);
-            }
-            match state.has_turn(cx, number, reads, env) {
-                true => Poll::Ready(if state.session.is_open() { Ok(()) } else { Err(Error::Closed) }),
-                false => Poll::Pending,
-            }
+        let room = ready!(self.with(|state, _| match state.has_turn(cx, number) {
+            true => Poll::Ready(if state.session.is_open() { Ok(()) } else { Err(Error::Closed) }),
+            false => Poll::Pending,
         }));
         turn.made_progress();
         Poll::Ready(room)

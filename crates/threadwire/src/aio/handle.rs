@@ -24,7 +24,7 @@ use threadwire_core::reconnect::shared::ConnectionHandle;
 /// what several send at the same time comes in some order, a message at a time.
 ///
 /// A handle keeps nothing open: the connection closes when its [`Connection`](super::Connection), or both halves of it, are
-/// dropped. And it does not receive: what the peer does, its end included, is noticed by whoever does.
+/// dropped. And it does not receive; what the peer does, its end included, is noticed all the same.
 ///
 /// ```
 /// use threadwire::{Error, aio};
@@ -110,7 +110,7 @@ impl Handle {
         &'a self,
         message: impl Into<Message<'a>>,
     ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
-        send_message(&self.0, message.into(), SendOptions::default(), false)
+        send_message(&self.0, message.into(), SendOptions::default())
     }
 
     /// Sends a ping with a payload of at most 125 bytes. Fails as [`send`](Handle::send) does.
@@ -160,12 +160,12 @@ impl Handle {
     }
 
     /// Measures how long a ping takes to come back, this many times: see
-    /// [`Connection::measure_roundtrip`](super::Connection::measure_roundtrip). Somebody has to receive meanwhile.
+    /// [`Connection::measure_roundtrip`](super::Connection::measure_roundtrip).
     pub fn measure_roundtrip(
         &self,
         rounds: usize,
     ) -> impl Future<Output = Result<Vec<Duration>, Error>> + Send + '_ {
-        round_trip::measure(Arc::clone(&self.0), rounds, false)
+        round_trip::measure(Arc::clone(&self.0), rounds)
     }
 
     /// How the connection ended, if it has.
@@ -173,7 +173,7 @@ impl Handle {
         self.0.outcome()
     }
 
-    /// Waits until the connection has ended, and says how. Somebody has to receive for that, or to have closed.
+    /// Waits until the connection has ended, and says how.
     pub fn wait_closed(&self) -> impl Future<Output = Arc<Closed>> + Send + 'static {
         Ending::new(&self.0)
     }

@@ -33,10 +33,17 @@
 //! With more than [`Config::high_watermark`](crate::Config::high_watermark) bytes waiting, a send waits until they are no more
 //! than [`Config::low_watermark`](crate::Config::low_watermark).
 //!
+//! # Where nobody receives
+//!
+//! Pings and the peer's close frame are answered, [keepalive](crate::Config::keepalive) goes on, and the end is noticed, also while a
+//! program only sends, does neither, or is busy with the last message: two tasks of the runtime, which all connections of a thread
+//! share, look at what no receive does (within some 20 ms where a receive was begun and not finished). Messages
+//! wait until they are received, in order. When they are more than 256 KiB, nothing more is read until some were received: then
+//! the peer has to wait, and its pings with it.
+//!
 //! # Loops are fair
 //!
-//! A loop of sends gives other tasks their turn, and a [`Connection`] looks at what has arrived meanwhile, so that pings are
-//! answered. A loop of receives does as well.
+//! A loop of sends gives other tasks their turn, and so does a loop of receives.
 //!
 //! # Cancelling
 //!
@@ -47,8 +54,8 @@
 //!
 //! A receive ends with `None` after a normal close (1000, 1001, or without a code), and with
 //! [`Error::Ended`](crate::Error::Ended) after any other. A [`Connection`] that is dropped closes with 1001; by a panic, with 1011. In any case the end
-//! comes in bounded time ([`Config::close_timeout`](crate::Config::close_timeout)), also if nobody waits for it: a task of the
-//! runtime sees to it.
+//! comes in bounded time ([`Config::close_timeout`](crate::Config::close_timeout)), also if nobody waits for it. A connection ends with its
+//! runtime.
 //!
 //! # Tasks that block
 //!
@@ -58,15 +65,15 @@
 //!
 //! The runtime needs both drivers, for I/O and for time (`enable_all`; [`tokio::main`](https://docs.rs/tokio) has both).
 
+mod attendant;
 mod broadcast;
 mod client;
 mod connection;
 mod core;
 mod dial;
-mod driver;
-mod flusher;
 mod guarded;
 mod handle;
+mod link;
 mod listening;
 mod pending;
 mod reading;

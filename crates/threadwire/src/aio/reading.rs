@@ -1,14 +1,15 @@
 //! Reading on tokio: what has arrived, handed out as events and kept while nobody asks for it.
 
 use std::collections::VecDeque;
-use std::task::{Context, Poll, Waker, ready};
-use std::time::Instant;
+use std::task::{Context, Poll, ready};
 
 use threadwire_core::session::buffers::Buffers;
 use threadwire_core::session::receive::Received;
 use threadwire_proto::keepalive::Hold;
 use threadwire_proto::{OpCode, OwnedMessage};
 
+use super::attendant::now;
+use super::link::Awaited;
 use super::received::Event;
 use super::state::{Env, State};
 use super::stream::Polled;
@@ -17,10 +18,10 @@ use crate::Error;
 /// The most messages that are taken from one read at once.
 const AHEAD: usize = 16;
 
-/// How much may wait to be received, before a loop of sends reads no more.
-const PUMPED: usize = 256 << 10;
+/// How much may wait to be received, before nothing more is read ahead.
+const ENOUGH: usize = 256 << 10;
 
-/// The reads of one look at what has arrived, in a loop of sends.
+/// The reads of one look at what has arrived, before other connections get their turn.
 const READS_PER_LOOK: u32 = 4;
 
 impl State {
@@ -32,9 +33,13 @@ impl State {
         ahead: &mut VecDeque<OwnedMessage>,
         env: Env<'_>,
     ) -> Poll<Result<Option<Event>, Error>> {
-        match self.poll_event(cx, env, ahead) {
+        self.has_polled = true;
+        match self.poll_event(env, ahead) {
             Poll::Ready(Some(event)) => {
                 self.flush_if_needed();
+                if !env.link.is_watched() {
+                    self.after().watch = true;
+                }
                 return Poll::Ready(Ok(Some(event)));
             }
             Poll::Ready(None) => {
@@ -43,40 +48,47 @@ impl State {
             }
             Poll::Pending => self.write(env),
         }
-        if self.outcome().is_none() {
-            let is_known = !self.note_reader(cx.waker());
-            self.look_at_pulse(cx, is_known, env);
+        if let Some(outcome) = self.outcome().cloned() {
+            return Poll::Ready(self.end.tell(&outcome).map(|()| None));
         }
-        match self.outcome().cloned() {
-            Some(outcome) => Poll::Ready(self.end.tell(&outcome).map(|()| None)),
-            None => Poll::Pending,
+        env.link.note_reader(cx.waker());
+        if self.session.is_open() {
+            if !env.link.is_awaited() && !self.is_reading_held() {
+                // Input has come, or may be read again, before the reader was noted.
+                self.wake_reader(env);
+            } else if self.session.is_drained() && !self.session.wants_write() && !self.wants_look {
+                self.needs_attendant = false;
+                env.link.dismiss();
+            }
         }
+        Poll::Pending
     }
 
-    /// Notes who receives. Whether that is somebody else than before.
-    #[inline]
-    fn note_reader(&mut self, waker: &Waker) -> bool {
-        let is_new = !self.reader.as_ref().is_some_and(|known| known.will_wake(waker));
-        if is_new {
-            self.reader = Some(waker.clone());
-        }
-        is_new
+    /// Whether nothing may be read for now.
+    pub(super) fn is_reading_held(&self) -> bool {
+        self.is_reading_paused || self.session.is_throttled()
     }
 
     /// The next thing that has arrived. `None` if nothing more will be handed out.
     #[inline]
-    fn poll_event(
-        &mut self,
-        cx: &mut Context<'_>,
-        env: Env<'_>,
-        ahead: &mut VecDeque<OwnedMessage>,
-    ) -> Poll<Option<Event>> {
+    fn poll_event(&mut self, env: Env<'_>, ahead: &mut VecDeque<OwnedMessage>) -> Poll<Option<Event>> {
+        if !self.inbox.is_empty() {
+            self.look_at_answers(env);
+            if self.session.is_throttled() {
+                return Poll::Pending;
+            }
+        }
         if let Some(event) = self.inbox.pop_front() {
+            self.sent_at_read = self.session.sent();
             self.inbox_cost -= event.cost();
             if self.inbox.is_empty() {
-                // The inbox is only used by tasks that send and do not receive.
+                // The inbox is only used where nobody receives for a while.
                 self.inbox = VecDeque::new();
                 self.session.set_more_follows(!self.unparsed.is_empty());
+            }
+            if self.is_full && self.inbox_cost <= ENOUGH / 2 {
+                self.is_full = false;
+                self.resume_keepalive(env);
             }
             return Poll::Ready(Some(event));
         }
@@ -86,12 +98,23 @@ impl State {
                 if !self.session.is_open() {
                     return Poll::Ready(None);
                 }
-                event = ready!(self.poll_read(cx, env, Some(ahead)));
+                event = ready!(self.poll_read(Awaited::ByReader, env, Some(ahead)));
             }
             if event.is_some() {
-                self.session.leaves_unread(Instant::now);
+                self.session.leaves_unread(now);
                 return Poll::Ready(event);
             }
+        }
+    }
+
+    /// Reads no more for now, if the peer does not take what its messages are answered with.
+    #[inline]
+    fn look_at_answers(&mut self, env: Env<'_>) {
+        if let Some(answers) = self.session.answers_too_much(self.sent_at_read, env.session) {
+            // Bytes that can leave at once do not count.
+            self.write(env);
+            self.session.throttle(answers, env.session);
+            self.sent_at_read = self.session.sent();
         }
     }
 
@@ -113,30 +136,32 @@ impl State {
         event
     }
 
-    /// One read: into the long payload that is arriving, if there is one, and into a buffer of the thread.
+    /// One read: into the long payload that is arriving, if there is one, and into a buffer of the thread. Where there is nothing,
+    /// the one who reads hears of what comes.
     #[inline]
     fn poll_read(
         &mut self,
-        cx: &mut Context<'_>,
+        reads: Awaited,
         env: Env<'_>,
         ahead: Option<&mut VecDeque<OwnedMessage>>,
     ) -> Poll<Option<Event>> {
-        if let Some(answers) = self.session.answers_too_much(self.sent_at_read, env.session) {
-            // Bytes that can leave at once do not count.
-            self.write(env);
-            self.session.throttle(answers, env.session);
-            self.sent_at_read = self.session.sent();
-        }
-        if self.is_reading_paused || self.session.is_throttled() {
+        self.look_at_answers(env);
+        if self.is_reading_held() {
             return Poll::Pending;
         }
         let Some(stream) = &mut self.stream else { return Poll::Ready(None) };
-        self.session.reads_again(Instant::now);
+        self.session.reads_again(now);
         let buffers = env.session.buffers;
         let mut input = buffers.lend_input();
-        match self.session.read(&mut Polled { stream, cx }, &mut input) {
+        env.link.await_input(reads);
+        let mut io = Polled { stream, cx: &mut Context::from_waker(env.ear) };
+        let received = self.session.read(&mut io, &mut input);
+        if !matches!(received, Received::Nothing) {
+            env.link.await_input(Awaited::ByNobody);
+        }
+        match received {
             Received::Bytes { in_input, .. } => {
-                self.session.heard(Instant::now);
+                self.session.heard(now);
                 self.sent_at_read = self.session.sent();
                 let mut unread = &mut input[..in_input];
                 let event = self.parse(&mut unread, buffers, ahead);
@@ -200,43 +225,66 @@ impl State {
     }
 
     fn pong_arrived(&mut self, payload: &[u8]) {
-        let now = Instant::now();
+        let now = now();
         if !self.session.pong_arrived(payload, now) {
             self.measure_pong(payload, now);
         }
     }
 
-    /// Reads, and drops the messages: nobody wants them any more. What the session does about the rest is done.
-    pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>, env: Env<'_>) -> Poll<()> {
+    /// Looks at what has arrived, where nobody receives for now or at all, so that pings are answered and the end is noticed:
+    /// messages are kept for later, as long as they are not too much, or dropped where nobody wants them any more.
+    pub(super) fn look(&mut self, env: Env<'_>) {
+        for _ in 0..READS_PER_LOOK {
+            let looked = if self.is_discarding() { self.poll_discard(env) } else { self.poll_ahead(env) };
+            self.settle(env);
+            if looked.is_pending() || self.is_over() {
+                return self.flush_if_needed();
+            }
+        }
+        self.call_attendant();
+    }
+
+    /// Reads, and drops the messages. What the session does about the rest is done.
+    fn poll_discard(&mut self, env: Env<'_>) -> Poll<()> {
+        self.write(env);
+        self.settle(env);
+        if self.session.lingers() {
+            return self.poll_linger(env);
+        }
         if self.session.input_is_over() {
             return Poll::Pending;
         }
         // Unparsed input may hold the peer's close frame, which has to be answered first.
         if self.unparsed.is_empty() {
-            let _ = ready!(self.poll_read(cx, env, None));
+            let _ = ready!(self.poll_read(Awaited::ByAttendant, env, None));
         }
         while self.look_at_unparsed(env.session.buffers, None).is_some() {}
         Poll::Ready(())
     }
 
-    /// Reads ahead, so that pings are answered and the end is noticed while its owner only sends; as long as what waits to be
-    /// received is little.
-    pub(super) fn read_ahead(&mut self, cx: &mut Context<'_>, env: Env<'_>) {
-        for _ in 0..READS_PER_LOOK {
-            while let Some(event) = self.look_at_unparsed(env.session.buffers, None) {
+    /// Reads, and keeps the messages.
+    fn poll_ahead(&mut self, env: Env<'_>) -> Poll<()> {
+        let kept_before = self.inbox.len();
+        let looked = loop {
+            if self.inbox_cost > ENOUGH {
+                self.is_full = true;
+                self.session.hold_keepalive(Hold::NotReading, now());
+                break Poll::Pending;
+            }
+            if let Some(event) = self.look_at_unparsed(env.session.buffers, None) {
                 self.keep_for_later(event);
+                continue;
             }
-            if !self.session.is_open() || self.inbox_cost > PUMPED || self.driven {
-                break;
+            if !self.session.is_open() {
+                break Poll::Ready(());
             }
-            match self.poll_read(cx, env, None) {
-                Poll::Ready(Some(event)) => self.keep_for_later(event),
-                Poll::Ready(None) => {}
-                Poll::Pending => break,
-            }
+            let read = self.poll_read(Awaited::ByAttendant, env, None);
+            break read.map(|event| event.into_iter().for_each(|event| self.keep_for_later(event)));
+        };
+        if self.inbox.len() > kept_before {
+            self.wake_reader(env);
         }
-        self.settle(env);
-        self.flush_if_needed();
+        looked
     }
 
     fn keep_for_later(&mut self, event: Event) {
@@ -245,18 +293,32 @@ impl State {
         self.session.set_more_follows(true);
     }
 
+    pub(super) fn clear_inbox(&mut self, env: Env<'_>) {
+        self.inbox.clear();
+        self.inbox_cost = 0;
+        self.is_full = false;
+        self.resume_keepalive(env);
+    }
+
     /// Reads no more, or reads again.
-    pub(super) fn pause_reading(&mut self, is_paused: bool) {
+    pub(super) fn pause_reading(&mut self, is_paused: bool, env: Env<'_>) {
         if is_paused && !self.session.is_open() {
             return;
         }
         self.is_reading_paused = is_paused;
         if is_paused {
-            self.session.hold_keepalive(Hold::NotReading, Instant::now());
+            self.session.hold_keepalive(Hold::NotReading, now());
         } else {
-            self.session.release_keepalive(Hold::NotReading, Instant::now());
-            let reader = self.reader.take();
-            self.wake(reader);
+            self.resume_keepalive(env);
+            self.call_reader(env);
+        }
+    }
+
+    /// Whatever has kept this side from reading is gone.
+    fn resume_keepalive(&mut self, env: Env<'_>) {
+        if !self.is_reading_paused && !self.is_full && self.session.release_keepalive(Hold::NotReading, now())
+        {
+            self.schedule(env);
         }
     }
 }

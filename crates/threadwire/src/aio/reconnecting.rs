@@ -537,7 +537,7 @@ impl Reconnecting {
 impl Connected {
     fn measure(&mut self, rounds: usize) {
         if rounds > 0 {
-            self.measuring = Some(Box::pin(measure(Arc::clone(self.ws.core()), rounds, false)));
+            self.measuring = Some(Box::pin(measure(Arc::clone(self.ws.core()), rounds)));
         }
     }
 

@@ -9,6 +9,7 @@ use threadwire_core::session::round_trip::Measurement;
 use threadwire_proto::keepalive::Hold;
 use tokio::time::timeout;
 
+use super::attendant::now;
 use super::core::Core;
 use super::state::{Env, State};
 use super::waiters::Waiters;
@@ -26,8 +27,8 @@ pub(super) struct Measuring {
     next: Waiters,
 }
 
-/// Measures how long a ping takes to come back, this many times. With `reads`, whoever measures is the receiver as well.
-pub(super) async fn measure(core: Arc<Core>, rounds: usize, reads: bool) -> Result<Vec<Duration>, Error> {
+/// Measures how long a ping takes to come back, this many times.
+pub(super) async fn measure(core: Arc<Core>, rounds: usize) -> Result<Vec<Duration>, Error> {
     if rounds == 0 {
         return Ok(Vec::new());
     }
@@ -37,7 +38,7 @@ pub(super) async fn measure(core: Arc<Core>, rounds: usize, reads: bool) -> Resu
     let limit = Measurement::limit(&core.config);
     loop {
         core.with(State::send_probe)?;
-        let pong = poll_fn(|cx| core.with(|state, env| state.poll_pong(cx, reads, env)));
+        let pong = poll_fn(|cx| core.with(|state, env| state.poll_pong(cx, env)));
         // Also where a native thread waits for it.
         let pong = in_runtime(&core, || timeout(limit, pong)).await;
         if let Some(times) = pong.map_err(|_elapsed| Error::Timeout(TimeoutKind::Pong))?? {
@@ -57,9 +58,11 @@ struct Turn<'a>(&'a Core);
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.0.with(|state, _| {
+        self.0.with(|state, env| {
             let measuring = state.measuring.take();
-            state.session.release_keepalive(Hold::Measuring, Instant::now());
+            if state.session.release_keepalive(Hold::Measuring, now()) {
+                state.schedule(env);
+            }
             if let Some(mut measuring) = measuring {
                 state.wake_all(&mut measuring.next);
             }
@@ -87,7 +90,7 @@ impl State {
             waker: None,
             next: Waiters::default(),
         }));
-        self.session.hold_keepalive(Hold::Measuring, Instant::now());
+        self.session.hold_keepalive(Hold::Measuring, now());
         Poll::Ready(Ok(()))
     }
 
@@ -98,7 +101,7 @@ impl State {
     /// Sends the ping of a round, at once.
     fn send_probe(&mut self, env: Env<'_>) -> Result<(), Error> {
         let Some(measurement) = self.measurement() else { return Err(Error::Closed) };
-        let payload = measurement.begin(Instant::now());
+        let payload = measurement.begin(now());
         self.send_ping(&payload, env)
     }
 
@@ -117,12 +120,10 @@ impl State {
     fn poll_pong(
         &mut self,
         cx: &mut Context<'_>,
-        reads: bool,
         env: Env<'_>,
     ) -> Poll<Result<Option<Vec<Duration>>, Error>> {
-        if reads {
-            self.read_ahead(cx, env);
-        }
+        // Also where somebody receives: from here on the attendant hears of input, and the pong does not wait for the receiver.
+        self.look(env);
         let is_open = self.session.is_open();
         let Some(measuring) = &mut self.measuring else { return Poll::Ready(Err(Error::Closed)) };
         if std::mem::take(&mut measuring.is_answered) {

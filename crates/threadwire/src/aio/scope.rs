@@ -39,8 +39,7 @@ impl Scope {
         Scope(Arc::clone(core))
     }
 
-    /// Spawns a task on the connection's runtime. It ends with `None` if the connection ends first. The end of a connection is
-    /// noticed by whoever receives.
+    /// Spawns a task on the connection's runtime. It ends with `None` if the connection ends first.
     pub fn spawn<F>(&self, future: F) -> JoinHandle<Option<F::Output>>
     where
         F: Future<Output: Send> + Send + 'static,

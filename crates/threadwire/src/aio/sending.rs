@@ -16,9 +16,8 @@ pub(super) fn send_message<'a>(
     core: &'a Core,
     message: Message<'a>,
     options: SendOptions,
-    reads: bool,
 ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
-    send_frame(core, (message.opcode(), true, message.as_bytes()), options, reads)
+    send_frame(core, (message.opcode(), true, message.as_bytes()), options)
 }
 
 /// Sends a frame. Dropped before it is ready, it has sent nothing; ready, it has sent all of it.
@@ -27,9 +26,8 @@ pub(super) fn send_frame<'a>(
     core: &'a Core,
     frame: (OpCode, bool, &'a [u8]),
     options: SendOptions,
-    reads: bool,
 ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
-    Waiting::new(core, move |core, cx, number| core.poll_send(cx, frame, options, number, reads))
+    Waiting::new(core, move |core, cx, number| core.poll_send(cx, frame, options, number))
 }
 
 /// Waits among the senders of a connection, if need be. Dropped, it waits no more.

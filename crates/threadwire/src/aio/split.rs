@@ -23,7 +23,7 @@ use crate::{Closed, Error, SendOptions};
 
 /// The half that receives: see [`Connection::split`](super::Connection::split).
 ///
-/// Dropped before the [`Sender`], it leaves a task behind that drops what arrives, answers pings, and notices the end.
+/// Where it is dropped before the [`Sender`], what arrives is dropped too; pings are answered, and the end is noticed.
 pub struct Receiver {
     pub(super) core: Arc<Core>,
     /// Messages that have arrived together with those that were received.
@@ -109,8 +109,8 @@ impl FusedStream for Receiver {
 
 /// The half that sends: see [`Connection::split`](super::Connection::split).
 ///
-/// It does not look at what arrives: in a loop that only sends, pings are answered because the other half, or the task that it
-/// leaves behind, gets its turn.
+/// What arrives is for the other half, whether that receives or not: pings are answered, and the end is noticed
+/// ([more](crate::aio#where-nobody-receives)).
 pub struct Sender {
     pub(super) core: Arc<Core>,
     /// Its place among those who wait to send, as a [`Sink`].
@@ -129,7 +129,7 @@ impl Sender {
         &'a self,
         message: impl Into<Message<'a>>,
     ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
-        send_message(&self.core, message.into(), SendOptions::default(), false)
+        send_message(&self.core, message.into(), SendOptions::default())
     }
 
     /// Sends a message, and chooses what is to happen if there is no room for it, or whether it is compressed: see
@@ -141,7 +141,7 @@ impl Sender {
         message: impl Into<Message<'a>>,
         options: impl Into<SendOptions>,
     ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
-        send_message(&self.core, message.into(), options.into(), false)
+        send_message(&self.core, message.into(), options.into())
     }
 
     /// Sends a frame: see [`Connection::send_frame`](super::Connection::send_frame).
@@ -151,7 +151,7 @@ impl Sender {
         fin: bool,
         payload: &'a [u8],
     ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
-        send_frame(&self.core, (opcode, fin, payload), SendOptions::default(), false)
+        send_frame(&self.core, (opcode, fin, payload), SendOptions::default())
     }
 
     /// Sends a ping: see [`Connection::ping`](super::Connection::ping).
@@ -176,12 +176,12 @@ impl Sender {
     }
 
     /// Measures how long a ping takes to come back, this many times: see
-    /// [`Connection::measure_roundtrip`](super::Connection::measure_roundtrip). The other half has to receive meanwhile.
+    /// [`Connection::measure_roundtrip`](super::Connection::measure_roundtrip).
     pub fn measure_roundtrip(
         &self,
         rounds: usize,
     ) -> impl Future<Output = Result<Vec<Duration>, Error>> + Send + '_ {
-        round_trip::measure(Arc::clone(&self.core), rounds, false)
+        round_trip::measure(Arc::clone(&self.core), rounds)
     }
 
     /// A handle to the connection, for other tasks and threads.
@@ -194,8 +194,8 @@ impl Sender {
         self.core.outcome()
     }
 
-    pub(super) fn poll_room(&mut self, cx: &mut Context<'_>, reads: bool) -> Poll<Result<(), Error>> {
-        let room = ready!(self.core.poll_room(cx, &mut self.number, reads));
+    pub(super) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let room = ready!(self.core.poll_room(cx, &mut self.number));
         self.forget();
         Poll::Ready(room)
     }
@@ -220,7 +220,7 @@ impl Sink<OwnedMessage> for Sender {
     type Error = Error;
 
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.get_mut().poll_room(cx, false)
+        self.get_mut().poll_room(cx)
     }
 
     fn start_send(self: Pin<&mut Self>, message: OwnedMessage) -> Result<(), Error> {

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::pin::Pin;
+use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::thread;
@@ -20,9 +20,9 @@ use threadwire_core::session::send::Framed;
 use threadwire_core::session::unparsed::Unparsed;
 use threadwire_core::session::{self, Session};
 use threadwire_proto::{CloseCode, CloseFrame, Compress, Initiator, OpCode, SendError, SendOptions};
-use tokio::runtime::Handle;
-use tokio::time::{Sleep, sleep_until};
 
+use super::attendant::{RuntimeEnded, now};
+use super::link::{Awaited, Link};
 use super::received::Event;
 use super::stream::{Polled, Stream};
 use super::waiters::Waiters;
@@ -33,18 +33,18 @@ use crate::{Closed, Error, WhenFull};
 #[derive(Clone, Copy)]
 pub(super) struct Env<'a> {
     pub(super) session: session::Env<'a>,
-    /// Has the connection flushed.
+    pub(super) link: &'a Arc<Link>,
+    /// The stream's wakers: the link itself, and its ear.
     pub(super) waker: &'a Waker,
-    /// Where its timers run, whoever polls it.
-    pub(super) runtime: &'a Handle,
+    pub(super) ear: &'a Waker,
 }
 
 /// What is to be done when the lock is let go.
 #[derive(Default)]
 pub(super) struct After {
     pub(super) woken: Vec<Waker>,
-    /// A task has to see the connection through to its end.
-    pub(super) drive: bool,
+    /// The reader has a message, and is to come again.
+    pub(super) watch: bool,
     /// The stream, at the end: closing it may call others.
     pub(super) stream: Option<Stream>,
 }
@@ -54,33 +54,36 @@ pub(super) struct State {
     pub(super) stream: Option<Stream>,
     pub(super) session: Session,
     pub(super) unparsed: Unparsed,
-    /// What was read while sending, and not received yet.
+    /// What was read while nobody received, and not received yet.
     pub(super) inbox: VecDeque<Event>,
     pub(super) inbox_cost: usize,
+    /// Whether that is so much that nothing more is read.
+    pub(super) is_full: bool,
     /// How much had been sent when something was read last.
     pub(super) sent_at_read: u64,
     /// Whether pings and pongs are handed out.
     pub(super) wants_control: bool,
     /// Whether the program reads no more for now.
     pub(super) is_reading_paused: bool,
-    /// Whether the task is there that sees the connection through to its end, or discards what nobody receives.
-    pub(super) driven: bool,
+    /// Whether the reader has come since that was looked at last.
+    pub(super) has_polled: bool,
+    /// Whether the receiver was dropped before the sender: what arrives is dropped too.
+    has_no_receiver: bool,
+    /// Whether the attendant is to read, whoever receives.
+    pub(super) wants_look: bool,
+    has_begun_to_end: bool,
     pub(super) end: EndOfReceiving,
     /// How many owners the connection has: both halves, or one.
     halves: u8,
-    sends: u8,
-    /// Who receives.
-    pub(super) reader: Option<Waker>,
-    driver: Option<Waker>,
     /// Who waits for less to be waiting to be written.
     pub(super) senders: Waiters,
     pub(super) close_waiters: Waiters,
     pub(super) measuring: Option<Box<super::round_trip::Measuring>>,
-    /// Rings at keepalive's deadline, or before it: bytes that arrive only move the deadline.
-    timer: Option<Pin<Box<Sleep>>>,
+    /// Its place on the attendant's agenda: the session's deadline, or before it, as bytes that arrive only move the deadline.
+    pub(super) timer: Option<Instant>,
     outcome: Option<Arc<Closed>>,
-    /// Whether something waits to be written, and nobody sees to it yet: to be done without the lock.
-    pub(super) needs_flush: bool,
+    /// Whether there is something for the attendant: to be told without the lock.
+    pub(super) needs_attendant: bool,
     /// What else is. In a box: it is rare, and locking often.
     pub(super) after: Option<Box<After>>,
 }
@@ -93,21 +96,22 @@ impl State {
             unparsed,
             inbox: VecDeque::new(),
             inbox_cost: 0,
+            is_full: false,
             sent_at_read: u64::MAX,
             wants_control: false,
             is_reading_paused: false,
-            driven: false,
+            has_polled: false,
+            has_no_receiver: false,
+            wants_look: false,
+            has_begun_to_end: false,
             end: EndOfReceiving::default(),
             halves: 2,
-            sends: 0,
-            reader: None,
-            driver: None,
             senders: Waiters::default(),
             close_waiters: Waiters::default(),
             measuring: None,
             timer: None,
             outcome: None,
-            needs_flush: false,
+            needs_attendant: false,
             after: None,
         }
     }
@@ -126,7 +130,7 @@ impl State {
     }
 
     #[cold]
-    fn after(&mut self) -> &mut After {
+    pub(super) fn after(&mut self) -> &mut After {
         self.after.get_or_insert_default()
     }
 
@@ -137,9 +141,30 @@ impl State {
         }
     }
 
+    /// Has the one who receives woken. Whether there is one.
+    pub(super) fn wake_reader(&mut self, env: Env<'_>) -> bool {
+        let reader = env.link.take_reader();
+        let is_there = reader.is_some();
+        self.wake(reader);
+        is_there
+    }
+
+    /// Has somebody read again: the one who receives, or the attendant.
+    pub(super) fn call_reader(&mut self, env: Env<'_>) {
+        match self.wake_reader(env) {
+            true => self.after().watch = true,
+            false => self.call_attendant(),
+        }
+    }
+
+    /// Has the attendant come and read, unless a reader does.
+    pub(super) fn call_attendant(&mut self) {
+        (self.wants_look, self.needs_attendant) = (true, self.stream.is_some());
+    }
+
     /// Has `call` work with the session and its stream, unless TCP has ended. The waker is woken when the stream can go on.
     #[inline]
-    fn on_stream<T>(
+    pub(super) fn on_stream<T>(
         &mut self,
         waker: &Waker,
         call: impl FnOnce(&mut Session, &mut Polled<'_, '_>) -> T,
@@ -163,30 +188,14 @@ impl State {
         self.session.is_above_watermark() && self.session.is_open()
     }
 
-    /// Whether whoever sends needn't wait. Otherwise it is noted as one who does. One that is the receiver as well reads before.
+    /// Whether whoever sends needn't wait. Otherwise it is noted as one who does.
     #[inline]
-    pub(super) fn has_turn(
-        &mut self,
-        cx: &mut Context<'_>,
-        number: &mut Option<u64>,
-        reads: bool,
-        env: Env<'_>,
-    ) -> bool {
-        if self.is_paused() && reads {
-            self.read_ahead(cx, env);
-        }
+    pub(super) fn has_turn(&mut self, cx: &mut Context<'_>, number: &mut Option<u64>) -> bool {
         let is_paused = self.is_paused();
         if is_paused {
             self.senders.note(number, cx.waker());
         }
         !is_paused
-    }
-
-    /// Counts a send, and says whether it is time to look at what has arrived.
-    #[inline]
-    pub(super) fn is_time_to_read(&mut self) -> bool {
-        self.sends = self.sends.wrapping_add(1);
-        self.sends.is_multiple_of(32)
     }
 
     /// Sends a frame, or puts it into the write buffer.
@@ -212,6 +221,8 @@ impl State {
         send: impl FnOnce(&mut Session, &mut Polled<'_, '_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         if self.session.is_broken() {
+            // What the peer has said before it went away tells how the connection ends.
+            self.look(env);
             return Err(Error::Closed);
         }
         match self.on_stream(env.waker, send) {
@@ -290,7 +301,7 @@ impl State {
             Overflow::Take | Overflow::DropOldest => Ok(true),
             Overflow::DropNewest => Ok(false),
             Overflow::Close => {
-                self.began_to_close();
+                self.began_to_close(env);
                 Err(Error::too_much_buffered(limit))
             }
             Overflow::Wait | Overflow::Refuse => Err(Error::too_much_buffered(limit)),
@@ -307,14 +318,7 @@ impl State {
     /// Has what waits leave soon, if nobody has seen to that yet.
     #[inline]
     pub(super) fn flush_if_needed(&mut self) {
-        self.needs_flush |= self.session.wants_write() && self.stream.is_some();
-    }
-
-    /// The stream takes more again, or somebody has sent something.
-    pub(super) fn flush(&mut self, env: Env<'_>) {
-        self.on_stream(env.waker, |session, io| session.writable(io));
-        self.write(env);
-        self.settle(env);
+        self.needs_attendant |= self.session.wants_write() && self.stream.is_some();
     }
 
     /// Writes what waits, as far as the stream takes it.
@@ -334,24 +338,19 @@ impl State {
         if let Err(error) = result {
             // Bytes that the peer sent before it went away can still be read, perhaps with the reason.
             self.note(error.into());
-            let (reader, driver) = (self.reader.take(), self.driver.take());
-            self.wake(reader);
-            self.wake(driver);
+            self.call_reader(env);
         }
         let was_throttled = self.session.is_throttled();
-        self.session.regulate(Instant::now, env.session);
+        self.session.regulate(now, env.session);
         if was_throttled && !self.session.is_throttled() {
-            let reader = self.reader.take();
-            self.wake(reader);
+            self.call_reader(env);
         }
         if self.session.buffered() > 0 && self.session.is_above_watermark() {
             return;
         }
         self.wake_senders();
-        if self.driven && self.session.is_drained() {
-            let driver = self.driver.take();
-            self.wake(driver);
-        }
+        // The next step to the end may have waited for this.
+        self.needs_attendant |= self.has_begun_to_end && self.session.is_drained() && self.stream.is_some();
     }
 
     /// Those who wait to send look again.
@@ -368,55 +367,87 @@ impl State {
     }
 }
 
-/// Keepalive.
+/// What the attendant does.
 impl State {
-    /// Nothing has arrived: does what is due because of it, and has `cx` woken when the next thing is. With `is_known`, it is
-    /// the one that the timer would wake already.
-    #[inline]
-    pub(super) fn look_at_pulse(&mut self, cx: &mut Context<'_>, is_known: bool, env: Env<'_>) {
-        if self.session.is_timed() {
-            self.look_at_pulse_now(cx, is_known, env);
+    /// The stream takes more, or something was sent, or there is input for nobody.
+    pub(super) fn attend(&mut self, env: Env<'_>) {
+        self.on_stream(env.waker, |session, io| session.writable(io));
+        self.write(env);
+        let wants_look = mem::take(&mut self.wants_look) || env.link.has_arrived();
+        if self.is_discarding() || (wants_look && !env.link.is_awaited()) {
+            self.look(env);
+        }
+        self.settle(env);
+        if self.has_begun_to_end {
+            self.schedule(env);
         }
     }
 
-    fn look_at_pulse_now(&mut self, cx: &mut Context<'_>, mut is_known: bool, env: Env<'_>) {
-        while self.session.is_open() {
-            let Some(deadline) = self.session.deadline(Instant::now()) else { return };
-            let timer = match &mut self.timer {
-                Some(timer) => timer,
-                none => {
-                    is_known = false;
-                    let _runtime = env.runtime.enter();
-                    none.insert(Box::pin(sleep_until(deadline.into())))
-                }
-            };
-            if !timer.is_elapsed() && (is_known || timer.as_mut().poll(cx).is_pending()) {
-                return;
-            }
-            is_known = false;
-            let now = Instant::now();
-            let due = self.session.tick(now);
-            if let (Some(deadline), Some(timer)) = (self.session.deadline(now), &mut self.timer) {
-                timer.as_mut().reset(deadline.into());
-            }
-            match due {
-                Due::Ping => {
-                    self.session.begin_probe(now);
-                    let payload = self.session.take_probe(now);
-                    let payload = payload.as_ref().map_or(&[][..], |payload| &payload[..]);
-                    // The connection is open, and the payload is short: only a broken stream can make this fail.
-                    let _ = self.send_frame(OpCode::Ping, true, payload, SendOptions::default(), env);
-                    self.write(env);
-                }
-                Due::Silent { for_ } => {
-                    self.on_stream(env.waker, |session, io| {
-                        session.give_up_silent(for_, io, env.session.buffers);
-                    });
-                    return self.finish(env);
-                }
-                Due::Nothing | Due::Expired => {}
-            }
+    /// Whether the reader is missing that was woken. Where it is late, and has not come at all since the last time, this reads for it.
+    pub(super) fn look_after_reader(&mut self, is_late: bool, env: Env<'_>) -> bool {
+        if self.is_discarding() || self.is_reading_held() || env.link.is_awaited() {
+            return false;
         }
+        if !is_late || mem::take(&mut self.has_polled) {
+            return true;
+        }
+        self.look(env);
+        false
+    }
+
+    /// A time on the agenda has come: does what is due. What has arrived until now is read before.
+    pub(super) fn ring(&mut self, env: Env<'_>) {
+        self.timer = None;
+        if self.is_over() {
+            return;
+        }
+        if !env.link.is_awaited() {
+            self.look(env);
+        }
+        let now = now();
+        match self.session.tick(now) {
+            Due::Ping => {
+                self.session.begin_probe(now);
+                let payload = self.session.take_probe(now);
+                let payload = payload.as_ref().map_or(&[][..], |payload| &payload[..]);
+                // The connection is open, and the payload is short: only a broken stream can make this fail.
+                let _ = self.send_frame(OpCode::Ping, true, payload, SendOptions::default(), env);
+                self.write(env);
+            }
+            Due::Silent { for_ } => {
+                self.on_stream(env.waker, |session, io| {
+                    session.give_up_silent(for_, io, env.session.buffers);
+                });
+                self.finish(env);
+            }
+            Due::Expired => self.finish(env),
+            Due::Nothing => {}
+        }
+        self.schedule(env);
+    }
+
+    /// Puts the connection on the agenda, for what is due next.
+    pub(super) fn schedule(&mut self, env: Env<'_>) {
+        if self.is_over() {
+            return;
+        }
+        let at = self.session.deadline(now()).unwrap_or(env.link.attendant.never);
+        if self.timer == Some(at) {
+            return;
+        }
+        // Somebody holds it who calls this.
+        let Some(core) = env.link.core.upgrade() else { return };
+        match env.link.attendant.schedule(core, self.timer.replace(at), at) {
+            Ok(waker) => self.wake(waker),
+            Err(RuntimeEnded) => self.end_with_runtime(env),
+        }
+    }
+
+    /// The runtime has ended, and the connection with it. What still leaves at once does.
+    pub(super) fn end_with_runtime(&mut self, env: Env<'_>) {
+        self.timer = None;
+        self.note(Error::other("the runtime of the connection has ended"));
+        self.close_now(env);
     }
 }
 
@@ -427,14 +458,13 @@ impl State {
         let was_open = self.session.is_open();
         self.session.close(frame, env.session.buffers)?;
         if was_open {
-            self.began_to_close();
+            self.began_to_close(env);
         }
         Ok(())
     }
 
-    fn began_to_close(&mut self) {
-        self.inbox.clear();
-        self.inbox_cost = 0;
+    fn began_to_close(&mut self, env: Env<'_>) {
+        self.clear_inbox(env);
         self.begin_end();
         self.flush_if_needed();
     }
@@ -462,22 +492,19 @@ impl State {
         self.finish(env);
     }
 
-    /// Has a task see to the connection.
-    fn drive(&mut self) {
-        if !std::mem::replace(&mut self.driven, true) {
-            self.after().drive = true;
-        }
-    }
-
-    /// It is not open any more: a task sees it through, and whoever waits to send hears of it.
+    /// It is not open any more: the attendant sees it through, and whoever waits to send hears of it.
     fn begin_end(&mut self) {
         // The rest of the peer's input is to be read, for the close handshake.
         self.session.end_throttle();
         self.is_reading_paused = false;
-        self.drive();
+        self.has_begun_to_end = true;
+        self.call_attendant();
         self.wake_senders();
-        let driver = self.driver.take();
-        self.wake(driver);
+    }
+
+    /// Whether what arrives is dropped: nobody receives it, or it is only awaited until the end.
+    pub(super) fn is_discarding(&self) -> bool {
+        self.has_no_receiver || !self.session.is_open()
     }
 
     /// Goes on with the end, if it has begun.
@@ -489,18 +516,11 @@ impl State {
         match self.on_stream(env.waker, |session, io| session.end_step(io, is_unread)) {
             None => return,
             Some(EndStep::HangUp) => return self.finish(env),
-            Some(EndStep::Linger) => self.report(),
+            Some(EndStep::Linger) => self.report(env),
             Some(EndStep::Wait) => {}
         }
-        if !self.driven {
+        if !self.has_begun_to_end {
             self.begin_end();
-        }
-    }
-
-    pub(super) fn note_driver(&mut self, waker: &Waker) {
-        match &mut self.driver {
-            Some(known) => known.clone_from(waker),
-            none => *none = Some(waker.clone()),
         }
     }
 
@@ -511,10 +531,11 @@ impl State {
     }
 
     /// Reads away what nobody wants any more.
-    pub(super) fn poll_linger(&mut self, cx: &mut Context<'_>, env: Env<'_>) -> Poll<()> {
+    pub(super) fn poll_linger(&mut self, env: Env<'_>) -> Poll<()> {
         self.unparsed.clear(env.session.buffers);
         let mut input = env.session.buffers.lend_input();
-        let lingering = self.on_stream(cx.waker(), |session, io| session.linger(io, &mut input));
+        env.link.await_input(Awaited::ByAttendant);
+        let lingering = self.on_stream(env.ear, |session, io| session.linger(io, &mut input));
         env.session.buffers.return_input(input);
         match lingering {
             Some(Linger::More) | None => {}
@@ -525,19 +546,18 @@ impl State {
     }
 
     /// Says how the connection ended, once.
-    fn report(&mut self) {
+    fn report(&mut self, env: Env<'_>) {
         if self.outcome.is_none() {
             let mut closed = self.session.outcome();
             if closed.initiator == Initiator::Peer {
-                closed.unread_for = self.session.unread_for(watch::last_stall(), Instant::now());
+                closed.unread_for = self.session.unread_for(watch::last_stall(), now());
             }
             self.outcome = Some(Arc::new(closed));
         }
         self.wake_senders();
         let after = self.after.get_or_insert_default();
         self.close_waiters.take_all(&mut after.woken);
-        after.woken.extend(self.reader.take());
-        after.woken.extend(self.driver.take());
+        after.woken.extend(env.link.take_reader());
         if let Some(measuring) = &mut self.measuring {
             after.woken.extend(measuring.waker.take());
         }
@@ -547,14 +567,18 @@ impl State {
     pub(super) fn finish(&mut self, env: Env<'_>) {
         self.after().stream = self.stream.take();
         self.unparsed.clear(env.session.buffers);
-        self.timer = None;
-        self.report();
+        if let Some(timer) = self.timer.take()
+            && let Some(core) = env.link.core.upgrade()
+        {
+            env.link.attendant.forget(&core, timer);
+        }
+        self.report(env);
         self.session.end_keepalive();
         self.session.let_go();
     }
 
-    /// An owner lets go. A receiver that goes first leaves a task behind that reads what nobody receives: pings are answered,
-    /// and the end is noticed. With the last owner, the connection closes with 1001, or with 1011 if that is because of a panic.
+    /// An owner lets go. Where the receiver goes first, what arrives is read and dropped: pings are answered, and the end is
+    /// noticed. With the last owner, the connection closes with 1001, or with 1011 if that is because of a panic.
     pub(super) fn release(&mut self, is_receiver: bool, env: Env<'_>) {
         self.halves -= 1;
         if self.stream.is_none() {
@@ -566,9 +590,9 @@ impl State {
             debug_assert!(closed.is_ok(), "both codes may be sent");
             self.write(env);
         } else if is_receiver {
-            self.inbox.clear();
-            self.inbox_cost = 0;
-            self.drive();
+            self.clear_inbox(env);
+            self.has_no_receiver = true;
+            self.call_attendant();
         }
     }
 }

@@ -325,8 +325,9 @@ fn a_panic_of_the_task_closes_with_1011() {
 #[test]
 fn a_dropped_connection_ends_though_its_peer_neither_reads_nor_answers() {
     on_runtimes(|| async {
-        let (ws, peer) = server(patient().close_timeout(SOON), |peer| {
-            std::thread::sleep(SOON);
+        let (go, gone) = std::sync::mpsc::channel::<()>();
+        let (ws, peer) = server(patient().close_timeout(SOON), move |peer| {
+            assert!(gone.recv().is_err());
             drop(peer);
         })
         .await;
@@ -334,6 +335,7 @@ fn a_dropped_connection_ends_though_its_peer_neither_reads_nor_answers() {
         ws.send(&vec![0; 16 << 20]).await.unwrap();
         drop(ws);
         assert!(!handle.wait_closed().await.clean);
+        drop(go);
         join(peer).await;
     });
 }

@@ -1,6 +1,7 @@
 //! Tests of the async face.
 
 mod async_guide;
+mod attendance;
 mod blocked_tasks;
 mod cancellation;
 mod closing;

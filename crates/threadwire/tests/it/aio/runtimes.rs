@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 async fn talk() {
     let (mut ws, server) = pair().await;
     let serving = tokio::spawn(echo(server));
-    // Only the flusher can write this message.
+    // Only the attendant can write this message.
     ws.send("hello").await.unwrap();
     tokio::time::sleep(Duration::from_millis(1)).await;
     assert_eq!(ws.recv().await.unwrap().unwrap(), "hello");
@@ -142,7 +142,7 @@ fn a_silent_peer_is_given_up() {
 }
 
 #[test]
-fn a_peer_is_not_called_silent_because_nobody_received() {
+fn a_peer_is_not_called_silent_while_reading_is_paused() {
     on_runtimes(|| async {
         let (go, gone) = std::sync::mpsc::channel();
         let (mut ws, peer) = client(lively(), move |mut peer| {
@@ -155,12 +155,14 @@ fn a_peer_is_not_called_silent_because_nobody_received() {
         .await;
         // Until the ping has left.
         assert!(tokio::time::timeout(SOON / 4, ws.recv()).await.is_err());
+        ws.pause_reading();
         // The pong arrives, and is not read.
         let begin = Instant::now();
         while begin.elapsed() < SOON * 3 {
             tokio::time::sleep(SOON / 10).await;
         }
         go.send(()).unwrap();
+        ws.resume_reading();
         assert_eq!(ws.recv().await.unwrap().unwrap(), "here");
         ws.abort();
         join(peer).await;

@@ -52,7 +52,7 @@ fn a_trace_changes_nothing_about_how_a_connection_ends() {
 }
 
 #[test]
-fn a_receiver_that_stays_away_is_told_for_how_long_nothing_was_read() {
+fn a_receiver_that_has_paused_is_told_for_how_long_nothing_was_read() {
     on_runtimes(|| async {
         let config = patient().keepalive(Keepalive::default());
         let (mut ws, peer) = client(config, |mut peer| {
@@ -63,7 +63,9 @@ fn a_receiver_that_stays_away_is_told_for_how_long_nothing_was_read() {
         })
         .await;
         assert_eq!(ws.recv().await.unwrap().unwrap(), "hello");
+        ws.pause_reading();
         tokio::time::sleep(SECOND + SECOND / 5).await;
+        ws.resume_reading();
         assert_eq!(ws.recv().await.unwrap(), None);
         let closed = ws.closed().unwrap();
         assert_eq!(closed.initiator, Initiator::Peer);
