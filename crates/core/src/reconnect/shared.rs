@@ -206,7 +206,7 @@ impl<H: ConnectionHandle> SharedState<H> {
 /// For handles.
 impl<H: ConnectionHandle> SharedState<H> {
     /// Where a message is to be sent; `None` if it was kept.
-    fn route(&self, message: Message<'_>, compress: Compress) -> Result<Option<H>, Error> {
+    pub fn route(&self, message: Message<'_>, compress: Compress) -> Result<Option<H>, Error> {
         let mut inner = self.lock();
         match &inner.gate {
             _ if inner.is_closing => Err(Error::Closed),
@@ -216,7 +216,7 @@ impl<H: ConnectionHandle> SharedState<H> {
     }
 
     /// This connection has ended, which the driver does not know yet: no message is sent to it any more.
-    fn shut_gate(&self, handle: &H) {
+    pub fn shut_gate(&self, handle: &H) {
         let mut inner = self.lock();
         let before = inner.gate.take_if(|gate| *gate == *handle);
         drop(inner);

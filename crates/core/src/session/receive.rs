@@ -138,11 +138,6 @@ impl Session {
         self.protocol.has_deferred_end()
     }
 
-    /// Whether the peer's close frame waits.
-    pub fn has_deferred_close(&self) -> bool {
-        self.protocol.has_deferred_close()
-    }
-
     /// Deals with the peer's end, when the messages before it were received. Whether there was one.
     pub fn end_deferred(&mut self, env: Env<'_>) -> bool {
         let mut shared = env.buffers.shared.borrow_mut();

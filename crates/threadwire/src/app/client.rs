@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use threadwire_proto::{CloseCode, Initiator, Keepalive, Message};
 use threadwire_worker::EventLoop;
@@ -22,6 +23,7 @@ use threadwire_core::panic::catch;
 
 type Before = dyn FnMut(&mut Attempt) -> Result<(), Error>;
 type RetryIf = dyn FnMut(&Cause) -> bool;
+type OnChange = dyn FnMut(&Change);
 
 /// A connection with its callbacks, to be [run](App::run_forever): see [the module](super).
 ///
@@ -45,6 +47,10 @@ pub struct App {
     before: Option<Rc<RefCell<Box<Before>>>>,
     headers: Option<Rc<RefCell<Box<Before>>>>,
     retry_if: Option<Rc<RefCell<Box<RetryIf>>>>,
+    on_change: Option<Rc<RefCell<Box<OnChange>>>>,
+    hold: Option<usize>,
+    /// The longest round trip that is good enough, and how many are measured.
+    slowest: Option<(Duration, usize)>,
     handle: AppHandle,
 }
 
@@ -78,6 +84,9 @@ impl App {
             before: None,
             headers: None,
             retry_if: None,
+            on_change: None,
+            hold: None,
+            slowest: None,
             handle: AppHandle::new(),
         })
     }
@@ -143,6 +152,57 @@ impl App {
     /// [`Reconnect::retry_if`](crate::reconnect::Reconnect::retry_if).
     pub fn retry_if(mut self, hook: impl FnMut(&Cause) -> bool + 'static) -> App {
         self.retry_if = Some(Rc::new(RefCell::new(Box::new(hook))));
+        self
+    }
+
+    /// Is told of every state of the run that is entered, in order: see [`Reconnect::on_change`]. Nobody else knows of waits,
+    /// and why there are any.
+    ///
+    /// ```
+    /// use threadwire::reconnect::Backoff;
+    /// use threadwire::App;
+    ///
+    /// let app = App::new("ws://example.com/feed")?
+    ///     .reconnect(Backoff::default())
+    ///     .on_change(|change| eprintln!("{change}"));
+    /// # Ok::<(), threadwire::Error>(())
+    /// ```
+    pub fn on_change(mut self, hook: impl FnMut(&Change) + 'static) -> App {
+        self.on_change = Some(Rc::new(RefCell::new(Box::new(hook))));
+        self
+    }
+
+    /// Holds what is sent by an [`AppHandle`] while the app runs and no connection is open, up to this many bytes, instead of
+    /// refusing it with [`Error::Closed`]: see [`Reconnect::hold`]. It leaves when the next [`on_open`](App::on_open) or
+    /// [`on_reconnect`](App::on_reconnect) has returned. [Requests](AppHandle::request) are not held.
+    ///
+    /// ```
+    /// use threadwire::reconnect::Backoff;
+    /// use threadwire::App;
+    ///
+    /// let app = App::new("ws://example.com/feed")?.reconnect(Backoff::default()).hold(1 << 20);
+    /// # Ok::<(), threadwire::Error>(())
+    /// ```
+    pub fn hold(mut self, bytes: usize) -> App {
+        self.hold = Some(bytes);
+        self
+    }
+
+    /// Measures the round trip of each connection when it is open, by `rounds` pings, and opens another one instead if their
+    /// median is longer than `slowest`, where the app [reconnects](App::reconnect): see [`Reconnect::slower_than`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadwire::reconnect::Backoff;
+    /// use threadwire::App;
+    ///
+    /// let app = App::new("ws://example.com/feed")?
+    ///     .reconnect(Backoff::default())
+    ///     .slower_than(Duration::from_millis(30), 5);
+    /// # Ok::<(), threadwire::Error>(())
+    /// ```
+    pub fn slower_than(mut self, slowest: Duration, rounds: usize) -> App {
+        self.slowest = Some((slowest, rounds));
         self
     }
 
@@ -302,7 +362,8 @@ impl App {
     ///
     /// It fails with what the last attempt failed with, or with [`Error::Ended`] where a connection ended, if that was no normal
     /// close, and the app does not reconnect or gives up; with the error of [`before`](App::before) or
-    /// [`headers`](App::headers); with [`Error::Setting`], before anything else, where [`retry_if`](App::retry_if) is set without [`reconnect`](App::reconnect); and with [`Error::Stopped`] if the worker of this thread is stopped: at once, so that the
+    /// [`headers`](App::headers); with [`Error::Setting`], before anything else, where [`retry_if`](App::retry_if) or
+    /// [`slower_than`](App::slower_than) is set without [`reconnect`](App::reconnect); and with [`Error::Stopped`] if the worker of this thread is stopped: at once, so that the
     /// connection is closed with 1001, and `on_close` called, when the worker ends.
     pub fn run_forever(&mut self) -> Result<Ended, Error> {
         self.check()?;
@@ -344,7 +405,11 @@ impl App {
         if self.backoff.is_some() {
             return Ok(());
         }
-        Way::ONE_RUN.check(|setting| setting == Setting::RetryIf && self.retry_if.is_some())
+        Way::ONE_RUN.check(|setting| match setting {
+            Setting::RetryIf => self.retry_if.is_some(),
+            Setting::SlowerThan => self.slowest.is_some(),
+            _ => false,
+        })
     }
 
     /// The client and its reconnecting, as they are set up.
@@ -355,10 +420,21 @@ impl App {
         config.trace = self.trace.clone().or(config.trace.take());
         let hooks: Vec<_> = self.before.iter().chain(&self.headers).map(Rc::clone).collect();
         let has_told = Rc::clone(has_told);
-        let reconnect = client.reconnect(self.backoff.clone().unwrap_or_default()).before(move |attempt| {
-            has_told.set(false);
-            hooks.iter().try_for_each(|hook| catch(|| hook.borrow_mut()(attempt)))
-        });
+        let mut reconnect =
+            client.reconnect(self.backoff.clone().unwrap_or_default()).before(move |attempt| {
+                has_told.set(false);
+                hooks.iter().try_for_each(|hook| catch(|| hook.borrow_mut()(attempt)))
+            });
+        if let Some(on_change) = &self.on_change {
+            let on_change = Rc::clone(on_change);
+            reconnect = reconnect.on_change(move |change| on_change.borrow_mut()(change));
+        }
+        if let Some(bytes) = self.hold {
+            reconnect = reconnect.hold(bytes);
+        }
+        if let Some((slowest, rounds)) = self.slowest {
+            reconnect = reconnect.slower_than(slowest, rounds);
+        }
         match (&self.backoff, &self.retry_if) {
             (None, _) => reconnect.retry_if(|_| false),
             (Some(_), Some(retry_if)) => {

@@ -87,6 +87,18 @@ impl AppState {
         }
     }
 
+    /// The connection over which a message goes; none if it is held.
+    fn route(&self, message: Message<'_>, options: SendOptions) -> Result<Option<Handle>, Error> {
+        self.lock().reconnect.as_ref().ok_or(Error::Closed)?.route(message, options)
+    }
+
+    /// What is sent from now on does not go over this connection, which is not open any more.
+    fn shut_gate(&self, connection: &Handle) {
+        if let Some(reconnect) = &self.lock().reconnect {
+            reconnect.shut_gate(connection);
+        }
+    }
+
     /// Counts `call` as a callback.
     pub(super) fn busy<R>(&self, call: impl FnOnce() -> R) -> R {
         struct Busy<'a>(&'a AtomicBool);
@@ -158,10 +170,10 @@ impl AppHandle {
         AppHandle(Arc::default())
     }
 
-    /// Sends a message over the connection that is open, as [`Handle::send`] does. Fails with [`Error::Closed`] while none
-    /// is, also between two connections.
+    /// Sends a message over the connection that is open, as [`Handle::send`] does. While the app runs and none is, it is held if
+    /// [`App::hold`](super::App::hold) says so; otherwise it is refused with [`Error::Closed`].
     pub fn send<'a>(&self, message: impl Into<Message<'a>>) -> Result<(), Error> {
-        self.connection().ok_or(Error::Closed)?.send(message)
+        self.send_with(message, SendOptions::default())
     }
 
     /// Sends a message, and chooses what is to happen if there is no room for it, or whether it is compressed: see
@@ -171,7 +183,19 @@ impl AppHandle {
         message: impl Into<Message<'a>>,
         options: impl Into<SendOptions>,
     ) -> Result<(), Error> {
-        self.connection().ok_or(Error::Closed)?.send_with(message, options)
+        let (message, options) = (message.into(), options.into());
+        loop {
+            let Some(connection) = self.0.route(message, options)? else { return Ok(()) };
+            match connection.send_with(message, options) {
+                Err(Error::Closed) => self.0.shut_gate(&connection),
+                sent => return sent,
+            }
+        }
+    }
+
+    /// How many bytes of messages are [held](super::App::hold) until a connection is open.
+    pub fn held(&self) -> usize {
+        self.0.lock().reconnect.as_ref().map_or(0, ReconnectHandle::held)
     }
 
     /// Closes with 1000. See [`close_with`](AppHandle::close_with).

@@ -77,7 +77,7 @@ impl Detached {
                 crate::Connection::put_on(*moving, Box::new(InboxListener::new(Rc::clone(&inbox))), site)?
             }
         };
-        if ws.has_deferred_close() {
+        if ws.has_deferred_end() {
             inbox.await_program(&ws);
         }
         if !inbox.window.is_full() {

@@ -32,6 +32,8 @@ pub(super) struct Inbox {
     /// How often the program has asked for a message.
     asks: Cell<u64>,
     since: Instant,
+    /// Whether the peer's end waits for the program.
+    is_awaiting: Cell<bool>,
 }
 
 impl Default for Inbox {
@@ -42,6 +44,7 @@ impl Default for Inbox {
             slot: RefCell::default(),
             asks: Cell::new(0),
             since: Instant::now(),
+            is_awaiting: Cell::new(false),
         }
     }
 }
@@ -100,16 +103,24 @@ impl Inbox {
         self.slot.borrow().as_ref().map_or(self.asks.get(), SelectSlot::asks)
     }
 
-    /// The peer has closed behind what is queued. That is answered once the program has received all of it and comes back for more; or if
-    /// it does not receive any more, as the peer waits; or at once if it only sends, or does nothing.
+    /// The peer has closed, or broken a rule, behind what is queued. That is answered once the program has received all of it and comes
+    /// back for more; or if it does not receive any more, as the peer waits; or at once if it only sends, or does nothing.
     pub(super) fn await_program(self: &Rc<Inbox>, ws: &Connection) {
+        if self.is_awaiting.replace(true) {
+            return;
+        }
         let asks = self.asks();
         let never_asks = asks == 0 && self.since.elapsed() >= FIRST;
         let patience = if self.is_empty() || never_asks { Duration::ZERO } else { PATIENCE };
         let (inbox, ws) = (Rc::downgrade(self), ws.clone());
-        EventLoop::current().after(patience, move || match inbox.upgrade() {
-            Some(inbox) if inbox.asks() != asks && ws.has_deferred_end() => inbox.await_program(&ws),
-            _ => ws.end_deferred(),
+        EventLoop::current().after(patience, move || {
+            let Some(inbox) = inbox.upgrade() else { return ws.end_deferred() };
+            inbox.is_awaiting.set(false);
+            if inbox.asks() != asks && ws.has_deferred_end() {
+                inbox.await_program(&ws);
+            } else {
+                ws.end_deferred();
+            }
         });
     }
 
@@ -177,7 +188,7 @@ impl Listener for InboxListener {
         Ok(())
     }
 
-    fn on_deferred_close(&mut self, ws: &Connection) {
+    fn on_deferred_end(&mut self, ws: &Connection) {
         self.inbox.await_program(ws);
     }
 

@@ -56,11 +56,6 @@ impl Connection {
         self.0.session.borrow().has_deferred_end()
     }
 
-    /// Whether the peer has closed behind what is queued.
-    pub(crate) fn has_deferred_close(&self) -> bool {
-        self.0.session.borrow().has_deferred_close()
-    }
-
     /// What is queued was dealt with.
     pub(crate) fn end_deferred(&self) {
         let ended = self.0.session.borrow_mut().end_deferred(self.env());

@@ -13,6 +13,7 @@ use threadwire_worker::{EventLoop, Placeholder, Ready, Remote, Source};
 use super::bound_session::BoundSession;
 use super::callbacks::introduce;
 use super::flags::Flags;
+use super::handle::Handle;
 use super::handle_messages::Sharing;
 use super::membership::{self, Site};
 use super::{Connection, Extras, Inner, Phase, WeakConnection};
@@ -49,15 +50,36 @@ struct Parts {
 
 impl Drop for Moving {
     fn drop(&mut self) {
-        let Some(parts) = self.0.take() else { return };
-        let Some(sharing) = &parts.sharing else { return };
-        let closed = Arc::new(Closed::new(None, Some(Error::Closed)));
-        let handle = sharing.handle();
+        if let Some(parts) = self.0.take() {
+            Audience::of(&parts).tell_end(Error::Closed);
+        }
+    }
+}
+
+/// Who is told of the end of a connection that breaks off between two threads: its handles, its watchers and its receivers.
+struct Audience {
+    handle: Option<Handle>,
+    watchers: Vec<Remote>,
+    receivers: Vec<Arc<Inbox>>,
+}
+
+impl Audience {
+    fn of(parts: &Parts) -> Audience {
+        Audience {
+            handle: parts.sharing.as_ref().map(|sharing| sharing.handle().clone()),
+            watchers: parts.watchers.clone(),
+            receivers: parts.receivers.clone(),
+        }
+    }
+
+    fn tell_end(self, error: Error) {
+        let Some(handle) = self.handle else { return };
+        let closed = Arc::new(Closed::new(None, Some(error)));
         handle.lane().end(Arc::clone(&closed));
-        for worker in &parts.watchers {
+        for worker in &self.watchers {
             handle.tell_end(worker, Arc::clone(&closed));
         }
-        for receiver in &parts.receivers {
+        for receiver in &self.receivers {
             receiver.end(&closed);
         }
     }
@@ -106,7 +128,8 @@ impl Connection {
         })))
     }
 
-    /// Gives the connection to the loop of this thread, where it may be a server's. `on_open` is not called again.
+    /// Gives the connection to the loop of this thread, where it may be a server's. `on_open` is not called again. If the system can't watch
+    /// it there, it breaks off, and its handles are told why.
     pub(crate) fn put_on(
         moving: Moving,
         listener: Box<dyn Listener>,
@@ -114,6 +137,7 @@ impl Connection {
     ) -> io::Result<Connection> {
         let mut moving = moving;
         let parts = moving.0.take().ok_or(io::ErrorKind::Other)?;
+        let audience = Audience::of(&parts);
         let Parts { session, stream, config, agreed, flags, sharing, held_bytes, .. } = parts;
         let Parts { watchers, receivers, .. } = parts;
         let registry = Registry::current();
@@ -122,7 +146,7 @@ impl Connection {
         let site = site.unwrap_or_else(|| Site::alone(config));
         let event_loop = EventLoop::current();
         let mut made = None;
-        event_loop.attach(stream, Interest::READABLE | Interest::WRITABLE, |stream, token| {
+        let attached = event_loop.attach(stream, Interest::READABLE | Interest::WRITABLE, |stream, token| {
             let receivers = Rc::new(receivers);
             let extras = Extras { sharing, held_bytes, watchers, receivers, ..Extras::default() };
             let connection = Connection(Rc::new(Inner {
@@ -145,7 +169,11 @@ impl Connection {
             }));
             made = Some(connection.clone());
             connection.0 as Rc<dyn Source>
-        })?;
+        });
+        if let Err(error) = attached {
+            audience.tell_end(io::Error::new(error.kind(), error.to_string()).into());
+            return Err(error);
+        }
         let connection = made.ok_or(io::ErrorKind::Other)?;
         connection.enter();
         connection.begin_keeping();

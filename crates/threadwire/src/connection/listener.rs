@@ -216,9 +216,9 @@ pub trait Listener: 'static {
         Ok(())
     }
 
-    /// The peer has closed, and that is not answered yet, since the listener [defers](Connection::defer_end) it.
+    /// The peer has closed, or broken a rule, and that is not answered yet, since the listener [defers](Connection::defer_end) it.
     #[doc(hidden)]
-    fn on_deferred_close(&mut self, ws: &Connection) {}
+    fn on_deferred_end(&mut self, ws: &Connection) {}
 
     /// The connection has ended. Called exactly once for each connection that opened, however it ended, and last. There
     /// is an example at [`Closed`].

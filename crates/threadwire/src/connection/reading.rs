@@ -93,8 +93,8 @@ impl Connection {
             self.flush_rooms();
             let frame = self.0.session.borrow_mut().next_frame(input, &self.0.registry.buffers);
             let Some(frame) = frame else {
-                if self.has_deferred_close() {
-                    listener.on_deferred_close(self);
+                if self.has_deferred_end() {
+                    listener.on_deferred_end(self);
                 }
                 return Ok(());
             };

@@ -183,9 +183,9 @@ fn an_end_that_the_program_wanted_stops_and_one_by_the_peer_is_judged() {
     assert!(Driver::open().ends(SECOND, by_the_peer())[1].starts_with("judge: "));
     // A connection that ends without a reason.
     let mut aborted = Driver::open();
-    aborted
-        .conductor
-        .on(Event::Ended { now: aborted.now, closed: Some(Arc::new(Closed { sent: None, ..by_us() })) });
+    let mut closed = by_us();
+    closed.sent = None;
+    aborted.conductor.on(Event::Ended { now: aborted.now, closed: Some(Arc::new(closed)) });
     assert!(aborted.run()[1].starts_with("judge: "), "to abort is to ask for another connection");
     // The thread ended.
     let mut driver = Driver::open();
@@ -194,8 +194,9 @@ fn an_end_that_the_program_wanted_stops_and_one_by_the_peer_is_judged() {
 
 #[test]
 fn a_peer_that_does_not_read_does_not_end_it_though_this_side_closed() {
-    let sent = Some(TOO_SLOW.to_owned());
-    assert!(Driver::open().ends(SECOND, Closed { sent, ..by_us() })[1].starts_with("judge: "));
+    let mut too_slow = by_us();
+    too_slow.sent = Some(TOO_SLOW.to_owned());
+    assert!(Driver::open().ends(SECOND, too_slow)[1].starts_with("judge: "));
     let silent_for = 40 * SECOND;
     let silence = Error::Timeout(TimeoutKind::Silence { silent_for });
     assert!(
@@ -215,7 +216,7 @@ fn a_callback_that_fails_or_panics_is_judged_by_its_error() {
     // The end itself has the error.
     let mut driver = Driver::open();
     driver.conductor.on(Event::CallbackFailed(None));
-    let panicked = Error::panicked(Box::new("a bug"));
+    let panicked = Error::panicked(Box::new("a bug") as Box<dyn std::any::Any + Send>);
     let done = driver.ends(SECOND, closed(Initiator::Local, 1011, Some(panicked)));
     assert!(done[1].starts_with("judge: ") && done[1].contains("a bug"), "{done:?}");
     // The failure is forgotten with its connection.

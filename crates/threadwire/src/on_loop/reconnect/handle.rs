@@ -174,6 +174,16 @@ impl<H: ConnectionHandle> ReconnectHandle<H> {
 
 /// On a loop.
 impl ReconnectHandle {
+    /// The connection over which a message goes; none if it is held. Sends nothing, and so waits for nothing.
+    pub(crate) fn route(&self, message: Message<'_>, options: SendOptions) -> Result<Option<Handle>, Error> {
+        self.0.route(message, options.compress)
+    }
+
+    /// Sends nothing over this connection any more.
+    pub(crate) fn shut_gate(&self, connection: &Handle) {
+        self.0.shut_gate(connection);
+    }
+
     /// Waits until it has come to its end ([`State::GaveUp`] or [`State::Stopped`]; the listener and the callbacks are
     /// dropped by then), and returns that end, with its cause. The loop of this thread goes on meanwhile. Fails with
     /// [`Error::Stopped`] if this thread's worker is stopped.

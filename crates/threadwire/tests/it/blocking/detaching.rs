@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use crate::common::keeping::MOMENT;
 use crate::common::peer::{BINARY, Host, PING, PONG, Peer, TEXT, frame};
+use crate::common::process::alone;
 use crate::common::sharing::elsewhere;
 use crate::common::{PATIENCE, SOON, Serving, bind, bounded, echo, patient};
 use threadwire::blocking::{self, Connection, Detached, Server};
+use threadwire::messages::Backlog;
 use threadwire::{Client, Config, Error, Keepalive, Reply, WhenFull, sleep, update, wait_until};
 
 fn pair_with(config: Config) -> (Connection, Peer) {
@@ -372,6 +374,35 @@ fn handles_that_send_after_it_was_dropped_between_threads_hear_of_the_end() {
         drop(ws.detach().unwrap());
         let _ = handle.send("for nobody");
         wait_until(None, || handle.has_ended()).unwrap();
+    });
+}
+
+/// The thread that it comes to can't have a loop, as the process has no descriptor left.
+#[test]
+fn handles_hear_of_the_end_of_a_connection_that_could_not_be_attached() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    alone(|| {
+        bounded(|| {
+            let (ws, mut peer) = pair();
+            let handle = ws.handle();
+            let mut receiver = handle.messages(Backlog::default());
+            let detached = ws.detach().unwrap();
+            let maximum = getrlimit(Resource::Nofile).maximum;
+            setrlimit(Resource::Nofile, Rlimit { current: Some(64), maximum }).unwrap();
+            let mut files = Vec::new();
+            while let Ok(file) = std::fs::File::open("/dev/null") {
+                files.push(file);
+            }
+            let attached = thread::spawn(move || detached.attach().map(drop)).join().unwrap();
+            assert!(matches!(attached, Err(Error::Io(_))), "{attached:?}");
+            drop(files);
+            assert!(peer.ended());
+            assert!(handle.has_ended() && !handle.is_open());
+            assert!(matches!(handle.send("for nobody"), Err(Error::Closed)));
+            assert!(!handle.wait_closed().unwrap().clean);
+            assert!(matches!(receiver.recv(), Err(Error::Ended(_) | Error::Closed)));
+        });
     });
 }
 

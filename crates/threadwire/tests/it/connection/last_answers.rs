@@ -206,18 +206,21 @@ fn a_peer_does_not_wait_for_a_select_that_receives_nothing() {
 
 #[test]
 fn a_peer_does_not_wait_for_a_program_that_only_sends() {
-    bounded(|| {
-        let host = Host::listen();
-        let client = Client::new(&host.url()).unwrap().config(patient());
-        let host = host.run(|host| host.upgrade(b""));
-        let mut ws = blocking::connect(&client).unwrap();
-        let mut peer = host.join().unwrap();
-        // A program that has not received for that long is not about to.
-        thread::sleep(Duration::from_secs(1));
-        peer.bytes(all_at_once(false));
-        assert!(matches!(ws.send("price"), Err(Error::Closed)));
-        assert_eq!(peer.code(), 1000);
-    });
+    // A close frame, or an opcode that does not exist.
+    for (end, code) in [(frame(CLOSE, false, &farewell(1000, "")), 1000), (frame(0x83, false, b""), 1002)] {
+        bounded(move || {
+            let host = Host::listen();
+            let client = Client::new(&host.url()).unwrap().config(patient());
+            let host = host.run(|host| host.upgrade(b""));
+            let mut ws = blocking::connect(&client).unwrap();
+            let mut peer = host.join().unwrap();
+            // A program that has not received for that long is not about to.
+            thread::sleep(Duration::from_secs(1));
+            peer.bytes([frame(TEXT, false, b"one"), end].concat());
+            assert!(matches!(ws.send("price"), Err(Error::Closed)));
+            assert_eq!(peer.code(), code);
+        });
+    }
 }
 
 #[test]

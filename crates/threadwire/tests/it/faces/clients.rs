@@ -242,6 +242,30 @@ scenarios! {
         };
     }
     "come back: hold messages meanwhile" {
+        app: alone || {
+            let (_place, addr) = vacant();
+            let app = App::new(&format!("ws://{addr}/")).unwrap().reconnect(soon()).hold(100);
+            let handle = app.handle();
+            assert!(matches!(handle.send("it does not run"), Err(Error::Closed)));
+            let peer = thread::spawn(move || {
+                while handle.send("held").is_err() {
+                    thread::yield_now();
+                }
+                assert_eq!(handle.held(), 4);
+                let mut peer = Host::at(addr).upgrade(b"");
+                let texts = [peer.text(), peer.text()];
+                handle.send("direct").unwrap();
+                assert_eq!(peer.text(), "direct");
+                handle.close().unwrap();
+                let code = peer.code();
+                peer.close(code, "");
+                peer.end();
+                texts
+            });
+            let mut app = app.on_open(|ws| ws.send("first")).on_error(|_, _| {});
+            assert_eq!(app.run_forever().unwrap().connections, 1);
+            assert_eq!(peer.join().unwrap(), ["first", "held"]);
+        };
         listener: alone || {
             let (_place, addr) = vacant();
             let client = Client::new(&format!("ws://{addr}/")).unwrap();
@@ -262,6 +286,15 @@ scenarios! {
         };
     }
     "come back: from connections that are too slow" {
+        app: alone || {
+            let serving = Serving::with(bind(), |_| Reply::with(echo));
+            let app = App::new(&client_of(&serving)).unwrap().reconnect(at_once().max_attempts(1));
+            let (tell, told) = mpsc::channel();
+            let app = app.slower_than(Duration::from_nanos(1), 1).on_error(|_, _| {});
+            let mut app = app.on_change(move |change| tell.send(change.cause.clone()).unwrap());
+            let _ended = app.run_forever();
+            assert!(told.try_iter().any(|cause| matches!(cause.as_deref(), Some(Cause::TooSlow { .. }))));
+        };
         listener: alone || {
             let serving = Serving::with(bind(), |_| Reply::with(echo));
             let reconnect = client_of(&serving).reconnect(at_once().max_attempts(1));
@@ -279,6 +312,13 @@ scenarios! {
         };
     }
     "come back: be told of each change" {
+        app: alone || {
+            let serving = Serving::with(bind(), |_| Reply::with(echo));
+            let (tell, told) = mpsc::channel();
+            let app = App::new(&client_of(&serving)).unwrap().on_open(|ws| ws.close());
+            app.on_change(move |change| tell.send(change.state).unwrap()).run_forever().unwrap();
+            assert!(told.try_iter().any(|state| state == State::Open));
+        };
         listener: alone || {
             let serving = Serving::with(bind(), |_| Reply::with(echo));
             let (tell, told) = mpsc::channel();

@@ -1,14 +1,22 @@
 //! Connection features on each face.
 
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
+use std::time::Duration;
+
+use futures_core::Stream;
+use futures_sink::Sink;
 
 use super::drive::{aio, blocking, client, deaf, frame, listener, text};
 use super::scenarios;
 use crate::common::keeping::{MOMENT, await_ping, pinging};
 use crate::common::peer::{BINARY, CLOSE, PING, PONG, Peer, TEXT};
 use crate::common::recorder::{Call, Log};
-use crate::common::sharing::{FILLER, drain, fill};
+use crate::common::secure::Secure;
+use crate::common::sharing::{FILLER, MARGIN, drain, fill};
 use crate::common::{PATIENCE, Serving, bind, echo, ignore, patient};
 use threadwire::aio::Event;
 use threadwire::blocking::Select;
@@ -17,10 +25,10 @@ use threadwire::events::Received;
 use threadwire::frame::{Frame, Level, OpCode};
 use threadwire::messages::Backlog;
 use threadwire::trace::Trace;
-use threadwire::worker::{block_on, wait_event};
+use threadwire::worker::{EventLoop, Stalled, block_on, later, listen, wait_event};
 use threadwire::{
-    App, Client, CloseCode, Connection, Deflate, Error, Handle, Initiator, Keepalive, Listener, Reply, Room,
-    WhenFull, wait_until,
+    App, Client, CloseCode, Closed, Config, Connection, Deflate, Error, Handle, Initiator, Keepalive,
+    Listener, Message, Reply, Room, WhenFull, sleep, wait_until,
 };
 
 /// The fragments of a message.
@@ -50,6 +58,44 @@ fn answer(peer: &mut Peer) {
     let (first, payload) = peer.frame();
     assert_eq!(first, PING);
     peer.send(PONG, &payload);
+}
+
+/// From this time on it is told that nothing was read.
+const SECOND: Duration = Duration::from_secs(1);
+
+fn kept() -> Config {
+    patient().keepalive(Keepalive::default())
+}
+
+/// The peer leaves without waiting for anything.
+fn leave(peer: &mut Peer) {
+    peer.close(1001, "no sign of life");
+    peer.end();
+}
+
+/// How a connection ends that does not read for a while.
+fn unread(ws: &Connection, mut peer: Peer) -> Arc<Closed> {
+    ws.pause_reading();
+    leave(&mut peer);
+    sleep(SECOND).unwrap();
+    ws.resume_reading();
+    ws.handle().wait_closed().unwrap()
+}
+
+/// What has held this thread's loop.
+struct Stalls(Rc<Cell<bool>>);
+
+impl Stalls {
+    fn begin() -> Stalls {
+        let stalls = Rc::new(Cell::new(false));
+        let note = Rc::clone(&stalls);
+        listen(move |_: &threadwire::worker::Event<Stalled>| note.set(true));
+        Stalls(stalls)
+    }
+
+    fn wait(&self) {
+        wait_until(None, || self.0.get()).unwrap();
+    }
 }
 
 /// A trace, and what was shown to it.
@@ -810,6 +856,169 @@ scenarios! {
                 _ = one.recv() => panic!("nobody has sent it anything"),
                 message = two.recv() => assert_eq!(message.unwrap().unwrap(), "hello"),
             }
+        };
+    }
+    "be told to pause writing" {
+        listener: alone || {
+            struct Told(Rc<Cell<bool>>);
+
+            impl Listener for Told {
+                fn on_pause_writing(&mut self, _ws: &Connection) -> Result<(), Error> {
+                    assert!(!self.0.replace(true), "it is told once");
+                    Ok(())
+                }
+
+                fn on_resume_writing(&mut self, _ws: &Connection) -> Result<(), Error> {
+                    assert!(self.0.replace(false), "it was told to pause");
+                    Ok(())
+                }
+            }
+
+            let is_paused = Rc::new(Cell::new(false));
+            let (client, peer) = client(patient());
+            let ws = client.connect(Told(Rc::clone(&is_paused))).unwrap();
+            let mut peer = peer.join().unwrap();
+            let mut count = 0;
+            while ws.buffered() < MARGIN {
+                count += fill(&ws);
+            }
+            wait_until(None, || is_paused.get()).unwrap();
+            let draining = thread::spawn(move || drain(&mut peer, count));
+            wait_until(None, || !is_paused.get() && ws.buffered() == 0).unwrap();
+            draining.join().unwrap();
+        };
+    }
+    "pings of the program's own" {
+        listener: alone || {
+            struct Own;
+
+            impl Listener for Own {
+                fn on_ping_due(&mut self, ws: &Connection) -> Result<(), Error> {
+                    ws.send("are you there?")?;
+                    ws.probe()
+                }
+            }
+
+            let (client, peer) = client(pinging());
+            let _ws = client.connect(Own).unwrap();
+            let mut peer = peer.join().unwrap();
+            assert_eq!(text(&mut peer), "are you there?");
+            await_ping(&mut peer);
+        };
+    }
+    "why a peer may have left: for how long nothing was read" {
+        listener: alone || {
+            let (ws, peer) = listener::open(kept());
+            assert!(unread(&ws, peer).unread_for.is_some());
+        };
+        blocking: alone || {
+            let (ws, peer) = blocking::open(kept());
+            assert!(unread(ws.connection(), peer).unread_for.is_some());
+        };
+        app: alone || {
+            let (client, peer) = client(kept());
+            let (tell, told) = mpsc::channel();
+            let mut peer = Some(peer);
+            let app = App::new(&client).unwrap().on_open(move |ws| {
+                ws.pause_reading();
+                leave(&mut peer.take().unwrap().join().unwrap());
+                let handle = ws.handle();
+                later(SECOND, move || handle.run(Connection::resume_reading));
+            });
+            app.on_close(move |_, closed| tell.send(closed.unread_for).unwrap()).run_forever().unwrap();
+            assert!(told.recv().unwrap().is_some());
+        };
+        aio: alone async || {
+            let (mut ws, mut peer) = aio::open(kept()).await;
+            peer.send(TEXT, b"hello");
+            assert_eq!(ws.recv().await.unwrap().unwrap(), "hello");
+            ws.pause_reading();
+            leave(&mut peer);
+            tokio::time::sleep(SECOND).await;
+            ws.resume_reading();
+            assert!(ws.recv().await.unwrap().is_none());
+            assert!(ws.closed().unwrap().unread_for.is_some());
+        };
+    }
+    "what held its thread for too long" {
+        listener: alone || {
+            let (client, peer) = client(patient());
+            let stalls = Stalls::begin();
+            EventLoop::current().set_stall_limit(Some(MOMENT));
+            let hold = |_: &Connection, _: Message<'_>| {
+                thread::sleep(2 * MOMENT);
+                Ok(())
+            };
+            let _ws = client.connect(hold).unwrap();
+            peer.join().unwrap().send(TEXT, b"hold");
+            stalls.wait();
+        };
+        app: alone || {
+            let (client, peer) = client(patient());
+            let stalls = Stalls::begin();
+            EventLoop::current().set_stall_limit(Some(MOMENT));
+            let app = App::new(&client).unwrap().on_open(|ws| {
+                thread::sleep(2 * MOMENT);
+                ws.close()
+            });
+            let mut app = app;
+            let peer = thread::spawn(|| farewell(&mut peer.join().unwrap()));
+            app.run_forever().unwrap();
+            peer.join().unwrap();
+            stalls.wait();
+        };
+        aio: alone async || {
+            let stalls = threadwire::aio::watch("a task", MOMENT, async {
+                thread::sleep(2 * MOMENT);
+            });
+            stalls.await;
+        };
+    }
+    "what was agreed: TLS" {
+        listener: alone || {
+            let (secure, authority) = Secure::trusted();
+            let ws = secure.client(authority.trusted()).connect(deaf).unwrap();
+            assert!(ws.tls().is_some());
+        };
+        blocking: alone || {
+            let (secure, authority) = Secure::trusted();
+            let ws = threadwire::blocking::connect(&secure.client(authority.trusted())).unwrap();
+            assert!(ws.tls().is_some());
+        };
+        app: alone || {
+            let (secure, authority) = Secure::trusted();
+            let (tell, told) = mpsc::channel();
+            let mut app = App::new(&secure.client(authority.trusted())).unwrap().on_open(move |ws| {
+                tell.send(ws.tls().is_some()).unwrap();
+                ws.close()
+            });
+            app.run_forever().unwrap();
+            assert!(told.recv().unwrap());
+        };
+        aio: alone async || {
+            let (secure, authority) = Secure::trusted();
+            let ws = threadwire::aio::connect(&secure.client(authority.trusted())).await.unwrap();
+            assert!(ws.tls().is_some());
+        };
+    }
+    "as a `Stream` and a `Sink`" {
+        aio: peer async |ws, peer| {
+            let mut ws = std::pin::Pin::new(ws);
+            poll_fn(|cx| Sink::poll_ready(ws.as_mut(), cx)).await.unwrap();
+            Sink::start_send(ws.as_mut(), "hello".into()).unwrap();
+            poll_fn(|cx| Sink::poll_flush(ws.as_mut(), cx)).await.unwrap();
+            assert_eq!(peer.text(), "hello");
+            peer.send(TEXT, b"hello");
+            let next = poll_fn(|cx| Stream::poll_next(ws.as_mut(), cx)).await;
+            assert_eq!(next.unwrap().unwrap(), "hello");
+        };
+    }
+    "tasks that end with it" {
+        aio: alone async || {
+            let (ws, _peer) = aio::open(patient()).await;
+            let task = ws.scope().spawn(std::future::pending::<()>());
+            ws.abort();
+            assert_eq!(task.await.unwrap(), None);
         };
     }
 }

@@ -1,18 +1,20 @@
 //! Server features on each face.
 
 use std::net::SocketAddr;
+use std::sync::{Mutex, mpsc};
 use std::thread::{self, JoinHandle};
 
 use super::scenarios;
 use crate::common::certificates::Authority;
 use crate::common::doors::{Plan, ask_for_note, attach};
+use crate::common::faces::Face;
 use crate::common::files::Files;
-use crate::common::peer::{Peer, TEXT, request, request_with};
-use crate::common::{bind, echo, patient, tasks};
+use crate::common::peer::{Peer, TEXT, masked, request, request_with};
+use crate::common::{Serving, bind, echo, patient, tasks};
 use threadwire::server::{
-    Admission, Bearer, Forwarded, ListenSocket, ProxyProtocol, Router, ServerTls, Shutdown,
+    Admission, Bearer, Forwarded, ListenSocket, ProxyProtocol, Router, ServerTls, Shutdown, Spread,
 };
-use threadwire::{Client, Config, Limits, Reply, Request, blocking};
+use threadwire::{Client, Config, Connection, Limits, Message, Reply, Request, blocking};
 
 /// A peer of an echo that leaves when it is asked to.
 fn leaving(addr: SocketAddr) -> JoinHandle<()> {
@@ -126,6 +128,85 @@ scenarios! {
             let mut ws = blocking::connect(&Client::new(&url).unwrap().tls(authority.trusted())).unwrap();
             ws.send("hello").unwrap();
             assert_eq!(ws.recv().unwrap().unwrap(), "hello");
+        };
+    }
+    "slow a peer down that does not read" {
+        listener: server |face| {
+            // More than all buffers between the two hold.
+            const COUNT: usize = 400;
+            let flood = |throttle| {
+                let config = patient().max_buffered(1 << 20).throttle(throttle);
+                let served = face.serve(Plan::new(move |_| face.accept()).config(config));
+                let peer = Peer::open(served.addr(), "/");
+                let mut writer = peer.writer();
+                let long = masked(TEXT, &[b'x'; 100_000]);
+                let flooding = thread::spawn(move || (0..COUNT).all(|_| writer.try_bytes(&long)));
+                (served, peer, flooding)
+            };
+            let (_served, mut peer, flooding) = flood(true);
+            (0..COUNT).for_each(|_| assert_eq!(peer.text().len(), 100_000));
+            assert!(flooding.join().unwrap());
+            let (_served, mut peer, flooding) = flood(false);
+            flooding.join().unwrap();
+            let answers = std::iter::repeat_with(|| peer.frame().0).take_while(|first| *first == TEXT).count();
+            assert!(answers < COUNT);
+        };
+    }
+    "on several threads" {
+        listener: alone || {
+            let server = bind().workers(2).spread(Spread::RoundRobin);
+            let serving = Serving::with(server, |_| {
+                let thread = format!("{:?}", thread::current().id());
+                Reply::with(move |ws: &Connection, _: Message<'_>| ws.send(&thread))
+            });
+            let mut threads: Vec<_> = (0..2).map(|_| Face::Listener.echo(&Client::new(&serving.url("/")).unwrap(), "?").unwrap()).collect();
+            threads.dedup();
+            assert_eq!(threads.len(), 2);
+        };
+        blocking: alone || {
+            let server = blocking::Server::bind("127.0.0.1:0").unwrap();
+            let serving = server.serve(2, |ws| {
+                let thread = format!("{:?}", thread::current().id());
+                while ws.recv()?.is_some() {
+                    ws.send(&thread)?;
+                }
+                Ok(())
+            });
+            let serving = serving.unwrap();
+            let mut peers: Vec<_> = (0..2).map(|_| Peer::open(serving.local_addr().unwrap(), "/")).collect();
+            peers.iter_mut().for_each(|peer| peer.send(TEXT, b"?"));
+            let mut threads: Vec<_> = peers.iter_mut().map(Peer::text).collect();
+            threads.dedup();
+            assert_eq!(threads.len(), 2);
+            serving.stop();
+            serving.join().unwrap();
+        };
+    }
+    "set up each thread" {
+        listener: alone || {
+            let (tell, told) = mpsc::channel();
+            let tell = Mutex::new(tell);
+            let server = bind().workers(2).on_worker(move |_| tell.lock().unwrap().send(thread::current().id()).unwrap());
+            let _serving = Serving::with(server, |_| Reply::with(echo));
+            assert_ne!(told.recv().unwrap(), told.recv().unwrap());
+        };
+    }
+    "requests that another HTTP server has read" {
+        aio: alone async || {
+            #[cfg(feature = "axum")]
+            {
+                let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+                let url = format!("ws://{}/", listener.local_addr().unwrap());
+                let answer = |upgrade: threadwire::aio::Upgrade| async {
+                    let answer: axum::response::Response =
+                        upgrade.on_upgrade(|ws| async move { ws.send("upgraded").await });
+                    answer
+                };
+                let app = axum::Router::new().route("/", axum::routing::get(answer));
+                tokio::spawn(async move { axum::serve(listener, app).await });
+                let mut ws = threadwire::aio::connect(&url).await.unwrap();
+                assert_eq!(ws.recv().await.unwrap().unwrap(), "upgraded");
+            }
         };
     }
     "accept one by one" {

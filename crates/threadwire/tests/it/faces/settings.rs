@@ -644,12 +644,16 @@ fn an_error_says_what_is_set_where_and_what_to_do() {
 #[test]
 fn an_app_that_does_not_reconnect_refuses_what_is_about_the_connections_that_follow() {
     bounded(|| {
-        let app = App::new("ws://localhost/").unwrap();
-        let mut app = app.retry_if(|_| true);
-        assert_eq!(refused(&app.run_forever()).map(|error| error.setting), Some("App::retry_if"));
-        let mut app = app.reconnect(Backoff::default());
-        app.handle().close().unwrap();
-        app.run_forever().unwrap();
+        let app = || App::new("ws://localhost/").unwrap();
+        for (mut app, name) in [
+            (app().retry_if(|_| true), "App::retry_if"),
+            (app().slower_than(Duration::from_secs(1), 1), "App::slower_than"),
+        ] {
+            assert_eq!(refused(&app.run_forever()).map(|error| error.setting), Some(name));
+            let mut app = app.reconnect(Backoff::default());
+            app.handle().close().unwrap();
+            app.run_forever().unwrap();
+        }
     });
 }
 

@@ -1,6 +1,7 @@
 //! Tests of panics whose values panic again as they are dropped, and of values that do so without a panic before.
 
 use std::panic::panic_any;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
@@ -33,6 +34,11 @@ impl Drop for Counts {
     }
 }
 
+impl Source for Counts {
+    fn ready(self: Rc<Self>, _: Ready) {}
+    fn stop(self: Rc<Self>) {}
+}
+
 fn panics<R>(result: &Result<R, PromiseError>) -> bool {
     matches!(result, Err(PromiseError::Panicked(message)) if &**message == "(no message)")
 }
@@ -48,7 +54,7 @@ fn a_worker_outlives_them() {
         let remote: &Remote = &worker;
         remote.post(|_| panic_any(Bomb)).unwrap();
         remote.fire(1u8).unwrap();
-        remote.fire(Bomb).unwrap_or_else(|undelivered| std::mem::forget(undelivered));
+        remote.fire(Bomb).unwrap_or_else(std::mem::forget);
         let listener = remote.listen({
             let bomb = Bomb;
             move |_: &Event<u16>| _ = &bomb
@@ -107,10 +113,6 @@ fn a_result_that_nobody_takes_is_dropped_without_harm() {
 
 #[test]
 fn what_a_loop_has_at_its_end_is_dropped_one_by_one() {
-    impl Source for Counts {
-        fn ready(self: std::rc::Rc<Self>, _: Ready) {}
-        fn stop(self: std::rc::Rc<Self>) {}
-    }
     bounded(|| {
         let count = Arc::new(AtomicU32::new(0));
         let new = || Counts(Arc::clone(&count));
@@ -123,7 +125,7 @@ fn what_a_loop_has_at_its_end_is_dropped_one_by_one() {
                 later(PATIENCE, move || _ = &bomb);
                 let bomb = new();
                 event_loop.remote().listen(move |_: &Event<u8>| _ = &bomb);
-                event_loop.attach_idle(|_| std::rc::Rc::new(new()));
+                event_loop.attach_idle(|_| Rc::new(new()));
                 event_loop.remote().fire(new()).unwrap_or_else(|_| unreachable!());
             }
             event_loop.remote().stop_now();
