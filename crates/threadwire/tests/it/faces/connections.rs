@@ -945,7 +945,11 @@ scenarios! {
             let (client, peer) = client(patient());
             let stalls = Stalls::begin();
             EventLoop::current().set_stall_limit(Some(MOMENT));
-            let _ws = client.connect(|_: &Connection, _: Message<'_>| Ok(thread::sleep(2 * MOMENT))).unwrap();
+            let hold = |_: &Connection, _: Message<'_>| {
+                thread::sleep(2 * MOMENT);
+                Ok(())
+            };
+            let _ws = client.connect(hold).unwrap();
             peer.join().unwrap().send(TEXT, b"hold");
             stalls.wait();
         };
