@@ -26,6 +26,7 @@ pub fn current() -> Remote {
 /// threadwire_worker::sleep(Duration::from_millis(1))?;
 /// # Ok::<(), threadwire_worker::Stopped>(())
 /// ```
+#[track_caller]
 pub fn sleep(duration: Duration) -> Result<(), Stopped> {
     // A time too far off for the clock to count to is forever.
     let until = Instant::now().checked_add(duration);
@@ -40,6 +41,7 @@ pub fn sleep(duration: Duration) -> Result<(), Stopped> {
 /// worker.stop();
 /// # worker.join().unwrap();
 /// ```
+#[track_caller]
 pub fn wait_forever() -> Result<(), Stopped> {
     EventLoop::current().wait(None, || false).map(|_| ())
 }
@@ -58,6 +60,7 @@ pub fn wait_forever() -> Result<(), Stopped> {
 /// assert!(!wait_until(Some(Duration::from_millis(1)), || count.get() == 2)?, "it timed out");
 /// # Ok::<(), threadwire_worker::Stopped>(())
 /// ```
+#[track_caller]
 pub fn wait_until(timeout: Option<Duration>, done: impl FnMut() -> bool) -> Result<bool, Stopped> {
     let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     EventLoop::current().wait(until, done)
@@ -70,6 +73,7 @@ pub fn wait_until(timeout: Option<Duration>, done: impl FnMut() -> bool) -> Resu
 /// threadwire_worker::update()?;
 /// # Ok::<(), threadwire_worker::Stopped>(())
 /// ```
+#[track_caller]
 pub fn update() -> Result<(), Stopped> {
     EventLoop::current().update()
 }
@@ -84,6 +88,7 @@ pub fn update() -> Result<(), Stopped> {
 /// wait_worker(&worker)?;
 /// # Ok::<(), threadwire_worker::Stopped>(())
 /// ```
+#[track_caller]
 pub fn wait_worker(worker: &Remote) -> Result<(), Stopped> {
     let event_loop = EventLoop::current();
     worker.warn_of_itself();
