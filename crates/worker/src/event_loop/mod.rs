@@ -36,6 +36,7 @@ use std::mem::ManuallyDrop;
 use std::panic::Location;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -175,9 +176,15 @@ impl EventLoop {
         CURRENT.with(|current| current.replace(event_loop))
     }
 
+    /// Whether a thread that is no worker is the process's main thread. The standard library tells only by the name.
+    pub(crate) fn is_main_thread() -> bool {
+        thread::current().name() == Some("main")
+    }
+
     /// A loop for a thread that is no worker.
     fn automatic() -> Rc<EventLoop> {
         let worker = Arc::new(WorkerState::new(thread::current().name().map(Arc::from), false, None, false));
+        worker.is_main.store(EventLoop::is_main_thread(), Ordering::Relaxed);
         worker.start();
         worker.begin();
         EventLoop::make(worker, true)

@@ -20,8 +20,23 @@ impl EventLoop {
     /// a timer, or another worker, where that is not wanted.
     ///
     /// While the worker is [paused](crate::Remote::pause), the outermost wait does not end.
+    ///
+    /// `done` is asked after every turn, and nothing but mail, sockets, timers and [`Remote::wake`](crate::Remote::wake) makes a loop turn:
+    /// a variable that another thread changes does not. ([`wait_until`](crate::wait_until) asks now and then all the same.)
     #[track_caller]
-    pub fn wait(&self, until: Option<Instant>, mut done: impl FnMut() -> bool) -> Result<bool, Stopped> {
+    pub fn wait(&self, until: Option<Instant>, done: impl FnMut() -> bool) -> Result<bool, Stopped> {
+        self.wait_asking(until, None, done)
+    }
+
+    /// As [`wait`](EventLoop::wait), asking `done` at least each time that `every` has passed.
+    #[inline]
+    #[track_caller]
+    pub(crate) fn wait_asking(
+        &self,
+        until: Option<Instant>,
+        every: Option<Duration>,
+        mut done: impl FnMut() -> bool,
+    ) -> Result<bool, Stopped> {
         let is_of_task = self.is_outermost();
         if is_of_task && let Some(topic) = self.keeping.take() {
             topic.forget_kept();
@@ -46,7 +61,8 @@ impl EventLoop {
                 }
                 return Ok(done);
             }
-            self.turn(until);
+            let next = every.and_then(|every| Instant::now().checked_add(every));
+            self.turn(next.map_or(until, |next| Some(until.map_or(next, |until| until.min(next)))));
             has_turned = true;
         }
     }

@@ -67,7 +67,7 @@ const WAYS: [(&str, Use); 9] = [
     }),
     ("a stream that was polled once", |mut ws| {
         Box::pin(async move {
-            poll_fn(|cx| Poll::Ready(drop(Pin::new(&mut ws).poll_next(cx)))).await;
+            let _ = poll_fn(|cx| Poll::Ready(Pin::new(&mut ws).poll_next(cx).is_ready())).await;
             ws.handle().wait_closed().await;
         })
     }),
@@ -75,7 +75,7 @@ const WAYS: [(&str, Use); 9] = [
         Box::pin(async move {
             let handle = ws.handle();
             let mut receive = pin!(ws.recv());
-            poll_fn(|cx| Poll::Ready(drop(receive.as_mut().poll(cx)))).await;
+            let _ = poll_fn(|cx| Poll::Ready(receive.as_mut().poll(cx).is_ready())).await;
             handle.wait_closed().await;
         })
     }),
