@@ -76,6 +76,8 @@ mod connection;
 
 mod listener;
 mod on_loop;
+#[cfg(feature = "aio")]
+mod tasks;
 pub mod tls;
 
 /// The protocol without I/O: the `threadwire-proto` crate.

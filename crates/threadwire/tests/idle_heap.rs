@@ -52,7 +52,7 @@ fn heap_of_one(server: SocketAddr) -> i64 {
     let before = settled();
     peers.extend((0..CONNECTIONS).map(|_| connect(server)));
     let after = settled();
-    assert!(peers.iter_mut().all(|peer| echoes(peer)), "they are still open");
+    assert!(peers.iter_mut().all(echoes), "they are still open");
     (after - before) / CONNECTIONS as i64
 }
 

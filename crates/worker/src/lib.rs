@@ -22,6 +22,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! A wait sleeps until something wakes its loop: an event, a call, a socket, a timer. A plain variable that another thread changes wakes
+//! nobody, so a [`wait_until`] that looks at one asks again only now and then: use a [`Flag`], a [`Defer`] or an event to be woken at once.
+//!
 //! Workers form a tree: one that ends stops those that it has started, and waits for them. A thread that is no worker gets
 //! a loop when it first needs one ([`EventLoop::current`]), and stands at the root of such a tree. [`Remote`] is how all
 //! threads reach a worker, [`EventLoop`] is where sockets join in, and the rest is made of these.
@@ -30,6 +33,7 @@
 mod block_on;
 mod event_loop;
 mod events;
+mod flag;
 mod lock;
 mod pool;
 mod promise;
@@ -64,12 +68,13 @@ pub use events::event_wait::{EventWait, wait_event, wait_event_from, wait_event_
 pub use events::fire::{Reject, Undeliverable, Undelivered};
 pub use events::listener::{Listen, ListenerFailed, ListenerResult, listen, listen_named, unlisten};
 pub use events::named::Named;
+pub use flag::Flag;
 pub use pool::{Map, Pool, PoolBuilder, ShutdownError};
 pub use promise::{Async, Defer, PromiseError, Resolver};
 pub use queue::{GetError, Iter, PutError, Queue, Task};
 pub use stop_token::{StopBinding, StopToken};
 pub use this_thread::{
-    broadcast, bubble, cancel, checkpoint, current, later, sleep, update, wait_forever, wait_until,
+    broadcast, bubble, cancel, checkpoint, current, is_main, later, sleep, update, wait_forever, wait_until,
     wait_worker,
 };
 pub use threadwire_stopped::Stopped;

@@ -403,7 +403,10 @@ impl Job {
         T: Send + 'static,
         F: FnOnce() -> Result<T, Stopped> + Send + 'static,
     {
-        Job { stop: settle.stop_token().clone(), run: Box::new(move || settle.run(task)) }
+        Job {
+            stop: settle.stop_token().clone(),
+            run: Box::new(move || threadwire_guard::discard(settle.run(task))),
+        }
     }
 }
 

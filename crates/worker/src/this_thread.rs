@@ -19,6 +19,18 @@ pub fn current() -> Remote {
     EventLoop::current().remote()
 }
 
+/// Whether this is the main thread of the process, see [`Remote::is_main`].
+///
+/// ```
+/// use threadwire_worker::{Worker, is_main};
+/// let worker = Worker::spawn(|| Ok(is_main()));
+/// assert_eq!(worker.join()?.done(), Some(false));
+/// # Ok::<(), threadwire_worker::Stopped>(())
+/// ```
+pub fn is_main() -> bool {
+    current().is_main()
+}
+
 /// Waits for `duration`, while this thread's loop goes on.
 ///
 /// ```
@@ -26,6 +38,7 @@ pub fn current() -> Remote {
 /// threadwire_worker::sleep(Duration::from_millis(1))?;
 /// # Ok::<(), threadwire_worker::Stopped>(())
 /// ```
+#[track_caller]
 pub fn sleep(duration: Duration) -> Result<(), Stopped> {
     // A time too far off for the clock to count to is forever.
     let until = Instant::now().checked_add(duration);
@@ -40,12 +53,20 @@ pub fn sleep(duration: Duration) -> Result<(), Stopped> {
 /// worker.stop();
 /// # worker.join().unwrap();
 /// ```
+#[track_caller]
 pub fn wait_forever() -> Result<(), Stopped> {
     EventLoop::current().wait(None, || false).map(|_| ())
 }
 
-/// Waits until `done` returns true, or for at most `timeout`; returns which it was. `done` is asked after every turn
-/// of the loop, so it sees what callbacks and calls from other threads have changed.
+/// The longest time after which [`wait_until`] asks again.
+const ASK_EVERY: Duration = Duration::from_millis(50);
+
+/// Waits until `done` returns true, or for at most `timeout`; returns which it was.
+///
+/// **A variable that another thread changes does not wake this wait.** `done` is asked after every turn of the loop, so it sees at once what
+/// callbacks, events and calls from other threads ([`Remote::post`]) have changed here. What another thread has just stored somewhere, such
+/// as in an atomic, it sees when it is asked next, which is within 50 ms. To be woken at once wait for a [`Flag`](crate::Flag), a
+/// [`Defer`](crate::Defer) or an event, or have that thread call [`Remote::wake`] after the change.
 ///
 /// ```
 /// use std::{cell::Cell, rc::Rc, time::Duration};
@@ -58,9 +79,22 @@ pub fn wait_forever() -> Result<(), Stopped> {
 /// assert!(!wait_until(Some(Duration::from_millis(1)), || count.get() == 2)?, "it timed out");
 /// # Ok::<(), threadwire_worker::Stopped>(())
 /// ```
+///
+/// With a [`Flag`](crate::Flag), instead of an atomic in a `wait_until`:
+///
+/// ```
+/// use threadwire_worker::Flag;
+///
+/// let done = Flag::new();
+/// let sets = done.clone();
+/// std::thread::spawn(move || sets.set());
+/// done.wait()?;
+/// # Ok::<(), threadwire_worker::Stopped>(())
+/// ```
+#[track_caller]
 pub fn wait_until(timeout: Option<Duration>, done: impl FnMut() -> bool) -> Result<bool, Stopped> {
     let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-    EventLoop::current().wait(until, done)
+    EventLoop::current().wait_asking(until, Some(ASK_EVERY), done)
 }
 
 /// Does what there is to do on this thread's loop, without waiting: to be called now and then by a program that has a
@@ -70,6 +104,7 @@ pub fn wait_until(timeout: Option<Duration>, done: impl FnMut() -> bool) -> Resu
 /// threadwire_worker::update()?;
 /// # Ok::<(), threadwire_worker::Stopped>(())
 /// ```
+#[track_caller]
 pub fn update() -> Result<(), Stopped> {
     EventLoop::current().update()
 }
@@ -84,6 +119,7 @@ pub fn update() -> Result<(), Stopped> {
 /// wait_worker(&worker)?;
 /// # Ok::<(), threadwire_worker::Stopped>(())
 /// ```
+#[track_caller]
 pub fn wait_worker(worker: &Remote) -> Result<(), Stopped> {
     let event_loop = EventLoop::current();
     worker.warn_of_itself();

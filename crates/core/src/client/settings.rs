@@ -199,7 +199,7 @@ impl Settings {
         match (&self.options.open, is_unix) {
             (Some(_), _) => self.check_for(&Way::OWN_SOCKET, target),
             (None, true) => self.check_for(&Way::UNIX, target),
-            (None, false) => self.config.check(&Way::ANY),
+            (None, false) => Ok(()),
         }
     }
 

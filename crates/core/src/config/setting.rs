@@ -70,14 +70,9 @@ pub struct Way {
 }
 
 impl Way {
-    /// Any connection: a setting that needs another one.
-    pub const ANY: Way = Way {
-        name: "a connection without Config::keepalive",
-        unheeded: &[(
-            Setting::KeepRoundTrips,
-            "the round trips of keepalive's pings are kept, so set keepalive, too",
-        )],
-    };
+    /// A connection on tokio.
+    pub const TASKS: Way =
+        Way { name: "a connection of the async face", unheeded: &[OF_FRAMES, KEPT_OF_KEEPALIVE] };
 
     /// A listener for whole messages.
     pub const MESSAGES: Way =
@@ -104,6 +99,7 @@ impl Way {
             (Setting::MaxHead, HTTP_SERVERS),
             (Setting::MaxHeaders, HTTP_SERVERS),
             OF_FRAMES,
+            KEPT_OF_KEEPALIVE,
         ],
     };
 
@@ -183,6 +179,10 @@ impl Way {
 }
 
 /// The limit of frames; no frame is longer than its message.
+/// Where the program can't send probes of its own.
+const KEPT_OF_KEEPALIVE: (Setting, &str) =
+    (Setting::KeepRoundTrips, "the round trips of keepalive's pings are kept, so set keepalive, too");
+
 const OF_FRAMES: (Setting, &str) =
     (Setting::MaxFrame, "a message counts as a whole there: bound it by Limits::max_message");
 const OF_MESSAGES: &str = "a message has no limit there: bound its parts by Limits::max_frame";
@@ -219,7 +219,6 @@ impl Config {
     /// Fails if these settings say something that this way does not heed.
     #[doc(hidden)]
     pub fn check(&self, way: &Way) -> Result<(), Error> {
-        Way::ANY.check(|setting| self.is_set(setting))?;
         way.check(|setting| self.is_set(setting))
     }
 

@@ -6,9 +6,11 @@
 //! connections. The same task reads what nobody receives, so that pings are answered and the end is noticed, and sees
 //! connections that are closing to their end.
 //!
-//! **The other keeps time.** A connection whose reader was woken is on a second list until the reader has come. Once the tasks
-//! that were ready have run it mostly has; whoever has not when [`TICK`] has passed, as its receive was dropped by a `select!` or its
-//! task is busy otherwise, is read for by the attendant. And on the agenda lie all connections with the deadlines of keepalive
+//! **The other keeps time.** A connection whose reader was woken, or has a message, is watched until the reader has found nothing
+//! more. Once the tasks that were ready have run it mostly has; whoever has not when [`TICK`] has passed, as its receive was dropped
+//! by a `select!` or its task is busy otherwise, is read for by the attendant. On a runtime of one thread the first task
+//! looks whether readers have come, as it runs behind them: what a timer costs in each turn of a runtime is saved. With
+//! several threads it may run before them, and waking it together with the reader would wake another thread. And on the agenda lie all connections with the deadlines of keepalive
 //! and of closing; it keeps a connection that nobody holds any more until it has ended.
 //!
 //! There is one attendant for each thread of a runtime on which connections are opened. It belongs to the runtime (one that
@@ -30,11 +32,12 @@ use std::time::{Duration, Instant};
 use threadwire_core::panic::catch;
 use threadwire_proto::keepalive::Keepalive;
 use threadwire_worker::Lock;
-use tokio::runtime::{self, Handle};
+use tokio::runtime::{self, Handle, RuntimeFlavor};
 use tokio::time::{Sleep, sleep_until};
 
 use super::core::Core;
 use super::link::Link;
+use super::state::{Env, State};
 
 /// How long a reader that was woken may take to come, before somebody else reads.
 const TICK: Duration = Duration::from_millis(20);
@@ -57,6 +60,8 @@ pub(super) struct Attendant {
     desk: Arc<Desk>,
     /// The place on the agenda of connections of which nothing is due.
     pub(super) never: Instant,
+    /// Whether the tasks run one after the other, in the order in which they were woken: the runtime has one thread.
+    pub(super) runs_in_turn: bool,
 }
 
 /// The runtime has ended.
@@ -75,7 +80,11 @@ impl Attendant {
             return attendant;
         }
         let desk = Arc::<Desk>::default();
-        let attendant = Arc::new(Attendant { desk: Arc::clone(&desk), never: now() + Keepalive::LONGEST });
+        let attendant = Arc::new(Attendant {
+            desk: Arc::clone(&desk),
+            never: now() + Keepalive::LONGEST,
+            runs_in_turn: runtime.runtime_flavor() == RuntimeFlavor::CurrentThread,
+        });
         let _ = ATTENDANTS.try_with(|attendants| {
             let mut attendants = attendants.borrow_mut();
             attendants.retain(|(id, _)| *id != runtime.id());
@@ -180,19 +189,19 @@ impl Drop for AtWork {
         let (queued, watched) = (mem::take(&mut duties.queued), mem::take(&mut duties.watched));
         let agenda = mem::take(&mut duties.agenda);
         drop(duties);
-        agenda.into_values().for_each(|core| see_to(&core, Core::end_with_runtime));
+        agenda.into_values().for_each(|core| see_to(&core, State::end_with_runtime));
         drop((queued, watched));
     }
 }
 
 /// Calls for a connection. Code of others, as a stream that is none of tokio's, may panic: that ends this one alone.
-fn see_to(core: &Core, call: impl FnOnce(&Core)) {
+fn see_to(core: &Core, call: impl FnOnce(&mut State, Env<'_>)) {
     let seen_to = catch(|| {
-        call(core);
+        core.with(call);
         Ok(())
     });
     if let Err(error) = seen_to {
-        core.abort(Some(error));
+        threadwire_guard::contain("the stream of a connection", || core.abort(Some(error)));
     }
 }
 
@@ -218,7 +227,7 @@ async fn attend(at_work: AtWork) {
                     && link.is_queued.swap(false, Ordering::AcqRel)
                     && let Some(core) = link.core.upgrade()
                 {
-                    see_to(&core, Core::attend);
+                    see_to(&core, State::attend);
                 }
             }
         }
@@ -279,7 +288,7 @@ impl Timekeeper {
                 continue;
             }
             drop(duties);
-            due.iter().for_each(|core| see_to(core, Core::ring));
+            due.iter().for_each(|core| see_to(core, State::ring));
             if !watched.is_empty() {
                 self.look(watched, desk, now);
             }
@@ -305,7 +314,7 @@ impl Timekeeper {
             link.is_watched.swap(false, Ordering::AcqRel);
             let mut is_missing = false;
             if let Some(core) = link.core.upgrade() {
-                see_to(&core, |core| is_missing = core.look_after_reader(is_tick));
+                see_to(&core, |state, env| is_missing = state.look_after_reader(is_tick, env));
             }
             is_missing && !link.is_watched.swap(true, Ordering::AcqRel)
         });

@@ -181,26 +181,6 @@ impl Core {
         &self.runtime
     }
 
-    /// See [`State::attend`].
-    pub(super) fn attend(&self) {
-        self.with(State::attend);
-    }
-
-    /// See [`State::look_after_reader`].
-    pub(super) fn look_after_reader(&self, is_late: bool) -> bool {
-        self.with(|state, env| state.look_after_reader(is_late, env))
-    }
-
-    /// See [`State::ring`].
-    pub(super) fn ring(&self) {
-        self.with(State::ring);
-    }
-
-    /// See [`State::end_with_runtime`].
-    pub(super) fn end_with_runtime(&self) {
-        self.with(State::end_with_runtime);
-    }
-
     /// Receives. What was sent before leaves, where nothing has arrived. Some messages that have arrived together are taken at
     /// once, and lie in `ahead`, which is empty.
     #[inline]
@@ -336,6 +316,11 @@ impl Core {
             state.senders.note(number, cx.waker());
             Poll::Pending
         })
+    }
+
+    /// How many bytes have left.
+    pub(super) fn written(&self) -> u64 {
+        self.with(|state, _| state.session.written())
     }
 
     /// Begins to close, and tries once to have that leave.

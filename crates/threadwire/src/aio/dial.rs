@@ -31,7 +31,7 @@ use threadwire_core::tls::TlsFailure;
 
 /// Opens a connection in time, over a stream if there is one already.
 pub(super) async fn drive(mut route: Route, stream: Option<Stream>) -> Result<Connection, Error> {
-    route.config().check(&Way::MESSAGES)?;
+    route.config().check(&Way::TASKS)?;
     let config = Arc::new(route.config().clone());
     let mut exchange = None;
     let opened = timeout(config.open_timeout, go(&mut route, stream, &mut exchange, &config)).await;

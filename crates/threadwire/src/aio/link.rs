@@ -152,6 +152,9 @@ impl Wake for Ear {
         }
         // First of all: the attendant only looks whether it has come.
         link.take_reader().into_iter().for_each(Waker::wake);
-        link.watch();
+        match link.attendant.runs_in_turn {
+            true => link.wake_by_ref(),
+            false => link.watch(),
+        }
     }
 }

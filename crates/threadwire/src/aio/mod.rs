@@ -95,8 +95,8 @@ mod tls;
 #[cfg(feature = "hyper")]
 mod upgrade;
 mod waiters;
-mod watch;
 
+pub use crate::tasks::{RuntimeWatch, Watched, watch, watch_runtime};
 pub use broadcast::{Broadcast, broadcast, broadcast_with};
 pub use client::{connect, connect_over};
 pub use connection::Connection;
@@ -110,4 +110,3 @@ pub use shutdown::Stopper;
 pub use split::{Receiver, Sender};
 #[cfg(feature = "hyper")]
 pub use upgrade::Upgrade;
-pub use watch::{RuntimeWatch, Watched, watch, watch_runtime};

@@ -37,8 +37,9 @@ impl State {
         match self.poll_event(env, ahead) {
             Poll::Ready(Some(event)) => {
                 self.flush_if_needed();
-                if !env.link.is_watched() {
-                    self.after().watch = true;
+                match env.link.attendant.runs_in_turn {
+                    true => self.needs_attendant = true,
+                    false => self.watch_reader(env),
                 }
                 return Poll::Ready(Ok(Some(event)));
             }
@@ -62,6 +63,13 @@ impl State {
             }
         }
         Poll::Pending
+    }
+
+    /// Has the timekeeper make sure that the reader comes.
+    pub(super) fn watch_reader(&mut self, env: Env<'_>) {
+        if !env.link.is_watched() {
+            self.after().watch = true;
+        }
     }
 
     /// Whether nothing may be read for now.

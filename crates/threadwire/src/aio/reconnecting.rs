@@ -15,6 +15,7 @@ use threadwire_core::panic::catch;
 use threadwire_core::reconnect::conductor::{Conductor, Effect, Event};
 use threadwire_core::reconnect::retry::{is_worth_it, random};
 use threadwire_core::reconnect::shared::SharedState;
+use threadwire_core::session::outcome::EndOfReceiving;
 use threadwire_guard::contain;
 use threadwire_proto::{CloseCode, Message, OwnedMessage};
 use tokio::time::{Sleep, sleep};
@@ -87,8 +88,7 @@ pub struct Reconnecting {
     receiver: Option<Waker>,
     /// Those that were not told yet.
     changes: VecDeque<Change>,
-    /// Whether the end was told as an error.
-    told: bool,
+    end: EndOfReceiving,
 }
 
 /// A [`ReconnectHandle`](crate::reconnect::ReconnectHandle) of the async face. [`Reconnecting::handle`] makes one. It keeps nothing open, and
@@ -165,7 +165,7 @@ pub fn reconnect(target: impl AsClient, backoff: Backoff) -> Reconnecting {
         allowed: None,
         receiver: None,
         changes: VecDeque::new(),
-        told: false,
+        end: EndOfReceiving::default(),
     }
 }
 
@@ -386,14 +386,14 @@ impl Reconnecting {
                     self.under_way = UnderWay::Nothing;
                     self.conductor.on(Event::Rung);
                 }
-                UnderWay::Nothing => return Poll::Ready(self.end()),
+                UnderWay::Nothing => return Poll::Ready(self.tell_end()),
             }
         }
     }
 
     /// What a receive ends with.
-    fn end(&mut self) -> Result<Option<Update>, Error> {
-        if self.conductor.state() != State::GaveUp || std::mem::replace(&mut self.told, true) {
+    fn tell_end(&mut self) -> Result<Option<Update>, Error> {
+        if self.conductor.state() != State::GaveUp || !self.end.tell_once() {
             return Ok(None);
         }
         match self.conductor.cause() {
@@ -566,7 +566,7 @@ impl FusedStream for Reconnecting {
     fn is_terminated(&self) -> bool {
         self.conductor.is_over()
             && self.changes.is_empty()
-            && (self.told || self.conductor.state() != State::GaveUp)
+            && (self.end.was_told() || self.conductor.state() != State::GaveUp)
     }
 }
 

@@ -257,7 +257,7 @@ pub async fn accept_request<S>(
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    config.check(&Way::MESSAGES)?;
+    config.check(&Way::TASKS)?;
     let mut settings = ServerSettings::default();
     settings.set_config(config);
     let receiving = receive(Stream::of(stream), peer_addr.into(), Arc::new(settings), None, None, None);

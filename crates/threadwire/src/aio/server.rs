@@ -233,7 +233,7 @@ impl Server {
 
     /// Has the runtime watch the sockets.
     pub(super) fn watch(&mut self) -> Result<(), Error> {
-        self.settings.config.check(&Way::MESSAGES)?;
+        self.settings.config.check(&Way::TASKS)?;
         for socket in std::mem::take(&mut self.unwatched) {
             let addr = socket.local_addr().to_string();
             self.sockets.push(Socket::new(socket).map_err(|source| Error::listen(addr, source))?);

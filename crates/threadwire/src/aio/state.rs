@@ -26,7 +26,7 @@ use super::link::{Awaited, Link};
 use super::received::Event;
 use super::stream::{Polled, Stream};
 use super::waiters::Waiters;
-use super::watch;
+use crate::tasks::last_stall;
 use crate::{Closed, Error, WhenFull};
 
 /// What a connection needs for most of what it does.
@@ -381,6 +381,8 @@ impl State {
         self.settle(env);
         if self.has_begun_to_end {
             self.schedule(env);
+        } else if !env.link.is_awaited() && !self.is_reading_held() && !self.is_full {
+            self.watch_reader(env);
         }
     }
 
@@ -571,7 +573,7 @@ impl State {
         if self.outcome.is_none() {
             let mut closed = self.session.outcome();
             if closed.initiator == Initiator::Peer {
-                closed.unread_for = self.session.unread_for(watch::last_stall(), now());
+                closed.unread_for = self.session.unread_for(last_stall(), now());
             }
             self.outcome = Some(Arc::new(closed));
         }

@@ -13,7 +13,6 @@ use crate::server::{Admission, ListenAddr, ListenSocket};
 #[cfg(feature = "tls")]
 use crate::tls::ServerTls;
 use crate::{Config, Error, Reply, Request};
-use threadwire_core::config::setting::Way;
 use threadwire_core::server::settings::ServerSettings;
 
 /// A server: what is listened on, and the workers that serve what comes.
@@ -279,7 +278,6 @@ impl Server {
         self,
         accept: impl Fn(&Request) -> R + Send + Sync + 'static,
     ) -> Result<Plan, Error> {
-        self.settings.config.check(&Way::ANY)?;
         let others = self.workers - 1;
         let is_shared =
             self.spread == Spread::ReusePort && cfg!(any(target_os = "linux", target_os = "android"));

@@ -67,6 +67,12 @@ impl Remote {
         self.0.daemon
     }
 
+    /// Whether this is the worker of the process's main thread: the loop of that thread, or a worker that
+    /// [runs on top of it](crate::Restartable::start_overlay). That thread is known by the name that Rust gives it, `main`.
+    pub fn is_main(&self) -> bool {
+        self.0.is_main.load(Ordering::Relaxed)
+    }
+
     /// Has `call` run on the worker's thread, at its loop's next turn. What one thread posts and fires keeps its order.
     /// Fails if the worker does not run. Calls don't count for the limit of its inbox.
     pub fn post(&self, call: impl FnOnce(&EventLoop) + Send + 'static) -> Result<(), Rejected> {
@@ -75,7 +81,7 @@ impl Remote {
     }
 
     /// Wakes the worker's loop for one turn: a wait on its thread asks again whether what it waits for is there. To be called
-    /// after a change to what such a wait looks at. Does nothing if the worker does not run.
+    /// after a change to what such a wait looks at. Does nothing if the worker does not run. A [`Flag`](crate::Flag) does this by itself.
     ///
     /// Any number of calls before that turn are one wake-up.
     ///
@@ -219,9 +225,19 @@ impl Remote {
         self.0.unwatch(EventLoop::current().worker());
     }
 
-    /// The worker that stops it when it ends, if there is one.
+    /// The worker that stops it when it ends, if there is one. After its end it is the one that would have, as long as that one runs or
+    /// somebody can reach it.
+    ///
+    /// ```
+    /// use threadwire_worker::{Worker, current, wait_worker};
+    /// let worker = Worker::spawn(|| Ok(()));
+    /// wait_worker(&worker)?;
+    /// assert_eq!(worker.parent(), Some(current()));
+    /// # Ok::<(), threadwire_worker::Stopped>(())
+    /// ```
     pub fn parent(&self) -> Option<Remote> {
-        self.0.life().parent.clone().map(Remote)
+        let life = self.0.life();
+        life.parent.clone().or_else(|| life.last_parent.upgrade()).map(Remote)
     }
 
     /// The children that have not ended, in the order in which they were made.

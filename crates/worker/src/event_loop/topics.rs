@@ -23,6 +23,8 @@ impl ListenerId {
 /// A listener that outlives its worker's runs, between two of them.
 pub(crate) trait KeptListener: Send {
     fn id(&self) -> ListenerId;
+    /// Whether it stays after the run that it is added for.
+    fn is_permanent(&self) -> bool;
     /// Goes to work.
     fn attach(self: Box<Self>, event_loop: &EventLoop);
 }

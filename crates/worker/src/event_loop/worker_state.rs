@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, MutexGuard, Weak};
 
 use super::event::Event;
@@ -42,6 +42,8 @@ pub(crate) struct WorkerState {
     pub(crate) id: WorkerId,
     pub(crate) name: Option<Arc<str>>,
     pub(crate) daemon: bool,
+    /// Whether it runs on the main thread of the process.
+    pub(crate) is_main: AtomicBool,
     /// Whether the worker can be started again.
     is_restartable: bool,
     pub(crate) inbox: Inbox<Box<dyn Mail>, Waker>,
@@ -61,6 +63,8 @@ pub(crate) struct Lifecycle {
     /// The number of starts.
     pub(crate) run: u64,
     pub(crate) parent: Option<Arc<WorkerState>>,
+    /// The parent of the run that has ended.
+    pub(crate) last_parent: Weak<WorkerState>,
     /// Children that have not ended, in the order in which they were made.
     pub(crate) children: BTreeMap<WorkerId, Arc<WorkerState>>,
     /// Whether the worker is ending, and stops new children at once.
@@ -82,6 +86,7 @@ impl WorkerState {
             status: Status::New,
             run: 0,
             parent: None,
+            last_parent: Weak::new(),
             children: BTreeMap::new(),
             ending: false,
             watchers: Vec::new(),
@@ -91,6 +96,7 @@ impl WorkerState {
             id: WorkerId(COUNT.fetch_add(1, Ordering::Relaxed)),
             name,
             daemon,
+            is_main: AtomicBool::new(false),
             is_restartable,
             inbox: Inbox::new(limit),
             interest: AtomicU8::new(0),
@@ -118,6 +124,7 @@ impl WorkerState {
         }
         life.run += 1;
         life.ending = false;
+        life.last_parent = Weak::new();
         self.interest.store(0, Ordering::Relaxed);
         self.inbox.open();
         let run = life.run;
@@ -161,6 +168,7 @@ impl WorkerState {
         self.hand_children_on();
         let mut life = self.life();
         let parent = life.parent.take();
+        life.last_parent = parent.as_ref().map_or_else(Weak::new, Arc::downgrade);
         let waiting = std::mem::take(&mut life.waiting);
         let seen = self.change_status(&mut life, Status::Ended(outcome));
         // Under the same lock as the change of status: who sees the one sees the other.
@@ -276,12 +284,13 @@ impl WorkerState {
     /// Takes the listeners back at the end of a run, before those that were added too late for it. Without a next run
     /// they are dropped: they may hold the worker itself.
     pub(crate) fn store_kept(&self, listeners: Vec<Box<dyn KeptListener>>) {
-        if self.is_restartable {
-            self.kept().splice(0..0, listeners);
-        } else {
-            let late = std::mem::take(&mut *self.kept());
-            threadwire_guard::discard_all(listeners.into_iter().chain(late));
-        }
+        let late = std::mem::take(&mut *self.kept());
+        let (kept, dropped): (Vec<_>, Vec<_>) = listeners
+            .into_iter()
+            .chain(late)
+            .partition(|listener| self.is_restartable && listener.is_permanent());
+        self.kept().splice(0..0, kept);
+        threadwire_guard::discard_all(dropped);
     }
 
     /// Removes a listener that is not attached. Returns whether it was there.

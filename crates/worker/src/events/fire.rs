@@ -165,18 +165,30 @@ impl Remote {
         event_loop.wait(None, || room.load(Ordering::Acquire)).map(drop)
     }
 
-    /// Fires an event at the worker's parent, its parent, and so on, but not at the worker itself. Returns how many took it.
+    /// Fires an event at the worker's parent, its parent, and so on, but not at the worker itself, which is the sender, whoever calls this.
+    /// Returns how many took it.
+    ///
+    /// ```
+    /// use threadwire_worker::{Worker, current, wait_event, wait_forever};
+    /// let child = Worker::spawn(wait_forever);
+    /// child.bubble("from below");
+    /// assert_eq!(wait_event::<&str>()?.sender, Some(child.id()));
+    /// # child.stop();
+    /// # Ok::<(), threadwire_worker::Stopped>(())
+    /// ```
     pub fn bubble<T: Clone + Send + 'static>(&self, data: T) -> usize {
-        fire_at_all(self.0.ancestors(), &data)
+        self.fire_at_all(self.0.ancestors(), &data)
     }
 
-    /// Fires an event at the worker's children, their children, and so on, but not at the worker itself. Returns how many
-    /// took it.
+    /// Fires an event at the worker's children, their children, and so on, but not at the worker itself, which is the sender, whoever calls
+    /// this. Returns how many took it.
     pub fn broadcast<T: Clone + Send + 'static>(&self, data: T) -> usize {
-        fire_at_all(self.0.descendants(), &data)
+        self.fire_at_all(self.0.descendants(), &data)
     }
-}
 
-fn fire_at_all<T: Clone + Send + 'static>(nodes: Vec<Arc<WorkerState>>, data: &T) -> usize {
-    nodes.into_iter().filter(|worker| Remote(Arc::clone(worker)).fire(data.clone()).is_ok()).count()
+    /// Fires an event of this worker's at others.
+    fn fire_at_all<T: Clone + Send + 'static>(&self, nodes: Vec<Arc<WorkerState>>, data: &T) -> usize {
+        let takes = |worker| Remote(worker).fire_event(Event::from(data.clone(), self.id())).is_ok();
+        nodes.into_iter().filter(|worker| takes(Arc::clone(worker))).count()
+    }
 }

@@ -103,6 +103,7 @@ pub struct Listen {
     priority: i32,
     from: Option<WorkerId>,
     once: bool,
+    for_one_run: bool,
 }
 
 impl Listen {
@@ -127,6 +128,34 @@ impl Listen {
     /// Removes the listener at its first event (that fits), whatever comes of the call.
     pub fn once(mut self) -> Listen {
         self.once = true;
+        self
+    }
+
+    /// Removes the listener when the worker's run ends, be it added from outside: that run in which it is added, or the next one if the
+    /// worker does not run. Those that a thread adds to itself ([`on`](Listen::on), [`listen`]) end so in any case, while those that are
+    /// added to a worker ([`on_worker`](Listen::on_worker), [`Remote::listen`]) stay for its next start without this.
+    ///
+    /// ```
+    /// use std::sync::{Arc, atomic::{AtomicU32, Ordering}};
+    /// use threadwire_worker::{Event, Listen, Restartable, wait_forever};
+    ///
+    /// let worker = Restartable::new(|()| wait_forever());
+    /// let count = Arc::new(AtomicU32::new(0));
+    /// let counts = Arc::clone(&count);
+    /// Listen::new().for_one_run().on_worker(&worker, move |_: &Event<u8>| {
+    ///     counts.fetch_add(1, Ordering::Relaxed);
+    /// });
+    /// for _ in 0..2 {
+    ///     let run = worker.start(())?;
+    ///     worker.fire(1u8)?;
+    ///     worker.stop();
+    ///     run.join()?;
+    /// }
+    /// assert_eq!(count.load(Ordering::Relaxed), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn for_one_run(mut self) -> Listen {
+        self.for_one_run = true;
         self
     }
 
@@ -268,7 +297,7 @@ impl<T: Send + 'static> Listener<T> {
     /// Takes the callback out, if it stays for the next run of the worker.
     pub(crate) fn keep(&self) -> Option<Box<dyn KeptListener>> {
         match self.callback.take() {
-            Some(Callback::Kept(callback)) if self.live.get() => {
+            Some(Callback::Kept(callback)) if self.live.get() && !self.how.for_one_run => {
                 Some(Box::new(KeptClosure { id: self.id, how: self.how, callback }))
             }
             other => {
@@ -290,6 +319,10 @@ impl<T: Send + 'static> KeptListener for KeptClosure<T> {
         self.id
     }
 
+    fn is_permanent(&self) -> bool {
+        !self.how.for_one_run
+    }
+
     fn attach(self: Box<Self>, event_loop: &EventLoop) {
         event_loop.add_listener(Rc::new(Listener {
             id: self.id,
@@ -304,7 +337,7 @@ impl<T: Send + 'static> KeptListener for KeptClosure<T> {
 
 impl Remote {
     /// Adds a listener to the worker, from any thread. Other than those of [`listen`](crate::listen), it stays when the
-    /// worker ends, for its next start. [`Listen::on_worker`] has options.
+    /// worker ends, for its next start. [`Listen::on_worker`] has options, such as to [end with the run](Listen::for_one_run).
     pub fn listen<T: Send + 'static, R: ListenerResult>(
         &self,
         listener: impl FnMut(&Event<T>) -> R + Send + 'static,

@@ -3,15 +3,15 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::panic::resume_unwind;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use super::PromiseError;
 use super::cell::{PromiseCell, Settled, Settlement};
-use crate::{EventLoop, StopToken, Stopped, Worker};
+use crate::{Ended, EventLoop, Remote, StopToken, Stopped, Worker};
 
 /// The result of a closure that runs on another thread: a worker of its own ([`Async::run`]) or one of a
 /// [`Pool`](crate::Pool).
@@ -32,6 +32,8 @@ use crate::{EventLoop, StopToken, Stopped, Worker};
 pub struct Async<T> {
     cell: Arc<PromiseCell<T>>,
     stop: StopToken,
+    /// The worker that was started for it.
+    worker: Option<Remote>,
     /// The registration of the task that awaits this handle.
     place: Option<usize>,
 }
@@ -58,16 +60,15 @@ impl<T: Send + 'static> Async<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn try_run(task: impl FnOnce() -> Result<T, Stopped> + Send + 'static) -> io::Result<Async<T>> {
-        let (promise, settle) = Async::new(PromiseError::Abandoned);
-        let work = move || {
-            Worker::builder().run(move || {
-                settle.run(task);
-                Ok(())
-            })
+        let (mut promise, settle) = Async::new(PromiseError::Abandoned);
+        let work = move || match settle.run(task) {
+            Ended::Done(()) => Ok(()),
+            Ended::Stopped => Err(Stopped),
+            // The getter has its message; that the worker has panicked is for those who watch it.
+            Ended::Panicked(payload) => resume_unwind(payload),
         };
-        thread::Builder::new().name("async".to_owned()).spawn(|| {
-            threadwire_guard::contain("the end of a task", || threadwire_guard::discard(work()));
-        })?;
+        let worker = Worker::builder().name("async").no_parent().spawn(work)?;
+        promise.worker = Some(worker.remote());
         Ok(promise)
     }
 
@@ -76,11 +77,31 @@ impl<T: Send + 'static> Async<T> {
         let cell = Arc::new(PromiseCell::new());
         let stop = StopToken::new();
         let settle = Settle { cell: Arc::clone(&cell), stop: stop.clone(), unsettled };
-        (Async { cell, stop, place: None }, settle)
+        (Async { cell, stop, worker: None, place: None }, settle)
     }
 }
 
 impl<T> Async<T> {
+    /// The worker that was started for the closure by [`run`](Async::run), to fire events at, to pause, to stop or to wait for as any
+    /// other. `None` for a job of a [`Pool`](crate::Pool), whose threads are others' too. A closure whose worker is stopped gives
+    /// [`PromiseError::Cancelled`] if it passes [`Stopped`] on.
+    ///
+    /// ```
+    /// use threadwire_worker::{Async, Event, listen, wait_event, wait_worker};
+    ///
+    /// let doubled = Async::run(|| Ok(2 * wait_event::<u32>()?.data));
+    /// let worker = doubled.worker().unwrap();
+    /// worker.pause();
+    /// worker.fire(21u32)?;
+    /// worker.resume();
+    /// wait_worker(worker)?; // joins it
+    /// assert_eq!(doubled.get()?, 42);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn worker(&self) -> Option<&Remote> {
+        self.worker.as_ref()
+    }
+
     /// Waits for the result, while the loop of this thread turns. Fails with [`PromiseError::Stopped`] if the worker of
     /// this thread is asked to stop; the closure runs on then.
     pub fn get(&self) -> Result<T, PromiseError> {
@@ -166,18 +187,25 @@ impl<T> Settle<T> {
 
     /// Runs `task` on this thread, whose waits end when the [`Async`] is cancelled meanwhile. A task that is cancelled already
     /// is not run.
-    pub(crate) fn run(self, task: impl FnOnce() -> Result<T, Stopped>) {
+    /// Returns how it ended.
+    pub(crate) fn run(self, task: impl FnOnce() -> Result<T, Stopped>) -> Ended<()> {
         if self.stop.is_stopped() {
-            return self.settle(Err(PromiseError::Cancelled));
+            self.settle(Err(PromiseError::Cancelled));
+            return Ended::Stopped;
         }
         let stoppable = self.stop.bind(EventLoop::current().remote());
         let result = threadwire_guard::run(task);
         drop(stoppable);
-        self.settle(match result {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(Stopped)) => Err(PromiseError::Cancelled),
-            Err(panicked) => Err(PromiseError::Panicked(panicked.message().into())),
-        });
+        let (settled, ended) = match result {
+            Ok(Ok(value)) => (Ok(value), Ended::Done(())),
+            Ok(Err(Stopped)) => (Err(PromiseError::Cancelled), Ended::Stopped),
+            Err(panicked) => {
+                let error = PromiseError::Panicked(panicked.message().into());
+                (Err(error), Ended::Panicked(panicked.into_payload()))
+            }
+        };
+        self.settle(settled);
+        ended
     }
 
     fn settle(&self, settled: Settled<T>) {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::{Builder, Ended, Worker};
 use crate::event_loop::worker_state::WorkerState;
@@ -115,6 +116,8 @@ impl<A: Send + 'static, R: Send + 'static> Restartable<A, R> {
         }
         let event_loop = EventLoop::new(Arc::clone(worker));
         let below = EventLoop::set_current(Some(event_loop));
+        let is_main = below.as_ref().map_or_else(EventLoop::is_main_thread, |below| below.remote().is_main());
+        worker.is_main.store(is_main, Ordering::Relaxed);
         let overlay = OverlayGuard { worker, below: Some(below) };
         let event_loop = EventLoop::current();
         let ended = self.builder.work(&event_loop, || run(&self.task, args));
@@ -133,6 +136,7 @@ struct OverlayGuard<'a> {
 impl Drop for OverlayGuard<'_> {
     fn drop(&mut self) {
         self.worker.inbox.close();
+        self.worker.is_main.store(false, Ordering::Relaxed);
         drop(EventLoop::set_current(self.below.take().flatten()));
     }
 }

@@ -14,7 +14,7 @@ use crate::common::tasks::{Script, client, join, on_runtimes, server};
 use crate::common::{SOON, bounded, patient};
 use threadwire::aio::{self, Connection};
 use threadwire::error::TimeoutKind;
-use threadwire::{Config, Error, Keepalive};
+use threadwire::{Client, Config, Error, Keepalive};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -67,7 +67,7 @@ const WAYS: [(&str, Use); 9] = [
     }),
     ("a stream that was polled once", |mut ws| {
         Box::pin(async move {
-            poll_fn(|cx| Poll::Ready(drop(Pin::new(&mut ws).poll_next(cx)))).await;
+            let _ = poll_fn(|cx| Poll::Ready(Pin::new(&mut ws).poll_next(cx).is_ready())).await;
             ws.handle().wait_closed().await;
         })
     }),
@@ -75,7 +75,7 @@ const WAYS: [(&str, Use); 9] = [
         Box::pin(async move {
             let handle = ws.handle();
             let mut receive = pin!(ws.recv());
-            poll_fn(|cx| Poll::Ready(drop(receive.as_mut().poll(cx)))).await;
+            let _ = poll_fn(|cx| Poll::Ready(receive.as_mut().poll(cx).is_ready())).await;
             handle.wait_closed().await;
         })
     }),
@@ -261,7 +261,10 @@ fn where_nobody_receives_reading_stops_when_much_waits_and_goes_on_with_receivin
     timeless(|| async {
         let (here, there) = tokio::io::duplex(4096);
         let keeps = patient().keepalive(Keepalive::default());
-        let ends = tokio::join!(aio::connect_over(here, "ws://localhost/"), aio::accept_over(there, keeps));
+        // It takes ten minutes for its messages.
+        let has_time = patient().progress_timeout(Duration::MAX);
+        let client = Client::new("ws://localhost/").unwrap().config(has_time);
+        let ends = tokio::join!(aio::connect_over(here, client), aio::accept_over(there, keeps));
         let (peer, mut ws) = (ends.0.unwrap(), ends.1.unwrap());
         let message = vec![7; 10_000];
         let sending = tokio::spawn(async move {

@@ -451,7 +451,9 @@ fn an_endless_close_timeout_is_no_timeout() {
 #[test]
 fn an_answer_to_a_close_frame_behind_much_that_waits_arrives_though_the_peer_has_ended_its_half() {
     on_runtimes(|| async {
-        let (ws, peer) = server(patient(), |mut peer| {
+        let (go, gone) = std::sync::mpsc::channel();
+        let (ws, peer) = server(patient(), move |mut peer| {
+            gone.recv().unwrap();
             peer.close(1000, "");
             peer.end();
             assert_eq!(peer.frame(), (BINARY, vec![3; 8 << 20]));
@@ -460,6 +462,7 @@ fn an_answer_to_a_close_frame_behind_much_that_waits_arrives_though_the_peer_has
         })
         .await;
         ws.send(&vec![3; 8 << 20]).await.unwrap();
+        go.send(()).unwrap();
         assert_eq!(outcome(ws).await, clean(Initiator::Peer, 1000, ""));
         join(peer).await;
     });

@@ -932,8 +932,10 @@ scenarios! {
             let (mut ws, mut peer) = aio::open(kept()).await;
             peer.send(TEXT, b"hello");
             assert_eq!(ws.recv().await.unwrap().unwrap(), "hello");
+            ws.pause_reading();
             leave(&mut peer);
-            tokio::time::sleep(SECOND + SECOND / 5).await;
+            tokio::time::sleep(SECOND).await;
+            ws.resume_reading();
             assert!(ws.recv().await.unwrap().is_none());
             assert!(ws.closed().unwrap().unread_for.is_some());
         };
@@ -943,7 +945,11 @@ scenarios! {
             let (client, peer) = client(patient());
             let stalls = Stalls::begin();
             EventLoop::current().set_stall_limit(Some(MOMENT));
-            let _ws = client.connect(|_: &Connection, _: Message<'_>| Ok(thread::sleep(2 * MOMENT))).unwrap();
+            let hold = |_: &Connection, _: Message<'_>| {
+                thread::sleep(2 * MOMENT);
+                Ok(())
+            };
+            let _ws = client.connect(hold).unwrap();
             peer.join().unwrap().send(TEXT, b"hold");
             stalls.wait();
         };

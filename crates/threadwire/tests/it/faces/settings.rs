@@ -232,6 +232,16 @@ const ROWS: &[Row] = &[
         heeded: echoes,
     },
     Row {
+        name: "progress_timeout",
+        set: |world| world.with(|it| it.progress_timeout(Duration::from_secs(50))),
+        heeded: echoes,
+    },
+    Row {
+        name: "wait_timeout",
+        set: |world| world.with(|it| it.wait_timeout(Duration::from_secs(50))),
+        heeded: echoes,
+    },
+    Row {
         name: "keepalive",
         set: |world| world.with(|it| it.keepalive(Keepalive::default())),
         heeded: echoes,
@@ -239,7 +249,7 @@ const ROWS: &[Row] = &[
     Row {
         name: "Config::keep_round_trips",
         set: |world| world.with(|it| it.keep_round_trips(true)),
-        heeded: |_, _| false,
+        heeded: echoes,
     },
     Row { name: "max_buffered", set: |world| world.with(|it| it.max_buffered(1 << 20)), heeded: echoes },
     Row { name: "when_full", set: |world| world.with(|it| it.when_full(WhenFull::Close)), heeded: echoes },
@@ -467,6 +477,15 @@ fn over_stream(world: &World, client: Client) -> Outcome {
 const NOT_ALONE: &str = "Config::keep_round_trips";
 const OF_FRAMES: &str = "Limits::max_frame";
 const OVER: &[&str] = &[
+    OF_FRAMES,
+    "Client::redirected_headers",
+    "Client::redirects",
+    "Client::resolve",
+    "Client::bind",
+    "Client::prepare_socket",
+    "Client::unix_socket",
+];
+const AIO_OVER: &[&str] = &[
     NOT_ALONE,
     OF_FRAMES,
     "Client::redirected_headers",
@@ -477,6 +496,16 @@ const OVER: &[&str] = &[
     "Client::unix_socket",
 ];
 const UNIX: &[&str] = &[
+    OF_FRAMES,
+    "Client::redirected_headers",
+    "Client::redirects",
+    "Client::proxy",
+    "Client::resolve",
+    "Client::bind",
+    "Client::prepare_socket",
+    "Client::nodelay",
+];
+const AIO_UNIX: &[&str] = &[
     NOT_ALONE,
     OF_FRAMES,
     "Client::redirected_headers",
@@ -491,32 +520,27 @@ const UNIX_IS: &[&str] = &["Client::unix_socket", "a URL of ws+unix", "Client::o
 const OVER_IS: &[&str] = &["Client::open_socket (or over)", "a URL of ws+unix"];
 
 const WAYS: &[Way] = &[
-    Way { name: "connect", echo: listening, refuses: &[NOT_ALONE, OF_FRAMES], is: &[] },
+    Way { name: "connect", echo: listening, refuses: &[OF_FRAMES], is: &[] },
     Way {
         name: "blocking::connect",
         echo: |_, client| Face::Blocking.echo(&client, "hello"),
-        refuses: &[NOT_ALONE, OF_FRAMES, "Config::auto_pong"],
+        refuses: &[OF_FRAMES, "Config::auto_pong"],
         is: &[],
     },
     Way {
         name: "connect_in_parts",
         echo: in_parts,
-        refuses: &[NOT_ALONE, "Config::auto_pong", "Limits::max_message", "Limits::max_fragments"],
+        refuses: &["Config::auto_pong", "Limits::max_message", "Limits::max_fragments"],
         is: &[],
     },
-    Way {
-        name: "App",
-        echo: |_, client| Face::App.echo(&client, "hello"),
-        refuses: &[NOT_ALONE, OF_FRAMES],
-        is: &[],
-    },
+    Way { name: "App", echo: |_, client| Face::App.echo(&client, "hello"), refuses: &[OF_FRAMES], is: &[] },
     Way {
         name: "aio::connect",
         echo: |_, client| Face::Aio.echo(&client, "hello"),
         refuses: &[NOT_ALONE, OF_FRAMES],
         is: &[],
     },
-    Way { name: "Client::reconnect", echo: reconnecting, refuses: &[NOT_ALONE, OF_FRAMES], is: &[] },
+    Way { name: "Client::reconnect", echo: reconnecting, refuses: &[OF_FRAMES], is: &[] },
     Way { name: "aio::reconnect", echo: aio_reconnecting, refuses: &[NOT_ALONE, OF_FRAMES], is: &[] },
     Way {
         name: "aio::connect_over",
@@ -546,7 +570,7 @@ const WAYS: &[Way] = &[
     Way {
         name: "aio::connect, over",
         echo: |world, client| Face::Aio.echo(&over(world, client), "hello"),
-        refuses: OVER,
+        refuses: AIO_OVER,
         is: OVER_IS,
     },
     Way {
@@ -558,7 +582,7 @@ const WAYS: &[Way] = &[
     Way {
         name: "aio::connect, Unix",
         echo: |world, client| Face::Aio.echo(&unix(world, client), "hello"),
-        refuses: UNIX,
+        refuses: AIO_UNIX,
         is: UNIX_IS,
     },
 ];
@@ -672,7 +696,7 @@ const SERVES: &[Serves] = &[
             running.stop();
             running.join()
         },
-        refuses: &[NOT_ALONE],
+        refuses: &[],
     },
     Serves {
         name: "Server::run",
@@ -681,7 +705,7 @@ const SERVES: &[Serves] = &[
             server.stopper().stop();
             server.run(|_| Reply::with(echo))
         },
-        refuses: &[NOT_ALONE],
+        refuses: &[],
     },
     Serves {
         name: "blocking::Server::serve",
@@ -690,7 +714,7 @@ const SERVES: &[Serves] = &[
             serving.stop();
             serving.join()
         },
-        refuses: &[NOT_ALONE, OF_FRAMES, "Config::auto_pong"],
+        refuses: &[OF_FRAMES, "Config::auto_pong"],
     },
     Serves {
         name: "blocking::Server::accept",
@@ -699,7 +723,7 @@ const SERVES: &[Serves] = &[
             server.stop();
             stopped(server.accept())
         },
-        refuses: &[NOT_ALONE, OF_FRAMES, "Config::auto_pong"],
+        refuses: &[OF_FRAMES, "Config::auto_pong"],
     },
     Serves {
         name: "aio::Server::accept",

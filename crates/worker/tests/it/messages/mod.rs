@@ -2,6 +2,7 @@
 
 mod channels;
 mod events;
+mod flags;
 mod listeners;
 mod promises;
 mod queues;

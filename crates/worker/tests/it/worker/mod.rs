@@ -5,6 +5,7 @@ mod ending;
 mod lifecycle;
 mod native_threads;
 mod panicking_drops;
+mod ported;
 mod process_end;
 mod spawning;
 mod stopping;

@@ -21,7 +21,7 @@ thread_local! {
 }
 
 /// The last stall of this thread that was noticed.
-pub(in crate::aio) fn last_stall() -> Option<(Instant, Duration)> {
+pub(crate) fn last_stall() -> Option<(Instant, Duration)> {
     LAST_STALL.try_with(Cell::get).ok().flatten()
 }
 

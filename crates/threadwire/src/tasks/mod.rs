@@ -4,5 +4,5 @@ mod runtime;
 mod task;
 
 pub use runtime::{RuntimeWatch, watch_runtime};
-pub(super) use task::last_stall;
+pub(crate) use task::last_stall;
 pub use task::{Watched, watch};
