@@ -100,7 +100,8 @@ impl Session {
             true => progress.input_since.or(Some(now)),
             false => None,
         };
-        let has_left = std::mem::replace(&mut progress.written, self.outbox.written()) != self.outbox.written();
+        let has_left =
+            std::mem::replace(&mut progress.written, self.outbox.written()) != self.outbox.written();
         progress.output_since = match self.is_drained() {
             false if has_left => Some(now),
             false => progress.output_since.or(Some(now)),

@@ -9,12 +9,12 @@ use threadwire_proto::{CloseCode, OpCode, SendOptions};
 
 use crate::Error;
 use crate::connection::stream::Stream;
-use threadwire_core::session::{Env, Session};
 use threadwire_core::session::buffers::Buffers;
 use threadwire_core::session::close::EndStep;
 use threadwire_core::session::linger::Linger;
 use threadwire_core::session::progress::Stall;
 use threadwire_core::session::receive::Received;
+use threadwire_core::session::{Env, Session};
 
 pub(super) struct BoundSession {
     session: Session,

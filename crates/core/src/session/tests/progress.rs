@@ -62,7 +62,10 @@ fn a_message_that_does_not_go_on_ends_its_connection_on_either_side() {
             assert_eq!(wait(&mut pair, 59 * SECOND), None);
             assert_eq!(wait(&mut pair, 20 * SECOND), Some((is_server, Stall::Input)));
             let reason = "a message was begun and not finished".to_owned();
-            assert_eq!(closed_by(&pair, is_server), (Some(TimeoutKind::Message), (CloseCode::POLICY, reason)));
+            assert_eq!(
+                closed_by(&pair, is_server),
+                (Some(TimeoutKind::Message), (CloseCode::POLICY, reason))
+            );
         });
     }
 }
@@ -83,7 +86,12 @@ fn a_frame_that_does_not_go_on_is_no_better_whatever_of_it_has_come() {
 fn a_byte_now_and_then_is_enough() {
     let mut pair = Pair::new(2, 1000, Config::default());
     for number in 0..10 {
-        send_part(&mut pair.client, if number == 0 { OpCode::Text } else { OpCode::Continuation }, false, b"x");
+        send_part(
+            &mut pair.client,
+            if number == 0 { OpCode::Text } else { OpCode::Continuation },
+            false,
+            b"x",
+        );
         assert_eq!(wait(&mut pair, 50 * SECOND), None);
     }
     send_part(&mut pair.client, OpCode::Continuation, true, b"");
