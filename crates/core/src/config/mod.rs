@@ -69,6 +69,14 @@ pub struct Config {
     pub max_buffered: usize,
     /// The overflow policy: what happens to a message for which there is no room. It is refused by default.
     pub when_full: WhenFull,
+    /// How long a send may wait for room in a callback ([`WhenFull::Wait`]) while the peer takes nothing at all. 10 s by default.
+    /// Past it, the connection is closed with 1008, and the send fails with [`Error::Limit`](crate::Error::Limit): callbacks
+    /// that wait nest, so that each holds up those it was called in. A send outside of callbacks, and one in a task, holds up nobody
+    /// but its own caller, and waits on.
+    ///
+    /// Inside of callbacks no more than 8 sends wait at a time on a thread; past that they are answered as with
+    /// [`WhenFull::Error`].
+    pub wait_timeout: Duration,
     /// With more bytes than this waiting to be written, `Listener::on_pause_writing` is
     /// called. 64 KiB by default.
     pub high_watermark: usize,
@@ -100,6 +108,7 @@ threadwire_proto::setters! {
         keep_round_trips: bool,
         max_buffered: usize,
         when_full: WhenFull,
+        wait_timeout: Duration,
         high_watermark: usize,
         low_watermark: usize,
         throttle: bool,
@@ -122,6 +131,7 @@ impl Default for Config {
             keep_round_trips: false,
             max_buffered: 16 << 20,
             when_full: WhenFull::default(),
+            wait_timeout: Duration::from_secs(10),
             high_watermark: 64 << 10,
             low_watermark: 16 << 10,
             throttle: true,

@@ -162,6 +162,12 @@ impl Session {
         self.outbox.written() + self.outbox.len() as u64
     }
 
+    /// How many bytes have left.
+    #[inline]
+    pub fn written(&self) -> u64 {
+        self.outbox.written()
+    }
+
     /// How many bytes wait to be written.
     #[inline]
     pub fn buffered(&self) -> usize {
