@@ -293,6 +293,13 @@ fn a_result_without_a_value_takes_24_bytes_at_most() {
 }
 
 #[test]
+fn a_stop_can_be_found_in_the_error_that_a_wait_made_of_it_and_is_told_once() {
+    use std::error::Error as _;
+    assert!(Error::Stopped.source().is_some_and(|source| source.is::<Stopped>()));
+    assert_eq!(format!("{:#}", Error::Stopped), "the worker was asked to stop");
+}
+
+#[test]
 fn an_error_stays_what_it_was() {
     assert!(matches!(Error::of_program(Error::Closed), Error::Closed));
     assert!(matches!(Error::of_program(Source::from(Error::Lost)), Error::Lost));
