@@ -2,8 +2,6 @@
 
 use std::cell::Cell;
 
-use threadwire_worker::EventLoop;
-
 use crate::{Connection, Error, WhenFull};
 
 /// How many bytes may wait to be received before nothing more is read.
@@ -91,10 +89,8 @@ impl ReceiveWindow {
         let _sending = waits.then(|| Sending::begin(self, ws));
         send(when_full)?;
         if waits && ws.is_above_watermark() {
-            EventLoop::current().wait(None, || !ws.is_above_watermark() || !ws.is_open())?;
-            if !ws.is_open() {
-                return Err(Error::Closed);
-            }
+            // It was taken: where too many wait already, there is nothing to be refused.
+            ws.wait_for_room(|| !ws.is_above_watermark())?;
         }
         Ok(())
     }
