@@ -38,6 +38,7 @@ pub fn is_main() -> bool {
 /// threadwire_worker::sleep(Duration::from_millis(1))?;
 /// # Ok::<(), threadwire_worker::Stopped>(())
 /// ```
+#[track_caller]
 pub fn sleep(duration: Duration) -> Result<(), Stopped> {
     // A time too far off for the clock to count to is forever.
     let until = Instant::now().checked_add(duration);
@@ -52,6 +53,7 @@ pub fn sleep(duration: Duration) -> Result<(), Stopped> {
 /// worker.stop();
 /// # worker.join().unwrap();
 /// ```
+#[track_caller]
 pub fn wait_forever() -> Result<(), Stopped> {
     EventLoop::current().wait(None, || false).map(|_| ())
 }
@@ -89,6 +91,7 @@ const ASK_EVERY: Duration = Duration::from_millis(50);
 /// done.wait()?;
 /// # Ok::<(), threadwire_worker::Stopped>(())
 /// ```
+#[track_caller]
 pub fn wait_until(timeout: Option<Duration>, done: impl FnMut() -> bool) -> Result<bool, Stopped> {
     let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     EventLoop::current().wait_asking(until, Some(ASK_EVERY), done)
@@ -101,6 +104,7 @@ pub fn wait_until(timeout: Option<Duration>, done: impl FnMut() -> bool) -> Resu
 /// threadwire_worker::update()?;
 /// # Ok::<(), threadwire_worker::Stopped>(())
 /// ```
+#[track_caller]
 pub fn update() -> Result<(), Stopped> {
     EventLoop::current().update()
 }
@@ -115,6 +119,7 @@ pub fn update() -> Result<(), Stopped> {
 /// wait_worker(&worker)?;
 /// # Ok::<(), threadwire_worker::Stopped>(())
 /// ```
+#[track_caller]
 pub fn wait_worker(worker: &Remote) -> Result<(), Stopped> {
     let event_loop = EventLoop::current();
     worker.warn_of_itself();

@@ -25,7 +25,9 @@ pub enum WhenFull {
     Error,
     /// Sending waits until there is room, while the loop of the sending thread goes on. It fails with
     /// [`Error::Closed`](crate::Error::Closed) if the connection ends meanwhile, and with
-    /// [`Error::Stopped`](crate::Error::Stopped) if the thread's worker is stopped.
+    /// [`Error::Stopped`](crate::Error::Stopped) if the thread's worker is stopped. In a callback it does not wait without end for a peer
+    /// that takes nothing, nor do more than a few callbacks of a thread wait: see
+    /// [`Config::wait_timeout`](crate::Config::wait_timeout).
     Wait,
     /// The oldest messages make room, of those that were sent with this policy and have not begun to leave. They are
     /// counted: see `Connection::dropped`. Fragments are not dropped.

@@ -318,6 +318,11 @@ impl Core {
         })
     }
 
+    /// How many bytes have left.
+    pub(super) fn written(&self) -> u64 {
+        self.with(|state, _| state.session.written())
+    }
+
     /// Begins to close, and tries once to have that leave.
     pub(super) fn close(&self, code: CloseCode, reason: &str) -> Result<(), Error> {
         self.with(|state, env| {

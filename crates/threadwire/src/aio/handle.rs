@@ -3,19 +3,22 @@
 use std::fmt;
 use std::future::Future;
 use std::hash::{Hash, Hasher};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
 use threadwire_core::session::round_trip::Measurement;
 use threadwire_proto::{CloseCode, Compress, Message, OpCode};
-use threadwire_worker::block_on;
 use tokio::runtime;
 
 use super::core::Core;
 use super::round_trip;
 use super::sending::{Ending, Waiting, send_message};
+use crate::connection::handle::waker_of_this_thread;
+use crate::connection::patience::{Patience, wait_for_room};
 use crate::{Closed, Error, SendOptions, WhenFull};
+use threadwire_core::config::TOO_SLOW;
 use threadwire_core::reconnect::shared::ConnectionHandle;
 
 /// A connection from any task and any thread, also from native ones: a cheap clone, `Send` and `Sync`.
@@ -101,8 +104,16 @@ impl Handle {
 
     #[cold]
     fn wait_for_room(&self, length: usize) -> Result<(), Error> {
-        let room = Waiting::new(&self.0, |core, cx, number| core.poll_room_for(cx, number, length));
-        Ok(block_on(room)?)
+        let mut room = pin!(Waiting::new(&self.0, |core, cx, number| core.poll_room_for(cx, number, length)));
+        let (waker, config) = (waker_of_this_thread(), &self.0.config);
+        let mut cx = Context::from_waker(&waker);
+        let is_there = || room.as_mut().poll(&mut cx).is_ready();
+        match wait_for_room(config.wait_timeout, || self.0.written(), is_there)? {
+            Patience::Rewarded => return Ok(()),
+            Patience::Refused => {}
+            Patience::Exhausted => self.close_with(CloseCode::POLICY, TOO_SLOW)?,
+        }
+        Err(Error::too_much_buffered(config.max_buffered))
     }
 
     /// Sends a message, after waiting while more than [`Config::high_watermark`](crate::Config::high_watermark) bytes wait to be

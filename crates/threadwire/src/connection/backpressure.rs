@@ -1,12 +1,14 @@
 //! Backpressure on a loop: a frame without room waits, is dropped or is refused, the listener is told of the watermarks, and reading pauses.
 
-use threadwire_proto::OpCode;
 use threadwire_proto::keepalive::Hold;
+use threadwire_proto::{CloseCode, OpCode};
 use threadwire_worker::EventLoop;
 
 use super::Connection;
 use super::flags::Flags;
+use super::patience::{self, Patience};
 use crate::{Error, WhenFull};
+use threadwire_core::config::TOO_SLOW;
 use threadwire_core::session::overflow::{FrameKind, Overflow};
 
 impl Connection {
@@ -65,13 +67,33 @@ impl Connection {
             Overflow::Wait => {
                 // More than the limit is taken when nothing waits: then that is waited for.
                 let most = limit.saturating_sub(length);
-                EventLoop::current().wait(None, || self.buffered() <= most || !self.is_open())?;
-                return if self.is_open() { Ok(true) } else { Err(Error::Closed) };
+                return match self.wait_for_room(|| self.buffered() <= most)? {
+                    true => Ok(true),
+                    false => Err(Error::too_much_buffered(limit)),
+                };
             }
             Overflow::Close => self.sent_close(),
             Overflow::Refuse => {}
         }
         Err(Error::too_much_buffered(limit))
+    }
+
+    /// Waits until `done` says so; as it is for what the peer takes, within the bounds of [patience](super::patience). False if too many
+    /// wait already. Fails if the connection is not open any more, or is closed as the peer takes nothing.
+    #[cold]
+    pub(crate) fn wait_for_room(&self, done: impl Fn() -> bool) -> Result<bool, Error> {
+        let config = &self.0.site.config;
+        let written = || self.0.session.borrow().written();
+        let waited = patience::wait_for_room(config.wait_timeout, written, || done() || !self.is_open())?;
+        match waited {
+            Patience::Rewarded if self.is_open() => Ok(true),
+            Patience::Rewarded => Err(Error::Closed),
+            Patience::Refused => Ok(false),
+            Patience::Exhausted => {
+                self.close_with(CloseCode::POLICY, TOO_SLOW)?;
+                Err(Error::too_much_buffered(config.max_buffered))
+            }
+        }
     }
 
     /// Looks at how much is left after a write: what stops and starts with it, and who waits for it.

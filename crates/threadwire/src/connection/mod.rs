@@ -18,6 +18,7 @@ mod keepalive;
 pub(crate) mod listener;
 pub(crate) mod membership;
 pub mod messages;
+pub(crate) mod patience;
 mod reading;
 mod receivers;
 pub(crate) mod registry;

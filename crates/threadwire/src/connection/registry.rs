@@ -1,6 +1,6 @@
 //! Registry of a thread's connections: those that have handles, their listeners' names, and their buffers.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use slab::Slab;
@@ -13,6 +13,7 @@ thread_local! {
         buffers: Buffers::current(),
         names: RefCell::default(),
         with_handles: RefCell::default(),
+        waiting_sends: Cell::new(0),
     });
 }
 
@@ -23,6 +24,8 @@ pub(crate) struct Registry {
     /// The names of listeners: few, and the same for many connections.
     names: RefCell<Vec<&'static str>>,
     with_handles: RefCell<Slab<(u64, WeakConnection)>>,
+    /// How many sends wait for room inside of callbacks.
+    pub(super) waiting_sends: Cell<usize>,
 }
 
 impl Registry {

@@ -13,6 +13,7 @@ pub(crate) mod event;
 pub(crate) mod inbox;
 pub(crate) mod mail;
 mod nested_wait;
+mod nesting;
 mod poll;
 pub(crate) mod remote;
 pub(crate) mod reserve;
@@ -44,6 +45,7 @@ use slab::Slab;
 use self::clock::Clock;
 use self::inbox::{DISCARD, PAUSE, STOP};
 use self::mail::Mail;
+use self::nesting::{Nesting, Running};
 use self::source_table::SourceEntry;
 use self::stall::{Holder, Stalls};
 use self::timer::Timers;
@@ -102,6 +104,7 @@ pub struct EventLoop {
     /// Whether a wait has got what it waits for, so that no more mail is delivered before it returns.
     interrupted: Cell<bool>,
     depth: Cell<usize>,
+    nesting: Nesting,
     /// The number of waits in a row that had nothing to wait for.
     immediate: Cell<u32>,
     /// The time at which a checkpoint has last polled.
@@ -136,7 +139,8 @@ struct TimerCall {
 
 impl EventLoop {
     /// How deep waits may be nested (a callback that waits, in which a callback is called that waits, and so on)
-    /// before no further callback is called. The waits then still flush, and end when they are due or by a stop.
+    /// before no further callback is called. The waits then still flush, and end when they are due or by a stop. That it has
+    /// come to that is logged as an error, with who waits inside of whom.
     pub const MAX_NESTING: usize = 32;
 
     /// The loop of this thread. A thread that has none gets one.
@@ -207,6 +211,7 @@ impl EventLoop {
             keeping: RefCell::default(),
             interrupted: Cell::new(false),
             depth: Cell::new(0),
+            nesting: Nesting::default(),
             immediate: Cell::new(0),
             turned: Cell::new(now),
             clock: Clock::new(now),
@@ -357,6 +362,7 @@ impl EventLoop {
     fn flush(&self) {
         while let Some(token) = pop(&self.dirty, Vec::pop) {
             if let Some(source) = self.source(token) {
+                self.nesting.running.set(Running::Source(token));
                 let _held = self.hold(|| Holder::Source(Rc::clone(&source)));
                 source.flush();
             }
@@ -371,6 +377,7 @@ impl EventLoop {
                 return;
             }
             let Some((token, ready, source)) = self.next_ready() else { return };
+            self.nesting.running.set(Running::Source(token));
             let _held = self.hold(|| Holder::Source(Rc::clone(&source)));
             if may_call {
                 source.ready(ready);
@@ -399,6 +406,7 @@ impl EventLoop {
         let last = self.timers.borrow().last_set();
         while let Some(TimerCall { call, set_at }) = pop(&self.timers, |timers| timers.pop(now, last)) {
             self.quiet_since.set(None);
+            self.nesting.running.set(Running::Timer(set_at));
             let _held = self.hold(|| Holder::Timer(set_at));
             contain(call);
         }
@@ -426,6 +434,7 @@ impl EventLoop {
 
     #[inline]
     fn deliver(&self, mail: Box<dyn Mail>) {
+        self.nesting.running.set(Running::Mail(mail.name()));
         let _held = self.hold(|| Holder::of_mail(&*mail));
         contain(|| {
             // This happens at the end of a run only: before that, a stop lets nothing be delivered at all.

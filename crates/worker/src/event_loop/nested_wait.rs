@@ -1,6 +1,6 @@
 //! Nested waits, the primitive of all others: they hold while the worker is paused, and end with a stop.
 
-use std::cell::Cell;
+use std::panic::Location;
 use std::time::{Duration, Instant};
 
 use super::EventLoop;
@@ -23,12 +23,14 @@ impl EventLoop {
     ///
     /// `done` is asked after every turn, and nothing but mail, sockets, timers and [`Remote::wake`](crate::Remote::wake) makes a loop turn:
     /// a variable that another thread changes does not. ([`wait_until`](crate::wait_until) asks now and then all the same.)
+    #[track_caller]
     pub fn wait(&self, until: Option<Instant>, done: impl FnMut() -> bool) -> Result<bool, Stopped> {
         self.wait_asking(until, None, done)
     }
 
     /// As [`wait`](EventLoop::wait), asking `done` at least each time that `every` has passed.
     #[inline]
+    #[track_caller]
     pub(crate) fn wait_asking(
         &self,
         until: Option<Instant>,
@@ -39,7 +41,7 @@ impl EventLoop {
         if is_of_task && let Some(topic) = self.keeping.take() {
             topic.forget_kept();
         }
-        let _nested = DepthGuard::enter(&self.depth);
+        let _nested = self.nest(Location::caller());
         let mut has_turned = false;
         loop {
             // Gathered output leaves even if there is nothing to wait for, and flushing may bring what is waited for.
@@ -69,6 +71,7 @@ impl EventLoop {
     /// for by other waits any more. (The loop of a worker goes on turning after its task.) All such calls together take no longer than the
     /// thread's [grace](EventLoop::set_grace).
     #[doc(hidden)]
+    #[track_caller]
     pub fn wind_down(&self, mut done: impl FnMut() -> bool) {
         if self.has_task() || self.finished.get() || !self.is_stopping() {
             return;
@@ -76,7 +79,7 @@ impl EventLoop {
         let deadline =
             self.winds_down_until.get().unwrap_or_else(|| timer::after(Instant::now(), self.grace.get()));
         self.winds_down_until.set(Some(deadline));
-        let _nested = DepthGuard::enter(&self.depth);
+        let _nested = self.nest(Location::caller());
         let was_winding_down = self.winds_down.replace(true);
         while !done() && Instant::now() < deadline {
             self.turn(Some(deadline));
@@ -97,9 +100,10 @@ impl EventLoop {
 
     /// Does what there is to do, without waiting (unless the worker is paused): the hook for a program that has a loop of
     /// its own.
+    #[track_caller]
     pub fn update(&self) -> Result<(), Stopped> {
         let is_of_task = self.is_outermost();
-        let _nested = DepthGuard::enter(&self.depth);
+        let _nested = self.nest(Location::caller());
         // The thread may have slept in another loop.
         self.worker.inbox.wake_up();
         if !self.is_stopping() {
@@ -121,22 +125,5 @@ impl EventLoop {
             self.turned.set(Instant::now());
         }
         Ok(())
-    }
-}
-
-/// Counts how deep waits are nested.
-struct DepthGuard<'a>(&'a Cell<usize>, usize);
-
-impl DepthGuard<'_> {
-    fn enter(depth: &Cell<usize>) -> DepthGuard<'_> {
-        let before = depth.get();
-        depth.set(before + 1);
-        DepthGuard(depth, before)
-    }
-}
-
-impl Drop for DepthGuard<'_> {
-    fn drop(&mut self) {
-        self.0.set(self.1);
     }
 }

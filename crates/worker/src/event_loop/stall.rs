@@ -56,7 +56,7 @@ impl Holder {
         }
     }
 
-    fn name(&self) -> Cow<'static, str> {
+    pub(super) fn name(&self) -> Cow<'static, str> {
         match self {
             Holder::Task => "the task".into(),
             Holder::Source(source) => source.name(),

@@ -143,6 +143,8 @@ pub(crate) struct Lane<C, E> {
     outside: AtomicUsize,
     /// How many of those bytes the owner drops to make room.
     droppable: AtomicUsize,
+    /// How often that count has fallen.
+    taken: AtomicUsize,
     /// Whether somebody waits.
     has_waiting: AtomicBool,
     /// Whether messages can be sent.
@@ -184,6 +186,7 @@ impl<C, E: Clone> Lane<C, E> {
             state: Mutex::new(state),
             outside: AtomicUsize::new(0),
             droppable: AtomicUsize::new(0),
+            taken: AtomicUsize::new(0),
             has_waiting: AtomicBool::new(false),
             open: AtomicBool::new(true),
         }
@@ -242,7 +245,10 @@ impl<C, E: Clone> Lane<C, E> {
 
     /// Says how many bytes wait outside of this queue. Wakes those who have waited for less.
     pub(crate) fn set_outside(&self, bytes: usize) {
-        self.outside.store(bytes, Ordering::SeqCst);
+        if self.outside.swap(bytes, Ordering::SeqCst) > bytes {
+            // Only the owner writes it.
+            self.taken.store(self.taken.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        }
         if self.has_waiting.load(Ordering::SeqCst) {
             self.wake();
         }
@@ -322,6 +328,11 @@ impl<C, E: Clone> Lane<C, E> {
             0 => total,
             _ => total - total.saturating_sub(limit).min(self.droppable.load(Ordering::SeqCst)),
         }
+    }
+
+    /// A number that changes whenever the peer has taken something of what waits outside.
+    pub(crate) fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
     }
 
     /// How many messages were dropped here.

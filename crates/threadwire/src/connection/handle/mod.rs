@@ -22,6 +22,7 @@ use threadwire_proto::frame::MAX_CONTROL;
 use threadwire_proto::{CloseCode, CloseFrame, Compress, Message, OpCode, SendError};
 use threadwire_worker::{EventLoop, Lock, Remote, WorkerId};
 
+use crate::connection::patience::{Patience, wait_for_room};
 use crate::connection::registry::Registry;
 use crate::{Closed, Config, Connection, Error, SendOptions, WhenFull};
 use lane::{Lane, LeftFrame, Pushed};
@@ -192,7 +193,8 @@ impl Handle {
 
     /// Waits until all that was sent has been written to the system, or the connection has ended; the loop of this thread goes
     /// on meanwhile. (That it was written does not say that the peer has got it.) Fails with [`Error::Stopped`] if this
-    /// thread's worker is stopped.
+    /// thread's worker is stopped; and in a callback with [`Error::Limit`] as a send does that
+    /// [waits](crate::Config::wait_timeout).
     pub fn wait_drained(&self) -> Result<(), Error> {
         self.wait_below(0)
     }
@@ -431,9 +433,15 @@ impl Handle {
     }
 
     fn wait_below(&self, most: usize) -> Result<(), Error> {
-        let waker = waker_of_this_thread();
-        EventLoop::current().wait(None, || self.0.lane.is_below(Some(most), &waker))?;
-        Ok(())
+        let (waker, config) = (waker_of_this_thread(), &self.0.config);
+        let taken = || self.0.lane.taken() as u64;
+        let waited = wait_for_room(config.wait_timeout, taken, || self.0.lane.is_below(Some(most), &waker))?;
+        match waited {
+            Patience::Rewarded => return Ok(()),
+            Patience::Refused => {}
+            Patience::Exhausted => self.close_with(CloseCode::POLICY, TOO_SLOW)?,
+        }
+        Err(Error::too_much_buffered(config.max_buffered))
     }
 
     /// Has the owner look into the lane, if it doesn't know. False if it is no more.

@@ -1,14 +1,18 @@
 //! Handles of async connections, from any task and any thread.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use crate::common::peer::{BINARY, TEXT};
 use crate::common::tasks::{Script, client, echo, join, on_runtimes, pair, pair_over, server};
-use crate::common::{patient, peer::request};
+use crate::common::{SOON, patient, peer::request};
 use threadwire::error::LimitKind;
-use threadwire::{Compress, Config, Deflate, Error, OwnedMessage, WhenFull, aio};
+use threadwire::worker::later;
+use threadwire::{Compress, Config, Deflate, Error, OwnedMessage, WhenFull, aio, wait_until};
 
 #[test]
 fn native_threads_send_while_the_task_only_receives() {
@@ -238,6 +242,26 @@ fn a_native_thread_that_waits_for_room_learns_of_the_end() {
         has_begun.await.unwrap();
         ws.abort();
         assert!(matches!(join(thread).await, Err(Error::Closed)));
+    });
+}
+
+#[test]
+fn a_callback_of_a_worker_does_not_wait_for_room_without_end() {
+    on_runtimes(|| async {
+        let (ws, _script) = stuck(limited(WhenFull::Wait).wait_timeout(SOON)).await;
+        let handle = ws.handle();
+        let thread = thread::spawn(move || {
+            let refused = Rc::new(RefCell::new(None));
+            let refuses = Rc::clone(&refused);
+            later(Duration::ZERO, move || {
+                let error = (0..20).find_map(|_| handle.send("1234567890").err());
+                *refuses.borrow_mut() = error;
+            });
+            wait_until(None, || refused.borrow().is_some()).unwrap();
+            refused.take()
+        });
+        assert!(matches!(join(thread).await, Some(Error::Limit(_))));
+        assert!(!ws.is_open());
     });
 }
 

@@ -30,3 +30,4 @@ mod stall_names;
 mod stalls;
 mod trace;
 mod waiting_callbacks;
+mod waiting_sends;

@@ -361,9 +361,22 @@ fn a_callback_that_panics_in_the_end_is_reported_too() {
     });
 }
 
-/// What is logged on this thread.
+/// What is logged on this thread, of warnings and errors.
 #[derive(Clone, Default)]
-struct Logged(Arc<Mutex<String>>);
+pub(super) struct Logged(Arc<Mutex<String>>);
+
+impl Logged {
+    /// Runs `code` on another thread, and returns what it has logged there.
+    pub(super) fn while_running(code: impl FnOnce() + Send + 'static) -> String {
+        let logged = Logged::default();
+        let subscriber = logged.clone();
+        let thread = thread::spawn(move || tracing::subscriber::with_default(subscriber, code));
+        if let Err(payload) = thread.join() {
+            std::panic::resume_unwind(payload);
+        }
+        std::mem::take(&mut logged.0.lock().unwrap())
+    }
+}
 
 impl tracing::field::Visit for Logged {
     fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn fmt::Debug) {
@@ -373,7 +386,7 @@ impl tracing::field::Visit for Logged {
 
 impl tracing::Subscriber for Logged {
     fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        *metadata.level() == tracing::Level::WARN
+        *metadata.level() <= tracing::Level::WARN
     }
 
     fn event(&self, event: &tracing::Event<'_>) {
@@ -392,17 +405,12 @@ impl tracing::Subscriber for Logged {
 
 #[test]
 fn a_stall_is_logged_with_who_it_was_and_how_long() {
-    let logged = Logged::default();
-    let subscriber = logged.clone();
-    let ended = thread::spawn(move || {
-        tracing::subscriber::with_default(subscriber, || {
-            Worker::<()>::builder().stall_limit(LIMIT).run(|| {
-                hold();
-                Ok(())
-            })
+    let logged = Logged::while_running(|| {
+        let ended = Worker::<()>::builder().stall_limit(LIMIT).run(|| {
+            hold();
+            Ok(())
         });
+        drop(ended);
     });
-    ended.join().unwrap();
-    let logged = logged.0.lock().unwrap();
     assert!(logged.contains("what=\"the task\"") && logged.contains("held="), "{logged}");
 }

@@ -1,5 +1,6 @@
 //! Tests of timers, calls, sources, and waits inside of callbacks.
 
+use super::stalls::Logged;
 use std::cell::{Cell, RefCell};
 use std::io::Write;
 use std::rc::Rc;
@@ -420,6 +421,35 @@ fn waits_nest_to_the_limit_and_no_deeper() {
         let said = log.clone();
         EventLoop::current().after(Duration::ZERO, move || said.say("still there"));
         wait_until(None, || !log.is_empty()).unwrap();
+    });
+}
+
+#[test]
+fn waits_that_are_nested_too_deep_are_named_once() {
+    bounded(|| {
+        thread_local! {
+            static DEPTH: Cell<usize> = const { Cell::new(0) };
+            static IS_OVER: Cell<bool> = const { Cell::new(false) };
+        }
+        fn deeper() {
+            DEPTH.set(DEPTH.get() + 1);
+            if DEPTH.get() < EventLoop::MAX_NESTING {
+                EventLoop::current().after(Duration::ZERO, deeper);
+                wait_until(None, || IS_OVER.get()).unwrap();
+            } else {
+                // Again and again as deep as that: it is one and the same case.
+                (0..8).for_each(|_| sleep(Duration::from_millis(1)).unwrap());
+                IS_OVER.set(true);
+            }
+        }
+        let logged = Logged::while_running(|| {
+            EventLoop::current().after(Duration::ZERO, deeper);
+            wait_until(None, || IS_OVER.get()).unwrap();
+        });
+        assert_eq!(logged.matches("waits=").count(), 1, "{logged}");
+        assert_eq!(logged.matches("the task (at ").count(), 1, "{logged}");
+        assert_eq!(logged.matches("the timer set at ").count(), EventLoop::MAX_NESTING, "{logged}");
+        assert!(logged.contains("timers_calls_sources.rs"), "{logged}");
     });
 }
 
