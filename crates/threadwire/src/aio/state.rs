@@ -19,11 +19,11 @@ use threadwire_core::session::overflow::{FrameKind, Overflow};
 use threadwire_core::session::send::Framed;
 use threadwire_core::session::unparsed::Unparsed;
 use threadwire_core::session::{self, Session};
-use threadwire_proto::{CloseCode, CloseFrame, Compress, Initiator, OpCode, SendError, SendOptions};
+use threadwire_proto::{CloseCode, CloseFrame, Compress, Initiator, Level, OpCode, SendError, SendOptions};
 
 use super::attendant::{RuntimeEnded, now};
 use super::link::{Awaited, Link};
-use super::received::Event;
+use super::received::Arrival;
 use super::stream::{Polled, Stream};
 use super::waiters::Waiters;
 use crate::tasks::last_stall;
@@ -55,7 +55,7 @@ pub(super) struct State {
     pub(super) session: Session,
     pub(super) unparsed: Unparsed,
     /// What was read while nobody received, and not received yet.
-    pub(super) inbox: VecDeque<Event>,
+    pub(super) inbox: VecDeque<Arrival>,
     pub(super) inbox_cost: usize,
     /// Whether that is so much that nothing more is read.
     pub(super) is_full: bool,
@@ -63,6 +63,8 @@ pub(super) struct State {
     pub(super) sent_at_read: u64,
     /// Whether pings and pongs are handed out.
     pub(super) wants_control: bool,
+    /// Whether messages are handed out in parts.
+    pub(super) in_parts: bool,
     /// Whether the program reads no more for now.
     pub(super) is_reading_paused: bool,
     /// Whether the reader has come since that was looked at last.
@@ -89,7 +91,7 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(stream: Stream, session: Session, unparsed: Unparsed) -> State {
+    pub(super) fn new(stream: Stream, session: Session, unparsed: Unparsed, level: Level) -> State {
         State {
             stream: Some(stream),
             session,
@@ -99,6 +101,7 @@ impl State {
             is_full: false,
             sent_at_read: u64::MAX,
             wants_control: false,
+            in_parts: level == Level::Frames,
             is_reading_paused: false,
             has_polled: false,
             has_no_receiver: false,

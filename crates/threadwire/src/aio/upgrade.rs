@@ -7,7 +7,7 @@ use std::sync::Arc;
 use http::{HeaderValue, Request, Response, request::Parts};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use threadwire_proto::Role;
+use threadwire_proto::{Level, Role};
 use threadwire_proto::handshake::{self, Answer, HandshakeError, Headers};
 
 use super::connection::Connection;
@@ -165,6 +165,7 @@ impl Upgrade {
             let deflate = deflate?;
             let upgraded = on_upgrade.await.map_err(Error::other)?;
             Ok(Connection::open(Opening {
+                level: Level::Messages,
                 role: Role::Server,
                 stream: Stream::of(TokioIo::new(upgraded)).traced_from_now_on(&config, Role::Server),
                 config: Arc::new(config),
