@@ -7,8 +7,8 @@ use std::sync::Arc;
 use http::{HeaderValue, Request, Response, request::Parts};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use threadwire_proto::{Level, Role};
 use threadwire_proto::handshake::{self, Answer, HandshakeError, Headers};
+use threadwire_proto::{Level, Role};
 
 use super::connection::Connection;
 use super::core::Opening;

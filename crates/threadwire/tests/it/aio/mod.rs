@@ -11,6 +11,7 @@ mod handles;
 #[cfg(feature = "axum")]
 mod http_servers;
 mod messages;
+mod partial_messages;
 mod reconnecting;
 mod runtimes;
 mod same_as_on_loops;

@@ -630,6 +630,16 @@ scenarios! {
             assert_eq!(message.next_part().unwrap().unwrap(), b"parts");
             assert_eq!(message.next_part().unwrap(), None);
         };
+        aio: alone async || {
+            let (client, peer) = client(patient());
+            let mut ws = threadwire::aio::connect_in_parts(&client).await.unwrap();
+            let mut peer = peer.join().unwrap();
+            FRAGMENTS.iter().for_each(|(first, payload)| peer.send(*first, payload));
+            let mut message = ws.recv().await.unwrap().unwrap();
+            assert_eq!(message.next_part().await.unwrap().unwrap(), b"two ");
+            assert_eq!(message.next_part().await.unwrap().unwrap(), b"parts");
+            assert_eq!(message.next_part().await.unwrap(), None);
+        };
     }
     "hear pings and pongs" {
         listener: alone || {
