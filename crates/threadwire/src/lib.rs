@@ -88,6 +88,7 @@ pub use threadwire_worker as worker;
 pub use app::App;
 pub use client::{Client, connect};
 pub use connection::Connection;
+pub use connection::closure::on_message;
 pub use connection::handle::Handle;
 pub use connection::handle::events;
 pub use connection::listener::Listener;
@@ -102,7 +103,7 @@ pub use threadwire_core::server::Request;
 pub use threadwire_core::trace;
 pub use threadwire_proto::handshake::{Headers, Response};
 pub use threadwire_proto::{
-    CloseCode, Compress, Deflate, Initiator, Keepalive, Limits, Message, OwnedMessage,
+    AsMessage, CloseCode, Compress, Deflate, Initiator, Keepalive, Limits, Message, OwnedMessage,
 };
 pub use threadwire_worker::{Stopped, sleep, update, wait_forever, wait_until};
 

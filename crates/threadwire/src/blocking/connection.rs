@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use threadwire_proto::deflate::Agreement;
 use threadwire_proto::handshake::Headers;
-use threadwire_proto::{CloseCode, Message, OwnedMessage};
+use threadwire_proto::{AsMessage, CloseCode, OwnedMessage};
 use threadwire_worker::{EventLoop, Stopped, checkpoint};
 
 use super::inbox::Inbox;
@@ -261,18 +261,18 @@ impl Connection {
     ///
     /// Fails with [`Error::Closed`] if the connection is not open, or closes while this waits, and with [`Error::Stopped`] if the
     /// thread's worker is stopped; in both cases what was taken before may still leave.
-    pub fn send<'a>(&mut self, message: impl Into<Message<'a>>) -> Result<(), Error> {
+    pub fn send(&mut self, message: impl AsMessage) -> Result<(), Error> {
         self.send_with(message, SendOptions::default())
     }
 
     /// Sends a message, and chooses what is to happen if there is no room for it, or whether it is compressed: see
     /// [`SendOptions`]. Where no policy is chosen, it does as [`send`](Connection::send).
-    pub fn send_with<'a>(
+    pub fn send_with(
         &mut self,
-        message: impl Into<Message<'a>>,
+        message: impl AsMessage,
         options: impl Into<SendOptions>,
     ) -> Result<(), Error> {
-        let (message, options) = (message.into(), options.into());
+        let (message, options) = (message.as_message(), options.into());
         self.before_send();
         self.inbox.window.while_sending(&self.ws, options.when_full, |when_full| {
             self.ws.send_with(message, options.when_full(when_full))?;
