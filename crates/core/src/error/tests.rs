@@ -49,6 +49,8 @@ fn every_variant() -> Vec<(Error, &'static str, bool)> {
             "the peer was silent for 1.5 s",
             true,
         ),
+        (Error::Timeout(TimeoutKind::Message), "the rest of a message did not come in time", true),
+        (Error::Timeout(TimeoutKind::Unread), "the peer took nothing of what waited for it in time", true),
         (Error::Timeout(TimeoutKind::Pong), "the answer to a ping took too long", true),
         (
             Error::Protocol(Violation::Masked),
