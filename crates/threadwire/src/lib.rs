@@ -52,6 +52,8 @@
 //!
 //! What each of the faces can is told by the tables of [`faces`].
 //!
+//! With the feature `printer` there is the module `printer`, by which all threads print to one terminal.
+//!
 //! # Threads and tasks on one connection
 //!
 //! | from | to | there is |
@@ -80,6 +82,9 @@ mod on_loop;
 mod tasks;
 pub mod tls;
 
+/// The printer, which owns the terminal for all threads: the `threadwire-printer` crate.
+#[cfg(feature = "printer")]
+pub use threadwire_printer as printer;
 /// The protocol without I/O: the `threadwire-proto` crate.
 pub use threadwire_proto as proto;
 /// The threads and event loops under it all: the `threadwire-worker` crate.

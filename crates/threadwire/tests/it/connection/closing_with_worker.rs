@@ -124,13 +124,10 @@ fn a_worker_whose_task_returns_the_error_of_a_connection_gives_it_to_whoever_joi
         let host = Host::listen();
         let url = host.url();
         let (tell, is_open) = mpsc::channel();
-        let host = host.run(move |host| {
-            let mut peer = host.upgrade(b"");
-            tell.send(()).unwrap();
-            assert_eq!(peer.code(), 1001);
-        });
+        let host = host.run(|host| assert_eq!(host.upgrade(b"").code(), 1001));
         let stopped = Worker::spawn_fallible(move || {
             let mut ws = blocking::connect(url)?;
+            tell.send(())?;
             loop {
                 ws.recv()?;
             }
