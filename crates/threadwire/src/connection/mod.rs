@@ -641,7 +641,9 @@ impl Connection {
         connection.begin_keeping();
         connection.call(|listener| {
             connection.guard(|| listener.on_open(&connection));
-            connection.deliver(listener, early);
+            if !connection.deliver(listener, early) {
+                event_loop.requeue(token, Ready::READABLE);
+            }
         });
         connection.settle();
         if !unread.is_empty() {

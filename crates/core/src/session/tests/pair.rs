@@ -158,7 +158,11 @@ impl Side {
             match self.session.read(&mut self.end, &mut input) {
                 Received::Bytes { in_input, .. } => {
                     self.session.heard(|| now);
-                    self.hand_out(&mut &mut input[..in_input], now);
+                    let mut unread = &mut input[..in_input];
+                    self.hand_out(&mut unread, now);
+                    if !unread.is_empty() {
+                        self.session.keep_input(unread);
+                    }
                 }
                 Received::Nothing => {}
                 Received::End(error) => self.session.input_ended(error, &mut self.end),
