@@ -124,6 +124,7 @@ pub(crate) fn run(options: &Options) -> ExitCode {
     match ended {
         Ended::Done(code) => code,
         Ended::Stopped => ExitCode::from(signals::exit_code()),
+        Ended::Failed(error) => crate::fail(&Error::of_program(error)),
         Ended::Panicked(payload) => std::panic::resume_unwind(payload),
     }
 }

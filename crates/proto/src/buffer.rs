@@ -70,6 +70,12 @@ impl Buffer {
         self.bytes.len()
     }
 
+    /// How much memory the buffer has, in bytes.
+    #[inline]
+    pub(crate) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Forgets the bytes, but not their memory.
     pub(crate) fn clear(&mut self) {
         self.length = 0;

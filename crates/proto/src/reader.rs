@@ -43,6 +43,8 @@ pub struct Reader {
     body: Buffer,
     /// Bytes at the end of `body`'s room that were read there directly and not looked at yet.
     unread: usize,
+    /// Whether more of what is incomplete has arrived since that was asked for.
+    has_moved: bool,
     /// The payload so far of the control frame that is arriving, perhaps between the fragments of a message. In a box, as it is
     /// hardly ever needed.
     control: Option<Box<Buffer>>,
@@ -78,6 +80,7 @@ impl Reader {
             arriving: None,
             body: Buffer::default(),
             unread: 0,
+            has_moved: false,
             control: None,
             inflate: None,
         }
@@ -190,6 +193,18 @@ impl Reader {
         self.head_size == 0 && self.arriving.is_none() && !self.assembly.in_message()
     }
 
+    /// Whether more of what is incomplete has arrived since this was asked last. Control frames between the fragments of a message
+    /// don't count: the message has not come any further by them.
+    pub fn take_moved(&mut self) -> bool {
+        mem::take(&mut self.has_moved)
+    }
+
+    /// How much memory is held for what is incomplete, in bytes.
+    #[inline]
+    pub fn held(&self) -> usize {
+        self.body.capacity()
+    }
+
     /// The room where a long payload that is arriving goes on: a socket may read its next bytes straight into here, and
     /// what does not fit into the next input. Say how many with [`commit`](Reader::commit). `None` unless
     /// [`is_mid_payload`](Reader::is_mid_payload).
@@ -253,6 +268,7 @@ impl Reader {
             Some((header, size)) => {
                 take(input, size - had);
                 self.head_size = 0;
+                self.has_moved |= !(header.opcode.is_control() && self.assembly.in_message());
                 Ok(Some(header))
             }
             None => {
@@ -366,6 +382,9 @@ impl Reader {
     fn arrive<'b>(&mut self, input: &mut &'b mut [u8], pool: &mut Pool) -> Result<Arrival<'b>, Violation> {
         let Some(mut frame) = self.arriving.take() else { return Ok(Arrival::Partial) };
         let is_control = frame.opcode.is_control();
+        if self.unread > 0 || !input.is_empty() {
+            self.has_moved |= !(is_control && self.assembly.in_message());
+        }
 
         if self.unread > 0 {
             let mut body = mem::take(&mut self.body);

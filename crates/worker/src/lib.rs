@@ -78,6 +78,7 @@ pub use this_thread::{
     wait_worker,
 };
 pub use threadwire_stopped::Stopped;
+pub use worker::failure::TaskError;
 pub use worker::join::{Winner, join_all, race};
 pub use worker::restart::{NotStarted, Restartable, StartError};
 pub use worker::{Builder, Ended, Worker};

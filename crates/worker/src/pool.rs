@@ -6,6 +6,7 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
+use std::error::Error;
 use std::fmt;
 use std::io;
 use std::num::NonZeroUsize;
@@ -18,6 +19,7 @@ use threadwire_guard::Panicked;
 
 use crate::lock::Lock;
 use crate::promise::Settle;
+use crate::worker::failure::Failure;
 use crate::{Async, Defer, Ended, PromiseError, PutError, Queue, StopToken, Stopped, Worker};
 
 /// Threads that run submitted tasks, in order, each with an event loop of its own.
@@ -224,6 +226,33 @@ impl Pool {
         T: Send + 'static,
         F: FnOnce() -> Result<T, Stopped> + Send + 'static,
     {
+        self.submit_task(task)
+    }
+
+    /// As [`submit`](Pool::submit), for a task that may return any error, which becomes [`PromiseError::Rejected`]: see
+    /// [`Worker::spawn_fallible`].
+    ///
+    /// ```
+    /// use threadwire_worker::Pool;
+    /// let pool = Pool::new(1);
+    /// let number = pool.submit_fallible(|| Ok("12".parse::<u32>()?))?;
+    /// assert_eq!(number.get()?, 12);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn submit_fallible<T, F>(&self, task: F) -> Result<Async<T>, PutError<F>>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> Result<T, Box<dyn Error + Send + Sync>> + Send + 'static,
+    {
+        self.submit_task(task)
+    }
+
+    fn submit_task<T, E, F>(&self, task: F) -> Result<Async<T>, PutError<F>>
+    where
+        T: Send + 'static,
+        E: Into<Failure>,
+        F: FnOnce() -> Result<T, E> + Send + 'static,
+    {
         // A pool dropped or shut down before the task begins has cancelled it.
         let (promise, settle) = Async::new(PromiseError::Cancelled);
         let mut job = (task, settle);
@@ -398,10 +427,11 @@ impl fmt::Debug for Pool {
 }
 
 impl Job {
-    fn new<T, F>((task, settle): (F, Settle<T>)) -> Job
+    fn new<T, E, F>((task, settle): (F, Settle<T>)) -> Job
     where
         T: Send + 'static,
-        F: FnOnce() -> Result<T, Stopped> + Send + 'static,
+        E: Into<Failure>,
+        F: FnOnce() -> Result<T, E> + Send + 'static,
     {
         Job {
             stop: settle.stop_token().clone(),
@@ -455,8 +485,8 @@ impl PoolState {
         loop {
             match Worker::builder().run(|| self.serve()) {
                 Ended::Done(()) => return,
-                // A task was stopped, and the loop with it.
-                Ended::Stopped => {}
+                // A task was stopped, and the loop with it. (The errors of tasks are for those who get their results.)
+                Ended::Stopped | Ended::Failed(_) => {}
                 // The panic of a callback that a task has left to the loop.
                 Ended::Panicked(payload) => {
                     let error = Panicked::from(payload);

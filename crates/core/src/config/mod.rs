@@ -55,6 +55,19 @@ pub struct Config {
     /// How long the closing handshake may take, from the first close frame to the end of TCP. 5 s by default. Past it,
     /// TCP is dropped.
     pub close_timeout: Duration,
+    /// For how long a message that the peer has begun may not go on, and for how long the peer may take nothing of what waits for it.
+    /// 60 s by default; [`Duration::MAX`] for any time. Past it, the connection is closed with 1008, and
+    /// [`Closed::error`](crate::Closed::error) is [`TimeoutKind::Message`](crate::TimeoutKind::Message) or
+    /// [`TimeoutKind::Unread`](crate::TimeoutKind::Unread). A byte now and then is enough, the time between messages does not count,
+    /// and neither does a time in which this side does not read. It may be noticed up to a quarter of the time late.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadwire::Config;
+    /// let config = Config::default().progress_timeout(Duration::from_secs(10));
+    /// # assert_eq!(config.progress_timeout.as_secs(), 10);
+    /// ```
+    pub progress_timeout: Duration,
     /// Whether and when a silent peer is pinged, and when it is given up: then it is told 1001, TCP is dropped, and
     /// [`Closed::error`](crate::Closed::error) is [`TimeoutKind::Silence`](crate::TimeoutKind::Silence). None by default: it
     /// costs about 300 bytes a connection, and a timer. [`Keepalive::default`] is right for most; without any, a peer whose
@@ -85,8 +98,9 @@ pub struct Config {
     pub low_watermark: usize,
     /// Whether a server stops reading from a peer that does not read the answers to what it sends: when half of
     /// `max_buffered` waits, and answers have just added to it, until a quarter is left. True by default: a peer that sends
-    /// requests and never reads then fills its own memory, not the server's, and is not cut off while it is only slow. With
-    /// keepalive it is given up if it takes nothing for five times the time to answer. A client
+    /// requests and never reads then fills its own memory, not the server's, and is not cut off while it is only slow. If
+    /// it takes nothing for [`progress_timeout`](Config::progress_timeout), it is given up; with keepalive, also if it takes nothing for
+    /// five times the time to answer. A client
     /// always reads on, as two sides that wait for each other to read would wait forever; and so does a connection that
     /// drops messages when it is full. On the async face it is for answers by handles, which do not wait: a task whose send waits receives nothing meanwhile.
     pub throttle: bool,
@@ -105,6 +119,7 @@ threadwire_proto::setters! {
         auto_pong: bool,
         open_timeout: Duration,
         close_timeout: Duration,
+        progress_timeout: Duration,
         keep_round_trips: bool,
         max_buffered: usize,
         when_full: WhenFull,
@@ -127,6 +142,7 @@ impl Default for Config {
             auto_pong: protocol.auto_pong,
             open_timeout: Duration::from_secs(10),
             close_timeout: protocol.close_timeout,
+            progress_timeout: Duration::from_secs(60),
             keepalive: None,
             keep_round_trips: false,
             max_buffered: 16 << 20,

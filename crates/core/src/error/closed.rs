@@ -131,8 +131,15 @@ impl fmt::Display for Closed {
         };
         write!(f, "closed by {by} with {}", self.code)?;
         // What this side has found stands in the error as well.
-        let is_finding =
-            matches!(self.error, Some(Error::Protocol(_) | Error::Timeout(TimeoutKind::Silence { .. })));
+        let is_finding = matches!(
+            self.error,
+            Some(
+                Error::Protocol(_)
+                    | Error::Timeout(
+                        TimeoutKind::Silence { .. } | TimeoutKind::Message | TimeoutKind::Unread
+                    )
+            )
+        );
         if !self.reason.is_empty() && !is_finding {
             write!(f, ": {}", Shown(&self.reason))?;
         }

@@ -187,6 +187,8 @@ impl std::error::Error for Error {
             Error::Listen(error) => error.source(),
             Error::Io(error) => error.source(),
             Error::Other(error) => error.source(),
+            // It says the same: it is there for who looks for it, as a task does that may return any error.
+            Error::Stopped => Some(&Stopped),
             _ => None,
         }
     }
@@ -252,7 +254,7 @@ impl fmt::Display for Error {
 impl Error {
     fn chain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.headline(f)?;
-        let mut below = std::error::Error::source(self);
+        let mut below = std::error::Error::source(self).filter(|error| !error.is::<Stopped>());
         while let Some(error) = below.filter(|_| f.alternate()) {
             match error.downcast_ref::<io::Error>() {
                 Some(error) => write!(f, ": {}", plain(error))?,

@@ -49,6 +49,8 @@ fn every_variant() -> Vec<(Error, &'static str, bool)> {
             "the peer was silent for 1.5 s",
             true,
         ),
+        (Error::Timeout(TimeoutKind::Message), "the rest of a message did not come in time", true),
+        (Error::Timeout(TimeoutKind::Unread), "the peer took nothing of what waited for it in time", true),
         (Error::Timeout(TimeoutKind::Pong), "the answer to a ping took too long", true),
         (
             Error::Protocol(Violation::Masked),
@@ -288,6 +290,13 @@ fn a_reason_can_not_forge_another_line() {
 #[test]
 fn a_result_without_a_value_takes_24_bytes_at_most() {
     assert!(size_of::<Result<(), Error>>() <= 24, "{}", size_of::<Result<(), Error>>());
+}
+
+#[test]
+fn a_stop_can_be_found_in_the_error_that_a_wait_made_of_it_and_is_told_once() {
+    use std::error::Error as _;
+    assert!(Error::Stopped.source().is_some_and(|source| source.is::<Stopped>()));
+    assert_eq!(format!("{:#}", Error::Stopped), "the worker was asked to stop");
 }
 
 #[test]

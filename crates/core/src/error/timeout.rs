@@ -34,6 +34,10 @@ pub enum TimeoutKind {
         /// Since the last byte.
         silent_for: Duration,
     },
+    /// A message of the peer's was begun, and nothing more of it came ([`Config::progress_timeout`](crate::Config::progress_timeout)).
+    Message,
+    /// The peer took nothing of what waited for it ([`Config::progress_timeout`](crate::Config::progress_timeout)).
+    Unread,
     /// The answer to a ping with which a round trip was measured.
     Pong,
     /// Receiving: no message came within the time that the program gave.
@@ -52,6 +56,8 @@ impl fmt::Display for TimeoutKind {
             TimeoutKind::Silence { silent_for } => {
                 write!(f, "the peer was silent for {:.1} s", silent_for.as_secs_f64())
             }
+            TimeoutKind::Message => f.write_str("the rest of a message did not come in time"),
+            TimeoutKind::Unread => f.write_str("the peer took nothing of what waited for it in time"),
             TimeoutKind::Receive => f.write_str("no message came in time"),
             TimeoutKind::Pong => f.write_str("the answer to a ping took too long"),
         }

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use threadwire_proto::keepalive::{Check, Hold, Pulse};
 use threadwire_proto::{CloseCode, RoundTripSummary, RoundTrips};
 
-use super::Session;
 use super::buffers::Buffers;
+use super::progress::Stall;
+use super::{Env, Session};
 use crate::config::Config;
 use crate::error::{Error, TimeoutKind};
 use crate::transport::Transport;
@@ -47,7 +48,7 @@ struct Unread {
     lasted: Duration,
 }
 
-/// A duty of the keepalive.
+/// What is due when a session's time has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
     /// Nothing. The timer is to be set anew.
@@ -56,6 +57,8 @@ pub enum Due {
     Ping,
     /// The peer is silent: see [`give_up_silent`](Session::give_up_silent).
     Silent { for_: Duration },
+    /// The peer does not go on: see [`give_up_stalled`](Session::give_up_stalled).
+    Stalled(Stall),
     /// Closing has taken too long, and has ended.
     Expired,
 }
@@ -85,6 +88,7 @@ impl Session {
     /// There is nothing to keep alive any more. What was measured stays.
     pub fn end_keepalive(&mut self) {
         self.is_timed = false;
+        self.end_watch();
         if let Some(keep_alive) = self.keep_alive() {
             keep_alive.pulse = None;
         }
@@ -104,19 +108,26 @@ impl Session {
         self.is_timed
     }
 
-    /// When [`tick`](Session::tick) is to be called: what keepalive waits for while the connection is open, and the end of the time
-    /// for closing after that.
+    /// When [`tick`](Session::tick) is to be called: what keepalive waits for and the next look at what is incomplete while the
+    /// connection is open, and the end of the time for closing after that.
     pub fn deadline(&mut self, now: Instant) -> Option<Instant> {
-        if self.is_open() { self.pulse()?.deadline() } else { self.closing_deadline(now) }
+        if !self.is_open() {
+            return self.closing_deadline(now);
+        }
+        let pulse = self.pulse().and_then(|pulse| pulse.deadline());
+        pulse.into_iter().chain(self.look_at()).min()
     }
 
-    /// The duty that is due now.
-    pub fn tick(&mut self, now: Instant) -> Due {
+    /// The duty that is due now. `reads` says that what arrives is read.
+    pub fn tick(&mut self, now: Instant, reads: bool, env: Env<'_>) -> Due {
         if !self.is_open() {
             let was_closing = self.closing_deadline(now).is_some();
             self.expire(now);
             let has_expired = was_closing && self.closing_deadline(now).is_none();
             return if has_expired { Due::Expired } else { Due::Nothing };
+        }
+        if let Some(stall) = self.look(now, reads, env) {
+            return Due::Stalled(stall);
         }
         let is_throttled = self.is_throttled;
         let Some(keep_alive) = self.keep_alive() else { return Due::Nothing };

@@ -25,6 +25,7 @@ pub mod linger;
 pub mod outbox;
 pub mod outcome;
 pub mod overflow;
+pub mod progress;
 pub mod receive;
 pub mod round_trip;
 pub mod send;
@@ -43,6 +44,7 @@ use crate::error::Error;
 use buffers::Buffers;
 use keepalive::KeepAlive;
 use outbox::Outbox;
+use progress::Progress;
 use watermark::Watermark;
 
 /// The environment of most calls: the session's settings, and the buffers of its thread.
@@ -77,6 +79,8 @@ pub struct Session {
     is_timed: bool,
     /// Whether nothing is read from a peer that does not read either.
     is_throttled: bool,
+    /// Whether the connection is looked at for what does not go on.
+    is_watched: bool,
     watermark: Watermark,
 }
 
@@ -84,6 +88,7 @@ pub struct Session {
 #[derive(Default)]
 struct Extras {
     keep_alive: Option<KeepAlive>,
+    progress: Option<Progress>,
     /// How much the peer's last messages were answered with, if it does not read the answers.
     answers: u64,
     /// How many messages were dropped as there was no room.
@@ -111,6 +116,7 @@ impl Session {
             lingers: false,
             is_timed: false,
             is_throttled: false,
+            is_watched: false,
             watermark: Watermark::default(),
         }
     }

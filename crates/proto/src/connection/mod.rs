@@ -665,6 +665,18 @@ impl Connection {
         &mut self.reader
     }
 
+    /// Whether the peer has finished every message and frame that it has begun.
+    #[inline]
+    pub fn is_between_messages(&self) -> bool {
+        self.reader.is_idle()
+    }
+
+    /// How much memory is held for what has arrived and is incomplete, in bytes.
+    #[inline]
+    pub fn held(&self) -> usize {
+        self.reader.held()
+    }
+
     /// The end of the connection: memory that is kept for messages is of no use any more.
     fn let_go(&mut self) {
         self.reader.end();

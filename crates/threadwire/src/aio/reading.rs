@@ -101,7 +101,7 @@ impl State {
             return Poll::Ready(Some(event));
         }
         loop {
-            let mut event = self.look_at_unparsed(env.session.buffers, Some(ahead));
+            let mut event = self.look_at_unparsed(env, Some(ahead));
             if event.is_none() {
                 if !self.session.is_open() {
                     return Poll::Ready(None);
@@ -135,7 +135,7 @@ impl State {
     #[inline]
     fn look_at_unparsed(
         &mut self,
-        buffers: &Buffers,
+        env: Env<'_>,
         ahead: Option<&mut VecDeque<OwnedMessage>>,
     ) -> Option<Event> {
         if self.unparsed.is_empty() {
@@ -143,10 +143,11 @@ impl State {
         }
         let mut unparsed = std::mem::take(&mut self.unparsed);
         let mut input = unparsed.bytes();
-        let event = self.parse(&mut input, buffers, ahead);
+        let event = self.parse(&mut input, env.session.buffers, ahead);
         let left = input.len();
-        unparsed.keep_last(left, buffers);
+        unparsed.keep_last(left, env.session.buffers);
         self.unparsed = unparsed;
+        self.look_at_rest(env);
         event
     }
 
@@ -180,6 +181,7 @@ impl State {
                 let mut unread = &mut input[..in_input];
                 let event = self.parse(&mut unread, buffers, ahead);
                 let start = in_input - unread.len();
+                self.look_at_rest(env);
                 self.unparsed.keep(input, start, in_input, buffers);
                 Poll::Ready(event)
             }
@@ -272,7 +274,7 @@ impl State {
         if self.unparsed.is_empty() {
             let _ = ready!(self.poll_read(Awaited::ByAttendant, env, None));
         }
-        while self.look_at_unparsed(env.session.buffers, None).is_some() {}
+        while self.look_at_unparsed(env, None).is_some() {}
         Poll::Ready(())
     }
 
@@ -285,7 +287,7 @@ impl State {
                 self.session.hold_keepalive(Hold::NotReading, now());
                 break Poll::Pending;
             }
-            if let Some(event) = self.look_at_unparsed(env.session.buffers, None) {
+            if let Some(event) = self.look_at_unparsed(env, None) {
                 self.keep_for_later(event);
                 continue;
             }

@@ -342,6 +342,7 @@ impl State {
         }
         let was_throttled = self.session.is_throttled();
         self.session.regulate(now, env.session);
+        self.look_at_rest(env);
         if was_throttled && !self.session.is_throttled() {
             self.call_reader(env);
         }
@@ -407,7 +408,7 @@ impl State {
             self.look(env);
         }
         let now = now();
-        match self.session.tick(now) {
+        match self.session.tick(now, !self.is_reading_held() && !self.is_full, env.session) {
             Due::Ping => {
                 self.session.begin_probe(now);
                 let payload = self.session.take_probe(now);
@@ -422,10 +423,30 @@ impl State {
                 });
                 self.finish(env);
             }
+            Due::Stalled(stall) => {
+                self.on_stream(env.waker, |session, io| session.give_up_stalled(stall, io, env.session));
+                self.settle(env);
+            }
             Due::Expired => self.finish(env),
             Due::Nothing => {}
         }
         self.schedule(env);
+    }
+
+    /// Has what is left over looked at from time to time, whether it goes on.
+    #[inline]
+    pub(super) fn look_at_rest(&mut self, env: Env<'_>) {
+        if self.session.leaves_something() {
+            self.watch(env);
+        }
+    }
+
+    #[cold]
+    fn watch(&mut self, env: Env<'_>) {
+        if self.session.is_open() && !self.is_over() {
+            self.session.watch(now(), env.session);
+            self.schedule(env);
+        }
     }
 
     /// Puts the connection on the agenda, for what is due next.

@@ -59,6 +59,7 @@ impl Running {
         match self.worker.join()? {
             WorkerEnded::Done(result) => result,
             WorkerEnded::Stopped => Err(Error::Stopped),
+            WorkerEnded::Failed(error) => Err(Error::of_program(error)),
             WorkerEnded::Panicked(payload) => Err(Error::panicked(payload)),
         }
     }

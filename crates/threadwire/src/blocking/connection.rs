@@ -261,12 +261,14 @@ impl Connection {
     ///
     /// Fails with [`Error::Closed`] if the connection is not open, or closes while this waits, and with [`Error::Stopped`] if the
     /// thread's worker is stopped; in both cases what was taken before may still leave.
+    #[inline]
     pub fn send<'a>(&mut self, message: impl Into<Message<'a>>) -> Result<(), Error> {
         self.send_with(message, SendOptions::default())
     }
 
     /// Sends a message, and chooses what is to happen if there is no room for it, or whether it is compressed: see
     /// [`SendOptions`]. Where no policy is chosen, it does as [`send`](Connection::send).
+    #[inline]
     pub fn send_with<'a>(
         &mut self,
         message: impl Into<Message<'a>>,

@@ -563,6 +563,7 @@ impl Serving {
         match ended {
             Ended::Done(error) => Err(error),
             Ended::Stopped => Ok(()),
+            Ended::Failed(error) => Err(Error::of_program(error)),
             Ended::Panicked(payload) => Err(Error::panicked(payload)),
         }
     }

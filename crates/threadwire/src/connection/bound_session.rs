@@ -9,11 +9,12 @@ use threadwire_proto::{CloseCode, OpCode, SendOptions};
 
 use crate::Error;
 use crate::connection::stream::Stream;
-use threadwire_core::session::Session;
 use threadwire_core::session::buffers::Buffers;
 use threadwire_core::session::close::EndStep;
 use threadwire_core::session::linger::Linger;
+use threadwire_core::session::progress::Stall;
 use threadwire_core::session::receive::Received;
+use threadwire_core::session::{Env, Session};
 
 pub(super) struct BoundSession {
     session: Session,
@@ -131,6 +132,12 @@ impl BoundSession {
     pub(super) fn close_now(&mut self, code: CloseCode, reason: &str, buffers: &Buffers) {
         if let Some(stream) = &mut self.stream {
             self.session.close_now(stream, code, reason, buffers);
+        }
+    }
+
+    pub(super) fn give_up_stalled(&mut self, stall: Stall, env: Env<'_>) {
+        if let Some(stream) = &mut self.stream {
+            self.session.give_up_stalled(stall, stream, env);
         }
     }
 

@@ -73,16 +73,33 @@ impl Connection {
     pub(super) fn begin_keeping(&self) {
         self.0.session.borrow_mut().begin_keepalive(&self.0.site.config, Instant::now());
         if self.0.session.borrow().is_timed() {
-            let time = EventLoop::current().keep_time();
-            let timer = KeepaliveTimer { timer: None, _time: time };
-            self.0.extras.borrow_mut().get_or_insert_default().keepalive = Some(timer);
-            self.set_pulse_timer();
+            self.keep_time();
         }
+    }
+
+    /// From here on there is a timer.
+    fn keep_time(&self) {
+        let _time = EventLoop::current().keep_time();
+        let mut extras = self.0.extras.borrow_mut();
+        extras.get_or_insert_default().keepalive.get_or_insert(KeepaliveTimer { timer: None, _time });
+        drop(extras);
+        self.set_pulse_timer();
+    }
+
+    /// Something is left over at the end of a turn: whether it goes on is looked at from time to time.
+    #[cold]
+    pub(super) fn watch(&self) {
+        if self.0.phase.get() != Phase::Running || !self.is_open() {
+            return;
+        }
+        self.0.session.borrow_mut().watch(Instant::now(), self.env());
+        self.keep_time();
     }
 
     /// Sets the timer to the session's deadline.
     fn set_pulse_timer(&self) {
         let weak = WeakConnection(Rc::downgrade(&self.0));
+        let is_timed = self.0.session.borrow().is_timed();
         let deadline = match self.is_open() {
             true => self.0.session.borrow_mut().deadline(Instant::now()),
             false => None,
@@ -92,6 +109,11 @@ impl Connection {
             let event_loop = EventLoop::current();
             if let Some(timer) = keepalive.timer.take() {
                 event_loop.cancel(timer);
+            }
+            if deadline.is_none() && !is_timed {
+                // All that was left over has gone.
+                extras.keepalive = None;
+                return None;
             }
             keepalive.timer = deadline.map(|deadline| {
                 event_loop.at(deadline, move || {
@@ -118,14 +140,21 @@ impl Connection {
         }
         if self.0.listener.borrow().is_none() {
             // A callback waits, and what the peer says waits with it.
-            return self.hold_pulse(Hold::NotReading);
+            self.hold_pulse(Hold::NotReading);
+            self.0.session.borrow_mut().put_off_look(Instant::now(), self.env());
+            return self.set_pulse_timer();
         }
-        let due = self.0.session.borrow_mut().tick(EventLoop::current().turned_at());
+        let reads = self.reads();
+        let due = self.0.session.borrow_mut().tick(EventLoop::current().turned_at(), reads, self.env());
         match due {
             Due::Ping => self.ping_is_due(),
             Due::Silent { for_ } => {
                 self.0.session.borrow_mut().give_up_silent(for_, &self.0.registry.buffers);
                 return self.mark_dirty();
+            }
+            Due::Stalled(stall) => {
+                self.0.session.borrow_mut().give_up_stalled(stall, self.env());
+                self.mark_dirty();
             }
             Due::Nothing | Due::Expired => {}
         }

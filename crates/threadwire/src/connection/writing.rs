@@ -62,6 +62,9 @@ impl Connection {
         if self.has(Flags::WATCHED) || self.0.session.borrow().is_watched(left, self.env()) {
             self.regulate();
         }
+        if self.0.session.borrow().leaves_something() {
+            self.watch();
+        }
         if !self.is_open() {
             self.wind_down();
         }

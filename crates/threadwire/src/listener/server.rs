@@ -270,6 +270,7 @@ impl Server {
         match ended {
             Ended::Done(result) => result,
             Ended::Stopped => Ok(()),
+            Ended::Failed(error) => Err(Error::of_program(error)),
             Ended::Panicked(payload) => Err(Error::panicked(payload)),
         }
     }

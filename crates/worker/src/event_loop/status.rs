@@ -35,6 +35,8 @@ pub enum Outcome {
     Done,
     /// The task was stopped.
     Stopped,
+    /// The task returned this error.
+    Failed(String),
     /// The task panicked, with this message.
     Panicked(String),
 }

@@ -30,7 +30,7 @@ pub enum ChildChange {
     Started,
     /// The task came to its end.
     Done,
-    /// The task panicked, with this message.
+    /// The task failed with this error, or panicked, with this message.
     Failed(String),
     /// The task was stopped.
     Stopped,

@@ -1,5 +1,6 @@
 //! A promise that a closure on another thread settles.
 
+use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::PromiseError;
 use super::cell::{PromiseCell, Settled, Settlement};
+use crate::worker::failure::{self, Failure};
 use crate::{Ended, EventLoop, Remote, StopToken, Stopped, Worker};
 
 /// The result of a closure that runs on another thread: a worker of its own ([`Async::run`]) or one of a
@@ -51,6 +53,20 @@ impl<T: Send + 'static> Async<T> {
         Async::try_run(task).expect("the system refuses to start a thread")
     }
 
+    /// As [`run`](Async::run), for a task that may return any error, which becomes [`PromiseError::Rejected`]: see
+    /// [`Worker::spawn_fallible`].
+    ///
+    /// ```
+    /// use threadwire_worker::Async;
+    /// let number = Async::run_fallible(|| Ok("twelve".parse::<u32>()?));
+    /// assert_eq!(number.get().unwrap_err().to_string(), "rejected: invalid digit found in string");
+    /// ```
+    pub fn run_fallible(
+        task: impl FnOnce() -> Result<T, Box<dyn Error + Send + Sync>> + Send + 'static,
+    ) -> Async<T> {
+        Async::launch(task).expect("the system refuses to start a thread")
+    }
+
     /// As [`run`](Async::run), but fails if the system refuses another thread.
     ///
     /// ```
@@ -60,14 +76,21 @@ impl<T: Send + 'static> Async<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn try_run(task: impl FnOnce() -> Result<T, Stopped> + Send + 'static) -> io::Result<Async<T>> {
+        Async::launch(task)
+    }
+
+    fn launch<E: Into<Failure>>(
+        task: impl FnOnce() -> Result<T, E> + Send + 'static,
+    ) -> io::Result<Async<T>> {
         let (mut promise, settle) = Async::new(PromiseError::Abandoned);
         let work = move || match settle.run(task) {
             Ended::Done(()) => Ok(()),
-            Ended::Stopped => Err(Stopped),
+            Ended::Stopped => Err(Stopped.into()),
+            Ended::Failed(error) => Err(error),
             // The getter has its message; that the worker has panicked is for those who watch it.
             Ended::Panicked(payload) => resume_unwind(payload),
         };
-        let worker = Worker::builder().name("async").no_parent().spawn(work)?;
+        let worker = Worker::builder().name("async").no_parent().spawn_fallible(work)?;
         promise.worker = Some(worker.remote());
         Ok(promise)
     }
@@ -188,17 +211,21 @@ impl<T> Settle<T> {
     /// Runs `task` on this thread, whose waits end when the [`Async`] is cancelled meanwhile. A task that is cancelled already
     /// is not run.
     /// Returns how it ended.
-    pub(crate) fn run(self, task: impl FnOnce() -> Result<T, Stopped>) -> Ended<()> {
+    pub(crate) fn run<E: Into<Failure>>(self, task: impl FnOnce() -> Result<T, E>) -> Ended<()> {
         if self.stop.is_stopped() {
             self.settle(Err(PromiseError::Cancelled));
             return Ended::Stopped;
         }
         let stoppable = self.stop.bind(EventLoop::current().remote());
-        let result = threadwire_guard::run(task);
+        let result = threadwire_guard::run(|| task().map_err(E::into));
         drop(stoppable);
         let (settled, ended) = match result {
             Ok(Ok(value)) => (Ok(value), Ended::Done(())),
-            Ok(Err(Stopped)) => (Err(PromiseError::Cancelled), Ended::Stopped),
+            Ok(Err(Failure::Stopped)) => (Err(PromiseError::Cancelled), Ended::Stopped),
+            Ok(Err(Failure::Error(error))) => {
+                let message = failure::printed(&*error);
+                (Err(PromiseError::Rejected(error.into())), Ended::Failed(message.into()))
+            }
             Err(panicked) => {
                 let error = PromiseError::Panicked(panicked.message().into());
                 (Err(error), Ended::Panicked(panicked.into_payload()))

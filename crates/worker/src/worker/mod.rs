@@ -1,9 +1,11 @@
 //! Workers: threads that live around an event loop, with a result.
 
+pub(crate) mod failure;
 pub(crate) mod join;
 pub(crate) mod restart;
 
 use std::any::Any;
+use std::error::Error;
 use std::io;
 use std::ops::Deref;
 use std::rc::Rc;
@@ -11,6 +13,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use self::failure::Failure;
 use crate::event_loop::timer;
 use crate::event_loop::worker_state::WorkerState;
 use crate::lock::Lock;
@@ -34,6 +37,8 @@ pub enum Ended<R> {
     Done(R),
     /// The worker was stopped: its task passed [`Stopped`] on.
     Stopped,
+    /// The task returned this error, as those of [`Worker::spawn_fallible`] may.
+    Failed(Box<dyn Error + Send + Sync>),
     /// The task panicked, with this payload.
     Panicked(Box<dyn Any + Send>),
 }
@@ -56,6 +61,7 @@ impl<R> Ended<R> {
         match self {
             Ended::Done(_) => Outcome::Done,
             Ended::Stopped => Outcome::Stopped,
+            Ended::Failed(error) => Outcome::Failed(failure::printed(&**error)),
             Ended::Panicked(payload) => Outcome::Panicked(threadwire_guard::message(&**payload).to_owned()),
         }
     }
@@ -188,6 +194,21 @@ impl Builder {
         self,
         task: impl FnOnce() -> Result<R, Stopped> + Send + 'static,
     ) -> io::Result<Worker<R>> {
+        self.spawn_task(task)
+    }
+
+    /// As [`spawn`](Builder::spawn), for a task that may return any error: see [`Worker::spawn_fallible`].
+    pub fn spawn_fallible<R: Send + 'static>(
+        self,
+        task: impl FnOnce() -> Result<R, Box<dyn Error + Send + Sync>> + Send + 'static,
+    ) -> io::Result<Worker<R>> {
+        self.spawn_task(task)
+    }
+
+    fn spawn_task<R: Send + 'static, E: Into<Failure>>(
+        self,
+        task: impl FnOnce() -> Result<R, E> + Send + 'static,
+    ) -> io::Result<Worker<R>> {
         let worker = self.make_state(false);
         self.launch(worker, task).map_err(|error| error.expect("it was just made"))
     }
@@ -210,6 +231,15 @@ impl Builder {
     /// assert!(ended.was_stopped());
     /// ```
     pub fn run<R>(self, task: impl FnOnce() -> Result<R, Stopped>) -> Ended<R> {
+        self.run_task(task)
+    }
+
+    /// As [`run`](Builder::run), for a task that may return any error: see [`Worker::spawn_fallible`].
+    pub fn run_fallible<R>(self, task: impl FnOnce() -> Result<R, Box<dyn Error + Send + Sync>>) -> Ended<R> {
+        self.run_task(task)
+    }
+
+    fn run_task<R, E: Into<Failure>>(self, task: impl FnOnce() -> Result<R, E>) -> Ended<R> {
         let event_loop = EventLoop::current();
         if event_loop.has_task() {
             self.set_up(&event_loop);
@@ -252,10 +282,10 @@ impl Builder {
     }
 
     /// Starts a worker on a thread of its own. The error is `None` if it runs already.
-    pub(crate) fn launch<R: Send + 'static>(
+    pub(crate) fn launch<R: Send + 'static, E: Into<Failure>>(
         self,
         worker: Arc<WorkerState>,
-        task: impl FnOnce() -> Result<R, Stopped> + Send + 'static,
+        task: impl FnOnce() -> Result<R, E> + Send + 'static,
     ) -> Result<Worker<R>, Option<io::Error>> {
         let run = self.start(&worker)?;
         let result = Arc::new(ResultSlot::new(None));
@@ -287,10 +317,10 @@ impl Builder {
     }
 
     /// Runs a task on a loop, to the end of both.
-    pub(crate) fn work<R>(
+    pub(crate) fn work<R, E: Into<Failure>>(
         &self,
         event_loop: &EventLoop,
-        task: impl FnOnce() -> Result<R, Stopped>,
+        task: impl FnOnce() -> Result<R, E>,
     ) -> Ended<R> {
         event_loop.begin_task();
         let worker = event_loop.worker();
@@ -302,7 +332,7 @@ impl Builder {
         worker.tell_parent(match ended.outcome() {
             Outcome::Done => ChildChange::Done,
             Outcome::Stopped => ChildChange::Stopped,
-            Outcome::Panicked(message) => ChildChange::Failed(message),
+            Outcome::Failed(message) | Outcome::Panicked(message) => ChildChange::Failed(message),
         });
         self.finish(event_loop);
         ended
@@ -327,10 +357,11 @@ impl Builder {
     }
 }
 
-fn attempt<R>(task: impl FnOnce() -> Result<R, Stopped>) -> Ended<R> {
-    match threadwire_guard::run(task) {
+fn attempt<R, E: Into<Failure>>(task: impl FnOnce() -> Result<R, E>) -> Ended<R> {
+    match threadwire_guard::run(|| task().map_err(E::into)) {
         Ok(Ok(result)) => Ended::Done(result),
-        Ok(Err(Stopped)) => Ended::Stopped,
+        Ok(Err(Failure::Stopped)) => Ended::Stopped,
+        Ok(Err(Failure::Error(error))) => Ended::Failed(error),
         Err(panicked) => Ended::Panicked(panicked.into_payload()),
     }
 }
@@ -359,13 +390,42 @@ impl Worker<()> {
 }
 
 impl<R: Send + 'static> Worker<R> {
-    /// Starts a worker that runs `task`.
+    /// Starts a worker that runs `task`. [`spawn_fallible`](Worker::spawn_fallible) takes one that may fail with any error.
     ///
     /// # Panics
     ///
     /// If the system refuses another thread; [`Builder::spawn`] returns an error instead.
     pub fn spawn(task: impl FnOnce() -> Result<R, Stopped> + Send + 'static) -> Worker<R> {
         Worker::builder().spawn(task).expect("the system refuses to start a thread")
+    }
+
+    /// Starts a worker that runs `task`, which may return any error: `?` works for all of them in it. Whoever joins the worker gets the error
+    /// ([`Ended::Failed`], [`Ended::into_result`]), and its parent hears of it ([`ChildEvent`](crate::ChildEvent)). [`Stopped`], and an error
+    /// that has it for a [source](Error::source), mean that the worker was stopped, as in any task.
+    ///
+    /// If nobody can join it any more when it fails, the error is logged.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadwire_worker::{Ended, Worker, sleep};
+    ///
+    /// let worker = Worker::spawn_fallible(|| {
+    ///     sleep(Duration::from_millis(1))?;
+    ///     let number: u32 = "twelve".parse()?;
+    ///     Ok(number)
+    /// });
+    /// let Ended::Failed(error) = worker.join()? else { panic!("twelve is no number") };
+    /// assert_eq!(error.to_string(), "invalid digit found in string");
+    /// # Ok::<(), threadwire_worker::Stopped>(())
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If the system refuses another thread; [`Builder::spawn_fallible`] returns an error instead.
+    pub fn spawn_fallible(
+        task: impl FnOnce() -> Result<R, Box<dyn Error + Send + Sync>> + Send + 'static,
+    ) -> Worker<R> {
+        Worker::builder().spawn_fallible(task).expect("the system refuses to start a thread")
     }
 
     /// Reaches the worker, also when this is gone.
@@ -448,6 +508,15 @@ impl<R> Drop for EndReport<R> {
         let outcome = ended.outcome();
         let result = self.result.take();
         if let Some(result) = &result {
+            if let Outcome::Failed(error) = &outcome
+                && Arc::strong_count(result) == 1
+            {
+                tracing::error!(
+                    worker = self.worker.label(),
+                    error,
+                    "a task failed, and nobody joins its worker"
+                );
+            }
             *result.lock() = Some(ended);
         }
         self.worker.inbox.close();

@@ -1,11 +1,13 @@
 //! Restartable workers: one identity, its handle and listeners, over many runs.
 
+use std::error::Error;
 use std::fmt;
 use std::io;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::failure::Failure;
 use super::{Builder, Ended, Worker};
 use crate::event_loop::worker_state::WorkerState;
 use crate::lock::Lock;
@@ -34,7 +36,7 @@ pub struct Restartable<A, R> {
     task: RestartTask<A, R>,
 }
 
-type RestartTask<A, R> = Arc<Lock<dyn FnMut(A) -> Result<R, Stopped> + Send>>;
+type RestartTask<A, R> = Arc<Lock<dyn FnMut(A) -> Result<R, Failure> + Send>>;
 
 /// A worker that was not started, with its arguments.
 #[derive(thiserror::Error)]
@@ -68,6 +70,21 @@ impl<A: Send + 'static, R: Send + 'static> Restartable<A, R> {
     /// A worker with this task, which does not run yet. [`Builder::restartable`] has settings.
     pub fn new(task: impl FnMut(A) -> Result<R, Stopped> + Send + 'static) -> Restartable<A, R> {
         Worker::builder().restartable(task)
+    }
+
+    /// As [`new`](Restartable::new), with a task that may return any error: see [`Worker::spawn_fallible`].
+    ///
+    /// ```
+    /// use threadwire_worker::Restartable;
+    /// let parse = Restartable::fallible(|text: &'static str| Ok(text.parse::<u32>()?));
+    /// assert!(parse.start("one")?.join()?.into_result().is_err());
+    /// assert_eq!(parse.start("2")?.join()?.into_result()?, 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn fallible(
+        task: impl FnMut(A) -> Result<R, Box<dyn Error + Send + Sync>> + Send + 'static,
+    ) -> Restartable<A, R> {
+        Worker::builder().restartable_fallible(task)
     }
 
     /// Reaches the worker, in all its runs.
@@ -141,7 +158,7 @@ impl Drop for OverlayGuard<'_> {
     }
 }
 
-fn run<A, R>(task: &RestartTask<A, R>, args: A) -> Result<R, Stopped> {
+fn run<A, R>(task: &RestartTask<A, R>, args: A) -> Result<R, Failure> {
     // A task that panicked in an earlier run is called again.
     let mut task = task.try_lock().expect("a worker runs once at a time");
     task(args)
@@ -161,6 +178,22 @@ impl Builder {
         self,
         task: impl FnMut(A) -> Result<R, Stopped> + Send + 'static,
     ) -> Restartable<A, R> {
+        self.restartable_task(task)
+    }
+
+    /// As [`restartable`](Builder::restartable), with a task that may return any error: see [`Worker::spawn_fallible`].
+    pub fn restartable_fallible<A: Send + 'static, R: Send + 'static>(
+        self,
+        task: impl FnMut(A) -> Result<R, Box<dyn Error + Send + Sync>> + Send + 'static,
+    ) -> Restartable<A, R> {
+        self.restartable_task(task)
+    }
+
+    fn restartable_task<A: Send + 'static, R: Send + 'static, E: Into<Failure>>(
+        self,
+        mut task: impl FnMut(A) -> Result<R, E> + Send + 'static,
+    ) -> Restartable<A, R> {
+        let task = move |args| task(args).map_err(E::into);
         let remote = Remote(self.make_state(true));
         Restartable { remote, builder: self, task: Arc::new(Lock::new(task)) }
     }

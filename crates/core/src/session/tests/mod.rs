@@ -4,3 +4,4 @@ mod closing;
 mod flow;
 mod keepalive;
 mod pair;
+mod progress;

@@ -172,6 +172,9 @@ impl Side {
         self.write();
         let env = Env { config: &self.config, buffers: &self.buffers };
         self.session.regulate(|| now, env);
+        if self.session.leaves_something() {
+            self.session.watch(now, env);
+        }
         if !self.session.is_open() {
             match self.session.end_step(&mut self.end, false) {
                 EndStep::Wait => {}
@@ -216,7 +219,7 @@ impl Side {
 
     /// The timer rings.
     pub(super) fn tick(&mut self, now: Instant) -> Due {
-        let due = self.session.tick(now);
+        let due = self.session.tick(now, true, Env { config: &self.config, buffers: &self.buffers });
         match due {
             Due::Ping => {
                 self.session.begin_probe(now);
@@ -225,6 +228,10 @@ impl Side {
                 sent.unwrap();
             }
             Due::Silent { for_ } => self.session.give_up_silent(for_, &mut self.end, &self.buffers),
+            Due::Stalled(stall) => {
+                let env = Env { config: &self.config, buffers: &self.buffers };
+                self.session.give_up_stalled(stall, &mut self.end, env);
+            }
             Due::Expired => self.hang_up(),
             Due::Nothing => {}
         }

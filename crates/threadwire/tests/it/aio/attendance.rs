@@ -14,7 +14,7 @@ use crate::common::tasks::{Script, client, join, on_runtimes, server};
 use crate::common::{SOON, bounded, patient};
 use threadwire::aio::{self, Connection};
 use threadwire::error::TimeoutKind;
-use threadwire::{Config, Error, Keepalive};
+use threadwire::{Client, Config, Error, Keepalive};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -261,7 +261,10 @@ fn where_nobody_receives_reading_stops_when_much_waits_and_goes_on_with_receivin
     timeless(|| async {
         let (here, there) = tokio::io::duplex(4096);
         let keeps = patient().keepalive(Keepalive::default());
-        let ends = tokio::join!(aio::connect_over(here, "ws://localhost/"), aio::accept_over(there, keeps));
+        // It takes ten minutes for its messages.
+        let has_time = patient().progress_timeout(Duration::MAX);
+        let client = Client::new("ws://localhost/").unwrap().config(has_time);
+        let ends = tokio::join!(aio::connect_over(here, client), aio::accept_over(there, keeps));
         let (peer, mut ws) = (ends.0.unwrap(), ends.1.unwrap());
         let message = vec![7; 10_000];
         let sending = tokio::spawn(async move {

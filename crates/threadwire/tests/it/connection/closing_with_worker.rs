@@ -7,8 +7,8 @@ use crate::common::{PATIENCE, SOON, Serving, bind, bounded, echo, ignore, patien
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
-use threadwire::worker::{EventLoop, Worker};
-use threadwire::{Client, Initiator, Reply, wait_forever};
+use threadwire::worker::{Ended, EventLoop, Worker};
+use threadwire::{Client, Error, Initiator, Reply, blocking, wait_forever};
 
 #[test]
 fn a_thread_that_ends_says_goodbye_and_sends_what_was_to_be_sent() {
@@ -104,8 +104,34 @@ fn a_worker_that_panics_closes_its_connections_with_1001() {
             Client::new(&url).unwrap().connect(theirs.listener(ignore)).unwrap();
             panic!("boom");
         });
-        assert!(matches!(worker.join().unwrap(), threadwire::worker::Ended::Panicked(_)));
+        assert!(matches!(worker.join().unwrap(), Ended::Panicked(_)));
         assert_eq!(log.calls(), [Call::Open, Call::Closed(End::clean(Initiator::Local, 1001, ""))]);
+        host.join().unwrap();
+    });
+}
+
+#[test]
+fn a_worker_whose_task_returns_the_error_of_a_connection_gives_it_to_whoever_joins_and_a_stop_is_one() {
+    bounded(|| {
+        let refused = Worker::spawn_fallible(|| {
+            let number: u16 = "0".parse()?;
+            let _ws = blocking::connect(&format!("ws://127.0.0.1:{number}"))?;
+            Ok(())
+        });
+        let ended = refused.join().unwrap();
+        assert!(matches!(&ended, Ended::Failed(error) if error.is::<Error>()), "{ended:?}");
+
+        let host = Host::listen();
+        let url = host.url();
+        let host = host.run(|host| assert_eq!(host.upgrade(b"").code(), 1001));
+        let stopped = Worker::spawn_fallible(move || {
+            let mut ws = blocking::connect(&url)?;
+            loop {
+                ws.recv()?;
+            }
+        });
+        stopped.stop();
+        assert!(Worker::<()>::join(stopped).unwrap().was_stopped());
         host.join().unwrap();
     });
 }

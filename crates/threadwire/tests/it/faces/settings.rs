@@ -232,6 +232,16 @@ const ROWS: &[Row] = &[
         heeded: echoes,
     },
     Row {
+        name: "progress_timeout",
+        set: |world| world.with(|it| it.progress_timeout(Duration::from_secs(50))),
+        heeded: echoes,
+    },
+    Row {
+        name: "wait_timeout",
+        set: |world| world.with(|it| it.wait_timeout(Duration::from_secs(50))),
+        heeded: echoes,
+    },
+    Row {
         name: "keepalive",
         set: |world| world.with(|it| it.keepalive(Keepalive::default())),
         heeded: echoes,

@@ -10,5 +10,6 @@ mod probes_in_logs;
 mod request_checks;
 mod router;
 mod shutdown;
+mod stalled_peers;
 mod unusual_requests;
 mod upgrades;

@@ -315,6 +315,7 @@ fn a_getter_that_is_stopped_leaves_its_item_to_the_next() {
                     queue.put(2).unwrap();
                     assert_eq!(done(next), Some(2));
                 }
+                Ended::Failed(error) => panic!("{error}"),
                 Ended::Panicked(payload) => std::panic::resume_unwind(payload),
             }
             assert!(queue.is_empty());

@@ -2,6 +2,7 @@
 
 mod big_tree;
 mod ending;
+mod failures;
 mod lifecycle;
 mod native_threads;
 mod panicking_drops;
