@@ -255,3 +255,54 @@ impl Decompressor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::deflate::Deflate;
+
+    fn server() -> Decompressor {
+        let deflate = Deflate::new();
+        let agreement = deflate.answer(&[deflate.offer()]).expect("it takes its own offers");
+        Decompressor::new(Role::Server, agreement)
+    }
+
+    /// How often input has to be passed until it is used up. Never is more made at a time than is for one turn.
+    fn turns(mut input: &[u8], limit: usize) -> (usize, usize) {
+        let (mut inflate, mut engines, mut body) = (server(), Engines::default(), Buffer::default());
+        inflate.begin_frame(0);
+        for turns in 1.. {
+            let before = body.len();
+            let mut output = InflateBuffer { body: &mut body, limit };
+            let used = inflate.inflate(input, &mut output, &mut engines).expect("it is fine");
+            assert!(body.len() - before <= TURN + SMALLEST_ROOM, "{}", body.len() - before);
+            input = &input[used..];
+            if input.is_empty() {
+                return (turns, body.len());
+            }
+        }
+        unreachable!()
+    }
+
+    #[test]
+    fn a_bomb_takes_many_turns_and_none_of_them_is_long() {
+        let mut engine = super::super::engines::DeflateEngine::make(super::super::engines::DeflateKind {
+            window_bits: 12,
+            level: 9,
+            mem_level: 9,
+        });
+        let mut bomb = Vec::new();
+        let made = engine.run(&vec![0; 8 << 20], 0, &mut bomb);
+        let (turns, length) = turns(&bomb[..made], 16 << 20);
+        assert_eq!(length, 8 << 20);
+        assert!((128..200).contains(&turns), "{turns}");
+    }
+
+    #[test]
+    fn so_do_blocks_that_say_nothing() {
+        let empty = EMPTY_BLOCK.repeat(64 << 10);
+        let (turns, length) = turns(&empty, 1 << 20);
+        assert_eq!(length, 0);
+        assert!(turns >= empty.len() * COST_OF_INPUT / (2 * TURN), "{turns}");
+    }
+}

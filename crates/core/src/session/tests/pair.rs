@@ -254,8 +254,9 @@ impl Pair {
         let now = Instant::now();
         let pipe = || Rc::new(RefCell::new(Pipe { capacity, ..Pipe::default() }));
         let (there, back) = (pipe(), pipe());
+        let agreed = config.deflate.as_ref().and_then(|deflate| deflate.answer(&[deflate.offer()]));
         let side = |role, sends: &Rc<RefCell<Pipe>>, receives: &Rc<RefCell<Pipe>>| {
-            let mut session = Session::new(config.open(role, Level::Messages, None), Vec::new());
+            let mut session = Session::new(config.open(role, Level::Messages, agreed), Vec::new());
             session.begin_keepalive(&config, now);
             Side {
                 session,

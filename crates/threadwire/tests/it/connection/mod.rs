@@ -6,6 +6,7 @@ mod closing;
 mod closing_races;
 mod closing_with_worker;
 mod deflate;
+mod deflate_bombs;
 #[cfg(target_os = "linux")]
 mod descriptors;
 mod ending_threads;
