@@ -403,6 +403,11 @@ impl Reader {
             // What is left for another turn is as it came.
             mask::apply(&mut bytes[here..], mask::rotate(key, here));
             take(input, here);
+            if input.is_empty()
+                && let Some(inflate) = &mut self.inflate
+            {
+                inflate.end_turn();
+            }
         } else {
             let bytes = take(input, here);
             self.unveil(&frame.header, frame.opcode, bytes)?;

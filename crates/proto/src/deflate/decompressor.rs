@@ -95,6 +95,12 @@ impl Decompressor {
         !self.is_paused
     }
 
+    /// All input is used up: what comes next is for another turn in any case.
+    pub(crate) fn end_turn(&mut self) {
+        self.work = 0;
+        self.is_paused = false;
+    }
+
     /// A frame begins, whose bytes will lie from there on.
     pub(crate) fn begin_frame(&mut self, at: usize) {
         self.frame = at;

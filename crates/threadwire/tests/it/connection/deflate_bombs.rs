@@ -25,7 +25,7 @@ fn deflating() -> Config {
 
 /// A peer that sends a short message and bombs in one write, with a short message behind them.
 fn bomber(addr: SocketAddr) -> Peer {
-    let deflate = Deflate::default();
+    let deflate = Deflate::default().level(9);
     let agreement = deflate.answer(&[deflate.offer()]).unwrap();
     let config = proto::Config::default();
     let mut client = proto::Connection::new(Role::Client, &config).with_deflate(&deflate, agreement);
