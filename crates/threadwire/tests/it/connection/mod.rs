@@ -26,6 +26,7 @@ mod overflow_from_threads;
 mod pausing_reads;
 mod receivers;
 mod round_trips;
+mod self_waits;
 mod sending;
 mod stall_names;
 mod stalls;
