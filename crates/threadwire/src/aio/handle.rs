@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use threadwire_core::session::round_trip::Measurement;
 use threadwire_proto::{CloseCode, Compress, Message, OpCode};
 use tokio::runtime;
 
@@ -176,7 +177,16 @@ impl Handle {
         &self,
         rounds: usize,
     ) -> impl Future<Output = Result<Vec<Duration>, Error>> + Send + '_ {
-        round_trip::measure(Arc::clone(&self.0), rounds)
+        round_trip::measure(Arc::clone(&self.0), Measurement::new(rounds))
+    }
+
+    /// Sends a ping, and waits for its pong: how long that took. See
+    /// [`Connection::roundtrip`](super::Connection::roundtrip).
+    pub fn roundtrip(
+        &self,
+        payload: &[u8],
+    ) -> impl Future<Output = Result<Duration, Error>> + Send + 'static {
+        round_trip::one(&self.0, payload)
     }
 
     /// How the connection ended, if it has.

@@ -16,6 +16,7 @@ use threadwire_core::reconnect::conductor::{Conductor, Effect, Event};
 use threadwire_core::reconnect::retry::{is_worth_it, random};
 use threadwire_core::reconnect::shared::SharedState;
 use threadwire_core::session::outcome::EndOfReceiving;
+use threadwire_core::session::round_trip::Measurement;
 use threadwire_guard::contain;
 use threadwire_proto::{CloseCode, Message, OwnedMessage};
 use tokio::time::{Sleep, sleep};
@@ -537,7 +538,7 @@ impl Reconnecting {
 impl Connected {
     fn measure(&mut self, rounds: usize) {
         if rounds > 0 {
-            self.measuring = Some(Box::pin(measure(Arc::clone(self.ws.core()), rounds)));
+            self.measuring = Some(Box::pin(measure(Arc::clone(self.ws.core()), Measurement::new(rounds))));
         }
     }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use futures_core::Stream;
 use futures_core::stream::FusedStream;
 use futures_sink::Sink;
+use threadwire_core::session::round_trip::Measurement;
 use threadwire_proto::{CloseCode, Message, OpCode, OwnedMessage};
 use tokio::task::coop;
 
@@ -181,7 +182,16 @@ impl Sender {
         &self,
         rounds: usize,
     ) -> impl Future<Output = Result<Vec<Duration>, Error>> + Send + '_ {
-        round_trip::measure(Arc::clone(&self.core), rounds)
+        round_trip::measure(Arc::clone(&self.core), Measurement::new(rounds))
+    }
+
+    /// Sends a ping, and waits for its pong: how long that took. See
+    /// [`Connection::roundtrip`](super::Connection::roundtrip).
+    pub fn roundtrip(
+        &self,
+        payload: &[u8],
+    ) -> impl Future<Output = Result<Duration, Error>> + Send + 'static {
+        round_trip::one(&self.core, payload)
     }
 
     /// A handle to the connection, for other tasks and threads.

@@ -298,6 +298,11 @@ impl Connection {
         self.ws.measure_roundtrip(rounds)
     }
 
+    /// Sends a ping, and waits for its pong: how long that took. See [`Connection::roundtrip`](crate::Connection::roundtrip).
+    pub fn roundtrip(&mut self, payload: &[u8]) -> Result<Duration, Error> {
+        self.ws.roundtrip(payload)
+    }
+
     /// Writes gathered replies until the system takes no more.
     pub fn flush(&self) {
         self.gathering.set(None);

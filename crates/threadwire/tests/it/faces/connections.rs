@@ -714,6 +714,57 @@ scenarios! {
             assert_eq!(times.join().unwrap().len(), 1);
         };
     }
+    "ping, and wait for the pong" {
+        listener: alone || {
+            let serving = Serving::with(bind(), |_| Reply::with(echo));
+            let ws = threadwire::connect(&serving.url("/"), deaf).unwrap();
+            assert!(ws.roundtrip(b"mine").unwrap() > Duration::ZERO);
+            assert!(matches!(ws.roundtrip(&[0; 126]), Err(Error::Send(_))));
+            assert!(ws.roundtrip(b"").is_ok());
+        };
+        blocking: alone || {
+            let serving = Serving::with(bind(), |_| Reply::with(echo));
+            let mut ws = threadwire::blocking::connect(&serving.url("/")).unwrap();
+            assert!(ws.roundtrip(b"mine").unwrap() > Duration::ZERO);
+            assert!(matches!(ws.roundtrip(&[0; 126]), Err(Error::Send(_))));
+            assert!(ws.roundtrip(b"").is_ok());
+        };
+        app: alone || {
+            let serving = Serving::with(bind(), |_| Reply::with(echo));
+            let (tell, told) = mpsc::channel();
+            let mut app = App::new(&serving.url("/")).unwrap().on_open(move |ws| {
+                let (tell, handle) = (tell.clone(), ws.handle());
+                ws.roundtrip_then(b"mine", move |time| {
+                    tell.send(time.unwrap()).unwrap();
+                    handle.close().unwrap();
+                });
+            });
+            app.run_forever().unwrap();
+            assert!(told.recv().unwrap() > Duration::ZERO);
+        };
+        aio: alone async || {
+            let serving = Serving::with(bind(), |_| Reply::with(echo));
+            let ws = threadwire::aio::connect(&serving.url("/")).await.unwrap();
+            assert!(ws.roundtrip(b"mine").await.unwrap() > Duration::ZERO);
+            assert!(matches!(ws.roundtrip(&[0; 126]).await, Err(Error::Send(_))));
+            assert!(ws.roundtrip(b"").await.is_ok());
+        };
+        handle: peer |handle, peer| {
+            let time = handle.roundtrip(b"mine");
+            assert_eq!(peer.frame(), (PING, b"mine".to_vec()));
+            peer.send(PONG, b"another's");
+            peer.send(PONG, b"mine");
+            assert!(time.get().unwrap() > Duration::ZERO);
+        };
+        aio_handle: peer |handle, peer| {
+            let time = handle.roundtrip(b"mine");
+            let time = thread::spawn(move || block_on(time).unwrap().unwrap());
+            assert_eq!(peer.frame(), (PING, b"mine".to_vec()));
+            peer.send(PONG, b"another's");
+            peer.send(PONG, b"mine");
+            assert!(time.join().unwrap() > Duration::ZERO);
+        };
+    }
     "keepalive, and how long its round trips took" {
         listener: alone || {
             let (ws, mut peer) = listener::open(pinging().keep_round_trips(true));
