@@ -430,7 +430,7 @@ impl Connection {
     /// Fails with [`Error::Stopped`] if the worker is stopped; with [`Error::Closed`] if the connection has left this thread
     /// ([`detach`](crate::blocking::Connection::detach)); and at once in one of its own callbacks, as `on_close` comes after those.
     pub fn wait_closed(&self) -> Result<Arc<Closed>, Error> {
-        if !self.is_reported() && self.is_in_callback() {
+        if !self.is_reported() && self.is_in_own_callback() {
             return Err(Error::other("a connection's end can't be waited for in one of its own callbacks"));
         }
         EventLoop::current().wait(None, || self.has_ended() && self.is_reported())?;
@@ -638,7 +638,9 @@ impl Connection {
         connection.begin_keeping();
         connection.call(|listener| {
             connection.guard(|| listener.on_open(&connection));
-            connection.deliver(listener, early);
+            if !connection.deliver(listener, early) {
+                event_loop.requeue(token, Ready::READABLE);
+            }
         });
         connection.settle();
         if !unread.is_empty() {

@@ -196,8 +196,8 @@ impl Handle {
     }
 
     /// Waits until the connection has ended, and says how; the loop of this thread goes on meanwhile. Fails with
-    /// [`Error::Stopped`] if this thread's worker is stopped; and at once in a callback of the same connection, which can't end
-    /// before that returns.
+    /// [`Error::Stopped`] if this thread's worker is stopped; and at once in a callback of the same connection, `on_close` too, which can't
+    /// end before that returns.
     ///
     /// ```
     /// use threadwire::{Connection, Message, connect};
@@ -212,7 +212,7 @@ impl Handle {
     /// # Ok::<(), threadwire::Error>(())
     /// ```
     pub fn wait_closed(&self) -> Result<Arc<Closed>, Error> {
-        if self.here().is_some_and(|connection| connection.is_in_callback()) {
+        if self.is_in_own_callback() {
             return Err(Error::other("a connection's end can't be waited for in one of its own callbacks"));
         }
         let waker = waker_of_this_thread();
@@ -260,7 +260,7 @@ impl Handle {
     }
 
     /// As [`wait_closed`](Handle::wait_closed), in a task of any executor. Nobody has to receive for that: the connection's own
-    /// thread does.
+    /// thread does. Don't [`block_on`](crate::worker::block_on) it in a callback of the same connection: it is never ready there.
     ///
     /// ```
     /// use threadwire::worker::block_on;
@@ -378,6 +378,11 @@ impl Handle {
     /// The connection, on its own thread: nothing is done first.
     pub(crate) fn here(&self) -> Option<Connection> {
         Registry::current().connection(self.place(), self.0.id)
+    }
+
+    /// Whether this is called in one of the connection's own callbacks.
+    pub(crate) fn is_in_own_callback(&self) -> bool {
+        self.here().is_some_and(|connection| connection.is_in_own_callback())
     }
 
     /// Has `call` run on the connection's thread: now, or in the order in which this thread posts other things to it (and not

@@ -182,8 +182,16 @@ impl ReconnectHandle {
 
     /// Waits until it has come to its end ([`State::GaveUp`] or [`State::Stopped`]; the listener and the callbacks are
     /// dropped by then), and returns that end, with its cause. The loop of this thread goes on meanwhile. Fails with
-    /// [`Error::Stopped`] if this thread's worker is stopped.
+    /// [`Error::Stopped`] if this thread's worker is stopped; and at once in one of its own callbacks or hooks, as it can't end before
+    /// those return.
     pub fn wait_ended(&self) -> Result<Change, Error> {
+        let is_in_call = self.0.is_calling()
+            || self.connection().is_some_and(|connection| connection.is_in_own_callback());
+        if self.0.owner.is_current() && is_in_call && !self.state().is_final() {
+            return Err(Error::other(
+                "a reconnecting connection's end can't be waited for in one of its own callbacks",
+            ));
+        }
         let waker = waker_of_this_thread();
         EventLoop::current().wait(None, || self.0.has_ended(&waker))?;
         Ok(self.last_change())
