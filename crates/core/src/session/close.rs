@@ -145,5 +145,9 @@ impl Session {
     pub fn let_go(&mut self) {
         self.outbox.let_go();
         self.unflushed = false;
+        self.keeps_input = false;
+        if let Some(extras) = &mut self.extras {
+            extras.kept_input = Vec::new();
+        }
     }
 }
