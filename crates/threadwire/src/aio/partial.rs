@@ -5,7 +5,7 @@ use std::future::{Future, poll_fn};
 use std::sync::Arc;
 
 use threadwire_core::session::parts::InParts;
-use threadwire_proto::{CloseCode, Message};
+use threadwire_proto::{AsMessage, CloseCode};
 
 use super::connection::Connection;
 use super::handle::Handle;
@@ -92,7 +92,7 @@ impl PartialReceiver {
     /// Sends a message: see [`Connection::send`].
     pub fn send<'a>(
         &'a self,
-        message: impl Into<Message<'a>>,
+        message: impl AsMessage + Send + Unpin + 'a,
     ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
         self.sender.send(message)
     }
