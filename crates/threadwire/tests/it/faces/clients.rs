@@ -242,7 +242,7 @@ scenarios! {
         };
         blocking: alone || {
             let serving = Serving::with(bind(), |_| Reply::with(echo));
-            let connections = threadwire::blocking::connections(&client_of(&serving), at_once());
+            let connections = blocking::connections(&client_of(&serving), at_once());
             for ws in connections.take(2) {
                 let mut ws = ws.unwrap();
                 ws.send("hello").unwrap();
@@ -254,7 +254,7 @@ scenarios! {
     "come back: one connection after the other" {
         blocking: alone || {
             let serving = Serving::with(bind(), |_| Reply::with(echo));
-            for ws in threadwire::blocking::connections(&client_of(&serving), at_once()).take(2) {
+            for ws in blocking::connections(&client_of(&serving), at_once()).take(2) {
                 assert!(ws.unwrap().is_open());
             }
         };
@@ -340,7 +340,7 @@ scenarios! {
         blocking: alone || {
             let serving = Serving::with(bind(), |_| Reply::with(echo));
             let (tell, told) = mpsc::channel();
-            let connections = threadwire::blocking::connections(&client_of(&serving), at_once());
+            let connections = blocking::connections(&client_of(&serving), at_once());
             let mut connections = connections.on_change(move |change| tell.send(change.state).unwrap());
             let _ws = connections.next().unwrap().unwrap();
             assert!(told.try_iter().any(|state| state == State::Open));
@@ -377,7 +377,7 @@ scenarios! {
     "come back: change an attempt, and forbid it" {
         blocking: alone || {
             let (serving, asked) = asked("X-Name");
-            let connections = threadwire::blocking::connections(&client_of(&serving), at_once());
+            let connections = blocking::connections(&client_of(&serving), at_once());
             let connections = connections.before(|attempt| attempt.header("X-Name", "value"));
             let mut connections = connections.retry_if(|_| false);
             connections.next().unwrap().unwrap().connection().abort();

@@ -122,7 +122,7 @@ fn attempts_that_fail_are_repeated_as_often_as_the_backoff_says() {
 #[test]
 fn a_handle_ends_them() {
     on_runtimes(|| async {
-        let client = host(|peer, _| drop(part(peer)));
+        let client = host(|peer, _| _ = part(peer));
         let mut connections = aio::connections(&client, Backoff::default());
         let ws = connections.next().await.unwrap().unwrap();
         connections.handle().close().unwrap();
