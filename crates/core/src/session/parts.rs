@@ -1,6 +1,6 @@
-//! Messages that are received part by part, each a fragment as the peer has sent it (RFC 6455, section 5.4).
+//! Messages that are received or sent part by part, each a fragment as the peer has sent it (RFC 6455, section 5.4).
 
-use threadwire_proto::{Frame, OpCode};
+use threadwire_proto::{Frame, OpCode, OwnedMessage};
 
 use crate::error::Error;
 
@@ -70,9 +70,32 @@ impl InParts {
     }
 }
 
+/// The kind of a message that is sent in parts: all of them are text, or all are binary.
+#[derive(Debug, Default)]
+pub struct Kind(Option<OpCode>);
+
+impl Kind {
+    /// The opcode of the next part's frame.
+    pub fn next(&mut self, part: &OwnedMessage) -> Result<OpCode, Error> {
+        match self.0.replace(part.opcode()) {
+            None => Ok(part.opcode()),
+            Some(kind) if kind == part.opcode() => Ok(OpCode::Continuation),
+            Some(_) => Err(Error::other("the parts of a message are all text, or all binary")),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_is_of_one_kind() {
+        let mut kind = Kind::default();
+        assert_eq!(kind.next(&"text".into()).unwrap(), OpCode::Text);
+        assert_eq!(kind.next(&"more".into()).unwrap(), OpCode::Continuation);
+        assert!(kind.next(&b"bytes"[..].into()).is_err());
+    }
 
     fn part(bytes: &[u8], is_last: bool) -> Result<Option<Part>, Error> {
         Ok(Some(Part { is_text: true, is_last, bytes: bytes.to_vec() }))

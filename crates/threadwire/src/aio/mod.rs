@@ -86,6 +86,7 @@ mod request;
 mod round_trip;
 mod scope;
 mod sending;
+mod sending_parts;
 mod serve;
 mod server;
 mod shutdown;

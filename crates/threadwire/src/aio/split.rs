@@ -21,6 +21,7 @@ use super::handle::Handle;
 use super::received::{Arrival, Event};
 use super::round_trip;
 use super::sending::{Ending, Waiting, forget_sender, send_frame, send_message};
+use super::sending_parts::send_parts;
 use crate::{Closed, Error, SendOptions};
 
 /// The half that receives: see [`Connection::split`](super::Connection::split).
@@ -168,6 +169,14 @@ impl Sender {
         options: impl Into<SendOptions>,
     ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
         send_message(&self.core, message, options.into())
+    }
+
+    /// Sends a message whose parts a stream yields: see [`Connection::send_parts`](super::Connection::send_parts).
+    pub fn send_parts<'a, P: Into<OwnedMessage> + Send + 'a>(
+        &'a self,
+        parts: impl Stream<Item = Result<P, Error>> + Send + 'a,
+    ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
+        send_parts(Arc::clone(&self.core), parts)
     }
 
     /// Sends a frame: see [`Connection::send_frame`](super::Connection::send_frame).

@@ -65,6 +65,8 @@ pub(super) struct State {
     pub(super) wants_control: bool,
     /// Whether messages are handed out in parts.
     pub(super) in_parts: bool,
+    /// Whether a message is being sent in parts, for whose end others wait.
+    pub(super) is_sending_parts: bool,
     /// Whether the program reads no more for now.
     pub(super) is_reading_paused: bool,
     /// Whether the reader has come since that was looked at last.
@@ -102,6 +104,7 @@ impl State {
             sent_at_read: u64::MAX,
             wants_control: false,
             in_parts: level == Level::Frames,
+            is_sending_parts: false,
             is_reading_paused: false,
             has_polled: false,
             has_no_receiver: false,
@@ -194,11 +197,26 @@ impl State {
     /// Whether whoever sends needn't wait. Otherwise it is noted as one who does.
     #[inline]
     pub(super) fn has_turn(&mut self, cx: &mut Context<'_>, number: &mut Option<u64>) -> bool {
+        let is_paused = self.is_paused() || (self.is_sending_parts && self.session.is_open());
+        if is_paused {
+            self.senders.note(number, cx.waker());
+        }
+        !is_paused
+    }
+
+    /// The same for the next part of a message.
+    pub(super) fn has_turn_in_message(&mut self, cx: &mut Context<'_>, number: &mut Option<u64>) -> bool {
         let is_paused = self.is_paused();
         if is_paused {
             self.senders.note(number, cx.waker());
         }
         !is_paused
+    }
+
+    /// No message is being sent in parts any more: those who have waited for that go on.
+    pub(super) fn end_parts(&mut self) {
+        self.is_sending_parts = false;
+        self.wake_senders();
     }
 
     /// Sends a frame, or puts it into the write buffer.

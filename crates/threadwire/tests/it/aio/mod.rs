@@ -16,5 +16,6 @@ mod reconnecting;
 mod runtimes;
 mod same_as_on_loops;
 mod server;
+mod streamed_sends;
 #[cfg(feature = "tls")]
 mod tls;
