@@ -256,6 +256,10 @@ impl State {
             if looked.is_pending() || self.is_over() {
                 return self.flush_if_needed();
             }
+            if !self.unparsed.is_empty() {
+                // What is left is for another turn.
+                break;
+            }
         }
         self.call_attendant();
     }
