@@ -264,7 +264,7 @@ fn where_nobody_receives_reading_stops_when_much_waits_and_goes_on_with_receivin
         // It takes ten minutes for its messages.
         let has_time = patient().progress_timeout(Duration::MAX);
         let client = Client::new("ws://localhost/").unwrap().config(has_time);
-        let ends = tokio::join!(aio::connect_over(here, client), aio::accept_over(there, keeps));
+        let ends = tokio::join!(aio::connect_over(here, &client), aio::accept_over(there, keeps));
         let (peer, mut ws) = (ends.0.unwrap(), ends.1.unwrap());
         let message = vec![7; 10_000];
         let sending = tokio::spawn(async move {
