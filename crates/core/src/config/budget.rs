@@ -25,8 +25,8 @@ const PAUSE: Duration = Duration::from_secs(10);
 /// and messages that were not received yet. There is [one for the process](Budget::process), which counts every connection, and a program
 /// may have others, for a server each ([`Config::budget`](crate::Config::budget)), which count there as well.
 ///
-/// - With three quarters of it in use, a server reads no more from connections that hold more than their share: the limit divided by
-///   the number of those that hold more than 16 KiB.
+/// - With three quarters of it in use, a server reads no more from connections that hold more than their share, unless that is but a message which
+///   is arriving. The share is the limit divided by the number of those that hold more than 16 KiB.
 /// - Past it, connections that hold at least the average of those are closed, until the others have room: with 1008 where output waits for
 ///   the peer, or a message is incomplete, and with 1013 where it is this side that has not received. [`Closed::error`](crate::Closed::error)
 ///   is of [`LimitKind::Memory`](crate::LimitKind::Memory), and a warning is logged. New upgrades are answered with 503.

@@ -6,23 +6,23 @@ use crate::config::budget::{Account, Budgets, Pressure, QUANTUM};
 use crate::error::{Error, LimitError, LimitKind};
 
 impl Session {
-    /// How many bytes it holds: of incomplete messages, of output, and [beside it](Session::hold_beside).
+    /// How many KiB it holds: of incomplete messages, of output, and [beside it](Session::hold_beside).
     #[inline]
-    pub(super) fn held(&self) -> usize {
-        self.outbox.capacity() + self.protocol.held() + self.beside
+    pub(super) fn held(&self) -> u32 {
+        kib(self.outbox.capacity() + self.protocol.held()).saturating_add(self.beside)
     }
 
     /// So many bytes wait elsewhere for the connection's program.
     #[inline]
     pub fn hold_beside(&mut self, bytes: usize) {
-        self.beside = bytes;
+        self.beside = kib(bytes);
     }
 
     /// Whether what it holds has changed enough to be told.
     #[inline]
     pub(super) fn has_to_tell(&self) -> bool {
         let held = self.held();
-        held.abs_diff(self.told) > QUANTUM || (held == 0 && self.told > 0)
+        held.abs_diff(self.told) > (QUANTUM >> 10) as u32 || (held == 0 && self.told > 0)
     }
 
     /// Tells what it holds, and finds out whether it is too much.
@@ -33,7 +33,7 @@ impl Session {
             self.close_account();
             return None;
         }
-        let told = self.told;
+        let told = (self.told as usize) << 10;
         let open = || Account::new(Budgets::of(env.config.budget.as_ref()));
         let account = self.extras().account.get_or_insert_with(open);
         account.tell(told);
@@ -56,4 +56,9 @@ impl Session {
         let limit = account.map_or(0, Account::ends);
         LimitError { kind: LimitKind::Memory, limit }.into()
     }
+}
+
+#[inline]
+fn kib(bytes: usize) -> u32 {
+    (bytes >> 10) as u32
 }

@@ -110,9 +110,11 @@ impl Session {
         env.config.throttle && !drops && self.role() == Role::Server && self.is_open()
     }
 
-    /// Only on a server, for the same reason.
+    /// Only on a server, for the same reason. And not one that holds nothing but a message which is arriving: its end is what would
+    /// free the memory.
     pub(super) fn may_hold_back(&self) -> bool {
-        self.role() == Role::Server && self.is_open()
+        let holds_else = !self.outbox.is_empty() || self.beside > 0;
+        holds_else && self.role() == Role::Server && self.is_open()
     }
 
     /// Reads no more for now, if the peer does not take what its own messages are answered with. What could leave at once has

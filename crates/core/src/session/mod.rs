@@ -82,10 +82,10 @@ pub struct Session {
     is_watched: bool,
     /// Whether nothing is read as connections hold too much together, and this one more than its share.
     is_held_back: bool,
-    /// How many bytes wait elsewhere for the program.
-    beside: usize,
-    /// How much the budget was told that this holds.
-    told: usize,
+    /// How many KiB wait elsewhere for the program.
+    beside: u32,
+    /// How many KiB the budget was told that this holds.
+    told: u32,
     watermark: Watermark,
 }
 

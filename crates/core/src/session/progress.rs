@@ -53,6 +53,18 @@ impl Session {
             || self.has_to_tell()
     }
 
+    /// The same after input, where it is mostly answered by the first question.
+    #[inline]
+    pub fn leaves_input(&self) -> bool {
+        !self.protocol.is_between_messages() && self.leaves_something()
+    }
+
+    /// The same after a write that has left this much.
+    #[inline]
+    pub fn leaves_output(&self, left: usize) -> bool {
+        (left > 0 || (self.beside | self.told) > 0) && self.leaves_something()
+    }
+
     /// Has the connection looked at from now on, and tells what it holds. The timer is to be set anew then, or the connection is
     /// [given up](Session::give_up_stalled).
     #[cold]
@@ -143,7 +155,9 @@ impl Session {
             _ if is_late(progress.input_since) => Some(Stall::Input),
             _ => None,
         };
-        let stall = stall.or(self.tell_held(env));
+        // Also where nothing has changed here: others may hold more by now, or less.
+        let is_counted = self.told > 0 || self.has_to_tell();
+        let stall = stall.or(if is_counted { self.tell_held(env) } else { None });
         self.is_watched = self.is_incomplete();
         let next = self.next_look(now, env).filter(|_| self.is_watched);
         self.extras().progress = next.map(|look_at| Progress { look_at, ..progress });

@@ -237,6 +237,9 @@ impl State {
             // Also where the stream takes nothing for now.
             self.session.update_watermark(env.session);
         }
+        if self.session.is_blocked() {
+            self.look_at_rest(env);
+        }
         self.flush_if_needed();
         Ok(())
     }

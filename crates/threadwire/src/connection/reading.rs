@@ -70,6 +70,9 @@ impl Connection {
         let sent = self.0.session.borrow().sent();
         while !self.guard(|| self.deliver_until_failure(listener, &mut input)) {}
         self.throttle(sent);
+        if self.0.session.borrow().leaves_input() {
+            self.watch();
+        }
     }
 
     #[inline]

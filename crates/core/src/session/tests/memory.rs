@@ -51,6 +51,13 @@ fn small_messages_are_not_counted_and_what_is_counted_is_given_back() {
     }
     assert_eq!((budget.held(), budget.holders()), (0, 0));
 
+    small.server.end.sends.borrow_mut().capacity = 0;
+    small.server.send(&"x".repeat(5000), WhenFull::Error).unwrap();
+    small.server.turn(small.now);
+    small.pass(16 * SECOND);
+    assert_eq!(small.server.tick(small.now), Due::Nothing);
+    assert_eq!((budget.held(), budget.holders()), (0, 0));
+
     let mut large = half_sent(&budget, 1 << 20);
     assert!((1 << 20..3 << 20).contains(&budget.held()), "{}", budget.held());
     assert_eq!(budget.holders(), 1);
