@@ -95,8 +95,13 @@ impl Client {
             Err(error) => return Err(error.into()),
         };
         self.heard += input.len() as u64;
-        let Some(event) = self.protocol.receive(&mut input, shared, &mut self.output) else {
-            return Ok(false);
+        let event = loop {
+            match self.protocol.receive(&mut input, shared, &mut self.output) {
+                Some(event) => break event,
+                None if input.is_empty() => return Ok(false),
+                // It was enough for one turn, and nobody else is here.
+                None => {}
+            }
         };
         match &event {
             Event::Frame(frame) if frame.message() == Some(Message::Text(&self.said)) => {}

@@ -25,7 +25,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// ```
 #[inline]
 pub fn run<R>(code: impl FnOnce() -> R) -> Result<R, Panicked> {
-    catch_unwind(AssertUnwindSafe(code)).map_err(Panicked::from)
+    match catch_unwind(AssertUnwindSafe(code)) {
+        Ok(result) => Ok(result),
+        Err(payload) => Err(caught(payload)),
+    }
+}
+
+#[cold]
+fn caught(payload: Box<dyn Any + Send>) -> Panicked {
+    Panicked(Some(payload))
 }
 
 /// Runs code of the program's whose panic concerns nobody: it is logged.

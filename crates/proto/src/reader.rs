@@ -94,6 +94,10 @@ impl Reader {
     /// Takes the next frame off the front of `input`; `None` when the input is used up. What a frame lacks is
     /// expected at the front of the next input.
     ///
+    /// Where messages are compressed, little input can be a lot of work. So `None` with input that is not used up says that this was as much
+    /// as one turn is for: what is left is to be passed again, in front of what comes behind it, when others have
+    /// had their turn.
+    ///
     /// # Errors
     ///
     /// The [`Violation`] that the peer is guilty of. After it the reader must not be used again: where the next frame
@@ -106,6 +110,9 @@ impl Reader {
     ) -> Result<Option<Frame<'b>>, Violation> {
         loop {
             if self.arriving.is_none() {
+                if self.is_turn_over() && !input.is_empty() {
+                    return Ok(None);
+                }
                 let Some(header) = self.header(input)? else { return Ok(None) };
                 let opcode = self.check(&header)?;
                 let joins = !opcode.is_control()
@@ -387,12 +394,22 @@ impl Reader {
             self.body = body;
             verdict?;
         }
-        let here = usize::try_from(frame.missing).unwrap_or(usize::MAX).min(input.len());
-        let bytes = take(input, here);
+        let mut here = usize::try_from(frame.missing).unwrap_or(usize::MAX).min(input.len());
         if frame.is_compressed {
-            mask::apply(bytes, frame.header.mask.unwrap_or_default());
-            self.inflate(&frame, bytes, frame.missing == here as u64, pool)?;
+            let bytes = &mut input[..here];
+            let key = frame.header.mask.unwrap_or_default();
+            mask::apply(bytes, key);
+            here = self.inflate(&frame, bytes, frame.missing == here as u64, pool)?;
+            // What is left for another turn is as it came.
+            mask::apply(&mut bytes[here..], mask::rotate(key, here));
+            take(input, here);
+            if input.is_empty()
+                && let Some(inflate) = &mut self.inflate
+            {
+                inflate.end_turn();
+            }
         } else {
+            let bytes = take(input, here);
             self.unveil(&frame.header, frame.opcode, bytes)?;
             if is_control { self.control.get_or_insert_default() } else { &mut self.body }.append(bytes);
         }
@@ -425,29 +442,35 @@ impl Reader {
 
 /// Compressed messages.
 impl Reader {
-    /// Inflates the part of a frame that has arrived, which is all if `is_whole`, and checks the result.
+    #[inline]
+    fn is_turn_over(&mut self) -> bool {
+        self.inflate.as_mut().is_some_and(|inflate| !inflate.may_go_on())
+    }
+
+    /// Inflates the part of a frame that has arrived, which is all if `is_whole`, as far as one turn goes, and checks the result. Returns how
+    /// much was used.
     fn inflate(
         &mut self,
         frame: &Arriving,
         bytes: &[u8],
         is_whole: bool,
         pool: &mut Pool,
-    ) -> Result<(), Violation> {
-        let Some(inflate) = &mut self.inflate else { return Ok(()) };
+    ) -> Result<usize, Violation> {
+        let Some(inflate) = &mut self.inflate else { return Ok(bytes.len()) };
         let limit = match self.level {
             Level::Messages => self.limits.max_message,
             Level::Frames => self.limits.max_frame,
         };
         let mut output = InflateBuffer { body: &mut self.body, limit };
         let before = output.body.len();
-        inflate.inflate(bytes, &mut output, &mut pool.engines)?;
-        if is_whole {
+        let used = inflate.inflate(bytes, &mut output, &mut pool.engines)?;
+        if is_whole && used == bytes.len() {
             inflate.end_frame(frame.header.fin, &mut output, &mut pool.engines)?;
         }
         if frame.opcode == OpCode::Text {
             self.assembly.check_text(&self.body[before..], false)?;
         }
-        Ok(())
+        Ok(used)
     }
 }
 

@@ -115,7 +115,8 @@ pub struct Config {
     pub max_head: usize,
     /// The most header fields in such a head; 128 by default. Past it, the same happens.
     pub max_headers: usize,
-    /// The trace of what goes over the wire: see [`trace`](crate::trace). None by default.
+    /// The trace of what goes over the wire: see [`trace`](crate::trace). None by default; then connections are traced to the log all the
+    /// same while that takes the level "trace" of the target `threadwire::trace` as they open.
     pub trace: Option<Trace>,
 }
 
@@ -184,6 +185,12 @@ impl Config {
             (Some(deflate), Some(agreement)) => protocol.with_deflate(deflate, agreement),
             _ => protocol,
         }
+    }
+
+    /// The trace that a connection has which opens now: what was set, or the log's if that wants to know.
+    #[doc(hidden)]
+    pub fn trace_in_force(&self) -> Option<Trace> {
+        self.trace.clone().or_else(Trace::of_log)
     }
 
     /// The part of the settings that concerns heads of opening handshakes.

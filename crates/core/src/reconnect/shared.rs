@@ -50,6 +50,8 @@ pub struct SharedState<H: ConnectionHandle> {
     /// Whether there is a command, or room.
     has_news: AtomicBool,
     has_room: AtomicBool,
+    /// Whether code of the program runs that is not for a connection: a hook, or a listener that is told of an end.
+    is_calling: AtomicBool,
 }
 
 struct Inner<H> {
@@ -86,6 +88,7 @@ impl<H: ConnectionHandle> SharedState<H> {
             driver: Mutex::new(None),
             has_news: AtomicBool::new(false),
             has_room: AtomicBool::new(false),
+            is_calling: AtomicBool::new(false),
         })
     }
 
@@ -96,6 +99,20 @@ impl<H: ConnectionHandle> SharedState<H> {
 
 /// For the driver.
 impl<H: ConnectionHandle> SharedState<H> {
+    /// Runs code of the program that is not for a connection, on the owner's thread. The end comes after it.
+    pub fn calling<R>(&self, call: impl FnOnce() -> R) -> R {
+        struct Calling<'a>(&'a AtomicBool, bool);
+
+        impl Drop for Calling<'_> {
+            fn drop(&mut self) {
+                self.0.store(self.1, Ordering::Relaxed);
+            }
+        }
+
+        let _calling = Calling(&self.is_calling, self.is_calling.swap(true, Ordering::Relaxed));
+        call()
+    }
+
     /// Bounds the offline queue, in bytes.
     pub fn hold(&self, bytes: usize) {
         self.lock().offline = OfflineQueue::new(Some(bytes));
@@ -277,6 +294,11 @@ impl<H: ConnectionHandle> SharedState<H> {
 
     pub fn connection(&self) -> Option<H> {
         self.lock().connection.clone()
+    }
+
+    /// Whether a [call](SharedState::calling) runs.
+    pub fn is_calling(&self) -> bool {
+        self.is_calling.load(Ordering::Relaxed)
     }
 
     /// Whether the end has come. If not, the waker is called when it has.

@@ -146,5 +146,9 @@ impl Session {
         self.outbox.let_go();
         self.close_account();
         self.unflushed = false;
+        self.keeps_input = false;
+        if let Some(extras) = &mut self.extras {
+            extras.kept_input = Vec::new();
+        }
     }
 }

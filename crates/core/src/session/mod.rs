@@ -8,7 +8,8 @@
 //! What a driver does, in this order:
 //!
 //! 1. Where the stream can be read: [`read`](Session::read), then [`next_message`](Session::next_message) and
-//!    [`next_frame`](Session::next_frame) until the input is used up.
+//!    [`next_frame`](Session::next_frame) until there is nothing more. Where messages are compressed, input may be left then: it is for
+//!    another turn, behind those of others ([`keep_input`](Session::keep_input)).
 //! 2. What the program sends: [`has_room`](Session::has_room), where there is none [`overflow`](Session::overflow), then
 //!    [`send_frame`](Session::send_frame).
 //! 3. After that, once: [`write`](Session::write), [`regulate`](Session::regulate) and, where the session is not open any more,
@@ -68,6 +69,8 @@ pub struct Session {
     more_follows: bool,
     /// Whether the last read may have left something behind.
     may_have_more: bool,
+    /// Whether input is kept for the next turn.
+    keeps_input: bool,
     /// Whether the peer has ended its half of the stream, and something is still to be written.
     input_is_over: bool,
     /// Whether the stream itself may hold back what was written to it.
@@ -99,6 +102,8 @@ struct Extras {
     answers: u64,
     /// How many messages were dropped as there was no room.
     dropped: u64,
+    /// Input that was read, and is for the next turn.
+    kept_input: Vec<u8>,
     /// The first error.
     error: Option<Error>,
 }
@@ -114,6 +119,7 @@ impl Session {
             expects_long: false,
             more_follows: false,
             may_have_more: true,
+            keeps_input: false,
             input_is_over: false,
             unflushed: false,
             lingers: false,

@@ -36,6 +36,9 @@ impl Session {
     #[inline]
     pub fn read(&mut self, io: &mut impl Transport, input: &mut [u8]) -> Received {
         let (read, direct, room);
+        if self.keeps_input {
+            return self.read_kept(input);
+        }
         if let Some(payload) = self.protocol.reader().room() {
             direct = payload.len();
             room = direct + input.len();
@@ -74,6 +77,27 @@ impl Session {
         }
     }
 
+    /// Keeps what is left of a read for the next one: more would be too much work for one turn.
+    #[cold]
+    pub fn keep_input(&mut self, rest: &[u8]) {
+        self.extras().kept_input = rest.to_vec();
+        self.keeps_input = true;
+        self.may_have_more = true;
+    }
+
+    #[cold]
+    fn read_kept(&mut self, input: &mut [u8]) -> Received {
+        let kept = std::mem::take(&mut self.extras().kept_input);
+        self.keeps_input = false;
+        let in_input = kept.len().min(input.len());
+        input[..in_input].copy_from_slice(&kept[..in_input]);
+        if in_input < kept.len() {
+            self.keep_input(&kept[in_input..]);
+        }
+        self.may_have_more = true;
+        Received::Bytes { in_input, is_full: true }
+    }
+
     /// Whether the last read may have left something behind.
     #[inline]
     pub fn may_have_more(&self) -> bool {
@@ -98,8 +122,8 @@ impl Session {
         message
     }
 
-    /// The next frame that the peer has sent, or message in fragments; `None` if `input` is used up. Pings and close frames are
-    /// answered already. Where the peer breaks a rule, that is [noted](Session::note), and nothing more comes.
+    /// The next frame that the peer has sent, or message in fragments; `None` if `input` is used up, or what was used of it enough for
+    /// one turn. Pings and close frames are answered already. Where the peer breaks a rule, that is [noted](Session::note), and nothing more comes.
     pub fn next_frame<'b>(&mut self, input: &mut &'b mut [u8], buffers: &Buffers) -> Option<Frame<'b>> {
         let mut shared = buffers.shared.borrow_mut();
         let event = self.protocol.receive(input, &mut shared, self.outbox.end_unlent());

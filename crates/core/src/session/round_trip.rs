@@ -15,11 +15,19 @@ pub struct Measurement {
     trips: RoundTrips,
     rounds: usize,
     times: Vec<Duration>,
+    /// The payload of the program's own ping, and when that left.
+    own: Option<(Vec<u8>, Option<Instant>)>,
 }
 
 impl Measurement {
     pub fn new(rounds: usize) -> Measurement {
-        Measurement { trips: RoundTrips::new(), rounds, times: Vec::new() }
+        Measurement { trips: RoundTrips::new(), rounds, times: Vec::new(), own: None }
+    }
+
+    /// One round, of a ping with this payload; an empty one stands for one that no other ping has.
+    pub fn of(payload: &[u8]) -> Measurement {
+        let own = if payload.is_empty() { None } else { Some((payload.to_vec(), None)) };
+        Measurement { own, ..Measurement::new(1) }
     }
 
     /// How long each pong may take.
@@ -28,14 +36,26 @@ impl Measurement {
     }
 
     /// The payload of the next ping, which leaves now.
-    pub fn begin(&mut self, now: Instant) -> [u8; 8] {
-        self.trips.begin(now)
+    pub fn begin(&mut self, now: Instant) -> Vec<u8> {
+        match &mut self.own {
+            Some((payload, left)) => {
+                *left = Some(now);
+                payload.clone()
+            }
+            None => self.trips.begin(now).to_vec(),
+        }
     }
 
     /// A pong has arrived. Whether it answers the ping of this round: then the next one is to be sent, or this is
     /// [done](Measurement::is_done).
     pub fn pong_arrived(&mut self, payload: &[u8], now: Instant) -> bool {
-        let time = self.trips.pong(payload, now);
+        let time = match &mut self.own {
+            Some((own, left)) if own == payload => {
+                left.take().map(|left| now.saturating_duration_since(left))
+            }
+            Some(_) => None,
+            None => self.trips.pong(payload, now),
+        };
         self.times.extend(time);
         time.is_some()
     }
@@ -46,6 +66,11 @@ impl Measurement {
 
     pub fn into_times(self) -> Vec<Duration> {
         self.times
+    }
+
+    /// The time of a measurement of one round.
+    pub fn only(times: Vec<Duration>) -> Duration {
+        times.first().copied().unwrap_or_default()
     }
 }
 
@@ -66,6 +91,19 @@ mod tests {
         assert!(measurement.pong_arrived(&second, start + 6 * ms));
         assert!(measurement.is_done());
         assert_eq!(measurement.into_times(), [3 * ms, 2 * ms]);
+    }
+
+    #[test]
+    fn a_ping_of_the_programs_own_is_answered_by_its_payload_once() {
+        let (start, ms) = (Instant::now(), Duration::from_millis(1));
+        let mut measurement = Measurement::of(b"mine");
+        assert!(!measurement.pong_arrived(b"mine", start), "it has not left");
+        assert_eq!(measurement.begin(start), b"mine");
+        assert!(!measurement.pong_arrived(b"", start + ms));
+        assert!(measurement.pong_arrived(b"mine", start + 2 * ms));
+        assert!(!measurement.pong_arrived(b"mine", start + 3 * ms));
+        assert_eq!(Measurement::only(measurement.into_times()), 2 * ms);
+        assert_ne!(Measurement::of(b"").begin(start), b"");
     }
 
     #[test]

@@ -259,8 +259,9 @@ impl Connection {
         }
     }
 
-    /// Takes the next event off the front of `input`; `None` when the input is used up. What has to be answered
-    /// (pings, close frames, broken rules) is answered by appending to `out`.
+    /// Takes the next event off the front of `input`; `None` when the input is used up, or where messages are compressed, when what was
+    /// used of it is enough for one turn ([`Reader::next`]). What has to be answered (pings, close frames, broken rules) is
+    /// answered by appending to `out`.
     ///
     /// Once the connection is closed or failed, input is dropped unread.
     ///

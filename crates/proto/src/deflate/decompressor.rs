@@ -11,6 +11,18 @@ const LARGEST_WINDOW: usize = 32 << 10;
 /// The most streams that one message may consist of: to begin another costs thousands of times the two bytes that ask for it.
 const MOST_STREAMS: u8 = 64;
 
+/// The work of one turn, counted in bytes that are made of what has arrived: about 0.1 ms. 65 KB of input can be the front of 64 MB.
+pub(crate) const TURN: usize = 64 << 10;
+
+/// So much input is looked at before the work is counted.
+const PIECE: usize = 4 << 10;
+
+/// What costs time beside the bytes that are made, in such bytes: a byte of input, as blocks that say nothing have headers all the same; a
+/// frame; another stream.
+const COST_OF_INPUT: usize = 4;
+const COST_OF_FRAME: usize = 256;
+const COST_OF_STREAM: usize = 2 << 10;
+
 /// Room is made for at least so many bytes: smaller buffers are not used again.
 const SMALLEST_ROOM: usize = 4 << 10;
 
@@ -38,6 +50,10 @@ pub(crate) struct Decompressor {
     frame: usize,
     /// The last bytes of the message's input, the latest one last.
     last: [u8; TAIL.len()],
+    /// The work since the turn began.
+    work: usize,
+    /// Whether the turn is over, and more input is there.
+    is_paused: bool,
 }
 
 /// The buffer for inflated bytes, with its limit.
@@ -64,15 +80,35 @@ impl Decompressor {
             restarts: 0,
             frame: 0,
             last: NO_TAIL,
+            work: 0,
+            is_paused: false,
         }
+    }
+
+    /// Whether there is work left for this turn. If not, the next call begins another turn.
+    #[inline]
+    pub(crate) fn may_go_on(&mut self) -> bool {
+        if std::mem::take(&mut self.is_paused) {
+            self.work = 0;
+        }
+        self.is_paused = self.work >= TURN;
+        !self.is_paused
+    }
+
+    /// All input is used up: what comes next is for another turn in any case.
+    pub(crate) fn end_turn(&mut self) {
+        self.work = 0;
+        self.is_paused = false;
     }
 
     /// A frame begins, whose bytes will lie from there on.
     pub(crate) fn begin_frame(&mut self, at: usize) {
         self.frame = at;
+        self.work += COST_OF_FRAME;
     }
 
-    /// Inflates the part of a frame that has arrived.
+    /// Inflates the part of a frame that has arrived, or as much of it as is work for one turn: the next call begins another turn then.
+    /// Returns how much was used.
     ///
     /// # Errors
     ///
@@ -82,12 +118,16 @@ impl Decompressor {
         input: &[u8],
         output: &mut InflateBuffer<'_>,
         engines: &mut Engines,
-    ) -> Result<(), Violation> {
+    ) -> Result<usize, Violation> {
+        if !self.may_go_on() && !input.is_empty() {
+            return Ok(0);
+        }
         let mut engine = self.engine(engines);
-        let result = self.run(&mut engine, input, output);
-        self.remember(input);
+        let used = self.run(&mut engine, input, output);
+        self.remember(&input[..*used.as_ref().unwrap_or(&0)]);
         self.under_way = Some(engine);
-        result
+        self.is_paused = used.as_ref().is_ok_and(|used| *used < input.len());
+        used
     }
 
     fn remember(&mut self, input: &[u8]) {
@@ -108,34 +148,43 @@ impl Decompressor {
     fn run(
         &mut self,
         engine: &mut InflateEngine,
-        mut input: &[u8],
+        input: &[u8],
         output: &mut InflateBuffer<'_>,
-    ) -> Result<(), Violation> {
+    ) -> Result<usize, Violation> {
+        let mut rest = input;
         loop {
             if self.is_at_end {
-                if input.is_empty() {
-                    return Ok(());
+                if rest.is_empty() {
+                    return Ok(input.len());
                 }
                 self.restarts += 1;
                 if self.restarts > MOST_STREAMS {
                     return Err(Violation::CorruptDeflate("it has too many last blocks"));
                 }
+                self.work += COST_OF_STREAM;
                 self.restart(engine, &output.body[self.frame..]);
             }
+            // What the engine still has to say of input that is used up is little, and no more input would bring it.
+            let left = TURN.saturating_sub(self.work);
+            if left == 0 && !rest.is_empty() {
+                return Ok(input.len() - rest.len());
+            }
+            let piece = &rest[..rest.len().min(PIECE)];
+            let wanted = (4 * piece.len()).max(SMALLEST_ROOM);
             // One byte more than there may be, to see that there is more.
-            let room =
-                output.body.room_within((4 * input.len()).max(SMALLEST_ROOM), output.limit.saturating_add(1));
-            let size = room.len();
+            let room = output.body.room_within(wanted, output.limit.saturating_add(1));
+            let size = if rest.is_empty() { room.len() } else { room.len().min(left) };
             let Inflated { used, made, is_end } =
-                engine.run(input, room).map_err(Violation::CorruptDeflate)?;
+                engine.run(piece, &mut room[..size]).map_err(Violation::CorruptDeflate)?;
             output.body.commit(made);
             if output.body.len() > output.limit {
                 return Err(Violation::InflatedTooLong { limit: output.limit });
             }
-            input = &input[used..];
+            self.work += made + COST_OF_INPUT * used;
+            rest = &rest[used..];
             self.is_at_end = is_end;
-            if input.is_empty() && (made < size || is_end) {
-                return Ok(());
+            if rest.is_empty() && (made < size || is_end) {
+                return Ok(input.len());
             }
         }
     }
@@ -210,5 +259,56 @@ impl Decompressor {
             }
             _ => Err(Violation::DeflateCut),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::deflate::Deflate;
+
+    fn server() -> Decompressor {
+        let deflate = Deflate::new();
+        let agreement = deflate.answer(&[deflate.offer()]).expect("it takes its own offers");
+        Decompressor::new(Role::Server, agreement)
+    }
+
+    /// How often input has to be passed until it is used up. Never is more made at a time than is for one turn.
+    fn turns(mut input: &[u8], limit: usize) -> (usize, usize) {
+        let (mut inflate, mut engines, mut body) = (server(), Engines::default(), Buffer::default());
+        inflate.begin_frame(0);
+        for turns in 1.. {
+            let before = body.len();
+            let mut output = InflateBuffer { body: &mut body, limit };
+            let used = inflate.inflate(input, &mut output, &mut engines).expect("it is fine");
+            assert!(body.len() - before <= TURN + SMALLEST_ROOM, "{}", body.len() - before);
+            input = &input[used..];
+            if input.is_empty() {
+                return (turns, body.len());
+            }
+        }
+        unreachable!()
+    }
+
+    #[test]
+    fn a_bomb_takes_many_turns_and_none_of_them_is_long() {
+        let mut engine = super::super::engines::DeflateEngine::make(super::super::engines::DeflateKind {
+            window_bits: 12,
+            level: 9,
+            mem_level: 9,
+        });
+        let mut bomb = Vec::new();
+        let made = engine.run(&vec![0; 8 << 20], 0, &mut bomb);
+        let (turns, length) = turns(&bomb[..made], 16 << 20);
+        assert_eq!(length, 8 << 20);
+        assert!((128..200).contains(&turns), "{turns}");
+    }
+
+    #[test]
+    fn so_do_blocks_that_say_nothing() {
+        let empty = EMPTY_BLOCK.repeat(64 << 10);
+        let (turns, length) = turns(&empty, 1 << 20);
+        assert_eq!(length, 0);
+        assert!(turns >= empty.len() * COST_OF_INPUT / (2 * TURN), "{turns}");
     }
 }

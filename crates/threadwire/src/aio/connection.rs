@@ -12,9 +12,10 @@ use std::time::Duration;
 use futures_core::Stream;
 use futures_core::stream::FusedStream;
 use futures_sink::Sink;
+use threadwire_core::session::round_trip::Measurement;
 use threadwire_proto::deflate::Agreement;
 use threadwire_proto::handshake::Headers;
-use threadwire_proto::{CloseCode, Message, OpCode, OwnedMessage, RoundTripSummary};
+use threadwire_proto::{AsMessage, CloseCode, OpCode, OwnedMessage, RoundTripSummary};
 
 use super::core::{Core, Opening};
 use super::handle::Handle;
@@ -136,9 +137,9 @@ impl Connection {
     #[inline]
     pub fn send<'a>(
         &'a self,
-        message: impl Into<Message<'a>>,
+        message: impl AsMessage + Send + Unpin + 'a,
     ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
-        send_message(self.core(), message.into(), SendOptions::default())
+        send_message(self.core(), message, SendOptions::default())
     }
 
     /// Sends a message, and chooses what is to happen if there is no room for it, or whether it is compressed: see
@@ -147,10 +148,10 @@ impl Connection {
     /// and waits for nothing.
     pub fn send_with<'a>(
         &'a self,
-        message: impl Into<Message<'a>>,
+        message: impl AsMessage + Send + Unpin + 'a,
         options: impl Into<SendOptions>,
     ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
-        send_message(self.core(), message.into(), options.into())
+        send_message(self.core(), message, options.into())
     }
 
     /// Sends one frame: a message, a fragment of one (`fin` false on all but the last, the opcode
@@ -282,7 +283,37 @@ impl Connection {
         &self,
         rounds: usize,
     ) -> impl Future<Output = Result<Vec<Duration>, Error>> + Send + '_ {
-        round_trip::measure(Arc::clone(self.core()), rounds)
+        round_trip::measure(Arc::clone(self.core()), Measurement::new(rounds))
+    }
+
+    /// Sends a ping, and waits for its pong: how long that took. An empty payload stands for one that no other ping has. At most
+    /// one is under way, this and [`measure_roundtrip`](Connection::measure_roundtrip) together: others wait for their turn. Fails as that does,
+    /// and with [`Error::Send`] for a payload of more than 125 bytes. Dropped, it waits no more.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadwire::{Error, aio};
+    /// use tokio::time::timeout;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let server = aio::Server::bind("127.0.0.1:0").await?;
+    /// # let url = format!("ws://{}", server.local_addr()?);
+    /// # tokio::spawn(server.serve(|_, mut ws| async move { while let Ok(Some(_)) = ws.recv().await {} }));
+    ///
+    /// let ws = aio::connect(&url).await?;
+    /// match timeout(Duration::from_secs(5), ws.roundtrip(b"")).await {
+    ///     Ok(latency) => println!("answered after {:?}", latency?),
+    ///     Err(_elapsed) => ws.abort(),
+    /// }
+    /// # assert!(ws.is_open());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn roundtrip(
+        &self,
+        payload: &[u8],
+    ) -> impl Future<Output = Result<Duration, Error>> + Send + 'static {
+        round_trip::one(self.core(), payload)
     }
 
     /// How many messages were dropped because there was no room for them, as [`WhenFull`](crate::WhenFull) had it.

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use threadwire_proto::{CloseCode, Compress, Message, OpCode};
+use threadwire_core::session::round_trip::Measurement;
+use threadwire_proto::{AsMessage, CloseCode, Compress, Message, OpCode};
 use tokio::runtime;
 
 use super::core::Core;
@@ -69,7 +70,7 @@ impl Handle {
     /// Fails with [`Error::Closed`] if the connection is not open, with [`Error::Limit`] if too much waits, and with
     /// [`Error::Send`] between the fragments of a message
     /// ([`Sender::send_frame`](super::Sender::send_frame)).
-    pub fn send<'a>(&self, message: impl Into<Message<'a>>) -> Result<(), Error> {
+    pub fn send(&self, message: impl AsMessage) -> Result<(), Error> {
         self.send_with(message, SendOptions::default())
     }
 
@@ -83,12 +84,8 @@ impl Handle {
     ///     feed.send_with(&price.to_string(), WhenFull::DropOldest)
     /// }
     /// ```
-    pub fn send_with<'a>(
-        &self,
-        message: impl Into<Message<'a>>,
-        options: impl Into<SendOptions>,
-    ) -> Result<(), Error> {
-        let (message, SendOptions { when_full, compress, .. }) = (message.into(), options.into());
+    pub fn send_with(&self, message: impl AsMessage, options: impl Into<SendOptions>) -> Result<(), Error> {
+        let (message, SendOptions { when_full, compress, .. }) = (message.as_message(), options.into());
         let when_full = when_full.unwrap_or(self.0.config.when_full);
         let (opcode, payload) = (message.opcode(), message.as_bytes());
         loop {
@@ -119,9 +116,9 @@ impl Handle {
     /// written. Dropped while it waits, it has sent nothing. Fails as [`send`](Handle::send) does, but for the limit.
     pub fn send_async<'a>(
         &'a self,
-        message: impl Into<Message<'a>>,
+        message: impl AsMessage + Send + Unpin + 'a,
     ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
-        send_message(&self.0, message.into(), SendOptions::default())
+        send_message(&self.0, message, SendOptions::default())
     }
 
     /// Sends a ping with a payload of at most 125 bytes. Fails as [`send`](Handle::send) does.
@@ -176,7 +173,16 @@ impl Handle {
         &self,
         rounds: usize,
     ) -> impl Future<Output = Result<Vec<Duration>, Error>> + Send + '_ {
-        round_trip::measure(Arc::clone(&self.0), rounds)
+        round_trip::measure(Arc::clone(&self.0), Measurement::new(rounds))
+    }
+
+    /// Sends a ping, and waits for its pong: how long that took. See
+    /// [`Connection::roundtrip`](super::Connection::roundtrip).
+    pub fn roundtrip(
+        &self,
+        payload: &[u8],
+    ) -> impl Future<Output = Result<Duration, Error>> + Send + 'static {
+        round_trip::one(&self.0, payload)
     }
 
     /// How the connection ended, if it has.

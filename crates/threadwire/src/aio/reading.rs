@@ -107,7 +107,13 @@ impl State {
                 if !self.session.is_open() {
                     return Poll::Ready(None);
                 }
-                event = ready!(self.poll_read(Awaited::ByReader, env, Some(ahead)));
+                if self.unparsed.is_empty() {
+                    event = ready!(self.poll_read(Awaited::ByReader, env, Some(ahead)));
+                }
+            }
+            if event.is_none() && !self.unparsed.is_empty() {
+                // What is left is for another turn: the reader is woken as nobody waits for input.
+                return Poll::Pending;
             }
             if event.is_some() {
                 self.session.leaves_unread(now);
@@ -286,7 +292,7 @@ impl State {
                 self.keep_for_later(event);
                 continue;
             }
-            if !self.session.is_open() {
+            if !self.session.is_open() || !self.unparsed.is_empty() {
                 break Poll::Ready(());
             }
             let read = self.poll_read(Awaited::ByAttendant, env, None);

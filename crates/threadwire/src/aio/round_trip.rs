@@ -1,6 +1,6 @@
 //! Round trips on tokio: pings that the program asks for, one measurement after the other.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -27,13 +27,25 @@ pub(super) struct Measuring {
     next: Waiters,
 }
 
-/// Measures how long a ping takes to come back, this many times.
-pub(super) async fn measure(core: Arc<Core>, rounds: usize) -> Result<Vec<Duration>, Error> {
-    if rounds == 0 {
-        return Ok(Vec::new());
+/// Measures how long a ping with this payload takes to come back.
+pub(super) fn one(
+    core: &Arc<Core>,
+    payload: &[u8],
+) -> impl Future<Output = Result<Duration, Error>> + Send + 'static {
+    let (core, measurement) = (Arc::clone(core), Measurement::of(payload));
+    async move { measure(core, measurement).await.map(Measurement::only) }
+}
+
+/// Measures.
+pub(super) async fn measure(core: Arc<Core>, measurement: Measurement) -> Result<Vec<Duration>, Error> {
+    if measurement.is_done() {
+        return Ok(measurement.into_times());
     }
-    let mut number = None;
-    poll_fn(|cx| core.with(|state, _| state.poll_begin_measuring(rounds, cx, &mut number))).await?;
+    let (mut number, mut measurement) = (None, Some(measurement));
+    let begin = |cx: &mut Context<'_>| {
+        core.with(|state, _| state.poll_begin_measuring(&mut measurement, cx, &mut number))
+    };
+    poll_fn(begin).await?;
     let _turn = Turn(&core);
     let limit = Measurement::limit(&core.config);
     loop {
@@ -73,7 +85,7 @@ impl Drop for Turn<'_> {
 impl State {
     fn poll_begin_measuring(
         &mut self,
-        rounds: usize,
+        measurement: &mut Option<Measurement>,
         cx: &mut Context<'_>,
         number: &mut Option<u64>,
     ) -> Poll<Result<(), Error>> {
@@ -85,7 +97,7 @@ impl State {
             return Poll::Pending;
         }
         self.measuring = Some(Box::new(Measuring {
-            measurement: Some(Measurement::new(rounds)),
+            measurement: measurement.take(),
             is_answered: false,
             waker: None,
             next: Waiters::default(),

@@ -11,6 +11,7 @@ use slab::Slab;
 use threadwire_core::server::tally::{MemberNote, Pending, ShutdownOrder, Watchers, WorkerTally};
 use threadwire_worker::Lock;
 use tokio::sync::watch;
+use tokio::task;
 use tokio::time::{sleep_until, timeout_at};
 
 use super::handle::Handle;
@@ -41,6 +42,8 @@ pub(super) struct Control {
 struct Member {
     handle: Handle,
     peer: Option<SocketAddr>,
+    /// The task of its handler.
+    task: Option<task::Id>,
     /// Once a shutdown has begun.
     note: Option<MemberNote>,
 }
@@ -89,7 +92,7 @@ impl Control {
         let mut members = self.lock();
         let ending = self.ending();
         let note = ending.as_ref().map(|_| MemberNote { peer, ..MemberNote::default() });
-        let key = members.insert(Member { handle: handle.clone(), peer, note });
+        let key = members.insert(Member { handle: handle.clone(), peer, task: task::try_id(), note });
         drop(members);
         if let Some(ending) = ending {
             say_goodbye(&handle, &ending.order);
@@ -134,6 +137,17 @@ impl Control {
         }
     }
 
+    /// A handler waits for the shutdown: that is not to wait for its own connection, which is there until the handler returns.
+    fn excuse_caller(&self) {
+        let Some(caller) = task::try_id() else { return };
+        let mut members = self.lock();
+        let own = members.iter_mut().filter(|(_, member)| member.task == Some(caller));
+        let notes = own.filter_map(|(_, member)| member.note.as_mut()).filter(|note| !note.is_excused);
+        let excused = notes.map(|note| note.is_excused = true).count();
+        drop(members);
+        (0..excused).for_each(|_| self.tally.one_less());
+    }
+
     /// The time has passed: drops the connections that are left.
     fn give_up(&self) {
         let mut members = self.lock();
@@ -158,6 +172,7 @@ impl Control {
         let order = ShutdownOrder::new(shutdown)?;
         let deadline = Instant::now().checked_add(order.shutdown.timeout);
         self.begin(order, false);
+        self.excuse_caller();
         let mut watching = None;
         let done = poll_fn(|cx| {
             // The old one first: it is the same task.
@@ -234,7 +249,8 @@ impl Stopper {
     }
 
     /// Shuts down gracefully, and says who did not answer, as [`Running::shutdown`](crate::Running::shutdown) does. Dropped before it is
-    /// ready, the shutdown goes on.
+    /// ready, the shutdown goes on. In the task of a handler it does not wait for the connection of that, which does not appear in the
+    /// report.
     ///
     /// Fails with [`Error::Send`], and nothing has happened, if the code must not be sent.
     pub async fn shutdown(&self, shutdown: Shutdown) -> Result<ShutdownReport, Error> {

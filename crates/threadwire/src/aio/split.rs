@@ -11,7 +11,8 @@ use std::time::Duration;
 use futures_core::Stream;
 use futures_core::stream::FusedStream;
 use futures_sink::Sink;
-use threadwire_proto::{CloseCode, Message, OpCode, OwnedMessage};
+use threadwire_core::session::round_trip::Measurement;
+use threadwire_proto::{AsMessage, CloseCode, OpCode, OwnedMessage};
 use tokio::task::coop;
 
 use super::core::Core;
@@ -127,9 +128,9 @@ impl Sender {
     #[inline]
     pub fn send<'a>(
         &'a self,
-        message: impl Into<Message<'a>>,
+        message: impl AsMessage + Send + Unpin + 'a,
     ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
-        send_message(&self.core, message.into(), SendOptions::default())
+        send_message(&self.core, message, SendOptions::default())
     }
 
     /// Sends a message, and chooses what is to happen if there is no room for it, or whether it is compressed: see
@@ -138,10 +139,10 @@ impl Sender {
     /// and waits for nothing.
     pub fn send_with<'a>(
         &'a self,
-        message: impl Into<Message<'a>>,
+        message: impl AsMessage + Send + Unpin + 'a,
         options: impl Into<SendOptions>,
     ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
-        send_message(&self.core, message.into(), options.into())
+        send_message(&self.core, message, options.into())
     }
 
     /// Sends a frame: see [`Connection::send_frame`](super::Connection::send_frame).
@@ -181,7 +182,16 @@ impl Sender {
         &self,
         rounds: usize,
     ) -> impl Future<Output = Result<Vec<Duration>, Error>> + Send + '_ {
-        round_trip::measure(Arc::clone(&self.core), rounds)
+        round_trip::measure(Arc::clone(&self.core), Measurement::new(rounds))
+    }
+
+    /// Sends a ping, and waits for its pong: how long that took. See
+    /// [`Connection::roundtrip`](super::Connection::roundtrip).
+    pub fn roundtrip(
+        &self,
+        payload: &[u8],
+    ) -> impl Future<Output = Result<Duration, Error>> + Send + 'static {
+        round_trip::one(&self.core, payload)
     }
 
     /// A handle to the connection, for other tasks and threads.

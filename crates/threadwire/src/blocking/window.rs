@@ -97,12 +97,10 @@ impl ReceiveWindow {
         send: impl FnOnce(WhenFull) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let when_full = ws.config().policy_of_waiting(chosen);
-        if when_full != WhenFull::Wait {
-            return send(when_full);
-        }
-        let _sending = Sending::begin(self, ws);
+        let waits = when_full == WhenFull::Wait;
+        let _sending = waits.then(|| Sending::begin(self, ws));
         send(when_full)?;
-        if ws.is_above_watermark() {
+        if waits && ws.is_above_watermark() {
             // It was taken: where too many wait already, there is nothing to be refused.
             ws.wait_for_room(|| !ws.is_above_watermark())?;
         }

@@ -223,6 +223,13 @@ impl Connection {
         self.0.phase.get() == Phase::Running && self.0.listener.borrow().is_none()
     }
 
+    /// Whether one of its callbacks is running, `on_close` too, whatever has become of the connection meanwhile. What can only come when
+    /// that has returned must not be waited for.
+    pub(crate) fn is_in_own_callback(&self) -> bool {
+        let is_over = self.0.extras.borrow().as_ref().is_some_and(|extras| extras.is_over);
+        self.0.listener.borrow().is_none() && !is_over
+    }
+
     /// Closes, at the loop's next turn. How long that may take is up to the server from now on.
     fn shut_down(&self, code: CloseCode, reason: &str) {
         if let Some(timer) = self.with_extras(|extras| extras.timer.take()) {

@@ -48,7 +48,7 @@ impl Connection {
                 }
             };
             self.0.session.borrow_mut().heard(|| EventLoop::current().turned_at());
-            self.deliver(listener, &mut input[..count]);
+            let is_full = !self.deliver(listener, &mut input[..count]) || is_full;
             if is_full && !(reads < READS_PER_TURN && self.0.session.borrow_mut().is_mid_payload()) {
                 EventLoop::current().requeue(self.0.token, ready);
                 break;
@@ -64,15 +64,19 @@ impl Connection {
     }
 
     /// Hands out what `input` holds. A callback that fails closes the connection, but what came behind what it failed on
-    /// still counts: the peer's own close frame, say.
+    /// still counts: the peer's own close frame, say. False if something is left for another turn.
     #[inline]
-    pub(super) fn deliver(&self, listener: &mut dyn Listener, mut input: &mut [u8]) {
+    pub(super) fn deliver(&self, listener: &mut dyn Listener, mut input: &mut [u8]) -> bool {
         let sent = self.0.session.borrow().sent();
         while !self.guard(|| self.deliver_until_failure(listener, &mut input)) {}
+        if !input.is_empty() {
+            self.0.session.borrow_mut().keep_input(input);
+        }
         self.throttle(sent);
         if self.0.session.borrow().leaves_input() {
             self.watch();
         }
+        input.is_empty()
     }
 
     #[inline]

@@ -67,12 +67,35 @@ impl Connection {
     /// # Ok::<(), threadwire::Error>(())
     /// ```
     pub fn measure_roundtrip(&self, rounds: usize) -> Result<Vec<Duration>, Error> {
+        self.await_measurement(Measurement::new(rounds))
+    }
+
+    /// Sends a ping, and waits for its pong, while this thread's loop goes on: how long that took. An empty payload stands for one
+    /// that no other ping has. At most one is under way, this and [`measure_roundtrip`](Connection::measure_roundtrip) together.
+    /// Fails as that does, and with [`Error::Send`] for a payload of more than 125 bytes.
+    ///
+    /// ```
+    /// use threadwire::{Connection, Message, connect};
+    /// # use threadwire::{Reply, Server};
+    /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+    /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
+    /// # let url = format!("ws://{}", server.local_addr()?);
+    ///
+    /// let ws = connect(&url, |_ws: &Connection, _message: Message<'_>| Ok(()))?;
+    /// println!("answered after {:?}", ws.roundtrip(b"")?);
+    /// # Ok::<(), threadwire::Error>(())
+    /// ```
+    pub fn roundtrip(&self, payload: &[u8]) -> Result<Duration, Error> {
+        self.await_measurement(Measurement::of(payload)).map(Measurement::only)
+    }
+
+    fn await_measurement(&self, measurement: Measurement) -> Result<Vec<Duration>, Error> {
         if self.0.listener.borrow().is_none() && !self.0.reported.get() {
             return Err(Error::other("round trips can't be waited for in a callback of the same connection"));
         }
         let result = Rc::new(RefCell::new(None));
         let leave = Rc::clone(&result);
-        self.measure_roundtrip_then(rounds, move |times| *leave.borrow_mut() = Some(times));
+        self.measure_then(measurement, Box::new(move |times| *leave.borrow_mut() = Some(times)));
         EventLoop::current().wait(None, || result.borrow().is_some())?;
         let result = result.borrow_mut().take();
         result.unwrap_or(Err(Error::Stopped))
@@ -84,13 +107,23 @@ impl Connection {
         rounds: usize,
         done: impl FnOnce(Result<Vec<Duration>, Error>) + 'static,
     ) {
+        self.measure_then(Measurement::new(rounds), Box::new(done));
+    }
+
+    /// As [`roundtrip`](Connection::roundtrip), but returns at once, and has `done` called with the result.
+    pub fn roundtrip_then(&self, payload: &[u8], done: impl FnOnce(Result<Duration, Error>) + 'static) {
+        let done = move |times: Result<_, _>| done(times.map(Measurement::only));
+        self.measure_then(Measurement::of(payload), Box::new(done));
+    }
+
+    fn measure_then(&self, measurement: Measurement, done: Done) {
         if !self.is_open() {
             return done(Err(Error::Closed));
         }
-        if rounds == 0 {
-            return done(Ok(Vec::new()));
+        if measurement.is_done() {
+            return done(Ok(measurement.into_times()));
         }
-        let job = Job { measurement: Measurement::new(rounds), done: Box::new(done) };
+        let job = Job { measurement, done };
         let is_first = {
             let mut extras = self.0.extras.borrow_mut();
             let measuring = extras.get_or_insert_default().measuring.get_or_insert_default();
@@ -221,13 +254,22 @@ impl Handle {
         self.run(move |ws| ws.measure_roundtrip_then(rounds, move |times| answer.give(times)));
         promise
     }
+
+    /// Sends a ping, and learns how long its pong took: as [`Connection::roundtrip`], from any thread. What this returns can be
+    /// waited for ([`Defer::get`]), or awaited.
+    pub fn roundtrip(&self, payload: &[u8]) -> Defer<Duration> {
+        let promise = Defer::new();
+        let (answer, payload) = (Answer(Some(promise.resolver())), payload.to_vec());
+        self.run(move |ws| ws.roundtrip_then(&payload, move |time| answer.give(time)));
+        promise
+    }
 }
 
 /// What a measurement comes to, for another thread. Dropped, it never came to the connection.
-struct Answer(Option<Resolver<Vec<Duration>>>);
+struct Answer<T: Send + 'static>(Option<Resolver<T>>);
 
-impl Answer {
-    fn give(mut self, times: Result<Vec<Duration>, Error>) {
+impl<T: Send + 'static> Answer<T> {
+    fn give(mut self, times: Result<T, Error>) {
         let Some(resolver) = self.0.take() else { return };
         // The promise may have been dropped.
         match times {
@@ -237,7 +279,7 @@ impl Answer {
     }
 }
 
-impl Drop for Answer {
+impl<T: Send + 'static> Drop for Answer<T> {
     fn drop(&mut self) {
         if let Some(resolver) = self.0.take() {
             resolver.reject(Error::Closed);

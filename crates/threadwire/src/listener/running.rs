@@ -172,8 +172,14 @@ impl Running {
     /// Waits until the server has been stopped and every connection has ended, which is at the latest 100 ms after
     /// [`Config::close_timeout`](crate::Config::close_timeout) has passed since the stop. The loop of the calling thread
     /// goes on meanwhile. Fails with [`Error::Panicked`] if a worker panicked, and with [`Error::Stopped`] if the
-    /// calling thread is itself asked to stop.
+    /// calling thread is itself asked to stop; and at once on one of the server's own workers, in a callback say, as those would have to
+    /// end before.
     pub fn join(self) -> Result<(), Error> {
+        if self.workers.iter().any(|worker| worker.remote().is_current()) {
+            return Err(Error::other(
+                "a server can't be waited for on one of its own workers: stop it there",
+            ));
+        }
         let mut result = Ok(());
         for worker in self.workers {
             if let Ended::Panicked(payload) = worker.join()? {

@@ -126,8 +126,9 @@ impl<T> Async<T> {
     }
 
     /// Waits for the result, while the loop of this thread turns. Fails with [`PromiseError::Stopped`] if the worker of
-    /// this thread is asked to stop; the closure runs on then.
+    /// this thread is asked to stop; the closure runs on then. In the closure itself it fails at once, with [`PromiseError::Itself`].
     pub fn get(&self) -> Result<T, PromiseError> {
+        self.check()?;
         self.cell.wait(None, Settlement::take)
     }
 
@@ -141,7 +142,16 @@ impl<T> Async<T> {
     /// endless.cancel();
     /// ```
     pub fn get_timeout(&self, timeout: Duration) -> Result<T, PromiseError> {
+        self.check()?;
         self.cell.wait(Instant::now().checked_add(timeout), Settlement::take)
+    }
+
+    /// Fails on the worker that runs the closure, before the result is there: nobody else brings it.
+    fn check(&self) -> Result<(), PromiseError> {
+        match &self.worker {
+            Some(worker) if worker.is_current() && !self.is_settled() => Err(PromiseError::Itself),
+            _ => Ok(()),
+        }
     }
 
     /// The result, if it is there. Never turns the loop.
@@ -180,6 +190,9 @@ impl<T> Future for Async<T> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
+        if let Err(error) = this.check() {
+            return Poll::Ready(Err(error));
+        }
         this.cell.poll(&mut this.place, context, Settlement::take)
     }
 }

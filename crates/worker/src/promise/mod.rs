@@ -49,6 +49,9 @@ pub enum PromiseError {
     /// A task would wait for itself: see [`Pool::submit`](crate::Pool::submit).
     #[error("all threads of the pool wait for room in it")]
     Deadlock,
+    /// The closure that is to bring the result would wait for it.
+    #[error("the closure that is to bring the result waits for it")]
+    Itself,
     /// The result was taken before, and can't be had twice.
     #[error("already taken")]
     Taken,

@@ -1,6 +1,6 @@
 //! Overflow policies, watermarks, the throttle, and a late pong.
 
-use threadwire_proto::{CloseCode, OpCode, SendOptions};
+use threadwire_proto::{CloseCode, Deflate, OpCode, SendOptions};
 
 use super::pair::{Pair, seeds};
 use crate::config::{Config, WhenFull};
@@ -133,5 +133,31 @@ fn messages_of_all_sizes_arrive_whole_and_in_order_however_they_are_cut() {
         for side in [&pair.client, &pair.server] {
             assert!(side.got.iter().map(ToString::to_string).eq(texts.iter().cloned()));
         }
+    });
+}
+
+#[test]
+fn bombs_are_inflated_over_many_turns_and_all_comes_in_order() {
+    const BOMB: usize = 2 << 20;
+    seeds(|seed| {
+        let mut pair = Pair::new(seed, 64 << 10, Config::default().deflate(Deflate::default()));
+        let texts = ["a".repeat(BOMB), "between".to_owned(), "b".repeat(BOMB), "end".to_owned()];
+        for text in &texts {
+            pair.client.send(text, WhenFull::Error).unwrap();
+        }
+        pair.client.close(1000);
+        while pair.client.session.buffered() > 0 {
+            pair.client.write();
+        }
+        let mut turns = 0;
+        while pair.server.got.len() < texts.len() {
+            assert!(pair.server.got.is_empty() || turns > 8, "{turns} turns for all of a bomb");
+            pair.server.turn(pair.now);
+            turns += 1;
+        }
+        assert!(turns > 2 * 8, "{turns} turns");
+        pair.settle();
+        assert!(pair.server.got.iter().map(ToString::to_string).eq(texts));
+        assert!(pair.client.closed.as_ref().is_some_and(|closed| closed.clean));
     });
 }

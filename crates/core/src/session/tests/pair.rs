@@ -158,7 +158,11 @@ impl Side {
             match self.session.read(&mut self.end, &mut input) {
                 Received::Bytes { in_input, .. } => {
                     self.session.heard(|| now);
-                    self.hand_out(&mut &mut input[..in_input], now);
+                    let mut unread = &mut input[..in_input];
+                    self.hand_out(&mut unread, now);
+                    if !unread.is_empty() {
+                        self.session.keep_input(unread);
+                    }
                 }
                 Received::Nothing => {}
                 Received::End(error) => self.session.input_ended(error, &mut self.end),
@@ -252,8 +256,9 @@ impl Pair {
         let now = Instant::now();
         let pipe = || Rc::new(RefCell::new(Pipe { capacity, ..Pipe::default() }));
         let (there, back) = (pipe(), pipe());
+        let agreed = config.deflate.as_ref().and_then(|deflate| deflate.answer(&[deflate.offer()]));
         let side = |role, sends: &Rc<RefCell<Pipe>>, receives: &Rc<RefCell<Pipe>>| {
-            let mut session = Session::new(config.open(role, Level::Messages, None), Vec::new());
+            let mut session = Session::new(config.open(role, Level::Messages, agreed), Vec::new());
             session.begin_keepalive(&config, now);
             Side {
                 session,

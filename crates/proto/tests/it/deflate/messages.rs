@@ -50,13 +50,15 @@ impl Side {
         for piece in pieces {
             let mut piece = piece.to_vec();
             let mut input = &mut piece[..];
-            while let Some(event) = self.connection.receive(&mut input, &mut self.shared, &mut self.out) {
+            // In as many turns as it takes.
+            while !input.is_empty() {
+                let event = self.connection.receive(&mut input, &mut self.shared, &mut self.out);
                 match &event {
-                    Event::Frame(frame) => received.push((frame.opcode(), frame.payload().to_vec())),
-                    Event::Close(_) => {}
-                    Event::Failed(violation) => broken = Some(*violation),
+                    Some(Event::Frame(frame)) => received.push((frame.opcode(), frame.payload().to_vec())),
+                    Some(Event::Close(_)) | None => {}
+                    Some(Event::Failed(violation)) => broken = Some(*violation),
                 }
-                event.recycle(&mut self.shared.pool);
+                event.into_iter().for_each(|event| event.recycle(&mut self.shared.pool));
             }
         }
         (received, broken)

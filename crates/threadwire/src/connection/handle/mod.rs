@@ -19,7 +19,7 @@ use std::task::{Wake, Waker};
 
 use threadwire_core::config::TOO_SLOW;
 use threadwire_proto::frame::MAX_CONTROL;
-use threadwire_proto::{CloseCode, CloseFrame, Compress, Message, OpCode, SendError};
+use threadwire_proto::{AsMessage, CloseCode, CloseFrame, Compress, Message, OpCode, SendError};
 use threadwire_worker::{EventLoop, Lock, Remote, WorkerId};
 
 use crate::connection::patience::{Patience, wait_for_room};
@@ -84,7 +84,7 @@ impl Handle {
     /// That it returns `Ok` says that the message was taken: it leaves, unless the connection ends first.
     ///
     /// Fails with [`Error::Closed`] if the connection is not open, and with [`Error::Limit`] if too much waits.
-    pub fn send<'a>(&self, message: impl Into<Message<'a>>) -> Result<(), Error> {
+    pub fn send(&self, message: impl AsMessage) -> Result<(), Error> {
         self.send_with(message, SendOptions::default())
     }
 
@@ -98,12 +98,8 @@ impl Handle {
     ///     feed.send_with(&price.to_string(), WhenFull::DropOldest)
     /// }
     /// ```
-    pub fn send_with<'a>(
-        &self,
-        message: impl Into<Message<'a>>,
-        options: impl Into<SendOptions>,
-    ) -> Result<(), Error> {
-        let (message, options) = (message.into(), options.into());
+    pub fn send_with(&self, message: impl AsMessage, options: impl Into<SendOptions>) -> Result<(), Error> {
+        let (message, options) = (message.as_message(), options.into());
         if let Some(connection) = self.connection() {
             return connection.send_with(message, options);
         }
@@ -200,8 +196,8 @@ impl Handle {
     }
 
     /// Waits until the connection has ended, and says how; the loop of this thread goes on meanwhile. Fails with
-    /// [`Error::Stopped`] if this thread's worker is stopped; and at once in a callback of the same connection, which can't end
-    /// before that returns.
+    /// [`Error::Stopped`] if this thread's worker is stopped; and at once in a callback of the same connection, `on_close` too, which can't
+    /// end before that returns.
     ///
     /// ```
     /// use threadwire::{Connection, Message, connect};
@@ -216,7 +212,7 @@ impl Handle {
     /// # Ok::<(), threadwire::Error>(())
     /// ```
     pub fn wait_closed(&self) -> Result<Arc<Closed>, Error> {
-        if self.here().is_some_and(|connection| connection.is_in_callback()) {
+        if self.is_in_own_callback() {
             return Err(Error::other("a connection's end can't be waited for in one of its own callbacks"));
         }
         let waker = waker_of_this_thread();
@@ -240,10 +236,10 @@ impl Handle {
     /// ```
     pub fn send_async<'a>(
         &'a self,
-        message: impl Into<Message<'a>>,
+        message: impl AsMessage + Send + Unpin + 'a,
     ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
-        let message = message.into();
         async move {
+            let message = message.as_message();
             let most = self.0.config.max_buffered.saturating_sub(message.as_bytes().len());
             loop {
                 match self.send_with(message, WhenFull::Error) {
@@ -264,7 +260,7 @@ impl Handle {
     }
 
     /// As [`wait_closed`](Handle::wait_closed), in a task of any executor. Nobody has to receive for that: the connection's own
-    /// thread does.
+    /// thread does. Don't [`block_on`](crate::worker::block_on) it in a callback of the same connection: it is never ready there.
     ///
     /// ```
     /// use threadwire::worker::block_on;
@@ -382,6 +378,11 @@ impl Handle {
     /// The connection, on its own thread: nothing is done first.
     pub(crate) fn here(&self) -> Option<Connection> {
         Registry::current().connection(self.place(), self.0.id)
+    }
+
+    /// Whether this is called in one of the connection's own callbacks.
+    pub(crate) fn is_in_own_callback(&self) -> bool {
+        self.here().is_some_and(|connection| connection.is_in_own_callback())
     }
 
     /// Has `call` run on the connection's thread: now, or in the order in which this thread posts other things to it (and not

@@ -129,7 +129,8 @@ impl Messages {
     /// or without a code), and [`Error::Ended`] once after any other end; then `None` too. What arrived before the end is
     /// received before it.
     ///
-    /// Fails with [`Error::Stopped`] if this thread's worker is stopped. In a task, where waiting would hold its thread, there is
+    /// Fails with [`Error::Stopped`] if this thread's worker is stopped; and at once in a callback of the connection itself, where nothing
+    /// is there, as nothing more is read before that returns. In a task, where waiting would hold its thread, there is
     /// [`recv_async`](Messages::recv_async).
     pub fn recv(&mut self) -> Result<Option<OwnedMessage>, Error> {
         self.recv_until(None)
@@ -166,6 +167,14 @@ impl Messages {
     }
 
     fn recv_until(&mut self, until: Option<Instant>) -> Result<Option<OwnedMessage>, Error> {
+        if self.is_empty() && self.handle.is_in_own_callback() {
+            return match self.look(None) {
+                Some(received) => received,
+                None => {
+                    Err(Error::other("messages can't be waited for in a callback of their own connection"))
+                }
+            };
+        }
         let waker = waker_of_this_thread();
         let mut received = None;
         EventLoop::current().wait(until, || {

@@ -19,7 +19,7 @@ use threadwire_proto::Compress;
 use threadwire_proto::frame::Header;
 use threadwire_worker::EventLoop;
 
-use crate::{Connection, Handle, Message, WhenFull};
+use crate::{AsMessage, Connection, Handle, Message, WhenFull};
 use branch::Letter;
 use compressed::Deflated;
 use delivery::Part;
@@ -221,24 +221,20 @@ impl Room {
     /// Sends a message to all members, from any thread. It waits for nobody, unless the room is [said](Room::bounded) to wait for workers that
     /// are far behind, and it does not fail: what became of it is in the
     /// [report](Delivery::report), for those who want to know.
-    pub fn send<'a>(&self, message: impl Into<Message<'a>>) -> Delivery {
-        self.broadcast(Excepted::Nobody, message.into(), Compress::Auto)
+    pub fn send(&self, message: impl AsMessage) -> Delivery {
+        self.broadcast(Excepted::Nobody, message.as_message(), Compress::Auto)
     }
 
     /// Sends a message to all members, and chooses whether it is compressed for those whose peers agreed to that: once for all
     /// of them that have the same settings.
-    pub fn send_with<'a>(&self, message: impl Into<Message<'a>>, compress: Compress) -> Delivery {
-        self.broadcast(Excepted::Nobody, message.into(), compress)
+    pub fn send_with(&self, message: impl AsMessage, compress: Compress) -> Delivery {
+        self.broadcast(Excepted::Nobody, message.as_message(), compress)
     }
 
     /// Sends a message to all members but one, say the one it came from: a `&Connection`, or a [`&Handle`](Handle) on any
     /// thread. The report does not count it.
-    pub fn send_except<'a, 'b>(
-        &self,
-        except: impl Into<Except<'b>>,
-        message: impl Into<Message<'a>>,
-    ) -> Delivery {
-        self.broadcast(except.into().0, message.into(), Compress::Auto)
+    pub fn send_except<'b>(&self, except: impl Into<Except<'b>>, message: impl AsMessage) -> Delivery {
+        self.broadcast(except.into().0, message.as_message(), Compress::Auto)
     }
 
     /// What has become of all messages so far: the sum of all reports.

@@ -127,6 +127,11 @@ impl Driver {
         self.carry_out();
     }
 
+    /// A call of the listener that is not for an open connection.
+    pub(super) fn calling(&self, call: impl FnOnce()) {
+        self.shared.calling(call);
+    }
+
     pub(super) fn callback_failed(&self) {
         self.on(Event::CallbackFailed(None));
     }
@@ -333,7 +338,7 @@ impl Driver {
         self.shared.change(change.clone());
         let hook = self.hooks.borrow_mut().on_change.take();
         if let Some(mut hook) = hook {
-            contain("on_change", || hook(change));
+            self.shared.calling(|| contain("on_change", || hook(change)));
             self.hooks.borrow_mut().on_change = Some(hook);
         }
     }
@@ -341,14 +346,14 @@ impl Driver {
     fn ask_before(&self, attempt: &mut Attempt) -> Result<(), Error> {
         let hook = self.hooks.borrow_mut().before.take();
         let Some(mut hook) = hook else { return Ok(()) };
-        let allowed = catch(|| hook(attempt));
+        let allowed = self.shared.calling(|| catch(|| hook(attempt)));
         self.hooks.borrow_mut().before = Some(hook);
         allowed
     }
 
     fn is_worth_it(&self, cause: &super::Cause) -> bool {
         let mut hook = self.hooks.borrow_mut().retry_if.take();
-        let is_worth_it = is_worth_it(hook.as_deref_mut(), cause);
+        let is_worth_it = self.shared.calling(|| is_worth_it(hook.as_deref_mut(), cause));
         if hook.is_some() {
             self.hooks.borrow_mut().retry_if = hook;
         }

@@ -91,13 +91,13 @@ impl Listener for LentListener {
 
     fn on_close(&mut self, ws: &Connection, closed: &Closed) {
         if let Some(listener) = &mut self.listener {
-            listener.on_close(ws, closed);
+            self.driver.calling(|| listener.on_close(ws, closed));
         }
     }
 
     fn on_failed(&mut self, error: &Error) {
         if let Some(listener) = &mut self.listener {
-            listener.on_failed(error);
+            self.driver.calling(|| listener.on_failed(error));
         }
     }
 }

@@ -45,7 +45,7 @@ fn native_threads_send_while_the_task_only_receives() {
 #[test]
 fn a_native_thread_receives_while_the_runtime_does_the_io() {
     on_runtimes(|| async {
-        let often = threadwire::Keepalive::default().idle_timeout(crate::common::SOON);
+        let often = threadwire::Keepalive::default().idle_timeout(SOON);
         let (mut ws, peer) = pair_over(1000, patient().keepalive(often)).await;
         let serving = tokio::spawn(echo(peer));
         let thread = thread::spawn(move || {

@@ -6,6 +6,7 @@ mod closing;
 mod closing_races;
 mod closing_with_worker;
 mod deflate;
+mod deflate_bombs;
 #[cfg(target_os = "linux")]
 mod descriptors;
 mod ending_threads;
@@ -25,6 +26,7 @@ mod overflow_from_threads;
 mod pausing_reads;
 mod receivers;
 mod round_trips;
+mod self_waits;
 mod sending;
 mod stall_names;
 mod stalls;

@@ -189,7 +189,7 @@ scenarios! {
             assert_eq!(frame(peer), (PONG, b"!".to_vec()));
         };
         blocking: peer |ws, peer| {
-            ws.connection().pong(b"!").unwrap();
+            ws.pong(b"!").unwrap();
             ws.flush();
             assert_eq!(peer.frame(), (PONG, b"!".to_vec()));
         };
@@ -292,7 +292,7 @@ scenarios! {
         };
         blocking: peer |ws, _peer| {
             ws.connection().send("12345").unwrap();
-            assert!(ws.connection().buffered() > 5);
+            assert!(ws.buffered() > 5);
         };
         aio: peer async |ws, _peer| {
             ws.send("12345").await.unwrap();
@@ -349,7 +349,7 @@ scenarios! {
             assert!(peer.ended());
         };
         blocking: peer |ws, peer| {
-            ws.connection().abort();
+            ws.abort();
             ws.recv().unwrap_err();
             assert!(peer.ended());
         };
@@ -383,7 +383,7 @@ scenarios! {
         };
         blocking: peer |ws, _peer| {
             assert!(ws.closed().is_none());
-            ws.connection().abort();
+            ws.abort();
             ws.recv().unwrap_err();
             assert_eq!(ws.closed().unwrap().initiator, Initiator::Local);
         };
@@ -530,7 +530,7 @@ scenarios! {
             assert!(ws.is_open());
         };
         blocking: peer |ws, _peer| {
-            while ws.connection().dropped() == 0 {
+            while ws.dropped() == 0 {
                 ws.send_with(&[0; FILLER], WhenFull::DropNewest).unwrap();
             }
             assert!(ws.is_open());
@@ -570,7 +570,7 @@ scenarios! {
             });
             // Only with what waits is it too much.
             ws.send(&vec![0; 16 << 20]).unwrap();
-            wait_until(None, || ws.connection().buffered() == 0).unwrap();
+            wait_until(None, || ws.buffered() == 0).unwrap();
             assert_eq!(reading.join().unwrap().1, 16 << 20);
         };
         aio: peer async |ws, peer| {
@@ -714,6 +714,57 @@ scenarios! {
             assert_eq!(times.join().unwrap().len(), 1);
         };
     }
+    "ping, and wait for the pong" {
+        listener: alone || {
+            let serving = Serving::with(bind(), |_| Reply::with(echo));
+            let ws = threadwire::connect(&serving.url("/"), deaf).unwrap();
+            assert!(ws.roundtrip(b"mine").unwrap() > Duration::ZERO);
+            assert!(matches!(ws.roundtrip(&[0; 126]), Err(Error::Send(_))));
+            assert!(ws.roundtrip(b"").is_ok());
+        };
+        blocking: alone || {
+            let serving = Serving::with(bind(), |_| Reply::with(echo));
+            let mut ws = threadwire::blocking::connect(&serving.url("/")).unwrap();
+            assert!(ws.roundtrip(b"mine").unwrap() > Duration::ZERO);
+            assert!(matches!(ws.roundtrip(&[0; 126]), Err(Error::Send(_))));
+            assert!(ws.roundtrip(b"").is_ok());
+        };
+        app: alone || {
+            let serving = Serving::with(bind(), |_| Reply::with(echo));
+            let (tell, told) = mpsc::channel();
+            let mut app = App::new(&serving.url("/")).unwrap().on_open(move |ws| {
+                let (tell, handle) = (tell.clone(), ws.handle());
+                ws.roundtrip_then(b"mine", move |time| {
+                    tell.send(time.unwrap()).unwrap();
+                    handle.close().unwrap();
+                });
+            });
+            app.run_forever().unwrap();
+            assert!(told.recv().unwrap() > Duration::ZERO);
+        };
+        aio: alone async || {
+            let serving = Serving::with(bind(), |_| Reply::with(echo));
+            let ws = threadwire::aio::connect(&serving.url("/")).await.unwrap();
+            assert!(ws.roundtrip(b"mine").await.unwrap() > Duration::ZERO);
+            assert!(matches!(ws.roundtrip(&[0; 126]).await, Err(Error::Send(_))));
+            assert!(ws.roundtrip(b"").await.is_ok());
+        };
+        handle: peer |handle, peer| {
+            let time = handle.roundtrip(b"mine");
+            assert_eq!(peer.frame(), (PING, b"mine".to_vec()));
+            peer.send(PONG, b"another's");
+            peer.send(PONG, b"mine");
+            assert!(time.get().unwrap() > Duration::ZERO);
+        };
+        aio_handle: peer |handle, peer| {
+            let time = handle.roundtrip(b"mine");
+            let time = thread::spawn(move || block_on(time).unwrap().unwrap());
+            assert_eq!(peer.frame(), (PING, b"mine".to_vec()));
+            peer.send(PONG, b"another's");
+            peer.send(PONG, b"mine");
+            assert!(time.join().unwrap() > Duration::ZERO);
+        };
+    }
     "keepalive, and how long its round trips took" {
         listener: alone || {
             let (ws, mut peer) = listener::open(pinging().keep_round_trips(true));
@@ -725,7 +776,7 @@ scenarios! {
             let (ws, mut peer) = blocking::open(pinging().keep_round_trips(true));
             let ping = await_ping(&mut peer);
             peer.send(PONG, &ping);
-            wait_until(None, || ws.connection().round_trips().is_some()).unwrap();
+            wait_until(None, || ws.round_trips().is_some()).unwrap();
         };
         app: alone || {
             let (client, peer) = client(patient().keep_round_trips(true));

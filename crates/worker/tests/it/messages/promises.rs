@@ -13,6 +13,7 @@ use std::time::Duration;
 use crate::common::bounded;
 use threadwire_worker::{
     Async, Defer, EventLoop, PromiseError, StopToken, Stopped, Worker, block_on, sleep, wait_forever,
+    wait_worker,
 };
 
 /// Counts how often it is woken.
@@ -63,6 +64,26 @@ fn waits<R: Send + 'static>(worker: &Worker<R>) {
     let (tell, told) = mpsc::channel();
     worker.remote().post(move |_| tell.send(()).unwrap()).unwrap();
     told.recv().unwrap();
+}
+
+#[test]
+fn a_closure_that_would_wait_for_its_own_result_is_told_so_at_once() {
+    bounded(|| {
+        let (give, given) = mpsc::channel::<Async<bool>>();
+        let (tell, told) = mpsc::channel();
+        let own = Async::run(move || {
+            let mut own = given.recv().unwrap();
+            let is_itself = |result: Result<bool, PromiseError>| matches!(result, Err(PromiseError::Itself));
+            let timed = own.get_timeout(Duration::from_secs(600));
+            let told = [is_itself(own.get()), is_itself(timed), is_itself(block_on(&mut own)?)];
+            tell.send(told).unwrap();
+            Ok(true)
+        });
+        let worker = own.worker().unwrap().clone();
+        give.send(own).unwrap();
+        wait_worker(&worker).unwrap();
+        assert_eq!(told.recv().unwrap(), [true; 3]);
+    });
 }
 
 #[test]
