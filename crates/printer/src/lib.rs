@@ -89,7 +89,7 @@ impl Printer {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn builder() -> Builder {
-        Builder { history: 1000, prompt: String::new(), plain: None }
+        Builder { history: 1000, rule: false, prompt: String::new(), plain: None }
     }
 
     /// Prints a text of one or more lines: from the beginning of a line, and with its end. Texts of one thread keep
@@ -155,6 +155,7 @@ impl std::fmt::Debug for Printer {
 /// Settings of a printer, see [`Printer::builder`].
 pub struct Builder {
     history: usize,
+    rule: bool,
     prompt: String,
     plain: Option<Box<dyn Write + Send>>,
 }
@@ -165,6 +166,22 @@ impl Builder {
     /// terminal, nothing is kept.
     pub fn history(mut self, messages: usize) -> Builder {
         self.history = messages;
+        self
+    }
+
+    /// Draws a rule across the terminal, `#-----#`, above all that is printed. It is always as wide as the terminal, and scrolls out as
+    /// lines do. Without a terminal there is none. None by default.
+    ///
+    /// ```
+    /// use threadwire_printer::Printer;
+    ///
+    /// let printer = Printer::builder().rule().open()?;
+    /// printer.print("below the rule")?;
+    /// printer.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn rule(mut self) -> Builder {
+        self.rule = true;
         self
     }
 
@@ -231,6 +248,11 @@ impl Builder {
             }
             _ => None,
         };
+        if let Some(terminal) = &terminal
+            && self.rule
+        {
+            terminal.begin_with_rule()?;
+        }
         let with_input = with_input && cfg!(unix) && io::stdin().is_terminal();
         // From here on, dropping the input leaves raw mode.
         let input = terminal
@@ -269,6 +291,7 @@ impl std::fmt::Debug for Builder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Builder")
             .field("history", &self.history)
+            .field("rule", &self.rule)
             .field("prompt", &self.prompt)
             .field("plain", &self.plain.is_some())
             .finish()

@@ -40,6 +40,8 @@ struct History {
     messages: VecDeque<String>,
     bytes: usize,
     most: usize,
+    /// Whether a rule stands above the oldest message.
+    begins_with_rule: bool,
 }
 
 impl History {
@@ -50,6 +52,7 @@ impl History {
         while self.messages.len() > self.most || (self.bytes > MOST_BYTES && self.messages.len() > 1) {
             let oldest = self.messages.pop_front();
             self.bytes -= oldest.map_or(0, |message| message.len());
+            self.begins_with_rule = false;
         }
     }
 
@@ -61,6 +64,9 @@ impl History {
                 break;
             }
             wrap(message, columns).into_iter().rev().for_each(|row| rows.push_front(row));
+        }
+        if self.begins_with_rule && rows.len() < count {
+            rows.push_front(rule(columns));
         }
         rows.drain(..rows.len().saturating_sub(count));
         rows.into()
@@ -91,12 +97,23 @@ pub(crate) enum Pressed {
 impl Screen {
     /// A screen that remembers the last messages, to wrap them again.
     pub(crate) fn new(size: Size, messages: usize) -> Screen {
-        Screen { size, history: History { messages: VecDeque::new(), bytes: 0, most: messages }, line: None }
+        let history =
+            History { messages: VecDeque::new(), bytes: 0, most: messages, begins_with_rule: false };
+        Screen { size, history, line: None }
     }
 
     #[cfg(not(unix))]
     pub(crate) fn size(&self) -> Size {
         self.size
+    }
+
+    /// Draws a rule, above which nothing of the screen's is: before anything is printed.
+    pub(crate) fn begin_with_rule(&mut self, out: &mut String) {
+        self.history.begins_with_rule = true;
+        self.draw(out, |screen, out| {
+            write_rows(vec![rule(screen.size.columns)], out);
+            screen.draw_line(out);
+        });
     }
 
     /// Begins an input line.
@@ -203,6 +220,14 @@ impl Screen {
             ansi(out, &MoveToColumn(0));
             out.push_str(&before);
         }
+    }
+}
+
+/// A line across the terminal.
+fn rule(columns: usize) -> String {
+    match columns {
+        0 | 1 => "#".to_owned(),
+        _ => format!("#{}#", "-".repeat(columns - 2)),
     }
 }
 
@@ -365,7 +390,8 @@ mod tests {
 
     #[test]
     fn history_is_bounded_in_messages_and_in_bytes() {
-        let mut history = History { messages: VecDeque::new(), bytes: 0, most: 3 };
+        let mut history = History { messages: VecDeque::new(), bytes: 0, most: 3, begins_with_rule: true };
+        assert_eq!(history.last_rows(9, 4), ["#--#"]);
         for number in 0..5 {
             history.push(number.to_string());
         }
@@ -377,6 +403,24 @@ mod tests {
         assert_eq!((history.messages.len(), history.bytes), (1, MOST_BYTES + 1), "the newest is kept");
         history.push("y".into());
         assert_eq!((history.messages.len(), history.bytes), (1, 1));
+    }
+
+    #[test]
+    fn a_rule_is_as_wide_as_the_terminal_and_scrolls_out_with_what_is_printed_first() {
+        let mut terminal = Emulator::new(10, 4);
+        terminal.with(Screen::begin_with_rule);
+        terminal.print("one");
+        assert_eq!(terminal.shows().0, ["#--------#", "one", ""]);
+        terminal.resize(5, 4);
+        assert_eq!(terminal.shows().0, ["#---#", "one", ""]);
+        for columns in [1, 2, 3] {
+            terminal.resize(columns, 5);
+            assert_eq!(terminal.shows().0[0], ["#", "##", "#-#"][usize::from(columns) - 1]);
+        }
+        terminal.resize(10, 4);
+        terminal.print("two\nthree\nfour");
+        terminal.resize(12, 4);
+        assert_eq!(terminal.shows().0, ["two", "three", "four", ""]);
     }
 
     #[test]

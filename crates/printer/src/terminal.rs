@@ -59,6 +59,11 @@ impl Terminal {
         })
     }
 
+    /// Draws a rule, before anything is printed.
+    pub(crate) fn begin_with_rule(&self) -> io::Result<()> {
+        self.change(|state, out| state.screen.begin_with_rule(out))
+    }
+
     /// Enters raw mode, and shows an input line.
     pub(crate) fn begin_line(self: &Arc<Self>, prompt: &str) -> io::Result<()> {
         {

@@ -69,7 +69,7 @@ pub use deflate::{Compress, Deflate, SendOptions};
 pub use error::{SendError, Violation};
 pub use frame::Frame;
 pub use keepalive::{Keepalive, PingStrategy, Pulse};
-pub use message::Message;
+pub use message::{AsMessage, Message};
 pub use opcode::OpCode;
 pub use owned::OwnedMessage;
 pub use pool::Pool;

@@ -1,6 +1,8 @@
 //! Messages with a borrowed payload: text or bytes.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use crate::opcode::OpCode;
 
@@ -58,6 +60,87 @@ impl<'a> Message<'a> {
     /// Whether the payload is empty.
     pub fn is_empty(&self) -> bool {
         self.as_bytes().is_empty()
+    }
+}
+
+/// What can be sent as a message: text or bytes, borrowed or owned, and whatever of these a `Box`, an `Arc` or a `Cow` holds. It is only looked
+/// at, and not copied for that.
+///
+/// ```
+/// use threadwire_proto::{AsMessage, Message};
+///
+/// fn length(message: impl AsMessage) -> usize {
+///     message.as_message().len()
+/// }
+/// assert_eq!(length("café"), 5);
+/// assert_eq!(length(format!("{} bytes", 3)), 7);
+/// assert_eq!(length(vec![1, 2, 3]), 3);
+/// assert_eq!(length(Message::Binary(&[1, 2])), 2);
+/// ```
+pub trait AsMessage {
+    /// The message.
+    fn as_message(&self) -> Message<'_>;
+}
+
+impl AsMessage for Message<'_> {
+    #[inline]
+    fn as_message(&self) -> Message<'_> {
+        *self
+    }
+}
+
+impl AsMessage for str {
+    #[inline]
+    fn as_message(&self) -> Message<'_> {
+        Message::Text(self)
+    }
+}
+
+impl AsMessage for String {
+    #[inline]
+    fn as_message(&self) -> Message<'_> {
+        Message::Text(self)
+    }
+}
+
+impl AsMessage for [u8] {
+    #[inline]
+    fn as_message(&self) -> Message<'_> {
+        Message::Binary(self)
+    }
+}
+
+impl AsMessage for Vec<u8> {
+    #[inline]
+    fn as_message(&self) -> Message<'_> {
+        Message::Binary(self)
+    }
+}
+
+impl<const N: usize> AsMessage for [u8; N] {
+    #[inline]
+    fn as_message(&self) -> Message<'_> {
+        Message::Binary(self)
+    }
+}
+
+macro_rules! as_what_it_holds {
+    ($($holder:ty)*) => {
+        $(impl<T: AsMessage + ?Sized> AsMessage for $holder {
+            #[inline]
+            fn as_message(&self) -> Message<'_> {
+                (**self).as_message()
+            }
+        })*
+    };
+}
+
+as_what_it_holds! { &T &mut T Box<T> Arc<T> }
+
+impl<T: AsMessage + ToOwned + ?Sized> AsMessage for Cow<'_, T> {
+    #[inline]
+    fn as_message(&self) -> Message<'_> {
+        (**self).as_message()
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::Message;
 use crate::opcode::OpCode;
+use crate::{AsMessage, Message};
 
 /// A message that owns its payload, and so can be kept, or handed to another thread.
 ///
@@ -90,6 +90,13 @@ impl Message<'_> {
             Message::Text(text) => OwnedMessage::Text((*text).to_owned()),
             Message::Binary(bytes) => OwnedMessage::Binary((*bytes).to_owned()),
         }
+    }
+}
+
+impl AsMessage for OwnedMessage {
+    #[inline]
+    fn as_message(&self) -> Message<'_> {
+        OwnedMessage::as_message(self)
     }
 }
 

@@ -52,6 +52,8 @@
 //!
 //! What each of the faces can is told by the tables of [`faces`].
 //!
+//! With the feature `printer` there is the module `printer`, by which all threads print to one terminal.
+//!
 //! # Threads and tasks on one connection
 //!
 //! | from | to | there is |
@@ -80,6 +82,9 @@ mod on_loop;
 mod tasks;
 pub mod tls;
 
+/// The printer, which owns the terminal for all threads: the `threadwire-printer` crate.
+#[cfg(feature = "printer")]
+pub use threadwire_printer as printer;
 /// The protocol without I/O: the `threadwire-proto` crate.
 pub use threadwire_proto as proto;
 /// The threads and event loops under it all: the `threadwire-worker` crate.
@@ -88,6 +93,7 @@ pub use threadwire_worker as worker;
 pub use app::App;
 pub use client::{Client, connect};
 pub use connection::Connection;
+pub use connection::closure::on_message;
 pub use connection::handle::Handle;
 pub use connection::handle::events;
 pub use connection::listener::Listener;
@@ -96,13 +102,13 @@ pub use connection::room::Room;
 pub use connection::{messages, room};
 pub use listener::running::Running;
 pub use listener::server::Server;
-pub use threadwire_core::config::{Config, SendOptions, WhenFull};
+pub use threadwire_core::config::{Budget, Config, SendOptions, WhenFull};
 pub use threadwire_core::error::{Closed, Error};
 pub use threadwire_core::server::Request;
 pub use threadwire_core::trace;
 pub use threadwire_proto::handshake::{Headers, Response};
 pub use threadwire_proto::{
-    CloseCode, Compress, Deflate, Initiator, Keepalive, Limits, Message, OwnedMessage,
+    AsMessage, CloseCode, Compress, Deflate, Initiator, Keepalive, Limits, Message, OwnedMessage,
 };
 pub use threadwire_worker::{Stopped, sleep, update, wait_forever, wait_until};
 

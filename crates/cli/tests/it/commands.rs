@@ -79,6 +79,22 @@ const UPGRADE: &str = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocke
                        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
 #[test]
+fn the_log_shows_frames_at_level_trace_and_no_credentials() {
+    let (_server, url) = serve(&[]);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_threadwire"));
+    command.args(["connect", &format!("{url}/?token=1234")]).env("THREADWIRE_LOG", "trace");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut client = Running(command.spawn().unwrap());
+    client.type_in("hello\n");
+    client.end_input();
+    let (code, log) = client.end();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("text, 5 bytes: \"hello\""), "{log}");
+    assert!(log.contains("/?token=***"), "{log}");
+    assert!(!log.contains("1234"), "{log}");
+}
+
+#[test]
 fn serve_listens_in_several_places_and_says_where() {
     let path = std::env::temp_dir().join(format!("threadwire-serve-{}.sock", std::process::id()));
     let unix = path.to_str().unwrap();

@@ -1,5 +1,6 @@
 //! Connection settings, on either side.
 
+pub(crate) mod budget;
 mod send_options;
 #[doc(hidden)]
 pub mod setting;
@@ -12,6 +13,9 @@ use threadwire_proto::{Connection as Protocol, Deflate, Keepalive, Level, Limits
 
 use crate::trace::Trace;
 
+pub use budget::Budget;
+#[doc(hidden)]
+pub use budget::Budgets;
 #[doc(hidden)]
 pub use send_options::SendOptions;
 pub use when_full::TOO_SLOW;
@@ -90,6 +94,8 @@ pub struct Config {
     /// Inside of callbacks no more than 8 sends wait at a time on a thread; past that they are answered as with
     /// [`WhenFull::Error`].
     pub wait_timeout: Duration,
+    /// The memory budget in which the connection counts beside the [process's](Budget::process). None by default.
+    pub budget: Option<Budget>,
     /// With more bytes than this waiting to be written, `Listener::on_pause_writing` is
     /// called. 64 KiB by default.
     pub high_watermark: usize,
@@ -109,7 +115,8 @@ pub struct Config {
     pub max_head: usize,
     /// The most header fields in such a head; 128 by default. Past it, the same happens.
     pub max_headers: usize,
-    /// The trace of what goes over the wire: see [`trace`](crate::trace). None by default.
+    /// The trace of what goes over the wire: see [`trace`](crate::trace). None by default; then connections are traced to the log all the
+    /// same while that takes the level "trace" of the target `threadwire::trace` as they open.
     pub trace: Option<Trace>,
 }
 
@@ -129,7 +136,7 @@ threadwire_proto::setters! {
         throttle: bool,
         max_head: usize,
         max_headers: usize,
-    } optional { deflate: Deflate, keepalive: Keepalive, trace: Trace }
+    } optional { budget: Budget, deflate: Deflate, keepalive: Keepalive, trace: Trace }
 }
 
 impl Default for Config {
@@ -148,6 +155,7 @@ impl Default for Config {
             max_buffered: 16 << 20,
             when_full: WhenFull::default(),
             wait_timeout: Duration::from_secs(10),
+            budget: None,
             high_watermark: 64 << 10,
             low_watermark: 16 << 10,
             throttle: true,
@@ -177,6 +185,12 @@ impl Config {
             (Some(deflate), Some(agreement)) => protocol.with_deflate(deflate, agreement),
             _ => protocol,
         }
+    }
+
+    /// The trace that a connection has which opens now: what was set, or the log's if that wants to know.
+    #[doc(hidden)]
+    pub fn trace_in_force(&self) -> Option<Trace> {
+        self.trace.clone().or_else(Trace::of_log)
     }
 
     /// The part of the settings that concerns heads of opening handshakes.

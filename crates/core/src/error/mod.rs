@@ -273,6 +273,11 @@ impl Error {
     /// use threadwire::Error;
     /// let error = Error::other("no such channel");
     /// assert_eq!(error.to_string(), "no such channel");
+    ///
+    /// fn parse(text: &str) -> Result<u32, Error> {
+    ///     text.parse().map_err(Error::other)
+    /// }
+    /// assert!(parse("x").is_err());
     /// ```
     pub fn other(error: impl Into<Source>) -> Error {
         Error::Other(error.into())
@@ -408,6 +413,13 @@ impl From<LimitError> for Error {
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Error {
         Error::Io(error)
+    }
+}
+
+/// What it was, if it was one of these errors; else as [`Error::other`].
+impl From<Source> for Error {
+    fn from(error: Source) -> Error {
+        Error::of_program(error)
     }
 }
 

@@ -304,6 +304,8 @@ fn an_error_stays_what_it_was() {
     assert!(matches!(Error::of_program(Error::Closed), Error::Closed));
     assert!(matches!(Error::of_program(Source::from(Error::Lost)), Error::Lost));
     assert!(matches!(Error::of_program(Stopped), Error::Stopped));
+    assert!(matches!(Error::from(Source::from(Error::Lost)), Error::Lost));
+    assert!(matches!(Error::from(Source::from("a text")), Error::Other(_)));
     assert!(matches!(Error::of_program(io::Error::from(io::ErrorKind::NotFound)), Error::Io(_)));
     assert_eq!(Error::of_program("a text").to_string(), "a text");
 }

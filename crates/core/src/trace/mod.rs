@@ -1,7 +1,7 @@
 //! Trace of a connection, for debugging: the heads of the opening handshake and every frame, as lines.
 //!
-//! A connection is traced if its [`Config`](crate::Config) says so, whatever face it has, on either side. Costs nothing
-//! otherwise. It is the bytes of the stream that are watched, and nobody's word for them: what is shown as sent was taken by
+//! A connection is traced if its [`Config`](crate::Config) says so, or if the program's log takes the level "trace" of the target
+//! `threadwire::trace` when it opens, whatever face it has, on either side. Costs nothing otherwise. It is the bytes of the stream that are watched, and nobody's word for them: what is shown as sent was taken by
 //! the system, and a frame that breaks a rule is shown as it came. A frame is shown when its last byte has passed.
 //!
 //! Credentials in the heads are hidden (see [`TraceEvent::Head`]); what is in the messages is not known here, so **what the
@@ -81,6 +81,11 @@ impl Trace {
     pub fn payload(mut self, bytes: usize) -> Trace {
         self.payload = bytes;
         self
+    }
+
+    /// The trace to the log, if that takes it.
+    pub(crate) fn of_log() -> Option<Trace> {
+        tracing::enabled!(target: "threadwire::trace", tracing::Level::TRACE).then(Trace::default)
     }
 
     fn tell(&self, line: &TraceLine<'_>) {

@@ -1,7 +1,7 @@
 //! Broadcast: one message for many connections, framed once, and compressed once for each set of parameters.
 
 use threadwire_core::session::shared_message::SharedMessage;
-use threadwire_proto::Message;
+use threadwire_proto::AsMessage;
 
 use super::handle::Handle;
 use crate::{Error, SendOptions};
@@ -33,10 +33,7 @@ pub struct Broadcast {
 ///     }
 /// }
 /// ```
-pub fn broadcast<'h, 'm>(
-    handles: impl IntoIterator<Item = &'h Handle>,
-    message: impl Into<Message<'m>>,
-) -> Broadcast {
+pub fn broadcast<'h>(handles: impl IntoIterator<Item = &'h Handle>, message: impl AsMessage) -> Broadcast {
     broadcast_with(handles, message, SendOptions::default())
 }
 
@@ -49,13 +46,13 @@ pub fn broadcast<'h, 'm>(
 ///     aio::broadcast_with(room, jpeg, Compress::Never); // it does not get smaller
 /// }
 /// ```
-pub fn broadcast_with<'h, 'm>(
+pub fn broadcast_with<'h>(
     handles: impl IntoIterator<Item = &'h Handle>,
-    message: impl Into<Message<'m>>,
+    message: impl AsMessage,
     options: impl Into<SendOptions>,
 ) -> Broadcast {
     let SendOptions { when_full, compress, .. } = options.into();
-    let mut message = SharedMessage::new(message.into(), compress);
+    let mut message = SharedMessage::new(message.as_message(), compress);
     let mut result = Broadcast::default();
     for handle in handles {
         match handle.core().send_shared(&mut message, when_full) {
@@ -69,7 +66,7 @@ pub fn broadcast_with<'h, 'm>(
 
 #[cfg(test)]
 mod tests {
-    use threadwire_proto::{Compress, Deflate};
+    use threadwire_proto::{Compress, Deflate, Message};
     use tokio::io::duplex;
 
     use super::*;

@@ -15,7 +15,7 @@ use futures_sink::Sink;
 use threadwire_core::session::round_trip::Measurement;
 use threadwire_proto::deflate::Agreement;
 use threadwire_proto::handshake::Headers;
-use threadwire_proto::{CloseCode, Message, OpCode, OwnedMessage, RoundTripSummary};
+use threadwire_proto::{AsMessage, CloseCode, OpCode, OwnedMessage, RoundTripSummary};
 
 use super::core::{Core, Opening};
 use super::handle::Handle;
@@ -137,9 +137,9 @@ impl Connection {
     #[inline]
     pub fn send<'a>(
         &'a self,
-        message: impl Into<Message<'a>>,
+        message: impl AsMessage + Send + Unpin + 'a,
     ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
-        send_message(self.core(), message.into(), SendOptions::default())
+        send_message(self.core(), message, SendOptions::default())
     }
 
     /// Sends a message, and chooses what is to happen if there is no room for it, or whether it is compressed: see
@@ -148,10 +148,10 @@ impl Connection {
     /// and waits for nothing.
     pub fn send_with<'a>(
         &'a self,
-        message: impl Into<Message<'a>>,
+        message: impl AsMessage + Send + Unpin + 'a,
         options: impl Into<SendOptions>,
     ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
-        send_message(self.core(), message.into(), options.into())
+        send_message(self.core(), message, options.into())
     }
 
     /// Sends one frame: a message, a fragment of one (`fin` false on all but the last, the opcode

@@ -9,7 +9,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use threadwire_core::session::round_trip::Measurement;
-use threadwire_proto::{CloseCode, Compress, Message, OpCode};
+use threadwire_proto::{AsMessage, CloseCode, Compress, Message, OpCode};
 use tokio::runtime;
 
 use super::core::Core;
@@ -70,7 +70,7 @@ impl Handle {
     /// Fails with [`Error::Closed`] if the connection is not open, with [`Error::Limit`] if too much waits, and with
     /// [`Error::Send`] between the fragments of a message
     /// ([`Sender::send_frame`](super::Sender::send_frame)).
-    pub fn send<'a>(&self, message: impl Into<Message<'a>>) -> Result<(), Error> {
+    pub fn send(&self, message: impl AsMessage) -> Result<(), Error> {
         self.send_with(message, SendOptions::default())
     }
 
@@ -84,12 +84,8 @@ impl Handle {
     ///     feed.send_with(&price.to_string(), WhenFull::DropOldest)
     /// }
     /// ```
-    pub fn send_with<'a>(
-        &self,
-        message: impl Into<Message<'a>>,
-        options: impl Into<SendOptions>,
-    ) -> Result<(), Error> {
-        let (message, SendOptions { when_full, compress, .. }) = (message.into(), options.into());
+    pub fn send_with(&self, message: impl AsMessage, options: impl Into<SendOptions>) -> Result<(), Error> {
+        let (message, SendOptions { when_full, compress, .. }) = (message.as_message(), options.into());
         let when_full = when_full.unwrap_or(self.0.config.when_full);
         let (opcode, payload) = (message.opcode(), message.as_bytes());
         loop {
@@ -120,9 +116,9 @@ impl Handle {
     /// written. Dropped while it waits, it has sent nothing. Fails as [`send`](Handle::send) does, but for the limit.
     pub fn send_async<'a>(
         &'a self,
-        message: impl Into<Message<'a>>,
+        message: impl AsMessage + Send + Unpin + 'a,
     ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
-        send_message(&self.0, message.into(), SendOptions::default())
+        send_message(&self.0, message, SendOptions::default())
     }
 
     /// Sends a ping with a payload of at most 125 bytes. Fails as [`send`](Handle::send) does.

@@ -89,6 +89,7 @@ impl State {
         if let Some(event) = self.inbox.pop_front() {
             self.sent_at_read = self.session.sent();
             self.inbox_cost -= event.cost();
+            self.session.hold_beside(self.inbox_cost);
             if self.inbox.is_empty() {
                 // The inbox is only used where nobody receives for a while.
                 self.inbox = VecDeque::new();
@@ -303,6 +304,7 @@ impl State {
         };
         if self.inbox.len() > kept_before {
             self.wake_reader(env);
+            self.look_at_rest(env);
         }
         looked
     }
@@ -310,12 +312,14 @@ impl State {
     fn keep_for_later(&mut self, event: Event) {
         self.inbox_cost += event.cost();
         self.inbox.push_back(event);
+        self.session.hold_beside(self.inbox_cost);
         self.session.set_more_follows(true);
     }
 
     pub(super) fn clear_inbox(&mut self, env: Env<'_>) {
         self.inbox.clear();
         self.inbox_cost = 0;
+        self.session.hold_beside(0);
         self.is_full = false;
         self.resume_keepalive(env);
     }

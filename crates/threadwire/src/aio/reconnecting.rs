@@ -18,7 +18,7 @@ use threadwire_core::reconnect::shared::SharedState;
 use threadwire_core::session::outcome::EndOfReceiving;
 use threadwire_core::session::round_trip::Measurement;
 use threadwire_guard::contain;
-use threadwire_proto::{CloseCode, Message, OwnedMessage};
+use threadwire_proto::{AsMessage, CloseCode, OwnedMessage};
 use tokio::time::{Sleep, sleep};
 
 use super::client::connect_by;
@@ -307,7 +307,7 @@ impl Reconnecting {
     /// [`Error::Closed`], or takes the message to be sent later where [`hold`](Reconnecting::hold) is set.
     pub fn send<'a>(
         &'a mut self,
-        message: impl Into<Message<'a>>,
+        message: impl AsMessage + Send + Unpin + 'a,
     ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
         self.send_with(message, SendOptions::default())
     }
@@ -316,11 +316,12 @@ impl Reconnecting {
     /// [`Connection::send_with`], and [`send`](Reconnecting::send). What is held is not concerned by the first.
     pub fn send_with<'a>(
         &'a mut self,
-        message: impl Into<Message<'a>>,
+        message: impl AsMessage + Send + Unpin + 'a,
         options: impl Into<SendOptions>,
     ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
-        let (message, options) = (message.into(), options.into());
+        let options = options.into();
         async move {
+            let message = message.as_message();
             if let UnderWay::Connection(connected) = &self.under_way
                 && self.shared.is_direct()
             {

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use threadwire_proto::{Message, OpCode};
+use threadwire_proto::{AsMessage, OpCode};
 
 use super::core::Core;
 use crate::{Closed, Error, SendOptions};
@@ -14,10 +14,13 @@ use crate::{Closed, Error, SendOptions};
 #[inline]
 pub(super) fn send_message<'a>(
     core: &'a Core,
-    message: Message<'a>,
+    message: impl AsMessage + Send + Unpin + 'a,
     options: SendOptions,
 ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
-    send_frame(core, (message.opcode(), true, message.as_bytes()), options)
+    Waiting::new(core, move |core, cx, number| {
+        let message = message.as_message();
+        core.poll_send(cx, (message.opcode(), true, message.as_bytes()), options, number)
+    })
 }
 
 /// Sends a frame. Dropped before it is ready, it has sent nothing; ready, it has sent all of it.

@@ -12,7 +12,7 @@ use futures_core::Stream;
 use futures_core::stream::FusedStream;
 use futures_sink::Sink;
 use threadwire_core::session::round_trip::Measurement;
-use threadwire_proto::{CloseCode, Message, OpCode, OwnedMessage};
+use threadwire_proto::{AsMessage, CloseCode, OpCode, OwnedMessage};
 use tokio::task::coop;
 
 use super::core::Core;
@@ -128,9 +128,9 @@ impl Sender {
     #[inline]
     pub fn send<'a>(
         &'a self,
-        message: impl Into<Message<'a>>,
+        message: impl AsMessage + Send + Unpin + 'a,
     ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
-        send_message(&self.core, message.into(), SendOptions::default())
+        send_message(&self.core, message, SendOptions::default())
     }
 
     /// Sends a message, and chooses what is to happen if there is no room for it, or whether it is compressed: see
@@ -139,10 +139,10 @@ impl Sender {
     /// and waits for nothing.
     pub fn send_with<'a>(
         &'a self,
-        message: impl Into<Message<'a>>,
+        message: impl AsMessage + Send + Unpin + 'a,
         options: impl Into<SendOptions>,
     ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
-        send_message(&self.core, message.into(), options.into())
+        send_message(&self.core, message, options.into())
     }
 
     /// Sends a frame: see [`Connection::send_frame`](super::Connection::send_frame).

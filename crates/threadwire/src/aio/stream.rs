@@ -101,7 +101,7 @@ impl Stream {
 
     /// The same stream, traced if that is wanted.
     pub(super) fn traced(self, config: &Config, role: Role) -> Stream {
-        match &config.trace {
+        match &config.trace_in_force() {
             Some(trace) => Stream::Traced(Box::new(Traced::new(self, trace, role))),
             None => self,
         }
@@ -129,7 +129,7 @@ impl Stream {
     /// The same for a stream on which somebody else has done the handshake.
     #[cfg(feature = "hyper")]
     pub(super) fn traced_from_now_on(self, config: &Config, role: Role) -> Stream {
-        match &config.trace {
+        match &config.trace_in_force() {
             Some(trace) => Stream::Traced(Box::new(Traced::upgraded(self, trace, role))),
             None => self,
         }

@@ -1,7 +1,5 @@
 //! Callbacks of an app, and the values that they may return.
 
-use std::error::Error as StdError;
-
 use threadwire_proto::Message;
 
 use super::RequestId;
@@ -38,45 +36,6 @@ impl Callbacks {
         if let Err(error) = catch(|| on_error(ws, error)) {
             tracing::error!(error = format!("{error:#}"), "on_error failed");
             threadwire_guard::discard(error);
-        }
-    }
-}
-
-/// What a callback of an [`App`](super::App) may return: nothing, or a result with any error. Sealed: only these.
-///
-/// ```
-/// use threadwire::App;
-///
-/// App::new("ws://example.com/")?
-///     .on_open(|ws| ws.send("hello")) // threadwire's error
-///     .on_message(|_ws, message| println!("{message}")) // nothing
-///     .on_pong(|_ws, payload| -> Result<(), std::num::ParseIntError> {
-///         let number: u32 = String::from_utf8_lossy(payload).parse()?; // any other
-///         println!("pong {number}");
-///         Ok(())
-///     });
-/// # Ok::<(), threadwire::Error>(())
-/// ```
-pub trait Outcome: sealed::Outcome {}
-
-impl<T: sealed::Outcome> Outcome for T {}
-
-pub(super) mod sealed {
-    use super::{Error, StdError};
-
-    pub trait Outcome {
-        fn into_result(self) -> Result<(), Error>;
-    }
-
-    impl Outcome for () {
-        fn into_result(self) -> Result<(), Error> {
-            Ok(())
-        }
-    }
-
-    impl<E: Into<Box<dyn StdError + Send + Sync>>> Outcome for Result<(), E> {
-        fn into_result(self) -> Result<(), Error> {
-            self.map_err(Error::of_program)
         }
     }
 }

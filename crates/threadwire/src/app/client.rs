@@ -10,7 +10,8 @@ use threadwire_proto::{CloseCode, Initiator, Keepalive, Message};
 use threadwire_worker::EventLoop;
 
 use super::HeaderList;
-use super::callbacks::{Callbacks, Outcome};
+use super::Outcome;
+use super::callbacks::Callbacks;
 use super::handle::AppState;
 use super::listener::{AppListener, CallbackSlot};
 use super::{AppHandle, RequestId};

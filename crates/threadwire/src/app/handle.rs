@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard};
 
 use threadwire_core::error::RequestId;
-use threadwire_proto::{CloseCode, CloseFrame, Message, OwnedMessage};
+use threadwire_proto::{AsMessage, CloseCode, CloseFrame, Message, OwnedMessage};
 use threadwire_worker::{EventLoop, Lock, Remote};
 
 use super::request::{PendingReply, Requests};
@@ -172,18 +172,14 @@ impl AppHandle {
 
     /// Sends a message over the connection that is open, as [`Handle::send`] does. While the app runs and none is, it is held if
     /// [`App::hold`](super::App::hold) says so; otherwise it is refused with [`Error::Closed`].
-    pub fn send<'a>(&self, message: impl Into<Message<'a>>) -> Result<(), Error> {
+    pub fn send(&self, message: impl AsMessage) -> Result<(), Error> {
         self.send_with(message, SendOptions::default())
     }
 
     /// Sends a message, and chooses what is to happen if there is no room for it, or whether it is compressed: see
     /// [`SendOptions`], and [`send`](AppHandle::send).
-    pub fn send_with<'a>(
-        &self,
-        message: impl Into<Message<'a>>,
-        options: impl Into<SendOptions>,
-    ) -> Result<(), Error> {
-        let (message, options) = (message.into(), options.into());
+    pub fn send_with(&self, message: impl AsMessage, options: impl Into<SendOptions>) -> Result<(), Error> {
+        let (message, options) = (message.as_message(), options.into());
         loop {
             let Some(connection) = self.0.route(message, options)? else { return Ok(()) };
             match connection.send_with(message, options) {
@@ -283,11 +279,7 @@ impl AppHandle {
     /// running.join()?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn request<'a>(
-        &self,
-        id: impl Into<RequestId>,
-        message: impl Into<Message<'a>>,
-    ) -> Result<PendingReply, Error> {
+    pub fn request(&self, id: impl Into<RequestId>, message: impl AsMessage) -> Result<PendingReply, Error> {
         let id = id.into();
         let mut inner = self.0.lock();
         let connection = inner.connection.clone().ok_or(Error::Closed)?;

@@ -54,7 +54,7 @@ mod listener;
 mod request;
 mod running;
 
-pub use callbacks::Outcome;
+pub use crate::connection::closure::Outcome;
 pub use client::{App, Ended};
 pub use handle::AppHandle;
 pub use request::PendingReply;

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use threadwire_proto::deflate::Agreement;
 use threadwire_proto::handshake::Headers;
-use threadwire_proto::{CloseCode, Message, OwnedMessage};
-use threadwire_worker::{EventLoop, Stopped, checkpoint};
+use threadwire_proto::{AsMessage, CloseCode, OwnedMessage, RoundTripSummary};
+use threadwire_worker::{EventLoop, Remote, Stopped, checkpoint};
 
 use super::inbox::Inbox;
 use threadwire_core::session::outcome::EndOfReceiving;
@@ -262,19 +262,19 @@ impl Connection {
     /// Fails with [`Error::Closed`] if the connection is not open, or closes while this waits, and with [`Error::Stopped`] if the
     /// thread's worker is stopped; in both cases what was taken before may still leave.
     #[inline]
-    pub fn send<'a>(&mut self, message: impl Into<Message<'a>>) -> Result<(), Error> {
+    pub fn send(&mut self, message: impl AsMessage) -> Result<(), Error> {
         self.send_with(message, SendOptions::default())
     }
 
     /// Sends a message, and chooses what is to happen if there is no room for it, or whether it is compressed: see
     /// [`SendOptions`]. Where no policy is chosen, it does as [`send`](Connection::send).
     #[inline]
-    pub fn send_with<'a>(
+    pub fn send_with(
         &mut self,
-        message: impl Into<Message<'a>>,
+        message: impl AsMessage,
         options: impl Into<SendOptions>,
     ) -> Result<(), Error> {
-        let (message, options) = (message.into(), options.into());
+        let (message, options) = (message.as_message(), options.into());
         self.before_send();
         self.inbox.window.while_sending(&self.ws, options.when_full, |when_full| {
             self.ws.send_with(message, options.when_full(when_full))?;
@@ -290,6 +290,39 @@ impl Connection {
         self.ws.ping(payload)?;
         self.flush();
         Ok(())
+    }
+
+    /// Sends a pong that nobody has asked for, with a payload of at most 125 bytes. Pings are answered by themselves.
+    pub fn pong(&mut self, payload: &[u8]) -> Result<(), Error> {
+        self.before_send();
+        self.ws.pong(payload)?;
+        self.flush();
+        Ok(())
+    }
+
+    /// How many bytes wait to be written.
+    pub fn buffered(&self) -> usize {
+        self.ws.buffered()
+    }
+
+    /// How many messages were dropped because there was no room for them, as [`WhenFull`](crate::WhenFull) had it.
+    pub fn dropped(&self) -> u64 {
+        self.ws.dropped()
+    }
+
+    /// How long the pings of keepalive took to come back: see [`Connection::round_trips`](crate::Connection::round_trips).
+    pub fn round_trips(&self) -> Option<RoundTripSummary> {
+        self.ws.round_trips()
+    }
+
+    /// Breaks the connection off, without a close frame: see [`Connection::abort`](crate::Connection::abort).
+    pub fn abort(&self) {
+        self.ws.abort();
+    }
+
+    /// Has a worker hear of this connection by [events](crate::events): see [`Handle::subscribe_worker`].
+    pub fn subscribe_worker(&self, worker: &Remote) {
+        self.ws.subscribe_worker(worker);
     }
 
     /// Measures how long a ping takes to come back, this many times: see

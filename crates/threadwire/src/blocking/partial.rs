@@ -6,7 +6,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use threadwire_proto::{CloseCode, Frame, Level, Message, OpCode};
+use threadwire_proto::{AsMessage, CloseCode, Frame, Level, OpCode};
 use threadwire_worker::EventLoop;
 
 use super::connection::look_around;
@@ -124,7 +124,7 @@ impl PartialReceiver {
     }
 
     /// Sends a message: see [`Connection::send`](super::Connection::send).
-    pub fn send<'a>(&mut self, message: impl Into<Message<'a>>) -> Result<(), Error> {
+    pub fn send(&mut self, message: impl AsMessage) -> Result<(), Error> {
         look_around();
         self.fragments.window.while_sending(&self.ws, None, |when_full| {
             self.ws.send_with(message, when_full)?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use threadwire_proto::{CloseCode, Message};
+use threadwire_proto::{AsMessage, CloseCode};
 
 use super::Connection;
 use crate::{Closed, Error, Handle};
@@ -45,7 +45,7 @@ impl Sender {
     /// [`Config::max_buffered`](crate::Config::max_buffered) bytes wait for the peer, unless
     /// [`Config::when_full`](crate::Config::when_full) says otherwise. Fails with [`Error::Closed`] if the
     /// connection is not open.
-    pub fn send<'a>(&self, message: impl Into<Message<'a>>) -> Result<(), Error> {
+    pub fn send(&self, message: impl AsMessage) -> Result<(), Error> {
         self.0.send_with(message, self.0.config().policy_of_waiting(None))
     }
 

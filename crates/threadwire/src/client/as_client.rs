@@ -12,7 +12,9 @@ use crate::{Client, Error};
 ///
 /// fn takes(_target: impl AsClient) {}
 /// takes("ws://example.com/");
+/// takes(format!("ws://{}/", "example.com"));
 /// takes(&Client::new("ws://example.com/")?);
+/// takes(Client::new("ws://example.com/")?);
 /// # Ok::<(), threadwire::Error>(())
 /// ```
 pub trait AsClient: sealed::Sealed {}
@@ -35,6 +37,18 @@ pub(crate) mod sealed {
     impl Sealed for &String {
         fn client(&self) -> Result<Cow<'_, Client>, Error> {
             Client::new(self).map(Cow::Owned)
+        }
+    }
+
+    impl Sealed for String {
+        fn client(&self) -> Result<Cow<'_, Client>, Error> {
+            Client::new(self).map(Cow::Owned)
+        }
+    }
+
+    impl Sealed for Client {
+        fn client(&self) -> Result<Cow<'_, Client>, Error> {
+            Ok(Cow::Borrowed(self))
         }
     }
 

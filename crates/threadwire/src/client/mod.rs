@@ -47,8 +47,8 @@ pub use threadwire_proto::handshake::Answer;
 /// wait_until(None, || answers.get() == 2)?;
 /// # Ok::<(), threadwire::Error>(())
 /// ```
-pub fn connect(url: &str, listener: impl Listener) -> Result<Connection, Error> {
-    Client::new(url)?.connect(listener)
+pub fn connect(target: impl AsClient, listener: impl Listener) -> Result<Connection, Error> {
+    target.client()?.connect(listener)
 }
 
 /// A connection to be opened, with its settings. It may be opened more than once: each time is a connection of its own. All
@@ -91,8 +91,8 @@ impl Client {
     /// let result = Client::new("http://example.com/");
     /// assert!(matches!(result, Err(Error::Url(error)) if error.part == UrlPart::Scheme));
     /// ```
-    pub fn new(url: &str) -> Result<Client, Error> {
-        Settings::new(url).map(Client)
+    pub fn new(url: impl AsRef<str>) -> Result<Client, Error> {
+        Settings::new(url.as_ref()).map(Client)
     }
 
     /// Limits and timeouts; [`Config::default`] without this.

@@ -14,7 +14,9 @@ use crate::{Closed, Connection, Error};
 /// [`Error::Limit`](crate::Error::Limit). To return [`Error::Closed`](crate::Error::Closed) when the connection is closed
 /// is no failure.
 ///
-/// Closures are listeners for messages: anything that is `FnMut(&Connection, Message<'_>) -> Result<(), Error>`.
+/// Closures are listeners for messages: anything that is `FnMut(&Connection, Message<'_>) -> Result<(), Error>`, with the types written out.
+/// [`on_message`](crate::on_message) makes a listener of a closure without types, which may return any error. Here `?` takes what
+/// [`Error`] can be made of: of other errors with `.map_err(Error::other)?`, and of a `Box<dyn Error + Send + Sync>` as it is.
 ///
 /// ```
 /// use threadwire::{Closed, Connection, Error, Listener, Message};

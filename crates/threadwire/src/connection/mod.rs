@@ -10,6 +10,7 @@ mod backpressure;
 mod bound_session;
 mod callbacks;
 mod closing;
+pub(crate) mod closure;
 mod detach;
 mod flags;
 pub(crate) mod handle;
@@ -43,7 +44,7 @@ use threadwire_proto::handshake::Headers;
 use threadwire_proto::keepalive::Hold;
 use threadwire_proto::state::State;
 use threadwire_proto::{
-    CloseCode, CloseFrame, Compress, Level, Message, OpCode, Role, SendOptions as FrameOptions,
+    AsMessage, CloseCode, CloseFrame, Compress, Level, OpCode, Role, SendOptions as FrameOptions,
 };
 use threadwire_worker::{EventLoop, Ready, Remote, Source, TimerId, Token};
 
@@ -190,8 +191,8 @@ impl Connection {
     /// }
     /// ```
     #[inline]
-    pub fn send<'a>(&self, message: impl Into<Message<'a>>) -> Result<(), Error> {
-        let message = message.into();
+    pub fn send(&self, message: impl AsMessage) -> Result<(), Error> {
+        let message = message.as_message();
         self.send_frame(message.opcode(), true, message.as_bytes())
     }
 
@@ -206,12 +207,8 @@ impl Connection {
     ///     ws.send_with(price, WhenFull::DropOldest) // who is slow gets the newest
     /// }
     /// ```
-    pub fn send_with<'a>(
-        &self,
-        message: impl Into<Message<'a>>,
-        options: impl Into<SendOptions>,
-    ) -> Result<(), Error> {
-        let (message, SendOptions { when_full, compress, .. }) = (message.into(), options.into());
+    pub fn send_with(&self, message: impl AsMessage, options: impl Into<SendOptions>) -> Result<(), Error> {
+        let (message, SendOptions { when_full, compress, .. }) = (message.as_message(), options.into());
         let when_full = when_full.unwrap_or(self.0.site.config.when_full);
         self.send_frame_or(message.opcode(), true, message.as_bytes(), when_full, compress)
     }

@@ -55,6 +55,24 @@ impl Connection {
     }
 }
 
+/// As by the [handle](Connection::handle).
+impl Connection {
+    /// As [`Handle::subscribe`].
+    pub fn subscribe(&self) {
+        self.handle().subscribe();
+    }
+
+    /// As [`Handle::subscribe_worker`].
+    pub fn subscribe_worker(&self, worker: &Remote) {
+        self.handle().subscribe_worker(worker);
+    }
+
+    /// As [`Handle::unsubscribe`].
+    pub fn unsubscribe(&self) {
+        self.handle().unsubscribe();
+    }
+}
+
 impl Handle {
     /// From now on the current worker hears of this connection as [events](crate::events): [`Opened`](events::Opened) once, as
     /// soon as the connection's thread has taken note, [`Received`](events::Received) for each message, and

@@ -21,7 +21,7 @@
 //!     });
 //!     wait_event::<Closed>().map(|event| event.data.closed.code)
 //! });
-//! ws.handle().subscribe_worker(&worker.remote());
+//! ws.subscribe_worker(&worker.remote());
 //! ws.send("hello")?;
 //! let code = worker.join()?.done();
 //! assert_eq!(code, Some(threadwire::CloseCode::NORMAL));

@@ -19,7 +19,7 @@ use std::task::{Wake, Waker};
 
 use threadwire_core::config::TOO_SLOW;
 use threadwire_proto::frame::MAX_CONTROL;
-use threadwire_proto::{CloseCode, CloseFrame, Compress, Message, OpCode, SendError};
+use threadwire_proto::{AsMessage, CloseCode, CloseFrame, Compress, Message, OpCode, SendError};
 use threadwire_worker::{EventLoop, Lock, Remote, WorkerId};
 
 use crate::connection::patience::{Patience, wait_for_room};
@@ -84,7 +84,7 @@ impl Handle {
     /// That it returns `Ok` says that the message was taken: it leaves, unless the connection ends first.
     ///
     /// Fails with [`Error::Closed`] if the connection is not open, and with [`Error::Limit`] if too much waits.
-    pub fn send<'a>(&self, message: impl Into<Message<'a>>) -> Result<(), Error> {
+    pub fn send(&self, message: impl AsMessage) -> Result<(), Error> {
         self.send_with(message, SendOptions::default())
     }
 
@@ -98,12 +98,8 @@ impl Handle {
     ///     feed.send_with(&price.to_string(), WhenFull::DropOldest)
     /// }
     /// ```
-    pub fn send_with<'a>(
-        &self,
-        message: impl Into<Message<'a>>,
-        options: impl Into<SendOptions>,
-    ) -> Result<(), Error> {
-        let (message, options) = (message.into(), options.into());
+    pub fn send_with(&self, message: impl AsMessage, options: impl Into<SendOptions>) -> Result<(), Error> {
+        let (message, options) = (message.as_message(), options.into());
         if let Some(connection) = self.connection() {
             return connection.send_with(message, options);
         }
@@ -240,10 +236,10 @@ impl Handle {
     /// ```
     pub fn send_async<'a>(
         &'a self,
-        message: impl Into<Message<'a>>,
+        message: impl AsMessage + Send + Unpin + 'a,
     ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
-        let message = message.into();
         async move {
+            let message = message.as_message();
             let most = self.0.config.max_buffered.saturating_sub(message.as_bytes().len());
             loop {
                 match self.send_with(message, WhenFull::Error) {

@@ -118,7 +118,8 @@ impl Attempt {
             (Task::Secure(secure), Some(attached)) => tls::start(self, secure, attached),
             (Task::Exchange(exchange), Some(mut attached)) => {
                 if exchange.is_last() {
-                    attached.stream = attached.stream.traced(self.config.trace.as_ref(), Role::Client);
+                    let trace = self.config.trace_in_force();
+                    attached.stream = attached.stream.traced(trace.as_ref(), Role::Client);
                 }
                 exchange::start(self, exchange, attached);
             }

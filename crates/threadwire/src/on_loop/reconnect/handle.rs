@@ -6,7 +6,7 @@ use std::task::Waker;
 
 use threadwire_core::reconnect::command::Command;
 use threadwire_core::reconnect::shared::{ConnectionHandle, SharedState};
-use threadwire_proto::{CloseCode, CloseFrame, Compress, Message};
+use threadwire_proto::{AsMessage, CloseCode, CloseFrame, Compress, Message};
 use threadwire_worker::{EventLoop, Remote};
 
 use super::{Change, State};
@@ -59,8 +59,8 @@ impl<H: ConnectionHandle> ReconnectHandle<H> {
     ///
     /// Fails with [`Error::Closed`] from [`close`](ReconnectHandle::close) or [`stop`](ReconnectHandle::stop) on, and with
     /// [`Error::Limit`] if too much waits for the peer ([`Config::max_buffered`](crate::Config::max_buffered)) or is held.
-    pub fn send<'a>(&self, message: impl Into<Message<'a>>) -> Result<(), Error> {
-        self.0.send(message.into(), SendOptions::default())
+    pub fn send(&self, message: impl AsMessage) -> Result<(), Error> {
+        self.0.send(message.as_message(), SendOptions::default())
     }
 
     /// Sends a message, and chooses what is to happen if the peer does not read and there is no room for it, or whether it is
@@ -74,12 +74,8 @@ impl<H: ConnectionHandle> ReconnectHandle<H> {
     ///     feed.send_with(&price.to_string(), WhenFull::DropOldest)
     /// }
     /// ```
-    pub fn send_with<'a>(
-        &self,
-        message: impl Into<Message<'a>>,
-        options: impl Into<SendOptions>,
-    ) -> Result<(), Error> {
-        self.0.send(message.into(), options.into())
+    pub fn send_with(&self, message: impl AsMessage, options: impl Into<SendOptions>) -> Result<(), Error> {
+        self.0.send(message.as_message(), options.into())
     }
 
     /// Sends a message in a task, after waiting while there is no room: as [`Handle::send_async`] and
@@ -87,9 +83,9 @@ impl<H: ConnectionHandle> ReconnectHandle<H> {
     /// fails with [`Error::Limit`] all the same.
     pub fn send_async<'a>(
         &'a self,
-        message: impl Into<Message<'a>>,
+        message: impl AsMessage + Send + Unpin + 'a,
     ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
-        self.0.send_later(message.into())
+        async move { self.0.send_later(message.as_message()).await }
     }
 
     /// Closes with 1000, and reconnects no more. See [`close_with`](ReconnectHandle::close_with).

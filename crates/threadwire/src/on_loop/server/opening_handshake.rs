@@ -135,8 +135,8 @@ impl State {
                 return (self, Step::Over(Err(error)));
             }
         }
-        let trace = self.opening.settings().config.trace.as_ref();
-        self.stream = self.stream.traced_after(trace, Role::Server, self.opening.early());
+        let trace = self.opening.settings().config.trace_in_force();
+        self.stream = self.stream.traced_after(trace.as_ref(), Role::Server, self.opening.early());
         self.may_have_more = true;
         let step = self.opening.wrapped();
         (self, step)

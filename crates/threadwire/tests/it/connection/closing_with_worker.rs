@@ -115,7 +115,7 @@ fn a_worker_whose_task_returns_the_error_of_a_connection_gives_it_to_whoever_joi
     bounded(|| {
         let refused = Worker::spawn_fallible(|| {
             let number: u16 = "0".parse()?;
-            let _ws = blocking::connect(&format!("ws://127.0.0.1:{number}"))?;
+            let _ws = blocking::connect(format!("ws://127.0.0.1:{number}"))?;
             Ok(())
         });
         let ended = refused.join().unwrap();
@@ -123,13 +123,16 @@ fn a_worker_whose_task_returns_the_error_of_a_connection_gives_it_to_whoever_joi
 
         let host = Host::listen();
         let url = host.url();
+        let (tell, is_open) = mpsc::channel();
         let host = host.run(|host| assert_eq!(host.upgrade(b"").code(), 1001));
         let stopped = Worker::spawn_fallible(move || {
-            let mut ws = blocking::connect(&url)?;
+            let mut ws = blocking::connect(url)?;
+            tell.send(())?;
             loop {
                 ws.recv()?;
             }
         });
+        is_open.recv().unwrap();
         stopped.stop();
         assert!(Worker::<()>::join(stopped).unwrap().was_stopped());
         host.join().unwrap();

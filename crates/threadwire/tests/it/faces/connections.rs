@@ -189,7 +189,7 @@ scenarios! {
             assert_eq!(frame(peer), (PONG, b"!".to_vec()));
         };
         blocking: peer |ws, peer| {
-            ws.connection().pong(b"!").unwrap();
+            ws.pong(b"!").unwrap();
             ws.flush();
             assert_eq!(peer.frame(), (PONG, b"!".to_vec()));
         };
@@ -292,7 +292,7 @@ scenarios! {
         };
         blocking: peer |ws, _peer| {
             ws.connection().send("12345").unwrap();
-            assert!(ws.connection().buffered() > 5);
+            assert!(ws.buffered() > 5);
         };
         aio: peer async |ws, _peer| {
             ws.send("12345").await.unwrap();
@@ -349,7 +349,7 @@ scenarios! {
             assert!(peer.ended());
         };
         blocking: peer |ws, peer| {
-            ws.connection().abort();
+            ws.abort();
             ws.recv().unwrap_err();
             assert!(peer.ended());
         };
@@ -383,7 +383,7 @@ scenarios! {
         };
         blocking: peer |ws, _peer| {
             assert!(ws.closed().is_none());
-            ws.connection().abort();
+            ws.abort();
             ws.recv().unwrap_err();
             assert_eq!(ws.closed().unwrap().initiator, Initiator::Local);
         };
@@ -530,7 +530,7 @@ scenarios! {
             assert!(ws.is_open());
         };
         blocking: peer |ws, _peer| {
-            while ws.connection().dropped() == 0 {
+            while ws.dropped() == 0 {
                 ws.send_with(&[0; FILLER], WhenFull::DropNewest).unwrap();
             }
             assert!(ws.is_open());
@@ -570,7 +570,7 @@ scenarios! {
             });
             // Only with what waits is it too much.
             ws.send(&vec![0; 16 << 20]).unwrap();
-            wait_until(None, || ws.connection().buffered() == 0).unwrap();
+            wait_until(None, || ws.buffered() == 0).unwrap();
             assert_eq!(reading.join().unwrap().1, 16 << 20);
         };
         aio: peer async |ws, peer| {
@@ -776,7 +776,7 @@ scenarios! {
             let (ws, mut peer) = blocking::open(pinging().keep_round_trips(true));
             let ping = await_ping(&mut peer);
             peer.send(PONG, &ping);
-            wait_until(None, || ws.connection().round_trips().is_some()).unwrap();
+            wait_until(None, || ws.round_trips().is_some()).unwrap();
         };
         app: alone || {
             let (client, peer) = client(patient().keep_round_trips(true));

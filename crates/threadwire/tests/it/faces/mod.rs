@@ -1,5 +1,6 @@
 //! The table of what each face can (`docs/faces.md` of the crate), walked cell by cell: what it names is used, and has its effect.
 
+mod arguments;
 mod clients;
 mod connections;
 mod drive;

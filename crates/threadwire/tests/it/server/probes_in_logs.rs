@@ -3,12 +3,12 @@
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use crate::common::bounded;
 use crate::common::doors::{FACES, Plan, status};
 use crate::common::peer::{Peer, request};
 use crate::common::process::alone;
+use crate::common::{Serving, bind, bounded, echo, faces};
 use threadwire::server::Router;
-use threadwire::{Request, Response};
+use threadwire::{Client, Reply, Request, Response};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -122,4 +122,40 @@ fn probes_are_told_of_at_debug_and_credentials_not_at_all() {
             });
         }
     });
+}
+
+#[test]
+fn frames_are_in_a_log_that_takes_traces_on_each_side_and_face_without_the_credentials() {
+    alone(|| {
+        let lines = Lines::default();
+        tracing::subscriber::set_global_default(lines.clone()).unwrap();
+        for &face in FACES {
+            let heard = lines.clone();
+            bounded(move || {
+                let served = face.serve(Plan::new(move |_: &Request| face.accept()));
+                let mut peer = Peer::connect(served.addr());
+                peer.bytes(request("/?token=1234"));
+                assert_eq!(status(&peer.head()), 101);
+                peer.close(1000, "");
+                assert_eq!(peer.code(), 1000);
+                served.stop();
+                traced(&heard.take(), &format!("{face:?}"));
+            });
+        }
+        let server = Serving::with(bind(), |_| Reply::with(echo));
+        for &face in faces::FACES {
+            let (heard, url) = (lines.clone(), server.url("/?token=1234"));
+            bounded(move || {
+                assert_eq!(face.echo(&Client::new(url).unwrap(), "hello").unwrap(), "hello");
+                traced(&heard.take(), &format!("{face:?}"));
+            });
+        }
+    });
+}
+
+fn traced(lines: &[(Level, String)], face: &str) {
+    let traces: Vec<_> = lines.iter().filter(|(level, _)| *level == Level::TRACE).collect();
+    assert!(traces.iter().any(|(_, line)| line.contains("/?token=***")), "{face}: {traces:?}");
+    assert!(traces.iter().any(|(_, line)| line.contains("close: 1000")), "{face}: {traces:?}");
+    assert!(!lines.iter().any(|(_, line)| line.contains("1234")), "{face}: {lines:?}");
 }
