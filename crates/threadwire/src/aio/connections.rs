@@ -42,7 +42,7 @@ pub struct Connections(Reconnecting);
 /// let backoff = Backoff::default().first(Duration::from_millis(1));
 /// let mut connections = aio::connections(&url, backoff);
 /// let mut prices = Vec::new();
-/// while let Some(mut ws) = connections.next().await? {
+/// while let Some(mut ws) = connections.next_connection().await? {
 ///     ws.send("subscribe").await?;
 ///     while let Ok(Some(price)) = ws.recv().await {
 ///         prices.push(price);
@@ -79,7 +79,7 @@ impl Connections {
     /// with what ended the last connection or attempt, as [`Reconnecting::recv`] does; then it is `None`.
     ///
     /// Dropped before it is ready, it has lost nothing: an attempt or a wait goes on with the next call.
-    pub fn next(&mut self) -> impl Future<Output = Result<Option<Connection>, Error>> + Send + '_ {
+    pub fn next_connection(&mut self) -> impl Future<Output = Result<Option<Connection>, Error>> + Send + '_ {
         poll_fn(|cx| self.0.poll_connection(cx))
     }
 
@@ -89,7 +89,7 @@ impl Connections {
     }
 }
 
-/// The connections until it gives up, which is an error: as [`Connections::next`].
+/// The connections until it gives up, which is an error: as [`Connections::next_connection`].
 impl Stream for Connections {
     type Item = Result<Connection, Error>;
 

@@ -142,7 +142,7 @@ impl Connections {
             }
             Effect::Dial => {
                 let attempt = self.allowed.take().ok_or(Error::Lost)?;
-                match connect(&Client::of(attempt.settings)) {
+                match connect(Client::of(attempt.settings)) {
                     Ok(ws) => {
                         self.conductor.on(Event::Opened(Instant::now()));
                         self.opened = Some(ws);

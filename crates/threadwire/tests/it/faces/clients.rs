@@ -262,7 +262,7 @@ scenarios! {
             let serving = Serving::with(bind(), |_| Reply::with(echo));
             let mut connections = threadwire::aio::connections(&client_of(&serving), at_once());
             for _ in 0..2 {
-                assert!(connections.next().await.unwrap().unwrap().is_open());
+                assert!(connections.next_connection().await.unwrap().unwrap().is_open());
             }
         };
     }

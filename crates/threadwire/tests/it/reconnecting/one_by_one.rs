@@ -52,12 +52,12 @@ fn an_end_of_this_side_leads_to_the_next_connection_at_once() {
         let (tell, told) = mpsc::channel();
         let client = host(move |peer, _| tell.send(part(peer)).unwrap());
         let mut connections = aio::connections(&client, Backoff::default().first(NEVER).cap(NEVER));
-        let first = connections.next().await.unwrap().unwrap();
+        let first = connections.next_connection().await.unwrap().unwrap();
         drop(first);
-        let second = connections.next().await.unwrap().unwrap();
+        let second = connections.next_connection().await.unwrap().unwrap();
         second.close().await.unwrap();
-        let _held = connections.next().await.unwrap().unwrap();
-        let fourth = connections.next().await.unwrap().unwrap();
+        let _held = connections.next_connection().await.unwrap().unwrap();
+        let fourth = connections.next_connection().await.unwrap().unwrap();
         assert!(fourth.is_open());
         assert_eq!([told.recv(), told.recv(), told.recv()].map(Result::unwrap), [1001, 1000, 1000]);
     });
@@ -95,11 +95,11 @@ fn an_end_of_the_peer_is_judged_as_ever() {
             aio::connections(&restarting(), Backoff::default().first(Duration::from_millis(1)))
                 .retry_if(|cause| matches!(cause, Cause::Closed(closed) if closed.code.get() == 1012));
         for _ in 0..2 {
-            assert!(connections.next().await.unwrap().unwrap().recv().await.is_err());
+            assert!(connections.next_connection().await.unwrap().unwrap().recv().await.is_err());
         }
-        let end = connections.next().await;
+        let end = connections.next_connection().await;
         assert!(matches!(end, Err(Error::Ended(closed)) if closed.code.get() == 4001));
-        assert!(connections.next().await.unwrap().is_none());
+        assert!(connections.next_connection().await.unwrap().is_none());
         assert_eq!(connections.handle().state(), State::GaveUp);
     });
 }
@@ -124,9 +124,9 @@ fn a_handle_ends_them() {
     on_runtimes(|| async {
         let client = host(|peer, _| _ = part(peer));
         let mut connections = aio::connections(&client, Backoff::default());
-        let ws = connections.next().await.unwrap().unwrap();
+        let ws = connections.next_connection().await.unwrap().unwrap();
         connections.handle().close().unwrap();
-        assert!(connections.next().await.unwrap().is_none());
+        assert!(connections.next_connection().await.unwrap().is_none());
         assert!(ws.closed().unwrap().clean);
         assert_eq!(connections.handle().state(), State::Stopped);
     });
