@@ -63,8 +63,8 @@ impl Connection {
         }
     }
 
-    /// Hands out what `input` holds. A callback that fails closes the connection, but what came behind what it failed on
-    /// still counts: the peer's own close frame, say. False if something is left for another turn.
+    /// Hands out what `input` holds. A callback that fails closes the connection (or does not), but what came behind what it
+    /// failed on still counts: the peer's own close frame, say. False if something is left for another turn.
     #[inline]
     pub(super) fn deliver(&self, listener: &mut dyn Listener, mut input: &mut [u8]) -> bool {
         let sent = self.0.session.borrow().sent();
