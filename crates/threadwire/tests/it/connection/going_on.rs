@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use threadwire::reconnect::Backoff;
 use threadwire::{
@@ -19,7 +20,7 @@ fn going_on() -> Config {
 #[derive(Default)]
 struct Clumsy {
     failures: u32,
-    closed: Rc<RefCell<Option<Closed>>>,
+    closed: Rc<RefCell<Option<Arc<Closed>>>>,
 }
 
 impl Listener for Clumsy {
@@ -37,8 +38,8 @@ impl Listener for Clumsy {
         }
     }
 
-    fn on_close(&mut self, _ws: &Connection, closed: &Closed) {
-        *self.closed.borrow_mut() = Some(closed.clone());
+    fn on_close(&mut self, ws: &Connection, _closed: &Closed) {
+        *self.closed.borrow_mut() = ws.closed();
     }
 }
 
