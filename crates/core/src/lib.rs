@@ -27,7 +27,7 @@ pub mod transport;
 pub use threadwire_proto as proto;
 
 pub use client::{CookieJar, Proxy, Socket, Target, Timeouts};
-pub use config::{Config, WhenFull};
+pub use config::{Budget, Config, WhenFull};
 pub use error::{
     Closed, Error, LimitKind, ProxyProblem, RedirectProblem, Stage, Step, TimeoutKind, TlsProblem, UrlPart,
 };

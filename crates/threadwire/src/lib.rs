@@ -102,7 +102,7 @@ pub use connection::room::Room;
 pub use connection::{messages, room};
 pub use listener::running::Running;
 pub use listener::server::Server;
-pub use threadwire_core::config::{Config, SendOptions, WhenFull};
+pub use threadwire_core::config::{Budget, Config, SendOptions, WhenFull};
 pub use threadwire_core::error::{Closed, Error};
 pub use threadwire_core::server::Request;
 pub use threadwire_core::trace;

@@ -1,5 +1,6 @@
 //! Connection settings, on either side.
 
+pub(crate) mod budget;
 mod send_options;
 #[doc(hidden)]
 pub mod setting;
@@ -12,6 +13,9 @@ use threadwire_proto::{Connection as Protocol, Deflate, Keepalive, Level, Limits
 
 use crate::trace::Trace;
 
+pub use budget::Budget;
+#[doc(hidden)]
+pub use budget::Budgets;
 #[doc(hidden)]
 pub use send_options::SendOptions;
 pub use when_full::TOO_SLOW;
@@ -90,6 +94,8 @@ pub struct Config {
     /// Inside of callbacks no more than 8 sends wait at a time on a thread; past that they are answered as with
     /// [`WhenFull::Error`].
     pub wait_timeout: Duration,
+    /// The memory budget in which the connection counts beside the [process's](Budget::process). None by default.
+    pub budget: Option<Budget>,
     /// With more bytes than this waiting to be written, `Listener::on_pause_writing` is
     /// called. 64 KiB by default.
     pub high_watermark: usize,
@@ -153,7 +159,7 @@ threadwire_proto::setters! {
         close_on_error: bool,
         max_head: usize,
         max_headers: usize,
-    } optional { deflate: Deflate, keepalive: Keepalive, trace: Trace }
+    } optional { budget: Budget, deflate: Deflate, keepalive: Keepalive, trace: Trace }
 }
 
 impl Default for Config {
@@ -172,6 +178,7 @@ impl Default for Config {
             max_buffered: 16 << 20,
             when_full: WhenFull::default(),
             wait_timeout: Duration::from_secs(10),
+            budget: None,
             high_watermark: 64 << 10,
             low_watermark: 16 << 10,
             throttle: true,

@@ -48,6 +48,8 @@ pub enum LimitKind {
     Connections,
     /// [`Admission::max_per_address`](crate::Admission::max_per_address).
     PerAddress,
+    /// [`Budget`](crate::Budget).
+    Memory,
 }
 
 impl fmt::Display for LimitKind {
@@ -56,6 +58,7 @@ impl fmt::Display for LimitKind {
             LimitKind::Buffered => "what waits to be written to the peer",
             LimitKind::Held => "what waits for the next connection",
             LimitKind::Connections => "the number of connections",
+            LimitKind::Memory => "the memory that connections hold together",
             LimitKind::PerAddress => "the number of connections from one address",
         })
     }
@@ -64,7 +67,7 @@ impl fmt::Display for LimitKind {
 impl LimitKind {
     fn unit(self) -> &'static str {
         match self {
-            LimitKind::Buffered | LimitKind::Held => " bytes",
+            LimitKind::Buffered | LimitKind::Held | LimitKind::Memory => " bytes",
             LimitKind::Connections | LimitKind::PerAddress => "",
         }
     }

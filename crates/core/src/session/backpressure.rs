@@ -85,12 +85,12 @@ impl Session {
     /// Whether nothing is to be read, as the peer does not read the answers.
     #[inline]
     pub fn is_throttled(&self) -> bool {
-        self.is_throttled
+        self.is_throttled | self.is_held_back
     }
 
     /// The rest of the peer's input is to be read again, for the close handshake.
     pub fn end_throttle(&mut self) {
-        self.is_throttled = false;
+        (self.is_throttled, self.is_held_back) = (false, false);
     }
 
     /// Whether the peer may have to be throttled: `before` is how much had been [sent](Session::sent) when its messages were read
@@ -108,6 +108,13 @@ impl Session {
     fn may_throttle(&self, env: Env<'_>) -> bool {
         let drops = matches!(env.config.when_full, WhenFull::DropOldest | WhenFull::DropNewest);
         env.config.throttle && !drops && self.role() == Role::Server && self.is_open()
+    }
+
+    /// Only on a server, for the same reason. And not one that holds nothing but a message which is arriving: its end is what would
+    /// free the memory.
+    pub(super) fn may_hold_back(&self) -> bool {
+        let holds_else = !self.outbox.is_empty() || self.beside > 0;
+        holds_else && self.role() == Role::Server && self.is_open()
     }
 
     /// Reads no more for now, if the peer does not take what its own messages are answered with. What could leave at once has

@@ -144,6 +144,7 @@ impl Session {
     /// The end: lets go of what waits.
     pub fn let_go(&mut self) {
         self.outbox.let_go();
+        self.close_account();
         self.unflushed = false;
         self.keeps_input = false;
         if let Some(extras) = &mut self.extras {

@@ -16,6 +16,7 @@
 //!    [`end_step`](Session::end_step).
 //! 4. One timer, for [`deadline`](Session::deadline): [`tick`](Session::tick) says what is due.
 
+mod account;
 pub mod backpressure;
 pub mod buffers;
 pub mod close;
@@ -40,6 +41,7 @@ use threadwire_proto::state::State;
 use threadwire_proto::{Closing, Config as ProtocolConfig, Connection as Protocol, Role};
 
 use crate::config::Config;
+use crate::config::budget::Account;
 use crate::error::Error;
 use buffers::Buffers;
 use keepalive::KeepAlive;
@@ -81,6 +83,12 @@ pub struct Session {
     is_throttled: bool,
     /// Whether the connection is looked at for what does not go on.
     is_watched: bool,
+    /// Whether nothing is read as connections hold too much together, and this one more than its share.
+    is_held_back: bool,
+    /// How many KiB wait elsewhere for the program.
+    beside: u32,
+    /// How many KiB the budget was told that this holds.
+    told: u32,
     watermark: Watermark,
 }
 
@@ -89,6 +97,7 @@ pub struct Session {
 struct Extras {
     keep_alive: Option<KeepAlive>,
     progress: Option<Progress>,
+    account: Option<Account>,
     /// How much the peer's last messages were answered with, if it does not read the answers.
     answers: u64,
     /// How many messages were dropped as there was no room.
@@ -117,6 +126,9 @@ impl Session {
             is_timed: false,
             is_throttled: false,
             is_watched: false,
+            is_held_back: false,
+            beside: 0,
+            told: 0,
             watermark: Watermark::default(),
         }
     }

@@ -16,6 +16,9 @@ use crate::transport::Transport;
 /// How often a connection is looked at within the allowed time.
 const LOOKS: u32 = 4;
 
+/// How soon a connection is looked at again that holds memory of the budget.
+const HOLDING: Duration = Duration::from_secs(1);
+
 /// The shortest time between two looks.
 const SHORTEST: Duration = Duration::from_millis(1);
 
@@ -26,6 +29,8 @@ pub enum Stall {
     Input,
     /// The peer takes nothing of what waits for it.
     Output,
+    /// Connections hold more memory than their budget, and this one holds at least as much as others do.
+    Memory,
 }
 
 /// What was seen at the looks.
@@ -44,14 +49,41 @@ impl Session {
     /// Whether something is left over at the end of a turn that nobody looks at yet: then [`watch`](Session::watch).
     #[inline]
     pub fn leaves_something(&self) -> bool {
-        !self.is_watched && (!self.outbox.is_empty() || !self.protocol.is_between_messages())
+        (!self.is_watched && (!self.outbox.is_empty() || !self.protocol.is_between_messages()))
+            || self.has_to_tell()
     }
 
-    /// Has the connection looked at from now on. The timer is to be set anew then.
+    /// The same after input, where it is mostly answered by the first question.
+    #[inline]
+    pub fn leaves_input(&self) -> bool {
+        !self.protocol.is_between_messages() && self.leaves_something()
+    }
+
+    /// The same after a write that has left this much.
+    #[inline]
+    pub fn leaves_output(&self, left: usize) -> bool {
+        (left > 0 || (self.beside | self.told) > 0) && self.leaves_something()
+    }
+
+    /// Has the connection looked at from now on, and tells what it holds. The timer is to be set anew then, or the connection is
+    /// [given up](Session::give_up_stalled).
     #[cold]
-    pub fn watch(&mut self, now: Instant, env: Env<'_>) {
+    pub fn watch(&mut self, now: Instant, env: Env<'_>) -> Option<Stall> {
+        if !self.is_watched {
+            self.outbox.fit(env.buffers);
+        }
+        let stall = if self.has_to_tell() { self.tell_held(env) } else { None };
+        self.begin_watch(now, env);
+        stall
+    }
+
+    fn begin_watch(&mut self, now: Instant, env: Env<'_>) {
         self.is_watched = true;
-        let Some(look_at) = next_look(now, env) else { return };
+        let Some(look_at) = self.next_look(now, env) else { return };
+        if let Some(progress) = self.extras.as_mut().and_then(|extras| extras.progress.as_mut()) {
+            progress.look_at = progress.look_at.min(look_at);
+            return;
+        }
         self.protocol.reader().take_moved();
         let input_since = (!self.protocol.is_between_messages()).then_some(now);
         let output_since = (!self.is_drained()).then_some(now);
@@ -67,9 +99,9 @@ impl Session {
         Some(self.extras.as_ref()?.progress?.look_at)
     }
 
-    /// Whether something waits for the peer, or for more of the peer's.
+    /// Whether something waits for the peer, or for more of the peer's, or is held for the program.
     fn is_incomplete(&self) -> bool {
-        !self.is_drained() || !self.protocol.is_between_messages()
+        self.held() > 0 || !self.is_drained() || !self.protocol.is_between_messages()
     }
 
     /// Looks no more.
@@ -78,13 +110,21 @@ impl Session {
         if let Some(extras) = &mut self.extras {
             extras.progress = None;
         }
+        if self.held() == 0 {
+            self.close_account();
+        }
     }
 
     /// A callback keeps this side from all that could be seen at a look: it is for later.
     pub fn put_off_look(&mut self, now: Instant, env: Env<'_>) {
         if let Some(progress) = self.extras.as_mut().and_then(|extras| extras.progress.as_mut()) {
-            progress.look_at = next_look(now, env).unwrap_or(progress.look_at);
             progress.input_since = None;
+        }
+        let next = self.next_look(now, env);
+        if let (Some(next), Some(extras)) = (next, &mut self.extras)
+            && let Some(progress) = &mut extras.progress
+        {
+            progress.look_at = next;
         }
     }
 
@@ -95,7 +135,7 @@ impl Session {
             return None;
         }
         let has_moved = self.protocol.reader().take_moved();
-        progress.input_since = match reads && !self.is_throttled && !self.protocol.is_between_messages() {
+        progress.input_since = match reads && !self.is_throttled() && !self.protocol.is_between_messages() {
             true if has_moved => Some(now),
             true => progress.input_since.or(Some(now)),
             false => None,
@@ -115,8 +155,11 @@ impl Session {
             _ if is_late(progress.input_since) => Some(Stall::Input),
             _ => None,
         };
+        // Also where nothing has changed here: others may hold more by now, or less.
+        let is_counted = self.told > 0 || self.has_to_tell();
+        let stall = stall.or(if is_counted { self.tell_held(env) } else { None });
         self.is_watched = self.is_incomplete();
-        let next = next_look(now, env).filter(|_| self.is_watched);
+        let next = self.next_look(now, env).filter(|_| self.is_watched);
         self.extras().progress = next.map(|look_at| Progress { look_at, ..progress });
         stall
     }
@@ -131,22 +174,37 @@ impl Session {
         if stall == Stall::Output && tried.is_ok() && self.outbox.written() != written {
             return;
         }
-        let (kind, reason) = match stall {
-            Stall::Input => (TimeoutKind::Message, "a message was begun and not finished"),
-            Stall::Output => (TimeoutKind::Unread, "what was sent to the peer is not read"),
+        let waits = !self.is_drained() || !self.protocol.is_between_messages();
+        let (error, code, reason) = match stall {
+            Stall::Input => {
+                let reason = "a message was begun and not finished";
+                (Error::Timeout(TimeoutKind::Message), CloseCode::POLICY, reason)
+            }
+            Stall::Output => {
+                let reason = "what was sent to the peer is not read";
+                (Error::Timeout(TimeoutKind::Unread), CloseCode::POLICY, reason)
+            }
+            Stall::Memory if waits => {
+                (self.overdrawn(), CloseCode::POLICY, "too much is held for this connection")
+            }
+            Stall::Memory => (self.overdrawn(), CloseCode::TRY_AGAIN_LATER, "out of memory for connections"),
         };
-        drop(self.note(Error::Timeout(kind)));
-        let closed = self.close(CloseFrame { code: Some(CloseCode::POLICY), reason }, env.buffers);
+        drop(self.note(error));
+        let closed = self.close(CloseFrame { code: Some(code), reason }, env.buffers);
         debug_assert!(closed.is_ok(), "the code and the reason are fixed");
         if let Err(error) = self.write(io, env.buffers) {
             drop(self.note(error.into()));
         }
         self.leave();
+        // Others need not wait for the memory to be free.
+        self.close_account();
     }
-}
 
-/// When a connection that is looked at now is to be looked at again.
-fn next_look(now: Instant, env: Env<'_>) -> Option<Instant> {
-    let timeout = env.config.progress_timeout;
-    (timeout <= Keepalive::LONGEST).then(|| now + (timeout / LOOKS).max(SHORTEST))
+    /// When a connection that is looked at now is to be looked at again.
+    fn next_look(&self, now: Instant, env: Env<'_>) -> Option<Instant> {
+        let timeout = env.config.progress_timeout;
+        let next = (timeout <= Keepalive::LONGEST).then(|| (timeout / LOOKS).max(SHORTEST));
+        let while_holding = (self.told > 0).then_some(HOLDING);
+        next.into_iter().chain(while_holding).min().map(|time| now + time)
+    }
 }

@@ -89,6 +89,7 @@ impl State {
         if let Some(event) = self.inbox.pop_front() {
             self.sent_at_read = self.session.sent();
             self.inbox_cost -= event.cost();
+            self.session.hold_beside(self.inbox_cost);
             if self.inbox.is_empty() {
                 // The inbox is only used where nobody receives for a while.
                 self.inbox = VecDeque::new();
@@ -256,6 +257,10 @@ impl State {
             if looked.is_pending() || self.is_over() {
                 return self.flush_if_needed();
             }
+            if !self.unparsed.is_empty() {
+                // What is left is for another turn.
+                break;
+            }
         }
         self.call_attendant();
     }
@@ -299,6 +304,7 @@ impl State {
         };
         if self.inbox.len() > kept_before {
             self.wake_reader(env);
+            self.look_at_rest(env);
         }
         looked
     }
@@ -306,12 +312,14 @@ impl State {
     fn keep_for_later(&mut self, event: Event) {
         self.inbox_cost += event.cost();
         self.inbox.push_back(event);
+        self.session.hold_beside(self.inbox_cost);
         self.session.set_more_follows(true);
     }
 
     pub(super) fn clear_inbox(&mut self, env: Env<'_>) {
         self.inbox.clear();
         self.inbox_cost = 0;
+        self.session.hold_beside(0);
         self.is_full = false;
         self.resume_keepalive(env);
     }

@@ -16,6 +16,7 @@ use threadwire_core::session::keepalive::Due;
 use threadwire_core::session::linger::Linger;
 use threadwire_core::session::outcome::EndOfReceiving;
 use threadwire_core::session::overflow::{FrameKind, Overflow};
+use threadwire_core::session::progress::Stall;
 use threadwire_core::session::send::Framed;
 use threadwire_core::session::unparsed::Unparsed;
 use threadwire_core::session::{self, Session};
@@ -236,6 +237,9 @@ impl State {
             // Also where the stream takes nothing for now.
             self.session.update_watermark(env.session);
         }
+        if self.session.is_blocked() {
+            self.look_at_rest(env);
+        }
         self.flush_if_needed();
         Ok(())
     }
@@ -407,7 +411,7 @@ impl State {
         if !env.link.is_awaited() {
             self.look(env);
         }
-        let now = now();
+        let (now, was_throttled) = (now(), self.session.is_throttled());
         match self.session.tick(now, !self.is_reading_held() && !self.is_full, env.session) {
             Due::Ping => {
                 self.session.begin_probe(now);
@@ -423,13 +427,11 @@ impl State {
                 });
                 self.finish(env);
             }
-            Due::Stalled(stall) => {
-                self.on_stream(env.waker, |session, io| session.give_up_stalled(stall, io, env.session));
-                self.settle(env);
-            }
+            Due::Stalled(stall) => self.give_up_stalled(stall, env),
             Due::Expired => self.finish(env),
             Due::Nothing => {}
         }
+        self.read_on(was_throttled, env);
         self.schedule(env);
     }
 
@@ -443,10 +445,28 @@ impl State {
 
     #[cold]
     fn watch(&mut self, env: Env<'_>) {
-        if self.session.is_open() && !self.is_over() {
-            self.session.watch(now(), env.session);
-            self.schedule(env);
+        if !self.session.is_open() || self.is_over() {
+            return;
         }
+        let was_throttled = self.session.is_throttled();
+        match self.session.watch(now(), env.session) {
+            Some(stall) => self.give_up_stalled(stall, env),
+            None => self.read_on(was_throttled, env),
+        }
+        self.schedule(env);
+    }
+
+    /// Has somebody read again, if the budget allows that from now on.
+    fn read_on(&mut self, was_throttled: bool, env: Env<'_>) {
+        if was_throttled && !self.session.is_throttled() && self.session.is_open() {
+            self.call_reader(env);
+        }
+    }
+
+    #[cold]
+    fn give_up_stalled(&mut self, stall: Stall, env: Env<'_>) {
+        self.on_stream(env.waker, |session, io| session.give_up_stalled(stall, io, env.session));
+        self.settle(env);
     }
 
     /// Puts the connection on the agenda, for what is due next.

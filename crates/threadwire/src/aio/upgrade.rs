@@ -15,6 +15,7 @@ use super::core::Opening;
 use super::guarded::guarded;
 use super::stream::Stream;
 use crate::{Config, Error};
+use threadwire_core::config::Budgets;
 use threadwire_core::config::setting::Way;
 use threadwire_core::server::opening_handshake::{agree, agreed};
 
@@ -141,6 +142,9 @@ impl Upgrade {
 
     /// The answer to the request: a consent, unless compression is asked for in a way that can't be read.
     pub fn response<B: Default>(&self) -> Response<B> {
+        if Budgets::of(self.config.budget.as_ref()).admit().is_err() {
+            return assemble(503, &Headers::new(), B::default());
+        }
         // As the protocol writes it: it knows what belongs in there.
         let mut bytes = Vec::new();
         let mut upgrade = self.upgrade.clone();

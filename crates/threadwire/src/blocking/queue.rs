@@ -88,7 +88,8 @@ impl Store {
 
     #[inline]
     fn give_back(mut self: Box<Store>) {
-        if self.text.capacity() + self.bytes.capacity() > LARGEST_KEPT {
+        let entries = self.entries.capacity() * size_of::<Entry>();
+        if self.text.capacity() + self.bytes.capacity() + entries > LARGEST_KEPT {
             return;
         }
         self.text.clear();
@@ -212,5 +213,12 @@ mod tests {
         while large.pop().is_some() {}
         let largest = |spare: &Spare| spare.iter().map(|store| store.bytes.capacity()).max();
         assert!(SPARE.with_borrow(largest) <= Some(LARGEST_KEPT));
+        let mut many = Queue::default();
+        for _ in 0..100_000 {
+            many.push(Message::Text(""));
+        }
+        while many.pop().is_some() {}
+        let most = |spare: &Spare| spare.iter().map(|store| store.entries.capacity()).max();
+        assert!(SPARE.with_borrow(most) <= Some(LARGEST_KEPT / size_of::<Entry>()));
     }
 }

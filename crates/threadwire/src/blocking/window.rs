@@ -7,6 +7,9 @@ use crate::{Connection, Error, WhenFull};
 /// How many bytes may wait to be received before nothing more is read.
 const ENOUGH: usize = 1 << 20;
 
+/// From how many bytes on they count in the memory budget.
+const MUCH: usize = 64 << 10;
+
 /// The cost of a message besides its payload, so that many empty ones are not free.
 const OVERHEAD: usize = 64;
 
@@ -17,6 +20,8 @@ pub(super) struct ReceiveWindow {
     size: Cell<usize>,
     /// Whether reading was paused because of that.
     is_full: Cell<bool>,
+    /// Whether the connection knows how much waits.
+    is_told: Cell<bool>,
     /// Whether somebody waits for room to send: then reading goes on, so that two sides that both send can't block each
     /// other for a while.
     is_sending: Cell<bool>,
@@ -29,6 +34,7 @@ impl ReceiveWindow {
         ReceiveWindow {
             size: Cell::new(size),
             is_full: Cell::new(size >= ENOUGH),
+            is_told: Cell::new(size > 0),
             ..ReceiveWindow::default()
         }
     }
@@ -43,13 +49,15 @@ impl ReceiveWindow {
     pub(super) fn add(&self, ws: &Connection, length: usize) {
         let size = self.size.get() + length + OVERHEAD;
         self.size.set(size);
-        if size >= ENOUGH {
+        if size >= MUCH {
             self.pause(ws, size);
         }
     }
 
     #[cold]
     fn pause(&self, ws: &Connection, size: usize) {
+        ws.hold_beside(size);
+        self.is_told.set(true);
         if size >= self.limit(ws) && !self.is_full.replace(true) {
             ws.pause_reading();
         }
@@ -60,6 +68,10 @@ impl ReceiveWindow {
     pub(super) fn remove(&self, ws: &Connection, length: usize) {
         let size = self.size.get() - length - OVERHEAD;
         self.size.set(size);
+        if self.is_told.get() {
+            self.is_told.set(size > 0);
+            ws.hold_beside(size);
+        }
         if self.is_full.get() && size < ENOUGH / 2 {
             self.is_full.set(false);
             ws.resume_reading();

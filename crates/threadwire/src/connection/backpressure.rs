@@ -4,9 +4,9 @@ use threadwire_proto::keepalive::Hold;
 use threadwire_proto::{CloseCode, OpCode};
 use threadwire_worker::EventLoop;
 
-use super::Connection;
 use super::flags::Flags;
 use super::patience::{self, Patience};
+use super::{Connection, Phase};
 use crate::{Error, WhenFull};
 use threadwire_core::config::TOO_SLOW;
 use threadwire_core::session::overflow::{FrameKind, Overflow};
@@ -16,6 +16,14 @@ impl Connection {
     #[inline]
     pub(super) fn beside(&self) -> usize {
         if self.has(Flags::SHARED) { self.held_bytes() } else { 0 }
+    }
+
+    /// So many bytes wait to be received on the connection's face.
+    pub(crate) fn hold_beside(&self, bytes: usize) {
+        if self.0.phase.get() == Phase::Running {
+            self.0.session.borrow_mut().hold_beside(bytes);
+            self.mark_dirty();
+        }
     }
 
     /// Whether a payload of this length may be sent.

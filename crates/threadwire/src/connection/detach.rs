@@ -230,6 +230,9 @@ impl Connection {
             self.look_at_receivers();
             self.serve_lane();
         }
+        if self.0.session.borrow().leaves_input() {
+            self.watch();
+        }
         self.mark_dirty();
     }
 }

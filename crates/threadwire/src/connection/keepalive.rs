@@ -14,6 +14,7 @@ use super::flags::Flags;
 use super::{Connection, Extras, Phase, WeakConnection};
 use crate::{Error, Listener};
 use threadwire_core::session::keepalive::Due;
+use threadwire_core::session::progress::Stall;
 
 /// What a connection with keepalive has on its loop.
 pub(super) struct KeepaliveTimer {
@@ -92,8 +93,24 @@ impl Connection {
         if self.0.phase.get() != Phase::Running || !self.is_open() {
             return;
         }
-        self.0.session.borrow_mut().watch(Instant::now(), self.env());
+        let mut session = self.0.session.borrow_mut();
+        let was_throttled = session.is_throttled();
+        let stall = session.watch(Instant::now(), self.env());
+        let reads_on = was_throttled && !session.is_throttled();
+        drop(session);
+        if let Some(stall) = stall {
+            return self.give_up_stalled(stall);
+        }
+        if reads_on {
+            self.read_on();
+        }
         self.keep_time();
+    }
+
+    #[cold]
+    fn give_up_stalled(&self, stall: Stall) {
+        self.0.session.borrow_mut().give_up_stalled(stall, self.env());
+        self.mark_dirty();
     }
 
     /// Sets the timer to the session's deadline.
@@ -145,6 +162,7 @@ impl Connection {
             return self.set_pulse_timer();
         }
         let reads = self.reads();
+        let was_throttled = self.0.session.borrow().is_throttled();
         let due = self.0.session.borrow_mut().tick(EventLoop::current().turned_at(), reads, self.env());
         match due {
             Due::Ping => self.ping_is_due(),
@@ -152,11 +170,11 @@ impl Connection {
                 self.0.session.borrow_mut().give_up_silent(for_, &self.0.registry.buffers);
                 return self.mark_dirty();
             }
-            Due::Stalled(stall) => {
-                self.0.session.borrow_mut().give_up_stalled(stall, self.env());
-                self.mark_dirty();
-            }
+            Due::Stalled(stall) => self.give_up_stalled(stall),
             Due::Nothing | Due::Expired => {}
+        }
+        if was_throttled && self.is_open() && !self.0.session.borrow().is_throttled() {
+            self.read_on();
         }
         self.set_pulse_timer();
     }

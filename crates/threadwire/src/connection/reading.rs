@@ -73,6 +73,9 @@ impl Connection {
             self.0.session.borrow_mut().keep_input(input);
         }
         self.throttle(sent);
+        if self.0.session.borrow().leaves_input() {
+            self.watch();
+        }
         input.is_empty()
     }
 

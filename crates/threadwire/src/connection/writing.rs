@@ -62,7 +62,7 @@ impl Connection {
         if self.has(Flags::WATCHED) || self.0.session.borrow().is_watched(left, self.env()) {
             self.regulate();
         }
-        if self.0.session.borrow().leaves_something() {
+        if self.0.session.borrow().leaves_output(left) {
             self.watch();
         }
         if !self.is_open() {

@@ -28,6 +28,8 @@ pub(crate) const PAUSE: u8 = 4;
 
 /// A batch that is not worth a lock, if more is about to come.
 const FEW: usize = 16;
+/// For how many items there is room that is kept while few come.
+const MOST_KEPT: usize = 1024;
 /// For how many spins to wait for more: well under a microsecond.
 const LET_GATHER: u32 = 32;
 
@@ -206,6 +208,10 @@ impl<T: Item, W: Wake> Inbox<T, W> {
         if again && queued < FEW {
             // A sender is at work: a few more items may gather, instead of a fight for the lock over each.
             (0..LET_GATHER).for_each(|_| hint::spin_loop());
+        }
+        if batch.capacity() > MOST_KEPT && queued < batch.capacity() / 4 {
+            // The memory of a burst that is over.
+            *batch = VecDeque::new();
         }
         let mut waiting = Vec::new();
         {

@@ -26,8 +26,8 @@ use super::reply::Subprotocol;
 use super::request::{Caller, Request};
 use super::settings::ServerSettings;
 use crate::agreed::Agreed;
-use crate::config::Config;
-use crate::error::{Error, TimeoutKind};
+use crate::config::{Budgets, Config};
+use crate::error::{Error, LimitError, TimeoutKind};
 #[cfg(feature = "tls")]
 use crate::tls::{TlsFailure, session::Session};
 
@@ -272,6 +272,7 @@ impl OpeningHandshake {
         if self.settings.gate.refuses(request.client_ip()) {
             return Err(unknown_client());
         }
+        Budgets::of(self.settings.config.budget.as_ref()).admit().map_err(out_of_memory)?;
         let permit = self.settings.gate.admit(request.client_ip(), request.hop())?;
         let agreed = agreed(&upgrade, headers, Guest::new(request, permit));
         Ok(Granted { upgrade, agreed, deflate })
@@ -392,6 +393,13 @@ fn unknown_client() -> Box<Refusal> {
         response: plain(400, "expected the client's address in a forwarding header\n"),
         error,
     })
+}
+
+/// Connections hold as much memory as they may.
+fn out_of_memory(error: LimitError) -> Box<Refusal> {
+    let error = Error::from(error);
+    tracing::debug!(%error, "refused a request");
+    Box::new(Refusal { response: plain(503, "busy\n"), error })
 }
 
 fn no_common_subprotocol(names: &[String]) -> Box<Refusal> {

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use threadwire_proto::handshake::Response;
 
 use super::*;
+use crate::config::Budget;
+use crate::config::budget::Account;
 use crate::error::LimitKind;
 use crate::server::{Admission, ProxyProtocol};
 use threadwire_proto::Deflate;
@@ -210,6 +212,25 @@ fn a_bad_upgrade_and_one_too_many_are_refused_with_their_reasons() {
     let refusal = full.grant(&request, Headers::new(), &Subprotocol::None).err().unwrap();
     assert_eq!(refusal.response.status(), 503);
     assert!(matches!(refusal.error, Error::Limit(error) if error.kind == LimitKind::Connections));
+}
+
+#[test]
+fn nobody_new_comes_while_connections_hold_more_than_their_budget() {
+    let budget = Budget::new(1000);
+    let mut account = Account::new(Budgets::of(Some(&budget)));
+    let upgrade = || {
+        let mut opening = opening(Config::default().budget(budget.clone()), Admission::default());
+        let (request, _) = asked(&mut opening, &[REQUEST.as_bytes()]);
+        opening.grant(&request, Headers::new(), &Subprotocol::None).map(drop)
+    };
+    account.tell(1000);
+    assert!(upgrade().is_ok());
+    account.tell(1001);
+    let refusal = upgrade().err().unwrap();
+    assert_eq!((refusal.response.status(), budget.refused()), (503, 1));
+    assert!(matches!(refusal.error, Error::Limit(error) if error.kind == LimitKind::Memory));
+    drop(account);
+    assert!(upgrade().is_ok());
 }
 
 #[test]

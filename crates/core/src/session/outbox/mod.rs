@@ -6,6 +6,9 @@ use super::buffers::Buffers;
 use super::droppable::DroppableFrames;
 use crate::transport::Transport;
 
+/// How much memory more than it needs a queue may have that is not empty.
+const SPARE: usize = 4 << 10;
+
 /// Output in the order in which it is to leave. It has memory of its own only while something is in it.
 #[derive(Default)]
 pub struct Outbox {
@@ -37,6 +40,20 @@ impl Outbox {
         match &self.marks {
             Some(marks) => waiting - marks.gap(),
             None => waiting,
+        }
+    }
+
+    /// How much memory the queue has, in bytes.
+    #[inline]
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// Gives memory back that is much more than what waits needs, where that may wait for long.
+    pub fn fit(&mut self, buffers: &Buffers) {
+        if self.bytes.capacity() > 2 * self.bytes.len() + SPARE {
+            let bytes = self.bytes.clone();
+            buffers.return_output(std::mem::replace(&mut self.bytes, bytes));
         }
     }
 

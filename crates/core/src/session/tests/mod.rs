@@ -3,5 +3,6 @@
 mod closing;
 mod flow;
 mod keepalive;
+mod memory;
 mod pair;
 mod progress;

@@ -173,7 +173,9 @@ impl Side {
         let env = Env { config: &self.config, buffers: &self.buffers };
         self.session.regulate(|| now, env);
         if self.session.leaves_something() {
-            self.session.watch(now, env);
+            if let Some(stall) = self.session.watch(now, env) {
+                self.session.give_up_stalled(stall, &mut self.end, env);
+            }
         }
         if !self.session.is_open() {
             match self.session.end_step(&mut self.end, false) {

@@ -126,6 +126,9 @@ impl<C> Batch<C> {
         if self.bytes.capacity() > KEPT {
             self.bytes = Vec::new();
         }
+        if self.ops.capacity() * size_of::<Op<C>>() > KEPT {
+            self.ops = VecDeque::new();
+        }
         self
     }
 }

@@ -15,6 +15,9 @@ use crate::Closed;
 /// What a message costs besides its payload, so that many empty ones are not free.
 const OVERHEAD: usize = 64;
 
+/// For how many messages there is room that an empty queue keeps.
+const MOST_KEPT: usize = 1024;
+
 pub(super) type Filter = Box<dyn Fn(&Message<'_>) -> bool + Send + Sync>;
 
 pub(crate) struct Inbox {
@@ -181,6 +184,9 @@ impl State {
     fn pop(&mut self) -> Option<OwnedMessage> {
         let message = self.queue.pop_front()?;
         self.size -= message.len() + OVERHEAD;
+        if self.queue.is_empty() && self.queue.capacity() > MOST_KEPT {
+            self.queue = VecDeque::new();
+        }
         Some(message)
     }
 

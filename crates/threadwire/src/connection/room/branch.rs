@@ -100,6 +100,7 @@ impl Branch {
     /// Takes a member in, at the place that this returns.
     pub(super) fn add(&self, ws: Connection, when_full: Option<WhenFull>) -> usize {
         self.core().members.fetch_add(1, Ordering::Relaxed);
+        self.stay.road().members.fetch_add(1, Ordering::Relaxed);
         let mut members = self.members.borrow_mut();
         members.push(Member { ws, when_full, excepted: 0 });
         members.len() - 1
@@ -112,6 +113,7 @@ impl Branch {
     /// Takes a member out. Another one may have its place now: it is returned.
     pub(super) fn remove(&self, place: usize) -> Option<Connection> {
         self.core().members.fetch_sub(1, Ordering::Relaxed);
+        self.stay.road().members.fetch_sub(1, Ordering::Relaxed);
         let mut members = self.members.borrow_mut();
         let removed = members.swap_remove(place);
         let moved = members.get(place).map(|member| member.ws.clone());

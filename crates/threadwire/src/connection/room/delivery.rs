@@ -15,7 +15,8 @@ pub struct Report {
     /// dropped for a newer one, where the policy is [`WhenFull::DropOldest`](crate::WhenFull::DropOldest):
     /// [`Connection::dropped`](crate::Connection::dropped) counts those.)
     pub delivered: u64,
-    /// Dropped as there was no room ([`Config::max_buffered`](crate::Config::max_buffered)).
+    /// Dropped as there was no room: for the member ([`Config::max_buffered`](crate::Config::max_buffered)), or on the way to its worker
+    /// ([`Room::bounded`](crate::Room::bounded)).
     pub dropped: u64,
     /// Not sent since the member is not open any more, or has itself sent only some of the fragments of a message.
     pub skipped: u64,
@@ -88,8 +89,8 @@ impl Delivery {
     ///
     /// A thread with members whose loop does not turn for a time is waited for as long.
     ///
-    /// A program that sends faster than its workers deliver can hold itself back with it: nothing else limits how many
-    /// messages to a room may be on their way between threads.
+    /// A program that sends faster than its workers deliver can hold itself back with it; how much may be on its way to each of them
+    /// is limited in any case ([`Room::bounded`](crate::Room::bounded)).
     ///
     /// # Errors
     ///

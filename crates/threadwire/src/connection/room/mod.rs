@@ -7,6 +7,7 @@ pub(crate) mod branch;
 mod compressed;
 pub(crate) mod delivery;
 pub(crate) mod member;
+mod road;
 pub(crate) mod table;
 mod threads;
 
@@ -23,6 +24,7 @@ use branch::Letter;
 use compressed::Deflated;
 use delivery::Part;
 pub use delivery::{Delivery, Report};
+use road::Traffic;
 use table::Rooms;
 use threads::{Core, Stay};
 
@@ -109,9 +111,31 @@ impl<'a> From<&'a Handle> for Except<'a> {
 }
 
 impl Room {
-    /// An empty room.
+    /// An empty room. For each worker with members at most 16 MiB are on their way from other threads; past that, messages are dropped
+    /// for the members there, as with [`bounded`](Room::bounded) and [`WhenFull::Error`].
     pub fn new() -> Room {
-        Room(Arc::new(Door(Arc::new(Core::new()))))
+        Room::bounded(road::LIMIT, WhenFull::Error)
+    }
+
+    /// An empty room with a limit for the bytes that are on their way to each worker with members, from other threads: each message counts
+    /// with its payload and 256 bytes until the worker has gathered it for its members, where [their own limits](crate::Config::max_buffered)
+    /// begin. A message of any size goes where nothing is on its way. `when_full` says what happens where a worker is so far behind:
+    ///
+    /// - [`DropOldest`](WhenFull::DropOldest): the oldest messages on their way there are dropped, and the new one goes;
+    /// - [`Wait`](WhenFull::Wait): [`send`](Room::send) waits, while the loop of its thread goes on. In a callback it waits for 10 s at most
+    ///   without the worker taking anything, and not at all where many wait already; then the message is dropped;
+    /// - with any other the message is dropped.
+    ///
+    /// What is dropped is so for all members on that worker: [`Report::dropped`] counts them.
+    ///
+    /// ```
+    /// use threadwire::{Room, WhenFull};
+    ///
+    /// let prices = Room::bounded(1 << 20, WhenFull::DropOldest); // who is late gets the newest
+    /// assert!(prices.is_empty());
+    /// ```
+    pub fn bounded(limit: usize, when_full: WhenFull) -> Room {
+        Room(Arc::new(Door(Arc::new(Core::new(Traffic { limit, when_full })))))
     }
 
     fn core(&self) -> &Arc<Core> {
@@ -194,7 +218,8 @@ impl Room {
         self.len() == 0
     }
 
-    /// Sends a message to all members, from any thread. None of it waits, and it does not fail: what became of it is in the
+    /// Sends a message to all members, from any thread. It waits for nobody, unless the room is [said](Room::bounded) to wait for workers that
+    /// are far behind, and it does not fail: what became of it is in the
     /// [report](Delivery::report), for those who want to know.
     pub fn send(&self, message: impl AsMessage) -> Delivery {
         self.broadcast(Excepted::Nobody, message.as_message(), Compress::Auto)
@@ -218,31 +243,46 @@ impl Room {
     }
 
     fn broadcast(&self, except: Excepted<'_>, message: Message<'_>, compress: Compress) -> Delivery {
-        let workers = self.core().workers();
-        let (delivery, mut parts) = Delivery::new(workers.len());
+        let (core, roads) = (self.core(), self.core().roads());
+        let (delivery, mut parts) = Delivery::new(roads.len());
         let (opcode, payload) = (message.opcode(), message.as_bytes());
         let header = Header { fin: true, rsv: 0, opcode, mask: None, length: payload.len() as u64 }.encode();
-        let id = self.core().id;
+        let (id, traffic) = (core.id, core.traffic);
+        if traffic.when_full == WhenFull::Wait {
+            let others = roads.iter().filter(|road| !road.worker.is_current());
+            // Where that comes to nothing, there is no room below either.
+            others.for_each(|road| road.wait_for_room(payload.len(), traffic.limit));
+        }
         let mut is_here = false;
         let mut shared = None;
-        let deflated = (workers.len() > 1 && compress != Compress::Never).then(Arc::<Deflated>::default);
-        for worker in workers.iter() {
+        let deflated = (roads.len() > 1 && compress != Compress::Never).then(Arc::<Deflated>::default);
+        for road in roads.iter() {
+            let worker = &road.worker;
             if worker.is_current() {
                 is_here = true;
                 continue;
             }
-            let payload = Arc::clone(shared.get_or_insert_with(|| Arc::<[u8]>::from(payload)));
+            let Some(part) = parts.next() else { break };
+            let shared = shared.get_or_insert_with(|| Arc::<[u8]>::from(payload));
+            let dropped = |part: Part| {
+                let dropped = road.members.load(Ordering::Relaxed) as u64;
+                let report = Report { dropped, ..Report::default() };
+                core.totals.add(report);
+                part.finish(report);
+            };
+            let Some(shipment) = road.take(shared, part, traffic, dropped) else { continue };
             let except = match except {
                 Excepted::Handle(handle) if handle.worker().as_ref() == Some(worker) => Some(handle.clone()),
                 _ => None,
             };
-            let Some(part) = parts.next() else { break };
             let deflated = deflated.clone();
             // Refused, it counts as dealt with: a worker that has ended has no members.
             let _ = worker.post(move |_| {
                 let except = except.and_then(|handle| handle.here());
-                let letter = Letter { opcode, header: &header, payload: &payload, compress, deflated };
-                Rooms::current().gather(id, letter, except.as_ref(), part);
+                shipment.arrive(|payload, part| {
+                    let letter = Letter { opcode, header: &header, payload, compress, deflated };
+                    Rooms::current().gather(id, letter, except.as_ref(), part);
+                });
             });
         }
         if is_here && let Some(part) = parts.next() {
@@ -269,9 +309,9 @@ fn gather_here(id: u64, letter: Letter<'_>, except: Excepted<'_>, part: Part) {
 impl Drop for Door {
     fn drop(&mut self) {
         let id = self.0.id;
-        for worker in self.0.workers().iter() {
+        for road in self.0.roads().iter() {
             // Never at once: this may be a part of whatever the program drops. A worker that has ended has no members.
-            let _ = worker.post(move |_: &EventLoop| Rooms::current().forget_room(id));
+            let _ = road.worker.post(move |_: &EventLoop| Rooms::current().forget_room(id));
         }
     }
 }

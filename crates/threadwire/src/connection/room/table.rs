@@ -237,12 +237,12 @@ mod tests {
             let room = Room::new();
             room.join(&one);
             room.join(&other);
-            assert_eq!(room.core().workers().len(), 1);
+            assert_eq!(room.core().roads().len(), 1);
             room.leave(&one);
-            assert_eq!(room.core().workers().len(), 1);
+            assert_eq!(room.core().roads().len(), 1);
             other.abort();
             other.wait_closed().unwrap();
-            assert!(room.core().workers().is_empty() && rooms.branches.borrow().is_empty());
+            assert!(room.core().roads().is_empty() && rooms.branches.borrow().is_empty());
         });
     }
 

@@ -237,6 +237,11 @@ const ROWS: &[Row] = &[
         heeded: echoes,
     },
     Row {
+        name: "budget",
+        set: |world| world.with(|it| it.budget(threadwire::Budget::new(1 << 30))),
+        heeded: echoes,
+    },
+    Row {
         name: "wait_timeout",
         set: |world| world.with(|it| it.wait_timeout(Duration::from_secs(50))),
         heeded: echoes,

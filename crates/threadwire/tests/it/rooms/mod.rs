@@ -2,6 +2,7 @@
 
 mod membership;
 mod slow_members;
+mod slow_workers;
 
 use crate::common::peer::{BINARY, CLOSE, Host, Peer, TEXT, farewell, masked};
 use crate::common::recorder::{Call, Log};
