@@ -1,5 +1,6 @@
 //! An echo server and an echo client of every face, to be judged by test suites, and a check of any echo server.
 
+mod attacked;
 mod check;
 mod faces;
 mod fuzzed;
@@ -8,6 +9,7 @@ mod settings;
 
 use std::process::ExitCode;
 
+use attacked::Attacked;
 use clap::{Args, Parser, Subcommand};
 use faces::{Face, Identity, Way};
 use keep::Keep;
@@ -59,6 +61,8 @@ enum Role {
     },
     /// Keep connections open, and tell how each of them ended.
     Keep(Keep),
+    /// Serve what conformance/attacks/run.py attacks.
+    Attacked(Attacked),
 }
 
 #[derive(Args)]
@@ -92,6 +96,7 @@ fn main() -> ExitCode {
             check::run(common.face(), &url, quick)
         }
         Role::Keep(keep) => keep.run().map(|()| true),
+        Role::Attacked(attacked) => attacked.run().map(|()| true),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

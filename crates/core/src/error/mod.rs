@@ -19,7 +19,7 @@ mod refusal;
 mod request;
 mod route;
 mod setting;
-mod shown;
+pub(crate) mod shown;
 mod timeout;
 mod tls;
 mod transience;

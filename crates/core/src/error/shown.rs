@@ -3,7 +3,7 @@
 use std::fmt::{self, Write as _};
 
 /// Escapes what can't be seen. Quotes and backslashes stay: a realm reads as it was sent.
-pub(super) struct Shown<'a>(pub(super) &'a str);
+pub(crate) struct Shown<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

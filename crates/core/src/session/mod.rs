@@ -26,6 +26,7 @@ pub mod linger;
 pub mod outbox;
 pub mod outcome;
 pub mod overflow;
+pub mod parts;
 pub mod progress;
 pub mod receive;
 pub mod round_trip;

@@ -8,6 +8,7 @@ use url::Url;
 
 use super::{Check, plain};
 use crate::error::Error;
+use crate::error::shown::Shown;
 use crate::server::request::Request;
 
 /// Which pages may connect, by their origin, which browsers send and pages can't forge (RFC 6455, section 10.2). Where browsers send
@@ -116,7 +117,8 @@ impl Check for Origins {
         if is_allowed {
             return Ok(());
         }
-        tracing::debug!(origin = request.origin(), "refused a request for its origin");
+        let told = || told(request.headers().get_all_bytes("Origin"));
+        tracing::debug!(origin = %told(), "refused a request for its origin");
         Err(plain(403, "this origin is not allowed\n"))
     }
 }
@@ -148,8 +150,18 @@ impl Below {
     }
 }
 
+/// What was sent, for the log: it must not forge a line of that.
+fn told<'a>(origins: impl Iterator<Item = &'a [u8]>) -> String {
+    let origins = origins.map(String::from_utf8_lossy).collect::<Vec<_>>();
+    Shown(&origins.join(", ")).to_string()
+}
+
 /// An origin in the form in which it is compared (RFC 6454, section 6.2). `None` if it is none.
 fn normal(origin: &str) -> Option<String> {
+    // Parsers of URLs pass over these.
+    if origin.contains(|letter: char| letter.is_whitespace() || letter.is_control()) {
+        return None;
+    }
     if origin == "null" {
         return Some(origin.to_owned());
     }
@@ -169,7 +181,7 @@ fn normal(origin: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Below, normal};
+    use super::{Below, normal, told};
 
     #[test]
     fn a_star_stands_for_the_labels_in_front_of_a_host() {
@@ -231,8 +243,23 @@ mod tests {
             ("example.com", None),
             ("", None),
             ("https://exa mple.com", None),
+            ("https://exa\tmple.com", None),
+            ("\u{1}https://example.com", None),
+            ("https://example.com\u{85}", None),
         ] {
             assert_eq!(normal(origin).as_deref(), form, "{origin}");
+        }
+    }
+
+    #[test]
+    fn what_is_told_of_an_origin_forges_no_line_of_a_log() {
+        for (sent, shown) in [
+            (&[&b"https://example.com"[..]][..], "https://example.com"),
+            (&[b"https://x\x1b[2J\x7f\xc2\x85", b"null"], "https://x\\u{1b}[2J\\u{7f}\\u{85}, null"),
+            (&[b"https://\xff", b"\xe2\x80\xaegnp"], "https://\u{fffd}, \\u{202e}gnp"),
+            (&[], ""),
+        ] {
+            assert_eq!(told(sent.iter().copied()), shown);
         }
     }
 }
