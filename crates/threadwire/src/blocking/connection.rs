@@ -283,6 +283,33 @@ impl Connection {
         })
     }
 
+    /// Sends a message whose parts an iterator makes, each a fragment, while it makes them; each waits for room as
+    /// [`send`](Connection::send) does. An error of the iterator, once a part was sent, closes the connection with 1011: see
+    /// [`Handle::send_parts`].
+    ///
+    /// ```
+    /// use std::io::{BufRead, BufReader, Read};
+    /// use threadwire::{Error, blocking};
+    ///
+    /// /// A long text, line by line.
+    /// fn send_lines(ws: &mut blocking::Connection, text: impl Read) -> Result<(), Error> {
+    ///     ws.send_parts(BufReader::new(text).lines().map(|line| Ok(line? + "\n")))
+    /// }
+    /// ```
+    pub fn send_parts<P: Into<OwnedMessage>>(
+        &mut self,
+        parts: impl IntoIterator<Item = Result<P, Error>>,
+    ) -> Result<(), Error> {
+        self.before_send();
+        self.handle().send_each_part(parts, |send| {
+            self.inbox.window.while_sending(&self.ws, None, |when_full| {
+                send(when_full)?;
+                self.flush();
+                Ok(())
+            })
+        })
+    }
+
     /// Sends a ping, with a payload of at most 125 bytes. Its pong only counts as a sign of life; see
     /// [`measure_roundtrip`](Connection::measure_roundtrip).
     pub fn ping(&mut self, payload: &[u8]) -> Result<(), Error> {

@@ -28,6 +28,9 @@ impl Connection {
         if !ran {
             self.0.unread.set(self.0.unread.get() | ready);
         }
+        if self.0.session.borrow().leaves_input() {
+            self.watch();
+        }
     }
 
     /// Reads once, and hands out what came. Reads on for the rest of a long message, as far as one turn allows, and to see
@@ -73,9 +76,6 @@ impl Connection {
             self.0.session.borrow_mut().keep_input(input);
         }
         self.throttle(sent);
-        if self.0.session.borrow().leaves_input() {
-            self.watch();
-        }
         input.is_empty()
     }
 
