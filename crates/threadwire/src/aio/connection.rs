@@ -14,7 +14,7 @@ use futures_core::stream::FusedStream;
 use futures_sink::Sink;
 use threadwire_core::session::round_trip::Measurement;
 use threadwire_proto::deflate::Agreement;
-use threadwire_proto::handshake::Headers;
+use threadwire_proto::handshake::{self, Headers};
 use threadwire_proto::{AsMessage, CloseCode, OpCode, OwnedMessage, RoundTripSummary};
 
 use super::core::{Core, Opening};
@@ -446,6 +446,11 @@ impl Connection {
     /// is, say. `None` on a client.
     pub fn attached<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
         self.core().agreed()?.attached()
+    }
+
+    /// The request that this connection began with, if the program has [kept](crate::Request::keep) it. `None` on a client.
+    pub fn request(&self) -> Option<Arc<handshake::Request>> {
+        self.attached()
     }
 
     /// What the TLS handshake came to: see [`Connection::tls`](crate::Connection::tls).

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use threadwire_proto::deflate::Agreement;
-use threadwire_proto::handshake::Headers;
+use threadwire_proto::handshake::{self, Headers};
 use threadwire_proto::{AsMessage, CloseCode, OwnedMessage, RoundTripSummary};
 use threadwire_worker::{EventLoop, Remote, Stopped, checkpoint};
 
@@ -451,6 +451,11 @@ impl Connection {
     /// [`Connection::attached`](crate::Connection::attached).
     pub fn attached<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
         self.ws.attached()
+    }
+
+    /// The request that this connection began with, if the program has [kept](crate::Request::keep) it. `None` on a client.
+    pub fn request(&self) -> Option<Arc<handshake::Request>> {
+        self.attached()
     }
 
     /// The peer's address. Fails once TCP has ended, and on a Unix socket, which has none.
