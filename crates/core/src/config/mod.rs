@@ -110,6 +110,28 @@ pub struct Config {
     /// always reads on, as two sides that wait for each other to read would wait forever; and so does a connection that
     /// drops messages when it is full. On the async face it is for answers by handles, which do not wait: a task whose send waits receives nothing meanwhile.
     pub throttle: bool,
+    /// Whether a callback that returns an error, or panics, ends its connection, with 1011. True by default. Otherwise the error is logged at
+    /// level "error" (and told to `App::on_error`), and the connection goes on with what comes next; only a stop of its worker ends it all
+    /// the same. The faces without callbacks, where a receive returns to the program, have nothing that could go on.
+    ///
+    /// ```
+    /// use threadwire::{Client, Config, on_message};
+    /// # let server = threadwire::Server::bind("127.0.0.1:0")?.serve(|_| {
+    /// #     threadwire::Reply::with(on_message(|ws, message| ws.send(message)))
+    /// # })?;
+    /// # let url = format!("ws://{}", server.local_addr()?);
+    ///
+    /// let config = Config::default().close_on_error(false);
+    /// let ws = Client::new(url)?.config(config).connect(on_message(|ws, message| match message.as_text() {
+    ///     Some("the end") => ws.close(),
+    ///     _ => Err(threadwire::Error::other("not understood")), // that is logged
+    /// }))?;
+    /// ws.send("what?")?;
+    /// ws.send("the end")?;
+    /// assert!(ws.wait_closed()?.is_normal());
+    /// # Ok::<(), threadwire::Error>(())
+    /// ```
+    pub close_on_error: bool,
     /// The longest head of an opening handshake in bytes; 16 KiB by default. A server answers a longer one with 431 (or
     /// 414), a client fails.
     pub max_head: usize,
@@ -134,6 +156,7 @@ threadwire_proto::setters! {
         high_watermark: usize,
         low_watermark: usize,
         throttle: bool,
+        close_on_error: bool,
         max_head: usize,
         max_headers: usize,
     } optional { budget: Budget, deflate: Deflate, keepalive: Keepalive, trace: Trace }
@@ -159,6 +182,7 @@ impl Default for Config {
             high_watermark: 64 << 10,
             low_watermark: 16 << 10,
             throttle: true,
+            close_on_error: true,
             max_head: head.max_head,
             max_headers: head.max_headers,
             trace: None,

@@ -74,6 +74,16 @@ impl Way {
     pub const TASKS: Way =
         Way { name: "a connection of the async face", unheeded: &[OF_FRAMES, KEPT_OF_KEEPALIVE] };
 
+    /// A connection on tokio that receives in parts.
+    pub const TASKS_IN_PARTS: Way = Way {
+        name: "aio::connect_in_parts",
+        unheeded: &[
+            (Setting::MaxMessage, OF_MESSAGES),
+            (Setting::MaxFragments, OF_MESSAGES),
+            KEPT_OF_KEEPALIVE,
+        ],
+    };
+
     /// A listener for whole messages.
     pub const MESSAGES: Way =
         Way { name: "a connection that receives whole messages", unheeded: &[OF_FRAMES] };

@@ -207,6 +207,30 @@ impl Request {
         self.lock().set(Arc::new(value));
     }
 
+    /// Keeps the request for the connection that comes of it: what it asked for and its headers are then found by
+    /// `Connection::request`, on every face. By itself a connection keeps nothing of its request, as many
+    /// connections would hold much that is looked at once.
+    ///
+    /// ```
+    /// use threadwire::{Reply, Request, on_message};
+    ///
+    /// fn accept(request: &Request) -> Reply {
+    ///     request.keep();
+    ///     Reply::with(on_message(|ws, _message| {
+    ///         let request = ws.request().expect("it was kept");
+    ///         ws.send(format!("you asked for {}", request.path()))
+    ///     }))
+    /// }
+    /// # let server = threadwire::Server::bind("127.0.0.1:0")?.serve(accept)?;
+    /// # let mut ws = threadwire::blocking::connect(format!("ws://{}/here", server.local_addr()?))?;
+    /// # ws.send("?")?;
+    /// # assert_eq!(ws.recv()?.unwrap(), "you asked for /here");
+    /// # Ok::<(), threadwire::Error>(())
+    /// ```
+    pub fn keep(&self) {
+        self.attach(self.head.clone());
+    }
+
     /// The attached value of that type.
     pub fn attached<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
         self.lock().get()

@@ -16,6 +16,7 @@ impl Session {
     #[inline]
     pub fn hold_beside(&mut self, bytes: usize) {
         self.beside = kib(bytes);
+        self.holds = (self.beside | self.told) > 0;
     }
 
     /// Whether what it holds has changed enough to be told.
@@ -29,6 +30,7 @@ impl Session {
     #[cold]
     pub(super) fn tell_held(&mut self, env: Env<'_>) -> Option<Stall> {
         self.told = self.held();
+        self.holds = (self.beside | self.told) > 0;
         if self.told == 0 {
             self.close_account();
             return None;
@@ -44,7 +46,7 @@ impl Session {
 
     /// All was given back.
     pub(super) fn close_account(&mut self) {
-        (self.told, self.beside, self.is_held_back) = (0, 0, false);
+        (self.told, self.beside, self.is_held_back, self.holds) = (0, 0, false, false);
         if let Some(extras) = &mut self.extras {
             extras.account = None;
         }

@@ -51,10 +51,11 @@ impl Session {
 
 /// Changes of the watermark and the throttle after a write.
 impl Session {
-    /// Whether [`regulate`](Session::regulate) has to be called after a write that has left this much.
+    /// Whether [`regulate`](Session::regulate) has to be called after a write that has left this much, and whether something
+    /// [is left over](Session::leaves_something) to be asked.
     #[inline]
-    pub fn is_watched(&self, left: usize, env: Env<'_>) -> bool {
-        self.is_throttled | self.watermark.is_high() || left > env.config.high_watermark
+    pub fn is_watched(&self, left: usize) -> bool {
+        self.is_throttled | self.watermark.is_high() | self.holds || left > 0
     }
 
     /// Looks at how much is left after a write. The result tells the sender of a change of the watermarks.

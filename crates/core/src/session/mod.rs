@@ -26,6 +26,7 @@ pub mod linger;
 pub mod outbox;
 pub mod outcome;
 pub mod overflow;
+pub mod parts;
 pub mod progress;
 pub mod receive;
 pub mod round_trip;
@@ -85,6 +86,8 @@ pub struct Session {
     is_watched: bool,
     /// Whether nothing is read as connections hold too much together, and this one more than its share.
     is_held_back: bool,
+    /// Whether one of the next two is not 0.
+    holds: bool,
     /// How many KiB wait elsewhere for the program.
     beside: u32,
     /// How many KiB the budget was told that this holds.
@@ -127,6 +130,7 @@ impl Session {
             is_throttled: false,
             is_watched: false,
             is_held_back: false,
+            holds: false,
             beside: 0,
             told: 0,
             watermark: Watermark::default(),

@@ -59,12 +59,6 @@ impl Session {
         !self.protocol.is_between_messages() && self.leaves_something()
     }
 
-    /// The same after a write that has left this much.
-    #[inline]
-    pub fn leaves_output(&self, left: usize) -> bool {
-        (left > 0 || (self.beside | self.told) > 0) && self.leaves_something()
-    }
-
     /// Has the connection looked at from now on, and tells what it holds. The timer is to be set anew then, or the connection is
     /// [given up](Session::give_up_stalled).
     #[cold]

@@ -2,10 +2,12 @@
 
 use std::future::Future;
 
+use threadwire_proto::Level;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::connection::Connection;
 use super::dial;
+use super::partial::PartialReceiver;
 use super::stream::Stream;
 use crate::Error;
 use crate::client::AsClient;
@@ -43,19 +45,48 @@ use threadwire_core::client::settings::Settings;
 /// ```
 pub fn connect(target: impl AsClient) -> impl Future<Output = Result<Connection, Error>> + Send + 'static {
     let route = target.client().and_then(|client| Route::new(client.settings()));
-    drive(route)
+    drive(route, Level::Messages)
+}
+
+/// As [`connect`], for messages that are received in parts, as they come: see [`PartialReceiver`]. Fails with [`Error::Setting`] for a
+/// [`Limits::max_message`](crate::Limits::max_message), too, as a message may have any length there.
+///
+/// ```
+/// use threadwire::{Error, aio};
+///
+/// async fn length(url: &str) -> Result<usize, Error> {
+///     let mut ws = aio::connect_in_parts(url).await?;
+///     ws.send("the whole story").await?;
+///     let mut length = 0;
+///     if let Some(mut story) = ws.recv().await? {
+///         while let Some(part) = story.next_part().await? {
+///             length += part.len();
+///         }
+///     }
+///     Ok(length)
+/// }
+/// ```
+pub fn connect_in_parts(
+    target: impl AsClient,
+) -> impl Future<Output = Result<PartialReceiver, Error>> + Send + 'static {
+    let route = target.client().and_then(|client| Route::new(client.settings()));
+    let opening = drive(route, Level::Frames);
+    async move { opening.await.map(PartialReceiver::new) }
 }
 
 /// The same for an attempt of a connection that comes back.
 pub(super) fn connect_by(
     settings: &Settings,
 ) -> impl Future<Output = Result<Connection, Error>> + Send + 'static {
-    drive(Route::new(settings))
+    drive(Route::new(settings), Level::Messages)
 }
 
-fn drive(route: Result<Route, Error>) -> impl Future<Output = Result<Connection, Error>> + Send + 'static {
+fn drive(
+    route: Result<Route, Error>,
+    level: Level,
+) -> impl Future<Output = Result<Connection, Error>> + Send + 'static {
     // In a box: what it needs is needed only now, and the future of a whole life would have to have room for it.
-    Box::pin(async move { dial::drive(route?, None).await })
+    Box::pin(async move { dial::drive(route?, None, level).await })
 }
 
 /// Opens a connection over a stream that is connected already: a tunnel, a Unix socket, TLS of one's own. The target says what is
@@ -94,5 +125,5 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let route = target.client().and_then(|client| Route::over_stream(client.settings()));
-    Box::pin(async move { dial::drive(route?, Some(Stream::of(stream))).await })
+    Box::pin(async move { dial::drive(route?, Some(Stream::of(stream)), Level::Messages).await })
 }

@@ -14,7 +14,7 @@ use futures_core::stream::FusedStream;
 use futures_sink::Sink;
 use threadwire_core::session::round_trip::Measurement;
 use threadwire_proto::deflate::Agreement;
-use threadwire_proto::handshake::Headers;
+use threadwire_proto::handshake::{self, Headers};
 use threadwire_proto::{AsMessage, CloseCode, OpCode, OwnedMessage, RoundTripSummary};
 
 use super::core::{Core, Opening};
@@ -23,6 +23,7 @@ use super::received::Event;
 use super::round_trip;
 use super::scope::Scope;
 use super::sending::{send_frame, send_message};
+use super::sending_parts::send_parts;
 use super::split::{Receiver, Sender};
 #[cfg(feature = "tls")]
 use crate::tls::TlsInfo;
@@ -152,6 +153,59 @@ impl Connection {
         options: impl Into<SendOptions>,
     ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
         send_message(self.core(), message, options.into())
+    }
+
+    /// Sends a message whose parts a stream yields, each a fragment (RFC 6455, section 5.4), as it yields them: all text, or all
+    /// binary, as the first is. Each waits for room as [`send`](Connection::send) does. Of no part there is no message.
+    ///
+    /// From the first part to the last one the message has the connection for itself: sends that wait also wait for its end, and
+    /// those that don't fail with [`Error::Send`]. Pings, pongs and a close pass.
+    ///
+    /// An error of the stream, or a part of another kind, ends this with that error. If a part was sent before, the message can't be
+    /// completed: a peer would take what it has for the whole. So the connection is closed with 1011 then, and so it is where this
+    /// is dropped in the middle. Fails as [`send`](Connection::send) does besides.
+    ///
+    /// ```
+    /// use std::pin::Pin;
+    /// use std::task::{Context, Poll};
+    /// use futures_core::Stream;
+    /// use threadwire::{Error, aio};
+    /// use tokio::sync::mpsc;
+    ///
+    /// struct Rows(mpsc::Receiver<String>);
+    ///
+    /// impl Stream for Rows {
+    ///     type Item = Result<String, Error>;
+    ///
+    ///     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+    ///         self.0.poll_recv(cx).map(|row| row.map(Ok))
+    ///     }
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let server = aio::Server::bind("127.0.0.1:0").await?;
+    /// # let url = format!("ws://{}", server.local_addr()?);
+    /// # tokio::spawn(server.serve(|_, mut ws| async move {
+    /// #     while let Ok(Some(message)) = ws.recv().await { ws.send(&message).await.unwrap() }
+    /// # }));
+    ///
+    /// let mut ws = aio::connect(&url).await?;
+    /// let (give, rows) = mpsc::channel(1);
+    /// tokio::spawn(async move {
+    ///     for number in 1..=3 {
+    ///         give.send(format!("{number} ")).await.unwrap();
+    ///     }
+    /// });
+    /// ws.send_parts(Rows(rows)).await?;
+    /// assert_eq!(ws.recv().await?.unwrap(), "1 2 3 ");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn send_parts<'a, P: Into<OwnedMessage> + Send + 'a>(
+        &'a self,
+        parts: impl Stream<Item = Result<P, Error>> + Send + 'a,
+    ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
+        send_parts(Arc::clone(self.core()), parts)
     }
 
     /// Sends one frame: a message, a fragment of one (`fin` false on all but the last, the opcode
@@ -392,6 +446,11 @@ impl Connection {
     /// is, say. `None` on a client.
     pub fn attached<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
         self.core().agreed()?.attached()
+    }
+
+    /// The request that this connection began with, if the program has [kept](crate::Request::keep) it. `None` on a client.
+    pub fn request(&self) -> Option<Arc<handshake::Request>> {
+        self.attached()
     }
 
     /// What the TLS handshake came to: see [`Connection::tls`](crate::Connection::tls).

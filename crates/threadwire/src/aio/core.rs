@@ -19,7 +19,7 @@ use tokio::task::coop;
 
 use super::attendant::{Attendant, now};
 use super::link::{Ear, Link};
-use super::received::Event;
+use super::received::Arrival;
 use super::state::{After, Env, State};
 use super::stream::Stream;
 #[cfg(feature = "tls")]
@@ -45,6 +45,8 @@ pub(super) struct Core {
 /// What a connection begins with, when its opening handshake is done.
 pub(super) struct Opening {
     pub(super) role: Role,
+    /// Whether messages are received as a whole, or in parts.
+    pub(super) level: Level,
     pub(super) stream: Stream,
     pub(super) config: Arc<Config>,
     pub(super) agreed: Option<Box<Agreed>>,
@@ -60,18 +62,18 @@ pub(super) struct Opening {
 impl Core {
     /// A connection that is open; on a runtime.
     pub(super) fn open(opening: Opening) -> Arc<Core> {
-        let Opening { role, stream, config, agreed, deflate, output, received, early } = opening;
+        let Opening { role, level, stream, config, agreed, deflate, output, received, early } = opening;
         let runtime = runtime::Handle::current();
         let attendant = Attendant::current(&runtime);
         let unparsed =
             if early < received.len() { Unparsed::with(received, early) } else { Unparsed::default() };
         let core = Arc::new_cyclic(|core| {
             let link = Arc::new(Link::new(core.clone(), attendant));
-            let protocol = config.open(role, Level::Messages, deflate);
+            let protocol = config.open(role, level, deflate);
             let mut session = Session::new(protocol, output);
             session.begin_keepalive(&config, now());
             session.set_more_follows(!unparsed.is_empty());
-            let state = Lock::new(State::new(stream, session, unparsed));
+            let state = Lock::new(State::new(stream, session, unparsed, level));
             let waker = Waker::from(Arc::clone(&link));
             let ear = Waker::from(Arc::new(Ear(Arc::clone(&link))));
             Core { state, waker, ear, link, runtime, config, agreed }
@@ -188,7 +190,7 @@ impl Core {
         &self,
         cx: &mut Context<'_>,
         ahead: &mut VecDeque<OwnedMessage>,
-    ) -> Poll<Result<Option<Event>, Error>> {
+    ) -> Poll<Result<Option<Arrival>, Error>> {
         self.with(|state, env| state.poll_recv(cx, ahead, env))
     }
 

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use threadwire_proto::Role;
+use threadwire_proto::{Level, Role};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio::sync::oneshot;
@@ -30,11 +30,15 @@ use threadwire_core::config::setting::Way;
 use threadwire_core::tls::TlsFailure;
 
 /// Opens a connection in time, over a stream if there is one already.
-pub(super) async fn drive(mut route: Route, stream: Option<Stream>) -> Result<Connection, Error> {
-    route.config().check(&Way::TASKS)?;
+pub(super) async fn drive(
+    mut route: Route,
+    stream: Option<Stream>,
+    level: Level,
+) -> Result<Connection, Error> {
+    route.config().check(if level == Level::Frames { &Way::TASKS_IN_PARTS } else { &Way::TASKS })?;
     let config = Arc::new(route.config().clone());
     let mut exchange = None;
-    let opened = timeout(config.open_timeout, go(&mut route, stream, &mut exchange, &config)).await;
+    let opened = timeout(config.open_timeout, go(&mut route, stream, &mut exchange, (&config, level))).await;
     opened.unwrap_or_else(|_| Err(refusal(&mut exchange).unwrap_or_else(|| route.too_late())))
 }
 
@@ -47,11 +51,11 @@ async fn go(
     route: &mut Route,
     mut stream: Option<Stream>,
     exchange: &mut Option<Exchange>,
-    config: &Arc<Config>,
+    (config, level): (&Arc<Config>, Level),
 ) -> Result<Connection, Error> {
     loop {
         let task = route.task()?;
-        let step = step(route, task, &mut stream, exchange, config);
+        let step = step(route, task, &mut stream, exchange, (config, level));
         if let Some(connection) = step.await? {
             return Ok(connection);
         }
@@ -64,7 +68,7 @@ async fn step(
     task: Task,
     stream: &mut Option<Stream>,
     exchange: &mut Option<Exchange>,
-    config: &Arc<Config>,
+    (config, level): (&Arc<Config>, Level),
 ) -> Result<Option<Connection>, Error> {
     match task {
         Task::Resolve { host, port } => {
@@ -103,6 +107,7 @@ async fn step(
                     let agreed = Box::new(Agreed { subprotocol, headers, guest: None });
                     return Ok(Some(Connection::open(Opening {
                         role: Role::Client,
+                        level,
                         stream: below,
                         config: Arc::clone(config),
                         agreed: Some(agreed),

@@ -8,13 +8,15 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use futures_core::Stream;
 use threadwire_core::session::round_trip::Measurement;
-use threadwire_proto::{AsMessage, CloseCode, Compress, Message, OpCode};
+use threadwire_proto::{AsMessage, CloseCode, Compress, Message, OpCode, OwnedMessage};
 use tokio::runtime;
 
 use super::core::Core;
 use super::round_trip;
 use super::sending::{Ending, Waiting, send_message};
+use super::sending_parts::send_parts;
 use crate::connection::handle::waker_of_this_thread;
 use crate::connection::patience::{Patience, wait_for_room};
 use crate::{Closed, Error, SendOptions, WhenFull};
@@ -119,6 +121,14 @@ impl Handle {
         message: impl AsMessage + Send + Unpin + 'a,
     ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
         send_message(&self.0, message, SendOptions::default())
+    }
+
+    /// Sends a message whose parts a stream yields: see [`Connection::send_parts`](super::Connection::send_parts).
+    pub fn send_parts<'a, P: Into<OwnedMessage> + Send + 'a>(
+        &'a self,
+        parts: impl Stream<Item = Result<P, Error>> + Send + 'a,
+    ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
+        send_parts(Arc::clone(&self.0), parts)
     }
 
     /// Sends a ping with a payload of at most 125 bytes. Fails as [`send`](Handle::send) does.

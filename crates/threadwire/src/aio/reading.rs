@@ -4,13 +4,14 @@ use std::collections::VecDeque;
 use std::task::{Context, Poll, ready};
 
 use threadwire_core::session::buffers::Buffers;
+use threadwire_core::session::parts::Part;
 use threadwire_core::session::receive::Received;
 use threadwire_proto::keepalive::Hold;
 use threadwire_proto::{OpCode, OwnedMessage};
 
 use super::attendant::now;
 use super::link::Awaited;
-use super::received::Event;
+use super::received::Arrival;
 use super::state::{Env, State};
 use super::stream::Polled;
 use crate::Error;
@@ -32,7 +33,7 @@ impl State {
         cx: &mut Context<'_>,
         ahead: &mut VecDeque<OwnedMessage>,
         env: Env<'_>,
-    ) -> Poll<Result<Option<Event>, Error>> {
+    ) -> Poll<Result<Option<Arrival>, Error>> {
         self.has_polled = true;
         match self.poll_event(env, ahead) {
             Poll::Ready(Some(event)) => {
@@ -79,7 +80,7 @@ impl State {
 
     /// The next thing that has arrived. `None` if nothing more will be handed out.
     #[inline]
-    fn poll_event(&mut self, env: Env<'_>, ahead: &mut VecDeque<OwnedMessage>) -> Poll<Option<Event>> {
+    fn poll_event(&mut self, env: Env<'_>, ahead: &mut VecDeque<OwnedMessage>) -> Poll<Option<Arrival>> {
         if !self.inbox.is_empty() {
             self.look_at_answers(env);
             if self.session.is_throttled() {
@@ -138,7 +139,7 @@ impl State {
         &mut self,
         env: Env<'_>,
         ahead: Option<&mut VecDeque<OwnedMessage>>,
-    ) -> Option<Event> {
+    ) -> Option<Arrival> {
         if self.unparsed.is_empty() {
             return None;
         }
@@ -160,7 +161,7 @@ impl State {
         reads: Awaited,
         env: Env<'_>,
         ahead: Option<&mut VecDeque<OwnedMessage>>,
-    ) -> Poll<Option<Event>> {
+    ) -> Poll<Option<Arrival>> {
         self.look_at_answers(env);
         if self.is_reading_held() {
             return Poll::Pending;
@@ -207,10 +208,10 @@ impl State {
         input: &mut &mut [u8],
         buffers: &Buffers,
         ahead: Option<&mut VecDeque<OwnedMessage>>,
-    ) -> Option<Event> {
+    ) -> Option<Arrival> {
         loop {
             if let Some(message) = self.session.next_message(input) {
-                let message = Event::Message(message.to_owned());
+                let message = Arrival::Message(message.to_owned());
                 if let Some(ahead) = ahead {
                     // Only whole messages: what is sent in answer to them must not come behind the peer's close frame.
                     while ahead.len() < AHEAD
@@ -223,18 +224,19 @@ impl State {
             }
             let frame = self.session.next_frame(input, buffers)?;
             match frame.opcode() {
-                OpCode::Ping if self.wants_control => return Some(Event::Ping(frame.into_vec())),
+                OpCode::Ping if self.wants_control => return Some(Arrival::Ping(frame.into_vec())),
                 OpCode::Pong => {
                     self.pong_arrived(frame.payload());
                     if self.wants_control {
-                        return Some(Event::Pong(frame.into_vec()));
+                        return Some(Arrival::Pong(frame.into_vec()));
                     }
                     frame.recycle(&mut buffers.shared.borrow_mut().pool);
                 }
                 OpCode::Ping | OpCode::Close => frame.recycle(&mut buffers.shared.borrow_mut().pool),
+                _ if self.in_parts => return Some(Arrival::Part(Part::of(frame))),
                 _ => {
                     if let Some(message) = frame.into_owned(&mut buffers.shared.borrow_mut().pool) {
-                        return Some(Event::Message(message));
+                        return Some(Arrival::Message(message));
                     }
                 }
             }
@@ -309,7 +311,7 @@ impl State {
         looked
     }
 
-    fn keep_for_later(&mut self, event: Event) {
+    fn keep_for_later(&mut self, event: Arrival) {
         self.inbox_cost += event.cost();
         self.inbox.push_back(event);
         self.session.hold_beside(self.inbox_cost);

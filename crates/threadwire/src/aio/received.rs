@@ -1,5 +1,6 @@
 //! Received messages and frames of the async face, owned.
 
+use threadwire_core::session::parts::Part;
 use threadwire_proto::OwnedMessage;
 
 /// What has arrived, for [`Connection::recv_event`](super::Connection::recv_event): messages, and what the peer sends to see
@@ -15,13 +16,23 @@ pub enum Event {
     Pong(Vec<u8>),
 }
 
-impl Event {
+/// What has arrived, and waits to be received.
+pub(super) enum Arrival {
+    Message(OwnedMessage),
+    /// Where messages are received in parts.
+    Part(Part),
+    Ping(Vec<u8>),
+    Pong(Vec<u8>),
+}
+
+impl Arrival {
     /// About how much memory it takes.
     pub(super) fn cost(&self) -> usize {
         let payload = match self {
-            Event::Message(message) => message.len(),
-            Event::Ping(payload) | Event::Pong(payload) => payload.len(),
+            Arrival::Message(message) => message.len(),
+            Arrival::Part(part) => part.bytes.len(),
+            Arrival::Ping(payload) | Arrival::Pong(payload) => payload.len(),
         };
-        size_of::<Event>() + payload
+        size_of::<Arrival>() + payload
     }
 }

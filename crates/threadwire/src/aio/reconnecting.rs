@@ -25,6 +25,7 @@ use super::client::connect_by;
 use super::connection::Connection;
 use super::handle::Handle;
 use super::round_trip::measure;
+use super::sending::Ending;
 use crate::client::AsClient;
 use crate::reconnect::{Attempt, Backoff, Cause, Change, State};
 use crate::{Error, SendOptions};
@@ -50,6 +51,8 @@ enum UnderWay {
     Nothing,
     Attempt(Pin<Box<Dialing>>),
     Connection(Box<Connected>),
+    /// The program has the connection to itself.
+    Given(Handle, Pin<Box<Ending>>),
     Timer(Pin<Box<Sleep>>),
 }
 
@@ -383,6 +386,8 @@ impl Reconnecting {
                         Ok(None) | Err(_) => self.ended(),
                     }
                 }
+                // Only one who receives connections is given them.
+                UnderWay::Given(..) => ready!(self.poll_given(cx)),
                 UnderWay::Timer(timer) => {
                     ready!(timer.as_mut().poll(cx));
                     self.under_way = UnderWay::Nothing;
@@ -393,18 +398,68 @@ impl Reconnecting {
         }
     }
 
+    /// The next connection, for the program to have to itself.
+    pub(super) fn poll_connection(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Connection>, Error>> {
+        self.note_receiver(cx);
+        loop {
+            self.take_news();
+            while let Some(effect) = self.conductor.next_effect() {
+                self.perform(effect);
+                self.take_news();
+            }
+            self.changes.clear();
+            match &mut self.under_way {
+                UnderWay::Attempt(dialing) => match ready!(dialing.as_mut().poll(cx)) {
+                    Ok(ws) => self.opened(ws),
+                    Err(error) => {
+                        self.under_way = UnderWay::Nothing;
+                        self.conductor.on(Event::Failed(error));
+                    }
+                },
+                UnderWay::Connection(_) => {
+                    let under_way = std::mem::replace(&mut self.under_way, UnderWay::Nothing);
+                    if let UnderWay::Connection(connected) = under_way {
+                        let ending = Box::pin(Ending::new(connected.ws.core()));
+                        self.under_way = UnderWay::Given(connected.ws.handle(), ending);
+                        return Poll::Ready(Ok(Some(connected.ws)));
+                    }
+                }
+                UnderWay::Given(..) => ready!(self.poll_given(cx)),
+                UnderWay::Timer(timer) => {
+                    ready!(timer.as_mut().poll(cx));
+                    self.under_way = UnderWay::Nothing;
+                    self.conductor.on(Event::Rung);
+                }
+                UnderWay::Nothing => return Poll::Ready(self.tell_end().map(|_| None)),
+            }
+        }
+    }
+
+    /// Closes the connection that was given away, and waits for its end.
+    fn poll_given(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let UnderWay::Given(handle, ending) = &mut self.under_way else { return Poll::Ready(()) };
+        if handle.is_open() {
+            // Only one that has closed meanwhile refuses that.
+            let _ = handle.close();
+        }
+        let closed = ready!(ending.as_mut().poll(cx));
+        self.under_way = UnderWay::Nothing;
+        // A command may have come just before.
+        self.take_news();
+        self.shared.closed();
+        self.conductor.on_asked_for_next(Instant::now(), Some(closed));
+        Poll::Ready(())
+    }
+
     /// What a receive ends with.
     fn tell_end(&mut self) -> Result<Option<Update>, Error> {
         if self.conductor.state() != State::GaveUp || !self.end.tell_once() {
             return Ok(None);
         }
-        match self.conductor.cause() {
-            Some(cause) => Err(match &**cause {
-                Cause::Closed(closed) => Error::Ended(Arc::clone(closed)),
-                _ => Error::other(Arc::clone(cause)),
-            }),
-            None => Ok(None),
-        }
+        self.conductor.failure().map_or(Ok(None), Err)
     }
 }
 
@@ -486,11 +541,11 @@ impl Reconnecting {
             }
             Effect::Release => self.shared.release(),
             Effect::Measure { rounds } => self.with_connection(|connected| connected.measure(rounds)),
-            Effect::Close(code, reason) => self.with_connection(|connected| {
+            Effect::Close(code, reason) => self.with_handle(|handle| {
                 // The handle that asked for it has checked it.
-                let _ = connected.ws.handle().close_with(code, &reason);
+                let _ = handle.close_with(code, &reason);
             }),
-            Effect::DropNow => self.with_connection(|connected| connected.ws.core().close_now()),
+            Effect::DropNow => self.with_handle(|handle| handle.core().close_now()),
             Effect::Judge(cause) => {
                 let event = match is_worth_it(self.hooks.retry_if.as_deref_mut(), &cause) {
                     true => Event::Retry { random: random(), now: SystemTime::now() },
@@ -510,6 +565,14 @@ impl Reconnecting {
     fn with_connection(&mut self, call: impl FnOnce(&mut Connected)) {
         if let UnderWay::Connection(connected) = &mut self.under_way {
             call(connected);
+        }
+    }
+
+    fn with_handle(&self, call: impl FnOnce(&Handle)) {
+        match &self.under_way {
+            UnderWay::Connection(connected) => call(&connected.ws.handle()),
+            UnderWay::Given(handle, _) => call(handle),
+            _ => {}
         }
     }
 

@@ -7,13 +7,14 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Instant;
 
-use threadwire_proto::Role;
 use threadwire_proto::handshake::{Headers, Response};
+use threadwire_proto::{Level, Role};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 
 use super::connection::Connection;
 use super::core::Opening;
+use super::partial::PartialReceiver;
 use super::pending::{Place, go_on};
 use super::reception::{Reception, receive};
 use super::stream::Stream;
@@ -86,7 +87,14 @@ impl Request {
     /// fails with [`Error::Handshake`] then. Where there is no room for it ([`Admission`](crate::server::Admission)), it is answered so, and this
     /// fails with [`Error::Limit`].
     pub async fn upgrade(self) -> Result<Connection, Error> {
-        self.open().await.map(|(_, connection)| connection)
+        self.open(Level::Messages).await.map(|(_, connection)| connection)
+    }
+
+    /// The same, for messages that are received in parts, as they come: see [`PartialReceiver`], and an example there. A part is no
+    /// longer than [`Limits::max_frame`](crate::Limits::max_frame), nor than a
+    /// [`Limits::max_message`](crate::Limits::max_message) that the server has for its other connections.
+    pub async fn upgrade_in_parts(self) -> Result<PartialReceiver, Error> {
+        self.open(Level::Frames).await.map(|(_, connection)| PartialReceiver::new(connection))
     }
 
     /// The same, with headers to add to the answer, and a subprotocol, which must be one of those that the request offers:
@@ -148,7 +156,7 @@ impl Request {
     }
 
     /// Upgrades; the request goes on to live.
-    pub(super) async fn open(self) -> Result<(crate::Request, Connection), Error> {
+    pub(super) async fn open(self, level: Level) -> Result<(crate::Request, Connection), Error> {
         let Request { head, reception, early, given, place } = self;
         let granted = match reception.opening.grant(&head, given.headers, &given.subprotocol) {
             Ok(granted) => granted,
@@ -162,8 +170,9 @@ impl Request {
         granted.encode(&mut output);
         let connection = Connection::open(Opening {
             role: Role::Server,
+            level,
             stream: reception.stream,
-            config: Arc::clone(&reception.opening.settings().config),
+            config: bounded(&reception.opening.settings().config, level),
             agreed: granted.agreed,
             deflate: granted.deflate,
             output,
@@ -191,6 +200,16 @@ impl Request {
             tracing::debug!(%error, "a request was not answered");
         }
     }
+}
+
+/// The settings of a connection of a server. Its limit of messages bounds their parts, too.
+fn bounded(config: &Arc<Config>, level: Level) -> Arc<Config> {
+    let mut config = Arc::clone(config);
+    if level == Level::Frames && config.limits.max_message < config.limits.max_frame {
+        let config = Arc::make_mut(&mut config);
+        config.limits.max_frame = config.limits.max_message;
+    }
+    config
 }
 
 /// Answers with a response, and returns when it is written; the peer's end is awaited in a task.

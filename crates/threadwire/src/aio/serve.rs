@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
+use threadwire_proto::Level;
 use tokio::task::JoinSet;
 
 use super::connection::Connection;
@@ -90,7 +91,7 @@ impl Server {
         };
         while let Some(request) = next(&mut self, &mut tasks).await {
             // In a box, as the task lives on: its size is memory of an idle connection.
-            let opening = Box::pin(request.open());
+            let opening = Box::pin(request.open(Level::Messages));
             tasks.spawn(run(opening, Arc::clone(&control), Arc::clone(&handler)));
         }
         if control.ending().is_none() {

@@ -11,15 +11,17 @@ use std::time::Duration;
 use futures_core::Stream;
 use futures_core::stream::FusedStream;
 use futures_sink::Sink;
+use threadwire_core::session::parts::Part;
 use threadwire_core::session::round_trip::Measurement;
 use threadwire_proto::{AsMessage, CloseCode, OpCode, OwnedMessage};
 use tokio::task::coop;
 
 use super::core::Core;
 use super::handle::Handle;
-use super::received::Event;
+use super::received::{Arrival, Event};
 use super::round_trip;
 use super::sending::{Ending, Waiting, forget_sender, send_frame, send_message};
+use super::sending_parts::send_parts;
 use crate::{Closed, Error, SendOptions};
 
 /// The half that receives: see [`Connection::split`](super::Connection::split).
@@ -50,9 +52,33 @@ impl Receiver {
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Event>, Error>> {
         let turn = ready!(coop::poll_proceed(cx));
-        let received = match self.ahead.pop_front() {
-            Some(message) => Ok(Some(Event::Message(message))),
-            None => ready!(self.core.poll_recv(cx, &mut self.ahead)),
+        let received = loop {
+            if let Some(message) = self.ahead.pop_front() {
+                break Ok(Some(Event::Message(message)));
+            }
+            break match ready!(self.core.poll_recv(cx, &mut self.ahead)) {
+                Ok(Some(Arrival::Message(message))) => Ok(Some(Event::Message(message))),
+                Ok(Some(Arrival::Ping(payload))) => Ok(Some(Event::Ping(payload))),
+                Ok(Some(Arrival::Pong(payload))) => Ok(Some(Event::Pong(payload))),
+                Ok(Some(Arrival::Part(_))) => continue,
+                Ok(None) => Ok(None),
+                Err(error) => Err(error),
+            };
+        };
+        turn.made_progress();
+        Poll::Ready(received)
+    }
+
+    /// The next part of a message, of a connection that was opened for parts.
+    pub(super) fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Part>, Error>> {
+        let turn = ready!(coop::poll_proceed(cx));
+        let received = loop {
+            match ready!(self.core.poll_recv(cx, &mut self.ahead)) {
+                Ok(Some(Arrival::Part(part))) => break Ok(Some(part)),
+                Ok(Some(_)) => {}
+                Ok(None) => break Ok(None),
+                Err(error) => break Err(error),
+            }
         };
         turn.made_progress();
         Poll::Ready(received)
@@ -66,8 +92,8 @@ impl Receiver {
                 break Ok(Some(message));
             }
             match ready!(self.core.poll_recv(cx, &mut self.ahead)) {
-                Ok(Some(Event::Message(message))) => break Ok(Some(message)),
-                Ok(Some(Event::Ping(_) | Event::Pong(_))) => {}
+                Ok(Some(Arrival::Message(message))) => break Ok(Some(message)),
+                Ok(Some(_)) => {}
                 Ok(None) => break Ok(None),
                 Err(error) => break Err(error),
             }
@@ -143,6 +169,14 @@ impl Sender {
         options: impl Into<SendOptions>,
     ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
         send_message(&self.core, message, options.into())
+    }
+
+    /// Sends a message whose parts a stream yields: see [`Connection::send_parts`](super::Connection::send_parts).
+    pub fn send_parts<'a, P: Into<OwnedMessage> + Send + 'a>(
+        &'a self,
+        parts: impl Stream<Item = Result<P, Error>> + Send + 'a,
+    ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
+        send_parts(Arc::clone(&self.core), parts)
     }
 
     /// Sends a frame: see [`Connection::send_frame`](super::Connection::send_frame).

@@ -20,11 +20,11 @@ use threadwire_core::session::progress::Stall;
 use threadwire_core::session::send::Framed;
 use threadwire_core::session::unparsed::Unparsed;
 use threadwire_core::session::{self, Session};
-use threadwire_proto::{CloseCode, CloseFrame, Compress, Initiator, OpCode, SendError, SendOptions};
+use threadwire_proto::{CloseCode, CloseFrame, Compress, Initiator, Level, OpCode, SendError, SendOptions};
 
 use super::attendant::{RuntimeEnded, now};
 use super::link::{Awaited, Link};
-use super::received::Event;
+use super::received::Arrival;
 use super::stream::{Polled, Stream};
 use super::waiters::Waiters;
 use crate::tasks::last_stall;
@@ -56,7 +56,7 @@ pub(super) struct State {
     pub(super) session: Session,
     pub(super) unparsed: Unparsed,
     /// What was read while nobody received, and not received yet.
-    pub(super) inbox: VecDeque<Event>,
+    pub(super) inbox: VecDeque<Arrival>,
     pub(super) inbox_cost: usize,
     /// Whether that is so much that nothing more is read.
     pub(super) is_full: bool,
@@ -64,6 +64,10 @@ pub(super) struct State {
     pub(super) sent_at_read: u64,
     /// Whether pings and pongs are handed out.
     pub(super) wants_control: bool,
+    /// Whether messages are handed out in parts.
+    pub(super) in_parts: bool,
+    /// Whether a message is being sent in parts, for whose end others wait.
+    pub(super) is_sending_parts: bool,
     /// Whether the program reads no more for now.
     pub(super) is_reading_paused: bool,
     /// Whether the reader has come since that was looked at last.
@@ -90,7 +94,7 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(stream: Stream, session: Session, unparsed: Unparsed) -> State {
+    pub(super) fn new(stream: Stream, session: Session, unparsed: Unparsed, level: Level) -> State {
         State {
             stream: Some(stream),
             session,
@@ -100,6 +104,8 @@ impl State {
             is_full: false,
             sent_at_read: u64::MAX,
             wants_control: false,
+            in_parts: level == Level::Frames,
+            is_sending_parts: false,
             is_reading_paused: false,
             has_polled: false,
             has_no_receiver: false,
@@ -192,11 +198,26 @@ impl State {
     /// Whether whoever sends needn't wait. Otherwise it is noted as one who does.
     #[inline]
     pub(super) fn has_turn(&mut self, cx: &mut Context<'_>, number: &mut Option<u64>) -> bool {
+        let is_paused = self.is_paused() || (self.is_sending_parts && self.session.is_open());
+        if is_paused {
+            self.senders.note(number, cx.waker());
+        }
+        !is_paused
+    }
+
+    /// The same for the next part of a message.
+    pub(super) fn has_turn_in_message(&mut self, cx: &mut Context<'_>, number: &mut Option<u64>) -> bool {
         let is_paused = self.is_paused();
         if is_paused {
             self.senders.note(number, cx.waker());
         }
         !is_paused
+    }
+
+    /// No message is being sent in parts any more: those who have waited for that go on.
+    pub(super) fn end_parts(&mut self) {
+        self.is_sending_parts = false;
+        self.wake_senders();
     }
 
     /// Sends a frame, or puts it into the write buffer.

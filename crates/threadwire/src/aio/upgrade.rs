@@ -7,8 +7,8 @@ use std::sync::Arc;
 use http::{HeaderValue, Request, Response, request::Parts};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use threadwire_proto::Role;
 use threadwire_proto::handshake::{self, Answer, HandshakeError, Headers};
+use threadwire_proto::{Level, Role};
 
 use super::connection::Connection;
 use super::core::Opening;
@@ -169,6 +169,7 @@ impl Upgrade {
             let deflate = deflate?;
             let upgraded = on_upgrade.await.map_err(Error::other)?;
             Ok(Connection::open(Opening {
+                level: Level::Messages,
                 role: Role::Server,
                 stream: Stream::of(TokioIo::new(upgraded)).traced_from_now_on(&config, Role::Server),
                 config: Arc::new(config),

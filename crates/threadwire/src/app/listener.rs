@@ -53,7 +53,8 @@ impl AppListener {
                 Ok(()) | Err(Error::Stopped) => {}
                 Err(Error::Closed) if !ws.is_open() => {}
                 Err(error) => {
-                    self.has_failed = true;
+                    // One that the connection outlives is not what it ends with.
+                    self.has_failed = !ws.outlives(error);
                     callbacks.tell(Some(ws), error);
                 }
             }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use threadwire_proto::deflate::Agreement;
-use threadwire_proto::handshake::Headers;
+use threadwire_proto::handshake::{self, Headers};
 use threadwire_proto::{AsMessage, CloseCode, OwnedMessage, RoundTripSummary};
 use threadwire_worker::{EventLoop, Remote, Stopped, checkpoint};
 
@@ -283,6 +283,33 @@ impl Connection {
         })
     }
 
+    /// Sends a message whose parts an iterator makes, each a fragment, while it makes them; each waits for room as
+    /// [`send`](Connection::send) does. An error of the iterator, once a part was sent, closes the connection with 1011: see
+    /// [`Handle::send_parts`].
+    ///
+    /// ```
+    /// use std::io::{BufRead, BufReader, Read};
+    /// use threadwire::{Error, blocking};
+    ///
+    /// /// A long text, line by line.
+    /// fn send_lines(ws: &mut blocking::Connection, text: impl Read) -> Result<(), Error> {
+    ///     ws.send_parts(BufReader::new(text).lines().map(|line| Ok(line? + "\n")))
+    /// }
+    /// ```
+    pub fn send_parts<P: Into<OwnedMessage>>(
+        &mut self,
+        parts: impl IntoIterator<Item = Result<P, Error>>,
+    ) -> Result<(), Error> {
+        self.before_send();
+        self.handle().send_each_part(parts, |send| {
+            self.inbox.window.while_sending(&self.ws, None, |when_full| {
+                send(when_full)?;
+                self.flush();
+                Ok(())
+            })
+        })
+    }
+
     /// Sends a ping, with a payload of at most 125 bytes. Its pong only counts as a sign of life; see
     /// [`measure_roundtrip`](Connection::measure_roundtrip).
     pub fn ping(&mut self, payload: &[u8]) -> Result<(), Error> {
@@ -424,6 +451,11 @@ impl Connection {
     /// [`Connection::attached`](crate::Connection::attached).
     pub fn attached<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
         self.ws.attached()
+    }
+
+    /// The request that this connection began with, if the program has [kept](crate::Request::keep) it. `None` on a client.
+    pub fn request(&self) -> Option<Arc<handshake::Request>> {
+        self.attached()
     }
 
     /// The peer's address. Fails once TCP has ended, and on a Unix socket, which has none.

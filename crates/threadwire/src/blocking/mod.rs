@@ -23,6 +23,7 @@
 //! | wait for the next message, a while, or not at all | [`recv`](Connection::recv), [`recv_timeout`](Connection::recv_timeout), [`try_recv`](Connection::try_recv) |
 //! | go through all messages | `for message in &mut ws` |
 //! | take a large message as it comes | [`connect_in_parts`] |
+//! | connect again when a connection ends | `for ws in` [`connections`] |
 //! | read and write on two threads | [`split`](Connection::split), and any number of [`handle`](Connection::handle)s |
 //! | hand a connection to another thread | [`detach`](Connection::detach) |
 //! | wait for several at once | [`Select`] |
@@ -31,6 +32,7 @@
 
 mod client;
 mod connection;
+mod connections;
 mod detached;
 mod inbox;
 mod partial;
@@ -43,6 +45,7 @@ mod window;
 
 pub use client::{connect, connect_in_parts};
 pub use connection::{Connection, Iter};
+pub use connections::{Connections, connections};
 pub use detached::Detached;
 pub use partial::{Incoming, PartialReceiver};
 pub use select::{Key, Select, Selected};

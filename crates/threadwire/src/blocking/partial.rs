@@ -1,17 +1,18 @@
 //! Messages in parts: fragments as they arrive, for messages too long for memory.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use threadwire_proto::{AsMessage, CloseCode, Frame, Level, OpCode};
+use threadwire_proto::{AsMessage, CloseCode, Frame, Level};
 use threadwire_worker::EventLoop;
 
 use super::connection::look_around;
 use super::window::ReceiveWindow;
 use threadwire_core::session::outcome::EndOfReceiving;
+use threadwire_core::session::parts::{InParts, Part};
 
 use crate::{Client, Closed, Connection, Error, Handle, Listener};
 
@@ -42,7 +43,8 @@ use crate::{Client, Closed, Connection, Error, Handle, Listener};
 pub struct PartialReceiver {
     ws: Connection,
     fragments: Rc<Fragments>,
-    end: RefCell<EndOfReceiving>,
+    end: EndOfReceiving,
+    parts: InParts,
 }
 
 /// A message that is arriving: see [`PartialReceiver`]. Dropped before its end, the rest of it is skipped when the next one is
@@ -55,59 +57,50 @@ pub struct Incoming<'a> {
 
 #[derive(Default)]
 struct Fragments {
-    queue: RefCell<VecDeque<Fragment>>,
+    queue: RefCell<VecDeque<Part>>,
     window: ReceiveWindow,
-    /// Whether the message that was received last has not come to its end.
-    is_mid_message: Cell<bool>,
-}
-
-struct Fragment {
-    is_text: bool,
-    is_last: bool,
-    bytes: Vec<u8>,
 }
 
 pub(super) fn connect(client: &Client) -> Result<PartialReceiver, Error> {
     let fragments = Rc::new(Fragments::default());
     let ws = client.connect(FragmentListener(Rc::clone(&fragments)))?;
-    Ok(PartialReceiver { ws, fragments, end: RefCell::default() })
+    Ok(PartialReceiver { ws, fragments, end: EndOfReceiving::default(), parts: InParts::default() })
 }
 
 impl PartialReceiver {
     /// Receives the beginning of a message; what was not taken of the one before is skipped. Ends as
     /// [`Connection::recv`](super::Connection::recv) does.
     pub fn recv(&mut self) -> Result<Option<Incoming<'_>>, Error> {
-        while self.fragments.is_mid_message.get() {
-            if self.next_part()?.is_none() {
-                break;
-            }
+        while self.parts.is_to_skip() {
+            self.next_part()?;
         }
         self.wait()?;
-        let first = self.fragments.queue.borrow().front().map(|part| part.is_text);
-        match first {
-            Some(is_text) => {
-                self.fragments.is_mid_message.set(true);
-                Ok(Some(Incoming { connection: self, is_text }))
-            }
-            None => self.end().map(|()| None),
-        }
+        let received = self.take();
+        let begun = self.parts.begin(received)?;
+        Ok(begun.map(|is_text| Incoming { connection: self, is_text }))
     }
 
     /// The next part of the message, `None` behind its last one.
     fn next_part(&mut self) -> Result<Option<Vec<u8>>, Error> {
-        if !self.fragments.is_mid_message.get() {
+        if let Some(first) = self.parts.take_first() {
+            return Ok(Some(first));
+        }
+        if !self.parts.goes_on() {
             return Ok(None);
         }
         self.wait()?;
-        let Some(part) = self.fragments.queue.borrow_mut().pop_front() else {
-            // The message broke off. That is an error after a normal close too, as the message has no end.
-            self.fragments.is_mid_message.set(false);
-            self.end()?;
-            return Err(Error::Lost);
-        };
-        self.fragments.window.remove(&self.ws, part.bytes.len());
-        self.fragments.is_mid_message.set(!part.is_last);
-        Ok(Some(part.bytes))
+        let received = self.take();
+        self.parts.next(received).map(Some)
+    }
+
+    /// The oldest part that is there, or the end.
+    fn take(&mut self) -> Result<Option<Part>, Error> {
+        let part = self.fragments.queue.borrow_mut().pop_front();
+        match &part {
+            Some(part) => self.fragments.window.remove(&self.ws, part.bytes.len()),
+            None => self.end()?,
+        }
+        Ok(part)
     }
 
     fn wait(&self) -> Result<(), Error> {
@@ -116,9 +109,9 @@ impl PartialReceiver {
         Ok(())
     }
 
-    fn end(&self) -> Result<(), Error> {
+    fn end(&mut self) -> Result<(), Error> {
         match self.ws.closed() {
-            Some(closed) => self.end.borrow_mut().tell(&closed),
+            Some(closed) => self.end.tell(&closed),
             None => Ok(()),
         }
     }
@@ -174,16 +167,11 @@ impl Listener for FragmentListener {
     }
 
     fn on_frame(&mut self, ws: &Connection, frame: &Frame<'_>) -> Result<(), Error> {
-        if frame.opcode().is_control() {
-            return Ok(());
+        if !frame.opcode().is_control() {
+            let part = Part::copied(frame);
+            self.0.window.add(ws, part.bytes.len());
+            self.0.queue.borrow_mut().push_back(part);
         }
-        let part = Fragment {
-            is_text: frame.opcode() == OpCode::Text,
-            is_last: frame.fin(),
-            bytes: frame.payload().to_vec(),
-        };
-        self.0.window.add(ws, part.bytes.len());
-        self.0.queue.borrow_mut().push_back(part);
         Ok(())
     }
 }

@@ -80,6 +80,11 @@ pub fn connect(target: impl AsClient, listener: impl Listener) -> Result<Connect
 pub struct Client(Settings);
 
 impl Client {
+    /// With these settings.
+    pub(crate) fn of(settings: Settings) -> Client {
+        Client(settings)
+    }
+
     /// A connection to this URL, as [`Target`] takes it apart: `ws://HOST[:PORT][/PATH][?QUERY]`, `wss` for TLS, `ws+unix` for a
     /// unix socket. Nothing is opened yet.
     ///

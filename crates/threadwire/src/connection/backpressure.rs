@@ -118,6 +118,9 @@ impl Connection {
         if self.has(Flags::SHARED) {
             self.publish(left);
         }
+        if self.0.session.borrow().leaves_something() {
+            self.watch();
+        }
         self.tell_of_flow();
     }
 

@@ -40,14 +40,25 @@ impl Connection {
         true
     }
 
-    /// Runs code of the listener's. False if it failed: then the connection is closing now.
+    /// Runs code of the listener's. False if it failed: then the connection is closing now, unless it is to go on.
     #[inline]
     pub(super) fn guard(&self, callback: impl FnOnce() -> Result<(), Error>) -> bool {
         catch(callback).map_err(|error| self.callback_failed(error)).is_ok()
     }
 
+    /// Whether the connection goes on after a callback has failed with this.
     #[cold]
-    pub(super) fn callback_failed(&self, error: Error) {
+    pub(crate) fn outlives(&self, error: &Error) -> bool {
+        !self.0.site.config.close_on_error && self.is_open() && !matches!(error, Error::Stopped)
+    }
+
+    /// A callback has failed, and the connection goes on if that is wanted, or else closes.
+    #[cold]
+    pub(crate) fn callback_failed(&self, error: Error) {
+        if self.outlives(&error) {
+            tracing::error!(error = format!("{error:#}"), "a callback failed, and its connection goes on");
+            return threadwire_guard::discard(error);
+        }
         let code = match error {
             // The connection was closed under the callback: nothing is wrong with it.
             Error::Closed if !self.is_open() => return,

@@ -12,7 +12,7 @@ use crate::{Closed, Connection, Error};
 /// call that returns an error, or panics, closes its connection with 1011, and no other; the error is found in
 /// [`Closed::error`]. The code is 1001 for [`Error::Stopped`](crate::Error::Stopped), and 1008 for
 /// [`Error::Limit`](crate::Error::Limit). To return [`Error::Closed`](crate::Error::Closed) when the connection is closed
-/// is no failure.
+/// is no failure. With [`Config::close_on_error`](crate::Config::close_on_error) off, the error is logged and the connection goes on.
 ///
 /// Closures are listeners for messages: anything that is `FnMut(&Connection, Message<'_>) -> Result<(), Error>`, with the types written out.
 /// [`on_message`](crate::on_message) makes a listener of a closure without types, which may return any error. Here `?` takes what

@@ -40,7 +40,7 @@ use std::sync::Arc;
 
 use threadwire_core::agreed::Agreed;
 use threadwire_proto::deflate::Agreement;
-use threadwire_proto::handshake::Headers;
+use threadwire_proto::handshake::{self, Headers};
 use threadwire_proto::keepalive::Hold;
 use threadwire_proto::state::State;
 use threadwire_proto::{
@@ -558,6 +558,11 @@ impl Connection {
         self.0.agreed.as_ref()?.attached()
     }
 
+    /// The request that this connection began with, if the program has [kept](crate::Request::keep) it. `None` on a client.
+    pub fn request(&self) -> Option<Arc<handshake::Request>> {
+        self.attached()
+    }
+
     /// What the TLS handshake came to. `None` without TLS, and once the connection has ended.
     #[cfg(feature = "tls")]
     pub fn tls(&self) -> Option<TlsInfo> {
@@ -642,6 +647,9 @@ impl Connection {
                 event_loop.requeue(token, Ready::READABLE);
             }
         });
+        if connection.0.session.borrow().leaves_input() {
+            connection.watch();
+        }
         connection.settle();
         if !unread.is_empty() {
             event_loop.requeue(token, unread);

@@ -28,6 +28,9 @@ impl Connection {
         if !ran {
             self.0.unread.set(self.0.unread.get() | ready);
         }
+        if self.0.session.borrow().leaves_input() {
+            self.watch();
+        }
     }
 
     /// Reads once, and hands out what came. Reads on for the rest of a long message, as far as one turn allows, and to see
@@ -63,8 +66,8 @@ impl Connection {
         }
     }
 
-    /// Hands out what `input` holds. A callback that fails closes the connection, but what came behind what it failed on
-    /// still counts: the peer's own close frame, say. False if something is left for another turn.
+    /// Hands out what `input` holds. A callback that fails closes the connection (or does not), but what came behind what it
+    /// failed on still counts: the peer's own close frame, say. False if something is left for another turn.
     #[inline]
     pub(super) fn deliver(&self, listener: &mut dyn Listener, mut input: &mut [u8]) -> bool {
         let sent = self.0.session.borrow().sent();
@@ -73,9 +76,6 @@ impl Connection {
             self.0.session.borrow_mut().keep_input(input);
         }
         self.throttle(sent);
-        if self.0.session.borrow().leaves_input() {
-            self.watch();
-        }
         input.is_empty()
     }
 

@@ -59,11 +59,8 @@ impl Connection {
             self.write();
             left = self.0.session.borrow().buffered();
         }
-        if self.has(Flags::WATCHED) || self.0.session.borrow().is_watched(left, self.env()) {
+        if self.has(Flags::WATCHED) || self.0.session.borrow().is_watched(left) {
             self.regulate();
-        }
-        if self.0.session.borrow().leaves_output(left) {
-            self.watch();
         }
         if !self.is_open() {
             self.wind_down();

@@ -202,6 +202,24 @@ impl Conductor {
         matches!(self.phase, Phase::Over)
     }
 
+    /// Why it gave up, if it did, as an error for the program.
+    pub fn failure(&self) -> Option<Error> {
+        let cause = self.cause().filter(|_| self.state() == State::GaveUp)?;
+        Some(match &**cause {
+            Cause::Closed(closed) => Error::Ended(Arc::clone(closed)),
+            _ => Error::other(Arc::clone(cause)),
+        })
+    }
+
+    /// The program that has had the connection to itself asks for another, and this one has ended. Where this side ended it, the
+    /// next one follows at once; any other end is judged as ever.
+    pub fn on_asked_for_next(&mut self, now: Instant, closed: Option<Arc<Closed>>) {
+        if closed.as_ref().is_some_and(|closed| is_wanted(closed, false)) {
+            self.on(Event::Commanded(Command::Renew));
+        }
+        self.on(Event::Ended { now, closed });
+    }
+
     /// Takes an event in. One that does not fit the moment, such as a timer that rings late, changes nothing.
     pub fn on(&mut self, event: Event) {
         let is_interrupted = self.wanted().is_some();

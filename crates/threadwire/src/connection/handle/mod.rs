@@ -238,9 +238,9 @@ impl Handle {
         &'a self,
         message: impl AsMessage + Send + Unpin + 'a,
     ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
+        let most = self.0.config.max_buffered.saturating_sub(message.as_message().len());
         async move {
             let message = message.as_message();
-            let most = self.0.config.max_buffered.saturating_sub(message.as_bytes().len());
             loop {
                 match self.send_with(message, WhenFull::Error) {
                     Err(Error::Limit(_)) => {

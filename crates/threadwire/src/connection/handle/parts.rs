@@ -3,7 +3,8 @@
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use threadwire_proto::{Compress, OpCode};
+use threadwire_core::session::parts::Kind;
+use threadwire_proto::{Compress, OpCode, OwnedMessage};
 
 use super::Handle;
 use crate::{CloseCode, Error, WhenFull};
@@ -63,16 +64,16 @@ impl Parts {
     /// Ends the message. Fails as [`send`](Parts::send) does; the message is then lost, and the connection closed with
     /// 1011.
     pub fn finish(mut self) -> Result<(), Error> {
-        self.fragment(b"", true)?;
-        self.is_over = true;
-        Ok(())
+        self.fragment(b"", true)
     }
 
     fn fragment(&mut self, part: &[u8], fin: bool) -> Result<(), Error> {
-        let when_full = match self.handle.0.config.when_full {
-            WhenFull::Wait => WhenFull::Wait,
-            _ => WhenFull::Error,
-        };
+        self.fragment_with(part, fin, self.handle.0.config.when_full)
+    }
+
+    /// Fragments are never dropped: where there is no room for one, this waits or fails.
+    fn fragment_with(&mut self, part: &[u8], fin: bool, when_full: WhenFull) -> Result<(), Error> {
+        let when_full = if when_full == WhenFull::Wait { when_full } else { WhenFull::Error };
         match self.handle.connection() {
             Some(connection) => connection.send_part(self.opcode, fin, part, self.number, when_full)?,
             None => {
@@ -80,7 +81,61 @@ impl Parts {
             }
         }
         self.opcode = OpCode::Continuation;
+        self.is_over = fin;
         Ok(())
+    }
+}
+
+impl Handle {
+    /// Sends a message whose parts an iterator makes, each a fragment (RFC 6455, section 5.4), while it makes them: all text, or all
+    /// binary, as the first is. From the first to the last one the message has the connection for itself, as [`Parts`] have. Of no
+    /// part there is no message.
+    ///
+    /// Where there is no room for a part, this waits, while this thread's loop turns, unless
+    /// [`Config::when_full`](crate::Config::when_full) says otherwise.
+    ///
+    /// An error of the iterator, or a part of another kind, ends this with that error. If a part was sent before, the message can't be
+    /// completed: a peer would take what it has for the whole. So the connection is closed with 1011 then. Fails with
+    /// [`Error::Closed`] if the connection is not open.
+    ///
+    /// ```
+    /// use threadwire::{Connection, Error, Message, connect};
+    /// # use threadwire::{Reply, Server};
+    /// # let echo = || Reply::with(|ws: &Connection, m: Message<'_>| ws.send(m));
+    /// # let server = Server::bind("127.0.0.1:0")?.serve(move |_| echo())?;
+    /// # let url = format!("ws://{}", server.local_addr()?);
+    ///
+    /// let ws = connect(&url, |ws: &Connection, message: Message<'_>| {
+    ///     assert_eq!(message.as_text(), Some("1 2 3 "));
+    ///     ws.close()
+    /// })?;
+    /// ws.handle().send_parts((1..=3).map(|number| Ok(format!("{number} "))))?;
+    /// assert!(ws.handle().wait_closed()?.error.is_none());
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn send_parts<P: Into<OwnedMessage>>(
+        &self,
+        parts: impl IntoIterator<Item = Result<P, Error>>,
+    ) -> Result<(), Error> {
+        let when_full = self.config().policy_of_waiting(None);
+        self.send_each_part(parts, |send| send(when_full))
+    }
+
+    /// The same, where `pace` has each part sent, with what is to happen if there is no room for it.
+    pub(crate) fn send_each_part<P: Into<OwnedMessage>>(
+        &self,
+        parts: impl IntoIterator<Item = Result<P, Error>>,
+        mut pace: impl FnMut(&mut dyn FnMut(WhenFull) -> Result<(), Error>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let (mut kind, mut begun) = (Kind::default(), None);
+        for part in parts {
+            let part = part?.into();
+            let opcode = kind.next(&part)?;
+            let begun = begun.get_or_insert_with(|| Parts::new(self.clone(), opcode));
+            pace(&mut |when_full| begun.fragment_with(part.as_bytes(), false, when_full))?;
+        }
+        let Some(mut begun) = begun else { return Ok(()) };
+        pace(&mut |when_full| begun.fragment_with(b"", true, when_full))
     }
 }
 

@@ -85,7 +85,8 @@ impl<H: ConnectionHandle> ReconnectHandle<H> {
         &'a self,
         message: impl AsMessage + Send + Unpin + 'a,
     ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
-        async move { self.0.send_later(message.as_message()).await }
+        let shared = &self.0;
+        async move { shared.send_later(message.as_message()).await }
     }
 
     /// Closes with 1000, and reconnects no more. See [`close_with`](ReconnectHandle::close_with).

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use threadwire_core::panic::catch;
 use threadwire_proto::{Frame, Level, Message};
 
 use super::driver::Driver;
@@ -28,13 +29,19 @@ impl LentListener {
     ) -> Result<(), Error> {
         let Some(listener) = &mut self.listener else { return Ok(()) };
         let result = call(&mut **listener);
-        match &result {
+        match result {
             // Sending on a closed connection is no failure.
-            Err(Error::Closed) if !ws.is_open() => {}
-            Err(_) => self.driver.callback_failed(),
-            Ok(()) => {}
+            Err(Error::Closed) if !ws.is_open() => Err(Error::Closed),
+            Err(error) if ws.outlives(&error) => {
+                ws.callback_failed(error);
+                Ok(())
+            }
+            Err(error) => {
+                self.driver.callback_failed();
+                Err(error)
+            }
+            Ok(()) => Ok(()),
         }
-        result
     }
 }
 
@@ -49,7 +56,14 @@ impl Listener for LentListener {
 
     fn on_open(&mut self, ws: &Connection) -> Result<(), Error> {
         self.driver.opened(ws);
-        let result = self.pass_on(ws, |listener| listener.on_open(ws));
+        let result = match catch(|| self.pass_on(ws, |listener| listener.on_open(ws))) {
+            // A panic that the connection outlives.
+            Err(error) if ws.outlives(&error) => {
+                ws.callback_failed(error);
+                Ok(())
+            }
+            result => result,
+        };
         if result.is_ok() {
             self.driver.ready();
         }

@@ -11,9 +11,11 @@ mod handles;
 #[cfg(feature = "axum")]
 mod http_servers;
 mod messages;
+mod partial_messages;
 mod reconnecting;
 mod runtimes;
 mod same_as_on_loops;
 mod server;
+mod streamed_sends;
 #[cfg(feature = "tls")]
 mod tls;

@@ -81,14 +81,14 @@ pub struct Served {
 }
 
 impl Face {
-    /// Upgrades to a connection that echoes, and answers `note?` with the [`Note`] it has.
+    /// Upgrades to a connection that echoes, and answers `note?` with the [`Note`] it has, or the request that it has kept.
     pub fn accept(self) -> Reply {
         if self != Face::Listener {
             return Reply::upgrade();
         }
         Reply::with(|ws: &Connection, message: Message<'_>| {
             if message.as_bytes() == b"note?" {
-                return ws.send(&note(ws.attached::<Note>()));
+                return ws.send(&note(ws.attached::<Note>(), ws.request()));
             }
             ws.send(message)
         })
@@ -136,8 +136,12 @@ impl Face {
     }
 }
 
-fn note(note: Option<Arc<Note>>) -> String {
-    note.map_or_else(|| "nothing".to_owned(), |note| note.0.clone())
+fn note(note: Option<Arc<Note>>, request: Option<Arc<threadwire::proto::handshake::Request>>) -> String {
+    match (note, request) {
+        (Some(note), _) => note.0.clone(),
+        (None, Some(request)) => format!("{} {:?}", request.target(), request.headers().get("X-Name")),
+        (None, None) => "nothing".to_owned(),
+    }
 }
 
 fn stop(running: Running) {
@@ -148,7 +152,7 @@ fn stop(running: Running) {
 fn converse(ws: &mut blocking::Connection) -> Result<(), Error> {
     while let Some(message) = ws.recv()? {
         if message == "note?" {
-            ws.send(&note(ws.attached::<Note>()))?;
+            ws.send(&note(ws.attached::<Note>(), ws.request()))?;
         } else {
             ws.send(&message)?;
         }
@@ -183,7 +187,7 @@ mod aio {
                 let served = server.serve_until(stopped, |_request, mut ws| async move {
                     while let Ok(Some(message)) = ws.recv().await {
                         let sent = if message == "note?" {
-                            let note = note(ws.attached::<Note>());
+                            let note = note(ws.attached::<Note>(), ws.request());
                             ws.send(&note).await
                         } else {
                             ws.send(&message).await

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::thread::JoinHandle;
 
+use futures_core::Stream;
 use threadwire::aio::{self, Connection};
 use threadwire::{Client, Config, Error};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -15,6 +16,21 @@ use tokio::time::timeout;
 
 use super::peer::{Host, Peer};
 use super::{PATIENCE, bounded, patient};
+
+/// A stream of what an iterator has.
+pub fn stream_of<I: IntoIterator<IntoIter: Unpin>>(items: I) -> impl Stream<Item = I::Item> {
+    Items(items.into_iter())
+}
+
+struct Items<I>(I);
+
+impl<I: Iterator + Unpin> Stream for Items<I> {
+    type Item = I::Item;
+
+    fn poll_next(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Option<I::Item>> {
+        Poll::Ready(self.0.next())
+    }
+}
 
 /// A runtime of one thread.
 pub fn single() -> Runtime {

@@ -12,6 +12,7 @@ mod descriptors;
 mod ending_threads;
 mod error_drops;
 mod events;
+mod going_on;
 mod half_closed;
 mod isolation;
 mod keepalive;

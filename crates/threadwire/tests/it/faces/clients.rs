@@ -240,6 +240,31 @@ scenarios! {
                 feed.handle().connection().unwrap().abort();
             }
         };
+        blocking: alone || {
+            let serving = Serving::with(bind(), |_| Reply::with(echo));
+            let connections = blocking::connections(&client_of(&serving), at_once());
+            for ws in connections.take(2) {
+                let mut ws = ws.unwrap();
+                ws.send("hello").unwrap();
+                assert_eq!(ws.recv().unwrap().unwrap(), "hello");
+                ws.connection().abort();
+            }
+        };
+    }
+    "come back: one connection after the other" {
+        blocking: alone || {
+            let serving = Serving::with(bind(), |_| Reply::with(echo));
+            for ws in blocking::connections(&client_of(&serving), at_once()).take(2) {
+                assert!(ws.unwrap().is_open());
+            }
+        };
+        aio: alone async || {
+            let serving = Serving::with(bind(), |_| Reply::with(echo));
+            let mut connections = threadwire::aio::connections(&client_of(&serving), at_once());
+            for _ in 0..2 {
+                assert!(connections.next().await.unwrap().unwrap().is_open());
+            }
+        };
     }
     "come back: hold messages meanwhile" {
         app: alone || {
@@ -312,6 +337,14 @@ scenarios! {
         };
     }
     "come back: be told of each change" {
+        blocking: alone || {
+            let serving = Serving::with(bind(), |_| Reply::with(echo));
+            let (tell, told) = mpsc::channel();
+            let connections = blocking::connections(&client_of(&serving), at_once());
+            let mut connections = connections.on_change(move |change| tell.send(change.state).unwrap());
+            let _ws = connections.next().unwrap().unwrap();
+            assert!(told.try_iter().any(|state| state == State::Open));
+        };
         app: alone || {
             let serving = Serving::with(bind(), |_| Reply::with(echo));
             let (tell, told) = mpsc::channel();
@@ -342,6 +375,15 @@ scenarios! {
         };
     }
     "come back: change an attempt, and forbid it" {
+        blocking: alone || {
+            let (serving, asked) = asked("X-Name");
+            let connections = blocking::connections(&client_of(&serving), at_once());
+            let connections = connections.before(|attempt| attempt.header("X-Name", "value"));
+            let mut connections = connections.retry_if(|_| false);
+            connections.next().unwrap().unwrap().connection().abort();
+            assert!(connections.next().unwrap().is_err());
+            assert_eq!(asked(), "value");
+        };
         listener: alone || {
             let (serving, asked) = asked("X-Name");
             let reconnect = client_of(&serving).reconnect(at_once());

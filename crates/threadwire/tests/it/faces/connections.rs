@@ -17,6 +17,7 @@ use crate::common::peer::{BINARY, CLOSE, PING, PONG, Peer, TEXT};
 use crate::common::recorder::{Call, Log};
 use crate::common::secure::Secure;
 use crate::common::sharing::{FILLER, MARGIN, drain, fill};
+use crate::common::tasks::stream_of;
 use crate::common::{PATIENCE, Serving, bind, echo, ignore, patient};
 use threadwire::aio::Event;
 use threadwire::blocking::Select;
@@ -28,7 +29,7 @@ use threadwire::trace::Trace;
 use threadwire::worker::{EventLoop, Stalled, block_on, later, listen, wait_event};
 use threadwire::{
     App, Client, CloseCode, Closed, Config, Connection, Deflate, Error, Handle, Initiator, Keepalive,
-    Listener, Message, Reply, Room, WhenFull, sleep, wait_until,
+    Listener, Message, OwnedMessage, Reply, Room, WhenFull, sleep, wait_until,
 };
 
 /// The fragments of a message.
@@ -163,6 +164,58 @@ scenarios! {
             assert_eq!(peer.frame(), (0x01, b"two ".to_vec()));
             parts.finish().unwrap();
             assert_eq!(peer.frame(), (0x80, Vec::new()));
+        };
+        aio_handle: peer |handle, peer| {
+            block_on(handle.send_parts(stream_of(["two ", "parts"].map(Ok)))).unwrap().unwrap();
+            assert_eq!(peer.frame(), (0x01, b"two ".to_vec()));
+            assert_eq!(peer.frame(), (0x00, b"parts".to_vec()));
+            assert_eq!(peer.frame(), (0x80, Vec::new()));
+        };
+    }
+    "send a message whose parts an iterator or a stream makes" {
+        listener app: peer |ws, peer| {
+            ws.handle().send_parts(["two ", "parts"].map(Ok)).unwrap();
+            assert_eq!(frame(peer), (0x01, b"two ".to_vec()));
+            assert_eq!(frame(peer), (0x00, b"parts".to_vec()));
+            assert_eq!(frame(peer), (0x80, Vec::new()));
+            ws.handle().send_parts([Err::<&str, _>(Error::other("none"))]).unwrap_err();
+            assert!(ws.is_open(), "nothing was sent of it");
+            let broken = [Ok("half"), Err(Error::other("no more"))];
+            assert_eq!(ws.handle().send_parts(broken).unwrap_err().to_string(), "no more");
+            assert_eq!(frame(peer), (0x01, b"half".to_vec()));
+            assert_eq!(frame(peer).1[..2], 1011_u16.to_be_bytes());
+        };
+        blocking: peer |ws, peer| {
+            ws.send_parts(["two ", "parts"].map(Ok)).unwrap();
+            assert_eq!(peer.frame(), (0x01, b"two ".to_vec()));
+            assert_eq!(peer.frame(), (0x00, b"parts".to_vec()));
+            assert_eq!(peer.frame(), (0x80, Vec::new()));
+            let broken = [Ok("half"), Err(Error::other("no more"))];
+            assert_eq!(ws.send_parts(broken).unwrap_err().to_string(), "no more");
+            assert_eq!(frame(peer), (0x01, b"half".to_vec()));
+            assert_eq!(frame(peer).1[..2], 1011_u16.to_be_bytes());
+        };
+        aio: peer async |ws, peer| {
+            ws.send_parts(stream_of(["two ", "parts"].map(Ok))).await.unwrap();
+            assert_eq!(peer.frame(), (0x01, b"two ".to_vec()));
+            assert_eq!(peer.frame(), (0x00, b"parts".to_vec()));
+            assert_eq!(peer.frame(), (0x80, Vec::new()));
+            let mixed = [Ok(OwnedMessage::from("half")), Ok(OwnedMessage::from(&b"bytes"[..]))];
+            ws.send_parts(stream_of(mixed)).await.unwrap_err();
+            assert_eq!(peer.frame(), (0x01, b"half".to_vec()));
+            assert_eq!(peer.code(), 1011);
+        };
+        handle: peer |handle, peer| {
+            handle.send_parts(["two ", "parts"].map(Ok)).unwrap();
+            assert_eq!(peer.frame(), (0x01, b"two ".to_vec()));
+            assert_eq!(peer.frame(), (0x00, b"parts".to_vec()));
+            assert_eq!(peer.frame(), (0x80, Vec::new()));
+        };
+        aio_handle: peer |handle, peer| {
+            let broken = [Ok("half"), Err(Error::other("no more"))];
+            block_on(handle.send_parts(stream_of(broken))).unwrap().unwrap_err();
+            assert_eq!(peer.frame(), (0x01, b"half".to_vec()));
+            assert_eq!(peer.code(), 1011);
         };
     }
     "ping" {
@@ -629,6 +682,16 @@ scenarios! {
             assert_eq!(message.next_part().unwrap().unwrap(), b"two ");
             assert_eq!(message.next_part().unwrap().unwrap(), b"parts");
             assert_eq!(message.next_part().unwrap(), None);
+        };
+        aio: alone async || {
+            let (client, peer) = client(patient());
+            let mut ws = threadwire::aio::connect_in_parts(&client).await.unwrap();
+            let mut peer = peer.join().unwrap();
+            FRAGMENTS.iter().for_each(|(first, payload)| peer.send(*first, payload));
+            let mut message = ws.recv().await.unwrap().unwrap();
+            assert_eq!(message.next_part().await.unwrap().unwrap(), b"two ");
+            assert_eq!(message.next_part().await.unwrap().unwrap(), b"parts");
+            assert_eq!(message.next_part().await.unwrap(), None);
         };
     }
     "hear pings and pongs" {

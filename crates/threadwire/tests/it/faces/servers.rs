@@ -56,6 +56,15 @@ scenarios! {
             assert_eq!(served.note("/", ""), "attached");
         };
     }
+    "keep the request" {
+        listener blocking aio: server |face| {
+            let served = face.serve(Plan::new(move |request: &Request| {
+                request.keep();
+                face.accept()
+            }));
+            assert_eq!(served.note("/kept?yes", "X-Name: value\r\n"), "/kept?yes Some(\"value\")");
+        };
+    }
     "route by path" {
         listener blocking aio: server |face| {
             let router = Router::new().route("/rooms/{id}", move |request| {

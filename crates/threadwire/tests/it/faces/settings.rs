@@ -261,6 +261,7 @@ const ROWS: &[Row] = &[
     Row { name: "high_watermark", set: |world| world.with(|it| it.high_watermark(1 << 20)), heeded: echoes },
     Row { name: "low_watermark", set: |world| world.with(|it| it.low_watermark(1 << 10)), heeded: echoes },
     Row { name: "throttle", set: |world| world.with(|it| it.throttle(false)), heeded: echoes },
+    Row { name: "close_on_error", set: |world| world.with(|it| it.close_on_error(false)), heeded: echoes },
     Row { name: "Config::max_head", set: |world| world.with(|it| it.max_head(10)), heeded: fails },
     Row { name: "Config::max_headers", set: |world| world.with(|it| it.max_headers(1)), heeded: fails },
     Row {

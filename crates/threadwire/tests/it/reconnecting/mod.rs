@@ -5,4 +5,6 @@ mod commands;
 mod everywhere;
 mod memory;
 mod offline_queue;
+#[cfg(feature = "aio")]
+mod one_by_one;
 mod table;
