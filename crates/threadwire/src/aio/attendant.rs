@@ -208,8 +208,8 @@ fn see_to(core: &Core, call: impl FnOnce(&mut State, Env<'_>)) {
 async fn attend(at_work: AtWork) {
     let mut batch = Vec::new();
     std::future::poll_fn(|cx| {
-        let mut attended = 0;
-        while attended < PER_TURN {
+        let (mut attended, mut goes_on) = (0, true);
+        while attended < PER_TURN && goes_on {
             let mut duties = at_work.0.lock();
             if duties.queued.is_empty() {
                 if duties.is_over {
@@ -228,6 +228,8 @@ async fn attend(at_work: AtWork) {
                     && let Some(core) = link.core.upgrade()
                 {
                     see_to(&core, State::attend);
+                    // One that has more to do has put itself on the list again: others come before that.
+                    goes_on &= !link.is_queued();
                 }
             }
         }
