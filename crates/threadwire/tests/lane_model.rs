@@ -124,7 +124,9 @@ fn owner(lane: &Shared, told: &Receiver<()>) -> (Vec<(u8, u8)>, usize) {
         assert!(!ops.is_empty());
         spare = emptied;
         came.extend(ops.iter().map(decode));
+        let taken = lane.taken();
         lane.set_outside(0);
+        assert_ne!(lane.taken(), taken, "whoever waits sees that the peer takes something");
     }
     (came, times)
 }

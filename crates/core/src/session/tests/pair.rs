@@ -172,10 +172,10 @@ impl Side {
         self.write();
         let env = Env { config: &self.config, buffers: &self.buffers };
         self.session.regulate(|| now, env);
-        if self.session.leaves_something() {
-            if let Some(stall) = self.session.watch(now, env) {
-                self.session.give_up_stalled(stall, &mut self.end, env);
-            }
+        if self.session.leaves_something()
+            && let Some(stall) = self.session.watch(now, env)
+        {
+            self.session.give_up_stalled(stall, &mut self.end, env);
         }
         if !self.session.is_open() {
             match self.session.end_step(&mut self.end, false) {

@@ -767,6 +767,7 @@ const SERVES: &[Serves] = &[
         },
         refuses: &[NOT_ALONE, OF_FRAMES],
     },
+    #[cfg(feature = "axum")]
     Serves {
         name: "aio::Upgrade",
         begin: upgrade,
