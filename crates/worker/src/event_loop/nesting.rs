@@ -15,7 +15,7 @@ use crate::Token;
 pub(super) struct Nesting {
     /// The code that was entered last, by the wait that turns now.
     pub(super) running: Cell<Running>,
-    /// The waits that are under way, the outermost first: in what code each is, and where.
+    /// The waits in callbacks that are under way, the outermost first: in what code each is, and where.
     waits: RefCell<Vec<(Running, &'static Location<'static>)>>,
     /// Whether it was told that waits are nested too deep, until they are not nested half as deep any more.
     is_told: Cell<bool>,
@@ -36,7 +36,9 @@ impl EventLoop {
     pub(super) fn nest(&self, place: &'static Location<'static>) -> Nested<'_> {
         let (depth, running) = (self.depth.get(), self.nesting.running.take());
         self.depth.set(depth + 1);
-        self.nesting.waits.borrow_mut().push((running, place));
+        if depth > 0 {
+            self.nesting.waits.borrow_mut().push((running, place));
+        }
         if depth == EventLoop::MAX_NESTING && !self.nesting.is_told.replace(true) {
             self.tell_of_nesting();
         }
@@ -88,7 +90,9 @@ impl Drop for Nested<'_> {
         let nesting = &event_loop.nesting;
         event_loop.depth.set(depth);
         nesting.running.set(running);
-        nesting.waits.borrow_mut().truncate(depth);
+        if depth > 0 {
+            nesting.waits.borrow_mut().truncate(depth - 1);
+        }
         if depth <= EventLoop::MAX_NESTING / 2 {
             nesting.is_told.set(false);
         }
