@@ -808,7 +808,6 @@ fn upgrade(config: Config) -> Result<(), Error> {
 }
 
 #[test]
-#[cfg(feature = "axum")]
 fn each_way_to_serve_refuses_by_name_what_it_does_not_heed() {
     type Set = fn(Config) -> Config;
     let settings: &[(&str, Set)] = &[
