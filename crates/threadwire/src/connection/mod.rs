@@ -647,9 +647,6 @@ impl Connection {
                 event_loop.requeue(token, Ready::READABLE);
             }
         });
-        if connection.0.session.borrow().leaves_input() {
-            connection.watch();
-        }
         connection.settle();
         if !unread.is_empty() {
             event_loop.requeue(token, unread);

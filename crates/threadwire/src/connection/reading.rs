@@ -28,9 +28,6 @@ impl Connection {
         if !ran {
             self.0.unread.set(self.0.unread.get() | ready);
         }
-        if self.0.session.borrow().leaves_input() {
-            self.watch();
-        }
     }
 
     /// Reads once, and hands out what came. Reads on for the rest of a long message, as far as one turn allows, and to see
@@ -100,6 +97,10 @@ impl Connection {
             self.flush_rooms();
             let frame = self.0.session.borrow_mut().next_frame(input, &self.0.registry.buffers);
             let Some(frame) = frame else {
+                // Whole messages that use up the input don't come here.
+                if self.0.session.borrow().leaves_input() {
+                    self.watch();
+                }
                 if self.has_deferred_end() {
                     listener.on_deferred_end(self);
                 }
