@@ -281,7 +281,7 @@ impl fmt::Display for Target {
         let scheme = if self.is_secure { "wss" } else { "ws" };
         match &self.unix {
             Some(socket) => write!(f, "{scheme}+unix:{}:{path}", socket.display()),
-            None => f.write_str(&redacted(&format!("{scheme}://{}{path}", self.authority()))),
+            None => f.write_str(&redacted(&format!("{scheme}://{}{}", self.authority(), self.resource))),
         }
     }
 }
