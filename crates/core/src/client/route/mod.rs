@@ -30,8 +30,8 @@ use crate::error::{
     ConnectError, ConnectUnixError, Error, ProxyError, ProxyProblem, RedirectError, RedirectProblem,
     ResolveError, Stage, Step, TimeoutKind,
 };
-#[cfg(feature = "tls")]
 use crate::panic::catch;
+#[cfg(feature = "tls")]
 use crate::tls::{TlsFailure, session::Session};
 
 /// An attempt to open a connection.

@@ -7,4 +7,5 @@ mod memory;
 mod offline_queue;
 #[cfg(feature = "aio")]
 mod one_by_one;
+#[cfg(feature = "tls")]
 mod table;
