@@ -854,8 +854,10 @@ fn a_send_that_waits_by_default_does_what_the_connection_says_where_it_says_some
             ws.send(MESSAGE).unwrap();
         }
         let dropped = ws.connection().dropped();
-        ws.send_with(MESSAGE, Compress::Never).unwrap();
-        assert_eq!(ws.connection().dropped(), dropped + 1);
+        // The system may have made room meanwhile.
+        while ws.connection().dropped() == dropped {
+            ws.send_with(MESSAGE, Compress::Never).unwrap();
+        }
         ws.connection().abort();
     });
     bounded(move || {
@@ -882,8 +884,9 @@ fn a_send_that_waits_by_default_does_what_the_connection_says_where_it_says_some
             }
             let (sender, _receiver) = ws.split();
             let dropped = sender.handle().dropped();
-            sender.send(MESSAGE).await.unwrap();
-            assert_eq!(sender.handle().dropped(), dropped + 1);
+            while sender.handle().dropped() == dropped {
+                sender.send(MESSAGE).await.unwrap();
+            }
             sender.handle().abort();
         });
     });
