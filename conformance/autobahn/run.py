@@ -17,12 +17,15 @@ import sys
 import time
 from urllib.parse import urlsplit
 
-import cases
-import judge
-import processes
-import suite
-from processes import Process
-from program import PACKAGE, ROOT, CannotBuild, build
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", "shared"))
+
+import cases  # noqa: E402
+import judge  # noqa: E402
+import processes  # noqa: E402
+import suite  # noqa: E402
+from processes import Process  # noqa: E402
+from program import PACKAGE, ROOT, CannotBuild, build  # noqa: E402
 
 SKIPPED = 77
 # Seconds for a program to say where it listens, and for wstest to write its report: they take well under one.

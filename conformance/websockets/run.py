@@ -11,7 +11,7 @@ import os
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, os.path.join(HERE, "..", "autobahn"))
+sys.path.insert(0, os.path.join(HERE, "..", "shared"))
 
 import environment  # noqa: E402
 import processes  # noqa: E402
