@@ -4,51 +4,46 @@
 Each attack has a server of its own, of each face, on loopback. The verdict is about being served at all, and about memory where a bound is
 given: times depend on the machine, and are only printed."""
 
-import argparse
 import multiprocessing
-import pathlib
+import os
+import platform
 import signal
 import statistics
-import subprocess
 import sys
 import threading
 import time
 
-import attacks
-import peer
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", "shared"))
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+import attacks  # noqa: E402
+import peer  # noqa: E402
+import runner  # noqa: E402
+from processes import Process  # noqa: E402
+
 FACES = ["listener", "blocking", "aio"]
 # A good client that waits for longer than that is not served.
 PATIENCE = 10.0
 
 
-class Server:
-    def __init__(self, program, face):
-        command = [program, "attacked", "--face", face]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        line = self.process.stdout.readline()
-        if not line.startswith("listening on ws://"):
-            raise SystemExit(f"the server of the face {face} does not start")
-        host, port = line.strip().removeprefix("listening on ws://").rsplit(":", 1)
+class Server(Process):
+    def __init__(self, program, face, log):
+        super().__init__([program, "attacked", "--face", face], log)
+        url = runner.address(self, "the server of the face " + face)
+        host, port = url.removeprefix("ws://").rsplit(":", 1)
         self.address = (host, int(port))
 
     def memory(self):
         """In MiB."""
-        for line in open(f"/proc/{self.process.pid}/status", encoding="ascii"):
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) / 1024
-        return 0.0
+        with open(f"/proc/{self.popen.pid}/status", encoding="ascii") as status:
+            sizes = [line.split()[1] for line in status if line.startswith("VmRSS:")]
+        # A process that has ended has none.
+        return int(sizes[0]) / 1024 if sizes else 0.0
 
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-            return False
-        return True
+    def stops(self):
+        """Whether it ends when it is told to."""
+        self.popen.send_signal(signal.SIGTERM)
+        return self.wait(PATIENCE) is not None
 
 
 class GoodClient(threading.Thread):
@@ -79,9 +74,8 @@ def told(times):
     return f"{cuts[49]:.2f} / {cuts[98]:.1f}"
 
 
-def attack(program, face, kind, seconds):
-    """What came of one attack on one face: the cells of its row, and the problems."""
-    server = Server(program, face)
+def attack(server, kind, seconds):
+    """What came of one attack on a server: the cells of its row, and the problems."""
     problems = []
     context = multiprocessing.get_context("fork")
     ready, stop = context.Event(), context.Event()
@@ -116,32 +110,42 @@ def attack(program, face, kind, seconds):
     if good.problem:
         problems.append(f"the good client is not served {good.problem}")
     problems += [f"no exchange {part}" for part in ("before", "during", "after") if not good.times.get(part)]
-    if not server.stop():
+    if not server.stops():
         problems.append("the server does not stop")
     cells = [told(good.times.get(part, [])) for part in ("before", "during", "after")]
     return cells, memory, problems
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--program", default=ROOT / "target/release/threadwire-conformance", help="ours, built")
-    parser.add_argument("--face", action="append", choices=FACES, help="only this one; may be repeated")
-    parser.add_argument("--attack", action="append", metavar="NAME", help="only attacks with this in their name")
+def parse(arguments):
+    parser = runner.parser("attacks", __doc__)
+    parser.add_argument("--face", action="append", choices=FACES, help="only this one (repeatable)")
+    parser.add_argument("--attack", action="append", metavar="NAME", help="only attacks with this in their name (repeatable)")
     parser.add_argument("--quick", action="store_true", help="a third of the time")
     parser.add_argument("--most-mib", type=float, help="the most memory that a server may take, above what it takes alone")
-    chosen = parser.parse_args()
-    seconds = 1.5 if chosen.quick else 4.0
-    names = chosen.attack or [""]
-    kinds = [kind for kind in attacks.ALL if any(name in kind.name for name in names)]
+    options = parser.parse_args(arguments)
+    names = options.attack or [""]
+    options.kinds = [kind for kind in attacks.ALL if any(name in kind.name for name in names)]
+    if not options.kinds:
+        known = ", ".join(kind.name for kind in attacks.ALL)
+        parser.error(f"no attack has {' or '.join(names)} in its name; there are {known}")
+    return options
+
+
+def run(options):
+    if platform.system() != "Linux":
+        raise runner.Unavailable("how much memory a server takes is known on Linux only")
+    program = runner.program(options)
+    seconds = 1.5 if options.quick else 4.0
     print("The good client's p50 / p99 in ms, and the server's memory in MiB.\n")
     print("| face | attack | before | during | after | memory before | at most | after | |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     is_fine = True
-    for face in chosen.face or FACES:
-        for kind in kinds:
-            cells, memory, problems = attack(chosen.program, face, kind, seconds)
-            if chosen.most_mib is not None and memory["most"] - memory["before"] > chosen.most_mib:
-                problems.append(f"more than {chosen.most_mib:.0f} MiB")
+    for face in options.face or FACES:
+        for kind in options.kinds:
+            with Server(program, face, os.path.join(options.prefix, f"{face}.log")) as server:
+                cells, memory, problems = attack(server, kind, seconds)
+            if options.most_mib is not None and memory["most"] - memory["before"] > options.most_mib:
+                problems.append(f"more than {options.most_mib:.0f} MiB")
             is_fine &= not problems
             sizes = [f"{memory[part]:.0f}" for part in ("before", "most", "after")]
             print("|", " | ".join([face, kind.name, *cells, *sizes, "; ".join(problems) or "served"]), "|", flush=True)
@@ -149,4 +153,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(runner.main("attacks", run, parse(sys.argv[1:])))

@@ -22,34 +22,14 @@ sys.path.insert(0, os.path.join(HERE, "..", "shared"))
 
 import cases  # noqa: E402
 import judge  # noqa: E402
-import processes  # noqa: E402
+import runner  # noqa: E402
 import suite  # noqa: E402
 from processes import Process  # noqa: E402
-from program import PACKAGE, ROOT, CannotBuild, build  # noqa: E402
+from program import PACKAGE, ROOT, build  # noqa: E402
+from runner import START, CannotRun  # noqa: E402
 
-SKIPPED = 77
-# Seconds for a program to say where it listens, and for wstest to write its report: they take well under one.
-START = 30
+# Seconds for wstest to write its report: it takes well under one.
 REPORT = 60
-
-
-def main():
-    options = parse(sys.argv[1:])
-    processes.raise_on_signals()
-    try:
-        return run(options)
-    except suite.Unavailable as reason:
-        print("autobahn: skipped: %s" % reason)
-        return SKIPPED
-    except (suite.CannotRun, cases.UnknownCase) as reason:
-        print("autobahn: could not run: %s" % reason, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("autobahn: interrupted", file=sys.stderr)
-        return 130
-    finally:
-        processes.ignore_signals()
-        processes.end_all()
 
 
 def parse(arguments):
@@ -159,13 +139,15 @@ def option(text):
 def run(options):
     prefix = os.path.abspath(options.prefix)
     python2 = suite.find_python2(os.environ)
-    os.makedirs(prefix, exist_ok=True)
     with only_run(prefix):
         autobahn = suite.Suite(prefix, python2, options.time_limit)
         patterns = options.patterns or cases.chosen(options.quick, options.deflate)
-        selected = cases.select(autobahn.cases, patterns, options.exclude)
+        try:
+            selected = cases.select(autobahn.cases, patterns, options.exclude)
+        except cases.UnknownCase as reason:
+            raise CannotRun(str(reason)) from None
         if not selected:
-            raise suite.CannotRun("no case is left to run")
+            raise CannotRun("no case is left to run")
         program = None
         if options.own:
             program = our_program(options, prefix)
@@ -187,7 +169,7 @@ def only_run(prefix):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise suite.CannotRun("another run is using %s" % prefix) from None
+            raise CannotRun("another run is using %s" % prefix) from None
         yield
 
 
@@ -195,10 +177,7 @@ def our_program(options, prefix):
     """The path of the project's own program, which is built if none was named."""
     if options.program:
         return os.path.abspath(options.program)
-    try:
-        return build(options.profile, prefix, options.time_limit)
-    except CannotBuild as reason:
-        raise suite.CannotRun(str(reason)) from None
+    return build(options.profile, prefix, options.time_limit)
 
 
 class Run:
@@ -227,7 +206,7 @@ class Run:
         try:
             judgement = judge.judge_folder(self.folder, self.agent, self.selected)
         except (OSError, ValueError) as error:
-            raise suite.CannotRun(
+            raise CannotRun(
                 "the suite left no report: %s; see %s" % (error, os.path.join(self.folder, "wstest.log"))
             )
         judgement.problems += self.problems
@@ -247,12 +226,12 @@ class Run:
     def as_server(self):
         if not self.face:
             if not listens(self.options.url):
-                raise suite.CannotRun("nothing listens at %s" % self.options.url)
+                raise CannotRun("nothing listens at %s" % self.options.url)
             return self.fuzz(self.options.url)
         with self.start(self.own_argv("--listen", "127.0.0.1:0")) as server:
             match = server.wait_for_output(r"listening on (ws://127\.0\.0\.1:\d+)\b", min(START, self.left()))
             if not match:
-                raise suite.CannotRun("the server did not say where it listens%s" % server.tail())
+                raise CannotRun("the server did not say where it listens%s" % server.tail())
             self.fuzz(match.group(1))
             early = server.popen.poll()
             if early is not None:
@@ -277,7 +256,7 @@ class Run:
         with self.autobahn.start("fuzzingserver", self.folder, self.spec(url="ws://127.0.0.1")) as wstest:
             match = wstest.wait_for_output(r"listening on (ws://127\.0\.0\.1:\d+)\b", min(START, self.left()))
             if not match:
-                raise suite.CannotRun("the fuzzing server did not start%s" % wstest.tail())
+                raise CannotRun("the fuzzing server did not start%s" % wstest.tail())
             url = match.group(1)
             if self.face:
                 argv = self.own_argv("--url", url, "--agent", self.agent)
@@ -301,7 +280,7 @@ class Run:
         try:
             return Process(argv, os.path.join(self.folder, "program.log"))
         except OSError as error:
-            raise suite.CannotRun("cannot start %s: %s" % (argv[0], error))
+            raise CannotRun("cannot start %s: %s" % (argv[0], error))
 
     def out_of_time(self):
         self.problems.append("ended by the time limit of %g s" % self.options.time_limit)
@@ -334,4 +313,4 @@ def listens(url):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(runner.main("autobahn", run, parse(sys.argv[1:])))

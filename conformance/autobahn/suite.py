@@ -11,6 +11,7 @@ import sys
 import zipfile
 
 from processes import Process
+from runner import CannotRun, Unavailable
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PINS = os.path.join(HERE, "requirements.txt")
@@ -25,14 +26,6 @@ import platform, ssl, sys, zlib
 usable = platform.python_implementation() == "CPython" and sys.version_info[:2] == (2, 7) and sys.maxunicode > 0xffff
 print(sys.executable if usable else "")
 """
-
-
-class Unavailable(Exception):
-    """This machine cannot run the suite at all: a reason to skip, not to fail."""
-
-
-class CannotRun(Exception):
-    """The suite should run here, and did not."""
 
 
 def find_python2(environ):

@@ -1,12 +1,7 @@
 #!/usr/bin/env python3
 """Keeps connections between all faces and five libraries of Python open while a keepalive of one second watches them, and then
-has one side close: a connection that does not stay, or is not closed cleanly and soon, is a failure.
+has one side close: a connection that does not stay, or is not closed cleanly and soon, is a failure."""
 
-exit status: 0 all went well; 1 something did not; 2 it could not be run; 77 skipped, as there is no Python 3.10 or the libraries
-can't be installed; 130, 129, 143 ended by Ctrl-C, SIGHUP, SIGTERM.
-"""
-
-import argparse
 import contextlib
 import os
 import sys
@@ -15,53 +10,20 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "shared"))
 
-import environment  # noqa: E402
-import processes  # noqa: E402
 import report  # noqa: E402
+import runner  # noqa: E402
 import verdict  # noqa: E402
 from processes import Process  # noqa: E402
-from program import PACKAGE, ROOT, CannotBuild, build  # noqa: E402
 from ways import CLIENTS, SERVERS, WAYS, Way, paths  # noqa: E402
 
 # As clients; the servers are all but the last, which has none.
 PEERS = ("websockets", "websockets-sync", "aiohttp", "picows", "websocket-client")
-SKIPPED = 77
-# Seconds for a program to say where it listens; for all connections to open and to end, beside their time; for an
-# installation or a build.
-START = 30
+# Seconds for all connections to open and to end, beside their time.
 MARGIN = 40
-BUILD = 900
-
-
-class Unavailable(Exception):
-    """What it takes is not there."""
-
-
-class CannotRun(Exception):
-    """What it takes does not work."""
-
-
-def main():
-    options = parse(sys.argv[1:])
-    processes.raise_on_signals()
-    try:
-        return run(options)
-    except Unavailable as reason:
-        print("keepalive: skipped: %s" % reason)
-        return SKIPPED
-    except (CannotRun, CannotBuild) as reason:
-        print("keepalive: could not run: %s" % reason, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("keepalive: interrupted", file=sys.stderr)
-        return 130
-    finally:
-        processes.ignore_signals()
-        processes.end_all()
 
 
 def parse(arguments):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = runner.parser("keepalive", __doc__)
     parser.add_argument("--face", action="append", choices=WAYS, help="only this one (repeatable)")
     parser.add_argument("--peer", action="append", choices=PEERS, help="only this one (repeatable)")
     parser.add_argument(
@@ -77,26 +39,12 @@ def parse(arguments):
         metavar="S",
         help="how long a close may take (default: 1; on a quiet machine 0.1 is enough)",
     )
-    parser.add_argument("--program", metavar="PATH", help="a %s that is already built" % PACKAGE)
-    parser.add_argument(
-        "--prefix",
-        default=os.path.join(ROOT, "target", "keepalive"),
-        help="where the libraries and the logs go (default: target/keepalive)",
-    )
     return parser.parse_args(arguments)
 
 
 def run(options):
-    if sys.version_info < (3, 10):
-        raise Unavailable("this Python is %s, and the libraries need 3.10" % sys.version.split()[0])
-    os.makedirs(options.prefix, exist_ok=True)
-    log = os.path.join(options.prefix, "install.log")
-    try:
-        requirements = os.path.join(HERE, "requirements.txt")
-        python = environment.install(os.path.join(options.prefix, "venv"), requirements, log, BUILD)
-    except environment.CannotInstall as reason:
-        raise Unavailable("the libraries can't be installed: %s" % reason) from None
-    program = options.program or build("release", options.prefix, BUILD)
+    python = runner.installed("the libraries", os.path.join(HERE, "requirements.txt"), options, least=(3, 10))
+    program = runner.program(options)
     count = failures = 0
     for pings in [options.pings] if options.pings else ["theirs", "ours"]:
         ways, wrong = Round(program, os.path.join(python, "python"), options, pings).run()
@@ -146,10 +94,7 @@ class Round:
         def serve(argv, *name):
             server = stack.enter_context(Process(argv, self.place("server", *name)))
             servers.append(server)
-            match = server.wait_for_output(r"listening on (ws://\S+)", START)
-            if not match:
-                raise CannotRun("%s did not start%s" % (" ".join(name), server.tail()))
-            return match.group(1)
+            return runner.address(server, " ".join(name))
 
         def connect(argv, *name):
             clients.append(stack.enter_context(Process(argv, self.place("client", *name))))
@@ -201,4 +146,4 @@ class Round:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(runner.main("keepalive", run, parse(sys.argv[1:])))

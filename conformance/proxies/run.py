@@ -1,11 +1,6 @@
 #!/usr/bin/env python3
-"""Has the clients of all faces connect through real proxies (pproxy, proxy.py and Twisted's), plain and in TLS, and checks the echo.
+"""Has the clients of all faces connect through real proxies (pproxy, proxy.py and Twisted's), plain and in TLS, and checks the echo."""
 
-exit status: 0 all went well; 1 something did not; 2 it could not be run; 77 skipped, as the proxies can't be installed or there
-is no OpenSSL; 130, 129, 143 ended by Ctrl-C, SIGHUP, SIGTERM.
-"""
-
-import argparse
 import os
 import shutil
 import socket
@@ -14,66 +9,28 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "shared"))
 
-import environment  # noqa: E402
-import processes  # noqa: E402
+import runner  # noqa: E402
 from processes import Process  # noqa: E402
-from program import PACKAGE, ROOT, CannotBuild, build  # noqa: E402
+from runner import START, CannotRun, Unavailable  # noqa: E402
 
 FACES = ("listener", "blocking", "app", "aio")
-SKIPPED = 77
-# Seconds for a program to say that it listens, for one check of one face, and for an installation or a build.
-START = 30
+# Seconds for one check of one face.
 CHECK = 120
-BUILD = 900
 # A character in it has to be encoded.
 USER, PASSWORD = "user", "s@cret"
 LOGIN = "user:s%40cret@"
 
 
-class Unavailable(Exception):
-    """What it takes is not there."""
-
-
-class CannotRun(Exception):
-    """What it takes does not work."""
-
-
-def main():
-    options = parse(sys.argv[1:])
-    processes.raise_on_signals()
-    try:
-        return run(options)
-    except Unavailable as reason:
-        print("proxies: skipped: %s" % reason)
-        return SKIPPED
-    except CannotRun as reason:
-        print("proxies: could not run: %s" % reason, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("proxies: interrupted", file=sys.stderr)
-        return 130
-    finally:
-        processes.ignore_signals()
-        processes.end_all()
-
-
 def parse(arguments):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = runner.parser("proxies", __doc__)
     parser.add_argument("--face", action="append", choices=FACES, help="only this one (repeatable)")
-    parser.add_argument("--program", metavar="PATH", help="a %s that is already built" % PACKAGE)
-    parser.add_argument(
-        "--prefix",
-        default=os.path.join(ROOT, "target", "proxies"),
-        help="where the proxies and the logs go (default: target/proxies)",
-    )
     return parser.parse_args(arguments)
 
 
 def run(options):
-    os.makedirs(options.prefix, exist_ok=True)
-    bin_directory = install(options.prefix)
+    bin_directory = runner.installed("the proxies", os.path.join(HERE, "requirements.txt"), options)
     chain, key, authority = certify(options.prefix)
-    program = our_program(options)
+    program = runner.program(options)
     place = lambda name: os.path.join(options.prefix, name)  # noqa: E731
 
     servers = {}
@@ -176,15 +133,6 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def install(prefix):
-    """A virtual environment with the proxies; its `bin`."""
-    log = os.path.join(prefix, "install.log")
-    try:
-        return environment.install(os.path.join(prefix, "venv"), os.path.join(HERE, "requirements.txt"), log, BUILD)
-    except environment.CannotInstall as reason:
-        raise Unavailable("the proxies can't be installed: %s" % reason) from None
-
-
 def certify(prefix):
     """A certificate for `localhost`, its key, and who has signed it: three files."""
     openssl = shutil.which("openssl")
@@ -204,13 +152,5 @@ def certify(prefix):
     return files["server.pem"], files["server.key"], files["ca.pem"]
 
 
-def our_program(options):
-    """Where the program is, which is built if none was named."""
-    try:
-        return options.program or build("release", options.prefix, BUILD)
-    except CannotBuild as reason:
-        raise CannotRun(str(reason)) from None
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(runner.main("proxies", run, parse(sys.argv[1:])))

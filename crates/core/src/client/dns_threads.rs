@@ -31,7 +31,9 @@ fn pool() -> MutexGuard<'static, Pool> {
 }
 
 /// A waiting caller: dropped, the work is not begun any more.
-pub struct Waiter(#[allow(dead_code, reason = "it is there to be dropped")] Arc<()>);
+pub struct Waiter {
+    _wanted: Arc<()>,
+}
 
 /// Does some work on a DNS thread, and calls `tell` with the result there.
 pub fn offload<T: 'static>(
@@ -58,7 +60,7 @@ pub fn offload<T: 'static>(
             Err(error) => tracing::debug!(%error, "can't start another thread to resolve names"),
         }
     }
-    Waiter(wanted)
+    Waiter { _wanted: wanted }
 }
 
 /// The work may be the program's own, and panic.

@@ -45,7 +45,9 @@ fn fail(how: &str) -> Result<(), Error> {
 const WAYS: [&str; 3] = ["panic", "other", "io"];
 
 /// Does what the message says, and has a bomb of its own.
-struct Fails(#[allow(dead_code)] Bomb);
+struct Fails {
+    _bomb: Bomb,
+}
 
 impl Listener for Fails {
     fn on_message(&mut self, ws: &Connection, message: Message<'_>) -> Result<(), Error> {
@@ -97,8 +99,8 @@ fn a_server_of_listeners_outlives_them() {
             "/echo" => Reply::with(echo),
             "/hook" => fall(),
             // No subprotocol was offered: the listener is never used.
-            "/refused" => Reply::with(Fails(Bomb)).subprotocol("chat").unwrap(),
-            _ => Reply::with(Fails(Bomb)),
+            "/refused" => Reply::with(Fails { _bomb: Bomb }).subprotocol("chat").unwrap(),
+            _ => Reply::with(Fails { _bomb: Bomb }),
         });
         let bystander = serving.bystander();
         for way in WAYS {
@@ -132,7 +134,7 @@ fn a_server_of_listeners_outlives_them() {
 #[test]
 fn the_last_to_hold_an_end_may_be_anybody() {
     bounded(|| {
-        let serving = Serving::with(bind().config(patient()), |_| Reply::with(Fails(Bomb)));
+        let serving = Serving::with(bind().config(patient()), |_| Reply::with(Fails { _bomb: Bomb }));
         for way in WAYS {
             let (tell, told) = mpsc::channel();
             let mut ws = blocking::connect(&serving.url("/")).unwrap();
