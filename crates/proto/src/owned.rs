@@ -82,8 +82,7 @@ impl OwnedMessage {
 
 impl Message<'_> {
     /// A copy that owns its payload.
-    // `ToOwned` can't be had: it is taken by `Clone`.
-    #[allow(clippy::should_implement_trait)]
+    #[allow(clippy::should_implement_trait, reason = "`ToOwned` can't be had: it is taken by `Clone`")]
     #[inline]
     pub fn to_owned(&self) -> OwnedMessage {
         match self {

@@ -319,7 +319,7 @@ fn a_client_in_python_takes_leave_of_our_servers() {
         let (server, authority) = Secure::trusted();
         let files = Files::empty();
         let root = files.write("ca.pem", &authority.text());
-        #[cfg_attr(not(feature = "aio"), allow(unused_mut))]
+        #[cfg_attr(not(feature = "aio"), allow(unused_mut, reason = "with `aio` there is a second server"))]
         let mut ports = vec![server.addr().port()];
         #[cfg(feature = "aio")]
         let runtime =

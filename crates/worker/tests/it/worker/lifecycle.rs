@@ -476,7 +476,7 @@ fn the_increaser_of_pythreadworker() {
                 number.set(number.get() + 1);
                 me.fire(Shows(number.get())).unwrap();
             }
-            #[allow(unreachable_code)]
+            #[allow(unreachable_code, reason = "it says what the closure returns")]
             Ok(())
         });
         let tick = || {

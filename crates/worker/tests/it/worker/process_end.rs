@@ -139,8 +139,7 @@ fn end_with_noise() {
 
 #[test]
 fn what_is_left_is_stopped_and_cleans_up_or_is_reported_by_name() {
-    // Not `end` itself, as the test is found by the closure's name.
-    #[allow(clippy::redundant_closure)]
+    #[allow(clippy::redundant_closure, reason = "the test is found by the closure's name")]
     let Some(said) = alone(|| end()) else { return };
     assert!(said.contains("cleaned up"), "{said}");
     let report = said.lines().find(|line| line.contains("still at work")).unwrap_or_else(|| panic!("{said}"));
@@ -149,7 +148,7 @@ fn what_is_left_is_stopped_and_cleans_up_or_is_reported_by_name() {
 
 #[test]
 fn what_a_thread_leaves_behind_may_log_wait_and_panic_as_it_is_dropped() {
-    #[allow(clippy::redundant_closure)]
+    #[allow(clippy::redundant_closure, reason = "the test is found by the closure's name")]
     let Some(said) = alone(|| end_with_noise()) else { return };
     let left = ["a source", "a listener", "a timer", "a call"];
     for what in left.iter().flat_map(|what| [(*what).to_owned(), what.replacen('a', "another", 1)]) {
